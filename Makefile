@@ -1,0 +1,48 @@
+# make demo   draw a data set (or DATA=<a VOC folder>), train, mine and infer through start.py
+# make test   every test;   make check   format, lint, types and tests
+# VENV=<folder> or PYTHON=<interpreter> reuses an environment that is there.
+
+VENV ?= .venv
+BASE_PYTHON ?= python3
+DATA ?=
+OUT ?= runs/demo
+
+ifdef PYTHON
+READY :=
+else
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+endif
+
+.PHONY: demo test lint types check format bench clean
+
+$(VENV)/.ready: extra-requirements.txt requirements-dev.txt
+	test -x $(VENV)/bin/python || $(BASE_PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: $(READY)
+	$(PYTHON) -m tools.demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
+
+test: $(READY)
+	$(PYTHON) -m pytest
+
+lint: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: $(READY)
+	$(PYTHON) -m mypy .
+
+check: lint types test
+
+format: $(READY)
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+bench: $(READY)
+	$(PYTHON) -m bench.training_step
+	$(PYTHON) -m bench.inference
+
+clean:
+	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache

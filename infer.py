@@ -1,0 +1,256 @@
+"""Images in, detections in their own pixels out: the one stream that everyone asks.
+
+python infer.py --weights best.pt --source photographs/ --output detections.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from models.checkpoint import build_detector, load_checkpoint
+from models.detector import Detector
+from utils.config import InferSettings
+from utils.container import log_to_console
+from utils.dataloaders import DecodedImage, stream_images
+from utils.device import autocast, select_device
+from utils.errors import Code, TaskError
+from utils.letterbox import Letterbox, apply_letterbox, boxes_to_original, plan_letterbox
+from utils.nms import Kept, non_max_suppression
+
+log = logging.getLogger(__name__)
+
+NO_DETECTIONS = np.zeros((0, 6), np.float32)
+
+
+@dataclass(frozen=True)
+class View:
+    """What the network saw of one image, for those who want to look at it again (mining)."""
+
+    image: Tensor
+    """uint8 [3, h, w], RGB, letterboxed, on the predictor's device."""
+    plan: Letterbox
+    rows: Tensor
+    """float32 [n, 6]: xyxy in pixels of `image`, confidence, class."""
+    class_probabilities: Tensor
+    """float32 [n, nc]: sigmoid class probabilities of the kept rows, not times objectness."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The detections of one image of a stream."""
+
+    position: int
+    path: str
+    size: tuple[int, int] | None
+    """(height, width) of the original, None for an image that cannot be read."""
+    detections: np.ndarray = field(default_factory=lambda: NO_DETECTIONS)
+    """float32 [n, 6]: xyxy in pixels of the original, confidence, class; by falling confidence."""
+    view: View | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What non-maximum suppression keeps."""
+
+    confidence: float = 0.25
+    iou: float = 0.45
+    max_detections: int = 300
+
+
+class Predictor:
+    """A detector ready to look at images: fused, on its device, in eval mode."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        class_names: Sequence[str],
+        *,
+        device: torch.device,
+        image_size: int = 640,
+        thresholds: Thresholds | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.device = device
+        self.class_names = tuple(class_names)
+        self.num_classes = detector.nc
+        self.stride = int(detector.stride.max())
+        self.image_size = -(-image_size // self.stride) * self.stride
+        self.thresholds = thresholds or Thresholds()
+        self.precision = precision
+        self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Raw head maps and decoded rows float32 [b, rows, 5 + nc] of uint8 RGB [b, 3, h, w]."""
+        pixels = images.to(self.device, non_blocking=True).float().div_(255)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            maps = [level.float() for level in self.network(pixels)]
+        return maps, self.network.decode(maps)
+
+    def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Kept]:
+        """What remains of decoded rows under the predictor's thresholds, per image."""
+        limits = self.thresholds
+        return non_max_suppression(
+            output,
+            confidence=limits.confidence,
+            iou=limits.iou,
+            multi_label=multi_label,
+            max_detections=limits.max_detections,
+        )
+
+    def detect(self, images: Tensor) -> list[Kept]:
+        """Detections in pixels of the letterboxed images given (uint8 RGB [b, 3, h, w])."""
+        return self.suppress(self.forward(images)[1])
+
+    def detect_with_classes(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Per image: rows [n, 6] in its own pixels and their class probabilities [n, nc]."""
+        output = self.forward(images)[1]
+        return [
+            (kept.rows, decoded[kept.source, 5:])
+            for kept, decoded in zip(self.suppress(output), output, strict=True)
+        ]
+
+    def stream(
+        self, paths: Sequence[str], *, batch_size: int, workers: int, keep_views: bool = False
+    ) -> Iterator[Prediction]:
+        """One `Prediction` per path, as batches of equal shape fill; memory stays bounded.
+
+        Positions refer to `paths`; unreadable images come with `error` and no detections.
+        """
+        waiting: dict[tuple[int, int], list[_Letterboxed]] = {}
+        for decoded in stream_images(paths, workers=workers, prefetch=2 * batch_size):
+            if decoded.image is None:
+                yield Prediction(decoded.position, decoded.path, None, error=decoded.error)
+                continue
+            boxed = self._letterboxed(decoded)
+            group = waiting.setdefault(boxed.plan.shape, [])
+            group.append(boxed)
+            if len(group) == batch_size:
+                yield from self._predict(waiting.pop(boxed.plan.shape), keep_views)
+            elif sum(map(len, waiting.values())) >= 4 * batch_size:
+                largest = max(waiting, key=lambda shape: len(waiting[shape]))
+                yield from self._predict(waiting.pop(largest), keep_views)
+        for group in waiting.values():
+            yield from self._predict(group, keep_views)
+
+    def _letterboxed(self, decoded: DecodedImage) -> _Letterboxed:
+        assert decoded.image is not None
+        height, width = decoded.image.shape[:2]
+        plan = plan_letterbox(
+            (height, width), (self.image_size, self.image_size), minimal=True, stride=self.stride
+        )
+        image = apply_letterbox(decoded.image, plan)
+        return _Letterboxed(decoded.position, decoded.path, image, plan)
+
+    def _predict(self, group: list[_Letterboxed], keep_views: bool) -> Iterator[Prediction]:
+        # [b, h, w, 3] seen as [b, 3, h, w] is channels-last already: no copy on the host.
+        stacked = torch.from_numpy(np.stack([item.image for item in group]))
+        images = stacked.to(self.device).permute(0, 3, 1, 2).flip(1)
+        for item, image, (rows, classes) in zip(
+            group, images, self.detect_with_classes(images), strict=True
+        ):
+            detections = boxes_to_original(rows, item.plan).cpu().numpy()
+            view = View(image, item.plan, rows, classes) if keep_views else None
+            yield Prediction(item.position, item.path, item.plan.source, detections, view)
+
+
+@dataclass(frozen=True)
+class _Letterboxed:
+    """An image on its way into a batch: BGR uint8 [h, w, 3] and how it was fitted."""
+
+    position: int
+    path: str
+    image: np.ndarray
+    plan: Letterbox
+
+
+def load_predictor(
+    weights: Path, settings: InferSettings, device: torch.device, *, image_size: int | None = None
+) -> Predictor:
+    """A predictor from a weights file, with the thresholds and size of `settings`."""
+    checkpoint = load_checkpoint(weights)
+    return Predictor(
+        build_detector(checkpoint),
+        checkpoint.class_names,
+        device=device,
+        image_size=image_size or settings.img_size,
+        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
+        precision=settings.precision,
+    )
+
+
+def find_images(source: Path) -> list[str]:
+    """The image files of a folder (recursively, sorted) or the one file given."""
+    suffixes = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    if source.is_file():
+        return [str(source)]
+    found = sorted(str(p) for p in source.rglob("*") if p.suffix.lower() in suffixes)
+    if not found:
+        raise TaskError(Code.DATASET, f"{source} holds no image: name a folder of photographs.")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Detect objects in the images of a folder and write them as one JSON file."""
+    defaults = InferSettings()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--source", type=Path, required=True, help="an image or a folder")
+    parser.add_argument("--output", type=Path, default=Path("detections.json"))
+    parser.add_argument("--img-size", "--imgsz", type=int, default=defaults.img_size)
+    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
+    parser.add_argument("--conf-thres", type=float, default=defaults.conf_thres)
+    parser.add_argument("--iou-thres", type=float, default=defaults.iou_thres)
+    parser.add_argument("--max-det", type=int, default=defaults.max_det)
+    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
+    options = parser.parse_args(arguments)
+    log_to_console()
+    settings = InferSettings(
+        img_size=options.img_size,
+        batch_size=options.batch_size,
+        conf_thres=options.conf_thres,
+        iou_thres=options.iou_thres,
+        max_det=options.max_det,
+    )
+    device = select_device([int(part) for part in options.gpu_id.split(",") if part.strip()])
+    predictor = load_predictor(options.weights, settings, device)
+    paths = find_images(options.source)
+    stream = predictor.stream(paths, batch_size=settings.batch_size, workers=settings.workers)
+    results = {p.path: p for p in tqdm(stream, total=len(paths), disable=None)}
+    options.output.write_text(
+        json.dumps({path: _plain(results[path], predictor) for path in paths}, indent=1),
+        encoding="utf-8",
+    )
+    log.info(
+        "%d images, %d objects: %s",
+        len(paths),
+        sum(len(p.detections) for p in results.values()),
+        options.output,
+    )
+
+
+def _plain(prediction: Prediction, predictor: Predictor) -> list[dict[str, object]]:
+    return [
+        {
+            "box": [round(float(v), 2) for v in row[:4]],
+            "score": round(float(row[4]), 6),
+            "class_name": predictor.class_names[int(row[5])],
+        }
+        for row in prediction.detections
+    ]
+
+
+if __name__ == "__main__":
+    main()

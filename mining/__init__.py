@@ -1,0 +1,1 @@
+"""Choosing which images people should label next."""

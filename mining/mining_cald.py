@@ -1,0 +1,275 @@
+"""CALD mining: predict, perturb, predict again, score; larger scores ask for a label first.
+
+python -m mining.mining_cald --weights best.pt --source photographs/ --output result.tsv
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from infer import Prediction, Predictor, find_images, load_predictor
+from mining.consistency import join_objects, reference_sample, view_inconsistency
+from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
+from utils.atomic import write_text
+from utils.boxes import clip
+from utils.config import MiningSettings
+from utils.container import log_to_console
+from utils.device import select_device
+from utils.errors import Code, TaskError
+
+log = logging.getLogger(__name__)
+
+UNREADABLE_SCORE = -1.0
+"""Written for an image that cannot be read: below every score, so its line comes last."""
+EMPTY_SCORES = {"first": 1.0, "last": 0.0}
+"""Written for an image without detections, by the setting `empty_images`."""
+WAITING_BATCHES = 4
+"""Images of differing shapes wait for company up to this many batches in all."""
+
+Report = Callable[[int, int], object]
+"""Told (images done, images in all)."""
+
+
+class Scored(NamedTuple):
+    """The score of one image of a stream, in [0, 1]; None for one that cannot be read."""
+
+    position: int
+    path: str
+    score: float | None
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An image with objects, waiting for its perturbed views."""
+
+    position: int
+    path: str
+    image: Tensor
+    """uint8 [3, h, w], RGB, letterboxed, on the device."""
+    borders: tuple[int, int, int, int]
+    """Top, bottom, left, right: what the letterbox added."""
+    rows: Tensor
+    class_probabilities: Tensor
+    boxes: Tensor
+    """float32 [n, 4] on the CPU: xyxy in pixels of the content inside the borders."""
+
+    @property
+    def content(self) -> Tensor:
+        """The photograph inside the borders: uint8 [3, h, w]."""
+        top, bottom, left, right = self.borders
+        height, width = self.image.shape[1:]
+        return self.image[:, top : height - bottom, left : width - right]
+
+
+def mine(
+    predictor: Predictor,
+    paths: Sequence[str],
+    settings: MiningSettings,
+    *,
+    tell: Report | None = None,
+) -> list[tuple[str, float]]:
+    """(path, score) of every candidate, in the order of `paths`; larger means «label me first».
+
+    Unreadable images score `UNREADABLE_SCORE`.
+    """
+    predictions = predictor.stream(
+        paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
+    )
+    scores = [UNREADABLE_SCORE] * len(paths)
+    for done, scored in enumerate(score_stream(predictions, predictor, settings), 1):
+        if scored.score is not None:
+            scores[scored.position] = scored.score
+        if tell:
+            tell(done, len(paths))
+    return list(zip(paths, scores, strict=True))
+
+
+def score_stream(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings
+) -> Iterator[Scored]:
+    """One `Scored` per prediction (which carries its view), as batches of equal shape fill.
+
+    The first predictions are used as they are: a caller who wants them too looks at them on
+    their way in. Images without detections and unreadable ones come out at once, so counting what
+    comes out is the progress. Memory is bounded by `WAITING_BATCHES` batches of images.
+    """
+    names = settings.views
+    _check_views(names)
+    empty_score = EMPTY_SCORES[settings.empty_images]
+    waiting: dict[tuple[int, ...], list[_Candidate]] = {}
+    for prediction in predictions:
+        if prediction.error is not None:
+            yield Scored(prediction.position, prediction.path, None)
+            continue
+        candidate = _candidate(prediction)
+        if candidate is None:
+            yield Scored(prediction.position, prediction.path, empty_score)
+            continue
+        shape = tuple(candidate.image.shape)
+        group = waiting.setdefault(shape, [])
+        group.append(candidate)
+        if len(group) == settings.batch_size:
+            yield from _score(waiting.pop(shape), predictor, names, settings.seed)
+        elif sum(map(len, waiting.values())) >= WAITING_BATCHES * settings.batch_size:
+            fullest = max(waiting, key=lambda other: len(waiting[other]))
+            yield from _score(waiting.pop(fullest), predictor, names, settings.seed)
+    for group in waiting.values():
+        yield from _score(group, predictor, names, settings.seed)
+
+
+def _candidate(prediction: Prediction) -> _Candidate | None:
+    view = prediction.view
+    assert view is not None, "mining needs predictions that keep their views"
+    if len(view.rows) == 0:
+        return None
+    chosen = torch.from_numpy(reference_sample(len(view.rows))).to(view.rows.device)
+    rows, probabilities = view.rows[chosen], view.class_probabilities[chosen]
+    top, bottom, left, right = view.plan.borders
+    height, width = view.image.shape[1:]
+    size = (height - top - bottom, width - left - right)
+    boxes = _inside(rows[:, :4], (top, left), size).cpu()
+    return _Candidate(
+        prediction.position,
+        prediction.path,
+        view.image,
+        (top, bottom, left, right),
+        rows,
+        probabilities,
+        boxes,
+    )
+
+
+def _inside(boxes: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Boxes of a network input in pixels of its content at `corner` (top, left), clipped."""
+    top, left = corner
+    return clip(boxes - boxes.new_tensor([left, top, left, top]), size)
+
+
+@torch.inference_mode()
+def _score(
+    group: Sequence[_Candidate], predictor: Predictor, names: Sequence[str], seed: int
+) -> list[Scored]:
+    """The scores of candidates whose network inputs have one shape."""
+    reference = [(item.rows, item.class_probabilities) for item in group]
+    total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
+    for name in names:
+        perturbed = _perturb(group, name, seed, predictor.stride)
+        found = predictor.detect_with_classes(perturbed.images)
+        seen = [
+            _inside(rows[:, :4], corner, size)
+            for (rows, _), corner, size in zip(
+                found, perturbed.corners, perturbed.sizes, strict=True
+            )
+        ]
+        total += view_inconsistency(
+            join_objects(perturbed.boxes, reference), join_objects(seen, found)
+        )
+    scores = (1 - total / len(names)).tolist()
+    for item, score in zip(group, scores, strict=True):
+        if not 0 <= score <= 1:  # also catches NaN, which no sort can place
+            raise TaskError(
+                Code.NOT_A_NUMBER,
+                f"The mining score of {item.path} is {score}: the weights give detections that "
+                "are not numbers; train the model again or choose another stage of it.",
+            )
+    return [Scored(item.position, item.path, s) for item, s in zip(group, scores, strict=True)]
+
+
+def _check_views(names: Sequence[str]) -> None:
+    """Refuse view names that are unknown, given twice or missing altogether."""
+    if not names or set(names) - set(PERTURBATIONS) or len(set(names)) < len(names):
+        raise TaskError(
+            Code.CONFIG,
+            f"The setting views is {', '.join(names) or 'empty'}: name one or more of "
+            f"{', '.join(PERTURBATIONS)}, each once.",
+        )
+
+
+@dataclass(frozen=True)
+class _Perturbed:
+    """One view of every candidate of a group, ready for the network."""
+
+    images: Tensor
+    """uint8 [b, 3, h, w], RGB, content centred on grey."""
+    corners: list[tuple[int, int]]
+    """(top, left) of each content."""
+    sizes: list[tuple[int, int]]
+    """(height, width) of each content."""
+    boxes: list[Tensor]
+    """float32 [n, 4] each, on the CPU: the reference boxes, mapped, in pixels of the content."""
+
+
+def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> _Perturbed:
+    """The view `name` of candidates whose network inputs have one shape, in one shape again.
+
+    Contents of equal size and place are perturbed together. A view that shrinks the content
+    shrinks the network input along with it, up to the next multiple of the stride.
+    """
+    alike: dict[tuple[int, int, int, int], list[int]] = {}
+    for index, item in enumerate(group):
+        alike.setdefault(item.borders, []).append(index)
+    images: list[Tensor] = [group[0].image] * len(group)
+    boxes: list[Tensor] = [group[0].boxes] * len(group)
+    for indices in alike.values():
+        changed, mapped = PERTURBATIONS[name](
+            torch.stack([group[i].content for i in indices]),
+            [group[i].boxes for i in indices],
+            [image_generator(seed, group[i].path, name) for i in indices],
+        )
+        for i, image, own in zip(indices, changed, mapped, strict=True):
+            images[i], boxes[i] = image, own
+    canvas_size = view_size(name, (group[0].image.shape[1], group[0].image.shape[2]))
+    canvas_height, canvas_width = (-(-side // stride) * stride for side in canvas_size)
+    canvas = group[0].image.new_full((len(group), 3, canvas_height, canvas_width), GREY)
+    corners, sizes = [], []
+    for target, image in zip(canvas, images, strict=True):
+        height, width = image.shape[1:]
+        top, left = (canvas_height - height) // 2, (canvas_width - width) // 2
+        target[:, top : top + height, left : left + width] = image
+        corners.append((top, left))
+        sizes.append((height, width))
+    return _Perturbed(canvas, corners, sizes, boxes)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score the images of a folder and write `path<TAB>score`, the best to label first."""
+    defaults = MiningSettings()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--source", type=Path, required=True, help="an image or a folder")
+    parser.add_argument("--output", type=Path, default=Path("result.tsv"))
+    parser.add_argument("--img-size", "--imgsz", type=int, default=defaults.img_size)
+    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--empty-images", choices=sorted(EMPTY_SCORES), default="last")
+    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
+    options = parser.parse_args(arguments)
+    log_to_console()
+    settings = replace(
+        defaults,
+        img_size=options.img_size,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        empty_images=options.empty_images,
+    )
+    device = select_device([int(part) for part in options.gpu_id.split(",") if part.strip()])
+    predictor = load_predictor(options.weights, settings, device)
+    paths = find_images(options.source)
+    with tqdm(total=len(paths), disable=None) as bar:
+        rows = mine(predictor, paths, settings, tell=lambda done, _: bar.update(done - bar.n))
+    rows.sort(key=lambda row: -row[1])
+    write_text(options.output, "".join(f"{path}\t{score:.9f}\n" for path, score in rows))
+    log.info("%d images scored: %s", len(rows), options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The network: layout, blocks, head, assignment, loss and weights."""

@@ -1,0 +1,114 @@
+"""The detection head: feature maps to raw maps, and raw maps to boxes.
+
+Legend: b images, l levels, a anchors per level, y x grid rows and columns, n = sum of a*y*x rows,
+o = 5 + classes (tx, ty, tw, th, objectness, classes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+EXPECTED_OBJECTS = 8
+"""Objects per 640-pixel image that the objectness bias expects at birth (v7.0)."""
+EXPECTED_CLASS_MASS = 0.6
+"""Sum of the class probabilities that the class biases start from (v7.0)."""
+CACHED_SHAPES = 32
+"""Grids remembered at once: more shapes than a rectangular evaluation usually has."""
+
+
+class Detect(nn.Module):
+    """One 1x1 convolution per level; every anchor of every cell proposes one box.
+
+    `anchors_px` [l][a * 2] are (w, h) pairs in pixels, `strides` [l] the pixels per cell,
+    `channels` [l] those of the maps that come in. The buffer `anchors` [l, a, 2] is in grid cells.
+    """
+
+    anchors: Tensor
+    stride: Tensor
+
+    def __init__(
+        self,
+        nc: int,
+        anchors_px: Sequence[Sequence[float]],
+        strides: Sequence[float],
+        channels: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.nc = nc
+        self.outputs = nc + 5
+        self.anchors_per_level = len(anchors_px[0]) // 2
+        stride = torch.tensor(strides, dtype=torch.float32)
+        pixels = torch.tensor(anchors_px, dtype=torch.float32).view(len(strides), -1, 2)
+        self.register_buffer("anchors", pixels / stride.view(-1, 1, 1))
+        self.register_buffer("stride", stride, persistent=False)
+        self.m = nn.ModuleList(
+            nn.Conv2d(c, self.anchors_per_level * self.outputs, 1) for c in channels
+        )
+        self._cells: dict[tuple[object, ...], Tensor] = {}
+        self.reset_biases(strides)
+
+    def reset_biases(self, strides: Sequence[float]) -> None:
+        """Add the logits of what an untrained network should expect to the convolutions' biases."""
+        classes = math.log(EXPECTED_CLASS_MASS / (self.nc - 0.99999))
+        with torch.no_grad():
+            for convolution, stride in zip(self.m, strides, strict=True):
+                assert isinstance(convolution.bias, nn.Parameter)
+                bias = convolution.bias.view(self.anchors_per_level, self.outputs)
+                bias[:, 4] += math.log(EXPECTED_OBJECTS / (640 / stride) ** 2)
+                bias[:, 5:] += classes
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps [b, c, y, x] per level to raw maps (logits) [b, a, y, x, o] per level.
+
+        The results are views: in channels-last memory their last axis is contiguous.
+        """
+        return [self._unfold(conv(x)) for conv, x in zip(self.m, maps, strict=True)]
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        batch, _, rows, columns = x.shape
+        shape = (batch, self.anchors_per_level, self.outputs, rows, columns)
+        return x.view(shape).permute(0, 1, 3, 4, 2)
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps per level to [b, n, 5 + classes]: cx, cy, w, h in pixels of the network input,
+        objectness and class probabilities (not yet multiplied).
+
+        Rows run over level, anchor, grid row, grid column. Half precision is widened first, for a
+        coordinate of bfloat16 has only eight bits.
+        """
+        levels = zip(raw, self.anchors.unbind(), self.stride.unbind(), strict=True)
+        return torch.cat([self._decode_level(*level) for level in levels], dim=1)
+
+    def _decode_level(self, raw: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
+        wide = raw if raw.dtype == torch.float64 else raw.float()
+        scores = wide.sigmoid()
+        anchors_px = (anchors.to(wide.dtype) * stride).view(1, -1, 1, 1, 2)
+        centre = (scores[..., 0:2] * 2 + self._cell_grid(wide)) * stride
+        size = (scores[..., 2:4] * 2).square() * anchors_px
+        rows = torch.cat((centre, size, scores[..., 4:]), dim=-1)
+        return rows.flatten(1, 3)
+
+    def _cell_grid(self, raw: Tensor) -> Tensor:
+        """Cell corners minus one half [y, x, 2] (x, y order), remembered per map size."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return _cell_grid(raw)
+        key = (*raw.shape[2:4], raw.device, raw.dtype)
+        grid = self._cells.get(key)
+        if grid is None:
+            if len(self._cells) >= CACHED_SHAPES:
+                self._cells.clear()
+            # An inference tensor would be refused by a later call under autograd.
+            with torch.inference_mode(False):
+                grid = self._cells[key] = _cell_grid(raw)
+        return grid
+
+
+def _cell_grid(raw: Tensor) -> Tensor:
+    rows = torch.arange(raw.shape[2], device=raw.device, dtype=raw.dtype) - 0.5
+    columns = torch.arange(raw.shape[3], device=raw.device, dtype=raw.dtype) - 0.5
+    down, across = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack((across, down), dim=-1)

@@ -1,0 +1,102 @@
+"""The whole network, built from a layout: images in, raw maps or boxes out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.anchors import in_stride_order
+from models.blocks import BLOCKS, JOINTS, Conv
+from models.detect import Detect
+from models.layout import IMAGE, Layer, Layout
+from utils.errors import Code, TaskError
+
+
+class Detector(nn.Module):
+    """A YOLOv5 v7.0 detector.
+
+    State-dict keys are those of v7.0 (`model.<layer>.…`). Weights start from the framework's
+    defaults and the head's biases; draw them under a seeded torch for a repeatable start.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+        self._kept = layout.kept
+        head = Detect(
+            layout.nc,
+            in_stride_order(layout.anchors, layout.strides),
+            layout.strides,
+            layout.head_channels,
+        )
+        self.model = nn.ModuleList([*(_build(layer) for layer in layout.layers), head])
+
+    @property
+    def head(self) -> Detect:
+        """The detection head, which is the last layer."""
+        head = self.model[-1]
+        assert isinstance(head, Detect)
+        return head
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return self.layout.nc
+
+    @property
+    def stride(self) -> Tensor:
+        """Pixels per cell of each level, [levels]."""
+        return self.head.stride
+
+    @property
+    def anchors(self) -> Tensor:
+        """Anchors [levels, anchors, 2] (w, h) in grid cells; times the stride they are pixels."""
+        return self.head.anchors
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images [b, 3, h, w] (RGB, 0 to 1) to raw maps [b, anchors, y, x, 5 + classes] per level.
+
+        h and w are multiples of the largest stride. The same in training and evaluation mode.
+        """
+        outputs: dict[int, Tensor] = {IMAGE: images}
+        x = images
+        for layer, module in zip(self.layout.layers, self.model, strict=False):
+            # Every source but the layer just before is among the kept outputs.
+            before = layer.index - 1
+            maps = [x if source == before else outputs[source] for source in layer.sources]
+            x = module(maps) if layer.block in JOINTS else module(maps[0])
+            if layer.index in self._kept:
+                outputs[layer.index] = x
+        return self.head([outputs[source] for source in self.layout.head_sources])
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw maps to [b, rows, 5 + classes]; see `Detect.decode`."""
+        return self.head.decode(raw)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Images as in `forward` to decoded rows [b, rows, 5 + classes], without gradients."""
+        with torch.no_grad():
+            return self.decode(self(images))
+
+    def fused(self) -> Detector:
+        """A copy for inference: normalisation folded into the convolutions, evaluation mode."""
+        twin = copy.deepcopy(self).eval().requires_grad_(False)
+        for module in twin.modules():
+            if isinstance(module, Conv):
+                module.fold()
+        return twin
+
+
+def _build(layer: Layer) -> nn.Module:
+    try:
+        copies = [BLOCKS[layer.block](*layer.arguments) for _ in range(layer.repeats)]
+    except (TypeError, ValueError) as error:
+        raise TaskError(
+            Code.CONFIG,
+            f"Model definition: layer {layer.index} ({layer.block}) cannot be built with the "
+            f"arguments {layer.arguments} ({error}); compare with models/yolov5s.yaml.",
+        ) from error
+    return copies[0] if len(copies) == 1 else nn.Sequential(*copies)

@@ -1,0 +1,338 @@
+"""A model YAML as a typed list of layers, with depth and width applied; builds nothing.
+
+The grammar is that of YOLOv5 v7.0, so that people's own model files keep working. Words in a file
+are looked up in closed tables and never run.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from utils.errors import Code, TaskError
+
+IMAGE = -1
+"""The source number that stands for the network's input."""
+
+DEFINITIONS = (Path(__file__).parent, Path(__file__).parent / "hub")
+Argument = int | float | bool | str | None
+KEYS = (
+    *("nc", "ch", "depth_multiple", "width_multiple", "activation", "anchors"),
+    *("backbone", "head"),
+)
+WORDS: Mapping[str, Argument] = {"None": None, "True": True, "False": False}
+ACTIVATIONS = ("nn.SiLU()", "SiLU()", "SiLU")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of a model file, resolved.
+
+    `sources` are absolute layer numbers (`IMAGE` for the input), `arguments` is everything the
+    block's constructor takes, channels included; `repeats` > 1 chains that many copies.
+    `reduction` is how many input pixels one cell of the output spans.
+    """
+
+    index: int
+    sources: tuple[int, ...]
+    repeats: int
+    block: str
+    arguments: tuple[Argument, ...]
+    channels: int
+    reduction: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A network as data: what to build, layer by layer, and its detection head.
+
+    `anchors` are (w, h) pairs in pixels, one row per level in the order of `head_sources`;
+    `strides` are the pixels per cell of those levels; `kept` are the layers whose output a later
+    one asks for. `definition` is the model file as plain types, with the class count in force.
+    """
+
+    nc: int
+    channels: int
+    anchors: tuple[tuple[float, ...], ...]
+    layers: tuple[Layer, ...]
+    head_sources: tuple[int, ...]
+    definition: dict[str, object] = field(repr=False, compare=False)
+
+    @property
+    def head_channels(self) -> tuple[int, ...]:
+        """Channels of the maps that enter the head, finest level first as in the file."""
+        return tuple(self.layers[source].channels for source in self.head_sources)
+
+    @property
+    def strides(self) -> tuple[float, ...]:
+        """Pixels of the network input per cell, for each level of the head."""
+        return tuple(self.layers[source].reduction for source in self.head_sources)
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """Layers whose output is needed later than by the very next layer."""
+        rows = ((layer.index, layer.sources) for layer in self.layers)
+        later = {s for index, sources in rows for s in sources if s != index - 1}
+        return frozenset(later | set(self.head_sources)) - {IMAGE}
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a row's block is given: channels and reduction of every source."""
+
+    channels: tuple[int, ...]
+    reductions: tuple[float, ...]
+    repeats: int
+    width: float
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """A row's constructor arguments, and the channels and reduction that come out."""
+
+    arguments: tuple[Argument, ...]
+    channels: int
+    reduction: float
+    repeats: int
+
+
+Rule = Callable[[_Inputs, Sequence[Argument]], _Resolved]
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Channels times the width multiple, rounded up to a multiple of 8."""
+    return math.ceil(channels * width / 8) * 8
+
+
+def scaled_repeats(number: int, depth: float) -> int:
+    """How often a block repeats: `number` times the depth multiple, at least once."""
+    return max(round(number * depth), 1) if number > 1 else number
+
+
+def _widened(inputs: _Inputs, arguments: Sequence[Argument]) -> tuple[int, int]:
+    return inputs.channels[0], scaled_channels(int(_number(arguments, 0)), inputs.width)
+
+
+def _number(arguments: Sequence[Argument], position: int, default: float | None = None) -> float:
+    value = arguments[position] if position < len(arguments) else default
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"argument {position + 1} must be a number, not {value!r}")
+    return value
+
+
+def _conv(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
+    taken, given = _widened(inputs, arguments)
+    reduction = inputs.reductions[0] * _number(arguments, 2, default=1)
+    return _Resolved((taken, given, *arguments[1:]), given, reduction, inputs.repeats)
+
+
+def _same_size(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
+    taken, given = _widened(inputs, arguments)
+    return _Resolved((taken, given, *arguments[1:]), given, inputs.reductions[0], inputs.repeats)
+
+
+def _repeated_inside(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
+    taken, given = _widened(inputs, arguments)
+    return _Resolved((taken, given, inputs.repeats, *arguments[1:]), given, inputs.reductions[0], 1)
+
+
+def _concat(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
+    if len(set(inputs.reductions)) > 1:
+        raise ValueError(f"its inputs have different strides {inputs.reductions}")
+    if _number(arguments, 0, default=1) != 1:
+        raise ValueError("it can only join channels (axis 1)")
+    return _Resolved(tuple(arguments), sum(inputs.channels), inputs.reductions[0], inputs.repeats)
+
+
+def _upsample(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
+    reduction = inputs.reductions[0] / _number(arguments, 1)
+    return _Resolved(tuple(arguments), inputs.channels[0], reduction, inputs.repeats)
+
+
+# One row per block that a file may name; `blocks.BLOCKS` holds the module of the same name.
+RULES: Mapping[str, Rule] = {
+    "Conv": _conv,
+    "Bottleneck": _same_size,
+    "C3": _repeated_inside,
+    "SPPF": _same_size,
+    "Concat": _concat,
+    "nn.Upsample": _upsample,
+}
+
+
+def read_layout(source: str | Path, nc: int | None = None) -> Layout:
+    """The layout of a model file, or of a stock one by name ('yolov5s', 'yolov5m6').
+
+    `nc` replaces the file's class count. Raises `TaskError` (configuration) when there is no such
+    file or it is not a model definition.
+    """
+    path = _find(str(source))
+    try:
+        mapping = yaml.safe_load(path.read_text(encoding="ascii", errors="ignore"))
+    except (OSError, yaml.YAMLError) as error:
+        raise _refusal(f"{path} cannot be read as YAML ({_first_line(error)})") from error
+    if not isinstance(mapping, Mapping):
+        raise _refusal(f"{path} is not a mapping with backbone and head")
+    return parse_layout(mapping, nc, name=str(path))
+
+
+def parse_layout(
+    mapping: Mapping[str, object], nc: int | None = None, *, name: str = "the model definition"
+) -> Layout:
+    """The layout of a model definition given as plain types; `mapping` is left as it is.
+
+    Raises `TaskError` (configuration) that names `name`, the row and what is wrong with it.
+    """
+    definition = {key: copy.deepcopy(mapping[key]) for key in KEYS if key in mapping}
+    if nc is not None:
+        definition["nc"] = nc
+    try:
+        return _resolve(definition)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise _refusal(f"{name}: {reason}") from error
+
+
+def _resolve(definition: dict[str, object]) -> Layout:
+    classes = _whole(definition, "nc")
+    channels = _whole(definition, "ch", default=3)
+    depth, width = (_positive(definition, key) for key in ("depth_multiple", "width_multiple"))
+    activation = definition.get("activation")
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(f"activation {activation!r} is not supported; leave it out for SiLU")
+    anchors = _anchors(definition["anchors"])
+    rows = [*_rows(definition, "backbone"), *_rows(definition, "head")]
+    layers: list[Layer] = []
+    for row in rows[:-1]:
+        layers.append(_layer(row, layers, channels, depth, width))
+    sources = _head_sources(rows[-1], len(layers))
+    if len(sources) != len(anchors):
+        raise ValueError(f"{len(anchors)} rows of anchors for {len(sources)} detection levels")
+    return Layout(classes, channels, anchors, tuple(layers), sources, definition)
+
+
+def _layer(
+    row: Sequence[object], before: Sequence[Layer], channels: int, depth: float, width: float
+) -> Layer:
+    index = len(before)
+    origin, number, block, raw = row
+    rule = RULES.get(str(block).removeprefix("torch."))
+    if rule is None:
+        known = ", ".join([*RULES, "Detect"])
+        raise ValueError(f"layer {index}: block {block!r} is not one of {known}")
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"layer {index}: the repeat count must be a whole number, not {number!r}")
+    sources = _sources(origin, index)
+    inputs = _Inputs(
+        tuple(channels if s == IMAGE else before[s].channels for s in sources),
+        tuple(1.0 if s == IMAGE else before[s].reduction for s in sources),
+        scaled_repeats(number, depth),
+        width,
+    )
+    try:
+        made = rule(inputs, _arguments(raw))
+    except ValueError as error:
+        raise ValueError(f"layer {index} ({block}): {error}") from error
+    name = str(block).removeprefix("torch.")
+    return Layer(index, sources, made.repeats, name, made.arguments, made.channels, made.reduction)
+
+
+def _head_sources(row: Sequence[object], index: int) -> tuple[int, ...]:
+    if row[2] != "Detect":
+        raise ValueError(f"the last layer must be Detect, not {row[2]!r}")
+    sources = _sources(row[0], index)
+    if IMAGE in sources:
+        raise ValueError("Detect cannot read the image itself")
+    if row[3] != ["nc", "anchors"]:
+        raise ValueError(f"the arguments of Detect must be [nc, anchors], not {row[3]!r}")
+    return sources
+
+
+def _sources(origin: object, index: int) -> tuple[int, ...]:
+    listed = list(origin) if isinstance(origin, (list, tuple)) else [origin]
+    numbers = [s for s in listed if isinstance(s, int) and not isinstance(s, bool)]
+    if not listed or len(numbers) < len(listed):
+        raise ValueError(f"layer {index}: 'from' must be layer numbers, not {origin!r}")
+    absolute = tuple(index + s if s < 0 else s for s in numbers)
+    if any(not IMAGE <= s < index or (s == IMAGE and index > 0) for s in absolute):
+        raise ValueError(f"layer {index}: 'from' {origin!r} does not name an earlier layer")
+    return absolute
+
+
+def _arguments(raw: object) -> tuple[Argument, ...]:
+    if not isinstance(raw, (list, tuple)):
+        raise ValueError(f"arguments must be a list, not {raw!r}")
+    resolved: list[Argument] = []
+    for argument in raw:
+        value = WORDS.get(argument, argument) if isinstance(argument, str) else argument
+        if not (value is None or isinstance(value, (int, float, str))):
+            raise ValueError(f"argument {value!r} is not a number or a word")
+        resolved.append(value)
+    return tuple(resolved)
+
+
+def _anchors(value: object) -> tuple[tuple[float, ...], ...]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError("anchors must be one list of widths and heights per level")
+    levels = []
+    for row in value:
+        if not isinstance(row, (list, tuple)) or not row or len(row) % 2:
+            raise ValueError(f"anchors {row!r} are not pairs of width and height")
+        levels.append(tuple(float(size) for size in row))
+    if len({len(level) for level in levels}) > 1:
+        raise ValueError("every level must have the same number of anchors")
+    if not all(size > 0 for level in levels for size in level):
+        raise ValueError("anchor widths and heights must be above zero")
+    return tuple(levels)
+
+
+def _rows(definition: Mapping[str, object], key: str) -> list[Sequence[object]]:
+    rows = definition[key]
+    if not isinstance(rows, (list, tuple)) or not rows:
+        raise ValueError(f"{key} must be a list of rows")
+    for row in rows:
+        if not isinstance(row, (list, tuple)) or len(row) != 4:
+            raise ValueError(f"{key} row {row!r} is not [from, number, module, arguments]")
+    return list(rows)
+
+
+def _whole(definition: Mapping[str, object], key: str, default: int | None = None) -> int:
+    value = definition.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key} must be a whole number above zero, not {value!r}")
+    return value
+
+
+def _positive(definition: Mapping[str, object], key: str) -> float:
+    value = definition[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{key} must be a number above zero, not {value!r}")
+    return float(value)
+
+
+def _find(source: str) -> Path:
+    if Path(source).is_file():
+        return Path(source)
+    # A stock name may come short ('s', 's6'), in full, or with its folder ('models/yolov5s.yaml').
+    if Path(source).parent.as_posix() in {".", "models", "models/hub"}:
+        stem = Path(source).name.removesuffix(".yaml")
+        for name in (f"{stem}.yaml", f"yolov5{stem}.yaml"):
+            for folder in DEFINITIONS:
+                if (folder / name).is_file():
+                    return folder / name
+    raise _refusal(f"there is no model file {source}, nor a stock model of that name")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _refusal(sentence: str) -> TaskError:
+    return TaskError(
+        Code.CONFIG, f"Model definition: {sentence}; use one like models/yolov5s.yaml."
+    )

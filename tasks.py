@@ -1,0 +1,203 @@
+"""The kinds of YMIR task: from a `Task` to results on disk."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from infer import Prediction, Predictor, load_predictor
+from mining.mining_cald import score_stream
+from train import Saved, TrainingJob, train
+from utils.device import describe, select_device
+from utils.errors import Code, TaskError
+from utils.labels import Candidate, read_candidates, read_dataset
+from utils.progress import Progress
+from utils.ymir_yolov5 import (
+    InferResultWriter,
+    ModelStage,
+    Task,
+    stage_folder,
+    write_mining_result,
+    write_training_result,
+)
+
+log = logging.getLogger(__name__)
+
+REPORT = "report"
+"""Folder and section of the pictures and tables that go with a model."""
+
+
+def run(task: Task, progress: Progress) -> None:
+    """Do what the task asks for; results are complete on disk when this returns."""
+    device = select_device(task.gpu_ids)
+    log.info("task %s on %s, torch %s", task.task_id, describe(device), torch.__version__)
+    for warning in task.warnings:
+        log.warning("note: %s", warning)
+    if task.run_training:
+        run_training(task, device, progress)
+    elif task.run_mining or task.run_infer:
+        run_candidates(task, device, progress)
+    else:
+        raise TaskError(
+            Code.CONFIG,
+            "env.yaml asks for nothing: set one of run_training, run_mining or run_infer to true.",
+        )
+
+
+def run_training(task: Task, device: torch.device, progress: Progress) -> None:
+    """Train, and report the best and the last weights after every improvement."""
+    settings = task.train
+    assert settings is not None
+    assert task.train_index is not None
+    assert task.val_index is not None
+    splits = []
+    for index_file in (task.train_index, task.val_index):
+        with progress.stage(0.025) as part:
+            split, report = read_dataset(
+                index_file,
+                task.class_names,
+                root=task.root_in,
+                max_bad_fraction=settings.max_bad_fraction,
+                progress=part,
+            )
+        log.info("%s", "\n".join(report.lines()))
+        splits.append(split)
+    stages: dict[str, ModelStage] = {}
+    report_folder = task.out.models / "attachments" / REPORT
+
+    def record(saved: Saved) -> None:
+        stages[saved.stage] = _stage(saved, settings.map_metric)
+        write_training_result(
+            task,
+            list(stages.values()),
+            best="best",
+            attachments={REPORT: sorted(path.name for path in report_folder.glob("[!.]*"))},
+            evaluate_config={"iou_thr": 0.5, "conf_thr": settings.report_conf},
+        )
+
+    job = TrainingJob(
+        settings=settings,
+        train=splits[0],
+        validation=splits[1],
+        device=device,
+        folder=report_folder,
+        tensorboard=task.out.tensorboard,
+        weights=task.weights[0] if task.weights else None,
+        stage_folder=lambda stage: stage_folder(task, stage),
+        on_saved=record,
+    )
+    with progress.stage(0.95) as part:
+        train(job, part)
+
+
+def _stage(saved: Saved, metric: str) -> ModelStage:
+    """What the platform shows of a saved model: its mAP, and counts at one confidence."""
+    shown, scores = saved.evaluation.at_confidence, saved.evaluation.scores
+    return ModelStage(
+        name=saved.stage,
+        files=tuple(path.name for path in saved.files),
+        timestamp=int(time.time()),
+        mean_ar=shown.recall,
+        mean_ap=scores.map50 if metric == "map50" else scores.map50_95,
+        tp=shown.true_positives,
+        fp=shown.false_positives,
+        fn=shown.false_negatives,
+    )
+
+
+def run_candidates(task: Task, device: torch.device, progress: Progress) -> None:
+    """Mining, inference, or both in one pass: every image is decoded and first predicted once."""
+    settings = task.infer or task.mining
+    assert settings is not None
+    assert task.candidate_index is not None
+    candidates, repeated = read_candidates(task.candidate_index, task.root_in)
+    if repeated:
+        log.warning("%d lines of the candidate index repeat an image; each counts once", repeated)
+    predictor = load_predictor(task.weights[0], settings, device)
+    _compare_names(task, predictor, task.weights[0])
+    paths = [candidate.path for candidate in candidates]
+    log.info("%d candidates, weights %s, %d px", len(paths), task.weights[0], predictor.image_size)
+    found = predictor.stream(
+        paths,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        keep_views=task.run_mining,
+    )
+    counted = _count(found, len(paths))
+    if not task.run_infer:
+        _mine(task, predictor, candidates, counted, progress)
+        return
+    with InferResultWriter(task) as writer:
+        recorded = _record(counted, candidates, writer, predictor.class_names)
+        if task.run_mining:
+            _mine(task, predictor, candidates, recorded, progress)
+        else:
+            for done, _ in enumerate(recorded, start=1):
+                progress.update(done, len(paths))
+    log.info("detections written to %s", task.out.infer_result)
+
+
+def _mine(
+    task: Task,
+    predictor: Predictor,
+    candidates: Sequence[Candidate],
+    predictions: Iterable[Prediction],
+    progress: Progress,
+) -> None:
+    assert task.mining is not None
+    scores: list[float | None] = [None] * len(candidates)
+    for done, scored in enumerate(score_stream(predictions, predictor, task.mining), start=1):
+        scores[scored.position] = scored.score
+        progress.update(done, len(candidates))
+    texts = [candidate.text for candidate in candidates]
+    write_mining_result(task, zip(texts, scores, strict=True))
+    log.info("scores of %d images written to %s", len(scores), task.out.mining_result)
+
+
+def _record(
+    predictions: Iterable[Prediction],
+    candidates: Sequence[Candidate],
+    writer: InferResultWriter,
+    class_names: Sequence[str],
+) -> Iterator[Prediction]:
+    """Pass predictions on after writing them down."""
+    for prediction in predictions:
+        text = candidates[prediction.position].text
+        if prediction.size is None:
+            writer.add_empty(text)
+        else:
+            writer.add(text, prediction.detections, class_names, prediction.size)
+        yield prediction
+
+
+def _count(predictions: Iterable[Prediction], total: int) -> Iterator[Prediction]:
+    """Pass predictions on; name the unreadable images, and fail if there is nothing else."""
+    unreadable = 0
+    for prediction in predictions:
+        if prediction.error is not None:
+            unreadable += 1
+            log.warning("skipped %s: %s", prediction.path, prediction.error)
+        yield prediction
+    if unreadable == total:
+        raise TaskError(
+            Code.IMAGE_FORMAT,
+            f"none of the {total} candidate images can be decoded: check that they are images.",
+        )
+    if unreadable:
+        log.warning("%d of %d images could not be read; they stand last", unreadable, total)
+
+
+def _compare_names(task: Task, predictor: Predictor, weights: Path) -> None:
+    """The checkpoint knows what its channels mean; the task may say otherwise."""
+    if task.class_names and task.class_names != predictor.class_names:
+        log.warning(
+            "the task names the classes %s but %s was trained on %s: using the names of the "
+            "weights",
+            list(task.class_names),
+            weights.name,
+            list(predictor.class_names),
+        )

@@ -1,0 +1,81 @@
+"""Fixtures that every test may ask for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import start
+from tools.draw_dataset import draw_dataset
+from tools.make_task import write_task
+from tools.sources import SourceDataset, read_source
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+TINY_TRAINING = {
+    "model": "yolov5n",
+    "img_size": "96",
+    "batch_size": "4",
+    "epochs": "2",
+    "nominal_batch_size": "4",
+    "opset": "17",
+}
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Path]:
+    """Path of a reference file: the extract in tests/golden, else the full one in ../shared."""
+
+    def find(name: str) -> Path:
+        for folder in (ROOT / "tests" / "golden", SHARED / "golden"):
+            if (folder / name).is_file():
+                return folder / name
+        pytest.skip(f"reference file {name} is neither in tests/golden nor in ../shared/golden")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder ../shared with the real data set and the trained reference checkpoint."""
+    if not (SHARED / "data" / "bccd").is_dir():
+        pytest.skip("../shared is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
+    """A drawn data set of a few small pictures."""
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_dataset(folder, images=24, size_wh=(160, 120), seed=1)
+    return read_source(folder)
+
+
+@pytest.fixture(scope="session")
+def trained(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task directory in which `start.py` has trained a tiny detector for two epochs."""
+    task = tmp_path_factory.mktemp("trained") / "task"
+    env_file = write_task(drawn, task, kinds=("training",), settings=TINY_TRAINING)
+    assert start.main(["--env", str(env_file)]) == 0
+    return task
+
+
+@pytest.fixture(scope="session")
+def weights(trained: Path) -> Path:
+    """The best weights of that training."""
+    return trained / "out" / "models" / "best" / "best.pt"
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> Iterator[None]:
+    """Every test meets the same random state, and leaves no log handler on a closed stream."""
+    torch.manual_seed(0)
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    root.handlers[:] = before

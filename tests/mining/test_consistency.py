@@ -1,0 +1,267 @@
+"""CALD's score against the recorded numbers of spec/mining.md 2.6 and cases worked by hand.
+
+The 2.6 numbers come from the official CALD functions, run on flip only with a 200 x 100 image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mining.consistency import (
+    Objects,
+    class_distributions,
+    class_vector,
+    jensen_shannon,
+    join_objects,
+    match,
+    object_consistency,
+    reference_sample,
+    view_inconsistency,
+)
+from mining.data_augment import flip
+
+
+def objects(*rows: tuple[tuple[float, ...], float, tuple[float, ...]]) -> Objects:
+    """One image's objects from (box, confidence, distribution) each."""
+    return Objects(
+        torch.tensor([row[0] for row in rows]).reshape(-1, 4),
+        torch.tensor([row[1] for row in rows]),
+        torch.tensor([row[2] for row in rows], dtype=torch.float64).reshape(len(rows), -1),
+        (len(rows),),
+    )
+
+
+OFFICIAL_REFERENCE = objects(
+    ((10, 10, 50, 60), 0.8, (0.1, 0.8, 0.05, 0.05)),
+    ((100, 20, 160, 80), 0.5, (0.3, 0.1, 0.5, 0.1)),
+)
+OFFICIAL_VIEW = objects(
+    ((150, 10, 190, 60), 0.8, (0.1, 0.8, 0.05, 0.05)),
+    ((42, 22, 100, 82), 0.5, (0.3, 0.1, 0.1, 0.5)),
+)
+NOTHING = Objects(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 4, dtype=torch.float64), (0,))
+
+
+def official_flipped() -> Objects:
+    blank = torch.zeros(1, 3, 100, 200, dtype=torch.uint8)
+    _, (mapped,) = flip(blank, [OFFICIAL_REFERENCE.boxes], [np.random.default_rng(0)])
+    return Objects(mapped, OFFICIAL_REFERENCE.confidence, OFFICIAL_REFERENCE.distributions, (2,))
+
+
+def test_official_numbers_of_one_image() -> None:
+    # Object 1: IoU 1, JS 0: m = 1 + (.8 + .8)/2 = 1.8.
+    # Object 2: mapped (40, 20, 100, 80), overlap 58 * 58 = 3364, union 3600 + 3480 - 3364 = 3716:
+    # IoU .905274; JS .145552; m = .905274 + .5 * (1 - .145552) = 1.332499; |m - 1.3| = .032499.
+    reference = official_flipped()
+    overlap, partner = match(reference, OFFICIAL_VIEW)
+    assert overlap.tolist() == pytest.approx([1, 0.905274], abs=1e-5)
+    assert partner.tolist() == [0, 1]
+    divergence = jensen_shannon(reference.distributions, OFFICIAL_VIEW.distributions)
+    assert divergence.tolist() == pytest.approx([0, 0.145552], abs=1e-5)
+    consistency = object_consistency(reference, OFFICIAL_VIEW)
+    assert consistency.tolist() == pytest.approx([1.8, 1.332499], abs=1e-5)
+    assert view_inconsistency(reference, OFFICIAL_VIEW).tolist() == pytest.approx(
+        [0.032499], abs=1e-5
+    )
+
+
+def test_official_number_of_an_empty_view() -> None:
+    assert view_inconsistency(official_flipped(), NOTHING).tolist() == [0]
+
+
+def test_official_class_vectors() -> None:
+    """Averaged over the original and the flipped view; label = best foreground class."""
+    confidence = torch.tensor([0.8, 0.5])
+    original = class_vector(confidence, torch.tensor([0, 1]), 3)
+    flipped = class_vector(confidence, torch.tensor([0, 2]), 3)
+    nothing = class_vector(torch.zeros(0), torch.zeros(0), 3)
+    assert ((original + flipped) / 2).tolist() == pytest.approx([0.8, 0.25, 0.25], abs=1e-5)
+    assert ((original + nothing) / 2).tolist() == pytest.approx([0.4, 0.25, 0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "expected"),
+    [
+        pytest.param((0.7, 0.2, 0.1), (0.6, 0.3, 0.1), 0.006959, id="official"),
+        pytest.param((0.5, 0.5), (0.5, 0.5), 0.0, id="equal"),
+        pytest.param((1.0, 0.0), (0.0, 1.0), math.log(2), id="disjoint, with zeros"),
+        # m = (.5, .5): .9 ln 1.8 + .1 ln .2 = .529006 - .160944 (defects 1 and 2: scalars gave 0)
+        pytest.param((0.1, 0.9), (0.9, 0.1), 0.368064, id="pair"),
+    ],
+)
+def test_divergence(p: tuple[float, ...], q: tuple[float, ...], expected: float) -> None:
+    both = torch.tensor([p, q], dtype=torch.float64)
+    assert float(jensen_shannon(both[:1], both[1:])) == pytest.approx(expected, abs=1e-5)
+    assert float(jensen_shannon(both[1:], both[:1])) == pytest.approx(expected, abs=1e-5)
+
+
+def test_official_order_of_class_balance() -> None:
+    """Stage 2 of 2.6 with the same divergence: softmax(labelled counts) against candidates."""
+    labelled = torch.tensor([1.5, 0.5, 0.0], dtype=torch.float64).softmax(0)
+    candidates = torch.tensor(
+        [[0.9, 0.1, 0], [0.1, 0.1, 0.9], [0.1, 0.8, 0.1]], dtype=torch.float64
+    )
+    divergence = jensen_shannon(labelled.expand(3, 3), candidates.softmax(1))
+    assert divergence.tolist() == pytest.approx([0.00615, 0.10568, 0.07565], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "confidence", "expected"),
+    [
+        pytest.param((0.9, 0.05, 0.05), 0.8, (0.9, 0.05, 0.05), id="sums to one"),
+        # Sigmoids: each class on its own, .6 + .3 + .3 = 1.2.
+        pytest.param((0.6, 0.3, 0.3), 0.5, (0.5, 0.25, 0.25), id="divided by the sum"),
+        pytest.param((0.0, 0.0), 0.0, (0.5, 0.5), id="no mass: uniform"),
+        pytest.param((0.9,), 0.3, (0.3, 0.7), id="one class: confidence and the rest"),
+    ],
+)
+def test_class_distributions(
+    probabilities: tuple[float, ...], confidence: float, expected: tuple[float, ...]
+) -> None:
+    found = class_distributions(torch.tensor([probabilities]), torch.tensor([confidence]))
+    assert found.dtype == torch.float64
+    assert found[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sigmoid_vectors_are_normalised_before_they_are_averaged() -> None:
+    """2.3: the official code averages first and gets .01362 for these sigmoids."""
+    raw = torch.tensor([[0.9, 0.05, 0.0], [0.3, 0.02, 0.01]])
+    vectors = class_distributions(raw, torch.tensor([0.9, 0.3]))
+    assert float(jensen_shannon(vectors[:1], vectors[1:])) == pytest.approx(0.01084, abs=1e-5)
+
+
+BOX = (10.0, 10.0, 50.0, 60.0)
+CAT, DOG = (0.9, 0.1), (0.1, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("reference", "view", "expected"),
+    [
+        # m = 1 + .8 = 1.8
+        pytest.param((BOX, 0.8, CAT), (BOX, 0.8, CAT), 0.5, id="consistent"),
+        # m = 1 + .8 * (1 - .368064) = 1.505549: only the class changed (defects 1 and 2)
+        pytest.param((BOX, 0.8, CAT), (BOX, 0.8, DOG), 0.205549, id="class changed"),
+        # m = 1 + (.8 + .4) / 2 = 1.6
+        pytest.param((BOX, 0.8, CAT), (BOX, 0.4, CAT), 0.3, id="confidence changed"),
+        # right half only: IoU .5, m = .5 + .8 = 1.3
+        pytest.param((BOX, 0.8, CAT), ((30, 10, 50, 60), 0.8, CAT), 0.0, id="half the box"),
+        # no overlap: m = 0, |0 - 1.3| = 1.3, at most 1 (defects 6 and 7)
+        pytest.param((BOX, 0.8, CAT), ((60, 10, 90, 60), 0.9, CAT), 1.0, id="no partner"),
+        # touching edges do not overlap either
+        pytest.param((BOX, 0.8, CAT), ((50, 10, 90, 60), 0.9, CAT), 1.0, id="touching"),
+    ],
+)
+def test_one_object_by_hand(
+    reference: tuple[tuple[float, ...], float, tuple[float, ...]],
+    view: tuple[tuple[float, ...], float, tuple[float, ...]],
+    expected: float,
+) -> None:
+    found = view_inconsistency(objects(reference), objects(view))
+    assert found.tolist() == pytest.approx([expected], abs=2e-6)
+
+
+def test_partner_is_the_largest_overlap_whatever_its_class() -> None:
+    reference = objects((BOX, 0.8, CAT))
+    view = objects(((30, 10, 50, 60), 0.9, CAT), ((12, 10, 50, 60), 0.6, DOG))
+    overlap, partner = match(reference, view)
+    assert partner.tolist() == [1]
+    assert overlap.tolist() == pytest.approx([38 / 40], abs=1e-6)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5, 20])
+def test_doubled_boxes_do_not_count(copies: int) -> None:
+    """Defect 3: the older loop returned .5, 1, 2.5 and 10 for 1, 2, 5 and 20 equal boxes."""
+    row = (BOX, 0.8, CAT)
+    assert view_inconsistency(objects(*[row] * copies), objects(row)).tolist() == pytest.approx(
+        [0.5]
+    )
+    assert view_inconsistency(objects(row), objects(*[row] * copies)).tolist() == pytest.approx(
+        [0.5]
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"),
+    [(0, 0), (1, 1), (40, 40), (41, 41), (50, 50), (51, 50), (300, 50)],
+)
+def test_reference_sample(count: int, kept: int) -> None:
+    indices = reference_sample(count)
+    assert len(indices) == len(set(indices.tolist())) == kept
+    if count:
+        assert (indices[0], indices[-1]) == (0, count - 1)
+        assert np.ptp(np.diff(indices)) <= 1 if kept > 1 else True
+
+
+@pytest.mark.parametrize("count", range(41, 51))
+def test_fifty_samples_of_up_to_fifty_are_all_of_them(count: int) -> None:
+    """Why we need no rule for 41 to 49: the official 50 of them only repeat some."""
+    spaced = np.round(np.linspace(0, count - 1, 50)).astype(int)
+    assert set(spaced.tolist()) == set(reference_sample(count).tolist())
+
+
+def slow_inconsistency(reference: Objects, view: Objects) -> float:
+    """The definition, one number at a time."""
+    if not len(view.boxes):
+        return 0.0
+    smallest = 1.0
+    for k in range(len(reference.boxes)):
+        best, best_overlap = 0, 0.0
+        for j in range(len(view.boxes)):
+            overlap = slow_iou(reference.boxes[k], view.boxes[j])
+            if overlap > best_overlap:
+                best, best_overlap = j, overlap
+        m = 0.0
+        if best_overlap > 0:
+            p, q = reference.distributions[k].tolist(), view.distributions[best].tolist()
+            divergence = 0.0
+            for a, b in zip(p, q, strict=True):
+                divergence += 0.5 * a * math.log(2 * a / (a + b)) if a else 0
+                divergence += 0.5 * b * math.log(2 * b / (a + b)) if b else 0
+            confidence = float(reference.confidence[k] + view.confidence[best]) / 2
+            m = best_overlap + confidence * (1 - divergence)
+        smallest = min(smallest, abs(m - 1.3))
+    return smallest
+
+
+def slow_iou(a: Tensor, b: Tensor) -> float:
+    width = max(0.0, float(torch.minimum(a[2], b[2]) - torch.maximum(a[0], b[0])))
+    height = max(0.0, float(torch.minimum(a[3], b[3]) - torch.maximum(a[1], b[1])))
+    areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def random_found(count: int, source: np.random.Generator) -> tuple[Tensor, Tensor]:
+    corner, side = source.uniform(0, 80, (count, 2)), source.uniform(5, 40, (count, 2))
+    confidence, classes = source.uniform(0.25, 1, (count, 1)), source.uniform(0, 1, (count, 3))
+    rows = np.concatenate((corner, corner + side, confidence, classes.argmax(1)[:, None]), 1)
+    return torch.from_numpy(rows).float(), torch.from_numpy(classes).float()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batch_equals_the_slow_loop_image_by_image(seed: int) -> None:
+    source = np.random.default_rng(seed)
+    reference = [random_found(n, source) for n in (3, 1, 12, 1, 7)]
+    view = [random_found(n, source) for n in (4, 0, 9, 1, 60)]
+    batch = view_inconsistency(
+        join_objects([rows[:, :4] for rows, _ in reference], reference),
+        join_objects([rows[:, :4] for rows, _ in view], view),
+    )
+    for index, (ours, theirs) in enumerate(zip(reference, view, strict=True)):
+        alone = [join_objects([one[0][:, :4]], [one]) for one in (ours, theirs)]
+        assert float(view_inconsistency(*alone)) == float(batch[index])
+        assert float(batch[index]) == pytest.approx(slow_inconsistency(*alone), abs=1e-5)
+
+
+def test_every_view_empty() -> None:
+    reference = [random_found(2, np.random.default_rng(0))] * 2
+    empty = [(torch.zeros(0, 6), torch.zeros(0, 3))] * 2
+    found = view_inconsistency(
+        join_objects([rows[:, :4] for rows, _ in reference], reference),
+        join_objects([rows[:, :4] for rows, _ in empty], empty),
+    )
+    assert found.tolist() == [0, 0]

@@ -1,0 +1,106 @@
+"""Rules that the source itself must keep: nothing hidden, every file introduced, the map true."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = [
+    path
+    for pattern in ("*.py", "utils/*.py", "models/*.py", "mining/*.py", "tools/*.py")
+    for path in sorted(ROOT.glob(pattern))
+]
+
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_MODULES = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "marshal",
+    "shelve",
+    "urllib",
+    "urllib.request",
+    "requests",
+    "http.client",
+    "socket",
+    "ftplib",
+    "pip",
+    "ensurepip",
+}
+FORBIDDEN_ATTRIBUTES = {("os", "system"), ("os", "popen"), ("torch", "hub")}
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", RUNTIME, ids=ids)
+def test_nothing_hidden(path: Path) -> None:
+    """No shell, no evaluated text, no pickle, no network, no installing."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            function = node.func
+            if isinstance(function, ast.Name) and function.id in FORBIDDEN_CALLS:
+                found.append(f"{node.lineno}: {function.id}()")
+            found += [
+                f"{node.lineno}: {keyword.arg}"
+                for keyword in node.keywords
+                if isinstance(keyword.value, ast.Constant)
+                and (keyword.arg, keyword.value.value)
+                in {("shell", True), ("allow_pickle", True), ("weights_only", False)}
+            ]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+            found += [f"{node.lineno}: {name}" for name in names if name in FORBIDDEN_MODULES]
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and (node.value.id, node.attr) in FORBIDDEN_ATTRIBUTES
+        ):
+            found.append(f"{node.lineno}: {node.value.id}.{node.attr}")
+    assert not found
+
+
+@pytest.mark.parametrize("path", RUNTIME, ids=ids)
+def test_every_file_says_its_one_idea(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """Every module has its line in the README, and every line its file."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^[│├└─ ]*`?([\w./-]+\.py)`?\s", text, flags=re.MULTILINE))
+    present = {ids(path) for path in RUNTIME if path.name != "__init__.py"}
+    present |= {ids(path) for path in (ROOT / "bench").glob("*.py")}
+    assert listed == present
+
+
+def test_requirements_are_lowest_versions_only() -> None:
+    lines = (ROOT / "extra-requirements.txt").read_text(encoding="utf-8").splitlines()
+    entries = [line for line in lines if line and not line.startswith("#")]
+    assert entries
+    for entry in entries:
+        assert re.fullmatch(r'[\w-]+>=[\d.]+; python_version >= "3\.10"', entry), entry
+
+
+def test_start_still_parses_on_python_3_8() -> None:
+    ast.parse((ROOT / "start.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_no_file_of_the_clone_is_large() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    large = [
+        name
+        for name in listed
+        if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 600_000
+    ]
+    assert not large

@@ -1,0 +1,102 @@
+"""The checker accepts a right example and says in words what is wrong with each broken one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from task_example import TASK_ID, Example, build, only_finding
+
+from tools.check_out import check_out, main
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Example:
+    return build(tmp_path, training=True)
+
+
+@pytest.fixture
+def looking(tmp_path: Path) -> Example:
+    return build(tmp_path, training=False)
+
+
+def test_a_sound_training_is_accepted(
+    training: Example, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_out(training.root) == []
+    assert main([str(training.root)]) == 0
+    assert "as the protocol wants it" in capsys.readouterr().out
+
+
+def test_sound_mining_and_inference_are_accepted(looking: Example) -> None:
+    assert check_out(looking.root) == []
+
+
+MONITOR = [
+    pytest.param("", "monitor.columns", "has 1 columns", id="empty"),
+    pytest.param(f"{TASK_ID}\t1700000000\t1", "monitor.columns", "has 3 columns", id="three"),
+    pytest.param(f"{TASK_ID}\t1700000000\t1\t2", "monitor.columns", "4 columns", id="four"),
+    pytest.param("t2\t1700000000.0\t1\t2\t0", "monitor.task_id", "'t2'", id="other task"),
+    pytest.param(f"{TASK_ID}\tnoon\t1\t2\t0", "monitor.time", "'noon'", id="time word"),
+    pytest.param(f"{TASK_ID}\t1700000000123\t1\t2\t0", "monitor.time", "seconds", id="millis"),
+    pytest.param(f"{TASK_ID}\t1700000000\t1.2\t2\t0", "monitor.progress", "'1.2'", id="above 1"),
+    pytest.param(f"{TASK_ID}\t1700000000\tnan\t2\t0", "monitor.progress", "'nan'", id="nan"),
+    pytest.param(f"{TASK_ID}\t1700000000\t0.4\t2\t0", "monitor.unfinished", "0.4", id="early end"),
+    pytest.param(f"{TASK_ID}\t1700000000\t1\t7\t0", "monitor.state", "'7'", id="state 7"),
+    pytest.param(f"{TASK_ID}\t1700000000\t1\t2.0\t0", "monitor.state", "'2.0'", id="state float"),
+    pytest.param(f"{TASK_ID}\t1700000000\t0\t1\t0", "monitor.pending", "pending", id="pending"),
+    pytest.param(f"{TASK_ID}\t1700000000\t1\t2\t300001", "monitor.code", "300001", id="code"),
+    pytest.param(f"{TASK_ID}\t1700000000\t1\t4\t300002", "monitor.failed", "300002", id="failed"),
+]
+
+
+@pytest.mark.parametrize(("line", "rule", "words"), MONITOR)
+def test_monitor(line: str, rule: str, words: str, looking: Example) -> None:
+    looking.monitor(line)
+    only_finding(looking.root, rule, words)
+
+
+def test_monitor_missing(looking: Example) -> None:
+    (looking.out / "monitor.txt").unlink()
+    only_finding(looking.root, "monitor.missing", "no progress is ever seen")
+
+
+def test_a_failure_is_reported_as_one(looking: Example) -> None:
+    for name in ("result.tsv", "infer-result.json"):
+        (looking.out / name).unlink()
+    only_finding(looking.root, "monitor.not_failed", "not 4", failed=True)
+    looking.monitor(f"{TASK_ID}\t1700000000.000001\t0.3\t4\t300002\tno images")
+    assert check_out(looking.root, failed=True) == []
+    looking.monitor(f"{TASK_ID}\t1700000000.000001\t0.3\t4\t0")
+    only_finding(looking.root, "monitor.code", "no code of a failure", failed=True)
+
+
+def test_tensorboard(training: Example) -> None:
+    (training.out / "tensorboard" / "events.out.tfevents.1.host").rename(
+        training.out / "tensorboard" / "run" / "events.out.tfevents.1.host"
+    )
+    assert check_out(training.root) == []
+    (training.out / "tensorboard" / "run" / "events.out.tfevents.1.host").write_bytes(b"")
+    only_finding(training.root, "tensorboard", "no TensorBoard events")
+
+
+@pytest.mark.parametrize("name", [".result.yaml.12.tmp", "models/x.pt.part", "models/best/.cache"])
+def test_strays(name: str, training: Example) -> None:
+    (training.out / name).write_text("half")
+    only_finding(training.root, "stray", "left behind")
+
+
+def test_container_paths_are_found_below_the_task(looking: Example) -> None:
+    """A task that ran in a container says /in and /out; it is checked outside just as well."""
+    for path in (looking.root / "in").glob("*.*"):
+        text = path.read_text().replace(str(looking.root), "/container")
+        path.write_text(text)
+    rows = [(c.replace(str(looking.root), "/container"), 0.5) for c in looking.candidates]
+    looking.mining(rows)
+    assert check_out(looking.root) == []
+
+
+def test_a_folder_without_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    only_finding(tmp_path, "task.unreadable", "no in/env.yaml")
+    assert main([str(tmp_path)]) == 1
+    assert "task.unreadable" in capsys.readouterr().out

@@ -1,0 +1,345 @@
+"""A task directory holds the same boxes whichever source layout and annotation format is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from tools.draw_dataset import draw_dataset
+from tools.make_task import main, write_task
+from tools.sources import SourceDataset, SourceImage, read_source
+from utils.errors import TaskError
+from utils.labels import read_dataset
+
+NAMES = ("cat", "dog bowl")
+BOXES = {"one": [(0, 2, 3, 10, 20), (1, 30, 5, 63, 47)], "two": [], "three": [(1, 0, 0, 1, 1)]}
+SPLIT = {"one": "train", "two": "train", "three": "val"}
+WIDTH, HEIGHT = 64, 48
+
+
+def save_image(path: Path, shade: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((HEIGHT, WIDTH, 3), shade, np.uint8))
+    return path
+
+
+def voc_object(index: int, x1: float, y1: float, x2: float, y2: float) -> str:
+    return (
+        f"<object><name>{NAMES[index]}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
+        f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+    )
+
+
+def make_voc(root: Path, *, splits: bool = True) -> Path:
+    for shade, (stem, rows) in enumerate(BOXES.items()):
+        save_image(root / "JPEGImages" / f"{stem}.jpg", 40 * shade)
+        (root / "Annotations").mkdir(exist_ok=True)
+        objects = "".join(voc_object(*row) for row in rows)
+        (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{objects}</annotation>")
+    if splits:
+        folder = root / "ImageSets" / "Main"
+        folder.mkdir(parents=True)
+        for split in ("train", "val"):
+            stems = [stem for stem, part in SPLIT.items() if part == split]
+            (folder / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+    (root / "classes.txt").write_text("\n".join(NAMES))
+    return root
+
+
+def make_coco(root: Path) -> Path:
+    content: dict[str, dict[str, list[dict]]] = {}
+    for number, (stem, rows) in enumerate(BOXES.items()):
+        save_image(root / "images" / f"{stem}.jpg", 40 * number)
+        part = content.setdefault(SPLIT[stem], {"images": [], "annotations": [], "categories": []})
+        part["categories"] = [{"id": 3, "name": NAMES[0]}, {"id": 7, "name": NAMES[1]}]
+        part["images"].append({"id": number, "file_name": f"{stem}.jpg"})
+        for index, x1, y1, x2, y2 in rows:
+            box = {"image_id": number, "category_id": (3, 7)[index], "iscrowd": 0}
+            part["annotations"].append({**box, "bbox": [x1, y1, x2 - x1, y2 - y1]})
+        crowd = {"image_id": number, "category_id": 3, "iscrowd": 1, "bbox": [0, 0, 9, 9]}
+        part["annotations"].append(crowd)
+    (root / "annotations").mkdir()
+    for split, part in content.items():
+        (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(part))
+    return root
+
+
+def yolo_line(index: int, x1: float, y1: float, x2: float, y2: float) -> str:
+    values = ((x1 + x2) / 2 / WIDTH, (y1 + y2) / 2 / HEIGHT, (x2 - x1) / WIDTH, (y2 - y1) / HEIGHT)
+    return f"{index} " + " ".join(f"{value:.9f}" for value in values)
+
+
+def make_yolo(root: Path, *, description: bool = True) -> Path:
+    for shade, (stem, rows) in enumerate(BOXES.items()):
+        save_image(root / "images" / SPLIT[stem] / f"{stem}.jpg", 40 * shade)
+        label = root / "labels" / SPLIT[stem] / f"{stem}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        if rows:
+            label.write_text("\n".join(yolo_line(*row) for row in rows))
+    if description:
+        content = {"train": "images/train", "val": "images/val", "names": dict(enumerate(NAMES))}
+        (root / "data.yaml").write_text(yaml.safe_dump(content))
+    else:
+        (root / "classes.txt").write_text("\n".join(NAMES))
+    return root
+
+
+LAYOUTS = [
+    pytest.param(make_voc, "voc", id="voc"),
+    pytest.param(make_coco, "coco", id="coco"),
+    pytest.param(make_yolo, "yolo", id="yolo with data.yaml"),
+    pytest.param(lambda root: make_yolo(root, description=False), "yolo", id="yolo folders"),
+]
+
+
+@pytest.mark.parametrize(("make", "layout"), LAYOUTS)
+def test_every_layout_reads_the_same(
+    make: Callable[[Path], Path], layout: str, tmp_path: Path
+) -> None:
+    source = read_source(make(tmp_path))
+    assert source.layout == layout
+    assert source.class_names == NAMES
+    assert {s: sorted(i.path.stem for i in images) for s, images in source.splits.items()} == {
+        "train": ["one", "two"],
+        "val": ["three"],
+        "test": [],
+    }
+    for image in (image for images in source.splits.values() for image in images):
+        expected = np.array([row[1:] for row in BOXES[image.path.stem]], float).reshape(-1, 4)
+        np.testing.assert_allclose(image.boxes, expected, atol=1e-5)
+        assert image.classes.tolist() == [row[0] for row in BOXES[image.path.stem]]
+
+
+@pytest.mark.parametrize("annotation_format", ["ark", "voc", "coco"])
+def test_our_reader_gets_the_same_boxes_back(annotation_format: str, tmp_path: Path) -> None:
+    draw_dataset(tmp_path / "drawn", images=5, size_wh=(160, 120), seed=2)
+    source = read_source(tmp_path / "drawn")
+    env_file = write_task(source, tmp_path / "task", annotation_format=annotation_format)
+    env = yaml.safe_load(env_file.read_text())
+    for split, key in (("train", "training_index_file"), ("val", "val_index_file")):
+        index_file = Path(env["input"][key])
+        dataset, _ = read_dataset(
+            index_file,
+            source.class_names,
+            root=Path(env["input"]["root_dir"]),
+            max_bad_fraction=0.0,
+        )
+        images = source.splits[split]
+        assert len(dataset) == len(images) > 0
+        for number, image in enumerate(images):
+            assert Path(dataset.paths[number]).resolve() == image.path.resolve()
+            np.testing.assert_array_equal(dataset.boxes_of(number), image.boxes)
+            np.testing.assert_array_equal(dataset.classes_of(number), image.classes)
+
+
+def test_files_are_written_in_the_platforms_words(tmp_path: Path) -> None:
+    source = read_source(make_voc(tmp_path / "data"))
+    env_file = write_task(source, tmp_path / "task", settings={"epochs": 3, "lr0": "1e-3"})
+    root = env_file.parent
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    env = yaml.safe_load(env_file.read_text())
+    assert config["epochs"] == "3"
+    assert config["lr0"] == "1e-3"
+    assert config["class_names"] == list(NAMES)
+    assert config["gpu_id"] == ""
+    assert config["gpu_count"] == 0
+    assert config["export_format"] == "ark:raw"
+    assert "pretrained_model_params" not in config
+    assert env["protocol_version"] == "1.1.0"
+    assert env["task_id"] == config["task_id"]
+    assert env["run_training"] is True
+    assert env["input"]["candidate_index_file"] == ""
+    image, annotation = (root / "train-index.tsv").read_text().splitlines()[0].split("\t")
+    assert Path(image).parent.name == Path(image).stem[-2:]
+    assert len(Path(image).stem) == 40
+    assert Path(annotation).read_text() == (
+        "0, 2, 3, 9, 19, -1.0, 0.0\n1, 30, 5, 62, 46, -1.0, 0.0\n"
+    )
+    empty = (root / "train-index.tsv").read_text().splitlines()[1].split("\t")[1]
+    assert Path(empty).read_text() == ""
+    assert (root.parent / "out" / "tensorboard").is_dir()
+
+
+def test_a_task_of_an_old_platform(tmp_path: Path) -> None:
+    source = read_source(make_voc(tmp_path / "data"))
+    env_file = write_task(source, tmp_path / "task", protocol=None)
+    assert "protocol_version" not in yaml.safe_load(env_file.read_text())
+    line = (env_file.parent / "train-index.tsv").read_text().splitlines()[0]
+    assert Path(line.split("\t")[1]).read_text().splitlines()[0] == "0, 2, 3, 9, 19"
+
+
+def test_mining_and_inference_with_weights(tmp_path: Path) -> None:
+    source = read_source(make_voc(tmp_path / "data"))
+    weights = tmp_path / "best" / "best.pt"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    env_file = write_task(
+        source,
+        tmp_path / "task",
+        kinds=("mining", "infer"),
+        weights=[weights],
+        gpu_id="0,1",
+        copy=True,
+    )
+    config = yaml.safe_load((env_file.parent / "config.yaml").read_text())
+    assert config["run_mining"] is True
+    assert config["run_infer"] is True
+    assert config["gpu_count"] == 2
+    assert config["model_params_path"] == [str(env_file.parent / "models" / "best" / "best.pt")]
+    assert Path(config["model_params_path"][0]).read_bytes() == b"weights"
+    candidates = (env_file.parent / "candidate-index.tsv").read_text().splitlines()
+    assert len(candidates) == 1, "no test part: the validation part is mined"
+    assert Path(candidates[0]).is_file()
+    assert not Path(candidates[0]).is_symlink()
+
+
+def test_boxes_are_rounded_for_ark_and_kept_for_coco(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save_image(tmp_path / "a.png", 9)
+    boxes = np.array([[1.4, 2.0, 9.6, 8.0], [5.0, 5.0, 5.2, 9.0], [3.0, 3.0, 3.0, 4.0]])
+    image = SourceImage(path, boxes, np.array([0, 1, 0]))
+    source = SourceDataset("voc", NAMES, {"train": (image,), "val": (), "test": ()}, ())
+    with caplog.at_level("INFO"):
+        ark = write_task(source, tmp_path / "ark", annotation_format="ark").parent
+    assert "2 × boxes were rounded to whole pixels" in caplog.messages
+    assert "2 × boxes without area were dropped" in caplog.messages
+    (annotation,) = (ark / "annotations").rglob("*.txt")
+    assert annotation.read_text() == "0, 1, 2, 9, 7, -1.0, 0.0\n"
+    coco = write_task(source, tmp_path / "coco", annotation_format="coco").parent
+    content = json.loads((coco / "annotations" / "coco-annotations.json").read_text())
+    assert [a["category_id"] for a in content["annotations"]] == [0, 1]
+    np.testing.assert_allclose(content["annotations"][0]["bbox"], [1.4, 2.0, 8.2, 6.0])
+    assert [c["id"] for c in content["categories"]] == [0, 1]
+
+
+def test_splits_are_drawn_alike_every_time(tmp_path: Path) -> None:
+    source = read_source(make_voc(tmp_path, splits=False))
+    again = read_source(tmp_path)
+    names = [[i.path.stem for i in images] for images in source.splits.values()]
+    assert names == [[i.path.stem for i in images] for images in again.splits.values()]
+    assert source.splits["train"]
+    assert source.splits["val"]
+    assert "divided 70/15/15" in " ".join(source.notes)
+
+
+def test_chosen_classes_keep_their_order(tmp_path: Path) -> None:
+    source = read_source(make_voc(tmp_path), ["Dog Bowl"])
+    assert source.class_names == ("Dog Bowl",)
+    assert [len(image.boxes) for image in source.splits["train"]] == [1, 0]
+    assert "'cat'" in " ".join(source.notes)
+
+
+def test_same_content_is_one_asset(tmp_path: Path) -> None:
+    none = np.zeros((0, 4))
+    images = tuple(
+        SourceImage(save_image(tmp_path / f"{n}.png", 7), none, np.zeros(0, np.int64))
+        for n in range(2)
+    )
+    source = SourceDataset("voc", NAMES, {"train": images, "val": images[:1], "test": ()}, ())
+    root = write_task(source, tmp_path / "task").parent
+    assert len((root / "train-index.tsv").read_text().splitlines()) == 1
+    assert (root / "val-index.tsv").read_text() == (root / "train-index.tsv").read_text()
+
+
+def break_xml(root: Path) -> Path:
+    (make_voc(root) / "Annotations" / "one.xml").write_text("<annotation>")
+    return root
+
+
+def break_entity(root: Path) -> Path:
+    text = '<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>'
+    (make_voc(root) / "Annotations" / "one.xml").write_text(text)
+    return root
+
+
+def break_list(root: Path) -> Path:
+    (make_voc(root) / "ImageSets" / "Main" / "val.txt").write_text("four\n")
+    return root
+
+
+def break_yolo_class(root: Path) -> Path:
+    (make_yolo(root) / "labels" / "train" / "one.txt").write_text("\n2 0.5 0.5 0.1 0.1\n")
+    return root
+
+
+def break_yolo_word(root: Path) -> Path:
+    (make_yolo(root) / "labels" / "train" / "one.txt").write_text("cat 0.5 0.5 0.1 0.1\n")
+    return root
+
+
+def break_coco(root: Path) -> Path:
+    content = {"images": [{"id": 1}], "annotations": [], "categories": []}
+    root.mkdir(exist_ok=True)
+    (root / "train.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda root: root / "none", "There is no data set", id="missing folder"),
+        pytest.param(lambda root: root, "is no data set that can be read", id="empty folder"),
+        pytest.param(break_xml, "one.xml is no readable VOC file", id="broken XML"),
+        pytest.param(break_entity, "one.xml is no readable VOC file", id="XML entity"),
+        pytest.param(break_list, "lists 'four' for val", id="listed without annotation"),
+        pytest.param(break_yolo_class, "one.txt:2: class 2 is outside 0..1", id="yolo class"),
+        pytest.param(break_yolo_word, "holds a word", id="yolo word"),
+        pytest.param(break_coco, "is no valid COCO file", id="coco without file_name"),
+    ],
+)
+def test_bad_sources_are_refused(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:
+    with pytest.raises(TaskError) as caught:
+        read_source(make(tmp_path))
+    assert words in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        pytest.param({"kinds": ("training", "infer")}, "cannot be training+infer", id="kinds"),
+        pytest.param({"annotation_format": "csv"}, "no annotation format", id="format"),
+        pytest.param({"candidates": "all"}, "is no split", id="split"),
+        pytest.param({"weights": [Path("nowhere.pt")]}, "no weights at nowhere.pt", id="weights"),
+    ],
+)
+def test_bad_requests_are_refused(request_: dict, words: str, tmp_path: Path) -> None:
+    source = read_source(make_voc(tmp_path / "data"))
+    with pytest.raises(TaskError) as caught:
+        write_task(source, tmp_path / "task", **request_)
+    assert words in caught.value.sentence
+
+
+def test_polygons_become_their_bounding_boxes(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    (tmp_path / "labels" / "train" / "one.txt").write_text("1 0.25 0.5 0.75 0.25 0.5 0.75\n")
+    (one,) = (i for i in read_source(tmp_path).splits["train"] if i.path.stem == "one")
+    np.testing.assert_allclose(one.boxes, [[16, 12, 48, 36]])
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_voc(tmp_path / "data")
+    line = [str(tmp_path / "data"), str(tmp_path / "task"), "--set", "a=b=c", "--format", "voc"]
+    assert main([*line, "--limit", "1", "--protocol", "none"]) == 0
+    env_file = Path(capsys.readouterr().out.strip())
+    assert yaml.safe_load((env_file.parent / "config.yaml").read_text())["a"] == "b=c"
+    assert len((env_file.parent / "train-index.tsv").read_text().splitlines()) == 1
+    assert main(line) == 1, "an existing task is not overwritten unasked"
+    assert main([*line, "--overwrite"]) == 0
+
+
+def test_real_photographs(shared: Path, tmp_path: Path) -> None:
+    """BCCD as the reference results count it: splits, boxes and class order."""
+    source = read_source(shared / "data" / "bccd")
+    assert source.class_names == ("WBC", "RBC", "Platelets")
+    sizes = {split: len(images) for split, images in source.splits.items()}
+    assert sizes == {"train": 205, "val": 87, "test": 72}
+    assert sum(len(image.boxes) for image in source.splits["val"]) == 1138
+    assert sum(len(image.boxes) for image in source.splits["test"]) == 945
+    write_task(source, tmp_path / "task", limit=3)

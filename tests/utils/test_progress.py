@@ -1,0 +1,58 @@
+"""Progress only rises, and stages weigh what they were given."""
+
+from __future__ import annotations
+
+import pytest
+
+from utils.progress import Progress
+
+
+def test_stages_nest_by_their_shares() -> None:
+    told: list[float] = []
+    progress = Progress(told.append)
+    with progress.stage(0.1, "prepare") as part:
+        part.update(1, 2)
+    with progress.stage(0.8) as part:
+        with part.stage(0.5) as half:
+            half.update(1, 4)
+        with part.stage(0.5) as half:
+            half.update(1, 2)
+    with progress.stage(0.1):
+        pass
+    assert told == pytest.approx([0.05, 0.1, 0.2, 0.5, 0.7, 0.9, 0.9, 1.0])
+    assert progress.fraction == pytest.approx(1.0)
+
+
+def test_it_never_falls_and_never_leaves_its_range() -> None:
+    told: list[float] = []
+    progress = Progress(told.append)
+    for done in (3, 1, 9, float("nan"), 2):
+        progress.update(done, 4)
+    assert told == [0.75, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_nothing_to_do_counts_as_done() -> None:
+    progress = Progress(lambda fraction: None)
+    with progress.stage(0.5) as part:
+        part.update(0, 0)
+        assert progress.fraction == 0.5
+
+
+def test_a_failed_stage_stays_where_it_was() -> None:
+    progress = Progress(lambda fraction: None)
+
+    def work(part: Progress) -> None:
+        part.update(1, 4)
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"), progress.stage(1.0) as part:
+        work(part)
+    assert progress.fraction == 0.25
+
+
+def test_shares_beyond_one_are_our_own_mistake() -> None:
+    progress = Progress(lambda fraction: None)
+    with progress.stage(0.7):
+        pass
+    with pytest.raises(AssertionError, match="second"), progress.stage(0.4, "second"):
+        pass

@@ -1,0 +1,137 @@
+"""monitor.txt: always complete, rising, with a new time in every record; a failure comes last."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from utils.errors import Code
+from utils.ymir_monitor import Monitor
+
+
+class Clock:
+    """A clock that stands where it was put."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def columns(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[0].split("\t")
+
+
+def test_a_record_has_the_protocol_s_columns(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    Monitor(path, "t01", clock=Clock()).report(0.42, "epoch 21/50")
+    assert path.read_text() == "t01\t1700000000.000000\t0.420000\t2\t0\nepoch 21/50\n"
+
+
+def test_at_most_once_a_second_but_the_last_step_always(tmp_path: Path) -> None:
+    path, timer = tmp_path / "monitor.txt", Clock(50.0)
+    monitor = Monitor(path, "t01", timer=timer)
+    seen = []
+    for step, fraction in enumerate([0.1, 0.2, 0.3, 1.0, 1.0]):
+        timer.now = 50.0 + 0.4 * step
+        monitor.report(fraction)
+        seen.append(float(columns(path)[2]))
+    assert seen == [0.1, 0.1, 0.1, 1.0, 1.0]
+
+
+def test_progress_never_falls_and_stays_in_its_range(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    seen = []
+    for fraction in (0.5, 0.2, -1.0, float("nan"), 0.6, 7.0):
+        monitor.report(fraction)
+        seen.append(float(columns(path)[2]))
+    assert seen == [0.5, 0.5, 0.5, 0.5, 0.6, 1.0]
+
+
+def test_time_changes_even_when_the_clock_stands_or_is_set_back(tmp_path: Path) -> None:
+    path, clock = tmp_path / "monitor.txt", Clock()
+    monitor = Monitor(path, "t01", interval=0, clock=clock)
+    stamps = []
+    for shift in (0.0, 0.0, -3600.0, 5.0):
+        clock.now += shift
+        monitor.report(0.1)
+        stamps.append(float(columns(path)[1]))
+    monitor.fail(Code.CONFIG, "x")
+    stamps.append(float(columns(path)[1]))
+    assert stamps == sorted(set(stamps))
+
+
+@pytest.mark.parametrize("code", list(Code), ids=lambda code: code.name)
+def test_a_failure_has_state_4_and_its_code(tmp_path: Path, code: Code) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01")
+    monitor.report(0.3)
+    monitor.fail(code, "the index\tfile\nis empty.", "Traceback\n\n  line\n")
+    first, *rest = path.read_text().splitlines()
+    assert first.split("\t")[2:] == ["0.300000", "4", str(int(code)), "the index file is empty."]
+    assert rest == ["the index\tfile", "is empty.", "Traceback", "  line"]
+
+
+def test_nothing_follows_a_failure(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.fail(Code.MODEL, "first.")
+    before = path.read_text()
+    monitor.report(0.9)
+    monitor.fail(Code.CONFIG, "second.")
+    assert path.read_text() == before
+
+
+def test_a_long_traceback_keeps_the_sentence_and_its_own_end(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    text = "\n".join(f"frame {number}" for number in range(500))
+    Monitor(path, "t01").fail(Code.CONTAINER, "it broke.", text)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 100
+    assert (lines[1], lines[-1]) == ("it broke.", "frame 499")
+
+
+def test_trouble_in_writing_is_logged_not_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = Monitor(tmp_path / "nowhere" / "monitor.txt", "t01")
+    monitor.report(0.1)
+    monitor.fail(Code.CONFIG, "broken \udce9 name")
+    assert "nowhere" in caplog.text
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_odd_characters_do_not_hide_the_failure(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    Monitor(path, "t01").fail(Code.DATASET, "broken \udce9 name, 颜色")
+    assert columns(path)[3:] == ["4", "300002", "broken ? name, 颜色"]
+
+
+def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.0)
+    stop, faults, seen = threading.Event(), [], []
+
+    def poll() -> None:
+        while not stop.is_set():
+            found = columns(path)
+            if len(found) != 5:
+                faults.append(found)
+                return
+            seen.append((float(found[2]), float(found[1])))
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for step in range(200):
+        monitor.report(step / 200)
+    stop.set()
+    reader.join()
+    assert not faults
+    assert len(seen) > 10
+    assert seen == sorted(seen)
+    assert [item.name for item in tmp_path.iterdir()] == ["monitor.txt"]

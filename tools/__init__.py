@@ -1,0 +1,1 @@
+"""Command lines for work outside the platform."""

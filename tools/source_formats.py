@@ -1,0 +1,300 @@
+"""The three layouts people keep labels in (VOC, COCO, YOLO), each read to records with names.
+
+Boxes are x1, y1, x2, y2 in pixels of the stored image; VOC corners are taken as given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+import yaml
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse as parse_xml
+
+from utils.errors import Code, TaskError
+from utils.images import ImageError, image_size
+
+SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+SPLIT_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid"),
+    "test": ("test",),
+}
+
+LabelledBox = tuple[str, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image before class names became numbers."""
+
+    path: Path
+    boxes: tuple[LabelledBox, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found: records by split ('' = not split), names in order, counted remarks."""
+
+    records: dict[str, list[Record]]
+    class_names: tuple[str, ...]
+    remarks: Counter[str]
+
+
+def _images_under(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in files if path.is_file())
+
+
+# VOC
+
+
+def read_voc(folder: Path) -> Reading:
+    """Read Annotations/*.xml with their images; classes in order of first appearance."""
+    remarks: Counter[str] = Counter()
+    annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
+    images = {p.stem: p for p in _images_under(folder) if p.parent.name != "SegmentationClass"}
+    parsed = {stem: _parse_voc(path, remarks) for stem, path in annotations.items()}
+    first_seen = dict.fromkeys(box[0] for boxes in parsed.values() for box in boxes)
+    records: dict[str, list[Record]] = {}
+    for split, stems in _voc_splits(folder, list(annotations)).items():
+        records[split] = []
+        for stem in stems:
+            if stem not in parsed:
+                raise TaskError(
+                    Code.DATASET,
+                    f"{folder / 'ImageSets'} lists {stem!r} for {split or 'training'}, but "
+                    f"{folder / 'Annotations' / (stem + '.xml')} does not exist.",
+                )
+            if stem not in images:
+                remarks["listed images do not exist and were left out"] += 1
+                continue
+            records[split].append(Record(images[stem], parsed[stem]))
+    return Reading(records, tuple(first_seen), remarks)
+
+
+def _voc_splits(folder: Path, every_stem: list[str]) -> dict[str, list[str]]:
+    found = {}
+    for split, name in (*((s, s) for s in SPLITS), ("", "trainval")):
+        path = folder / "ImageSets" / "Main" / f"{name}.txt"
+        if path.is_file() and not (name == "trainval" and "train" in found):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            # per-class lists of the original VOC carry a second column of -1, 0 or 1
+            found[split] = [re.sub(r"\s+-?[01]\s*$", "", x).strip() for x in lines if x.strip()]
+    return found or {"": every_stem}
+
+
+def _parse_voc(path: Path, remarks: Counter[str]) -> tuple[LabelledBox, ...]:
+    try:
+        root = parse_xml(path).getroot()
+    except (ParseError, DefusedXmlException, OSError) as error:
+        raise TaskError(Code.DATASET, f"{path} is no readable VOC file: {error}.") from error
+    boxes = []
+    for item in root.iter("object"):
+        try:
+            x1, y1, x2, y2 = (_number(item, key) for key in ("xmin", "ymin", "xmax", "ymax"))
+        except ValueError:
+            remarks["VOC objects without a complete bndbox were left out"] += 1
+            continue
+        boxes.append(((item.findtext("name") or "").strip(), x1, y1, x2, y2))
+    return tuple(boxes)
+
+
+def _number(item: Element, key: str) -> float:
+    return float(item.findtext(f"bndbox/{key}") or "")
+
+
+# COCO
+
+
+def coco_files(folder: Path) -> dict[Path, dict]:
+    """JSON files of a folder (or the one given) that hold COCO labels, parsed."""
+    if folder.is_file():
+        paths = [folder] if folder.suffix == ".json" else []
+    else:
+        paths = sorted({*folder.glob("*.json"), *folder.glob("*/*.json")})
+    found = {}
+    for path in paths:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise TaskError(Code.DATASET, f"{path} is no readable JSON file: {error}.") from error
+        if isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys():
+            found[path] = content
+    return found
+
+
+def read_coco(folder: Path, files: Mapping[Path, dict]) -> Reading:
+    """Read parsed COCO files; classes in the order of their ids."""
+    remarks: Counter[str] = Counter()
+    root = folder.parent if folder.is_file() else folder
+    by_name = {path.name: path for path in _images_under(root)}
+    records: dict[str, list[Record]] = {}
+    names: dict[int, str] = {}
+    for path, content in files.items():
+        try:
+            names.update({int(c["id"]): str(c["name"]) for c in content["categories"]})
+            boxes = _coco_boxes(content["annotations"], names, remarks)
+            target = records.setdefault(_split_of(path, root), [])
+            for image in content["images"]:
+                file = _coco_image(root, path, str(image["file_name"]), by_name)
+                if file is None:
+                    remarks["listed images do not exist and were left out"] += 1
+                else:
+                    target.append(Record(file, tuple(boxes.get(image["id"], ()))))
+        except (KeyError, TypeError, ValueError) as error:
+            raise TaskError(Code.DATASET, f"{path} is no valid COCO file: {error!r}.") from error
+    return Reading(records, tuple(names[key] for key in sorted(names)), remarks)
+
+
+def _coco_boxes(
+    annotations: Iterable[dict], names: Mapping[int, str], remarks: Counter[str]
+) -> dict[int, list[LabelledBox]]:
+    boxes: dict[int, list[LabelledBox]] = {}
+    for item in annotations:
+        if item.get("iscrowd"):
+            remarks["COCO crowd regions were left out"] += 1
+            continue
+        x, y, width, height = (float(value) for value in item["bbox"])
+        row = (names[int(item["category_id"])], x, y, x + width, y + height)
+        boxes.setdefault(item["image_id"], []).append(row)
+    return boxes
+
+
+def _split_of(path: Path, root: Path) -> str:
+    """The split a file belongs to, told from its own name, else from its folder's; '' if open."""
+    parts = [path.stem] if path.parent == root else [path.stem, path.parent.name]
+    for part in parts:
+        for split in SPLITS:
+            if re.search(rf"(?<![a-z]){split}", part.lower()):
+                return split
+    return ""
+
+
+def _coco_image(root: Path, file: Path, name: str, by_name: Mapping[str, Path]) -> Path | None:
+    for candidate in (file.parent / name, root / name, root / "images" / name):
+        if candidate.is_file():
+            return candidate
+    return by_name.get(Path(name).name)
+
+
+# YOLO
+
+
+def yolo_description(folder: Path) -> Path | None:
+    """The YAML file that names splits and classes, if there is one."""
+    candidates = [folder] if folder.is_file() else sorted(folder.glob("*.y*ml"))
+    candidates = [path for path in candidates if path.suffix in (".yaml", ".yml")]
+    for path in sorted(candidates, key=lambda p: p.stem not in ("data", "dataset")):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise TaskError(Code.DATASET, f"{path} is no readable YAML file: {error}.") from error
+        if isinstance(content, dict) and "names" in content and ("train" in content):
+            return path
+    return None
+
+
+def read_yolo_description(path: Path) -> Reading:
+    """Read the images and label files that a data.yaml names; classes in its order."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    listed = content["names"]
+    ordered = [listed[key] for key in sorted(listed)] if isinstance(listed, dict) else listed
+    names = tuple(str(name) for name in ordered)
+    base = path.parent / str(content.get("path") or "")
+    base = base if base.is_dir() else path.parent
+    remarks: Counter[str] = Counter()
+    records = {}
+    for split, keys in SPLIT_FOLDERS.items():
+        listing: str | list[str] = next((content[key] for key in keys if content.get(key)), [])
+        entries = [listing] if isinstance(listing, str) else listing
+        images = [image for entry in entries for image in _yolo_images(base, str(entry))]
+        records[split] = [_yolo_record(image, names, remarks) for image in images]
+    return Reading(records, names, remarks)
+
+
+def _yolo_images(base: Path, entry: str) -> list[Path]:
+    # exports of annotation services write '../train/images' for a folder that lies beside the YAML
+    for target in (base / entry, base / re.sub(r"^(\.\./)+", "", entry)):
+        if target.is_dir():
+            return _images_under(target)
+        if target.is_file():
+            lines = (x.strip() for x in target.read_text(encoding="utf-8").splitlines())
+            return [(target.parent if x.startswith("./") else base) / x for x in lines if x]
+    raise TaskError(Code.DATASET, f"The data.yaml names {entry!r}, which is not below {base}.")
+
+
+def read_yolo_folders(folder: Path, class_names: tuple[str, ...]) -> Reading:
+    """Read images/ and labels/ folders without a description; classes named or class_<n>."""
+    records: dict[str, list[Path]] = {}
+    for split, folders in SPLIT_FOLDERS.items():
+        places = [p for f in folders for p in (folder / "images" / f, folder / f / "images")]
+        records[split] = [image for p in places if p.is_dir() for image in _images_under(p)]
+    if not any(records.values()):
+        records = {"": _images_under(folder)}
+    remarks: Counter[str] = Counter()
+    read = {
+        split: [_yolo_record(image, class_names, remarks) for image in images]
+        for split, images in records.items()
+    }
+    seen = {box[0] for rows in read.values() for record in rows for box in record.boxes}
+    names = class_names or tuple(sorted(seen, key=lambda name: int(name.removeprefix("class_"))))
+    return Reading(read, names, remarks)
+
+
+def _yolo_record(image: Path, names: Sequence[str], remarks: Counter[str]) -> Record:
+    label = _yolo_label(image)
+    if label is None:
+        return Record(image, ())
+    try:
+        height, width = image_size(image)
+    except (ImageError, OSError):
+        remarks["images that cannot be read came without boxes"] += 1
+        return Record(image, ())
+    boxes = []
+    for number, line in enumerate(label.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        index, corners = _yolo_line(line, f"{label}:{number}")
+        if names and not 0 <= index < len(names):
+            raise TaskError(
+                Code.DATASET,
+                f"{label}:{number}: class {index} is outside 0..{len(names) - 1}, the classes "
+                f"being {list(names)}.",
+            )
+        x1, y1, x2, y2 = corners * np.array([width, height, width, height])
+        boxes.append((names[index] if names else f"class_{index}", x1, y1, x2, y2))
+    return Record(image, tuple(boxes))
+
+
+def _yolo_label(image: Path) -> Path | None:
+    parts = list(image.with_suffix(".txt").parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    places = (Path(*parts), image.with_suffix(".txt"))
+    return next((path for path in places if path.is_file()), None)
+
+
+def _yolo_line(line: str, where: str) -> tuple[int, np.ndarray]:
+    """Class index and normalised x1, y1, x2, y2 of a box line or of a polygon line."""
+    try:
+        index, *values = (float(word) for word in line.split())
+    except ValueError:
+        raise TaskError(Code.DATASET, f"{where}: {line!r} holds a word, not numbers.") from None
+    if len(values) in (4, 5):
+        cx, cy, width, height = values[:4]
+        corners = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
+        return int(index), np.array(corners)
+    points = np.array(values)
+    if len(values) < 6 or len(values) % 2:
+        raise TaskError(Code.DATASET, f"{where}: {line!r} is neither a box nor a polygon.")
+    points = points.reshape(-1, 2)
+    return int(index), np.concatenate([points.min(axis=0), points.max(axis=0)])

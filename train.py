@@ -1,0 +1,433 @@
+"""Trains a detector: the loop, and what is kept of it.
+
+    python train.py --train task/in/train-index.tsv --val task/in/val-index.tsv \
+        --class-names WBC RBC Platelets --output runs/cells model=yolov5n img_size=320 epochs=100
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from export import export_onnx, verify_onnx
+from infer import Predictor, Thresholds
+from models.anchors import anchor_fit, label_sizes
+from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, transfer
+from models.detector import Detector
+from models.layout import parse_layout, read_layout
+from models.loss import DetectionLoss, scale_gains
+from utils.augment import Augmentation
+from utils.config import TrainSettings, parse_settings
+from utils.container import log_to_console
+from utils.dataloaders import (
+    Batch,
+    EvaluationLoader,
+    TrainingLoader,
+    evaluation_loader,
+    training_loader,
+)
+from utils.device import autocast, describe, select_device
+from utils.drawing import draw_batch
+from utils.ema import AverageModel
+from utils.errors import Code, TaskError
+from utils.keeper import Keeper, Saved
+from utils.labels import DatasetIndex, read_dataset
+from utils.optimizer import Stepper, build_optimizer
+from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
+from utils.progress import Progress
+from utils.run_record import RunRecord
+from utils.schedule import Schedule, scaled_weight_decay
+from utils.seeding import seed_everything
+from val import Evaluation, class_table, draw_predictions, evaluate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training: what to learn from, with which settings, and where the results go."""
+
+    settings: TrainSettings
+    train: DatasetIndex
+    validation: DatasetIndex
+    device: torch.device
+    folder: Path
+    """For results.csv and pictures."""
+    stage_folder: Callable[[str], Path]
+    """Folder of a stage's weights, by its name."""
+    on_saved: Callable[[Saved], None]
+    """Told after each file is whole: the caller reports it before the next step can fail."""
+    tensorboard: Path | None = None
+    weights: Path | None = None
+    """A checkpoint to start from; None trains from scratch."""
+
+
+@dataclass
+class Run:
+    """The moving parts of a training."""
+
+    job: TrainingJob
+    record: RunRecord
+    network: Detector
+    average: AverageModel[Detector]
+    criterion: DetectionLoss
+    stepper: Stepper
+    schedule: Schedule
+    loader: TrainingLoader
+    evaluation_batches: EvaluationLoader
+    image_size: int
+
+
+def train(job: TrainingJob, progress: Progress) -> Saved:
+    """Train for the epochs asked; return the best weights, already saved and reported.
+
+    Evaluates the averaged weights after every epoch. `best` is rewritten when the fitness
+    (0.1 mAP50 + 0.9 mAP50-95) rises, `last` after every epoch.
+    """
+    keeper = Keeper(job.stage_folder, job.on_saved)
+    with RunRecord(job.folder, job.tensorboard) as record:
+        with progress.stage(0.05):
+            run = prepare(job, record)
+        with progress.stage(0.88) as part:
+            for epoch in range(job.settings.epochs):
+                with part.stage(1 / job.settings.epochs) as share:
+                    train_and_evaluate(run, epoch, keeper, share)
+        with progress.stage(0.07) as part:
+            return finish(run, keeper, part)
+
+
+def prepare(job: TrainingJob, record: RunRecord) -> Run:
+    """Network, data and optimiser, ready for the first step."""
+    settings, device = job.settings, job.device
+    seed_everything(settings.seed)
+    network = starting_network(job).to(device).to(memory_format=torch.channels_last)
+    stride = int(network.stride.max())
+    image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
+    log_anchor_fit(network, job.train, image_size, settings.anchor_t)
+    loader = training_loader(
+        job.train,
+        image_size=image_size,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augmentation=augmentation(settings),
+        workers=settings.workers,
+        cache=settings.cache,
+        device=device,
+    )
+    evaluation_batches = evaluation_loader(
+        job.validation,
+        image_size=image_size,
+        batch_size=settings.batch_size,
+        stride=stride,
+        workers=settings.workers,
+        cache=settings.cache,
+        device=device,
+    )
+    optimizer = build_optimizer(
+        network,
+        lr=settings.lr0,
+        momentum=settings.momentum,
+        weight_decay=scaled_weight_decay(
+            settings.weight_decay, settings.batch_size, settings.nominal_batch_size
+        ),
+    )
+    return Run(
+        job=job,
+        record=record,
+        network=network,
+        average=AverageModel(network),
+        criterion=criterion(settings, network, image_size).to(device),
+        stepper=Stepper(optimizer),
+        schedule=schedule(settings, len(loader)),
+        loader=loader,
+        evaluation_batches=evaluation_batches,
+        image_size=image_size,
+    )
+
+
+def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress) -> None:
+    """One epoch: learn, look how good the average is, keep it, and say so."""
+    started = time.monotonic()
+    with progress.stage(0.85) as part:
+        losses = train_one_epoch(run, epoch, part)
+    evaluation = evaluate_average(run)
+    checkpoint = checkpoint_of(
+        run.average.module,
+        run.job.train.class_names,
+        {
+            "epoch": epoch,
+            "img_size": run.image_size,
+            "map50": evaluation.scores.map50,
+            "map50_95": evaluation.scores.map50_95,
+        },
+    )
+    improved = keeper.keep(checkpoint, epoch, evaluation)
+    run.record.epoch(epoch, figures(run, losses, evaluation))
+    log.info(
+        "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  P %.3f  R %.3f  mAP50 %.3f  "
+        "mAP50-95 %.3f%s  (%.1f s)",
+        epoch + 1,
+        run.job.settings.epochs,
+        *losses,
+        evaluation.scores.precision,
+        evaluation.scores.recall,
+        evaluation.scores.map50,
+        evaluation.scores.map50_95,
+        "  best" if improved else "",
+        time.monotonic() - started,
+    )
+
+
+def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
+    """One pass over the training set; mean box, objectness and class loss."""
+    device, precision, steps = run.job.device, run.job.settings.precision, len(run.loader)
+    run.network.train()
+    run.loader.set_epoch(epoch)
+    totals = torch.zeros(3, device=device)
+    for step, batch in enumerate(run.loader):
+        run.stepper.set(run.schedule.at(epoch * steps + step))
+        with autocast(device, precision):
+            maps = run.network(network_input(batch.images, device))
+        losses = run.criterion(maps, batch.targets.to(device, non_blocking=True))
+        if run.stepper.backward_and_step(losses.total):
+            run.average.update(run.network)
+        totals += torch.stack([losses.box, losses.obj, losses.cls])
+        progress.update(step + 1, steps)
+        if epoch == 0 and step == 0 and run.job.settings.plots:
+            run.record.picture("train_batch.jpg", picture_of(batch, run.job.train.class_names))
+    refuse_not_finite(run, epoch)
+    return (totals / steps).tolist()
+
+
+def refuse_not_finite(run: Run, epoch: int) -> None:
+    """End a training whose losses are no longer numbers; what was kept stays kept."""
+    faults = run.stepper.faults()
+    if faults.losses:
+        raise TaskError(
+            Code.NOT_A_NUMBER,
+            f"the loss was not a number in {faults.losses} step(s) by epoch {epoch + 1}: lower lr0 "
+            "(or precision float32), or look for broken labels; the best weights so far are kept.",
+        )
+
+
+def evaluate_average(run: Run) -> Evaluation:
+    """How good the averaged weights are on the validation split."""
+    settings = run.job.settings
+    predictor = Predictor(
+        run.average.module,
+        run.job.train.class_names,
+        device=run.job.device,
+        image_size=run.image_size,
+        precision=settings.precision,
+        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
+    )
+    return evaluate(
+        predictor,
+        run.job.validation,
+        run.evaluation_batches,
+        criterion=run.criterion,
+        report_confidence=settings.report_conf,
+    )
+
+
+def finish(run: Run, keeper: Keeper, progress: Progress) -> Saved:
+    """Pictures and exports of the best weights; the model itself is safe already."""
+    best = keeper.best
+    assert best is not None
+    names, settings = run.job.train.class_names, run.job.settings
+    log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
+    checkpoint = load_checkpoint(best.files[0])
+    detector = build_detector(checkpoint)
+    if settings.plots:
+        with progress.stage(0.5):
+            draw_results(run, best, detector)
+    if settings.onnx:
+        target = best.files[0].with_suffix(".onnx")
+        export_onnx(
+            detector, target, img_size=run.image_size, opset=settings.opset, class_names=names
+        )
+        difference = verify_onnx(target, detector)
+        log.info("%s agrees with the network within %.1e", target.name, difference)
+        return keeper.add_to_best(target)
+    return keeper.add_to_best()
+
+
+def draw_results(run: Run, best: Saved, detector: Detector) -> None:
+    """Curves, confusion and a sheet of validation images, for people to look at."""
+    folder, names = run.record.folder, run.job.train.class_names
+    draw_learning_curves(run.record.results_csv, folder / "results.png")
+    draw_precision_recall(best.evaluation.classes, names, folder / "pr_curve.png")
+    draw_confusion(best.evaluation.confusion.matrix, names, folder / "confusion_matrix.png")
+    for name in ("results.png", "pr_curve.png", "confusion_matrix.png"):
+        run.record.add_picture(folder / name)
+    predictor = Predictor(
+        detector,
+        names,
+        device=run.job.device,
+        image_size=run.image_size,
+        precision=run.job.settings.precision,
+    )
+    run.record.picture("validation.jpg", draw_predictions(predictor, run.job.validation))
+
+
+def starting_network(job: TrainingJob) -> Detector:
+    """A fresh network, or one that starts from a checkpoint as far as it fits."""
+    names = job.train.class_names
+    if job.weights is None:
+        log.info("no weights given: %s is trained from scratch", job.settings.model)
+        return Detector(read_layout(job.settings.model, nc=len(names)))
+    checkpoint = load_checkpoint(job.weights)
+    network = Detector(parse_layout(checkpoint.layout, nc=len(names)))
+    report = transfer(network, checkpoint, names)
+    log.info(
+        "from %s: %d of %d tensors taken, %s", job.weights, report.copied, report.total, report.note
+    )
+    return network
+
+
+def network_input(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 RGB [b, 3, h, w] to floats from 0 to 1 on the device, channels last."""
+    moved = images.to(device, non_blocking=True)
+    return moved.contiguous(memory_format=torch.channels_last).float().div_(255)
+
+
+def augmentation(settings: TrainSettings) -> Augmentation:
+    """The part of the settings that says how training images are varied."""
+    return Augmentation(
+        **{name: getattr(settings, name) for name in (item.name for item in fields(Augmentation))}
+    )
+
+
+def schedule(settings: TrainSettings, steps: int) -> Schedule:
+    """The learning-rate schedule for `steps` batches an epoch."""
+    return Schedule(
+        epochs=settings.epochs,
+        batches_per_epoch=steps,
+        batch_size=settings.batch_size,
+        lr0=settings.lr0,
+        lrf=settings.lrf,
+        momentum=settings.momentum,
+        kind="cosine" if settings.schedule == "cosine" else "linear",
+        warmup_epochs=settings.warmup_epochs,
+        warmup_momentum=settings.warmup_momentum,
+        warmup_bias_lr=settings.warmup_bias_lr,
+        nominal_batch_size=settings.nominal_batch_size,
+    )
+
+
+def criterion(settings: TrainSettings, network: Detector, image_size: int) -> DetectionLoss:
+    """The loss with its gains fitted to the network and the image size."""
+    gains = scale_gains(
+        settings.box,
+        settings.obj,
+        settings.cls,
+        num_levels=len(network.stride),
+        num_classes=network.nc,
+        image_size=image_size,
+    )
+    return DetectionLoss(
+        network.anchors,
+        num_classes=network.nc,
+        gains=gains,
+        anchor_threshold=settings.anchor_t,
+        cls_pw=settings.cls_pw,
+        obj_pw=settings.obj_pw,
+        fl_gamma=settings.fl_gamma,
+        label_smoothing=settings.label_smoothing,
+    )
+
+
+def log_anchor_fit(
+    network: Detector, index: DatasetIndex, image_size: int, threshold: float
+) -> None:
+    """Say how many of the boxes some anchor can answer for."""
+    anchors = (network.anchors * network.stride.view(-1, 1, 1)).reshape(-1, 2).cpu().numpy()
+    sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
+    fit = anchor_fit(anchors, sizes, threshold)
+    log.log(
+        logging.INFO if fit.good else logging.WARNING,
+        "anchors: best possible recall %.3f, %.2f anchors a box%s",
+        fit.best_possible_recall,
+        fit.anchors_above_threshold,
+        "" if fit.good else " - many boxes fit no anchor: another img_size may help",
+    )
+
+
+def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[float]:
+    """One line of results.csv, without the epoch."""
+    scores = evaluation.scores
+    rates = [float(group["lr"]) for group in run.stepper.optimizer.param_groups]
+    return [
+        *losses,
+        scores.precision,
+        scores.recall,
+        scores.map50,
+        scores.map50_95,
+        *evaluation.losses,
+        *rates,
+    ]
+
+
+def picture_of(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
+    """A training batch with its boxes."""
+    return draw_batch(batch.images.numpy(), batch.targets.numpy(), class_names)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train on YMIR index files without YMIR; settings are given as KEY=VALUE."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--train", type=Path, required=True, help="index: image TAB annotation")
+    parser.add_argument("--val", type=Path, required=True)
+    parser.add_argument("--class-names", nargs="+", required=True)
+    parser.add_argument("--output", type=Path, default=Path("runs/train"))
+    parser.add_argument("--weights", type=Path, help="start from this checkpoint")
+    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+    options = parser.parse_args(arguments)
+    log_to_console()
+    settings, warnings = parse_settings(
+        TrainSettings, dict(pair.split("=", 1) for pair in options.settings)
+    )
+    for warning in warnings:
+        log.warning("note: %s", warning)
+    device = select_device([int(part) for part in options.gpu_id.split(",") if part.strip()])
+    train_index, report = read_dataset(
+        options.train,
+        options.class_names,
+        root=options.train.parent,
+        max_bad_fraction=settings.max_bad_fraction,
+    )
+    validation, _ = read_dataset(
+        options.val,
+        options.class_names,
+        root=options.val.parent,
+        max_bad_fraction=settings.max_bad_fraction,
+    )
+    log.info("%s\n%s", describe(device), "\n".join(report.lines()))
+    job = TrainingJob(
+        settings=settings,
+        train=train_index,
+        validation=validation,
+        device=device,
+        folder=options.output,
+        stage_folder=lambda stage: options.output / stage,
+        on_saved=lambda saved: None,
+        tensorboard=options.output / "tensorboard",
+        weights=options.weights,
+    )
+    best = train(job, Progress(lambda fraction: None))
+    log.info("best weights: %s", best.files[0])
+
+
+if __name__ == "__main__":
+    main()

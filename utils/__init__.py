@@ -1,0 +1,1 @@
+"""Rooms that know neither the network nor the platform."""

@@ -1,0 +1,72 @@
+"""Which processor a task runs on, and which number format it computes in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from utils.errors import Code, TaskError
+
+log = logging.getLogger(__name__)
+
+
+def select_device(gpu_ids: Sequence[int]) -> torch.device:
+    """The device for the ids a task was granted; no ids means the CPU, even beside a visible GPU.
+
+    Ids count from 0 among the devices the process sees. An id beyond them falls back to the first
+    device with a warning. Several ids: the first is used.
+    """
+    if not gpu_ids:
+        return torch.device("cpu")
+    visible = torch.cuda.device_count()
+    if visible == 0:
+        raise TaskError(
+            Code.NO_GPU,
+            f"gpu_id asks for GPU {', '.join(map(str, gpu_ids))} but no GPU is visible: grant the "
+            "task a GPU, or set gpu_id to '' to run on the CPU.",
+        )
+    if not torch.cuda.is_available():
+        raise TaskError(
+            Code.CUDA_MISMATCH,
+            f"a GPU is visible but CUDA {torch.version.cuda} of torch {torch.__version__} cannot "
+            "use it: update the driver or use an image that fits it.",
+        )
+    first = gpu_ids[0]
+    if first >= visible:
+        log.warning("gpu_id %d is beyond the %d visible GPU(s): using GPU 0", first, visible)
+        first = 0
+    if len(gpu_ids) > 1:
+        log.warning(
+            "%d GPUs were granted; this version computes on GPU %d only", len(gpu_ids), first
+        )
+    return torch.device("cuda", first)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is in hardware, not emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """A context for the forward pass: `auto` is bfloat16 where the hardware has it."""
+    if precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for the head of a log."""
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory / 2**30
+        return f"{torch.cuda.get_device_name(device)} ({memory:.0f} GiB)"
+    return f"CPU ({torch.get_num_threads()} threads)"

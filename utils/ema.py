@@ -1,0 +1,56 @@
+"""The moving average of a model's weights, which is what gets validated and saved."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+class AverageModel(Generic[Model]):
+    """A copy of a model that follows its weights slowly; `module` is the copy, in eval mode.
+
+    Parameters and batch statistics are averaged, other buffers (anchors, counters) copied. Create
+    it when the model is complete and on its device. To resume, load `module` and set `updates`.
+    """
+
+    def __init__(self, model: Model, *, final_decay: float = 0.9999, ramp: float = 2000.0) -> None:
+        self.module: Model = deepcopy(model).eval().requires_grad_(False)
+        self.updates = 0
+        self.final_decay = final_decay
+        self.ramp = ramp
+        self._is_statistic = [
+            name.rpartition(".")[2] in _STATISTICS for name, _ in self.module.named_buffers()
+        ]
+
+    def decay(self, updates: int) -> float:
+        """Share of the average that update number `updates` (from 1) keeps: rises from near 0."""
+        return self.final_decay * (1 - math.exp(-updates / self.ramp))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average toward `model`, once per optimiser step.
+
+        `model` may be wrapped (compiled, distributed): tensors are paired by their order.
+        """
+        self.updates += 1
+        averaged, copied = self._sorted(self.module)
+        live, constant = self._sorted(model)
+        torch._foreach_lerp_(averaged, live, 1 - self.decay(self.updates))
+        if copied:
+            torch._foreach_copy_(copied, constant)
+
+    def _sorted(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """Tensors to average, tensors to copy."""
+        averaged: list[Tensor] = list(model.parameters())
+        copied: list[Tensor] = []
+        for buffer, is_statistic in zip(model.buffers(), self._is_statistic, strict=True):
+            (averaged if is_statistic else copied).append(buffer)
+        return averaged, copied

@@ -1,0 +1,198 @@
+"""Training pictures at training size: decoded once and kept in memory, or read when asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.images import ImageError, Pixels, read_image
+from utils.labels import DatasetIndex
+from utils.letterbox import resize_image
+
+log = logging.getLogger(__name__)
+
+# Part of the free memory that pictures may take; the rest is for the network and the workers.
+MEMORY_SHARE = 0.6
+# Bad files named in the log one by one; the rest is only counted.
+_NAMED_AT_MOST = 10
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be used: its position in the data set, its file and the reason."""
+
+    position: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PictureStore:
+    """The images of a data set, long side at the training size: uint8 [h, w, 3], BGR.
+
+    `sizes` int64 [n, 2] are their (height, width). `pixels` holds them end to end from `starts`
+    int64 [n] on, or is None: then every request decodes the file. One flat array rather than many,
+    so that forked workers share all of it.
+    """
+
+    index: DatasetIndex
+    sizes: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    pixels: Pixels | None = None
+    _named: set[str] = field(default_factory=set, repr=False)
+
+    def picture(self, position: int) -> Pixels | None:
+        """One picture (in memory: a view, not to be written to); None if its file is bad.
+
+        A bad file is named in the log the first time that it is met.
+        """
+        if self.pixels is not None:
+            return self._place(self.pixels, position)
+        try:
+            return self.read(position)
+        except ImageError as error:
+            if error.path not in self._named:
+                self._named.add(error.path)
+                log.warning("image left out: %s", error)
+            return None
+
+    def read(self, position: int) -> Pixels:
+        """One picture from its file, resized bilinearly as in v7.0. Raises ImageError."""
+        path, expected = self.index.paths[position], tuple(self.index.sizes[position].tolist())
+        image = read_image(path)
+        if image.shape[:2] != expected:
+            raise ImageError(
+                path, f"its size is now {image.shape[:2]} (height, width), was {expected}"
+            )
+        return np.asarray(resize_image(image, self.size(position)), np.uint8)
+
+    def size(self, position: int) -> tuple[int, int]:
+        """(height, width) of one picture."""
+        return int(self.sizes[position, 0]), int(self.sizes[position, 1])
+
+    def in_memory(self, *, threads: int, tell: Tell | None) -> tuple[PictureStore, list[BadImage]]:
+        """The store with everything decoded and without the images that failed, and those."""
+        pixels = np.empty(int(self.sizes.prod(1).sum()) * 3, np.uint8)
+
+        def decode(position: int) -> BadImage | None:
+            try:
+                self._place(pixels, position)[...] = self.read(position)
+            except ImageError as error:
+                return BadImage(position, error.path, error.reason)
+            return None
+
+        count, bad = len(self.index), []
+        # Threads, because OpenCV decodes and resizes without holding the interpreter's lock.
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for position, failure in enumerate(pool.map(decode, range(count))):
+                if failure is not None:
+                    bad.append(failure)
+                if tell is not None:
+                    tell(position + 1, count)
+        good = np.setdiff1d(np.arange(count), [failure.position for failure in bad])
+        index = self.index.subset(good) if bad else self.index
+        kept = replace(
+            self, index=index, sizes=self.sizes[good], starts=self.starts[good], pixels=pixels
+        )
+        return kept, bad
+
+    def _place(self, pixels: Pixels, position: int) -> Pixels:
+        height, width = self.size(position)
+        start = int(self.starts[position])
+        return pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def open_store(
+    index: DatasetIndex,
+    image_size: int,
+    *,
+    memory: bool,
+    threads: int = 1,
+    tell: Tell | None = None,
+) -> tuple[PictureStore, list[BadImage]]:
+    """Pictures of a data set with their long side at `image_size`, and the images that failed.
+
+    With `memory` everything is decoded now by `threads` threads, if it fits into 60% of the free
+    memory; `tell(done, total)` hears of each image. Images that fail are named in the log and
+    dropped from the store's index. Without `memory` nothing is read yet and none can fail.
+    """
+    sizes = picture_sizes(index.sizes, image_size)
+    ends = np.cumsum(sizes.prod(1) * 3)
+    store = PictureStore(index, sizes, starts=ends - sizes.prod(1) * 3)
+    needed = int(ends[-1]) if len(ends) else 0
+    if not memory or not fits_in_memory(needed, f"{len(index)} training images"):
+        return store, []
+    store, bad = store.in_memory(threads=threads, tell=tell)
+    for failure in bad[:_NAMED_AT_MOST]:
+        log.warning("image left out: %s: %s", failure.path, failure.reason)
+    if len(bad) > _NAMED_AT_MOST:
+        log.warning("%d more images were left out", len(bad) - _NAMED_AT_MOST)
+    return store, bad
+
+
+def picture_sizes(sizes: npt.NDArray[np.integer], image_size: int) -> npt.NDArray[np.int64]:
+    """(height, width) [n, 2] after the long side becomes `image_size`: rounded, at least 1."""
+    if not len(sizes):
+        return np.zeros((0, 2), np.int64)
+    ratio = image_size / sizes.max(1, keepdims=True)
+    return np.maximum(np.rint(sizes * ratio), 1).astype(np.int64)
+
+
+def fits_in_memory(needed: int, what: str) -> bool:
+    """Whether `needed` bytes are at most 60% of the free memory; if not, the log says so."""
+    free = available_memory()
+    if free is None or needed <= MEMORY_SHARE * free:
+        return True
+    log.warning(
+        "%s would take %.1f GiB of memory and %.1f GiB are free: they are read from disk each time",
+        what,
+        needed / 2**30,
+        free / 2**30,
+    )
+    return False
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of memory still free for this process, or None where nobody tells.
+
+    The smaller of what the machine and what the container (cgroup v2 or v1) have left; pages that
+    merely cache files count as free. `root` is for tests.
+    """
+    candidates = []
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            candidates.append(int(line.split()[1]) * 1024)
+    groups = (
+        (root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        (
+            root / "sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    )
+    for folder, limit_name, usage_name, cached_name in groups:
+        limit, usage = _lines(folder / limit_name), _lines(folder / usage_name)
+        if limit and usage and limit[0].isdigit():
+            cached = [
+                int(line.split()[1])
+                for line in _lines(folder / "memory.stat")
+                if line.startswith(cached_name + " ")
+            ]
+            candidates.append(max(int(limit[0]) - int(usage[0]) + sum(cached), 0))
+    return min(candidates, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split("\n")
+    except OSError:
+        return []

@@ -1,0 +1,114 @@
+"""An image file becomes an array, or a named reason why it cannot.
+
+The orientation tag (EXIF) is ignored everywhere: boxes of the data set are given on the stored
+pixel grid, so the stored grid is the truth for decoding as well as for sizes. (In a TIFF the tag
+says how the rows themselves are stored; Pillow and OpenCV always honour it there, and so do both
+functions.)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+# Twice Pillow's own warning limit; above it Pillow refuses to open a file at all.
+PIXEL_LIMIT = 178_956_970
+
+# IMREAD_COLOR alone would rotate by the orientation tag.
+_DECODE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+class ImageError(Exception):
+    """An image file that cannot be used: `path`, and the `reason` in a few words."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {reason}")
+        self.path = os.fspath(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        """Rebuild from path and reason, so that the error crosses process borders intact."""
+        return ImageError, (self.path, self.reason)
+
+
+def image_size(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> tuple[int, int]:
+    """(height, width) of the stored pixel grid, read from the file header without decoding.
+
+    Raises ImageError when the file is missing, is no image or has more than `limit` pixels.
+    """
+    with _open(path) as file:
+        return _header(path, file, limit)[0]
+
+
+def read_image(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> Pixels:
+    """Decode a file by its content, whatever its suffix, to uint8 [h, w, 3] in BGR order.
+
+    Grayscale, palette, alpha, 16-bit and CMYK pictures are reduced to 8-bit BGR; of an animation
+    the first frame counts. The pixel count is checked against `limit` before anything is decoded.
+    Raises ImageError when the file is missing, damaged, cut off, too large or no image.
+    """
+    with _open(path) as file:
+        size, kind = _header(path, file, limit)
+        file.seek(0)
+        content = file.read()
+    # OpenCV fills the missing part of a cut-off JPEG with grey; Pillow refuses it instead.
+    whole = kind not in ("JPEG", "MPO") or content.rstrip(b"\0\r\n").endswith(b"\xff\xd9")
+    image = _decode_opencv(content) if whole else None
+    if image is None or image.shape[:2] != size:
+        image = _decode_pillow(path)
+    return image
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    """The file opened for reading; anything but a regular file is refused."""
+    if not os.path.isfile(path):
+        raise ImageError(path, "is a directory" if os.path.isdir(path) else "file not found")
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise ImageError(path, f"cannot be opened ({error.strerror})") from error
+
+
+def _header(
+    path: str | os.PathLike[str], file: BinaryIO, limit: int
+) -> tuple[tuple[int, int], str]:
+    """((height, width), format name) from the first bytes of the file."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            kind = image.format or ""
+    except Image.DecompressionBombError as error:
+        raise ImageError(path, f"more than {PIXEL_LIMIT} pixels") from error
+    except Exception as error:  # header parsers raise anything on damaged bytes
+        raise ImageError(path, "not a readable image file") from error
+    if height < 1 or width < 1:
+        raise ImageError(path, f"empty picture ({width}x{height})")
+    if height * width > limit:
+        raise ImageError(path, f"{width}x{height} is more than the limit of {limit} pixels")
+    return (height, width), kind
+
+
+def _decode_opencv(content: bytes) -> Pixels | None:
+    """BGR pixels, or None where OpenCV does not know or refuses the content."""
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), _DECODE_FLAGS)
+    except cv2.error:
+        return None
+    return image if image is None else np.asarray(image, np.uint8)
+
+
+def _decode_pillow(path: str | os.PathLike[str]) -> Pixels:
+    """BGR pixels through Pillow: the second opinion for what OpenCV cannot decode."""
+    try:
+        with Image.open(path) as image:
+            rgb = np.asarray(image.convert("RGB"), np.uint8)
+    except Exception as error:  # decoders raise anything on damaged bytes
+        raise ImageError(path, f"cannot be decoded ({error})") from error
+    return np.ascontiguousarray(rgb[..., ::-1])

@@ -1,0 +1,369 @@
+"""Index and annotation files of a data set to compact arrays, with an account of what was bad."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.annotations import AnnotationError, AnnotationReader, Objects
+from utils.errors import Code, TaskError
+from utils.images import ImageError, image_size
+from utils.progress import Progress
+
+EXAMPLES = 5
+SLAB, CHUNK = 4096, 32
+
+
+@dataclass(frozen=True)
+class DatasetIndex:
+    """A data set as arrays: cheap to slice, to shard and to send to worker processes.
+
+    paths: n image files. sizes: int32 [n, 2], (height, width) of the stored pixel grid.
+    boxes: float32 [m, 4], xyxy in pixels of that grid, inside it, never without area.
+    classes: int32 [m]. offsets: int64 [n + 1]; image i owns boxes[offsets[i]:offsets[i + 1]].
+    """
+
+    paths: tuple[str, ...]
+    sizes: npt.NDArray[np.int32]
+    boxes: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def build(
+        cls,
+        paths: Sequence[str],
+        sizes: npt.ArrayLike,
+        boxes: npt.ArrayLike,
+        classes: npt.ArrayLike,
+        counts: npt.ArrayLike,
+        class_names: Sequence[str],
+    ) -> DatasetIndex:
+        """From boxes in the order of the images and the number of boxes of each image [n]."""
+        per_image = np.asarray(counts, np.int64).reshape(-1)
+        index = cls(
+            paths=tuple(paths),
+            sizes=np.asarray(sizes, np.int32).reshape(-1, 2),
+            boxes=np.asarray(boxes, np.float32).reshape(-1, 4),
+            classes=np.asarray(classes, np.int32).reshape(-1),
+            offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(per_image)]),
+            class_names=tuple(class_names),
+        )
+        assert len(index.paths) == len(index.sizes) == len(per_image)
+        assert len(index.boxes) == len(index.classes) == index.offsets[-1]
+        return index
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.paths)
+
+    def boxes_of(self, image: int) -> npt.NDArray[np.float32]:
+        """Boxes [k, 4] of one image; k is 0 for a background image."""
+        return self.boxes[self.offsets[image] : self.offsets[image + 1]]
+
+    def classes_of(self, image: int) -> npt.NDArray[np.int32]:
+        """Class indices [k] of one image's boxes."""
+        return self.classes[self.offsets[image] : self.offsets[image + 1]]
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """The number of boxes of each class, [number of classes]."""
+        return np.bincount(self.classes, minlength=len(self.class_names)).astype(np.int64)
+
+    def subset(self, images: Sequence[int] | npt.NDArray[np.int64]) -> DatasetIndex:
+        """The data set of some images, in the order given."""
+        chosen = np.asarray(images, np.int64).reshape(-1)
+        counts = np.diff(self.offsets)[chosen]
+        starts = np.repeat(self.offsets[chosen] - (np.cumsum(counts) - counts), counts)
+        rows = starts + np.arange(len(starts))
+        return DatasetIndex.build(
+            [self.paths[image] for image in chosen],
+            self.sizes[chosen],
+            self.boxes[rows],
+            self.classes[rows],
+            counts,
+            self.class_names,
+        )
+
+
+@dataclass
+class BadRecords:
+    """How many files were skipped, and the reasons of the first few."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, reason: str) -> None:
+        """Count one more; its reason is kept while there are few."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(reason)
+
+
+@dataclass
+class DataReport:
+    """What reading a data set found: images kept, files skipped, and boxes changed or left out."""
+
+    index_file: str
+    listed: int = 0
+    kept: int = 0
+    backgrounds: int = 0
+    boxes: int = 0
+    bad_images: BadRecords = field(default_factory=BadRecords)
+    missing_images: int = 0
+    bad_annotations: BadRecords = field(default_factory=BadRecords)
+    duplicate_images: int = 0
+    duplicate_boxes: int = 0
+    clipped: int = 0
+    without_area: int = 0
+    rotated: int = 0
+    unknown_classes: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> list[str]:
+        """The report for people: one line of totals, then one per kind of trouble there was."""
+        text = [
+            f"{self.index_file}: {self.kept} of {self.listed} images usable, "
+            f"{self.boxes} boxes, {self.backgrounds} images without objects"
+        ]
+        for title, bad in (("image", self.bad_images), ("annotation", self.bad_annotations)):
+            if bad.count:
+                text.append(f"{bad.count} with an unusable {title} skipped, such as")
+                text += [f"  {example}" for example in bad.examples]
+        unknown = ", ".join(f"{name} ({count})" for name, count in self._first_unknown())
+        troubles = (
+            (self.duplicate_images, "images listed twice, taken once"),
+            (self.duplicate_boxes, "boxes given twice, taken once"),
+            (self.clipped, "boxes reached over the edge of their image and were clipped"),
+            (self.without_area, "boxes without area left out"),
+            (self.rotated, "rotated boxes taken as upright ones"),
+            (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
+        )
+        return text + [f"{count} {what}" for count, what in troubles if count]
+
+    def _first_unknown(self) -> list[tuple[str, int]]:
+        return self.unknown_classes.most_common(EXAMPLES)
+
+
+class Record(NamedTuple):
+    """One line of a training index: image path, and annotation path or None without one."""
+
+    image: str
+    annotation: str | None
+
+
+class Candidate(NamedTuple):
+    """One line of a candidate index: the text as it stands in the file, and the path to open."""
+
+    text: str
+    path: str
+
+
+def read_index(index_file: Path, root: Path) -> list[Record]:
+    """The lines `image<TAB>annotation` of an index file; relative paths are relative to `root`.
+
+    Blanks belong to names, blank lines are skipped, a trailing TAB, CRLF and a byte order mark are
+    accepted. Raises TaskError(DATASET) when the file is missing or lists nothing.
+    """
+    records = []
+    for columns in _columns(index_file):
+        annotation = columns[1] if len(columns) > 1 and columns[1].strip() else None
+        records.append(
+            Record(
+                os.path.join(root, columns[0]),
+                None if annotation is None else os.path.join(root, annotation),
+            )
+        )
+    return records
+
+
+def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]:
+    """The candidate images in the order of the file, and how many repeated lines were left out.
+
+    Raises TaskError(DATASET) when the file is missing or lists nothing.
+    """
+    texts = [columns[0] for columns in _columns(index_file)]
+    unique = dict.fromkeys(texts)
+    candidates = [Candidate(text, os.path.join(root, text)) for text in unique]
+    return candidates, len(texts) - len(candidates)
+
+
+def _columns(index_file: Path) -> list[list[str]]:
+    try:
+        # surrogateescape: a file name in another encoding must come out as it went in.
+        with open(index_file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+            lines = [line.rstrip("\r\n") for line in file]
+    except OSError as error:
+        raise TaskError(
+            Code.DATASET,
+            f"the index file {index_file} cannot be read ({error.strerror}); "
+            "it must list one image per line.",
+        ) from None
+    columns = [line.split("\t") for line in lines if line.strip()]
+    if not columns:
+        raise TaskError(
+            Code.DATASET,
+            f"the index file {index_file} lists no image; choose a data set that is not empty "
+            "and an export format with annotations, such as ark:raw.",
+        )
+    return columns
+
+
+class _Outcome(NamedTuple):
+    size: tuple[int, int] | None
+    objects: Objects
+    image_fault: str | None
+    annotation_fault: str | None
+
+
+def _examine(record: Record, reader: AnnotationReader) -> _Outcome:
+    try:
+        size = image_size(record.image)
+    except ImageError as error:
+        return _Outcome(None, Objects(), str(error), None)
+    if record.annotation is None:
+        return _Outcome(size, Objects(), None, None)
+    try:
+        objects = reader.read(record.annotation, record.image)
+    except AnnotationError as error:
+        return _Outcome(size, Objects(), None, str(error))
+    return _Outcome(size, objects, None, None)
+
+
+def _examine_all(
+    records: Sequence[Record], reader: AnnotationReader, progress: Progress | None
+) -> Iterator[tuple[Record, _Outcome]]:
+    threads = min(16, 4 + (os.cpu_count() or 1))
+    remaining = iter(records)
+    done = 0
+    with ThreadPoolExecutor(threads) as pool:
+        # In slabs, so that a million records do not become a million waiting futures.
+        while slab := list(islice(remaining, SLAB)):
+            chunks = [slab[start : start + CHUNK] for start in range(0, len(slab), CHUNK)]
+            outcomes = pool.map(
+                lambda chunk: [_examine(record, reader) for record in chunk], chunks
+            )
+            yield from zip(slab, chain.from_iterable(outcomes), strict=True)
+            done += len(slab)
+            if progress is not None:
+                progress.update(done, len(records))
+
+
+def read_dataset(
+    index_file: Path,
+    class_names: Sequence[str],
+    *,
+    root: Path,
+    max_bad_fraction: float,
+    require_boxes: bool = True,
+    progress: Progress | None = None,
+) -> tuple[DatasetIndex, DataReport]:
+    """A data set from its index file, in one pass over images (headers only) and annotations.
+
+    An unusable image or annotation file, a class index out of range included, takes the image
+    out of the data set and is named and counted. Boxes are clipped to the image; those without
+    area, repeated ones and those of classes not in `class_names` are left out and counted, their
+    image stays. Raises TaskError(DATASET) when nothing usable is left, when more than
+    `max_bad_fraction` of the images is unusable, or, with `require_boxes`, when no box is left;
+    TaskError(IMAGE_FORMAT) when there are images but not one of them can be read.
+    """
+    records = read_index(Path(index_file), root)
+    report = DataReport(str(index_file), listed=len(records))
+    unique = list({record.image: record for record in reversed(records)}.values())[::-1]
+    report.duplicate_images = len(records) - len(unique)
+    paths: list[str] = []
+    sizes, rows, counts = array("i"), array("d"), array("q")
+    reader = AnnotationReader(class_names)
+    for record, outcome in _examine_all(unique, reader, progress):
+        if outcome.size is None:
+            report.bad_images.add(str(outcome.image_fault))
+            report.missing_images += not os.path.isfile(record.image)
+        elif outcome.annotation_fault is not None:
+            report.bad_annotations.add(outcome.annotation_fault)
+        else:
+            paths.append(record.image)
+            sizes.extend(outcome.size)
+            counts.append(len(outcome.objects.rows))
+            _append(rows, report, outcome.objects)
+    _refuse_if_too_bad(report, len(unique), len(paths), max_bad_fraction)
+    sizes_array = np.array(sizes, np.int32).reshape(-1, 2)
+    owners = np.repeat(np.arange(len(paths)), np.array(counts, np.int64))
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    boxes, classes, owners = _clean(table, owners, sizes_array, report)
+    per_image = np.bincount(owners, minlength=len(paths))
+    report.kept, report.boxes = len(paths), len(boxes)
+    report.backgrounds = int((per_image == 0).sum())
+    if require_boxes and not len(boxes):
+        raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
+    return DatasetIndex.build(paths, sizes_array, boxes, classes, per_image, class_names), report
+
+
+def _append(rows: array[float], report: DataReport, objects: Objects) -> None:
+    for row in objects.rows:
+        rows.extend(row)
+    report.rotated += objects.rotated
+    report.without_area += objects.without_box
+    report.unknown_classes.update(objects.unknown_classes)
+
+
+def _refuse_if_too_bad(
+    report: DataReport, listed: int, usable: int, max_bad_fraction: float
+) -> None:
+    bad = report.bad_images.count + report.bad_annotations.count
+    if usable and bad <= max_bad_fraction * listed:
+        return
+    first = "; ".join(report.bad_images.examples[:1] + report.bad_annotations.examples[:1])
+    if report.bad_images.count == listed and report.missing_images < listed:
+        raise TaskError(
+            Code.IMAGE_FORMAT,
+            f"none of the {listed} images of {report.index_file} can be read, for example {first}; "
+            "check that they are JPEG, PNG or BMP files.",
+        )
+    limit = "" if not usable else f" (max_bad_fraction allows {max_bad_fraction:g})"
+    raise TaskError(
+        Code.DATASET,
+        f"{bad} of the {listed} images of {report.index_file} are unusable{limit}, for example "
+        f"{first}; mend or remove them.",
+    )
+
+
+def _why_no_boxes(report: DataReport, class_names: Iterable[str]) -> str:
+    unknown = ", ".join(name for name, _ in report.unknown_classes.most_common(EXAMPLES))
+    if unknown:
+        return (
+            f"no object of {report.index_file} is of a class to be trained: the annotations hold "
+            f"{unknown}, class_names holds {', '.join(class_names)}; make them agree."
+        )
+    return (
+        f"the {report.kept} usable images of {report.index_file} hold no object; "
+        "label some of them, or choose other classes."
+    )
+
+
+def _clean(
+    table: npt.NDArray[np.float64],
+    owners: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int32],
+    report: DataReport,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Boxes, classes and owners of `table` [m, 5] (class, xyxy): clipped, with area, once each."""
+    limits = sizes[owners][:, [1, 0, 1, 0]]
+    boxes = np.clip(table[:, 1:], 0, limits).astype(np.float32)
+    outside = ((table[:, 1:] < 0) | (table[:, 1:] > limits)).any(axis=1)
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    report.without_area += int((~has_area).sum())
+    report.clipped += int((outside & has_area).sum())
+    keys = np.column_stack([owners, table[:, 0], boxes])[has_area]
+    _, first = np.unique(keys, axis=0, return_index=True)
+    report.duplicate_boxes += len(keys) - len(first)
+    kept = keys[np.sort(first)]
+    return kept[:, 2:], kept[:, 1].astype(np.int64), kept[:, 0].astype(np.int64)

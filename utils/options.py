@@ -1,0 +1,142 @@
+"""One option as a form or a YAML file gives it, turned into the type that its field declares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import get_args, get_origin
+
+import yaml
+
+from utils.errors import Code, TaskError
+
+TRUE_WORDS = frozenset({"true", "yes", "on", "1"})
+FALSE_WORDS = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value may be: a sentence for people, its unit, and the closed range or the choices."""
+
+    help: str
+    unit: str = ""
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+    multiple: int = 1
+
+    @property
+    def allowed(self) -> str:
+        """The range or the choices in words, or '' when anything of the type will do."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.least is None or self.most is None:
+            return ""
+        return f"{_plain(self.least)} to {_plain(self.most)}"
+
+
+def _plain(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def absent(value: object) -> bool:
+    """Whether a value says nothing: None, '' or the text 'None', as forms write it."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in {"", "none"})
+
+
+def to_bool(key: str, value: object) -> bool:
+    """True or False from a boolean, 0 or 1, or one of the words true, yes, on, false, no, off."""
+    word = str(value).strip().lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise refusal(key, value, "true or false")
+
+
+def to_float(key: str, value: object, wanted: str = "a number") -> float:
+    """A finite number from a number or its text ('0.5', '1e-3'); booleans are refused."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise refusal(key, value, wanted)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise refusal(key, value, wanted) from None
+    if not math.isfinite(number):
+        raise refusal(key, value, wanted)
+    return number
+
+
+def to_int(key: str, value: object, wanted: str = "a whole number") -> int:
+    """A whole number from 50, '50', 50.0 or '5e1'; a fraction is refused, not cut."""
+    number = to_float(key, value, wanted)
+    if number != int(number):
+        raise refusal(key, value, wanted)
+    return int(number)
+
+
+def to_list(key: str, value: object) -> list[object]:
+    """A list from a list, from text such as '[1, 2]', or from words between commas."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str):
+        raise refusal(key, value, "a list")
+    text = value.strip()
+    if not text.startswith("["):
+        return [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError:
+        parsed = None
+    if not isinstance(parsed, list):
+        raise refusal(key, value, "a list such as [a, b]")
+    return parsed
+
+
+def convert(key: str, value: object, kind: object, rule: Rule) -> object:
+    """`value` as `kind` (bool, int, float, str or tuple[str, ...]), held to `rule`.
+
+    Raises TaskError(CONFIG) that names key, value and rule.
+    """
+    if kind is bool:
+        return to_bool(key, value)
+    if kind in (int, float):
+        return _number(key, value, kind, rule)
+    if get_origin(kind) is tuple and get_args(kind)[0] is str:
+        words = tuple(_text(key, word, rule) for word in to_list(key, value))
+        if not words:
+            raise refusal(key, value, f"a list with some of {rule.allowed}")
+        return words
+    assert kind is str, f"no conversion for {kind!r} of {key}"
+    return _text(key, value, rule)
+
+
+def _number(key: str, value: object, kind: object, rule: Rule) -> float:
+    noun = "a whole number" if kind is int else "a number"
+    wanted = f"{noun}, {rule.allowed}" if rule.allowed else noun
+    number = to_int(key, value, wanted) if kind is int else to_float(key, value, wanted)
+    too_small = rule.least is not None and number < rule.least
+    if too_small or (rule.most is not None and number > rule.most):
+        raise refusal(key, value, wanted)
+    return number
+
+
+def _text(key: str, value: object, rule: Rule) -> str:
+    if not isinstance(value, str | int | float):
+        raise refusal(key, value, rule.allowed or "text")
+    text = str(value).strip()
+    if not rule.choices:
+        return text
+    word = rule.synonyms.get(text.lower(), text.lower())
+    if word not in rule.choices:
+        raise refusal(key, value, rule.allowed)
+    return word
+
+
+def refusal(key: str, value: object, wanted: str) -> TaskError:
+    """The error for a value that breaks its rule: key, value and rule in one sentence."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return TaskError(Code.CONFIG, f"the setting {key} is {shown}; it must be {wanted}.")

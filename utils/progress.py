@@ -1,0 +1,47 @@
+"""Weighted stages of a task as one number from 0 to 1 that only rises, told to a callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """A piece of work: it moves by `update`, or is divided into stages that are such pieces too.
+
+        progress = Progress(monitor.report)
+        with progress.stage(0.1) as part:
+            read_everything(part)
+        with progress.stage(0.9) as part:
+            for done, item in enumerate(items, start=1):
+                part.update(done, len(items))
+
+    `tell` gets a fraction in [0, 1], never smaller than the one before. It is called on every
+    update: who listens decides how often to act on it.
+    """
+
+    def __init__(self, tell: Callable[[float], object]) -> None:
+        self._tell = tell
+        self._handed_out = 0.0
+        self.fraction = 0.0
+
+    def update(self, done: float, total: float) -> None:
+        """`done` of `total` steps are behind us; nothing to do (`total` 0) counts as all done."""
+        self._rise_to(done / total if total > 0 else 1.0)
+
+    @contextmanager
+    def stage(self, share: float, name: str = "") -> Iterator[Progress]:
+        """The next `share` (0 to 1) of this work, as a Progress of its own; full when it is left.
+
+        An exception leaves it where it stood. The shares of all stages must not exceed 1.
+        """
+        start = self._handed_out
+        self._handed_out = start + share
+        assert share >= 0.0, f"stage {name!r} has the negative share {share}"
+        assert self._handed_out <= 1.0 + 1e-9, f"shares exceed 1 at stage {name!r}"
+        yield Progress(lambda fraction: self._rise_to(start + share * fraction))
+        self._rise_to(self._handed_out)
+
+    def _rise_to(self, fraction: float) -> None:
+        self.fraction = max(self.fraction, min(fraction, 1.0))
+        self._tell(self.fraction)

@@ -1,0 +1,86 @@
+"""What a training run leaves to read: `results.csv`, TensorBoard scalars and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from utils.atomic import replace_file
+from utils.images import read_image
+
+COLUMNS = (
+    "epoch",
+    "train/box_loss",
+    "train/obj_loss",
+    "train/cls_loss",
+    "metrics/precision",
+    "metrics/recall",
+    "metrics/mAP_0.5",
+    "metrics/mAP_0.5:0.95",
+    "val/box_loss",
+    "val/obj_loss",
+    "val/cls_loss",
+    "x/lr0",
+    "x/lr1",
+    "x/lr2",
+)
+"""The columns of v7.0's results.csv; lr0, lr1, lr2 belong to biases, weights and norm weights."""
+
+
+class RunRecord:
+    """Writes each epoch's figures as they come; use as a context manager."""
+
+    def __init__(self, folder: Path, tensorboard: Path | None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.results_csv = folder / "results.csv"
+        self.pictures: list[Path] = []
+        self._csv = self.results_csv.open("w", encoding="utf-8")
+        self._csv.write(",".join(f"{name:>20}" for name in COLUMNS) + "\n")
+        self._csv.flush()
+        self._board = SummaryWriter(str(tensorboard)) if tensorboard else None
+
+    def __enter__(self) -> RunRecord:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._csv.close()
+        if self._board:
+            self._board.close()
+
+    def epoch(self, epoch: int, values: Sequence[float]) -> None:
+        """One line and one point per curve; `values` in the order of `COLUMNS[1:]`."""
+        assert len(values) == len(COLUMNS) - 1
+        self._csv.write(f"{epoch:20d}," + ",".join(f"{value:20.5g}" for value in values) + "\n")
+        self._csv.flush()
+        if self._board:
+            for name, value in zip(COLUMNS[1:], values, strict=True):
+                self._board.add_scalar(name, value, epoch)
+            self._board.flush()
+
+    def picture(self, name: str, image: np.ndarray) -> Path:
+        """Keep a BGR image [h, w, 3] as `name` in the run's folder and in TensorBoard."""
+        path = self.folder / name
+        written, encoded = cv2.imencode(path.suffix, image)
+        assert written, name
+        with replace_file(path) as temporary:
+            temporary.write_bytes(encoded.tobytes())
+        return self.add_picture(path, image)
+
+    def add_picture(self, path: Path, image: np.ndarray | None = None) -> Path:
+        """Show a picture that is on disk in TensorBoard too."""
+        self.pictures.append(path)
+        if self._board:
+            shown = read_image(str(path)) if image is None else image
+            self._board.add_image(path.stem, shown[:, :, ::-1], dataformats="HWC")
+        return path

@@ -1,0 +1,70 @@
+"""How many processes and threads prepare data, given this machine's CPUs and shared memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import torch
+
+log = logging.getLogger(__name__)
+
+# Batches that each worker prepares ahead.
+PREFETCH = 2
+# Part of the free shared memory that batches in flight may fill.
+SHARED_MEMORY_SHARE = 0.7
+SHARED_MEMORY = Path("/dev/shm")
+_AT_MOST = 8
+
+
+def worker_count(
+    requested: int, *, batch_bytes: int, device: torch.device, shared_memory: Path = SHARED_MEMORY
+) -> int:
+    """How many worker processes to start: what is asked for or suits the machine, if it fits.
+
+    Automatic (-1): with a GPU one per CPU, at most 8; without one, a quarter of the CPUs and at
+    least 1, since the network computes on the others. Batches travel through /dev/shm, so workers
+    are limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
+    """
+    cpus = available_cpus()
+    automatic = min(_AT_MOST, cpus if device.type == "cuda" else max(1, cpus // 4))
+    wanted = automatic if requested < 0 else requested
+    if sys.platform != "linux":
+        return 0  # only a forked worker shares the pictures in memory
+    try:
+        free = shutil.disk_usage(shared_memory).free
+    except OSError:
+        free = 0
+    fitting = int(SHARED_MEMORY_SHARE * free // max(batch_bytes * PREFETCH, 1))
+    if fitting < wanted:
+        log.warning(
+            "%s has %d MiB free: %d worker processes instead of %d prepare batches "
+            "(start the container with a larger --shm-size to allow more)",
+            shared_memory,
+            free >> 20,
+            fitting,
+            wanted,
+        )
+    return min(wanted, fitting)
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def thread_count() -> int:
+    """Threads for decoding: one per CPU, at most 8."""
+    return min(_AT_MOST, available_cpus())
+
+
+def prepare_worker(_number: int) -> None:
+    """Keep a worker process to one thread: there is a worker per CPU already."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,92 @@
+"""The platform's progress file `monitor.txt`: one record, replaced as a whole."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from utils.atomic import write_text
+from utils.errors import Code
+
+LOG = logging.getLogger(__name__)
+
+RUNNING, FAILED = 2, 4
+FREE_LINES = 99
+MESSAGE_LENGTH = 300
+
+
+class Monitor:
+    """Writes progress and, once, a failure; a reader sees the old record or the new one, complete.
+
+    A record is `task id, UNIX time, progress, state, return code[, message]` between TABs, and up
+    to 99 lines of text. Progress never falls; the time is later in every record, because the
+    platform looks only at records whose time changed. Trouble in writing is logged, not raised:
+    it must neither end a task nor hide the reason of a failure. The folder must exist.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        task_id: str,
+        *,
+        interval: float = 1.0,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = Path(path)
+        self.task_id = task_id
+        self._interval = interval
+        self._clock = clock
+        self._timer = timer
+        self._progress = 0.0
+        self._stamp = 0.0
+        self._written_at: float | None = None
+        self._complete = False
+        self._failed = False
+
+    def report(self, fraction: float, note: str = "") -> None:
+        """Running, at `fraction` (0 to 1); `note` is a line of text for people.
+
+        Written at most once per `interval` seconds, except the first record and the first one
+        that is complete. Nothing is written after a failure.
+        """
+        self._progress = max(self._progress, min(fraction, 1.0))
+        due = self._written_at is None or self._timer() - self._written_at >= self._interval
+        completes = self._progress >= 1.0 and not self._complete
+        if self._failed or not (due or completes):
+            return
+        self._complete = self._progress >= 1.0
+        self._write(RUNNING, Code.OK, "", note)
+
+    def fail(self, code: Code, sentence: str, traceback_text: str = "") -> None:
+        """The end of the task: state 4, final for the platform; only the first call counts."""
+        if self._failed:
+            return
+        self._failed = True
+        message = " ".join(sentence.split())[:MESSAGE_LENGTH]
+        self._write(FAILED, code, message, f"{sentence}\n{traceback_text}")
+
+    def _write(self, state: int, code: Code, message: str, text: str) -> None:
+        self._written_at = self._timer()
+        # A clock that was set back must not make two records look like one.
+        self._stamp = max(self._clock(), self._stamp + 1e-6)
+        columns = [
+            self.task_id,
+            f"{self._stamp:.6f}",
+            f"{self._progress:.6f}",
+            str(state),
+            str(int(code)),
+        ]
+        lines = ["\t".join([*columns, message] if message else columns)]
+        free = [line for line in text.splitlines() if line.strip()]
+        # The end of a long traceback says more than its beginning; the sentence comes first.
+        lines += free if len(free) <= FREE_LINES else free[:1] + free[1 - FREE_LINES :]
+        record = "\n".join(lines).encode("utf-8", "replace").decode("utf-8") + "\n"
+        try:
+            if not self.path.parent.is_dir():
+                raise FileNotFoundError(f"the folder {self.path.parent} does not exist")
+            write_text(self.path, record)
+        except OSError as error:
+            LOG.warning("progress could not be written to %s: %s", self.path, error)
