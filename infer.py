@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +24,14 @@ from utils.container import log_to_console
 from utils.dataloaders import DecodedImage, stream_images
 from utils.device import autocast, select_device
 from utils.errors import Code, TaskError
+from utils.lanes import Lanes
 from utils.letterbox import Letterbox, apply_letterbox, boxes_to_original, plan_letterbox
 from utils.nms import Kept, non_max_suppression
 
 log = logging.getLogger(__name__)
 
+WAITING_BATCHES = 4
+"""Images of differing shapes wait for company up to this many batches in all."""
 NO_DETECTIONS = np.zeros((0, 6), np.float32)
 
 
@@ -88,6 +91,7 @@ class Predictor:
         self.image_size = -(-image_size // self.stride) * self.stride
         self.thresholds = thresholds or Thresholds()
         self.precision = precision
+        self.lanes = Lanes(device)
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -129,51 +133,81 @@ class Predictor:
 
         Positions refer to `paths`; unreadable images come with `error` and no detections.
         """
-        waiting: dict[tuple[int, int], list[_Letterboxed]] = {}
-        for decoded in stream_images(paths, workers=workers, prefetch=2 * batch_size):
+        # Few images still occupy every lane.
+        batch_size = min(batch_size, max(-(-len(paths) // self.lanes.count), 1))
+        images = stream_images(paths, workers=workers, prefetch=2 * batch_size)
+        groups = self._groups(images, batch_size)
+        for predictions in self.lanes.map(lambda group: self._predict(group, keep_views), groups):
+            yield from predictions
+
+    def _groups(self, images: Iterable[DecodedImage], batch_size: int) -> Iterator[_Group]:
+        """Images in groups of one network shape; unreadable ones on their own."""
+        waiting: dict[tuple[int, int], _Group] = {}
+        for decoded in images:
             if decoded.image is None:
-                yield Prediction(decoded.position, decoded.path, None, error=decoded.error)
+                yield [_Fitted(decoded, None)]
                 continue
-            boxed = self._letterboxed(decoded)
-            group = waiting.setdefault(boxed.plan.shape, [])
-            group.append(boxed)
+            height, width = decoded.image.shape[:2]
+            plan = plan_letterbox(
+                (height, width),
+                (self.image_size, self.image_size),
+                minimal=True,
+                stride=self.stride,
+            )
+            group = waiting.setdefault(plan.shape, [])
+            group.append(_Fitted(decoded, plan))
             if len(group) == batch_size:
-                yield from self._predict(waiting.pop(boxed.plan.shape), keep_views)
-            elif sum(map(len, waiting.values())) >= 4 * batch_size:
-                largest = max(waiting, key=lambda shape: len(waiting[shape]))
-                yield from self._predict(waiting.pop(largest), keep_views)
-        for group in waiting.values():
-            yield from self._predict(group, keep_views)
+                yield waiting.pop(plan.shape)
+            elif sum(map(len, waiting.values())) >= WAITING_BATCHES * batch_size:
+                yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+        yield from waiting.values()
 
-    def _letterboxed(self, decoded: DecodedImage) -> _Letterboxed:
-        assert decoded.image is not None
-        height, width = decoded.image.shape[:2]
-        plan = plan_letterbox(
-            (height, width), (self.image_size, self.image_size), minimal=True, stride=self.stride
-        )
-        image = apply_letterbox(decoded.image, plan)
-        return _Letterboxed(decoded.position, decoded.path, image, plan)
-
-    def _predict(self, group: list[_Letterboxed], keep_views: bool) -> Iterator[Prediction]:
+    def _predict(self, group: _Group, keep_views: bool) -> list[Prediction]:
+        fitted = [item for item in group if item.plan is not None]
+        if not fitted:
+            return [
+                Prediction(item.decoded.position, item.decoded.path, None, error=item.decoded.error)
+                for item in group
+            ]
+        boxed = [item.letterboxed() for item in fitted]
         # [b, h, w, 3] seen as [b, 3, h, w] is channels-last already: no copy on the host.
-        stacked = torch.from_numpy(np.stack([item.image for item in group]))
-        images = stacked.to(self.device).permute(0, 3, 1, 2).flip(1)
+        images = torch.from_numpy(np.stack(boxed)).to(self.device).permute(0, 3, 1, 2).flip(1)
+        predictions = []
         for item, image, (rows, classes) in zip(
-            group, images, self.detect_with_classes(images), strict=True
+            fitted, images, self.detect_with_classes(images), strict=True
         ):
-            detections = boxes_to_original(rows, item.plan).cpu().numpy()
-            view = View(image, item.plan, rows, classes) if keep_views else None
-            yield Prediction(item.position, item.path, item.plan.source, detections, view)
+            predictions.append(item.prediction(image, rows, classes, keep_view=keep_views))
+        return predictions
 
 
 @dataclass(frozen=True)
-class _Letterboxed:
-    """An image on its way into a batch: BGR uint8 [h, w, 3] and how it was fitted."""
+class _Fitted:
+    """A decoded image and how it fits the network; no plan for one that cannot be read."""
 
-    position: int
-    path: str
-    image: np.ndarray
-    plan: Letterbox
+    decoded: DecodedImage
+    plan: Letterbox | None
+
+    def letterboxed(self) -> np.ndarray:
+        """BGR uint8 [h, w, 3] in the network's shape."""
+        assert self.decoded.image is not None
+        assert self.plan is not None
+        return apply_letterbox(self.decoded.image, self.plan)
+
+    def prediction(
+        self, image: Tensor, rows: Tensor, classes: Tensor, *, keep_view: bool
+    ) -> Prediction:
+        """Detections `rows` in the letterboxed `image`, brought back to the original's pixels."""
+        assert self.plan is not None
+        return Prediction(
+            self.decoded.position,
+            self.decoded.path,
+            self.plan.source,
+            boxes_to_original(rows, self.plan).cpu().numpy(),
+            View(image, self.plan, rows, classes) if keep_view else None,
+        )
+
+
+_Group = list[_Fitted]
 
 
 def load_predictor(

@@ -27,6 +27,7 @@ from utils.images import read_image
 from utils.labels import DatasetIndex, read_dataset
 from utils.letterbox import boxes_to_original
 from utils.metrics import ClassMetrics, Scores, ap_per_class, match_detections, summarise
+from utils.nms import Kept
 
 log = logging.getLogger(__name__)
 
@@ -84,18 +85,30 @@ def evaluate(
     records: list[_Record] = []
     losses: list[torch.Tensor] = []
     confusion = ConfusionMatrix(len(index.class_names))
-    for batch in batches:
+
+    def look(batch: EvaluationBatch) -> tuple[EvaluationBatch, list[Kept], torch.Tensor]:
         maps, output = predictor.forward(batch.images)
-        if criterion is not None:
-            parts = criterion(maps, batch.targets.to(predictor.device))
-            losses.append(torch.stack([parts.box, parts.obj, parts.cls]).flatten())
-        kept = predictor.suppress(output, multi_label=True)
+        return batch, predictor.suppress(output, multi_label=True), _loss(criterion, maps, batch)
+
+    for batch, kept, loss in predictor.lanes.map(look, batches):
+        losses.append(loss)
         for position, plan, found in zip(batch.indices, batch.plans, kept, strict=True):
             detections = boxes_to_original(found.rows, plan).cpu().numpy()
-            labels = _labels(index, int(position))
+            labels = _labels(index, position)
             confusion.add(detections, labels)
             records.append(_match(detections, labels))
     return _summarise(records, confusion, losses, report_confidence)
+
+
+def _loss(
+    criterion: DetectionLoss | None, maps: list[torch.Tensor], batch: EvaluationBatch
+) -> torch.Tensor:
+    """Box, objectness and class loss of one batch, [3]; zeros without a criterion."""
+    if criterion is None:
+        return torch.zeros(3)
+    with torch.no_grad():
+        parts = criterion(maps, batch.targets.to(maps[0].device))
+    return torch.stack([parts.box, parts.obj, parts.cls]).cpu()
 
 
 def _labels(index: DatasetIndex, position: int) -> np.ndarray:

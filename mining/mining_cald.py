@@ -70,6 +70,9 @@ class _Candidate:
         return self.image[:, top : height - bottom, left : width - right]
 
 
+_Group = list[_Candidate] | Scored
+
+
 def mine(
     predictor: Predictor,
     paths: Sequence[str],
@@ -104,26 +107,34 @@ def score_stream(
     """
     names = settings.views
     _check_views(names)
-    empty_score = EMPTY_SCORES[settings.empty_images]
+
+    def score(group: _Group) -> list[Scored]:
+        return [group] if isinstance(group, Scored) else _score(group, predictor, names, settings)
+
+    groups = _groups(predictions, settings.batch_size, EMPTY_SCORES[settings.empty_images])
+    for scored in predictor.lanes.map(score, groups):
+        yield from scored
+
+
+def _groups(
+    predictions: Iterable[Prediction], batch_size: int, empty_score: float
+) -> Iterator[_Group]:
+    """Candidates in groups of one network shape; images without objects are scored already."""
     waiting: dict[tuple[int, ...], list[_Candidate]] = {}
     for prediction in predictions:
-        if prediction.error is not None:
-            yield Scored(prediction.position, prediction.path, None)
-            continue
-        candidate = _candidate(prediction)
+        candidate = None if prediction.error is not None else _candidate(prediction)
         if candidate is None:
-            yield Scored(prediction.position, prediction.path, empty_score)
+            score = None if prediction.error is not None else empty_score
+            yield Scored(prediction.position, prediction.path, score)
             continue
         shape = tuple(candidate.image.shape)
         group = waiting.setdefault(shape, [])
         group.append(candidate)
-        if len(group) == settings.batch_size:
-            yield from _score(waiting.pop(shape), predictor, names, settings.seed)
-        elif sum(map(len, waiting.values())) >= WAITING_BATCHES * settings.batch_size:
-            fullest = max(waiting, key=lambda other: len(waiting[other]))
-            yield from _score(waiting.pop(fullest), predictor, names, settings.seed)
-    for group in waiting.values():
-        yield from _score(group, predictor, names, settings.seed)
+        if len(group) == batch_size:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) >= WAITING_BATCHES * batch_size:
+            yield waiting.pop(max(waiting, key=lambda other: len(waiting[other])))
+    yield from waiting.values()
 
 
 def _candidate(prediction: Prediction) -> _Candidate | None:
@@ -156,13 +167,16 @@ def _inside(boxes: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Te
 
 @torch.inference_mode()
 def _score(
-    group: Sequence[_Candidate], predictor: Predictor, names: Sequence[str], seed: int
+    group: Sequence[_Candidate],
+    predictor: Predictor,
+    names: Sequence[str],
+    settings: MiningSettings,
 ) -> list[Scored]:
     """The scores of candidates whose network inputs have one shape."""
     reference = [(item.rows, item.class_probabilities) for item in group]
     total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
     for name in names:
-        perturbed = _perturb(group, name, seed, predictor.stride)
+        perturbed = _perturb(group, name, settings.seed, predictor.stride)
         found = predictor.detect_with_classes(perturbed.images)
         seen = [
             _inside(rows[:, :4], corner, size)

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.atomic utils.boxes utils.config utils.confusion utils.container utils.device
-        utils.drawing utils.errors utils.failures utils.images utils.letterbox utils.metrics
-        utils.nms utils.option_names utils.options utils.progress utils.schedule utils.seeding
-        utils.workers
+        utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
+        utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
+        utils.seeding utils.workers
     """,
     1: """
         models.anchors models.assign models.blocks models.checkpoint models.detect models.detector

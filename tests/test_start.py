@@ -103,6 +103,7 @@ def test_looking_at_candidates(
     assert findings(tmp_path / "task") == []
     present = {p.name for p in (tmp_path / "task" / "out").iterdir() if p.is_file()}
     assert present == files | {"monitor.txt"}
+    assert monitor(tmp_path / "task")[2:5] == ["1.000000", "2", "0"]
 
 
 def test_training_without_a_protocol_version(drawn: SourceDataset, tmp_path: Path) -> None:
@@ -184,6 +185,38 @@ def test_a_bad_training_image_is_skipped(
     assert run(env_file) == 0
     assert Path(bad).name in capsys.readouterr().out
     assert findings(task) == []
+
+
+@pytest.mark.slow
+def test_a_killed_training_keeps_its_best_model(drawn: SourceDataset, tmp_path: Path) -> None:
+    """SIGKILL, as the platform terminates: result.yaml is valid and what it lists is whole.
+
+    Meanwhile a reader that never pauses sees only complete lines and rising progress.
+    """
+    task = tmp_path / "task"
+    env_file = write_task(drawn, task, settings={**TINY_TRAINING, "epochs": "500"})
+    result = task / "out" / "models" / "result.yaml"
+    command = [sys.executable, str(ROOT / "start.py"), "--env", str(env_file)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        seen = [("0", "0", "2")]
+        last_csv = task / "out/models/attachments/report/results.csv"
+        while process.poll() is None:
+            columns = monitor(task)
+            assert len(columns) >= 4
+            if columns[3] == "2":
+                seen.append((columns[1], columns[2], columns[3]))
+            if last_csv.is_file() and len(last_csv.read_text().splitlines()) > 3:
+                process.kill()
+                break
+        assert process.wait() < 0
+    assert [float(row[1]) for row in seen] == sorted(float(row[1]) for row in seen)
+    stages = yaml.safe_load(result.read_text("utf-8"))["model_stages"]
+    assert set(stages) == {"best", "last"}
+    for name, stage in stages.items():
+        for file in stage["files"]:
+            load_checkpoint(task / "out" / "models" / name / file)
+    wrong = [f for f in findings(task, failed=True) if not f.startswith("monitor")]
+    assert wrong == []
 
 
 Break = Callable[[Path, Path], None]

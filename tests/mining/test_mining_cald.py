@@ -18,6 +18,7 @@ from models.detector import Detector
 from models.layout import read_layout
 from utils.config import MiningSettings
 from utils.errors import Code, TaskError
+from utils.lanes import Lanes
 
 SETTINGS = MiningSettings(batch_size=4, workers=0)
 Read = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -43,6 +44,7 @@ class ColourPredictor(Predictor):
 
     def __init__(self, see: Read = see_colours) -> None:
         self.device = torch.device("cpu")
+        self.lanes = Lanes(self.device)
         self.class_names = ("red", "green", "blue")
         self.num_classes = 3
         self.stride = 32
@@ -256,7 +258,7 @@ def test_waiting_images_are_bounded(tmp_path: Path) -> None:
     for _ in score_stream(count(stream), predictor, settings):
         scored += 1
     assert scored == pulled == 20
-    assert most <= 4 * 2 + 1
+    assert most <= 4 * 2 + 1 + predictor.lanes.count
 
 
 def test_five_hundred_objects(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Measurements: speed beside a peer, and accuracy from scratch."""

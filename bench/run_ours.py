@@ -1,0 +1,143 @@
+"""Ours on one job of a benchmark; the last line printed is the result.
+
+    python -m bench.run_ours build/bench/job.json
+
+A job names its kind (training, training_step or inference), files and sizes; run_peer.py takes
+the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+import train
+from infer import load_predictor
+from models.checkpoint import build_detector, load_checkpoint
+from utils.config import InferSettings, TrainSettings
+from utils.device import has_bfloat16
+from utils.labels import read_dataset
+from utils.optimizer import Stepper, build_optimizer
+from utils.progress import Progress
+from utils.run_record import RunRecord
+
+CPU = torch.device("cpu")
+
+
+def training(job: Mapping[str, object]) -> dict[str, object]:
+    """Seconds of each epoch after the first: data loading, network, optimiser, average."""
+    checkpoint = load_checkpoint(str(job["ours_weights"]))
+    task, folder = Path(str(job["task"])), Path(str(job["output"])) / "ours"
+    train_index, validation = (
+        read_dataset(
+            task / "in" / f"{split}-index.tsv",
+            checkpoint.class_names,
+            root=task,
+            max_bad_fraction=0.0,
+        )[0]
+        for split in ("train", "val")
+    )
+    settings = TrainSettings(
+        model=str(job["model"]),
+        img_size=_whole(job, "image_size"),
+        batch_size=_whole(job, "batch_size"),
+        epochs=_whole(job, "epochs"),
+        cache=str(job["cache"]),
+        plots=False,
+        onnx=False,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    plan = train.TrainingJob(
+        settings=settings,
+        train=train_index,
+        validation=validation,
+        device=CPU,
+        folder=folder,
+        stage_folder=lambda stage: folder / stage,
+        on_saved=lambda saved: None,
+        weights=Path(str(job["ours_weights"])),
+    )
+    seconds = []
+    with RunRecord(folder, None) as record:
+        run = train.prepare(plan, record)
+        for epoch in range(settings.epochs):
+            started = time.perf_counter()
+            train.train_one_epoch(run, epoch, Progress(lambda fraction: None))
+            seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds[1:], "images": len(train_index)}
+
+
+def training_step(job: Mapping[str, object]) -> dict[str, object]:
+    """Seconds of each step after the warm-up: forward, loss, backward, clipping, optimiser."""
+    settings = TrainSettings(img_size=_whole(job, "image_size"))
+    network = build_detector(load_checkpoint(str(job["ours_weights"])))
+    network = network.to(memory_format=torch.channels_last).train()
+    criterion = train.criterion(settings, network, settings.img_size)
+    optimizer = build_optimizer(
+        network, lr=settings.lr0, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    stepper = Stepper(optimizer)
+    batches = torch.load(str(job["batches"]), weights_only=True)
+    seconds = []
+    for images, targets in batches:
+        started = time.perf_counter()
+        with train.autocast(CPU, settings.precision):
+            maps = network(train.network_input(images, CPU))
+        stepper.backward_and_step(criterion(maps, targets).total)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds[_whole(job, "warmup") :], "images": _whole(job, "batch_size")}
+
+
+def inference(job: Mapping[str, object]) -> dict[str, object]:
+    """Seconds of each pass over the files, from the disk to detections in original pixels."""
+    settings = InferSettings(
+        img_size=_whole(job, "image_size"), conf_thres=0.25, iou_thres=0.45, max_det=300
+    )
+    predictor = load_predictor(Path(str(job["ours_weights"])), settings, CPU)
+    files = job["files"]
+    assert isinstance(files, list)
+    batch_size, objects, seconds = _whole(job, "batch_size"), 0, []
+    for number in range(_whole(job, "passes") + 1):
+        chosen = files if number else files[: 2 * batch_size]
+        started = time.perf_counter()
+        stream = predictor.stream(chosen, batch_size=batch_size, workers=settings.workers)
+        objects = sum(len(prediction.detections) for prediction in stream)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds[1:], "images": len(files), "objects": objects}
+
+
+def _whole(job: Mapping[str, object], key: str) -> int:
+    value = job[key]
+    assert isinstance(value, int), key
+    return value
+
+
+KINDS: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
+    "training": training,
+    "training_step": training_step,
+    "inference": inference,
+}
+
+
+def main() -> None:
+    """Run the job file named on the command line; print one JSON line."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    torch.set_num_threads(job["threads"])
+    result = {
+        "benchmark": job["kind"],
+        **KINDS[job["kind"]](job),
+        "threads": torch.get_num_threads(),
+        "precision": "bfloat16" if has_bfloat16(CPU) else "float32",
+        "torch": torch.__version__,
+    }
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The stream of predictions: original pixels, bounded memory, the official detections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import infer
+from infer import Prediction, Predictor, Thresholds, load_predictor
+from models.checkpoint import build_detector, load_checkpoint
+from tools.sources import SourceDataset
+from utils.config import InferSettings
+from utils.dataloaders import DecodedImage
+from utils.errors import TaskError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def predictor(weights: Path) -> Predictor:
+    checkpoint = load_checkpoint(weights)
+    return Predictor(
+        build_detector(checkpoint),
+        checkpoint.class_names,
+        device=CPU,
+        image_size=96,
+        thresholds=Thresholds(confidence=0.01),
+    )
+
+
+@pytest.fixture(scope="module")
+def paths(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Photographs of three shapes, and a file that is none at position 4."""
+    folder = tmp_path_factory.mktemp("mixed")
+    source = cv2.imread(str(drawn.splits["train"][0].path))
+    sizes = [(160, 120), (120, 160), (160, 120), (64, 64), (0, 0), (300, 40), (120, 160)]
+    found = []
+    for position, (width, height) in enumerate(sizes):
+        path = folder / f"{position}.png"
+        if width:
+            cv2.imwrite(str(path), cv2.resize(source, (width, height)))
+        else:
+            path.write_text("no image")
+        found.append(str(path))
+    return found
+
+
+def by_position(predictions: Iterator[Prediction]) -> list[Prediction]:
+    return sorted(predictions, key=lambda p: p.position)
+
+
+def test_a_batch_equals_its_single_images(predictor: Predictor, paths: list[str]) -> None:
+    singles = by_position(predictor.stream(paths, batch_size=1, workers=1))
+    batched = by_position(predictor.stream(paths, batch_size=4, workers=2))
+    assert [p.path for p in batched] == [p.path for p in singles] == paths
+    for one, other in zip(singles, batched, strict=True):
+        assert one.size == other.size
+        np.testing.assert_allclose(one.detections, other.detections, atol=1e-3)
+
+
+def test_detections_lie_inside_their_own_image(predictor: Predictor, paths: list[str]) -> None:
+    for prediction in predictor.stream(paths, batch_size=4, workers=1):
+        if prediction.size is None:
+            continue
+        height, width = prediction.size
+        boxes = prediction.detections[:, :4]
+        assert (boxes >= 0).all()
+        assert (boxes <= (width, height, width, height)).all()
+        confidence = prediction.detections[:, 4]
+        assert (np.diff(confidence) <= 0).all()
+
+
+def test_an_unreadable_image_is_told_and_passed_over(
+    predictor: Predictor, paths: list[str]
+) -> None:
+    bad = [p for p in predictor.stream(paths, batch_size=4, workers=1) if p.error]
+    assert [p.position for p in bad] == [4]
+    assert bad[0].size is None
+    assert len(bad[0].detections) == 0
+
+
+def test_views_are_the_network_input(predictor: Predictor, paths: list[str]) -> None:
+    predictions = predictor.stream(paths[:1], batch_size=1, workers=1, keep_views=True)
+    view = next(predictions).view
+    assert view is not None
+    assert view.image.shape == (3, 96, 96)
+    assert view.image.dtype == torch.uint8
+    assert view.class_probabilities.shape == (len(view.rows), 3)
+
+
+def test_no_paths_give_nothing(predictor: Predictor) -> None:
+    assert list(predictor.stream([], batch_size=4, workers=1)) == []
+
+
+def test_memory_does_not_grow_with_the_number_of_images(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any time only a few images have been decoded and not yet been given out."""
+    image = np.full((60, 80, 3), 200, np.uint8)
+    decoded = most = given = 0
+
+    def endless(names: Sequence[str], *, workers: int, prefetch: int) -> Iterator[DecodedImage]:
+        nonlocal decoded
+        for position, name in enumerate(names):
+            decoded += 1
+            yield DecodedImage(position, name, image)
+
+    monkeypatch.setattr(infer, "stream_images", endless)
+    for _ in predictor.stream([str(n) for n in range(200)], batch_size=4, workers=1):
+        given += 1
+        most = max(most, decoded - given)
+    assert given == 200
+    assert most <= 4 * (infer.WAITING_BATCHES + predictor.lanes.count + 1)
+
+
+def test_the_command_line_writes_json(
+    weights: Path, paths: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "found.json"
+    infer.main(
+        [
+            "--weights",
+            str(weights),
+            "--source",
+            str(Path(paths[0]).parent),
+            "--output",
+            str(output),
+            "--img-size",
+            "96",
+            "--conf-thres",
+            "0.01",
+        ]
+    )
+    found = json.loads(output.read_text())
+    assert sorted(found) == sorted(paths)
+    assert "objects" in capsys.readouterr().out
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="holds no image"):
+        infer.find_images(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_official_detections_are_found(shared: Path) -> None:
+    """BCCD test split at 320 px: the rows of the official detect script (reference/README.md),
+    within 1.5 px and 0.01, except under 1 % of rows that lie on a threshold.
+    """
+    expected = json.loads((shared / "reference/bccd_test_detections_320.json").read_text())
+    if "images" in expected:
+        expected = expected["images"]
+    settings = InferSettings(img_size=320, max_det=1000)
+    predictor = load_predictor(shared / "reference/bccd_yolov5n.pt", settings, CPU)
+    images = shared / "data/bccd/JPEGImages"
+    names = sorted(expected)
+    paths = [str(images / f"{Path(name).stem}.jpg") for name in names]
+    missed = surplus = total = 0
+    for prediction in predictor.stream(paths, batch_size=16, workers=2):
+        rows = np.array(expected[names[prediction.position]], float).reshape(-1, 6)
+        ours = prediction.detections[:, [5, 0, 1, 2, 3, 4]].astype(float)
+        close = (
+            (rows[:, None, 0] == ours[None, :, 0])
+            & (np.abs(rows[:, None, 1:5] - ours[None, :, 1:5]).max(2) <= 1.5)
+            & (np.abs(rows[:, None, 5] - ours[None, :, 5]) <= 0.01)
+        )
+        missed += int((~close.any(1)).sum())
+        surplus += int((~close.any(0)).sum())
+        total += len(rows)
+    assert total == 1346
+    assert missed < 0.01 * total
+    assert surplus < 0.01 * total

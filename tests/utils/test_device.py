@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from utils import device as devices
+from utils.device import autocast, describe, has_bfloat16, select_device
+from utils.errors import Code, TaskError
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, visible: int, usable: bool = True) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+
+
+def test_no_ids_mean_the_cpu_even_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, visible=2)
+    assert select_device([]) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("ids", "chosen"),
+    [
+        pytest.param([0], 0, id="first"),
+        pytest.param([1], 1, id="second"),
+        pytest.param([0, 1], 0, id="several: the first"),
+        pytest.param([5], 0, id="beyond the visible ones"),
+    ],
+)
+def test_ids_count_among_the_visible(
+    monkeypatch: pytest.MonkeyPatch, ids: list[int], chosen: int
+) -> None:
+    pretend(monkeypatch, visible=2)
+    assert select_device(ids) == torch.device("cuda", chosen)
+
+
+@pytest.mark.parametrize(
+    ("visible", "usable", "code"),
+    [
+        pytest.param(0, False, Code.NO_GPU, id="none visible"),
+        pytest.param(1, False, Code.CUDA_MISMATCH, id="driver does not fit"),
+    ],
+)
+def test_a_gpu_that_cannot_be_had_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, visible: int, usable: bool, code: Code
+) -> None:
+    pretend(monkeypatch, visible=visible, usable=usable)
+    with pytest.raises(TaskError) as caught:
+        select_device([0])
+    assert caught.value.code == code
+
+
+def test_float32_is_never_cast() -> None:
+    layer = torch.nn.Linear(2, 2)
+    with autocast(torch.device("cpu"), "float32"):
+        assert layer(torch.ones(1, 2)).dtype == torch.float32
+    with autocast(torch.device("cpu"), "bfloat16"):
+        assert layer(torch.ones(1, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_follows_the_hardware(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: bfloat16)
+    with autocast(torch.device("cpu"), "auto"):
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+
+
+def test_words() -> None:
+    assert describe(torch.device("cpu")).startswith("CPU (")
+    assert isinstance(has_bfloat16(torch.device("cpu")), bool)

@@ -1,0 +1,61 @@
+"""Batches worked on side by side: on a CPU one lane per core, each computing with one thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Lanes:
+    """Runs a function over a stream of batches, several at once, results in order.
+
+    On a CPU whole batches side by side beat many threads inside each operation: no core waits for
+    another between layers, nor while one batch is decoded or suppressed, and the numbers do not
+    depend on how many cores there are. A GPU is fed by one lane: the calling thread.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.count = torch.get_num_threads() if device.type == "cpu" else 1
+        self._pool = _single_threaded_pool(self.count) if self.count > 1 else None
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """`function(item)` for every item, in order; at most one item more than lanes waits."""
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        running: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                running.append(self._pool.submit(function, item))
+                if len(running) > self.count:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
+    """Threads in which torch computes with a single thread; the caller keeps its own."""
+    threads = torch.get_num_threads()
+    everyone_is_here = Barrier(count)
+    pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=_compute_alone)
+    list(pool.map(lambda _: everyone_is_here.wait(), range(count)))
+    # What the lanes set is also torch's default for threads to come: put it back.
+    torch.set_num_threads(threads)
+    return pool
+
+
+def _compute_alone() -> None:
+    """Give the calling thread, and no other, a single thread to compute with."""
+    torch.get_num_threads()  # takes the common number now; later it would undo the next line
+    torch.set_num_threads(1)
