@@ -24,6 +24,8 @@ from utils.workers import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+BUSY = 0.5
+"""Load average above which somebody else is computing."""
 
 
 @dataclass
@@ -120,6 +122,8 @@ def contest(options: argparse.Namespace) -> Contest:
     """A contest as the command line asks for it; makes the peer's environment if missing."""
     if options.pairs < 1 or options.threads < 1:
         raise SystemExit("--pairs and --threads must be at least 1")
+    if os.getloadavg()[0] > BUSY:
+        print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
     return Contest(peer_interpreter(options.peer), options.pairs, options.threads)
 
 

@@ -65,11 +65,13 @@ def test_the_same_seed_gives_the_same_weights(splits: list[DatasetIndex], tmp_pa
 
 @pytest.mark.slow
 def test_the_loss_falls(splits: list[DatasetIndex], tmp_path: Path) -> None:
-    run(job(splits, tmp_path, epochs=12, mosaic=0, warmup_epochs=0))
+    """The same few pictures again and again, unchanged: the boxes must come to fit."""
+    still = dict.fromkeys(("mosaic", "scale", "translate", "hsv_s", "hsv_v", "fliplr"), 0)
+    run(job(splits, tmp_path, epochs=30, **still))
     rows = [line.split(",") for line in (tmp_path / "results.csv").read_text().splitlines()[1:]]
     box = [float(row[1]) for row in rows]
-    assert len(rows) == 12
-    assert box[-1] < 0.9 * box[0]
+    assert len(rows) == 30
+    assert sum(box[-5:]) < 0.9 * sum(box[:5])
 
 
 def test_progress_and_saves_come_in_order(splits: list[DatasetIndex], tmp_path: Path) -> None:
