@@ -10,7 +10,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,9 @@ from torch import Tensor
 
 from export import export_onnx, verify_onnx
 from infer import Predictor, Thresholds
-from models.anchors import anchor_fit, label_sizes
-from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, transfer
+from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
-from models.loss import DetectionLoss, scale_gains
-from utils.augment import Augmentation
+from models.loss import DetectionLoss
 from utils.config import TrainSettings, parse_settings
 from utils.container import log_to_console
 from utils.dataloaders import (
@@ -43,6 +40,7 @@ from utils.labels import DatasetIndex, read_dataset
 from utils.optimizer import Stepper, build_optimizer
 from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
 from utils.progress import Progress
+from utils.recipe import augmentation, criterion, log_anchor_fit, schedule, starting_network
 from utils.run_record import RunRecord
 from utils.schedule import Schedule, scaled_weight_decay
 from utils.seeding import seed_everything
@@ -108,7 +106,8 @@ def prepare(job: TrainingJob, record: RunRecord) -> Run:
     """Network, data and optimiser, ready for the first step."""
     settings, device = job.settings, job.device
     seed_everything(settings.seed)
-    network = starting_network(job).to(device).to(memory_format=torch.channels_last)
+    network = starting_network(settings.model, job.weights, job.train.class_names)
+    network = network.to(device).to(memory_format=torch.channels_last)
     stride = int(network.stride.max())
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     log_anchor_fit(network, job.train, image_size, settings.anchor_t)
@@ -278,87 +277,10 @@ def draw_results(run: Run, best: Saved, detector: Detector) -> None:
     run.record.picture("validation.jpg", draw_predictions(predictor, run.job.validation))
 
 
-def starting_network(job: TrainingJob) -> Detector:
-    """A fresh network, or one that starts from a checkpoint as far as it fits."""
-    names = job.train.class_names
-    if job.weights is None:
-        log.info("no weights given: %s is trained from scratch", job.settings.model)
-        return Detector(read_layout(job.settings.model, nc=len(names)))
-    checkpoint = load_checkpoint(job.weights)
-    network = Detector(parse_layout(checkpoint.layout, nc=len(names)))
-    report = transfer(network, checkpoint, names)
-    log.info(
-        "from %s: %d of %d tensors taken, %s", job.weights, report.copied, report.total, report.note
-    )
-    return network
-
-
 def network_input(images: Tensor, device: torch.device) -> Tensor:
     """uint8 RGB [b, 3, h, w] to floats from 0 to 1 on the device, channels last."""
     moved = images.to(device, non_blocking=True)
     return moved.contiguous(memory_format=torch.channels_last).float().div_(255)
-
-
-def augmentation(settings: TrainSettings) -> Augmentation:
-    """The part of the settings that says how training images are varied."""
-    return Augmentation(
-        **{name: getattr(settings, name) for name in (item.name for item in fields(Augmentation))}
-    )
-
-
-def schedule(settings: TrainSettings, steps: int) -> Schedule:
-    """The learning-rate schedule for `steps` batches an epoch."""
-    return Schedule(
-        epochs=settings.epochs,
-        batches_per_epoch=steps,
-        batch_size=settings.batch_size,
-        lr0=settings.lr0,
-        lrf=settings.lrf,
-        momentum=settings.momentum,
-        kind="cosine" if settings.schedule == "cosine" else "linear",
-        warmup_epochs=settings.warmup_epochs,
-        warmup_momentum=settings.warmup_momentum,
-        warmup_bias_lr=settings.warmup_bias_lr,
-        nominal_batch_size=settings.nominal_batch_size,
-    )
-
-
-def criterion(settings: TrainSettings, network: Detector, image_size: int) -> DetectionLoss:
-    """The loss with its gains fitted to the network and the image size."""
-    gains = scale_gains(
-        settings.box,
-        settings.obj,
-        settings.cls,
-        num_levels=len(network.stride),
-        num_classes=network.nc,
-        image_size=image_size,
-    )
-    return DetectionLoss(
-        network.anchors,
-        num_classes=network.nc,
-        gains=gains,
-        anchor_threshold=settings.anchor_t,
-        cls_pw=settings.cls_pw,
-        obj_pw=settings.obj_pw,
-        fl_gamma=settings.fl_gamma,
-        label_smoothing=settings.label_smoothing,
-    )
-
-
-def log_anchor_fit(
-    network: Detector, index: DatasetIndex, image_size: int, threshold: float
-) -> None:
-    """Say how many of the boxes some anchor can answer for."""
-    anchors = (network.anchors * network.stride.view(-1, 1, 1)).reshape(-1, 2).cpu().numpy()
-    sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
-    fit = anchor_fit(anchors, sizes, threshold)
-    log.log(
-        logging.INFO if fit.good else logging.WARNING,
-        "anchors: best possible recall %.3f, %.2f anchors a box%s",
-        fit.best_possible_recall,
-        fit.anchors_above_threshold,
-        "" if fit.good else " - many boxes fit no anchor: another img_size may help",
-    )
 
 
 def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[float]:

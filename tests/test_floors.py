@@ -21,9 +21,14 @@ FLOORS: dict[int, str] = {
         models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
         models.layout models.loss models.official
     """,
-    2: "utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels "
-    "utils.mosaic",
-    3: "export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.run_record val",
+    2: """
+        utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels
+        utils.mosaic
+    """,
+    3: """
+        export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe
+        utils.run_record val
+    """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor
         utils.ymir_results utils.ymir_task utils.ymir_yolov5
