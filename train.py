@@ -22,6 +22,7 @@ from infer import Predictor, Thresholds
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
 from models.loss import DetectionLoss
+from utils.allocator import keep_freed_memory
 from utils.config import TrainSettings, parse_settings
 from utils.container import log_to_console
 from utils.dataloaders import (
@@ -105,6 +106,8 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
 def prepare(job: TrainingJob, record: RunRecord) -> Run:
     """Network, data and optimiser, ready for the first step."""
     settings, device = job.settings, job.device
+    if device.type == "cpu":
+        keep_freed_memory()
     seed_everything(settings.seed)
     network = starting_network(settings.model, job.weights, job.train.class_names)
     network = network.to(device).to(memory_format=torch.channels_last)

@@ -20,6 +20,7 @@ import torch
 import train
 from infer import load_predictor
 from models.checkpoint import build_detector, load_checkpoint
+from utils.allocator import keep_freed_memory
 from utils.config import InferSettings, TrainSettings
 from utils.device import has_bfloat16
 from utils.labels import read_dataset
@@ -75,6 +76,7 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
 
 def training_step(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds of each step after the warm-up: forward, loss, backward, clipping, optimiser."""
+    keep_freed_memory()  # as train.prepare does
     settings = TrainSettings(img_size=_whole(job, "image_size"))
     network = build_detector(load_checkpoint(str(job["ours_weights"])))
     network = network.to(memory_format=torch.channels_last).train()

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floor of every file; neighbours on one floor may import each other as long as no circle forms.
 FLOORS: dict[int, str] = {
     0: """
-        utils.atomic utils.boxes utils.config utils.confusion utils.container utils.device
+        utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
+        utils.device
         utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
         utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
         utils.seeding utils.workers

@@ -26,12 +26,13 @@ def worker_count(
 ) -> int:
     """How many worker processes to start: what is asked for or suits the machine, if it fits.
 
-    Automatic (-1): with a GPU one per CPU, at most 8; without one, a quarter of the CPUs and at
-    least 1, since the network computes on the others. Batches travel through /dev/shm, so workers
-    are limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
+    Automatic (-1): with a GPU one per CPU, at most 8. Without one none: the network keeps every
+    CPU busy, and a process that takes one away stalls the others at the end of each layer, so a
+    batch is made between two steps. Batches of workers travel through /dev/shm, so workers are
+    limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
     """
     cpus = available_cpus()
-    automatic = min(_AT_MOST, cpus if device.type == "cuda" else max(1, cpus // 4))
+    automatic = min(_AT_MOST, cpus) if device.type == "cuda" else 0
     wanted = automatic if requested < 0 else requested
     if sys.platform != "linux":
         return 0  # only a forked worker shares the pictures in memory

@@ -19,8 +19,8 @@ MIB = 2**20
 @pytest.mark.parametrize(
     ("requested", "cpus", "device", "free_mib", "expected"),
     [
-        pytest.param(-1, 2, CPU, 1000, 1, id="two cpus: one worker"),
-        pytest.param(-1, 16, CPU, 1000, 4, id="a quarter of the cpus"),
+        pytest.param(-1, 2, CPU, 1000, 0, id="no gpu: the network needs the cpus"),
+        pytest.param(-1, 16, CPU, 1000, 0, id="no gpu, many cpus"),
         pytest.param(-1, 16, CUDA, 1000, 8, id="gpu: at most eight"),
         pytest.param(-1, 4, CUDA, 1000, 4, id="gpu: one per cpu"),
         pytest.param(3, 16, CPU, 1000, 3, id="as asked for"),
