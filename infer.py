@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,16 +22,14 @@ from models.detector import Detector
 from utils.config import InferSettings
 from utils.container import log_to_console
 from utils.dataloaders import DecodedImage, stream_images
-from utils.device import autocast, select_device
+from utils.device import autocast, gpu_ids_of, select_device
 from utils.errors import Code, TaskError
-from utils.lanes import Lanes
+from utils.lanes import Lanes, group_alike
 from utils.letterbox import Letterbox, apply_letterbox, boxes_to_original, plan_letterbox
 from utils.nms import Kept, non_max_suppression
 
 log = logging.getLogger(__name__)
 
-WAITING_BATCHES = 4
-"""Images of differing shapes wait for company up to this many batches in all."""
 NO_DETECTIONS = np.zeros((0, 6), np.float32)
 
 
@@ -136,33 +134,19 @@ class Predictor:
         # Few images still occupy every lane.
         batch_size = min(batch_size, max(-(-len(paths) // self.lanes.count), 1))
         images = stream_images(paths, workers=workers, prefetch=2 * batch_size)
-        groups = self._groups(images, batch_size)
+        groups = group_alike(map(self._fit, images), lambda item: item.shape, batch_size)
         for predictions in self.lanes.map(lambda group: self._predict(group, keep_views), groups):
             yield from predictions
 
-    def _groups(self, images: Iterable[DecodedImage], batch_size: int) -> Iterator[_Group]:
-        """Images in groups of one network shape; unreadable ones on their own."""
-        waiting: dict[tuple[int, int], _Group] = {}
-        for decoded in images:
-            if decoded.image is None:
-                yield [_Fitted(decoded, None)]
-                continue
-            height, width = decoded.image.shape[:2]
-            plan = plan_letterbox(
-                (height, width),
-                (self.image_size, self.image_size),
-                minimal=True,
-                stride=self.stride,
-            )
-            group = waiting.setdefault(plan.shape, [])
-            group.append(_Fitted(decoded, plan))
-            if len(group) == batch_size:
-                yield waiting.pop(plan.shape)
-            elif sum(map(len, waiting.values())) >= WAITING_BATCHES * batch_size:
-                yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
-        yield from waiting.values()
+    def _fit(self, decoded: DecodedImage) -> _Fitted:
+        if decoded.image is None:
+            return _Fitted(decoded, None)
+        height, width = decoded.image.shape[:2]
+        square = (self.image_size, self.image_size)
+        plan = plan_letterbox((height, width), square, minimal=True, stride=self.stride)
+        return _Fitted(decoded, plan)
 
-    def _predict(self, group: _Group, keep_views: bool) -> list[Prediction]:
+    def _predict(self, group: Sequence[_Fitted], keep_views: bool) -> list[Prediction]:
         fitted = [item for item in group if item.plan is not None]
         if not fitted:
             return [
@@ -187,6 +171,11 @@ class _Fitted:
     decoded: DecodedImage
     plan: Letterbox | None
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) of its network input."""
+        return None if self.plan is None else self.plan.shape
+
     def letterboxed(self) -> np.ndarray:
         """BGR uint8 [h, w, 3] in the network's shape."""
         assert self.decoded.image is not None
@@ -205,9 +194,6 @@ class _Fitted:
             boxes_to_original(rows, self.plan).cpu().numpy(),
             View(image, self.plan, rows, classes) if keep_view else None,
         )
-
-
-_Group = list[_Fitted]
 
 
 def load_predictor(
@@ -258,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         iou_thres=options.iou_thres,
         max_det=options.max_det,
     )
-    device = select_device([int(part) for part in options.gpu_id.split(",") if part.strip()])
+    device = select_device(gpu_ids_of(options.gpu_id))
     predictor = load_predictor(options.weights, settings, device)
     paths = find_images(options.source)
     stream = predictor.stream(paths, batch_size=settings.batch_size, workers=settings.workers)

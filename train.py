@@ -32,7 +32,7 @@ from utils.dataloaders import (
     evaluation_loader,
     training_loader,
 )
-from utils.device import autocast, describe, select_device
+from utils.device import autocast, describe, gpu_ids_of, select_device
 from utils.drawing import draw_batch
 from utils.ema import AverageModel
 from utils.errors import Code, TaskError
@@ -325,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for warning in warnings:
         log.warning("note: %s", warning)
-    device = select_device([int(part) for part in options.gpu_id.split(",") if part.strip()])
+    device = select_device(gpu_ids_of(options.gpu_id))
     train_index, report = read_dataset(
         options.train,
         options.class_names,

@@ -21,7 +21,7 @@ from utils.config import TrainSettings
 from utils.confusion import ConfusionMatrix
 from utils.container import log_to_console
 from utils.dataloaders import EvaluationBatch, evaluation_loader
-from utils.device import select_device
+from utils.device import gpu_ids_of, select_device
 from utils.drawing import caption, draw_boxes, tile
 from utils.images import read_image
 from utils.labels import DatasetIndex, read_dataset
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     log_to_console()
     checkpoint = load_checkpoint(options.weights)
-    device = select_device([int(part) for part in options.gpu_id.split(",") if part.strip()])
+    device = select_device(gpu_ids_of(options.gpu_id))
     predictor = Predictor(
         build_detector(checkpoint),
         checkpoint.class_names,

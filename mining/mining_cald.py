@@ -23,8 +23,9 @@ from utils.atomic import write_text
 from utils.boxes import clip
 from utils.config import MiningSettings
 from utils.container import log_to_console
-from utils.device import select_device
+from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
+from utils.lanes import group_alike
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ UNREADABLE_SCORE = -1.0
 """Written for an image that cannot be read: below every score, so its line comes last."""
 EMPTY_SCORES = {"first": 1.0, "last": 0.0}
 """Written for an image without detections, by the setting `empty_images`."""
-WAITING_BATCHES = 4
-"""Images of differing shapes wait for company up to this many batches in all."""
 
 Report = Callable[[int, int], object]
 """Told (images done, images in all)."""
@@ -70,9 +69,6 @@ class _Candidate:
         return self.image[:, top : height - bottom, left : width - right]
 
 
-_Group = list[_Candidate] | Scored
-
-
 def mine(
     predictor: Predictor,
     paths: Sequence[str],
@@ -103,38 +99,31 @@ def score_stream(
 
     The first predictions are used as they are: a caller who wants them too looks at them on
     their way in. Images without detections and unreadable ones come out at once, so counting what
-    comes out is the progress. Memory is bounded by `WAITING_BATCHES` batches of images.
+    comes out is the progress. Memory is bounded as in `group_alike`.
     """
     names = settings.views
     _check_views(names)
 
-    def score(group: _Group) -> list[Scored]:
-        return [group] if isinstance(group, Scored) else _score(group, predictor, names, settings)
+    empty_score = EMPTY_SCORES[settings.empty_images]
 
-    groups = _groups(predictions, settings.batch_size, EMPTY_SCORES[settings.empty_images])
+    def prepare(prediction: Prediction) -> _Candidate | Scored:
+        if prediction.error is not None:
+            return Scored(prediction.position, prediction.path, None)
+        candidate = _candidate(prediction)
+        return candidate or Scored(prediction.position, prediction.path, empty_score)
+
+    def score(group: Sequence[_Candidate | Scored]) -> list[Scored]:
+        finished = [item for item in group if isinstance(item, Scored)]
+        waiting = [item for item in group if isinstance(item, _Candidate)]
+        return finished + (_score(waiting, predictor, names, settings) if waiting else [])
+
+    groups = group_alike(map(prepare, predictions), _shape, settings.batch_size)
     for scored in predictor.lanes.map(score, groups):
         yield from scored
 
 
-def _groups(
-    predictions: Iterable[Prediction], batch_size: int, empty_score: float
-) -> Iterator[_Group]:
-    """Candidates in groups of one network shape; images without objects are scored already."""
-    waiting: dict[tuple[int, ...], list[_Candidate]] = {}
-    for prediction in predictions:
-        candidate = None if prediction.error is not None else _candidate(prediction)
-        if candidate is None:
-            score = None if prediction.error is not None else empty_score
-            yield Scored(prediction.position, prediction.path, score)
-            continue
-        shape = tuple(candidate.image.shape)
-        group = waiting.setdefault(shape, [])
-        group.append(candidate)
-        if len(group) == batch_size:
-            yield waiting.pop(shape)
-        elif sum(map(len, waiting.values())) >= WAITING_BATCHES * batch_size:
-            yield waiting.pop(max(waiting, key=lambda other: len(waiting[other])))
-    yield from waiting.values()
+def _shape(item: _Candidate | Scored) -> tuple[int, ...] | None:
+    return None if isinstance(item, Scored) else tuple(item.image.shape)
 
 
 def _candidate(prediction: Prediction) -> _Candidate | None:
@@ -275,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seed=options.seed,
         empty_images=options.empty_images,
     )
-    device = select_device([int(part) for part in options.gpu_id.split(",") if part.strip()])
+    device = select_device(gpu_ids_of(options.gpu_id))
     predictor = load_predictor(options.weights, settings, device)
     paths = find_images(options.source)
     with tqdm(total=len(paths), disable=None) as bar:

@@ -18,6 +18,7 @@ from tools.sources import SourceDataset
 from utils.config import InferSettings
 from utils.dataloaders import DecodedImage
 from utils.errors import TaskError
+from utils.lanes import WAITING_BATCHES
 
 CPU = torch.device("cpu")
 
@@ -116,7 +117,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
         given += 1
         most = max(most, decoded - given)
     assert given == 200
-    assert most <= 4 * (infer.WAITING_BATCHES + predictor.lanes.count + 1)
+    assert most <= 4 * (WAITING_BATCHES + predictor.lanes.count + 1)
 
 
 def test_the_command_line_writes_json(

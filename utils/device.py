@@ -46,6 +46,11 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
     return torch.device("cuda", first)
 
 
+def gpu_ids_of(text: str) -> list[int]:
+    """The ids in a command line's text such as '0' or '0, 1'; empty text is the CPU."""
+    return [int(part) for part in text.split(",") if part.strip()]
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is in hardware, not emulated."""
     if device.type == "cuda":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
@@ -12,6 +12,9 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+WAITING_BATCHES = 4
+"""Items of differing shapes wait for company up to this many batches in all."""
 
 
 class Lanes:
@@ -42,6 +45,28 @@ class Lanes:
         finally:
             for future in running:
                 future.cancel()
+
+
+def group_alike(
+    items: Iterable[Item], shape_of: Callable[[Item], Hashable | None], batch_size: int
+) -> Iterator[list[Item]]:
+    """Items in batches of one shape, as they fill; one whose shape is None comes alone, at once.
+
+    Items of differing shapes wait for company up to `WAITING_BATCHES` batches in all.
+    """
+    waiting: dict[Hashable, list[Item]] = {}
+    for item in items:
+        shape = shape_of(item)
+        if shape is None:
+            yield [item]
+            continue
+        group = waiting.setdefault(shape, [])
+        group.append(item)
+        if len(group) == batch_size:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) >= WAITING_BATCHES * batch_size:
+            yield waiting.pop(max(waiting, key=lambda other: len(waiting[other])))
+    yield from waiting.values()
 
 
 def _single_threaded_pool(count: int) -> ThreadPoolExecutor:

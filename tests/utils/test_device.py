@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils import device as devices
-from utils.device import autocast, describe, has_bfloat16, select_device
+from utils.device import autocast, describe, gpu_ids_of, has_bfloat16, select_device
 from utils.errors import Code, TaskError
 
 
@@ -70,3 +70,8 @@ def test_auto_follows_the_hardware(
 def test_words() -> None:
     assert describe(torch.device("cpu")).startswith("CPU (")
     assert isinstance(has_bfloat16(torch.device("cpu")), bool)
+
+
+@pytest.mark.parametrize(("text", "ids"), [("", []), ("0", [0]), ("0, 1", [0, 1]), ("2,", [2])])
+def test_ids_of_a_command_line(text: str, ids: list[int]) -> None:
+    assert gpu_ids_of(text) == ids
