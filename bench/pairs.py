@@ -35,6 +35,7 @@ class Contest:
     peer: Path
     pairs: int
     threads: int
+    precision: str = "auto"
     folder: Path = BUILD
     rows: list[Row] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
@@ -42,7 +43,12 @@ class Contest:
     def measure(self, name: str, job: Mapping[str, object]) -> Row:
         """`pairs` measurements of one job on both programs, in turns; also printed."""
         path = (self.folder / "job.json").absolute()
-        content = {**job, "threads": self.threads, "output": str(self.folder.absolute())}
+        content = {
+            **job,
+            "threads": self.threads,
+            "precision": self.precision,
+            "output": str(self.folder.absolute()),
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
         taken: dict[str, list[float]] = {"ours": [], "peer": []}
@@ -114,6 +120,12 @@ def common_arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--peer", default="", help="Python of an environment that has the peer")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="arithmetic of ours; the peer always computes in float32 on a CPU",
+    )
     parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     return parser
 
@@ -124,7 +136,9 @@ def contest(options: argparse.Namespace) -> Contest:
         raise SystemExit("--pairs and --threads must be at least 1")
     if os.getloadavg()[0] > BUSY:
         print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
-    return Contest(peer_interpreter(options.peer), options.pairs, options.threads)
+    return Contest(
+        peer_interpreter(options.peer), options.pairs, options.threads, options.precision
+    )
 
 
 def publish(report: str, markdown: Path | None) -> None:

@@ -50,6 +50,7 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
         batch_size=_whole(job, "batch_size"),
         epochs=_whole(job, "epochs"),
         cache=str(job["cache"]),
+        precision=str(job["precision"]),
         plots=False,
         onnx=False,
     )
@@ -77,7 +78,7 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
 def training_step(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds of each step after the warm-up: forward, loss, backward, clipping, optimiser."""
     keep_freed_memory()  # as train.prepare does
-    settings = TrainSettings(img_size=_whole(job, "image_size"))
+    settings = TrainSettings(img_size=_whole(job, "image_size"), precision=str(job["precision"]))
     network = build_detector(load_checkpoint(str(job["ours_weights"])))
     network = network.to(memory_format=torch.channels_last).train()
     criterion = train.criterion(settings, network, settings.img_size)
@@ -99,7 +100,11 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
 def inference(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds of each pass over the files, from the disk to detections in original pixels."""
     settings = InferSettings(
-        img_size=_whole(job, "image_size"), conf_thres=0.25, iou_thres=0.45, max_det=300
+        img_size=_whole(job, "image_size"),
+        conf_thres=0.25,
+        iou_thres=0.45,
+        max_det=300,
+        precision=str(job["precision"]),
     )
     predictor = load_predictor(Path(str(job["ours_weights"])), settings, CPU)
     files = job["files"]
@@ -112,6 +117,13 @@ def inference(job: Mapping[str, object]) -> dict[str, object]:
         objects = sum(len(prediction.detections) for prediction in stream)
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(files), "objects": objects}
+
+
+def _arithmetic(precision: str) -> str:
+    """The number format that a setting stands for on this machine."""
+    if precision == "auto":
+        return "bfloat16" if has_bfloat16(CPU) else "float32"
+    return precision
 
 
 def _whole(job: Mapping[str, object], key: str) -> int:
@@ -135,7 +147,7 @@ def main() -> None:
         "benchmark": job["kind"],
         **KINDS[job["kind"]](job),
         "threads": torch.get_num_threads(),
-        "precision": "bfloat16" if has_bfloat16(CPU) else "float32",
+        "precision": _arithmetic(str(job["precision"])),
         "torch": torch.__version__,
     }
     print(json.dumps(result), flush=True)
