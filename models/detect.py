@@ -64,9 +64,18 @@ class Detect(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps [b, c, y, x] per level to raw maps (logits) [b, a, y, x, o] per level.
 
-        The results are views: in channels-last memory their last axis is contiguous.
+        The results are views: in channels-last memory their last axis is contiguous. Under
+        autocast these last convolutions still compute in the weights' own format: they are cheap,
+        and a logit of eight bits would move a large box by pixels.
         """
-        return [self._unfold(conv(x)) for conv, x in zip(self.m, maps, strict=True)]
+        device = maps[0].device.type
+        if not torch.is_autocast_enabled(device):
+            return [self._unfold(conv(x)) for conv, x in zip(self.m, maps, strict=True)]
+        with torch.autocast(device, enabled=False):
+            return [
+                self._unfold(conv(x.to(self.anchors.dtype)))
+                for conv, x in zip(self.m, maps, strict=True)
+            ]
 
     def _unfold(self, x: Tensor) -> Tensor:
         batch, _, rows, columns = x.shape

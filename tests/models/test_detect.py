@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from models.detect import CACHED_SHAPES, Detect
 
@@ -117,3 +118,16 @@ def test_a_grid_made_in_inference_mode_serves_training_too():
 def test_empty_batch():
     raw = [torch.zeros(0, 2, 2, 2, 8), torch.zeros(0, 2, 1, 1, 8)]
     assert _head().decode(raw).shape == (0, 10, 8)
+
+
+def test_autocast_leaves_the_last_convolutions_alone():
+    head = _head()
+    maps = [torch.rand(1, conv.in_channels, 4, 4).bfloat16().float() for conv in head.m]
+    expected = head(maps)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = head([level.bfloat16() for level in maps])
+        other = functional.conv2d(maps[0], head.m[0].weight, head.m[0].bias)
+    assert other.dtype == torch.bfloat16  # autocast was at work around the head
+    for ours, exact in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, exact)
