@@ -113,7 +113,7 @@ def prepare(job: TrainingJob, record: RunRecord) -> Run:
         settings.model, job.weights, job.train.class_names, activation=settings.activation
     )
     network = network.to(device).to(memory_format=torch.channels_last)
-    stride = int(network.stride.max())
+    stride = network.layout.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     log_anchor_fit(network, job.train, image_size, settings.anchor_t)
     loader = training_loader(

@@ -71,7 +71,8 @@ class Detector(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [b, 3, h, w] (RGB, 0 to 1) to raw maps [b, anchors, y, x, 5 + classes] per level.
 
-        h and w are multiples of the largest stride. The same in training and evaluation mode.
+        h and w are multiples of `layout.input_multiple`, which for most networks is the largest
+        stride. The same in training and evaluation mode.
         """
         outputs: dict[int, Tensor] = {IMAGE: images}
         x = images

@@ -7,6 +7,7 @@ are looked up in closed tables and never run.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,14 @@ class Layout:
     def strides(self) -> tuple[float, ...]:
         """Pixels of the network input per cell, for each level of the head."""
         return tuple(self.layers[source].reduction for source in self.head_sources)
+
+    @property
+    def input_multiple(self) -> int:
+        """Pixels of which both sides of an input must be a multiple.
+
+        That of the coarsest map, which may be coarser than any level of the head.
+        """
+        return math.lcm(*(max(1, round(layer.reduction)) for layer in self.layers))
 
     @property
     def kept(self) -> frozenset[int]:

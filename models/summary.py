@@ -63,12 +63,12 @@ def count_layers(detector: Detector) -> int:
 def count_gflops(detector: Detector) -> float:
     """1e9 operations (two per multiply-add) on a square of 640 pixels, as v7.0 prints them.
 
-    Counted on a square of the largest stride, at least 32 pixels, and scaled by the area.
+    Counted on the smallest square that passes, at least 32 pixels, and scaled by the area.
     Convolutions and linear maps count their multiply-adds without bias, a normalisation four per
     cell, an upsampling one per cell; activations, pools, sums and attention's products count
     nothing.
     """
-    side = max(int(max(detector.layout.strides)), SMALLEST_SIDE)
+    side = max(detector.layout.input_multiple, SMALLEST_SIDE)
     twin = _without_content(detector).eval()
     counts: list[int] = []
     with torch.no_grad(), _counting(twin, counts):

@@ -40,6 +40,15 @@ def test_stock_layouts_equal_the_reference(name, golden):
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [("yolov5s", 32), ("yolov5n6", 64), ("yolov5-p7", 128), ("yolov5-p34", 32)],
+)
+def test_inputs_suit_the_coarsest_map(name, expected):
+    """The levels of p34 end at stride 16, and its backbone at 32."""
+    assert read_layout(name).input_multiple == expected
+
+
+@pytest.mark.parametrize(
     ("asked", "stem"),
     [
         pytest.param("s", "yolov5s", id="size"),
@@ -47,6 +56,7 @@ def test_stock_layouts_equal_the_reference(name, golden):
         pytest.param("yolov5s.yaml", "yolov5s", id="file name"),
         pytest.param("models/yolov5s.yaml", "yolov5s", id="with folder"),
         pytest.param("n6", "hub/yolov5n6", id="four levels"),
+        pytest.param("yolov3-tiny", "hub/yolov3-tiny", id="another family"),
         pytest.param("models/hub/yolov5n6.yaml", "hub/yolov5n6", id="with hub folder"),
     ],
 )
