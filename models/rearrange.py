@@ -59,6 +59,8 @@ class Expand(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, gain^2 * c, h, w] to [b, c, gain * h, gain * w]; channels run (row, column, c)."""
+        batch, channels, height, width = x.shape
+        places = self.gain**2
         # torch's own shuffle wants the channels as (c, row, column).
-        turned = x.unflatten(1, (self.gain**2, -1)).transpose(1, 2).flatten(1, 2)
-        return functional.pixel_shuffle(turned, self.gain)
+        turned = x.reshape(batch, places, channels // places, height, width).transpose(1, 2)
+        return functional.pixel_shuffle(turned.reshape(x.shape), self.gain)
