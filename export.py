@@ -59,17 +59,17 @@ def export_onnx(
     """Write the detector as ONNX, in one step; `detector` itself is left as it is.
 
     Input 'images': float32 [b, 3, h, w], RGB 0 to 1; b, h and w are free, h and w multiples of
-    the largest stride. Output 'output0': [b, rows, 5 + classes]: cx, cy, w, h in input pixels,
-    objectness and class probabilities. Metadata: 'stride' (the largest), 'names' ({index: name}),
+    the network's. Output 'output0': [b, rows, 5 + classes]: cx, cy, w, h in input pixels,
+    objectness and class probabilities. Metadata: 'stride' (that multiple), 'names' ({index: name}),
     and 'imgsz', the side it was trained for, as text. Raises `TaskError` (model) when torch
     cannot export to `opset`.
     """
     module = _Decoded(detector.fused().cpu().float()).eval()
-    largest = int(detector.stride.max())
+    multiple = detector.layout.input_multiple
     # Sides that differ, for an exporter may take equal sizes for one and the same.
-    example = torch.zeros(2, detector.layout.channels, 4 * largest, 3 * largest)
+    example = torch.zeros(2, detector.layout.channels, 4 * multiple, 3 * multiple)
     metadata = {
-        "stride": str(largest),
+        "stride": str(multiple),
         "names": str(dict(enumerate(class_names))),
         "imgsz": str([img_size, img_size]),
     }
@@ -79,7 +79,7 @@ def export_onnx(
                 if opset <= LAST_TRACED_OPSET:
                     _trace(module, example, temporary, opset)
                 else:
-                    _capture(module, example, temporary, opset, largest)
+                    _capture(module, example, temporary, opset, multiple)
         # The exporters raise many kinds, and none of them says more than that it did not work.
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -100,11 +100,11 @@ def verify_onnx(path: Path, detector: Detector, *, sizes: Sequence[tuple[int, in
     of any output; raises `TaskError` (model) when one is beyond rounding.
     """
     reference = detector.fused().cpu().float()
-    largest = int(detector.stride.max())
+    multiple = detector.layout.input_multiple
     session = _session(path)
     generator = np.random.default_rng(0)
     worst = 0.0
-    for batch, (height, width) in enumerate(sizes or _small_sizes(largest), start=1):
+    for batch, (height, width) in enumerate(sizes or _small_sizes(multiple), start=1):
         images = _pictures(batch, detector.layout.channels, height, width, generator)
         (found,) = session.run([OUTPUT], {INPUT: images})
         expected = reference.predict(torch.from_numpy(images)).numpy()

@@ -85,7 +85,7 @@ class Predictor:
         self.device = device
         self.class_names = tuple(class_names)
         self.num_classes = detector.nc
-        self.stride = int(detector.stride.max())
+        self.stride = detector.layout.input_multiple
         self.image_size = -(-image_size // self.stride) * self.stride
         self.thresholds = thresholds or Thresholds()
         self.precision = precision

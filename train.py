@@ -109,9 +109,11 @@ def prepare(job: TrainingJob, record: RunRecord) -> Run:
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(settings.seed)
-    network = starting_network(settings.model, job.weights, job.train.class_names)
+    network = starting_network(
+        settings.model, job.weights, job.train.class_names, activation=settings.activation
+    )
     network = network.to(device).to(memory_format=torch.channels_last)
-    stride = int(network.stride.max())
+    stride = network.layout.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     log_anchor_fit(network, job.train, image_size, settings.anchor_t)
     loader = training_loader(

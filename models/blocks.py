@@ -6,47 +6,67 @@ Child names (`cv1`, `m`, `bn`, ...) are those of YOLOv5 v7.0: they are the keys 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.activation import SILU, Activation
 
 # Not in any state dict, so the weights of v7.0 are only right with these two.
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.03
 
 
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """A batch normalisation with the constants of v7.0."""
+    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
+
+
 class Conv(nn.Module):
-    """Convolution without bias, batch normalisation, SiLU; padded to keep the size at stride 1."""
+    """Convolution without bias, batch normalisation, activation; padded to keep the size.
+
+    `activation` True stands for the network's own, which is SiLU until `follow` says otherwise;
+    False for none. At stride 1 the size stays, unless `p` pads by another amount.
+    """
 
     def __init__(
         self,
         c1: int,
         c2: int,
-        k: int = 1,
-        s: int = 1,
-        p: int | None = None,
+        k: int | tuple[int, int] = 1,
+        s: int | tuple[int, int] = 1,
+        p: int | tuple[int, int] | None = None,
         g: int = 1,
-        activation: bool = True,
+        d: int = 1,
+        activation: bool | Activation = True,
     ) -> None:
         super().__init__()
-        padding = k // 2 if p is None else p
-        self.conv = nn.Conv2d(c1, c2, k, s, padding, groups=g, bias=False)
-        self.bn: nn.BatchNorm2d | None = nn.BatchNorm2d(
-            c2, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
-        )
+        padding = _same_padding(k, d) if p is None else p
+        self.conv = nn.Conv2d(c1, c2, k, s, padding, groups=g, dilation=d, bias=False)
+        self.bn: nn.BatchNorm2d | None = batch_norm(c2)
+        self.follows = activation is True
+        own = activation if isinstance(activation, Activation) else None
+        self._use(SILU if self.follows else own)
+
+    def _use(self, activation: Activation | None) -> None:
         self.activation = activation
+        # SiLU has a path of its own, for it is what nearly every network uses.
+        self.silu = activation == SILU
+
+    def follow(self, activation: Activation) -> None:
+        """Use the network's activation, unless this unit was built with another one or none."""
+        if self.follows:
+            self._use(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, c1, h, w] to [b, c2, h / s, w / s]."""
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
-        if not self.activation:
-            return x
-        # Under autograd an in-place SiLU costs a copy of its input; without it, it saves one.
-        return functional.silu(x, inplace=not x.requires_grad)
+        if self.silu:
+            # Under autograd an in-place SiLU costs a copy of its input; without it, it saves one.
+            return functional.silu(x, inplace=not x.requires_grad)
+        return x if self.activation is None else self.activation(x)
 
     def fold(self) -> None:
         """Fold the normalisation's running statistics into the convolution, which gains a bias."""
@@ -93,7 +113,9 @@ class C3(nn.Module):
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(c1, hidden, 1, 1)
         self.cv3 = Conv(2 * hidden, c2, 1)
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+        self.m: nn.Module = nn.Sequential(
+            *(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, c1, h, w] to [b, c2, h, w]."""
@@ -132,15 +154,24 @@ class Concat(nn.Module):
         return torch.cat(maps, self.axis)
 
 
-# What a model file may name; `layout.RULES` says how each one's channels are worked out.
-BLOCKS: Mapping[str, type[nn.Module]] = {
-    "Conv": Conv,
-    "Bottleneck": Bottleneck,
-    "C3": C3,
-    "SPPF": SPPF,
-    "Concat": Concat,
-    "nn.Upsample": nn.Upsample,
-}
+class Sum(nn.Module):
+    """Maps of the same shape added up; `weight` learns how much each but the first counts."""
 
-JOINTS = frozenset({"Concat"})
-"""Blocks that take a list of maps instead of one."""
+    def __init__(self, n: int, weight: bool = False) -> None:
+        super().__init__()
+        self.w = nn.Parameter(-torch.arange(1.0, n) / 2) if weight else None
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps [b, c, h, w], as many as `n`, to one [b, c, h, w]; a weight lies between 0 and 2."""
+        total, *others = maps
+        shares = [None] * len(others) if self.w is None else (2 * self.w.sigmoid()).unbind()
+        for other, share in zip(others, shares, strict=True):
+            total = total + (other if share is None else other * share)
+        return total
+
+
+def _same_padding(k: int | tuple[int, int], d: int) -> int | tuple[int, int]:
+    """Padding on either side that keeps the size at stride 1, for odd kernels."""
+    if isinstance(k, int):
+        return (d * (k - 1) + 1) // 2
+    return (d * (k[0] - 1) + 1) // 2, (d * (k[1] - 1) + 1) // 2

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from models.anchors import in_stride_order
-from models.blocks import BLOCKS, JOINTS, Conv
+from models.block_table import BLOCKS, JOINTS
+from models.blocks import Conv
 from models.detect import Detect
 from models.layout import IMAGE, Layer, Layout
 from utils.errors import Code, TaskError
@@ -33,6 +34,9 @@ class Detector(nn.Module):
             layout.head_channels,
         )
         self.model = nn.ModuleList([*(_build(layer) for layer in layout.layers), head])
+        for module in self.model.modules():
+            if isinstance(module, Conv):
+                module.follow(layout.activation)
 
     @property
     def head(self) -> Detect:
@@ -56,10 +60,19 @@ class Detector(nn.Module):
         """Anchors [levels, anchors, 2] (w, h) in grid cells; times the stride they are pixels."""
         return self.head.anchors
 
+    @property
+    def has_placeholder_anchors(self) -> bool:
+        """Whether some anchor has no width or no height, as where a file gives only their number.
+
+        Such an anchor answers for no box: fit anchors before training.
+        """
+        return not bool((self.anchors > 0).all())
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [b, 3, h, w] (RGB, 0 to 1) to raw maps [b, anchors, y, x, 5 + classes] per level.
 
-        h and w are multiples of the largest stride. The same in training and evaluation mode.
+        h and w are multiples of `layout.input_multiple`, which for most networks is the largest
+        stride. The same in training and evaluation mode.
         """
         outputs: dict[int, Tensor] = {IMAGE: images}
         x = images

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from models.activation import SILU, Activation, parse_activation
+from models.channel_rules import RULES, Argument, Inputs, Resolved, scaled_repeats
 from utils.errors import Code, TaskError
 
 IMAGE = -1
 """The source number that stands for the network's input."""
 
 DEFINITIONS = (Path(__file__).parent, Path(__file__).parent / "hub")
-Argument = int | float | bool | str | None
 KEYS = (
     *("nc", "ch", "depth_multiple", "width_multiple", "activation", "anchors"),
     *("backbone", "head"),
 )
 WORDS: Mapping[str, Argument] = {"None": None, "True": True, "False": False}
-ACTIVATIONS = ("nn.SiLU()", "SiLU()", "SiLU")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Layout:
 
     `anchors` are (w, h) pairs in pixels, one row per level in the order of `head_sources`;
     `strides` are the pixels per cell of those levels; `kept` are the layers whose output a later
-    one asks for. `definition` is the model file as plain types, with the class count in force.
+    one asks for. `activation` is that of every convolution unit without one of its own.
+    `definition` is the model file as plain types, with class count and activation in force.
     """
 
     nc: int
@@ -61,6 +62,7 @@ class Layout:
     anchors: tuple[tuple[float, ...], ...]
     layers: tuple[Layer, ...]
     head_sources: tuple[int, ...]
+    activation: Activation
     definition: dict[str, object] = field(repr=False, compare=False)
 
     @property
@@ -74,102 +76,31 @@ class Layout:
         return tuple(self.layers[source].reduction for source in self.head_sources)
 
     @property
+    def input_multiple(self) -> int:
+        """Pixels of which both sides of an input must be a multiple.
+
+        That of the coarsest map, which may be coarser than any level of the head.
+        """
+        return math.lcm(*(max(1, round(layer.reduction)) for layer in self.layers))
+
+    @property
     def kept(self) -> frozenset[int]:
         """Layers whose output is needed later than by the very next layer."""
         rows = ((layer.index, layer.sources) for layer in self.layers)
         later = {s for index, sources in rows for s in sources if s != index - 1}
         return frozenset(later | set(self.head_sources)) - {IMAGE}
 
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What a row's block is given: channels and reduction of every source."""
-
-    channels: tuple[int, ...]
-    reductions: tuple[float, ...]
-    repeats: int
-    width: float
+    @property
+    def has_placeholder_anchors(self) -> bool:
+        """Whether the file gives only the number of anchors, so that they must be fitted."""
+        return isinstance(self.definition["anchors"], int)
 
 
-@dataclass(frozen=True)
-class _Resolved:
-    """A row's constructor arguments, and the channels and reduction that come out."""
-
-    arguments: tuple[Argument, ...]
-    channels: int
-    reduction: float
-    repeats: int
-
-
-Rule = Callable[[_Inputs, Sequence[Argument]], _Resolved]
-
-
-def scaled_channels(channels: int, width: float) -> int:
-    """Channels times the width multiple, rounded up to a multiple of 8."""
-    return math.ceil(channels * width / 8) * 8
-
-
-def scaled_repeats(number: int, depth: float) -> int:
-    """How often a block repeats: `number` times the depth multiple, at least once."""
-    return max(round(number * depth), 1) if number > 1 else number
-
-
-def _widened(inputs: _Inputs, arguments: Sequence[Argument]) -> tuple[int, int]:
-    return inputs.channels[0], scaled_channels(int(_number(arguments, 0)), inputs.width)
-
-
-def _number(arguments: Sequence[Argument], position: int, default: float | None = None) -> float:
-    value = arguments[position] if position < len(arguments) else default
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"argument {position + 1} must be a number, not {value!r}")
-    return value
-
-
-def _conv(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
-    taken, given = _widened(inputs, arguments)
-    reduction = inputs.reductions[0] * _number(arguments, 2, default=1)
-    return _Resolved((taken, given, *arguments[1:]), given, reduction, inputs.repeats)
-
-
-def _same_size(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
-    taken, given = _widened(inputs, arguments)
-    return _Resolved((taken, given, *arguments[1:]), given, inputs.reductions[0], inputs.repeats)
-
-
-def _repeated_inside(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
-    taken, given = _widened(inputs, arguments)
-    return _Resolved((taken, given, inputs.repeats, *arguments[1:]), given, inputs.reductions[0], 1)
-
-
-def _concat(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
-    if len(set(inputs.reductions)) > 1:
-        raise ValueError(f"its inputs have different strides {inputs.reductions}")
-    if _number(arguments, 0, default=1) != 1:
-        raise ValueError("it can only join channels (axis 1)")
-    return _Resolved(tuple(arguments), sum(inputs.channels), inputs.reductions[0], inputs.repeats)
-
-
-def _upsample(inputs: _Inputs, arguments: Sequence[Argument]) -> _Resolved:
-    reduction = inputs.reductions[0] / _number(arguments, 1)
-    return _Resolved(tuple(arguments), inputs.channels[0], reduction, inputs.repeats)
-
-
-# One row per block that a file may name; `blocks.BLOCKS` holds the module of the same name.
-RULES: Mapping[str, Rule] = {
-    "Conv": _conv,
-    "Bottleneck": _same_size,
-    "C3": _repeated_inside,
-    "SPPF": _same_size,
-    "Concat": _concat,
-    "nn.Upsample": _upsample,
-}
-
-
-def read_layout(source: str | Path, nc: int | None = None) -> Layout:
+def read_layout(source: str | Path, nc: int | None = None, *, activation: str = "") -> Layout:
     """The layout of a model file, or of a stock one by name ('yolov5s', 'yolov5m6').
 
-    `nc` replaces the file's class count. Raises `TaskError` (configuration) when there is no such
-    file or it is not a model definition.
+    `nc` replaces the file's class count, `activation` its activation. Raises `TaskError`
+    (configuration) when there is no such file or it is not a model definition.
     """
     path = _find(str(source))
     try:
@@ -178,11 +109,15 @@ def read_layout(source: str | Path, nc: int | None = None) -> Layout:
         raise _refusal(f"{path} cannot be read as YAML ({_first_line(error)})") from error
     if not isinstance(mapping, Mapping):
         raise _refusal(f"{path} is not a mapping with backbone and head")
-    return parse_layout(mapping, nc, name=str(path))
+    return parse_layout(mapping, nc, activation=activation, name=str(path))
 
 
 def parse_layout(
-    mapping: Mapping[str, object], nc: int | None = None, *, name: str = "the model definition"
+    mapping: Mapping[str, object],
+    nc: int | None = None,
+    *,
+    activation: str = "",
+    name: str = "the model definition",
 ) -> Layout:
     """The layout of a model definition given as plain types; `mapping` is left as it is.
 
@@ -191,6 +126,8 @@ def parse_layout(
     definition = {key: copy.deepcopy(mapping[key]) for key in KEYS if key in mapping}
     if nc is not None:
         definition["nc"] = nc
+    if activation:
+        definition["activation"] = activation
     try:
         return _resolve(definition)
     except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -202,18 +139,17 @@ def _resolve(definition: dict[str, object]) -> Layout:
     classes = _whole(definition, "nc")
     channels = _whole(definition, "ch", default=3)
     depth, width = (_positive(definition, key) for key in ("depth_multiple", "width_multiple"))
-    activation = definition.get("activation")
-    if activation is not None and activation not in ACTIVATIONS:
-        raise ValueError(f"activation {activation!r} is not supported; leave it out for SiLU")
-    anchors = _anchors(definition["anchors"])
+    chosen = definition.get("activation")
+    activation = SILU if chosen is None else parse_activation(chosen)
     rows = [*_rows(definition, "backbone"), *_rows(definition, "head")]
     layers: list[Layer] = []
     for row in rows[:-1]:
         layers.append(_layer(row, layers, channels, depth, width))
     sources = _head_sources(rows[-1], len(layers))
+    anchors = _anchors(definition["anchors"], len(sources))
     if len(sources) != len(anchors):
         raise ValueError(f"{len(anchors)} rows of anchors for {len(sources)} detection levels")
-    return Layout(classes, channels, anchors, tuple(layers), sources, definition)
+    return Layout(classes, channels, anchors, tuple(layers), sources, activation, definition)
 
 
 def _layer(
@@ -228,7 +164,7 @@ def _layer(
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"layer {index}: the repeat count must be a whole number, not {number!r}")
     sources = _sources(origin, index)
-    inputs = _Inputs(
+    inputs = Inputs(
         tuple(channels if s == IMAGE else before[s].channels for s in sources),
         tuple(1.0 if s == IMAGE else before[s].reduction for s in sources),
         scaled_repeats(number, depth),
@@ -236,10 +172,22 @@ def _layer(
     )
     try:
         made = rule(inputs, _arguments(raw))
+        reduction = _chained(inputs, made)
     except ValueError as error:
         raise ValueError(f"layer {index} ({block}): {error}") from error
     name = str(block).removeprefix("torch.")
-    return Layer(index, sources, made.repeats, name, made.arguments, made.channels, made.reduction)
+    return Layer(index, sources, made.repeats, name, made.arguments, made.channels, reduction)
+
+
+def _chained(inputs: Inputs, made: Resolved) -> float:
+    """The reduction after all copies; each takes what the one before gives."""
+    if made.repeats > 1 and (made.channels,) != inputs.channels:
+        raise ValueError(
+            f"{made.repeats} copies in a chain give {made.channels} channels each and are given "
+            f"{inputs.channels}"
+        )
+    before = inputs.reductions[0]
+    return before * (made.reduction / before) ** made.repeats
 
 
 def _head_sources(row: Sequence[object], index: int) -> tuple[int, ...]:
@@ -267,28 +215,41 @@ def _sources(origin: object, index: int) -> tuple[int, ...]:
 def _arguments(raw: object) -> tuple[Argument, ...]:
     if not isinstance(raw, (list, tuple)):
         raise ValueError(f"arguments must be a list, not {raw!r}")
-    resolved: list[Argument] = []
-    for argument in raw:
-        value = WORDS.get(argument, argument) if isinstance(argument, str) else argument
-        if not (value is None or isinstance(value, (int, float, str))):
-            raise ValueError(f"argument {value!r} is not a number or a word")
-        resolved.append(value)
-    return tuple(resolved)
+    return tuple(_argument(argument) for argument in raw)
 
 
-def _anchors(value: object) -> tuple[tuple[float, ...], ...]:
+def _argument(raw: object) -> Argument:
+    if isinstance(raw, (list, tuple)):
+        numbers = [n for n in raw if isinstance(n, (int, float)) and not isinstance(n, bool)]
+        if len(numbers) < len(raw):
+            raise ValueError(f"argument {raw!r} is not a list of numbers")
+        return tuple(numbers)
+    if raw is None or isinstance(raw, (int, float)):
+        return raw
+    if not isinstance(raw, str):
+        raise ValueError(f"argument {raw!r} is not a number or a word")
+    if raw.startswith("nn.") and raw.endswith(")"):
+        return parse_activation(raw)
+    return WORDS.get(raw, raw)
+
+
+def _anchors(value: object, levels: int) -> tuple[tuple[float, ...], ...]:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return (tuple(float(size) for size in range(2 * value)),) * levels  # placeholders of v7.0
     if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError("anchors must be one list of widths and heights per level")
-    levels = []
+        raise ValueError(
+            "anchors must be their number, or one list of widths and heights per level"
+        )
+    rows = []
     for row in value:
         if not isinstance(row, (list, tuple)) or not row or len(row) % 2:
             raise ValueError(f"anchors {row!r} are not pairs of width and height")
-        levels.append(tuple(float(size) for size in row))
-    if len({len(level) for level in levels}) > 1:
+        rows.append(tuple(float(size) for size in row))
+    if len({len(row) for row in rows}) > 1:
         raise ValueError("every level must have the same number of anchors")
-    if not all(size > 0 for level in levels for size in level):
+    if not all(size > 0 for row in rows for size in row):
         raise ValueError("anchor widths and heights must be above zero")
-    return tuple(levels)
+    return tuple(rows)
 
 
 def _rows(definition: Mapping[str, object], key: str) -> list[Sequence[object]]:

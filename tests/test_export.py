@@ -85,6 +85,34 @@ def test_an_opset_beyond_the_tracing_exporter(tmp_path):
     assert export.verify_onnx(path, detector) < 0.05
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("block", "activation"),
+    [
+        *((["Conv", [16, 3]], f"nn.{name}()") for name in ("Hardswish", "Mish", "GELU", "ReLU6")),
+        (["Conv", [16, 3]], "nn.LeakyReLU(0.1)"),
+        *(([name, [16]], "nn.SiLU()") for name in ("C3TR", "C3Ghost", "C3x", "BottleneckCSP")),
+        *(([name, [16]], "nn.SiLU()") for name in ("SPP", "C3SPP", "DWConvTranspose2d")),
+        *(([name, [16, 3]], "nn.SiLU()") for name in ("Focus", "CrossConv", "GhostConv")),
+        *(([name, [2]], "nn.SiLU()") for name in ("Contract", "Expand")),
+        (["MixConv2d", [16, [1, 3]]], "nn.SiLU()"),
+        (["nn.MaxPool2d", [2, 2, 0]], "nn.SiLU()"),
+    ],
+    ids=str,
+)
+def test_every_kind_of_block_can_be_exported(block, activation, tmp_path):
+    definition = {
+        **{"nc": 3, "depth_multiple": 1.0, "width_multiple": 1.0, "anchors": [[10, 13]]},
+        "activation": activation,
+        "backbone": [[-1, 1, "Conv", [16, 6, 4, 2]], [-1, 1, *block]],
+        "head": [[[1], 1, "Detect", ["nc", "anchors"]]],
+    }
+    detector = Detector(parse_layout(definition))
+    path = tmp_path / "block.onnx"
+    export.export_onnx(detector, path, class_names=NAMES)
+    assert export.verify_onnx(path, detector) < 0.05
+
+
 def test_an_opset_nobody_has_is_refused(detector, tmp_path):
     with pytest.raises(TaskError, match="opset 1 "):
         export.export_onnx(detector, tmp_path / "a.onnx", opset=1, class_names=NAMES)

@@ -19,8 +19,10 @@ FLOORS: dict[int, str] = {
         utils.seeding utils.workers
     """,
     1: """
-        models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
-        models.layout models.loss models.official
+        models.activation models.anchors models.assign models.attention models.block_table
+        models.blocks models.channel_rules models.checkpoint models.classic_blocks models.depthwise
+        models.detect models.detector models.ghost models.layout models.loss models.official
+        models.rearrange models.summary
     """,
     2: """
         utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels

@@ -46,9 +46,13 @@ class TrainSettings:
 
     model: str = field(
         default="yolov5s",
-        metadata=_rule("network: yolov5n, s, m, l, x, their …6 forms, or a model YAML file"),
+        metadata=_rule("network: yolov5n, s, m, l, x, another of models/hub, or a model YAML file"),
     )
     weights: str = field(default="", metadata=_WEIGHTS)
+    activation: str = field(
+        default="",
+        metadata=_rule("activation of the network, such as nn.ReLU(); '' keeps the model's own"),
+    )
     img_size: int = field(default=640, metadata=_SIZE)
     batch_size: int = field(default=16, metadata=_rule("images per step", 1, 4096))
     epochs: int = field(default=100, metadata=_rule("passes over the training set", 1, 100000))

@@ -12,21 +12,31 @@ from models.checkpoint import load_checkpoint, transfer
 from models.detector import Detector
 from models.layout import parse_layout, read_layout
 from models.loss import DetectionLoss, scale_gains
+from models.summary import summarize
 from utils.augment import Augmentation
 from utils.config import TrainSettings
+from utils.errors import Code, TaskError
 from utils.labels import DatasetIndex
 from utils.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
 
-def starting_network(model: str, weights: Path | None, names: Sequence[str]) -> Detector:
-    """A fresh network, or one that starts from a checkpoint as far as it fits."""
+def starting_network(
+    model: str, weights: Path | None, names: Sequence[str], *, activation: str = ""
+) -> Detector:
+    """A fresh network, or one that starts from a checkpoint as far as it fits.
+
+    `activation` replaces that of the model file or of the checkpoint's definition.
+    """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)
-        return Detector(read_layout(model, nc=len(names)))
+        network = Detector(read_layout(model, nc=len(names), activation=activation))
+        log.info("%s: %s", model, summarize(network))
+        return network
     checkpoint = load_checkpoint(weights)
-    network = Detector(parse_layout(checkpoint.layout, nc=len(names)))
+    network = Detector(parse_layout(checkpoint.layout, nc=len(names), activation=activation))
+    log.info("%s: %s", weights, summarize(network))
     report = transfer(network, checkpoint, names)
     log.info(
         "from %s: %d of %d tensors taken, %s", weights, report.copied, report.total, report.note
@@ -59,7 +69,11 @@ def schedule(settings: TrainSettings, steps: int) -> Schedule:
 
 
 def criterion(settings: TrainSettings, network: Detector, image_size: int) -> DetectionLoss:
-    """The loss with its gains fitted to the network and the image size."""
+    """The loss with its gains fitted to the network and the image size.
+
+    Raises `TaskError` (configuration) while the network's anchors are placeholders.
+    """
+    refuse_placeholder_anchors(network)
     gains = scale_gains(
         settings.box,
         settings.obj,
@@ -80,10 +94,24 @@ def criterion(settings: TrainSettings, network: Detector, image_size: int) -> De
     )
 
 
+def refuse_placeholder_anchors(network: Detector) -> None:
+    """End a training whose network was given a number of anchors and no sizes."""
+    if network.has_placeholder_anchors:
+        count = network.head.anchors_per_level
+        raise TaskError(
+            Code.CONFIG,
+            f"The model file gives only the number of anchors (anchors: {count}), and no sizes "
+            "were fitted to the boxes, so it cannot learn; list the widths and heights in the "
+            "model file, or choose a model that has them, such as yolov5s.",
+        )
+
+
 def log_anchor_fit(
     network: Detector, index: DatasetIndex, image_size: int, threshold: float
 ) -> None:
-    """Say how many of the boxes some anchor can answer for."""
+    """Say how many of the boxes some anchor can answer for; placeholders answer for none."""
+    if network.has_placeholder_anchors:
+        return
     anchors = (network.anchors * network.stride.view(-1, 1, 1)).reshape(-1, 2).cpu().numpy()
     sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
     fit = anchor_fit(anchors, sizes, threshold)

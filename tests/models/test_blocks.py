@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.blocks import C3, SPPF, Bottleneck, Concat, Conv
+from models.activation import SILU, Activation
+from models.blocks import C3, SPPF, Bottleneck, Concat, Conv, Sum
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,40 @@ def test_conv_is_convolution_norm_silu():
     torch.testing.assert_close(unit(x), expected)
     with torch.no_grad():
         torch.testing.assert_close(unit(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "padding"),
+    [(3, 2, (2, 2)), (5, 1, (2, 2)), ((1, 3), 1, (0, 1)), ((3, 5), 2, (2, 4))],
+)
+def test_padding_follows_kernel_and_dilation(kernel, dilation, padding):
+    unit = Conv(4, 4, kernel, d=dilation)
+    assert unit.conv.padding == padding
+    assert unit(torch.rand(1, 4, 9, 9)).shape == (1, 4, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("own", "chosen", "expected"),
+    [
+        pytest.param(True, None, SILU, id="the network's own"),
+        pytest.param(True, Activation("ReLU"), Activation("ReLU"), id="another network's"),
+        pytest.param(False, Activation("ReLU"), None, id="none stays none"),
+        pytest.param(Activation("Mish"), Activation("ReLU"), Activation("Mish"), id="its own"),
+    ],
+)
+def test_which_activation_a_unit_uses(own, chosen, expected):
+    unit = Conv(3, 4, activation=own).eval()
+    if chosen is not None:
+        unit.follow(chosen)
+    assert unit.activation == expected
+    x = torch.randn(2, 3, 4, 4)
+    plain = unit.bn(unit.conv(x)).detach()
+    wanted = plain if expected is None else expected(plain.clone())
+    torch.testing.assert_close(unit(x), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(unit(x), wanted)
+        unit.fold()
+        torch.testing.assert_close(unit(x), wanted)
 
 
 def test_fold_keeps_the_output_and_runs_once():
@@ -78,6 +113,16 @@ def test_sppf_equals_pools_of_5_9_13():
 def test_concat_joins_in_order():
     first, second = torch.zeros(1, 2, 3, 3), torch.ones(1, 1, 3, 3)
     assert Concat(1)([first, second])[0, :, 0, 0].tolist() == [0, 0, 1]
+
+
+def test_sum_weighs_all_but_the_first():
+    """2 * sigmoid(-1/2) and 2 * sigmoid(-1) for the second and third map, as v7.0 starts."""
+    maps = [torch.full((1, 1, 1, 1), value) for value in (1.0, 10.0, 100.0)]
+    assert Sum(3)(maps).item() == pytest.approx(111.0)
+    weighted = Sum(3, True)
+    assert weighted.w.tolist() == [-0.5, -1.0]
+    assert weighted(maps).item() == pytest.approx(1 + 10 * 0.7550813 + 100 * 0.5378828)
+    assert maps[0].item() == 1
 
 
 @pytest.mark.parametrize("block", [Conv(8, 8, 3), Bottleneck(8, 8), C3(8, 8, 2), SPPF(8, 8)])

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.blocks import Conv
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from models.layout import parse_layout, read_layout
 from utils.errors import TaskError
 
-STOCK = [f"models/yolov5{s}.yaml" for s in "nsmlx"] + [
+SIZES = [f"models/yolov5{s}.yaml" for s in "nsmlx"] + [
     f"models/hub/yolov5{s}6.yaml" for s in "nsmlx"
 ]
+STOCK = sorted(
+    path.relative_to(Path(__file__).parents[2]).as_posix()
+    for path in (Path(__file__).parents[2] / "models").rglob("*.yaml")
+)
 
 
 def _unallocated(name: str, nc: int) -> Detector:
@@ -24,22 +30,28 @@ def _unallocated(name: str, nc: int) -> Detector:
         return Detector(read_layout(name, nc))
 
 
+def _listing(detector: Detector) -> tuple[int, str]:
+    state = detector.state_dict()
+    listing = sorted(f"{key} {list(value.shape)}" for key, value in state.items())
+    return len(listing), hashlib.sha256("\n".join(listing).encode()).hexdigest()
+
+
 @pytest.mark.parametrize("name", STOCK)
 def test_keys_and_shapes_equal_the_reference(name, golden):
     """tests/golden/models.json: the listing of YOLOv5 v7.0's own state dicts, hashed."""
     reference = json.loads(golden("models.json").read_text())[name]
     detector = _unallocated(name, 80)
-    listing = sorted(f"{key} {list(value.shape)}" for key, value in detector.state_dict().items())
-    assert len(listing) == reference["n_state_dict_keys"]
-    digest = hashlib.sha256("\n".join(listing).encode()).hexdigest()
-    assert digest == reference["state_dict_sha256"]
+    assert _listing(detector) == (reference["n_state_dict_keys"], reference["state_dict_sha256"])
     assert sum(p.numel() for p in detector.parameters()) == reference["parameters"]
     blocks = [sum(p.numel() for p in layer.parameters()) for layer in detector.model]
-    assert blocks == reference["block_parameters"]
+    assert blocks == [parameters for _, parameters in reference["blocks"]]
+    fused, expected = detector.fused(), reference["fused"]
+    assert _listing(fused) == (expected["n_state_dict_keys"], expected["state_dict_sha256"])
+    assert sum(p.numel() for p in fused.parameters()) == expected["parameters"]
 
 
 @pytest.mark.parametrize("nc", [1, 3])
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("name", SIZES)
 def test_another_class_count_changes_the_head_alone(name, nc):
     few, many = (_unallocated(name, count).state_dict() for count in (nc, 80))
     changed = [key for key in many if few[key].shape != many[key].shape]
@@ -48,13 +60,14 @@ def test_another_class_count_changes_the_head_alone(name, nc):
     assert all(".m." in key and few[key].shape[0] == 3 * (nc + 5) for key in changed)
 
 
-@pytest.mark.parametrize("name", ["yolov5n", "yolov5n6"])
+@pytest.mark.parametrize("name", ["yolov5n", "hub/yolov5n6", "hub/yolov3-tiny", "hub/yolov5-p34"])
 def test_anchors_and_stride_equal_the_reference(name, golden):
-    key = "models/hub/yolov5n6.yaml" if name.endswith("6") else "models/yolov5n.yaml"
-    reference = json.loads(golden("models.json").read_text())[key]
-    detector = Detector(read_layout(name, 1))
+    """Pixels divided by the stride are exact in binary: strides are powers of two."""
+    reference = json.loads(golden("models.json").read_text())[f"models/{name}.yaml"]
+    detector = Detector(read_layout(f"models/{name}.yaml", 1))
     assert detector.stride.tolist() == reference["stride"]
-    assert detector.anchors.tolist() == reference["anchors_grid"]
+    pixels = detector.anchors * detector.stride.view(-1, 1, 1)
+    assert pixels.tolist() == reference["anchors_px"]
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -71,12 +84,6 @@ def test_forward_equals_the_reference(shared, fused, memory):
         expected = arrays["y_fused" if fused else "y"]
         np.testing.assert_allclose(rows[..., :4], expected[..., :4], rtol=2e-4, atol=5e-3)
         np.testing.assert_allclose(rows[..., 4:], expected[..., 4:], atol=5e-5)
-
-
-def test_fused_parameter_count_equals_the_reference(golden):
-    reference = json.loads(golden("models.json").read_text())["models/yolov5n.yaml"]
-    fused = Detector(read_layout("yolov5n")).fused()
-    assert sum(p.numel() for p in fused.parameters()) == reference["fused_parameters"]
 
 
 def test_fused_is_a_copy_in_evaluation_mode(tiny):
@@ -105,6 +112,37 @@ def test_two_detectors_share_nothing(tiny):
     first, second = tiny(seed=0), tiny(seed=1)
     key = "model.0.conv.weight"
     assert not torch.equal(first.state_dict()[key], second.state_dict()[key])
+
+
+def test_the_activation_of_one_network_is_not_that_of_the_next(tiny_definition):
+    """Defect 18 of v7.0: an activation in a model file changed every network built after it."""
+    before = Detector(parse_layout(tiny_definition))
+    leaky = Detector(parse_layout({**tiny_definition, "activation": "nn.LeakyReLU(0.1)"}))
+    after = Detector(parse_layout(tiny_definition))
+
+    def used(detector: Detector) -> set[str]:
+        return {str(m.activation) for m in detector.modules() if isinstance(m, Conv)}
+
+    assert used(leaky) == {"nn.LeakyReLU(0.1)"}
+    assert used(before) == used(after) == {"nn.SiLU()"}
+
+
+def test_the_activation_decides_what_comes_out(tiny_definition):
+    networks = []
+    for text in ("nn.SiLU()", "nn.LeakyReLU(0.1)"):
+        torch.manual_seed(0)
+        networks.append(Detector(parse_layout({**tiny_definition, "activation": text})).eval())
+    images = torch.rand(1, 3, 32, 32)
+    silu, leaky = (network.predict(images) for network in networks)
+    assert not torch.allclose(silu, leaky, atol=1e-3)
+
+
+def test_placeholder_anchors_are_known_until_they_are_replaced(tiny, tiny_definition):
+    detector = Detector(parse_layout({**tiny_definition, "anchors": 2}))
+    assert detector.has_placeholder_anchors
+    detector.anchors.copy_(tiny().anchors)
+    assert not detector.has_placeholder_anchors
+    assert not tiny().has_placeholder_anchors
 
 
 def test_batch_equals_singles(tiny):

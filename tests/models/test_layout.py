@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from models.blocks import BLOCKS
-from models.layout import RULES, parse_layout, read_layout, scaled_channels, scaled_repeats
+from models.layout import parse_layout, read_layout
 from utils.errors import Code, TaskError
 
-STOCK = [f"models/yolov5{s}.yaml" for s in "nsmlx"] + [
-    f"models/hub/yolov5{s}6.yaml" for s in "nsmlx"
-]
+STOCK = sorted(
+    path.relative_to(Path(__file__).parents[2]).as_posix()
+    for path in (Path(__file__).parents[2] / "models").rglob("*.yaml")
+)
+
+
+def test_every_model_of_the_reference_is_there(golden):
+    names = json.loads(golden("models.json").read_text())
+    assert set(STOCK) == {name for name in names if name != "_meta"}
 
 
 @pytest.mark.parametrize("name", STOCK)
@@ -28,10 +33,19 @@ def test_stock_layouts_equal_the_reference(name, golden):
     assert list(layout.head_channels) == expected["detect_in_channels"]
     pixels = [[size for pair in level for size in pair] for level in expected["anchors_px"]]
     assert [list(level) for level in layout.anchors] == pixels
+    blocks = [layer.block.removeprefix("nn.") for layer in layout.layers]
+    assert [*blocks, "Detect"] == [block for block, _ in expected["blocks"]]
+    assert str(layout.activation) == (expected["activation"] or "nn.SiLU()")
+    assert layout.has_placeholder_anchors == (pixels[0][0] == 0)
 
 
-def test_every_rule_has_its_block():
-    assert RULES.keys() == BLOCKS.keys()
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("yolov5s", 32), ("yolov5n6", 64), ("yolov5-p7", 128), ("yolov5-p34", 32)],
+)
+def test_inputs_suit_the_coarsest_map(name, expected):
+    """The levels of p34 end at stride 16, and its backbone at 32."""
+    assert read_layout(name).input_multiple == expected
 
 
 @pytest.mark.parametrize(
@@ -42,6 +56,7 @@ def test_every_rule_has_its_block():
         pytest.param("yolov5s.yaml", "yolov5s", id="file name"),
         pytest.param("models/yolov5s.yaml", "yolov5s", id="with folder"),
         pytest.param("n6", "hub/yolov5n6", id="four levels"),
+        pytest.param("yolov3-tiny", "hub/yolov3-tiny", id="another family"),
         pytest.param("models/hub/yolov5n6.yaml", "hub/yolov5n6", id="with hub folder"),
     ],
 )
@@ -69,19 +84,35 @@ def test_channel_rounding_has_no_exception_for_a_class_count():
     assert read_layout("yolov5n6", nc=251).layers[7].channels == 192
 
 
-@pytest.mark.parametrize(
-    ("channels", "width", "expected"),
-    [(64, 0.25, 16), (768, 0.75, 576), (1024, 1.25, 1280), (20, 0.25, 8), (36, 0.25, 16)],
-)
-def test_scaled_channels(channels, width, expected):
-    assert scaled_channels(channels, width) == expected
+@pytest.mark.parametrize("anchors", [1, 3])
+def test_a_number_of_anchors_gives_placeholders(tiny_definition, anchors):
+    """Rule of v7.0: 0, 1, 2, ... pixels on every level, to be replaced before training."""
+    layout = parse_layout({**tiny_definition, "anchors": anchors})
+    assert layout.anchors == (tuple(range(2 * anchors)),) * 2
+    assert layout.has_placeholder_anchors
+    assert not parse_layout(tiny_definition).has_placeholder_anchors
 
 
-@pytest.mark.parametrize(
-    ("number", "depth", "expected"), [(1, 1.33, 1), (3, 0.33, 1), (9, 0.67, 6), (9, 1.33, 12)]
-)
-def test_scaled_repeats(number, depth, expected):
-    assert scaled_repeats(number, depth) == expected
+def test_an_activation_is_replaced_and_recorded(tiny_definition):
+    own = parse_layout({**tiny_definition, "activation": "nn.ReLU()"})
+    assert str(own.activation) == "nn.ReLU()"
+    other = parse_layout(own.definition, activation="LeakyReLU(0.2)")
+    assert str(other.activation) == "nn.LeakyReLU(0.2)"
+    assert parse_layout(other.definition) == other
+    assert own.definition["activation"] == "nn.ReLU()"
+
+
+def test_a_row_may_name_an_activation_of_its_own(tiny_definition):
+    rows = [[-1, 1, "Conv", [8, 6, 2, 2, 1, 1, "nn.ReLU()"]], *tiny_definition["backbone"][1:]]
+    layer = parse_layout({**tiny_definition, "backbone": rows}).layers[0]
+    assert str(layer.arguments[-1]) == "nn.ReLU()"
+
+
+def test_copies_in_a_chain_each_divide_the_size(tiny_definition):
+    rows = list(tiny_definition["backbone"])
+    rows[1] = [-1, 2, "Conv", [8, 3, 2]]
+    layout = parse_layout({**tiny_definition, "backbone": rows})
+    assert (layout.layers[1].repeats, layout.layers[1].reduction) == (2, 8)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +121,10 @@ def test_scaled_repeats(number, depth, expected):
         pytest.param({"nc": 0}, "nc must be", id="no classes"),
         pytest.param({"nc": True}, "nc must be", id="truth value as count"),
         pytest.param({"depth_multiple": "x"}, "depth_multiple", id="depth is text"),
-        pytest.param({"activation": "nn.Mish()"}, "activation", id="unknown activation"),
-        pytest.param({"anchors": 3}, "anchors", id="anchors as a number"),
+        pytest.param({"activation": "nn.PReLU()"}, "activation", id="unknown activation"),
+        pytest.param({"activation": "exit()"}, "activation", id="activation as program text"),
+        pytest.param({"anchors": 0}, "anchors", id="no anchors"),
+        pytest.param({"anchors": True}, "anchors", id="truth value as anchors"),
         pytest.param({"anchors": [[10, 13, 16]] * 2}, "pairs", id="odd anchors"),
         pytest.param({"anchors": [[0, 13]] * 2}, "above zero", id="zero anchor"),
         pytest.param({"anchors": [[1, 2]]}, "2 detection levels", id="too few levels"),
@@ -106,7 +139,26 @@ def test_scaled_repeats(number, depth, expected):
         pytest.param(
             {"backbone": [[-1, 1, "Conv", ["a"]]]}, "must be a number", id="text channels"
         ),
-        pytest.param({"backbone": [[-1, 1, "Conv", [[1]]]]}, "not a number", id="nested argument"),
+        pytest.param(
+            {"backbone": [[-1, 1, "Conv", [[1]]]]}, "must be a number", id="list as channels"
+        ),
+        pytest.param(
+            {"backbone": [[-1, 1, "SPP", [8, ["5"]]]]}, "list of numbers", id="list of text"
+        ),
+        pytest.param(
+            {"backbone": [[-1, 1, "Conv", [8, {"k": 3}]]]}, "number or a word", id="mapping"
+        ),
+        pytest.param({"backbone": [[-1, 1, "Conv", [8, 3, 0]]]}, "above zero", id="no stride"),
+        pytest.param(
+            {"backbone": [[-1, 1, "Conv", [8, 1, 1, 0, 1, 1, "nn.Foo()"]]]},
+            "nn.Foo",
+            id="unknown activation of a row",
+        ),
+        pytest.param(
+            {"backbone": [[-1, 2, "Conv", [8, 3, 2]]]},
+            "copies in a chain",
+            id="chain of two widths",
+        ),
         pytest.param({"backbone": [[-1, 1, "Conv", 8]]}, "list", id="arguments not a list"),
         pytest.param({"head": [[-1, 1, "Conv", [8]]]}, "must be Detect", id="no head"),
         pytest.param({"head": [[[4], 1, "Detect", [80, "anchors"]]]}, "arguments", id="own count"),

@@ -1,0 +1,106 @@
+"""How large a network is: layers, parameters and operations, counted by the rules of v7.0."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks import Conv
+from models.detector import Detector
+
+REFERENCE_SIDE = 640
+"""Operations are given for a square image of this side in pixels."""
+SMALLEST_SIDE = 32
+
+NORMALISATION_COST = 4
+"""Multiply-adds that the counter behind v7.0's figures (thop 0.1.1) assumes per normalised cell."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`layers` module objects, `parameters` numbers, 1e9 operations on a 640-pixel square."""
+
+    layers: int
+    parameters: int
+    gflops: float
+
+    def __str__(self) -> str:
+        """One line for a log."""
+        return (
+            f"{self.layers} layers, {self.parameters / 1e6:.2f} M parameters, "
+            f"{self.gflops:.1f} GFLOPs at {REFERENCE_SIDE} px"
+        )
+
+
+def summarize(detector: Detector) -> Summary:
+    """The size of a detector, fused or not; nothing is computed and `detector` stays as it is."""
+    return Summary(
+        layers=count_layers(detector),
+        parameters=sum(parameter.numel() for parameter in detector.parameters()),
+        gflops=count_gflops(detector),
+    )
+
+
+def count_layers(detector: Detector) -> int:
+    """Module objects, containers included, as v7.0 counts them.
+
+    There every activation is a module too: all convolution units share one, and those without an
+    activation, or with one of their own, have one each.
+    """
+    units = [module for module in detector.modules() if isinstance(module, Conv)]
+    own = sum(not unit.follows for unit in units)
+    shared = any(unit.follows for unit in units)
+    return sum(1 for _ in detector.modules()) + own + shared
+
+
+def count_gflops(detector: Detector) -> float:
+    """1e9 operations (two per multiply-add) on a square of 640 pixels, as v7.0 prints them.
+
+    Counted on the smallest square that passes, at least 32 pixels, and scaled by the area.
+    Convolutions and linear maps count their multiply-adds without bias, a normalisation four per
+    cell, an upsampling one per cell; activations, pools, sums and attention's products count
+    nothing.
+    """
+    side = max(detector.layout.input_multiple, SMALLEST_SIDE)
+    twin = _without_content(detector).eval()
+    counts: list[int] = []
+    with torch.no_grad(), _counting(twin, counts):
+        twin(torch.zeros(1, detector.layout.channels, side, side, device="meta"))
+    return 2 * sum(counts) / 1e9 * (REFERENCE_SIDE / side) ** 2
+
+
+def _without_content(detector: Detector) -> Detector:
+    """A copy whose tensors have a shape and no memory."""
+    tensors = itertools.chain(detector.parameters(), detector.buffers())
+    return copy.deepcopy(detector, {id(tensor): tensor.detach().to("meta") for tensor in tensors})
+
+
+@contextmanager
+def _counting(network: nn.Module, counts: list[int]) -> Iterator[None]:
+    """Have every layer that counts append its multiply-adds, for as long as the block runs."""
+    hook = partial(_append_cost, counts)
+    handles = [module.register_forward_hook(hook) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _append_cost(counts: list[int], module: nn.Module, inputs: object, output: Tensor) -> None:
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        taps = module.kernel_size[0] * module.kernel_size[1]
+        counts.append(output.numel() * taps * module.in_channels // module.groups)
+    elif isinstance(module, nn.Linear):
+        counts.append(output.numel() * module.in_features)
+    elif isinstance(module, nn.BatchNorm2d):
+        counts.append(output.numel() * NORMALISATION_COST)
+    elif isinstance(module, nn.Upsample):
+        counts.append(output.numel())
