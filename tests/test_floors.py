@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
-        utils.device
-        utils.drawing utils.early_stopping utils.errors utils.failures utils.images utils.lanes utils.letterbox
+        utils.device utils.drawing utils.early_stopping utils.errors utils.failures utils.images
+        utils.lanes utils.letterbox
         utils.metrics utils.nms utils.option_names utils.options utils.plain_values utils.progress
         utils.schedule
         utils.seeding utils.workers

@@ -10,25 +10,13 @@ import torch
 
 import train as training
 from models.checkpoint import load_checkpoint
-from tests.conftest import TINY_TRAINING
+from tests.conftest import NAMES, TINY_TRAINING
 from train import Saved, TrainingJob, train
 from utils.config import TrainSettings, parse_settings
 from utils.errors import Code, TaskError
-from utils.labels import DatasetIndex, read_dataset
+from utils.labels import DatasetIndex
 from utils.progress import Progress
 from utils.recipe import starting_network
-
-NAMES = ("red_cell", "white_cell", "platelet")
-
-
-@pytest.fixture(scope="module")
-def splits(trained: Path) -> list[DatasetIndex]:
-    return [
-        read_dataset(
-            trained / "in" / f"{name}-index.tsv", NAMES, root=trained / "in", max_bad_fraction=0.0
-        )[0]
-        for name in ("train", "val")
-    ]
 
 
 def job(splits: list[DatasetIndex], folder: Path, **change: object) -> TrainingJob:

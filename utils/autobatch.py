@@ -42,7 +42,7 @@ def fitted_batch_size(measured: Measured, budget: float, *, failed: int | None =
     if len(measured) < 2:
         return safe
     slope, intercept = np.polyfit(sizes, used, 1)
-    if slope <= 0:
+    if slope * safe <= 1e-6 * used.max():  # flat but for rounding
         return safe
     fitting = int((budget - intercept) // slope)
     if failed is not None and fitting >= failed:
