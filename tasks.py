@@ -71,6 +71,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
 
     def record(saved: Saved) -> None:
         stages[saved.stage] = _stage(saved, settings.map_metric)
+        stages.pop(saved.replaces, None)
         write_training_result(
             task,
             list(stages.values()),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,148 +21,91 @@ from export import export_onnx, verify_onnx
 from infer import Predictor, Thresholds
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
-from models.loss import DetectionLoss
-from utils.allocator import keep_freed_memory
 from utils.config import TrainSettings, parse_settings
 from utils.container import log_to_console
-from utils.dataloaders import (
-    Batch,
-    EvaluationLoader,
-    TrainingLoader,
-    evaluation_loader,
-    training_loader,
-)
+from utils.dataloaders import Batch
 from utils.device import autocast, describe, gpu_ids_of, select_device
 from utils.drawing import draw_batch
-from utils.ema import AverageModel
+from utils.early_stopping import why_it_ended
 from utils.errors import Code, TaskError
+from utils.freezing import training_mode
 from utils.keeper import Keeper, Saved
-from utils.labels import DatasetIndex, read_dataset
-from utils.optimizer import Stepper, build_optimizer
+from utils.labels import read_dataset
 from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
+from utils.preparation import Run, prepare
 from utils.progress import Progress
-from utils.recipe import augmentation, criterion, log_anchor_fit, schedule, starting_network
+from utils.resume import best_epoch, find_state, is_over
 from utils.run_record import RunRecord
-from utils.schedule import Schedule, scaled_weight_decay
-from utils.seeding import seed_everything
-from val import Evaluation, class_table, draw_predictions, evaluate
+from utils.run_state import RunState, parts_of, write_run_state
+from utils.training_job import TrainingJob
+from val import Evaluation, class_table, draw_predictions, evaluate, no_evaluation
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """One training: what to learn from, with which settings, and where the results go."""
-
-    settings: TrainSettings
-    train: DatasetIndex
-    validation: DatasetIndex
-    device: torch.device
-    folder: Path
-    """For results.csv and pictures."""
-    stage_folder: Callable[[str], Path]
-    """Folder of a stage's weights, by its name."""
-    on_saved: Callable[[Saved], None]
-    """Told after each file is whole: the caller reports it before the next step can fail."""
-    tensorboard: Path | None = None
-    weights: Path | None = None
-    """A checkpoint to start from; None trains from scratch."""
-
-
-@dataclass
-class Run:
-    """The moving parts of a training."""
-
-    job: TrainingJob
-    record: RunRecord
-    network: Detector
-    average: AverageModel[Detector]
-    criterion: DetectionLoss
-    stepper: Stepper
-    schedule: Schedule
-    loader: TrainingLoader
-    evaluation_batches: EvaluationLoader
-    image_size: int
 
 
 def train(job: TrainingJob, progress: Progress) -> Saved:
     """Train for the epochs asked; return the best weights, already saved and reported.
 
     Evaluates the averaged weights after every epoch. `best` is rewritten when the fitness
-    (0.1 mAP50 + 0.9 mAP50-95) rises, `last` after every epoch.
+    (0.1 mAP50 + 0.9 mAP50-95) rises, `last` after every epoch. A training that was stopped goes
+    on after its last epoch as if nothing had been, one that was complete reports its results.
     """
-    keeper = Keeper(job.stage_folder, job.on_saved)
-    with RunRecord(job.folder, job.tensorboard) as record:
-        with progress.stage(0.05):
-            run = prepare(job, record)
-        with progress.stage(0.88) as part:
-            for epoch in range(job.settings.epochs):
-                with part.stage(1 / job.settings.epochs) as share:
-                    train_and_evaluate(run, epoch, keeper, share)
+    settings = job.settings
+    keeper = Keeper(
+        job.stage_folder, job.on_saved, period=settings.save_period, hold=settings.nosave
+    )
+    state = find_state(job)
+    with RunRecord(job.folder, job.tensorboard, state.rows if state else ()) as record:
+        if state:
+            keeper.restore(state.stages)
+        with progress.stage(0.93) as part:
+            try:
+                state = learn(job, record, keeper, state, part)
+            finally:
+                keeper.write_held()
         with progress.stage(0.07) as part:
-            return finish(run, keeper, part)
+            best = finish(job, record, keeper, part)
+    if not settings.nosave:
+        stages = list(keeper.stages.values())
+        write_run_state(job.state_file, replace(state, stages=stages, parts=None))
+    return best
 
 
-def prepare(job: TrainingJob, record: RunRecord) -> Run:
-    """Network, data and optimiser, ready for the first step."""
-    settings, device = job.settings, job.device
-    if device.type == "cpu":
-        keep_freed_memory()
-    seed_everything(settings.seed)
-    network = starting_network(
-        settings.model, job.weights, job.train.class_names, activation=settings.activation
-    )
-    network = network.to(device).to(memory_format=torch.channels_last)
-    stride = network.layout.input_multiple
-    image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
-    log_anchor_fit(network, job.train, image_size, settings.anchor_t)
-    loader = training_loader(
-        job.train,
-        image_size=image_size,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        augmentation=augmentation(settings),
-        workers=settings.workers,
-        cache=settings.cache,
-        device=device,
-    )
-    evaluation_batches = evaluation_loader(
-        job.validation,
-        image_size=image_size,
-        batch_size=settings.batch_size,
-        stride=stride,
-        workers=settings.workers,
-        cache=settings.cache,
-        device=device,
-    )
-    optimizer = build_optimizer(
-        network,
-        lr=settings.lr0,
-        momentum=settings.momentum,
-        weight_decay=scaled_weight_decay(
-            settings.weight_decay, settings.batch_size, settings.nominal_batch_size
-        ),
-    )
-    return Run(
-        job=job,
-        record=record,
-        network=network,
-        average=AverageModel(network),
-        criterion=criterion(settings, network, image_size).to(device),
-        stepper=Stepper(optimizer),
-        schedule=schedule(settings, len(loader)),
-        loader=loader,
-        evaluation_batches=evaluation_batches,
-        image_size=image_size,
-    )
+def learn(
+    job: TrainingJob,
+    record: RunRecord,
+    keeper: Keeper,
+    state: RunState | None,
+    progress: Progress,
+) -> RunState:
+    """Epoch after epoch until all are done, or until patience is at its end."""
+    epochs, patience = job.settings.epochs, job.settings.patience
+    if state and is_over(state, epochs, patience):
+        return state
+    with progress.stage(0.05):
+        run = prepare(job, record, state)
+    first = state.epoch + 1 if state else 0
+    with progress.stage(0.95) as part:
+        with part.stage(first / epochs):
+            pass  # done by an earlier run
+        for epoch in range(first, epochs):
+            with part.stage(1 / epochs) as share:
+                state = train_and_evaluate(run, epoch, keeper, share)
+            if is_over(state, epochs, patience):
+                break
+    assert state is not None
+    if state.epoch + 1 < epochs:
+        log.info("%s", why_it_ended(state.epoch, epochs, best_epoch(state), patience))
+    return state
 
 
-def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress) -> None:
+def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress) -> RunState:
     """One epoch: learn, look how good the average is, keep it, and say so."""
-    started = time.monotonic()
+    started, settings = time.monotonic(), run.job.settings
     with progress.stage(0.85) as part:
         losses = train_one_epoch(run, epoch, part)
-    evaluation = evaluate_average(run)
+    evaluated = not settings.noval or epoch + 1 == settings.epochs
+    evaluation = evaluate_average(run) if evaluated else no_evaluation(run.network.nc)
     checkpoint = checkpoint_of(
         run.average.module,
         run.job.train.class_names,
@@ -173,13 +116,14 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
             "map50_95": evaluation.scores.map50_95,
         },
     )
-    improved = keeper.keep(checkpoint, epoch, evaluation)
+    improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)
     run.record.epoch(epoch, figures(run, losses, evaluation))
+    state = keep_state(run, epoch, keeper)
     log.info(
         "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  P %.3f  R %.3f  mAP50 %.3f  "
         "mAP50-95 %.3f%s  (%.1f s)",
         epoch + 1,
-        run.job.settings.epochs,
+        settings.epochs,
         *losses,
         evaluation.scores.precision,
         evaluation.scores.recall,
@@ -188,12 +132,28 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
         "  best" if improved else "",
         time.monotonic() - started,
     )
+    return state
+
+
+def keep_state(run: Run, epoch: int, keeper: Keeper) -> RunState:
+    """Where the training stands now, on disk unless nothing is to be saved before its end."""
+    state = RunState(
+        epoch=epoch,
+        identity=run.identity,
+        batch_size=run.job.settings.batch_size,
+        rows=run.record.rows,
+        stages=list(keeper.stages.values()),
+        parts=parts_of(run.network, run.average, run.stepper),
+    )
+    if not run.job.settings.nosave:
+        write_run_state(run.job.state_file, state)
+    return state
 
 
 def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
     """One pass over the training set; mean box, objectness and class loss."""
     device, precision, steps = run.job.device, run.job.settings.precision, len(run.loader)
-    run.network.train()
+    training_mode(run.network, run.frozen)
     run.loader.set_epoch(epoch)
     totals = torch.zeros(3, device=device)
     for step, batch in enumerate(run.loader):
@@ -242,44 +202,45 @@ def evaluate_average(run: Run) -> Evaluation:
     )
 
 
-def finish(run: Run, keeper: Keeper, progress: Progress) -> Saved:
+def finish(job: TrainingJob, record: RunRecord, keeper: Keeper, progress: Progress) -> Saved:
     """Pictures and exports of the best weights; the model itself is safe already."""
     best = keeper.best
     assert best is not None
-    names, settings = run.job.train.class_names, run.job.settings
+    names, settings = job.train.class_names, job.settings
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
+    image_size = int(str(checkpoint.metadata["img_size"]))
     if settings.plots:
         with progress.stage(0.5):
-            draw_results(run, best, detector)
+            draw_results(job, record, best, detector, image_size)
     if settings.onnx:
         target = best.files[0].with_suffix(".onnx")
-        export_onnx(
-            detector, target, img_size=run.image_size, opset=settings.opset, class_names=names
-        )
+        export_onnx(detector, target, img_size=image_size, opset=settings.opset, class_names=names)
         difference = verify_onnx(target, detector)
         log.info("%s agrees with the network within %.1e", target.name, difference)
         return keeper.add_to_best(target)
     return keeper.add_to_best()
 
 
-def draw_results(run: Run, best: Saved, detector: Detector) -> None:
+def draw_results(
+    job: TrainingJob, record: RunRecord, best: Saved, detector: Detector, image_size: int
+) -> None:
     """Curves, confusion and a sheet of validation images, for people to look at."""
-    folder, names = run.record.folder, run.job.train.class_names
-    draw_learning_curves(run.record.results_csv, folder / "results.png")
+    folder, names = record.folder, job.train.class_names
+    draw_learning_curves(record.results_csv, folder / "results.png")
     draw_precision_recall(best.evaluation.classes, names, folder / "pr_curve.png")
     draw_confusion(best.evaluation.confusion.matrix, names, folder / "confusion_matrix.png")
     for name in ("results.png", "pr_curve.png", "confusion_matrix.png"):
-        run.record.add_picture(folder / name)
+        record.add_picture(folder / name)
     predictor = Predictor(
         detector,
         names,
-        device=run.job.device,
-        image_size=run.image_size,
-        precision=run.job.settings.precision,
+        device=job.device,
+        image_size=image_size,
+        precision=job.settings.precision,
     )
-    run.record.picture("validation.jpg", draw_predictions(predictor, run.job.validation))
+    record.picture("validation.jpg", draw_predictions(predictor, job.validation))
 
 
 def network_input(images: Tensor, device: torch.device) -> Tensor:

@@ -26,6 +26,7 @@ from utils.device import has_bfloat16
 from utils.labels import read_dataset
 from utils.optimizer import Stepper, build_optimizer
 from utils.progress import Progress
+from utils.recipe import criterion
 from utils.run_record import RunRecord
 
 CPU = torch.device("cpu")
@@ -81,7 +82,7 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
     settings = TrainSettings(img_size=_whole(job, "image_size"), precision=str(job["precision"]))
     network = build_detector(load_checkpoint(str(job["ours_weights"])))
     network = network.to(memory_format=torch.channels_last).train()
-    criterion = train.criterion(settings, network, settings.img_size)
+    loss = criterion(settings, network, settings.img_size)
     optimizer = build_optimizer(
         network, lr=settings.lr0, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
@@ -92,7 +93,7 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
         started = time.perf_counter()
         with train.autocast(CPU, settings.precision):
             maps = network(train.network_input(images, CPU))
-        stepper.backward_and_step(criterion(maps, targets).total)
+        stepper.backward_and_step(loss(maps, targets).total)
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[_whole(job, "warmup") :], "images": _whole(job, "batch_size")}
 

@@ -13,6 +13,7 @@ import start
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
+from utils.labels import DatasetIndex, read_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -25,6 +26,7 @@ TINY_TRAINING = {
     "nominal_batch_size": "4",
     "opset": "17",
 }
+NAMES = ("red_cell", "white_cell", "platelet")
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +65,17 @@ def trained(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> P
     env_file = write_task(drawn, task, kinds=("training",), settings=TINY_TRAINING)
     assert start.main(["--env", str(env_file)]) == 0
     return task
+
+
+@pytest.fixture(scope="session")
+def splits(trained: Path) -> list[DatasetIndex]:
+    """Training and validation split of that task."""
+    return [
+        read_dataset(
+            trained / "in" / f"{name}-index.tsv", NAMES, root=trained / "in", max_bad_fraction=0.0
+        )[0]
+        for name in ("train", "val")
+    ]
 
 
 @pytest.fixture(scope="session")

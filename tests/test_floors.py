@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
-        utils.device
-        utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
-        utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
+        utils.device utils.drawing utils.early_stopping utils.errors utils.failures utils.images
+        utils.lanes utils.letterbox
+        utils.metrics utils.nms utils.option_names utils.options utils.plain_values utils.progress
+        utils.schedule
         utils.seeding utils.workers
     """,
     1: """
@@ -29,8 +30,9 @@ FLOORS: dict[int, str] = {
         utils.mosaic
     """,
     3: """
-        export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe
-        utils.run_record val
+        export infer train utils.autobatch utils.ema utils.freezing utils.keeper utils.optimizer
+        utils.plots utils.preparation utils.recipe utils.resume utils.run_record utils.run_state
+        utils.training_job val
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import pytest
@@ -10,25 +11,15 @@ import torch
 
 import train as training
 from models.checkpoint import load_checkpoint
-from tests.conftest import TINY_TRAINING
+from tests.conftest import NAMES, TINY_TRAINING
 from train import Saved, TrainingJob, train
 from utils.config import TrainSettings, parse_settings
 from utils.errors import Code, TaskError
-from utils.labels import DatasetIndex, read_dataset
+from utils.labels import DatasetIndex
+from utils.preparation import prepare
 from utils.progress import Progress
 from utils.recipe import starting_network
-
-NAMES = ("red_cell", "white_cell", "platelet")
-
-
-@pytest.fixture(scope="module")
-def splits(trained: Path) -> list[DatasetIndex]:
-    return [
-        read_dataset(
-            trained / "in" / f"{name}-index.tsv", NAMES, root=trained / "in", max_bad_fraction=0.0
-        )[0]
-        for name in ("train", "val")
-    ]
+from utils.run_record import RunRecord
 
 
 def job(splits: list[DatasetIndex], folder: Path, **change: object) -> TrainingJob:
@@ -134,3 +125,86 @@ def test_the_command_line_trains(trained: Path, tmp_path: Path) -> None:
         ]
     )
     assert (tmp_path / "best" / "best.pt").is_file()
+
+
+@pytest.fixture
+def few(splits: list[DatasetIndex]) -> list[DatasetIndex]:
+    """Two steps an epoch."""
+    return [splits[0].subset(range(8)), splits[1].subset(range(2))]
+
+
+def test_an_early_end_says_when_and_why_and_progress_is_complete(
+    few: list[DatasetIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A learning rate of nearly nothing brings nothing better than the first epoch."""
+    told: list[float] = []
+    still = {"lr0": 1e-6, "warmup_bias_lr": 0, "warmup_epochs": 0, "img_size": 64}
+    one = job(few, tmp_path, epochs=50, patience=2, **still)
+    with caplog.at_level(logging.INFO):
+        best = train(one, Progress(told.append))
+    rows = (tmp_path / "results.csv").read_text().splitlines()[1:]
+    assert len(rows) == best.epoch + 3
+    assert (
+        f"ended after epoch {len(rows)} of 50: none of the last 2 epochs was better than epoch "
+        f"{best.epoch + 1} (patience 2)" in caplog.text
+    )
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1.0)
+
+
+def test_noval_looks_once_at_the_end(
+    few: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, told = [], []
+    real = training.evaluate_average
+
+    def look(run: training.Run) -> training.Evaluation:
+        looked.append(run)
+        return real(run)
+
+    monkeypatch.setattr(training, "evaluate_average", look)
+    one = job(few, tmp_path, epochs=3, noval=True, patience=1, img_size=64)
+    best = run(dataclasses.replace(one, on_saved=told.append))
+    assert len(looked) == 1
+    assert [(saved.stage, saved.epoch, saved.evaluated) for saved in told[:6]] == [
+        (stage, epoch, epoch == 2) for epoch in range(3) for stage in ("best", "last")
+    ]
+    assert best.epoch == 2
+    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata["epoch"] == 2
+
+
+def test_nosave_writes_at_the_end_and_on_a_failure(
+    few: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    real = training.train_one_epoch
+
+    def fail_late(run: training.Run, epoch: int, progress: Progress) -> list[float]:
+        seen.append(any(tmp_path.rglob("*.pt")))
+        if epoch == 2:
+            raise TaskError(Code.NOT_A_NUMBER, "as if")
+        return real(run, epoch, progress)
+
+    monkeypatch.setattr(training, "train_one_epoch", fail_late)
+    with pytest.raises(TaskError, match="as if"):
+        run(job(few, tmp_path, epochs=4, nosave=True, save_period=1, img_size=64))
+    assert seen == [False, False, False]
+    assert {path.name for path in tmp_path.rglob("*.*") if path.suffix in (".pt", ".state")} == {
+        "best.pt",
+        "last.pt",
+    }
+    assert load_checkpoint(tmp_path / "last" / "last.pt").metadata["epoch"] == 1
+
+
+def test_settings_reach_the_parts(
+    few: list[DatasetIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    change = {"optimizer": "AdamW", "freeze": "2", "sync_bn": True, "batch_size": -1}
+    with caplog.at_level(logging.INFO), RunRecord(tmp_path, None) as record:
+        one = prepare(job(few, tmp_path, **change), record)
+    assert isinstance(one.stepper.optimizer, torch.optim.AdamW)
+    assert one.frozen == (0, 1)
+    assert not any(p.requires_grad for p in one.network.model[:2].parameters())
+    assert one.job.settings.batch_size == 8  # 16 on a CPU, but there are only 8 images
+    assert len(one.loader) == 1
+    assert "sync_bn has no effect" in caplog.text

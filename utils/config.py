@@ -21,8 +21,10 @@ def _rule(
     choices: tuple[str, ...] = (),
     synonyms: Mapping[str, str] | None = None,
     multiple: int = 1,
+    besides: float | None = None,
 ) -> dict[str, Rule]:
-    return {"rule": Rule(help, unit, least, most, choices, dict(synonyms or {}), multiple)}
+    synonyms = dict(synonyms or {})
+    return {"rule": Rule(help, unit, least, most, choices, synonyms, multiple, besides)}
 
 
 _SIZE = _rule(
@@ -54,8 +56,32 @@ class TrainSettings:
         metadata=_rule("activation of the network, such as nn.ReLU(); '' keeps the model's own"),
     )
     img_size: int = field(default=640, metadata=_SIZE)
-    batch_size: int = field(default=16, metadata=_rule("images per step", 1, 4096))
+    batch_size: int = field(
+        default=16,
+        metadata=_rule(
+            "images per step; -1 for what fits the GPU's memory (16 on a CPU)", 1, 4096, besides=-1
+        ),
+    )
     epochs: int = field(default=100, metadata=_rule("passes over the training set", 1, 100000))
+    patience: int = field(
+        default=100,
+        metadata=_rule("epochs without a better model before the end, 0 for never", 0, 100000),
+    )
+    resume: str = field(
+        default="auto",
+        metadata=_rule(
+            "auto goes on with a stopped training of the same settings and data, never starts "
+            "anew; or a last.pt to go on from"
+        ),
+    )
+    freeze: tuple[int, ...] = field(
+        default=(),
+        metadata=_rule(
+            "layers that stay as they are: one number for so many first, several for exactly those",
+            0,
+            1000,
+        ),
+    )
     workers: int = field(default=-1, metadata=_WORKERS)
     seed: int = field(default=0, metadata=_SEED)
     cache: str = field(
@@ -78,11 +104,17 @@ class TrainSettings:
     nominal_batch_size: int = field(
         default=64, metadata=_rule("images per weight update, reached by accumulation", 1, 4096)
     )
+    optimizer: str = field(
+        default="sgd",
+        metadata=_rule("rule of the weight update", choices=("sgd", "adam", "adamw")),
+    )
     lr0: float = field(default=0.01, metadata=_rule("learning rate after warm-up", 0.000001, 1))
     lrf: float = field(
         default=0.01, metadata=_rule("last learning rate, as a fraction of lr0", 0, 1)
     )
-    momentum: float = field(default=0.937, metadata=_rule("momentum of SGD", 0, 0.9999))
+    momentum: float = field(
+        default=0.937, metadata=_rule("momentum of SGD, or the first beta of Adam", 0, 0.9999)
+    )
     weight_decay: float = field(
         default=0.0005, metadata=_rule("weight decay at the nominal batch", 0, 1)
     )
@@ -155,6 +187,25 @@ class TrainSettings:
             choices=("map50", "map50_95"),
             synonyms={"0.5": "map50", "0.5:0.95": "map50_95", "map50-95": "map50_95"},
         ),
+    )
+    noval: bool = field(
+        default=False, metadata=_rule("evaluate after the last epoch only; no early end then")
+    )
+    nosave: bool = field(
+        default=False,
+        metadata=_rule("write the weights only when training ends; no resuming then"),
+    )
+    save_period: int = field(
+        default=-1,
+        metadata=_rule(
+            "also keep the weights of every so many epochs (the latest nine), -1 for none",
+            -1,
+            100000,
+        ),
+    )
+    sync_bn: bool = field(
+        default=False,
+        metadata=_rule("batch statistics over all processes of a training; one alone ignores it"),
     )
     onnx: bool = field(default=True, metadata=_rule("write best.onnx beside the best weights"))
     opset: int = field(default=17, metadata=_rule("operator set of the ONNX file", 11, 25))

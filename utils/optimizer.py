@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +29,12 @@ class Faults:
         return bool(self.losses or self.steps)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """The parameters as an optimiser's groups: biases, weights, weights of normalisations.
 
     Only the second group decays. Beside biases the first holds whatever else has fewer than two
-    dimensions (v7.0 decays oddly named biases). A shared parameter counts once.
+    dimensions (v7.0 decays oddly named biases). A shared parameter counts once, a frozen one
+    (without gradient) not at all.
     """
     biases: list[nn.Parameter] = []
     weights: list[nn.Parameter] = []
@@ -41,7 +43,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     for module in model.modules():
         normalises = "Norm" in type(module).__name__
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter in seen:
+            if parameter in seen or not parameter.requires_grad:
                 continue
             seen.add(parameter)
             if normalises and name == "weight":
@@ -80,7 +82,7 @@ def build_optimizer(
         groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused, foreach=foreach
     )
     # A first step that is left out would otherwise leave the fused kernel uninitialised memory.
-    for parameter in model.parameters():
+    for parameter in (parameter for group in groups for parameter in group["params"]):
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
@@ -132,6 +134,41 @@ class Stepper:
         self.pending = 0
         self.steps += 1
         return True
+
+    def state(self) -> dict[str, object]:
+        """Everything that later steps depend on, as plain values and live tensors.
+
+        Per parameter, in the order of the groups: the optimiser's tensors and the gradient that
+        waits for a step. Learning rates and momentum are not part of it: `set` brings them.
+        """
+        return {
+            "optimizer": [dict(self.optimizer.state[one]) for one in self._parameters],
+            "gradients": [one.grad if self.pending else None for one in self._parameters],
+            "pending": self.pending,
+            "steps": self.steps,
+            "faults": self._faults,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave, for a network of the same parameters."""
+        kept = zip(self._parameters, state["optimizer"], state["gradients"], strict=True)
+        for parameter, tensors, gradient in kept:
+            self.optimizer.state[parameter] = {
+                name: self._placed(value, parameter) for name, value in tensors.items()
+            }
+            parameter.grad = None if gradient is None else self._placed(gradient, parameter)
+        self.pending, self.steps = state["pending"], state["steps"]
+        self._faults.copy_(state["faults"])
+
+    def _placed(self, value: Tensor, parameter: Tensor) -> Tensor:
+        """A tensor of a state where the optimiser wants it.
+
+        One that goes with the weights lies in memory as they do: the fused kernels pair elements
+        by address. A counter of steps is on the device only for those kernels.
+        """
+        if value.shape == parameter.shape:
+            return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        return value.to(parameter.device if self._fused else "cpu", copy=True)
 
     def faults(self) -> Faults:
         """Losses and steps so far that were not finite. Waits for the device: ask rarely."""

@@ -26,6 +26,8 @@ class Rule:
     choices: tuple[str, ...] = ()
     synonyms: Mapping[str, str] = field(default_factory=dict)
     multiple: int = 1
+    besides: float | None = None
+    """One more number that is allowed, outside the range."""
 
     @property
     def allowed(self) -> str:
@@ -34,7 +36,8 @@ class Rule:
             return "one of " + ", ".join(self.choices)
         if self.least is None or self.most is None:
             return ""
-        return f"{_plain(self.least)} to {_plain(self.most)}"
+        text = f"{_plain(self.least)} to {_plain(self.most)}"
+        return text if self.besides is None else f"{text}, or {_plain(self.besides)}"
 
 
 def _plain(bound: float) -> str:
@@ -96,8 +99,9 @@ def to_list(key: str, value: object) -> list[object]:
 
 
 def convert(key: str, value: object, kind: object, rule: Rule) -> object:
-    """`value` as `kind` (bool, int, float, str or tuple[str, ...]), held to `rule`.
+    """`value` as `kind`, held to `rule`: bool, int, float, str, or a tuple of str or of int.
 
+    A tuple of int may be one number, and empty; its text may have blanks for commas ('0 1 2').
     Raises TaskError(CONFIG) that names key, value and rule.
     """
     if kind is bool:
@@ -109,6 +113,8 @@ def convert(key: str, value: object, kind: object, rule: Rule) -> object:
         if not words:
             raise refusal(key, value, f"a list with some of {rule.allowed}")
         return words
+    if get_origin(kind) is tuple and get_args(kind)[0] is int:
+        return tuple(int(_number(key, word, int, rule)) for word in _numbers(key, value))
     assert kind is str, f"no conversion for {kind!r} of {key}"
     return _text(key, value, rule)
 
@@ -117,10 +123,20 @@ def _number(key: str, value: object, kind: object, rule: Rule) -> float:
     noun = "a whole number" if kind is int else "a number"
     wanted = f"{noun}, {rule.allowed}" if rule.allowed else noun
     number = to_int(key, value, wanted) if kind is int else to_float(key, value, wanted)
+    if number == rule.besides:
+        return number
     too_small = rule.least is not None and number < rule.least
     if too_small or (rule.most is not None and number > rule.most):
         raise refusal(key, value, wanted)
     return number
+
+
+def _numbers(key: str, value: object) -> list[object]:
+    """The entries of a list of numbers, of which a single one need not be in a list."""
+    if isinstance(value, int | float):
+        return [value]
+    listed = to_list(key, value)
+    return [word for item in listed for word in (item.split() if isinstance(item, str) else [item])]
 
 
 def _text(key: str, value: object, rule: Rule) -> str:

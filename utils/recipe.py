@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from models.anchors import anchor_fit, label_sizes
 from models.checkpoint import load_checkpoint, transfer
 from models.detector import Detector
@@ -42,6 +45,17 @@ def starting_network(
         "from %s: %d of %d tensors taken, %s", weights, report.copied, report.total, report.note
     )
     return network
+
+
+def synchronised(network: Detector, wanted: bool) -> Detector:
+    """With `wanted`, the network with batch statistics over all processes, if there are several."""
+    if not wanted:
+        return network
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        log.info("sync_bn has no effect: one device sees whole batches anyway")
+        return network
+    converted: Detector = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return converted
 
 
 def augmentation(settings: TrainSettings) -> Augmentation:

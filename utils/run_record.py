@@ -33,17 +33,26 @@ COLUMNS = (
 
 
 class RunRecord:
-    """Writes each epoch's figures as they come; use as a context manager."""
+    """Writes each epoch's figures as they come; use as a context manager.
 
-    def __init__(self, folder: Path, tensorboard: Path | None) -> None:
+    `rows` are the lines (epoch, then the values) of a run that this one goes on with.
+    """
+
+    def __init__(
+        self, folder: Path, tensorboard: Path | None, rows: Sequence[Sequence[float]] = ()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.results_csv = folder / "results.csv"
         self.pictures: list[Path] = []
+        self.rows: list[list[float]] = [list(row) for row in rows]
         self._csv = self.results_csv.open("w", encoding="utf-8")
         self._csv.write(",".join(f"{name:>20}" for name in COLUMNS) + "\n")
+        self._csv.writelines(_line(row) for row in self.rows)
         self._csv.flush()
-        self._board = SummaryWriter(str(tensorboard)) if tensorboard else None
+        # Points of epochs that are trained once more are hidden.
+        purge = len(self.rows) or None
+        self._board = SummaryWriter(str(tensorboard), purge_step=purge) if tensorboard else None
 
     def __enter__(self) -> RunRecord:
         return self
@@ -61,7 +70,8 @@ class RunRecord:
     def epoch(self, epoch: int, values: Sequence[float]) -> None:
         """One line and one point per curve; `values` in the order of `COLUMNS[1:]`."""
         assert len(values) == len(COLUMNS) - 1
-        self._csv.write(f"{epoch:20d}," + ",".join(f"{value:20.5g}" for value in values) + "\n")
+        self.rows.append([epoch, *values])
+        self._csv.write(_line(self.rows[-1]))
         self._csv.flush()
         if self._board:
             for name, value in zip(COLUMNS[1:], values, strict=True):
@@ -84,3 +94,8 @@ class RunRecord:
             shown = read_image(str(path)) if image is None else image
             self._board.add_image(path.stem, shown[:, :, ::-1], dataformats="HWC")
         return path
+
+
+def _line(row: Sequence[float]) -> str:
+    """A line of results.csv: the epoch, then the values."""
+    return f"{int(row[0]):20d}," + ",".join(f"{value:20.5g}" for value in row[1:]) + "\n"

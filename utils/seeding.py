@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,3 +37,16 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed % _WORD)
+
+
+def random_state() -> dict[str, object]:
+    """Where torch's global random sequences stand: the CPU's, and each GPU's once one is in use."""
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {"cpu": torch.get_rng_state(), "cuda": on_gpus}
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Go on with the sequences of `random_state`, as far as this machine has the GPUs."""
+    torch.set_rng_state(state["cpu"])
+    for number, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(one, number)

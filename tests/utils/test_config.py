@@ -77,6 +77,19 @@ def test_every_option_as_text_gives_the_same_settings() -> None:
         pytest.param("cfg", "yolov5n", "model", "yolov5n", id="cfg"),
         pytest.param("conf", "0.3", "conf_thres", 0.3, id="conf"),
         pytest.param("map_metric", "0.5:0.95", "map_metric", "map50_95", id="map-range"),
+        pytest.param("optimizer", "SGD", "optimizer", "sgd", id="v7-sgd"),
+        pytest.param("optimizer", "AdamW", "optimizer", "adamw", id="v7-adamw"),
+        pytest.param("--batch-size", "-1", "batch_size", -1, id="automatic-batch"),
+        pytest.param("freeze", 10, "freeze", (10,), id="freeze-number"),
+        pytest.param("freeze", "10", "freeze", (10,), id="freeze-text"),
+        pytest.param("freeze", "0 1 2", "freeze", (0, 1, 2), id="freeze-v7-command-line"),
+        pytest.param("freeze", "[0, 2]", "freeze", (0, 2), id="freeze-list-text"),
+        pytest.param("freeze", ["0", 2], "freeze", (0, 2), id="freeze-list"),
+        pytest.param("freeze", "[]", "freeze", (), id="freeze-nothing"),
+        pytest.param("save-period", "10", "save_period", 10, id="save-period"),
+        pytest.param("noval", "True", "noval", True, id="noval"),
+        pytest.param("resume", True, "resume", "True", id="bare-resume"),
+        pytest.param("resume", "runs/last.pt", "resume", "runs/last.pt", id="resume-path"),
         pytest.param("precision", "BF16", "precision", "bfloat16", id="precision-synonym"),
     ],
 )
@@ -100,7 +113,12 @@ def test_values_and_aliases(key: str, value: object, name: str, expected: object
         pytest.param("mosaic", "1.5", "0 to 1", id="probability"),
         pytest.param("plots", "maybe", "true or false", id="unknown-word"),
         pytest.param("precision", "float8", "one of auto, float32, bfloat16", id="choice"),
-        pytest.param("batch_size", -1, "1 to 4096", id="no-automatic-batch"),
+        pytest.param("batch_size", 0, "1 to 4096, or -1", id="no-batch"),
+        pytest.param("batch_size", -2, "1 to 4096, or -1", id="below-the-automatic-batch"),
+        pytest.param("freeze", "first", "a whole number, 0 to 1000", id="word-in-numbers"),
+        pytest.param("freeze", [-1], "0 to 1000", id="negative-in-numbers"),
+        pytest.param("freeze", {"a": 1}, "a list", id="mapping-for-numbers"),
+        pytest.param("optimizer", "lion", "one of sgd, adam, adamw", id="optimizer"),
         pytest.param("model", [1], "text", id="list-for-text"),
     ],
 )
@@ -157,11 +175,8 @@ def test_a_later_layer_wins_even_under_another_name() -> None:
             ["args_options is not supported yet, ignored"],
             id="older",
         ),
-        pytest.param({"sync_bn": "True"}, ["sync_bn is not supported yet, ignored"], id="sync-bn"),
-        pytest.param(
-            {"save_period": "10"}, ["save_period is not supported yet, ignored"], id="period"
-        ),
-        pytest.param({"sync_bn": "False", "args_options": ""}, [], id="switched-off-needs-no-word"),
+        pytest.param({"evolve": "True"}, ["evolve is not supported yet, ignored"], id="evolve"),
+        pytest.param({"evolve": "False", "args_options": ""}, [], id="switched-off-needs-no-word"),
         pytest.param({"gpu_id": "0", "shm_size": "64G", "task_id": "t"}, [], id="platform-keys"),
         pytest.param({"mining_algorithm": "aldd"}, [], id="another-task's-setting"),
         pytest.param(
@@ -194,5 +209,6 @@ def test_anything_gives_settings_or_a_task_error(values: dict[str, object]) -> N
         parsed, _ = parse_settings(TrainSettings, values)
     except TaskError:
         return
-    again, _ = parse_settings(TrainSettings, {k: str(v) for k, v in asdict(parsed).items()})
+    text = {k: str(list(v) if isinstance(v, tuple) else v) for k, v in asdict(parsed).items()}
+    again, _ = parse_settings(TrainSettings, text)
     assert again == parsed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -187,3 +188,57 @@ def test_on_a_gpu_the_host_never_waits() -> None:
         torch.cuda.set_sync_debug_mode("default")
     assert same(before, snapshot(model))
     assert stepper.faults() == Faults(losses=1, steps=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
+@pytest.mark.parametrize("stop_at", [0, 1, 4], ids=["at-once", "gradients-wait", "after-a-step"])
+def test_going_on_from_a_state_is_exact(kind: OptimizerKind, fused: bool, stop_at: int) -> None:
+    """Weights in channels-last memory: the fused kernels pair their elements by address."""
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
+        return layers.to(memory_format=torch.channels_last)
+
+    def stepper_of(network: nn.Module) -> Stepper:
+        optimizer = build_optimizer(network, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = fused, not fused
+        stepper = Stepper(optimizer)
+        stepper.accumulate = 2
+        return stepper
+
+    batches = torch.randn(7, 2, 3, 6, 6, generator=torch.Generator().manual_seed(3))
+    through, first, second = model(), model(), model()
+    one, other, another = (stepper_of(network) for network in (through, first, second))
+    for batch in batches:
+        one.backward_and_step(through(batch).square().sum())
+    for batch in batches[:stop_at]:
+        other.backward_and_step(first(batch).square().sum())
+    second.load_state_dict(first.state_dict())
+    stored = io.BytesIO()
+    torch.save(other.state(), stored)
+    stored.seek(0)
+    another.load_state(torch.load(stored, weights_only=True))
+    for batch in batches[stop_at:]:
+        another.backward_and_step(second(batch).square().sum())
+    assert same(snapshot(through), snapshot(second))
+    assert (one.steps, one.pending) == (another.steps, another.pending) == (3, 1)
+
+
+def test_faults_are_part_of_the_state() -> None:
+    model = tiny_model()
+    stepper = stepper_for(model)
+    stepper.backward_and_step(model(torch.full((2, 3), float("nan"))).sum())
+    again = stepper_for(tiny_model())
+    again.load_state(stepper.state())
+    assert again.faults() == Faults(losses=1, steps=1)
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = tiny_model()
+    model[0].requires_grad_(False)
+    optimizer = build_optimizer(model, lr=0.1, momentum=0.9, weight_decay=0.1)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(p) for p in model.parameters()} - {id(p) for p in model[0].parameters()}

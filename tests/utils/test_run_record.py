@@ -43,3 +43,17 @@ def test_figures_of_an_untrained_model(tmp_path: Path) -> None:
     draw_precision_recall(nothing, ("a",), tmp_path / "pr.png")
     draw_confusion(np.zeros((2, 2)), ("a",), tmp_path / "confusion.png")
     assert (tmp_path / "pr.png").is_file()
+
+
+def test_going_on_keeps_every_epoch_once(tmp_path: Path) -> None:
+    values = [[0.1 * n + epoch / 3 for n in range(13)] for epoch in range(4)]
+    for folder, split in (("whole", 4), ("parts", 2)):
+        with RunRecord(tmp_path / folder, None) as record:
+            for epoch in range(split):
+                record.epoch(epoch, values[epoch])
+    with RunRecord(tmp_path / "parts", tmp_path / "board", record.rows[:1]) as record:
+        for epoch in range(1, 4):  # epoch 1 once more: its state was not written
+            record.epoch(epoch, values[epoch])
+    whole, parts = (tmp_path / name / "results.csv" for name in ("whole", "parts"))
+    assert whole.read_text() == parts.read_text()
+    assert record.rows == [[epoch, *values[epoch]] for epoch in range(4)]

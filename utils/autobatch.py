@@ -1,0 +1,142 @@
+"""A batch size that fits the GPU's memory, from the memory that small batches really take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+
+import numpy as np
+import torch
+
+from models.detector import Detector
+from models.loss import DetectionLoss
+from utils.device import autocast
+from utils.errors import Code, TaskError
+from utils.seeding import torch_generator
+
+log = logging.getLogger(__name__)
+
+ON_A_CPU = 16
+"""What v7.0 takes where there is no GPU memory to fill."""
+SIZES = (1, 2, 4, 8, 16)
+SHARE = 0.8
+"""Part of the free memory that a training may fill."""
+LARGEST = 1024
+_BOXES_PER_IMAGE = 20
+
+Measured = Sequence[tuple[int, float]]
+
+
+def fitted_batch_size(measured: Measured, budget: float, *, failed: int | None = None) -> int:
+    """The largest batch within `budget` bytes, by the straight line through what was measured.
+
+    `measured` holds (batch size, bytes) of at least one size. The result is at least 1 and at
+    most 1024. It stays below `failed`, a size that ran out of memory: then it is the largest
+    size measured. A line that does not rise says nothing about larger batches, nor does a single
+    point: then, too, the largest size measured.
+    """
+    sizes = np.array([size for size, _ in measured], np.float64)
+    used = np.array([used for _, used in measured], np.float64)
+    safe = int(sizes.max())
+    if len(measured) < 2:
+        return safe
+    slope, intercept = np.polyfit(sizes, used, 1)
+    if slope * safe <= 1e-6 * used.max():  # flat but for rounding
+        return safe
+    fitting = int((budget - intercept) // slope)
+    if failed is not None and fitting >= failed:
+        return safe
+    return max(1, min(fitting, LARGEST))
+
+
+def measure(
+    peak_of: Callable[[int], float], sizes: Sequence[int] = SIZES
+) -> tuple[list[tuple[int, float]], int | None]:
+    """(batch size, bytes) of each size until one runs out of memory, and that size or None."""
+    measured = []
+    for size in sizes:
+        try:
+            measured.append((size, peak_of(size)))
+        except torch.cuda.OutOfMemoryError:
+            return measured, size
+    return measured, None
+
+
+def automatic_batch_size(
+    network: Detector,
+    criterion: DetectionLoss,
+    *,
+    device: torch.device,
+    image_size: int,
+    precision: str,
+    states: int,
+) -> int:
+    """Images per step for the setting `batch_size: -1`, at least 1; 16 on a CPU.
+
+    `network` is in training mode on `device` and stays as it is, and so do torch's random
+    numbers. `states` is how many further copies of the parameters the training will keep
+    (optimiser states). Raises TaskError(OUT_OF_MEMORY) when not even one image fits.
+    """
+    if device.type != "cuda":
+        log.info("batch_size -1: %d on a CPU", ON_A_CPU)
+        return ON_A_CPU
+    twin = deepcopy(network)  # its memory stands for the average, which is made later
+    parameters = sum(parameter.numel() * 4 for parameter in network.parameters())
+    torch.cuda.empty_cache()
+    held = torch.cuda.memory_reserved(device)
+    free = torch.cuda.mem_get_info(device)[0]
+
+    def peak_of(size: int) -> float:
+        return _peak_bytes(
+            twin, criterion, size, device=device, image_size=image_size, precision=precision
+        )
+
+    try:
+        measured, failed = measure(peak_of)
+    finally:
+        torch.cuda.empty_cache()
+    if not measured:
+        raise TaskError(
+            Code.OUT_OF_MEMORY,
+            f"not even one image of {image_size} px fits the GPU's {free >> 20} MiB of free "
+            "memory: choose a smaller img_size or model.",
+        )
+    budget = held + SHARE * free - states * parameters
+    chosen = fitted_batch_size(measured, budget, failed=failed)
+    log.info(
+        "batch_size -1: %d images a step (%s MiB for %s images, %d MiB free)",
+        chosen,
+        ", ".join(f"{used / 2**20:.0f}" for _, used in measured),
+        ", ".join(str(size) for size, _ in measured),
+        free >> 20,
+    )
+    return chosen
+
+
+def _peak_bytes(
+    network: Detector,
+    criterion: DetectionLoss,
+    size: int,
+    *,
+    device: torch.device,
+    image_size: int,
+    precision: str,
+) -> float:
+    """Most memory that the process holds on the GPU during one forward and backward pass."""
+    network.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    generator = torch_generator(0)
+    boxes = size * _BOXES_PER_IMAGE
+    targets = torch.rand((boxes, 6), generator=generator)
+    targets[:, 0] = torch.arange(size).repeat_interleave(_BOXES_PER_IMAGE)
+    targets[:, 1] = 0
+    targets[:, 4:] = targets[:, 4:] * 0.3 + 0.02
+    images = torch.rand((size, 3, image_size, image_size), generator=generator)
+    pixels = images.to(device).contiguous(memory_format=torch.channels_last)
+    with autocast(device, precision):
+        maps = network(pixels)
+    criterion(maps, targets.to(device)).total.backward()
+    torch.cuda.synchronize(device)
+    return float(torch.cuda.max_memory_reserved(device))

@@ -1,0 +1,159 @@
+"""The parts of a training, made from its settings and data and ready for the next step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from models.detector import Detector
+from models.loss import DetectionLoss
+from utils.allocator import keep_freed_memory
+from utils.autobatch import automatic_batch_size
+from utils.dataloaders import (
+    EvaluationLoader,
+    TrainingLoader,
+    evaluation_loader,
+    training_loader,
+)
+from utils.ema import AverageModel
+from utils.freezing import freeze, frozen_layers
+from utils.optimizer import OptimizerKind, Stepper, build_optimizer
+from utils.recipe import (
+    augmentation,
+    criterion,
+    log_anchor_fit,
+    schedule,
+    starting_network,
+    synchronised,
+)
+from utils.resume import identity_of
+from utils.run_record import RunRecord
+from utils.run_state import RunState, load_network, restore
+from utils.schedule import Schedule, scaled_weight_decay
+from utils.seeding import seed_everything
+from utils.training_job import TrainingJob
+
+
+@dataclass
+class Run:
+    """The moving parts of a training."""
+
+    job: TrainingJob
+    """With the batch size that was chosen, where the settings leave it to the machine."""
+    identity: dict[str, object]
+    record: RunRecord
+    network: Detector
+    frozen: tuple[int, ...]
+    average: AverageModel[Detector]
+    criterion: DetectionLoss
+    stepper: Stepper
+    schedule: Schedule
+    loader: TrainingLoader
+    evaluation_batches: EvaluationLoader
+    image_size: int
+
+
+def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) -> Run:
+    """Network, data and optimiser, ready for the first step, or for the next after `state`."""
+    identity = state.identity if state else identity_of(job)
+    settings, device = job.settings, job.device
+    if device.type == "cpu":
+        keep_freed_memory()
+    seed_everything(settings.seed)
+    network = starting_network(
+        settings.model, job.weights, job.train.class_names, activation=settings.activation
+    )
+    frozen = frozen_layers(settings.freeze, len(network.model))
+    freeze(network, frozen)
+    network = synchronised(network, settings.sync_bn)
+    network = network.to(device).to(memory_format=torch.channels_last)
+    stride = network.layout.input_multiple
+    image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
+    if state:
+        load_network(network, state)
+    else:
+        log_anchor_fit(network, job.train, image_size, settings.anchor_t)
+    loss = criterion(settings, network, image_size).to(device)
+    job = with_batch_size(job, network, loss, image_size, state.batch_size if state else None)
+    settings = job.settings
+    loader, evaluation_batches = loaders(job, image_size, stride)
+    optimizer = build_optimizer(
+        network,
+        kind=cast("OptimizerKind", settings.optimizer),
+        lr=settings.lr0,
+        momentum=settings.momentum,
+        weight_decay=scaled_weight_decay(
+            settings.weight_decay, settings.batch_size, settings.nominal_batch_size
+        ),
+    )
+    run = Run(
+        job=job,
+        identity=identity,
+        record=record,
+        network=network,
+        frozen=frozen,
+        average=AverageModel(network),
+        criterion=loss,
+        stepper=Stepper(optimizer),
+        schedule=schedule(settings, len(loader)),
+        loader=loader,
+        evaluation_batches=evaluation_batches,
+        image_size=image_size,
+    )
+    if state:
+        restore(state, average=run.average, stepper=run.stepper)
+    return run
+
+
+def loaders(
+    job: TrainingJob, image_size: int, stride: int
+) -> tuple[TrainingLoader, EvaluationLoader]:
+    """The batches to learn from and those to evaluate on."""
+    settings = job.settings
+    loader = training_loader(
+        job.train,
+        image_size=image_size,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        augmentation=augmentation(settings),
+        workers=settings.workers,
+        cache=settings.cache,
+        device=job.device,
+    )
+    evaluation_batches = evaluation_loader(
+        job.validation,
+        image_size=image_size,
+        batch_size=settings.batch_size,
+        stride=stride,
+        workers=settings.workers,
+        cache=settings.cache,
+        device=job.device,
+    )
+    return loader, evaluation_batches
+
+
+def with_batch_size(
+    job: TrainingJob,
+    network: Detector,
+    loss: DetectionLoss,
+    image_size: int,
+    earlier: int | None,
+) -> TrainingJob:
+    """The job with a batch size, if the settings leave it to the machine.
+
+    That is the `earlier` one when a training goes on, and never more than there are images.
+    """
+    settings = job.settings
+    if settings.batch_size > 0:
+        return job
+    chosen = earlier or automatic_batch_size(
+        network,
+        loss,
+        device=job.device,
+        image_size=image_size,
+        precision=settings.precision,
+        states=1 if settings.optimizer == "sgd" else 2,
+    )
+    return replace(job, settings=replace(settings, batch_size=min(chosen, len(job.train))))

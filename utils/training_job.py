@@ -1,0 +1,37 @@
+"""What one training is: what to learn from, with which settings, and where the results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from utils.config import TrainSettings
+from utils.keeper import Saved
+from utils.labels import DatasetIndex
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One training: what to learn from, with which settings, and where the results go."""
+
+    settings: TrainSettings
+    train: DatasetIndex
+    validation: DatasetIndex
+    device: torch.device
+    folder: Path
+    """For results.csv and pictures."""
+    stage_folder: Callable[[str], Path]
+    """Folder of a stage's weights, by its name."""
+    on_saved: Callable[[Saved], None]
+    """Told after each file is whole: the caller reports it before the next step can fail."""
+    tensorboard: Path | None = None
+    weights: Path | None = None
+    """A checkpoint to start from; None trains from scratch."""
+
+    @property
+    def state_file(self) -> Path:
+        """Where the training leaves what it needs to go on, beside the last weights."""
+        return self.stage_folder("last") / "last.state"
