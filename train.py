@@ -10,7 +10,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,19 @@ from utils.ema import AverageModel
 from utils.errors import Code, TaskError
 from utils.keeper import Keeper, Saved
 from utils.labels import DatasetIndex, read_dataset
+from utils.multi_scale import MultiScale
 from utils.optimizer import Stepper, build_optimizer
 from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
 from utils.progress import Progress
-from utils.recipe import augmentation, criterion, log_anchor_fit, schedule, starting_network
+from utils.quad import LOSS_FACTOR
+from utils.recipe import (
+    arrangement,
+    augmentation,
+    criterion,
+    log_anchor_fit,
+    schedule,
+    starting_network,
+)
 from utils.run_record import RunRecord
 from utils.schedule import Schedule, scaled_weight_decay
 from utils.seeding import seed_everything
@@ -83,6 +92,8 @@ class Run:
     loader: TrainingLoader
     evaluation_batches: EvaluationLoader
     image_size: int
+    multi_scale: MultiScale | None = None
+    """Gives each batch a size of its own."""
 
 
 def train(job: TrainingJob, progress: Progress) -> Saved:
@@ -91,6 +102,8 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
     Evaluates the averaged weights after every epoch. `best` is rewritten when the fitness
     (0.1 mAP50 + 0.9 mAP50-95) rises, `last` after every epoch.
     """
+    if job.settings.single_cls:
+        job = replace(job, train=job.train.single_class(), validation=job.validation.single_class())
     keeper = Keeper(job.stage_folder, job.on_saved)
     with RunRecord(job.folder, job.tensorboard) as record:
         with progress.stage(0.05):
@@ -122,6 +135,9 @@ def prepare(job: TrainingJob, record: RunRecord) -> Run:
         augmentation=augmentation(settings),
         workers=settings.workers,
         cache=settings.cache,
+        cache_dir=settings.cache_dir,
+        arrangement=arrangement(settings),
+        stride=stride,
         device=device,
     )
     evaluation_batches = evaluation_loader(
@@ -152,6 +168,7 @@ def prepare(job: TrainingJob, record: RunRecord) -> Run:
         loader=loader,
         evaluation_batches=evaluation_batches,
         image_size=image_size,
+        multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
 
 
@@ -161,6 +178,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     with progress.stage(0.85) as part:
         losses = train_one_epoch(run, epoch, part)
     evaluation = evaluate_average(run)
+    run.loader.weigh(evaluation.classes)
     checkpoint = checkpoint_of(
         run.average.module,
         run.job.train.class_names,
@@ -196,10 +214,14 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
     totals = torch.zeros(3, device=device)
     for step, batch in enumerate(run.loader):
         run.stepper.set(run.schedule.at(epoch * steps + step))
+        images = network_input(batch.images, device)
+        if run.multi_scale is not None:
+            images = run.multi_scale.resize(images, epoch, step)
         with autocast(device, precision):
-            maps = run.network(network_input(batch.images, device))
+            maps = run.network(images)
         losses = run.criterion(maps, batch.targets.to(device, non_blocking=True))
-        if run.stepper.backward_and_step(losses.total):
+        total = losses.total * LOSS_FACTOR if run.job.settings.quad else losses.total
+        if run.stepper.backward_and_step(total):
             run.average.update(run.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)
