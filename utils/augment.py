@@ -281,7 +281,7 @@ def apply_sample(
 
     `pictures` are those that the draw needs, in its order, resized to at most `side` pixels;
     `boxes` [k, 4] and `classes` [k] belong to them. Targets: class, cx, cy, w, h normalised.
-    `frame` is the size of the sample where it is no square; it must hold the picture.
+    `frame` is the size of a sample of one picture that is to be no square; it must hold it.
     """
     output = frame or (side, side)
     own = slice(len(draw.pictures))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from utils.augment import Augmentation, apply_sample, draw_sample
+from utils.augment import Augmentation, Filters, apply_sample, draw_sample
 from utils.batches import Batch, EvaluationBatch, Sample, collate, placed_targets
 from utils.errors import Code, TaskError
 from utils.evaluation_loader import EvaluationDataset, EvaluationLoader, evaluation_loader
@@ -74,6 +74,7 @@ class TrainingDataset(Dataset[Sample]):
         mosaic_epochs: int | None = None,
         frames: Positions | None = None,
         pool: Positions | None = None,
+        filters: Filters | None = None,
     ) -> None:
         self.store = store
         self.side = image_size
@@ -83,7 +84,7 @@ class TrainingDataset(Dataset[Sample]):
         self.seed = seed
         self.frames = frames
         self.pool = np.arange(len(store.index)) if pool is None else pool
-        self.filters = PixelFilters() if augmentation.albumentations else None
+        self.filters = filters
         scale = store.sizes / store.index.sizes
         per_box = np.repeat(scale, np.diff(store.index.offsets), axis=0)
         # Boxes in pixels of the stored pictures; (x, y) scales, so columns turn round.
@@ -156,11 +157,13 @@ def training_loader(
     `workers` -1 lets the machine decide. With `cache` 'ram' or 'disk' (a nameless file in
     `cache_dir`) all images are decoded before this returns, and `tell(done, total)` hears of
     each; images that fail are dropped, named in the log, and listed in the loader's `bad`. Raises
-    TaskError when none is left. `stride` is that of rectangular frames. Call `set_epoch` before
+    TaskError when none is left, or when an optional package that the augmentation asks for is
+    missing. `stride` is that of rectangular frames. Call `set_epoch` before
     each pass.
     """
     device = device or torch.device("cpu")
     arrangement = arrangement or Arrangement()
+    filters = PixelFilters() if augmentation.albumentations else None
     store, bad = open_store(
         index, image_size, cache=cache, folder=cache_dir, threads=thread_count(), tell=tell
     )
@@ -189,6 +192,7 @@ def training_loader(
         mosaic_epochs=0 if frames is not None else arrangement.mosaic_epochs,
         frames=frames,
         pool=pool,
+        filters=filters,
     )
     batch_bytes = batch_size * 3 * image_size**2
     workers = worker_count(workers, batch_bytes=batch_bytes, device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import cv2
@@ -79,11 +80,45 @@ class TestTrainingLoader:
             assert set(batch.targets[:, 0].tolist()) <= set(range(len(batch.images)))
             assert ((batch.targets[:, 2:] >= 0) & (batch.targets[:, 2:] <= 1)).all()
 
-    @pytest.mark.parametrize("workers", [1, 2])
-    def test_workers_and_cache_change_nothing(self, index: DatasetIndex, workers: int) -> None:
-        alone, helped = loader_of(index), loader_of(index, workers=workers, cache="none")
+    @pytest.mark.parametrize(
+        ("workers", "augmentation"),
+        [
+            (1, Augmentation()),
+            (2, Augmentation()),
+            (2, Augmentation(mosaic=0.8, mosaic9=0.5, mixup=0.5)),
+        ],
+    )
+    def test_workers_and_cache_change_nothing(
+        self, index: DatasetIndex, workers: int, augmentation: Augmentation
+    ) -> None:
+        alone = loader_of(index, augmentation=augmentation)
+        helped = loader_of(index, augmentation=augmentation, workers=workers, cache="none")
         for epoch in (0, 1):
             assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
+
+    def test_filters_depend_on_the_sample_alone(self, index: DatasetIndex) -> None:
+        pytest.importorskip("albumentations", reason="the package albumentations is optional")
+        filtered = Augmentation(albumentations=True)
+        plain = loader_of(index)
+        alone = loader_of(index, augmentation=filtered)
+        helped = loader_of(index, augmentation=filtered, workers=2)
+        pairs = [(epoch_of(alone, epoch), epoch_of(helped, epoch)) for epoch in range(20)]
+        assert all(same(*pair) for pair in pairs)
+        assert not all(same(pair[0], epoch_of(plain, epoch)) for epoch, pair in enumerate(pairs))
+
+    def test_a_missing_package_is_refused_before_any_image_is_read(
+        self, index: DatasetIndex, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "albumentations", None)
+        heard: list[int] = []
+        with pytest.raises(TaskError, match="needs the package albumentations") as caught:
+            loader_of(
+                index,
+                augmentation=Augmentation(albumentations=True),
+                tell=lambda done, _: heard.append(done),
+            )
+        assert caught.value.code == Code.CONFIG
+        assert heard == []
 
     def test_seed_and_epoch_change_samples(self, index: DatasetIndex) -> None:
         loader = loader_of(index)

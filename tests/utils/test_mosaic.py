@@ -197,17 +197,9 @@ def test_pixels_of_recorded_views(reference) -> None:
     assert checked
 
 
-NINE_SIZES = [
-    (60, 64),
-    (64, 40),
-    (30, 64),
-    (64, 64),
-    (64, 20),
-    (50, 64),
-    (64, 64),
-    (64, 33),
-    (9, 64),
-]
+NINE_HEIGHTS = (60, 64, 30, 50, 64, 45, 55, 40, 9)
+NINE_WIDTHS = (52, 40, 64, 61, 20, 38, 47, 33, 64)
+NINE_SIZES = list(zip(NINE_HEIGHTS, NINE_WIDTHS, strict=True))
 
 
 def paste_nine(pictures, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
