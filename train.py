@@ -34,6 +34,7 @@ from utils.labels import read_dataset
 from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
 from utils.preparation import Run, prepare
 from utils.progress import Progress
+from utils.quad import LOSS_FACTOR
 from utils.resume import best_epoch, find_state, is_over
 from utils.run_record import RunRecord
 from utils.run_state import RunState, parts_of, write_run_state
@@ -51,6 +52,8 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
     on after its last epoch as if nothing had been, one that was complete reports its results.
     """
     settings = job.settings
+    if settings.single_cls:
+        job = replace(job, train=job.train.single_class(), validation=job.validation.single_class())
     keeper = Keeper(
         job.stage_folder, job.on_saved, period=settings.save_period, hold=settings.nosave
     )
@@ -84,6 +87,8 @@ def learn(
         return state
     with progress.stage(0.05):
         run = prepare(job, record, state)
+        if state:
+            run.loader.weigh(keeper.stages["last"].evaluation.classes)
     first = state.epoch + 1 if state else 0
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
@@ -106,6 +111,8 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
         losses = train_one_epoch(run, epoch, part)
     evaluated = not settings.noval or epoch + 1 == settings.epochs
     evaluation = evaluate_average(run) if evaluated else no_evaluation(run.network.nc)
+    if evaluated:
+        run.loader.weigh(evaluation.classes)
     checkpoint = checkpoint_of(
         run.average.module,
         run.job.train.class_names,
@@ -158,10 +165,14 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
     totals = torch.zeros(3, device=device)
     for step, batch in enumerate(run.loader):
         run.stepper.set(run.schedule.at(epoch * steps + step))
+        images = network_input(batch.images, device)
+        if run.multi_scale is not None:
+            images = run.multi_scale.resize(images, epoch, step)
         with autocast(device, precision):
-            maps = run.network(network_input(batch.images, device))
+            maps = run.network(images)
         losses = run.criterion(maps, batch.targets.to(device, non_blocking=True))
-        if run.stepper.backward_and_step(losses.total):
+        total = losses.total * LOSS_FACTOR if run.job.settings.quad else losses.total
+        if run.stepper.backward_and_step(total):
             run.average.update(run.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)

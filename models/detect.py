@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.amp import is_autocast_available
 
 EXPECTED_OBJECTS = 8
 """Objects per 640-pixel image that the objectness bias expects at birth (v7.0)."""
@@ -69,7 +70,7 @@ class Detect(nn.Module):
         and a logit of eight bits would move a large box by pixels.
         """
         device = maps[0].device.type
-        if not torch.is_autocast_enabled(device):
+        if not (is_autocast_available(device) and torch.is_autocast_enabled(device)):
             return [self._unfold(conv(x)) for conv, x in zip(self.m, maps, strict=True)]
         with torch.autocast(device, enabled=False):
             return [

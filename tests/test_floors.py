@@ -26,8 +26,9 @@ FLOORS: dict[int, str] = {
         models.rearrange models.summary
     """,
     2: """
-        utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels
-        utils.mosaic
+        utils.annotations utils.augment utils.batches utils.dataloaders utils.evaluation_loader
+        utils.image_cache utils.image_stream utils.image_weights utils.labels utils.mosaic
+        utils.multi_scale utils.pixel_filters utils.quad utils.sampler
     """,
     3: """
         export infer train utils.autobatch utils.ema utils.freezing utils.keeper utils.optimizer

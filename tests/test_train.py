@@ -108,6 +108,49 @@ def test_a_loss_that_is_no_number_ends_the_task_and_keeps_the_best(
     assert all(torch.isfinite(tensor.float()).all() for tensor in kept.values())
 
 
+def test_single_cls_is_one_class_from_labels_to_report(
+    splits: list[DatasetIndex], tmp_path: Path
+) -> None:
+    saved = run(job(splits, tmp_path, epochs=1, single_cls=True, plots=True))
+    checkpoint = load_checkpoint(saved.files[0])
+    assert checkpoint.class_names == ("item",)
+    assert checkpoint.layout["nc"] == 1
+    assert saved.evaluation.labels_per_class.tolist() == [len(splits[1].boxes)]
+    assert saved.evaluation.classes.classes.tolist() == [0]
+    assert saved.evaluation.confusion.matrix.shape == (2, 2)
+    assert splits[0].class_names == NAMES  # what was handed in is left alone
+
+
+@pytest.fixture(scope="module")
+def usual(splits: list[DatasetIndex], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights after two short epochs with the default settings."""
+    few = [split.subset(range(4)) for split in splits]
+    saved = run(job(few, tmp_path_factory.mktemp("usual")))
+    return saved.files[0].parent.parent / "last" / "last.pt"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"mixup": 1, "mosaic9": 0.5}, id="mixup and nine"),
+        pytest.param({"rect": True}, id="rect"),
+        pytest.param({"image_weights": True}, id="image_weights"),
+        pytest.param({"multi_scale": True}, id="multi_scale"),
+        pytest.param({"quad": True}, id="quad"),
+        pytest.param({"cache": "disk", "close_mosaic": 1}, id="disk and close_mosaic"),
+    ],
+)
+def test_every_way_to_train_trains_and_changes_the_weights(
+    splits: list[DatasetIndex], usual: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    few = [split.subset(range(4)) for split in splits]
+    trained = weights_of(run(job(few, tmp_path, workers=1, **change)))
+    default = load_checkpoint(usual).state
+    assert all(torch.isfinite(tensor.float()).all() for tensor in trained.values())
+    assert not all(torch.equal(trained[key], default[key]) for key in trained)
+
+
 def test_the_command_line_trains(trained: Path, tmp_path: Path) -> None:
     settings = {**TINY_TRAINING, "epochs": 1, "onnx": "no", "plots": "no"}
     training.main(

@@ -8,7 +8,7 @@ unless said otherwise; sizes are (height, width). Formulas: YOLOv5 v7.0's publis
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,13 +16,26 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.images import Pixels
-from utils.mosaic import Floats, Size, mosaic_tiles, render, single_tile, transform_boxes
+from utils.mosaic import (
+    Floats,
+    Size,
+    mosaic_tiles,
+    nine_tiles,
+    render,
+    single_tile,
+    transform_boxes,
+)
 
 AREA_THRESHOLD = 0.10
 SIDE_THRESHOLD = 2.0
 ASPECT_THRESHOLD = 100.0
 # Keeps a normalised centre below 1, so that it always falls into a grid cell.
 _BORDER_MARGIN = 1e-3
+# Both parameters of the beta distribution that the shares of a mixture come from: near one half.
+MIXUP_BETA = 32.0
+
+Filters = Callable[[Pixels, int], Pixels]
+"""Changes the pixels of a BGR picture [h, w, 3], given a seed; never where anything lies."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,9 @@ class Augmentation:
     flipud: float = 0.0  # probability of an upside-down flip
     fliplr: float = 0.5  # probability of a left-right flip
     mosaic: float = 1.0  # probability of a mosaic of four pictures instead of one
+    mosaic9: float = 0.0  # share of the mosaics that are made of nine pictures instead
+    mixup: float = 0.0  # probability that a second mosaic is laid over the first
+    albumentations: bool = False  # whether the filters of utils/pixel_filters.py are used
 
 
 @dataclass(frozen=True)
@@ -57,20 +73,39 @@ class AffineDraw:
 
 
 @dataclass(frozen=True)
-class SampleDraw:
-    """Everything random about one training sample.
+class View:
+    """Which pictures are seen together, and how.
 
-    `pictures` are positions in the data set: four with a mosaic (top left, top right, bottom left,
-    bottom right), else one. `centre` is where the four meet on the canvas, (y, x) in pixels.
-    `colour` holds the factors of hue, saturation and brightness.
+    `pictures` are positions in the data set: one; or the four of a mosaic (top left, top right,
+    bottom left, bottom right), which meet on its canvas at `centre`, (y, x) in pixels; or nine
+    (the middle one, then clockwise from above it), and then `centre` is the corner where the part
+    that is kept of their canvas begins.
     """
 
     pictures: tuple[int, ...]
     centre: tuple[int, int] | None
     affine: AffineDraw
+
+
+@dataclass(frozen=True)
+class SampleDraw(View):
+    """Everything random about one training sample.
+
+    `colour` holds the factors of hue, saturation and brightness. With `mixed` that view is laid
+    over the first, which keeps the `share` of its brightness. `filter_seed` is for the filters.
+    """
+
     colour: tuple[float, float, float] | None
     flip_vertical: bool
     flip_horizontal: bool
+    mixed: View | None = None
+    share: float = 1.0
+    filter_seed: int | None = None
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """All pictures of the sample, in the order in which `apply_sample` takes them."""
+        return self.pictures + (self.mixed.pictures if self.mixed is not None else ())
 
 
 def draw_affine(augmentation: Augmentation, generator: np.random.Generator) -> AffineDraw:
@@ -92,25 +127,52 @@ def draw_affine(augmentation: Augmentation, generator: np.random.Generator) -> A
     )
 
 
-def draw_sample(
-    index: int, count: int, side: int, augmentation: Augmentation, generator: np.random.Generator
-) -> SampleDraw:
-    """Draw everything for the sample of picture `index` out of `count`, to be `side` pixels wide.
+def draw_mosaic(
+    index: int,
+    pool: npt.NDArray[np.integer],
+    side: int,
+    augmentation: Augmentation,
+    generator: np.random.Generator,
+) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """The pictures and the centre of a mosaic with picture `index`, as in `View`.
 
-    With a mosaic three more pictures are drawn with replacement and the four are shuffled, so the
-    requested one may lie in any corner.
+    Three or eight more are drawn from `pool` with replacement, and all are shuffled, so that the
+    one asked for may lie anywhere.
+    """
+    nine = augmentation.mosaic9 > 0 and generator.random() < augmentation.mosaic9
+    low, high, count = (0, side, 9) if nine else (side / 2, 2 * side - side / 2, 4)
+    y, x = generator.uniform(low, high, 2)
+    mates = [index, *pool[generator.integers(0, len(pool), count - 1)]]
+    pictures = tuple(int(mates[place]) for place in generator.permutation(count))
+    return pictures, (int(y), int(x))
+
+
+def draw_sample(
+    index: int,
+    pool: npt.NDArray[np.integer],
+    side: int,
+    augmentation: Augmentation,
+    generator: np.random.Generator,
+) -> SampleDraw:
+    """Draw everything for the sample of picture `index`, to be `side` pixels wide.
+
+    `pool` [n] are the pictures, one for each in the data set, that a mosaic may add.
     """
     pictures: tuple[int, ...] = (index,)
     centre = None
     if generator.random() < augmentation.mosaic:
-        y, x = generator.uniform(side / 2, 2 * side - side / 2, 2)
-        centre = (int(y), int(x))
-        mates = [index, *generator.integers(0, count, 3)]
-        pictures = tuple(int(mates[place]) for place in generator.permutation(4))
+        pictures, centre = draw_mosaic(index, pool, side, augmentation, generator)
     affine = draw_affine(augmentation, generator)
     gains = np.array((augmentation.hsv_h, augmentation.hsv_s, augmentation.hsv_v))
     hue, saturation, brightness = generator.uniform(-1, 1, 3) * gains + 1
     vertical, horizontal = generator.random(2)
+    # What v7.0 does not do by default is drawn last or not at all: the numbers above stay the same.
+    mixed, share = None, 1.0
+    if centre is not None and augmentation.mixup > 0 and generator.random() < augmentation.mixup:
+        share = float(generator.beta(MIXUP_BETA, MIXUP_BETA))
+        other = int(generator.integers(0, len(pool)))
+        mates, middle = draw_mosaic(other, pool, side, augmentation, generator)
+        mixed = View(mates, middle, draw_affine(augmentation, generator))
     return SampleDraw(
         pictures=pictures,
         centre=centre,
@@ -118,6 +180,9 @@ def draw_sample(
         colour=(float(hue), float(saturation), float(brightness)) if gains.any() else None,
         flip_vertical=bool(vertical < augmentation.flipud),
         flip_horizontal=bool(horizontal < augmentation.fliplr),
+        mixed=mixed,
+        share=share,
+        filter_seed=int(generator.integers(2**31)) if augmentation.albumentations else None,
     )
 
 
@@ -196,37 +261,40 @@ def normalised_targets(
     return targets
 
 
+def blend(first: Pixels, second: Pixels, share: float) -> Pixels:
+    """`share` of one picture and the rest of another of the same shape, cut off to whole levels."""
+    # OpenCV rounds to the nearest: half a level less cuts off, but for what lies just below one.
+    return np.asarray(cv2.addWeighted(first, share, second, 1 - share, -0.499), np.uint8)
+
+
 def apply_sample(
     draw: SampleDraw,
     pictures: Sequence[Pixels],
     boxes: Sequence[npt.NDArray[np.floating]],
     classes: Sequence[npt.NDArray[np.integer]],
     side: int,
+    *,
+    frame: Size | None = None,
+    filters: Filters | None = None,
 ) -> tuple[Pixels, npt.NDArray[np.float32]]:
     """Carry out a draw: RGB planes uint8 [3, side, side] and targets float32 [n, 5].
 
-    `pictures` are those that the draw names, in its order, resized to at most `side` pixels;
+    `pictures` are those that the draw needs, in its order, resized to at most `side` pixels;
     `boxes` [k, 4] and `classes` [k] belong to them. Targets: class, cx, cy, w, h normalised.
+    `frame` is the size of a sample of one picture that is to be no square; it must hold it.
     """
-    sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-    if draw.centre is None:
-        canvas, tiles = (side, side), [single_tile(sizes[0], side)]
-    else:
-        canvas, tiles = (2 * side, 2 * side), mosaic_tiles(sizes, draw.centre, side)
-    output = (side, side)
-    matrix = affine_matrix(draw.affine, canvas, output)
-    image = render(pictures, tiles, matrix, output)
+    output = frame or (side, side)
+    own = slice(len(draw.pictures))
+    image, moved, labels = _apply_view(draw, pictures[own], boxes[own], classes[own], output)
+    if draw.mixed is not None:
+        rest = slice(len(draw.pictures), None)
+        over = _apply_view(draw.mixed, pictures[rest], boxes[rest], classes[rest], output)
+        image = blend(image, over[0], draw.share)
+        moved, labels = np.concatenate((moved, over[1])), np.concatenate((labels, over[2]))
+    targets = normalised_targets(moved, labels, output)
 
-    placed = np.concatenate(
-        [
-            np.asarray(own, np.float64).reshape(-1, 4) + tile.offset * 2
-            for own, tile in zip(boxes, tiles, strict=True)
-        ]
-    ).clip(0, canvas[0])
-    moved = transform_boxes(placed, matrix, output)
-    kept = box_candidates(placed * draw.affine.scale, moved)
-    targets = normalised_targets(moved[kept], np.concatenate(classes)[kept], output)
-
+    if filters is not None and draw.filter_seed is not None:
+        image = filters(np.ascontiguousarray(image[..., :3]), draw.filter_seed)
     if draw.colour is not None:
         image = shift_colours(image, draw.colour)
     if draw.flip_vertical:
@@ -236,3 +304,32 @@ def apply_sample(
         image = np.asarray(cv2.flip(image, 1), np.uint8)
         targets[:, 1] = 1 - targets[:, 1]
     return planes_rgb(image), targets
+
+
+def _apply_view(
+    view: View,
+    pictures: Sequence[Pixels],
+    boxes: Sequence[npt.NDArray[np.floating]],
+    classes: Sequence[npt.NDArray[np.integer]],
+    output: Size,
+) -> tuple[Pixels, Floats, npt.NDArray[np.integer]]:
+    """BGRX [*output, 4], the boxes [n, 4] that are still worth learning there, their classes."""
+    sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
+    if view.centre is None:
+        canvas, tiles = output, [single_tile(sizes[0], output)]
+    else:
+        side = output[0]
+        lay = nine_tiles if len(sizes) == 9 else mosaic_tiles
+        canvas, tiles = (2 * side, 2 * side), lay(sizes, view.centre, side)
+    matrix = affine_matrix(view.affine, canvas, output)
+    image = render(pictures, tiles, matrix, output)
+
+    placed = np.concatenate(
+        [
+            np.asarray(own, np.float64).reshape(-1, 4) + tile.offset * 2
+            for own, tile in zip(boxes, tiles, strict=True)
+        ]
+    ).clip(0, (canvas[1], canvas[0]) * 2)
+    moved = transform_boxes(placed, matrix, output)
+    kept = box_candidates(placed * view.affine.scale, moved)
+    return image, moved[kept], np.concatenate(classes)[kept]

@@ -87,10 +87,15 @@ class TrainSettings:
     cache: str = field(
         default="ram",
         metadata=_rule(
-            "where decoded training images are kept; none also when they do not fit into ram",
-            choices=("ram", "none"),
+            "where decoded images are kept: ram, disk (training images), val "
+            "(evaluation images, in ram); none also when they do not fit",
+            choices=("ram", "disk", "val", "none"),
             synonyms={"true": "ram", "false": "none"},
         ),
+    )
+    cache_dir: str = field(
+        default="",
+        metadata=_rule("folder of the cache on disk; '' for the system's temporary folder"),
     )
     precision: str = field(default="auto", metadata=_PRECISION)
     schedule: str = field(
@@ -170,6 +175,34 @@ class TrainSettings:
     flipud: float = field(default=0.0, metadata=_rule("probability of an upside-down flip", 0, 1))
     fliplr: float = field(default=0.5, metadata=_rule("probability of a left-right flip", 0, 1))
     mosaic: float = field(default=1.0, metadata=_rule("probability of a mosaic of 4 images", 0, 1))
+    mosaic9: float = field(
+        default=0.0, metadata=_rule("share of the mosaics that are made of 9 images", 0, 1)
+    )
+    mixup: float = field(
+        default=0.0, metadata=_rule("probability that a second mosaic is laid over a first", 0, 1)
+    )
+    copy_paste: float = field(
+        default=0.0, metadata=_rule("without effect: it needs outlines, the data have boxes", 0, 1)
+    )
+    albumentations: bool = field(
+        default=False, metadata=_rule("rare blur, grey and contrast by the package of that name")
+    )
+    close_mosaic: int = field(
+        default=0, metadata=_rule("last epochs that have no mosaics", 0, 100000, unit="epochs")
+    )
+    rect: bool = field(
+        default=False, metadata=_rule("batches of like shape, unshuffled and without mosaics")
+    )
+    image_weights: bool = field(
+        default=False, metadata=_rule("show images with rare and badly found classes more often")
+    )
+    multi_scale: bool = field(
+        default=False, metadata=_rule("another image size each step, half to 1.5 times img_size")
+    )
+    quad: bool = field(
+        default=False, metadata=_rule("four training images as one of twice the side, loss x 4")
+    )
+    single_cls: bool = field(default=False, metadata=_rule("take all classes as one"))
     conf_thres: float = field(
         default=0.001, metadata=_rule("least confidence of a detection in evaluation", 0, 1)
     )

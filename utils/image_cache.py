@@ -1,8 +1,11 @@
-"""Training pictures at training size: decoded once and kept in memory, or read when asked for."""
+"""Training pictures at training size: kept decoded in memory or on disk, or read when asked for."""
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # Part of the free memory that pictures may take; the rest is for the network and the workers.
 MEMORY_SHARE = 0.6
+# Part of the free disk that pictures may take.
+DISK_SHARE = 0.9
 # Bad files named in the log one by one; the rest is only counted.
 _NAMED_AT_MOST = 10
 
@@ -40,7 +45,7 @@ class PictureStore:
 
     `sizes` int64 [n, 2] are their (height, width). `pixels` holds them end to end from `starts`
     int64 [n] on, or is None: then every request decodes the file. One flat array rather than many,
-    so that forked workers share all of it.
+    in memory or in a file, so that forked workers share all of it.
     """
 
     index: DatasetIndex
@@ -50,7 +55,7 @@ class PictureStore:
     _named: set[str] = field(default_factory=set, repr=False)
 
     def picture(self, position: int) -> Pixels | None:
-        """One picture (in memory: a view, not to be written to); None if its file is bad.
+        """One picture (if kept: a view, not to be written to); None if its file is bad.
 
         A bad file is named in the log the first time that it is met.
         """
@@ -78,9 +83,10 @@ class PictureStore:
         """(height, width) of one picture."""
         return int(self.sizes[position, 0]), int(self.sizes[position, 1])
 
-    def in_memory(self, *, threads: int, tell: Tell | None) -> tuple[PictureStore, list[BadImage]]:
-        """The store with everything decoded and without the images that failed, and those."""
-        pixels = np.empty(int(self.sizes.prod(1).sum()) * 3, np.uint8)
+    def filled(
+        self, pixels: Pixels, *, threads: int, tell: Tell | None
+    ) -> tuple[PictureStore, list[BadImage]]:
+        """The store with everything decoded into `pixels`, without those that failed, and these."""
 
         def decode(position: int) -> BadImage | None:
             try:
@@ -114,23 +120,30 @@ def open_store(
     index: DatasetIndex,
     image_size: int,
     *,
-    memory: bool,
+    cache: str = "none",
+    folder: str = "",
     threads: int = 1,
     tell: Tell | None = None,
 ) -> tuple[PictureStore, list[BadImage]]:
     """Pictures of a data set with their long side at `image_size`, and the images that failed.
 
-    With `memory` everything is decoded now by `threads` threads, if it fits into 60% of the free
-    memory; `tell(done, total)` hears of each image. Images that fail are named in the log and
-    dropped from the store's index. Without `memory` nothing is read yet and none can fail.
+    With `cache` 'ram' or 'disk' everything is decoded now by `threads` threads, if it fits into
+    60% of the free memory or 90% of the disk under `folder` ('' for the system's temporary one);
+    `tell(done, total)` hears of each image. Images that fail are named in the log and dropped
+    from the store's index. Otherwise nothing is read yet and none can fail.
     """
     sizes = picture_sizes(index.sizes, image_size)
     ends = np.cumsum(sizes.prod(1) * 3)
     store = PictureStore(index, sizes, starts=ends - sizes.prod(1) * 3)
     needed = int(ends[-1]) if len(ends) else 0
-    if not memory or not fits_in_memory(needed, f"{len(index)} training images"):
+    what, pixels = f"{len(index)} training images", None
+    if cache == "ram" and fits_in_memory(needed, what):
+        pixels = np.empty(needed, np.uint8)
+    elif cache == "disk":
+        pixels = array_on_disk(needed, Path(folder or tempfile.gettempdir()), what)
+    if pixels is None:
         return store, []
-    store, bad = store.in_memory(threads=threads, tell=tell)
+    store, bad = store.filled(pixels, threads=threads, tell=tell)
     for failure in bad[:_NAMED_AT_MOST]:
         log.warning("image left out: %s: %s", failure.path, failure.reason)
     if len(bad) > _NAMED_AT_MOST:
@@ -158,6 +171,36 @@ def fits_in_memory(needed: int, what: str) -> bool:
         free / 2**30,
     )
     return False
+
+
+def array_on_disk(needed: int, folder: Path, what: str) -> Pixels | None:
+    """`needed` bytes in a file of `folder`; None, and a word in the log, where they do not fit.
+
+    The file has no name, so nobody meets it half written, and it is gone with the process, however
+    that ends. Its space is taken at once: a disk that filled up later would end the process.
+    """
+    size = max(needed, 1)
+    try:
+        free = shutil.disk_usage(folder).free
+        if size > DISK_SHARE * free:
+            reason = f"{free / 2**30:.1f} GiB are free"
+        else:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                pixels = np.memmap(file, np.uint8, "r+", shape=(size,))
+            return np.asarray(pixels)[:needed]
+    except OSError as error:
+        reason = str(error)
+    log.warning(
+        "%s would take %.1f GiB in %s (%s): they are read from their files each time; the setting "
+        "cache_dir may name another folder",
+        what,
+        size / 2**30,
+        folder,
+        reason,
+    )
+    return None
 
 
 def available_memory(root: Path = Path("/")) -> int | None:

@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -94,6 +94,12 @@ class DatasetIndex:
             counts,
             self.class_names,
         )
+
+    def single_class(self) -> DatasetIndex:
+        """The data set with all classes as one, named "item" as in v7.0; a single one stays."""
+        if len(self.class_names) == 1:
+            return self
+        return replace(self, classes=np.zeros_like(self.classes), class_names=("item",))
 
 
 @dataclass

@@ -49,21 +49,41 @@ def mosaic_tiles(sizes: Sequence[Size], centre: tuple[int, int], side: int) -> l
     for place, (height, width) in enumerate(sizes):
         below, right = divmod(place, 2)
         left, top = (x if right else x - width), (y if below else y - height)
-        canvas = (
-            max(left, 0),
-            max(top, 0),
-            min(left + width, 2 * side),
-            min(top + height, 2 * side),
-        )
-        x1, y1, x2, y2 = canvas
-        tiles.append(Tile(canvas, (x1 - left, y1 - top, x2 - left, y2 - top)))
+        tiles.append(_cropped(left, top, (height, width), 2 * side))
     return tiles
 
 
-def single_tile(size: Size, side: int) -> Tile:
-    """One picture, at most `side` pixels long, in the middle of a side x side canvas."""
+def nine_tiles(sizes: Sequence[Size], corner: tuple[int, int], side: int) -> list[Tile]:
+    """Where nine pictures lie on the 2·side square that is cut out of a 3·side one at `corner`.
+
+    On the larger canvas the first picture has its top left corner at (side, side); the others
+    follow clockwise from above it, each against the edges of the first and of the one before.
+    `corner` is (y, x), both 0 to side. A picture may lie outside of the cut: an empty tile.
+    """
+    first_height, first_width = sizes[0]
+    tiles = []
+    for place, (height, width) in enumerate(sizes):
+        last_height, last_width = sizes[place - 1]
+        left, top = (
+            (0, 0),
+            (0, -height),
+            (last_width, -height),
+            (first_width, 0),
+            (first_width, last_height),
+            (first_width - width, first_height),
+            (first_width - last_width - width, first_height),
+            (-width, first_height - height),
+            (-width, first_height - last_height - height),
+        )[place]
+        x, y = left + side - corner[1], top + side - corner[0]
+        tiles.append(_cropped(x, y, (height, width), 2 * side))
+    return tiles
+
+
+def single_tile(size: Size, frame: Size) -> Tile:
+    """One picture in the middle of a canvas that is at least as large."""
     height, width = size
-    left, top = (side - width) // 2, (side - height) // 2
+    left, top = (frame[1] - width) // 2, (frame[0] - height) // 2
     return Tile((left, top, left + width, top + height), (0, 0, width, height))
 
 
@@ -108,6 +128,14 @@ def transform_boxes(boxes: npt.NDArray[np.floating], matrix: Floats, output: Siz
     enclosing = np.concatenate((moved.min(1), moved.max(1)), 1) * visible[:, None]
     height, width = output
     return np.clip(enclosing, 0.0, (width, height, width, height))
+
+
+def _cropped(left: int, top: int, size: Size, limit: int) -> Tile:
+    """The part of a picture at (left, top) that lies on a square canvas of `limit` pixels."""
+    height, width = size
+    x1, x2 = (min(max(x, 0), limit) for x in (left, left + width))
+    y1, y2 = (min(max(y, 0), limit) for y in (top, top + height))
+    return Tile((x1, y1, x2, y2), (x1 - left, y1 - top, x2 - left, y2 - top))
 
 
 def _seen(tiles: Sequence[Tile], matrix: Floats, output: Size) -> Rectangle:

@@ -19,8 +19,10 @@ from utils.dataloaders import (
 )
 from utils.ema import AverageModel
 from utils.freezing import freeze, frozen_layers
+from utils.multi_scale import MultiScale
 from utils.optimizer import OptimizerKind, Stepper, build_optimizer
 from utils.recipe import (
+    arrangement,
     augmentation,
     criterion,
     log_anchor_fit,
@@ -53,6 +55,8 @@ class Run:
     loader: TrainingLoader
     evaluation_batches: EvaluationLoader
     image_size: int
+    multi_scale: MultiScale | None = None
+    """Gives each batch a size of its own."""
 
 
 def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) -> Run:
@@ -101,6 +105,7 @@ def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) 
         loader=loader,
         evaluation_batches=evaluation_batches,
         image_size=image_size,
+        multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
     if state:
         restore(state, average=run.average, stepper=run.stepper)
@@ -120,6 +125,9 @@ def loaders(
         augmentation=augmentation(settings),
         workers=settings.workers,
         cache=settings.cache,
+        cache_dir=settings.cache_dir,
+        arrangement=arrangement(settings),
+        stride=stride,
         device=job.device,
     )
     evaluation_batches = evaluation_loader(

@@ -20,6 +20,7 @@ from utils.augment import Augmentation
 from utils.config import TrainSettings
 from utils.errors import Code, TaskError
 from utils.labels import DatasetIndex
+from utils.sampler import Arrangement
 from utils.schedule import Schedule
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,25 @@ def synchronised(network: Detector, wanted: bool) -> Detector:
 
 def augmentation(settings: TrainSettings) -> Augmentation:
     """The part of the settings that says how training images are varied."""
+    if settings.copy_paste:
+        log.warning(
+            "copy_paste has no effect: it cuts objects out along their outlines, and the "
+            "annotations have boxes only"
+        )
     return Augmentation(
         **{name: getattr(settings, name) for name in (item.name for item in fields(Augmentation))}
+    )
+
+
+def arrangement(settings: TrainSettings) -> Arrangement:
+    """The part of the settings that says which images an epoch shows, and in which batches."""
+    if settings.image_weights and settings.rect:
+        log.warning("image_weights draws the images one by one: rect has no effect beside it")
+    return Arrangement(
+        rect=settings.rect and not settings.image_weights,
+        image_weights=settings.image_weights,
+        quad=settings.quad,
+        mosaic_epochs=max(settings.epochs - settings.close_mosaic, 0),
     )
 
 

@@ -14,8 +14,10 @@ from utils.augment import (
     AffineDraw,
     Augmentation,
     SampleDraw,
+    View,
     affine_matrix,
     apply_sample,
+    blend,
     box_candidates,
     colour_tables,
     draw_affine,
@@ -153,19 +155,21 @@ def still(pictures: tuple[int, ...], centre: tuple[int, int] | None) -> SampleDr
 class TestDraws:
     def test_same_generator_state_same_draw(self) -> None:
         first, second = (
-            draw_sample(3, 10, 64, Augmentation(), np.random.default_rng([1, 2, 3]))
+            draw_sample(3, np.arange(10), 64, Augmentation(), np.random.default_rng([1, 2, 3]))
             for _ in range(2)
         )
         assert first == second
-        assert first != draw_sample(3, 10, 64, Augmentation(), np.random.default_rng([1, 2, 4]))
+        assert first != draw_sample(
+            3, np.arange(10), 64, Augmentation(), np.random.default_rng([1, 2, 4])
+        )
 
     def test_nothing_to_change(self) -> None:
-        draw = draw_sample(3, 10, 64, STILL, np.random.default_rng(0))
+        draw = draw_sample(3, np.arange(10), 64, STILL, np.random.default_rng(0))
         assert draw == still((3,), None)
 
     def test_mosaic_holds_the_requested_picture_in_any_corner(self) -> None:
         generator = np.random.default_rng(0)
-        draws = [draw_sample(7, 1000, 64, Augmentation(), generator) for _ in range(200)]
+        draws = [draw_sample(7, np.arange(1000), 64, Augmentation(), generator) for _ in range(200)]
         places = {draw.pictures.index(7) for draw in draws}
         assert places == {0, 1, 2, 3}
         centres = np.array([draw.centre for draw in draws])
@@ -191,7 +195,7 @@ class TestDraws:
 
     def test_flip_probabilities(self) -> None:
         generator = np.random.default_rng(0)
-        draws = [draw_sample(0, 1, 64, Augmentation(), generator) for _ in range(400)]
+        draws = [draw_sample(0, np.arange(1), 64, Augmentation(), generator) for _ in range(400)]
         assert not any(draw.flip_vertical for draw in draws)
         assert 150 < sum(draw.flip_horizontal for draw in draws) < 250
 
@@ -229,14 +233,14 @@ class TestApply:
 
     def test_no_boxes(self) -> None:
         nothing, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-        draw = draw_sample(0, 1, 32, Augmentation(), np.random.default_rng(0))
+        draw = draw_sample(0, np.arange(1), 32, Augmentation(), np.random.default_rng(0))
         image, targets = apply_sample(draw, [self.picture] * 4, [nothing] * 4, [none] * 4, 32)
         assert image.shape == (3, 32, 32)
         assert targets.shape == (0, 5)
 
     def test_inputs_are_untouched(self) -> None:
         picture, box = self.picture.copy(), self.box.copy()
-        draw = draw_sample(0, 1, 32, Augmentation(), np.random.default_rng(5))
+        draw = draw_sample(0, np.arange(1), 32, Augmentation(), np.random.default_rng(5))
         apply_sample(draw, [picture] * 4, [box] * 4, [self.label] * 4, 32)
         np.testing.assert_array_equal(picture, self.picture)
         np.testing.assert_array_equal(box, self.box)
@@ -253,7 +257,7 @@ class TestApply:
             boxes.append(np.concatenate((start, start + generator.uniform(1, 60, (9, 2))), 1))
         classes = [np.arange(9, dtype=np.int32)] * 4
         for _ in range(20):
-            draw = draw_sample(0, 4, 128, strong, generator)
+            draw = draw_sample(0, np.arange(4), 128, strong, generator)
             draw = replace(draw, flip_horizontal=False)
             assert draw.centre is not None
             _, targets = apply_sample(draw, pictures, boxes, classes, 128)
@@ -289,3 +293,130 @@ def test_planes_are_rgb_and_contiguous() -> None:
     planes = planes_rgb(image)
     assert planes.flags.c_contiguous
     np.testing.assert_array_equal(planes, image[..., ::-1].transpose(2, 0, 1))
+
+
+class TestMosaicOfNine:
+    def test_share_of_mosaics(self) -> None:
+        generator = np.random.default_rng(0)
+        some = replace(Augmentation(), mosaic=0.8, mosaic9=0.25)
+        draws = [draw_sample(7, np.arange(99), 64, some, generator) for _ in range(2000)]
+        counts = [sum(len(draw.pictures) == size for draw in draws) for size in (1, 4, 9)]
+        np.testing.assert_allclose(np.array(counts) / 2000, [0.2, 0.6, 0.2], atol=0.03)
+        nines = [draw for draw in draws if len(draw.pictures) == 9]
+        assert {draw.pictures.index(7) for draw in nines} == set(range(9))
+        corners = np.array([draw.centre for draw in nines])
+        assert corners.min() == 0
+        assert corners.max() == 63
+
+    def test_boxes_lie_where_their_pictures_do(self) -> None:
+        """Nine black pictures with a white patch each: every box is on white, none is missing."""
+        pictures, boxes = [], []
+        for number in range(9):
+            picture = np.zeros((64, 40 + 3 * number, 3), np.uint8)
+            picture[20:44, 10:30] = 255
+            pictures.append(picture)
+            boxes.append(np.array([[10.0, 20, 30, 44]]))
+        classes = [np.array([number]) for number in range(9)]
+        view = AffineDraw(scale=0.5)
+        draw = replace(still(tuple(range(9)), (32, 32)), affine=view)
+        image, targets = apply_sample(draw, pictures, boxes, classes, 64)
+        assert len(targets) >= 5
+        assert 0 in targets[:, 0]
+        for _, x, y, width, height in targets:
+            left, right = round((x - width / 2) * 64) + 1, round((x + width / 2) * 64) - 1
+            top, bottom = round((y - height / 2) * 64) + 1, round((y + height / 2) * 64) - 1
+            assert (image[:, top:bottom, left:right] == 255).all()
+        assert (image == 255).all(0).sum() == pytest.approx(
+            (targets[:, 3] * targets[:, 4]).sum() * 64 * 64, rel=0.15
+        )
+
+
+class TestMixup:
+    def test_only_on_mosaics_and_by_its_probability(self) -> None:
+        generator = np.random.default_rng(0)
+        some = replace(Augmentation(), mosaic=0.5, mixup=0.3)
+        draws = [draw_sample(7, np.arange(99), 64, some, generator) for _ in range(2000)]
+        mixed = [draw for draw in draws if draw.mixed is not None]
+        assert all(draw.centre is not None for draw in mixed)
+        assert 0.13 < len(mixed) / 2000 < 0.17
+        assert all(len(draw.needed) == 8 for draw in mixed)
+        shares = np.array([draw.share for draw in mixed])
+        # Beta(32, 32): mean 1/2, standard deviation 1 / (2 sqrt(65)) = 0.062.
+        assert shares.mean() == pytest.approx(0.5, abs=0.02)
+        assert shares.std() == pytest.approx(0.062, abs=0.012)
+
+    def test_the_first_numbers_stay_the_same(self) -> None:
+        plain, mixed = (
+            draw_sample(3, np.arange(10), 64, augmentation, np.random.default_rng(4))
+            for augmentation in (Augmentation(), Augmentation(mixup=1.0))
+        )
+        assert mixed.mixed is not None
+        assert replace(mixed, mixed=None, share=1.0) == plain
+
+    def test_blend_by_hand(self) -> None:
+        """0.25 a + 0.75 b, cut off: 100 and 50 give 62.5, 1 and 0 give 0.25, 255 and 255 stay."""
+        first, second = (
+            np.array([[values]], np.uint8) for values in ([100, 1, 255, 7], [50, 0, 255, 7])
+        )
+        assert blend(first, second, 0.25).tolist() == [[[62, 0, 255, 7]]]
+
+    def test_blend_equals_v7_arithmetic(self) -> None:
+        generator = np.random.default_rng(0)
+        first, second = generator.integers(0, 256, (2, 90, 90, 3), dtype=np.uint8)
+        for share in generator.beta(32, 32, 20):
+            literal = (first * share + second * (1 - share)).astype(np.uint8)
+            difference = blend(first, second, share).astype(int) - literal
+            assert np.abs(difference).max() <= 1
+            assert (difference == 0).mean() > 0.98  # floats fall to either side of a level
+            assert abs(difference.mean()) < 0.02  # where rounding to the nearest gives a half
+
+    def test_pictures_are_mixed_and_labels_joined(self) -> None:
+        """White over black at 0.25: 63.75 is cut off to 63; both pictures' boxes are there."""
+        white, black = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64, 3), np.uint8)
+        box, shift = np.array([[10.0, 10, 50, 50]]), AffineDraw(translate_x=0.6)
+        draw = replace(
+            still((0, 0, 0, 0), (64, 64)), mixed=View((1, 1, 1, 1), (64, 64), shift), share=0.25
+        )
+        image, targets = apply_sample(
+            draw,
+            [white] * 4 + [black] * 4,
+            [box] * 8,
+            [np.array([number]) for number in range(8)],
+            64,
+        )
+        assert (image == 63).all()
+        assert targets[:, 0].tolist() == list(range(8))
+        np.testing.assert_allclose(corners(targets[:1], (64, 64)), [[0, 0, 18, 18]], atol=2e-3)
+        # Canvas 10...50 seen from 32 on, then 6.4 pixels to the right.
+        np.testing.assert_allclose(corners(targets[4:5], (64, 64)), [[0, 0, 24.4, 18]], atol=2e-3)
+
+
+class TestFilters:
+    def test_filters_get_bgr_before_colours_and_flips(self) -> None:
+        seen = []
+
+        def note(image: np.ndarray, seed: int) -> np.ndarray:
+            seen.append((image.copy(), seed))
+            return 255 - image
+
+        picture = TestApply.picture
+        draw = replace(still((0,), None), filter_seed=11, flip_horizontal=True)
+        arguments = ([picture], [TestApply.box], [TestApply.label], 32)
+        image, targets = apply_sample(draw, *arguments, filters=note)
+        ((given, seed),) = seen
+        assert seed == 11
+        np.testing.assert_array_equal(given[4:28], picture)
+        np.testing.assert_array_equal(
+            image[:, 4:28].transpose(1, 2, 0), 255 - picture[:, ::-1, ::-1]
+        )
+        plain = apply_sample(replace(draw, filter_seed=None), *arguments)[1]
+        np.testing.assert_array_equal(targets, plain)
+
+    def test_a_seed_is_drawn_only_for_them_and_last(self) -> None:
+        plain, seeded = (
+            draw_sample(3, np.arange(10), 64, augmentation, np.random.default_rng(4))
+            for augmentation in (Augmentation(), Augmentation(albumentations=True))
+        )
+        assert plain.filter_seed is None
+        assert seeded.filter_seed is not None
+        assert replace(seeded, filter_seed=None) == plain

@@ -1,11 +1,10 @@
-"""Samples, their order, batches and streams."""
+"""Training samples and batches: in every arrangement the same, whoever makes them."""
 
 from __future__ import annotations
 
-import functools
-import itertools
+import json
 import logging
-import threading
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,20 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from utils import dataloaders
-from utils.augment import Augmentation
+from utils.augment import Augmentation, normalised_targets
 from utils.dataloaders import (
     Batch,
-    EvaluationDataset,
-    TrainingSampler,
-    collate,
-    evaluation_loader,
-    stream_images,
     training_loader,
 )
 from utils.errors import Code, TaskError
 from utils.labels import DatasetIndex
-from utils.letterbox import plan_evaluation
+from utils.letterbox import boxes_to_network, plan_evaluation
+from utils.metrics import ap_per_class
+from utils.sampler import Arrangement
 
 SIZES = [(48, 64), (64, 48), (40, 64), (64, 64), (20, 50), (64, 30), (64, 64)]
 STILL = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
@@ -85,11 +80,45 @@ class TestTrainingLoader:
             assert set(batch.targets[:, 0].tolist()) <= set(range(len(batch.images)))
             assert ((batch.targets[:, 2:] >= 0) & (batch.targets[:, 2:] <= 1)).all()
 
-    @pytest.mark.parametrize("workers", [1, 2])
-    def test_workers_and_cache_change_nothing(self, index: DatasetIndex, workers: int) -> None:
-        alone, helped = loader_of(index), loader_of(index, workers=workers, cache="none")
+    @pytest.mark.parametrize(
+        ("workers", "augmentation"),
+        [
+            (1, Augmentation()),
+            (2, Augmentation()),
+            (2, Augmentation(mosaic=0.8, mosaic9=0.5, mixup=0.5)),
+        ],
+    )
+    def test_workers_and_cache_change_nothing(
+        self, index: DatasetIndex, workers: int, augmentation: Augmentation
+    ) -> None:
+        alone = loader_of(index, augmentation=augmentation)
+        helped = loader_of(index, augmentation=augmentation, workers=workers, cache="none")
         for epoch in (0, 1):
             assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
+
+    def test_filters_depend_on_the_sample_alone(self, index: DatasetIndex) -> None:
+        pytest.importorskip("albumentations", reason="the package albumentations is optional")
+        filtered = Augmentation(albumentations=True)
+        plain = loader_of(index)
+        alone = loader_of(index, augmentation=filtered)
+        helped = loader_of(index, augmentation=filtered, workers=2)
+        pairs = [(epoch_of(alone, epoch), epoch_of(helped, epoch)) for epoch in range(20)]
+        assert all(same(*pair) for pair in pairs)
+        assert not all(same(pair[0], epoch_of(plain, epoch)) for epoch, pair in enumerate(pairs))
+
+    def test_a_missing_package_is_refused_before_any_image_is_read(
+        self, index: DatasetIndex, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "albumentations", None)
+        heard: list[int] = []
+        with pytest.raises(TaskError, match="needs the package albumentations") as caught:
+            loader_of(
+                index,
+                augmentation=Augmentation(albumentations=True),
+                tell=lambda done, _: heard.append(done),
+            )
+        assert caught.value.code == Code.CONFIG
+        assert heard == []
 
     def test_seed_and_epoch_change_samples(self, index: DatasetIndex) -> None:
         loader = loader_of(index)
@@ -160,182 +189,200 @@ def _keys(loader, epoch: int) -> list[tuple[int, int]]:
     return list(loader.sampler)
 
 
-class TestSampler:
-    def test_every_image_once_in_an_order_of_its_epoch(self) -> None:
-        sampler = TrainingSampler(50, seed=3)
-        orders = []
-        for epoch in (0, 1):
-            sampler.set_epoch(epoch)
-            keys = list(sampler)
-            assert {key[0] for key in keys} == {epoch}
-            orders.append([image for _, image in keys])
-            assert sorted(orders[-1]) == list(range(50))
-        assert orders[0] != orders[1]
-        assert orders[0] != [image for _, image in TrainingSampler(50, seed=4)]
-
-    @pytest.mark.parametrize(("count", "world"), [(10, 2), (10, 3), (2, 5), (7, 1)])
-    def test_processes_share_the_images(self, count: int, world: int) -> None:
-        parts = [
-            [image for _, image in TrainingSampler(count, seed=0, rank=rank, world=world)]
-            for rank in range(world)
-        ]
-        assert {len(part) for part in parts} == {-(-count // world)}
-        assert set(itertools.chain(*parts)) == set(range(count))
+SMOOTH_SIZES = [(48, 64), (64, 48), (40, 64), (64, 64), (20, 50), (64, 30), (64, 64)]
 
 
-class TestBatch:
-    def test_collate_numbers_the_images(self) -> None:
-        samples = [
-            (torch.zeros((3, 4, 4), dtype=torch.uint8), torch.ones((count, 6)))
-            for count in (2, 0, 1)
-        ]
-        batch = collate(samples)
-        assert batch.images.shape == (3, 3, 4, 4)
-        assert batch.targets[:, 0].tolist() == [0, 0, 2]
-        assert samples[2][1][0, 0] == 1
-
-    def test_no_targets(self) -> None:
-        batch = collate([(torch.zeros((3, 4, 4), dtype=torch.uint8), torch.zeros((0, 6)))])
-        assert batch.targets.shape == (0, 6)
-
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
-    def test_pinned(self) -> None:
-        batch = Batch(torch.zeros(1, 3, 4, 4), torch.zeros(0, 6)).pin_memory()
-        assert batch.images.is_pinned()
+@pytest.fixture
+def smooth(tmp_path: Path) -> DatasetIndex:
+    """Seven pictures without pixel noise, each with one box."""
+    paths = []
+    for number, (height, width) in enumerate(SMOOTH_SIZES):
+        coarse = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"smooth{number}.png"))
+        cv2.imwrite(paths[-1], cv2.resize(coarse, (width, height)))
+    boxes = [(4, 2, width // 2, height - 6) for height, width in SMOOTH_SIZES]
+    return DatasetIndex.build(paths, SMOOTH_SIZES, boxes, np.arange(7) % 3, [1] * 7, "abc")
 
 
-class TestEvaluationLoader:
-    def loader(self, index: DatasetIndex, **changes: object):
-        arguments = {"image_size": 64, "batch_size": 3, "workers": 0}
-        return evaluation_loader(index, **(arguments | changes))
+class TestDefaultSamples:
+    """What the default settings draw must stay what it was before there were more of them."""
 
-    def test_rectangular_batches(self, index: DatasetIndex) -> None:
-        loader = self.loader(index)
-        batches = list(loader)
-        assert len(loader) == len(batches) == 3
-        assert sorted(image for batch in batches for image in batch.indices) == list(range(7))
-        for batch in batches:
-            assert batch.images.dtype == torch.uint8
-            assert {plan.shape for plan in batch.plans} == {tuple(batch.images.shape[2:])}
-            assert len(batch.plans) == len(batch.indices) == len(batch.images)
-        shapes = [tuple(batch.images.shape[2:]) for batch in batches]
-        assert shapes[0][0] < shapes[0][1]
-        assert shapes[-1][0] >= shapes[-1][1]
+    def test_order(self, smooth: DatasetIndex) -> None:
+        assert _keys(loader_of(smooth), 0) == [(0, image) for image in (6, 1, 4, 0, 3, 2, 5)]
 
-    def test_targets_sit_on_what_is_white(self, index: DatasetIndex) -> None:
-        for batch in self.loader(index):
-            height, width = batch.images.shape[2:]
-            scale = np.array([width, height])
-            for image, _, x, y, w, h in batch.targets.tolist():
-                left, top = np.rint((np.array([x, y]) - np.array([w, h]) / 2) * scale).astype(int)
-                right, bottom = np.rint((np.array([x, y]) + np.array([w, h]) / 2) * scale).astype(
-                    int
-                )
-                own = batch.images[int(image)]
-                assert (own[:, top + 1 : bottom - 1, left + 1 : right - 1] == 255).all()
-                assert (own[:, top + 1, left - 2] < 128).all()
-
-    def test_workers_change_nothing(self, index: DatasetIndex) -> None:
-        for alone, helped in zip(self.loader(index), self.loader(index, workers=2), strict=True):
-            assert torch.equal(alone.images, helped.images)
-            assert torch.equal(alone.targets, helped.targets)
-            assert alone.plans == helped.plans
-            assert alone.indices == helped.indices
-
-    def test_kept_batches_need_no_files(self, index: DatasetIndex) -> None:
-        loader = self.loader(index, cache="ram")
-        first = list(loader)
-        for path in index.paths:
-            Path(path).unlink()
-        second = list(loader)
-        assert all(torch.equal(a.images, b.images) for a, b in zip(first, second, strict=True))
-
-    def test_an_unfinished_pass_is_not_kept(self, index: DatasetIndex) -> None:
-        loader = self.loader(index, cache="ram")
-        next(iter(loader))
-        assert len(list(loader)) == 3
-
-    def test_unreadable_images_are_left_out(self, index: DatasetIndex) -> None:
-        dataset = EvaluationDataset(index, image_size=64, batch_size=3)
-        for position in dataset.order[:4]:
-            Path(index.paths[position]).write_bytes(b"")
-        batches = list(self.loader(index))
-        assert [len(batch.images) for batch in batches] == [2, 1]
-        assert not {image for batch in batches for image in batch.indices} & set(dataset.order[:4])
-
-    def test_empty_data_set(self, index: DatasetIndex) -> None:
-        assert list(self.loader(index.subset([]))) == []
-
-    @pytest.mark.parametrize("number", [0, 5, 12])
-    def test_recorded_items(
-        self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch, number: int
+    @pytest.mark.parametrize(
+        ("key", "green", "targets"),
+        [
+            (
+                (0, 0),
+                [[134, 134, 134, 134], [166, 172, 165, 148], [150, 185, 139, 152]],
+                [[0, 4216, 5137, 2367, 3381], [0, 4216, 8752, 2367, 2496]],
+            ),
+            (
+                (1, 3),
+                [[179, 192, 168, 184], [138, 156, 150, 136], [109, 116, 117, 92]],
+                [[0, 3986, 4706, 4438, 8876]],
+            ),
+        ],
+    )
+    def test_recorded_samples(
+        self,
+        smooth: DatasetIndex,
+        key: tuple[int, int],
+        green: list[list[int]],
+        targets: list[list[int]],
     ) -> None:
-        """Validation items recorded from v7.0 (letterbox.npz `item*`): the pixels are exact.
+        """Seed 1, 64 pixels: upper means of the green plane over 16 x 16 pixels, targets x 10^4."""
+        image, own = loader_of(smooth).dataset[key]
+        means = image[1].float().reshape(4, 16, 4, 16).mean((1, 3)).numpy()
+        np.testing.assert_allclose(means[:3], green, atol=1.5)
+        np.testing.assert_allclose(own[:, 1:].numpy() * [1, 1e4, 1e4, 1e4, 1e4], targets, atol=0.6)
 
-        v7.0 cuts sizes off where we round, so this test does too; and its labels lie half a pixel
-        beside the image where the padding is odd, ours do not.
-        """
-        arrays = np.load(request.getfixturevalue("golden")("letterbox.npz"), allow_pickle=False)
-        if f"item{number}.src" not in arrays:
-            shared = request.getfixturevalue("shared")
-            arrays = np.load(shared / "golden" / "letterbox.npz", allow_pickle=False)
-        cut_off = functools.partial(plan_evaluation, truncate=True)
-        monkeypatch.setattr(dataloaders, "plan_evaluation", cut_off)
-        source, labels = arrays[f"item{number}.src"], arrays[f"item{number}.src_labels"]
-        expected = arrays[f"item{number}.image"]
-        height, width = source.shape[:2]
-        path = str(tmp_path / "item.png")
-        cv2.imwrite(path, source)
-        centres, halves = labels[:, 1:3] * (width, height), labels[:, 3:5] * (width, height) / 2
-        boxes = np.concatenate((centres - halves, centres + halves), 1)
-        index = DatasetIndex.build(
-            [path], [(height, width)], boxes, labels[:, 0], [len(boxes)], map(str, range(99))
+
+class TestCloseMosaic:
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_the_last_epochs_are_as_without_mosaics(
+        self, index: DatasetIndex, workers: int
+    ) -> None:
+        """Of 4 epochs 2 with mosaics; the worker processes stay the same ones all along."""
+        closing = Arrangement(mosaic_epochs=2)
+        loader = loader_of(index, workers=workers, arrangement=closing)
+        always = loader_of(index)
+        never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
+        for epoch in (0, 1, 2, 3, 1):
+            expected = always if epoch < 2 else never
+            assert same(epoch_of(loader, epoch), epoch_of(expected, epoch)), epoch
+        assert not same(epoch_of(always, 2), epoch_of(never, 2))
+
+    def test_nothing_is_mixed_then_either(self, index: DatasetIndex) -> None:
+        mixed = Augmentation(mixup=1.0)
+        loader = loader_of(index, augmentation=mixed, arrangement=Arrangement(mosaic_epochs=0))
+        never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
+        assert same(epoch_of(loader, 0), epoch_of(never, 0))
+
+
+class TestRectangular:
+    rect = Arrangement(rect=True)
+
+    def test_recorded_frames(self, golden, tmp_path: Path) -> None:
+        """v7.0's batch shapes for 13 images at 640 pixels, 3 a batch, pad 0 (letterbox.json)."""
+        recorded = json.loads(golden("letterbox.json").read_text())["dataset"]
+        (case,) = [case for case in recorded["rect"] if case["pad"] == 0]
+        paths = []
+        for number, (height, width) in enumerate(recorded["image_hw"]):
+            paths.append(str(tmp_path / f"{number}.png"))
+            cv2.imwrite(paths[-1], np.zeros((height, width, 3), np.uint8))
+        count = len(paths)
+        index = DatasetIndex.build(paths, recorded["image_hw"], [], [], [0] * count, "a")
+        loader = loader_of(
+            index,
+            image_size=case["img_size"],
+            batch_size=case["batch_size"],
+            stride=case["stride"],
+            arrangement=self.rect,
         )
-        dataset = EvaluationDataset(index, image_size=96, batch_size=1)
-        dataset.shapes[0] = expected.shape[1:]
-        batch = dataset[0]
-        np.testing.assert_array_equal(batch.images[0].numpy(), expected)
-        targets, recorded = batch.targets.numpy(), arrays[f"item{number}.labels"]
-        np.testing.assert_array_equal(targets[:, 1], recorded[:, 1])
-        half = 0.51 / np.array([expected.shape[2], expected.shape[1]] * 2)
-        assert (np.abs(targets[:, 2:] - recorded[:, 2:]) <= half).all()
+        loader.set_epoch(0)
+        order = [image for batch in loader.batch_sampler for _, image in batch]
+        assert order == case["image_order"]
+        shapes = [list(batch.images.shape[2:]) for batch in loader]
+        assert shapes == case["batch_shapes_hw"]
 
-
-class TestStream:
-    @pytest.mark.parametrize("workers", [-1, 1, 3])
-    def test_in_order_with_reasons(self, index: DatasetIndex, workers: int) -> None:
-        Path(index.paths[1]).write_bytes(b"broken")
-        images = list(stream_images(index.paths, workers=workers, prefetch=2))
-        assert [image.position for image in images] == list(range(7))
-        assert [image.path for image in images] == list(index.paths)
-        assert images[1].image is None
-        assert images[1].error == "not a readable image file"
-        shapes = [image.image.shape[:2] for image in images if image.image is not None]
-        assert shapes == [size for number, size in enumerate(SIZES) if number != 1]
-
-    def test_runs_at_most_prefetch_ahead(
-        self, index: DatasetIndex, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("cache", ["ram", "disk", "none"])
+    def test_cache_and_workers_change_nothing(
+        self, index: DatasetIndex, cache: str, workers: int
     ) -> None:
-        begun = []
+        alone = loader_of(index, cache="none", arrangement=self.rect)
+        helped = loader_of(index, cache=cache, workers=workers, arrangement=self.rect)
+        for epoch in (0, 1):
+            assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
+        assert not same(epoch_of(alone, 0), epoch_of(alone, 1))
 
-        def read(path: str) -> np.ndarray:
-            begun.append(path)
-            return np.zeros((1, 1, 3), np.uint8)
+    def test_still_images_are_letterboxed_into_the_frame(self, index: DatasetIndex) -> None:
+        """v7.0's letterbox of the image at full size, pixel for pixel; its box on what is white."""
+        loader = loader_of(index, augmentation=STILL, arrangement=self.rect)
+        loader.set_epoch(0)
+        for keys, batch in zip(list(loader.batch_sampler), list(loader), strict=True):
+            height, width = batch.images.shape[2:]
+            assert height % 32 == width % 32 == 0
+            for place, (_, image) in enumerate(keys):
+                source = cv2.imread(index.paths[image])
+                plan = plan_evaluation(source.shape[:2], 64, (height, width))
+                resized = cv2.resize(source, plan.resized[::-1])
+                expected = cv2.copyMakeBorder(
+                    resized, *plan.borders, cv2.BORDER_CONSTANT, value=(114,) * 3
+                )
+                got = batch.images[place].numpy()[::-1].transpose(1, 2, 0)
+                np.testing.assert_array_equal(got, expected)
+                own = batch.targets[batch.targets[:, 0] == place, 2:].numpy()
+                boxes = boxes_to_network(index.boxes_of(image), plan)
+                wanted = normalised_targets(boxes, index.classes_of(image), (height, width))
+                np.testing.assert_allclose(own, wanted[:, 1:], atol=1e-6)
 
-        monkeypatch.setattr(dataloaders, "read_image", read)
-        stream = stream_images(["x"] * 50, workers=2, prefetch=4)
-        for taken in range(1, 6):
-            next(stream)
-            assert len(begun) <= taken + 4
-        stream.close()
-        assert len(begun) <= 9
+    def test_there_are_no_mosaics(self, index: DatasetIndex) -> None:
+        loader = loader_of(index, arrangement=self.rect)
+        single = loader_of(index, augmentation=Augmentation(mosaic=0.0), arrangement=self.rect)
+        assert same(epoch_of(loader, 0), epoch_of(single, 0))
 
-    def test_no_threads_stay_behind(self, index: DatasetIndex) -> None:
-        before = threading.active_count()
-        stream = stream_images(index.paths, workers=2)
-        next(stream)
-        stream.close()
-        assert threading.active_count() == before
 
-    def test_nothing_to_read(self) -> None:
-        assert list(stream_images([])) == []
+class TestImageWeights:
+    weighted = Arrangement(image_weights=True)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_workers_change_nothing(self, index: DatasetIndex, workers: int) -> None:
+        """Workers that were started before the weights changed draw from the new pool."""
+        alone = loader_of(index, arrangement=self.weighted)
+        helped = loader_of(index, workers=workers, arrangement=self.weighted)
+        found = np.zeros((1, 10), bool), np.array([0.9]), np.array([1]), np.array([0, 1, 2])
+        found[0][:] = True
+        before = epoch_of(alone, 1)
+        for epoch in (0, 1, 2):
+            assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
+            for loader in (alone, helped):
+                loader.weigh(ap_per_class(*found))
+        assert not same(before, epoch_of(alone, 1))
+
+    def test_pictures_of_mosaics_are_of_the_draw(self, index: DatasetIndex) -> None:
+        """Class b (images 1 and 4) is all there is to learn: nothing else is ever seen."""
+        loader = loader_of(index, arrangement=self.weighted)
+        found = np.ones((2, 10), bool), np.array([0.9, 0.9]), np.array([0, 2]), np.array([0, 1, 2])
+        loader.weigh(ap_per_class(*found))
+        loader.order.weights[[0, 2, 3, 5, 6]] = 0  # AP ends at 0.995: a little would be left
+        classes = torch.cat([batch.targets[:, 1] for batch in epoch_of(loader, 0)])
+        assert set(classes.tolist()) == {1.0}
+
+    def test_other_arrangements_hear_nothing(self, index: DatasetIndex) -> None:
+        loader = loader_of(index)
+        before = epoch_of(loader, 0)
+        loader.weigh(
+            ap_per_class(np.ones((1, 10), bool), np.ones(1), np.zeros(1), np.zeros(1, int))
+        )
+        assert same(before, epoch_of(loader, 0))
+
+
+class TestQuad:
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("rect", [False, True])
+    @pytest.mark.parametrize("batch_size", [3, 4, 6, 7])
+    def test_every_batch_size_gives_batches_of_twice_the_side(
+        self, index: DatasetIndex, batch_size: int, rect: bool, workers: int
+    ) -> None:
+        loader = loader_of(
+            index,
+            batch_size=batch_size,
+            workers=workers,
+            arrangement=Arrangement(quad=True, rect=rect),
+        )
+        batches = epoch_of(loader, 0)
+        assert len(batches) == len(loader) == -(-7 // batch_size)
+        full = -(-batch_size // 4)
+        assert [len(batch.images) for batch in batches[:-1]] == [full] * (len(batches) - 1)
+        assert len(batches[-1].images) == -(-(7 - (len(loader) - 1) * batch_size) // 4)
+        for batch in batches:
+            assert max(batch.images.shape[2:]) == 128
+            assert ((batch.targets[:, 2:] >= 0) & (batch.targets[:, 2:] <= 1)).all()
+
+
+@pytest.mark.parametrize("cache", ["disk", "val"])
+def test_where_pictures_are_kept_changes_nothing(index: DatasetIndex, cache: str) -> None:
+    assert same(epoch_of(loader_of(index), 0), epoch_of(loader_of(index, cache=cache), 0))

@@ -334,3 +334,19 @@ def test_the_real_photographs_read_clean(shared: Path, tmp_path: Path) -> None:
     assert len(index) == len(images)
     assert report.boxes + report.without_area + report.duplicate_boxes == written
     assert bool((index.sizes == [480, 640]).all())
+
+
+def test_single_class_takes_all_as_item() -> None:
+    index = DatasetIndex.build(
+        ["a", "b"], [(9, 9)] * 2, [[0, 0, 2, 2], [1, 1, 3, 3]], [1, 0], [2, 0], ("dog", "cat")
+    )
+    single = index.single_class()
+    assert single.class_names == ("item",)
+    assert single.classes.tolist() == [0, 0]
+    assert single.paths == index.paths
+    assert index.classes.tolist() == [1, 0]
+
+
+def test_a_single_class_keeps_its_name() -> None:
+    index = DatasetIndex.build(["a"], [(9, 9)], [[0, 0, 2, 2]], [0], [1], ("dog",))
+    assert index.single_class() is index

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from utils.augment import AffineDraw, affine_matrix
-from utils.mosaic import FILL, Tile, mosaic_tiles, render, single_tile, transform_boxes
+from utils.mosaic import (
+    FILL,
+    Tile,
+    mosaic_tiles,
+    nine_tiles,
+    render,
+    single_tile,
+    transform_boxes,
+)
 
 SIDE = 64
 
@@ -80,7 +88,7 @@ def test_equals_warping_the_whole_canvas(draw: AffineDraw, centre: tuple[int, in
 @pytest.mark.parametrize("draw", VIEWS)
 @pytest.mark.parametrize("size", [(128, 128), (96, 128), (128, 31)])
 def test_a_single_picture_is_exact(draw: AffineDraw, size: tuple[int, int]) -> None:
-    picture, tile = smooth_picture(*size, 3), single_tile(size, 128)
+    picture, tile = smooth_picture(*size, 3), single_tile(size, (128, 128))
     matrix = affine_matrix(draw, (128, 128), (128, 128))
     got = render([picture], [tile], matrix, (128, 128))[..., :3].astype(int)
     expected = canvas_procedure([picture], [tile], matrix, (128, 128), 128).astype(int)
@@ -99,7 +107,9 @@ def test_tile_of_no_extent_is_left_out() -> None:
 def test_output_that_sees_no_picture_is_grey() -> None:
     far = AffineDraw(translate_x=5)
     matrix = affine_matrix(far, (20, 20), (20, 20))
-    image = render([np.zeros((20, 20, 3), np.uint8)], [single_tile((20, 20), 20)], matrix, (20, 20))
+    image = render(
+        [np.zeros((20, 20, 3), np.uint8)], [single_tile((20, 20), (20, 20))], matrix, (20, 20)
+    )
     assert (image == FILL).all()
 
 
@@ -118,7 +128,7 @@ def test_mosaic_tiles_touch_the_centre_and_crop_what_sticks_out() -> None:
     [((64, 64), (0, 0)), ((64, 31), (16, 0)), ((30, 64), (0, 17)), ((61, 64), (0, 1))],
 )
 def test_single_tile_lies_in_the_middle(size: tuple[int, int], corner: tuple[int, int]) -> None:
-    tile = single_tile(size, 64)
+    tile = single_tile(size, (64, 64))
     assert tile.canvas == (*corner, corner[0] + size[1], corner[1] + size[0])
 
 
@@ -185,3 +195,74 @@ def test_pixels_of_recorded_views(reference) -> None:
         assert difference.max() <= (0 if name in ("identity", "pure_crop") else 3)
         checked += 1
     assert checked
+
+
+NINE_HEIGHTS = (60, 64, 30, 50, 64, 45, 55, 40, 9)
+NINE_WIDTHS = (52, 40, 64, 61, 20, 38, 47, 33, 64)
+NINE_SIZES = list(zip(NINE_HEIGHTS, NINE_WIDTHS, strict=True))
+
+
+def paste_nine(pictures, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The layout written out one picture after another on the 3·side canvas; (x, y) of each."""
+    canvas = np.full((3 * side, 3 * side, 3), FILL, np.uint8)
+    corners: list[tuple[int, int]] = []
+    for place, picture in enumerate(pictures):
+        h, w = picture.shape[:2]
+        if place == 0:
+            x, y = side, side
+            middle = (h, w)
+        elif place == 1:  # above the middle, left edges in line
+            x, y = side, side - h
+        elif place == 2:  # to the right of the one above
+            x, y = corners[1][0] + pictures[1].shape[1], side - h
+        elif place == 3:  # to the right of the middle, upper edges in line
+            x, y = side + middle[1], side
+        elif place == 4:  # below the one on the right
+            x, y = side + middle[1], corners[3][1] + pictures[3].shape[0]
+        elif place == 5:  # below the middle, right edges in line
+            x, y = side + middle[1] - w, side + middle[0]
+        elif place == 6:  # to the left of the one below
+            x, y = corners[5][0] - w, side + middle[0]
+        elif place == 7:  # to the left of the middle, lower edges in line
+            x, y = side - w, side + middle[0] - h
+        else:  # above the one on the left
+            x, y = side - w, corners[7][1] - h
+        corners.append((x, y))
+        for row in range(h):
+            for column in range(w):
+                if 0 <= y + row < 3 * side and 0 <= x + column < 3 * side:
+                    canvas[y + row, x + column] = picture[row, column]
+    return canvas, corners
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (64, 64), (17, 40), (50, 3)])
+@pytest.mark.parametrize("sizes", [NINE_SIZES, NINE_SIZES[::-1], [(64, 64)] * 9])
+def test_nine_tiles_equal_pasting_one_by_one(
+    sizes: list[tuple[int, int]], corner: tuple[int, int]
+) -> None:
+    pictures = [smooth_picture(*size, seed) for seed, size in enumerate(sizes)]
+    whole, corners = paste_nine(pictures, 64)
+    y, x = corner
+    tiles = nine_tiles(sizes, corner, 64)
+    assert [tile.offset for tile in tiles] == [(left - x, top - y) for left, top in corners]
+    got = render(pictures, tiles, np.eye(3), (128, 128))[..., :3]
+    np.testing.assert_array_equal(got, whole[y : y + 128, x : x + 128])
+
+
+@pytest.mark.parametrize("draw", VIEWS)
+def test_nine_pictures_equal_warping_the_whole_canvas(draw: AffineDraw) -> None:
+    pictures = [smooth_picture(*size, seed) for seed, size in enumerate(NINE_SIZES)]
+    whole, _ = paste_nine(pictures, 64)
+    tiles = nine_tiles(NINE_SIZES, (20, 30), 64)
+    matrix = affine_matrix(draw, (128, 128), (64, 64))
+    got = render(pictures, tiles, matrix, (64, 64))[..., :3].astype(int)
+    canvas = np.ascontiguousarray(whole[20:148, 30:158])
+    full = Tile((0, 0, 128, 128), (0, 0, 128, 128))
+    expected = canvas_procedure([canvas], [full], matrix, (64, 64), 128).astype(int)
+    difference = np.abs(got - expected)
+    assert difference.max() <= 16
+    assert (difference <= 1).mean() > 0.97
+
+
+def test_single_tile_in_a_frame_that_is_no_square() -> None:
+    assert single_tile((30, 64), (32, 96)).canvas == (16, 1, 80, 31)
