@@ -15,19 +15,22 @@ FLOORS: dict[int, str] = {
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
         utils.device
         utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
-        utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
-        utils.seeding utils.workers
+        utils.metrics utils.nms utils.option_names utils.optional utils.options utils.progress
+        utils.schedule utils.seeding utils.workers
     """,
     1: """
         models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
-        models.layout models.loss models.official
+        models.layout models.loss models.official models.safetensors_file
     """,
     2: """
         utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels
         utils.mosaic
     """,
     3: """
-        export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe
+        export exporting.after_training exporting.agreement exporting.command_line
+        exporting.onnx_file exporting.onnx_suppression exporting.openvino_file exporting.options
+        exporting.quiet exporting.torchscript_file exporting.weights_file
+        infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe
         utils.run_record val
     """,
     4: """
@@ -37,8 +40,11 @@ FLOORS: dict[int, str] = {
     5: "start tasks",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-PACKAGES = ("utils", "models", "mining")
-HOUSE = ("start", "tasks", "train", "infer", "val", "export", "utils", "models", "mining")
+PACKAGES = ("utils", "models", "mining", "exporting")
+HOUSE = (
+    *("start", "tasks", "train", "infer", "val", "export"),
+    *PACKAGES,
+)
 
 NO_TORCH = (
     "utils.config",

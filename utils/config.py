@@ -21,8 +21,10 @@ def _rule(
     choices: tuple[str, ...] = (),
     synonyms: Mapping[str, str] | None = None,
     multiple: int = 1,
+    may_be_empty: bool = False,
 ) -> dict[str, Rule]:
-    return {"rule": Rule(help, unit, least, most, choices, dict(synonyms or {}), multiple)}
+    synonyms = dict(synonyms or {})
+    return {"rule": Rule(help, unit, least, most, choices, synonyms, multiple, may_be_empty)}
 
 
 _SIZE = _rule(
@@ -153,7 +155,23 @@ class TrainSettings:
         ),
     )
     onnx: bool = field(default=True, metadata=_rule("write best.onnx beside the best weights"))
-    opset: int = field(default=17, metadata=_rule("operator set of the ONNX file", 11, 25))
+    opset: int = field(default=17, metadata=_rule("operator set of the ONNX file", 11, 27))
+    onnx_nms: bool = field(
+        default=False, metadata=_rule("suppress overlaps within the ONNX file itself")
+    )
+    onnx_half: bool = field(default=False, metadata=_rule("float16 weights in the ONNX file"))
+    onnx_simplify: bool = field(
+        default=False, metadata=_rule("fold constants of the ONNX file; not with onnx_half")
+    )
+    model_formats: tuple[str, ...] = field(
+        default=(),
+        metadata=_rule(
+            "further files of the best weights",
+            choices=("torchscript", "openvino", "safetensors", "state-dict"),
+            synonyms={"state_dict": "state-dict"},
+            may_be_empty=True,
+        ),
+    )
     plots: bool = field(default=True, metadata=_rule("draw curves, confusion matrix, batches"))
     max_bad_fraction: float = field(default=0.5, metadata=_BAD)
 

@@ -21,6 +21,7 @@ ALIASES = {
     "iou_threshold": "iou_thres",
     "max_detections": "max_det",
     "opset_version": "opset",
+    "simplify": "onnx_simplify",
 }
 
 # Options of those repositories that this version does not act on.
@@ -54,7 +55,6 @@ NOT_SUPPORTED = frozenset(
         "resume",
         "save_best_only",
         "save_period",
-        "simplify",
         "single_cls",
         "sync_bn",
         "ymir_saved_file_patterns",
