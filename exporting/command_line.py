@@ -65,7 +65,9 @@ def read_command_line(arguments: Sequence[str] | None, description: str) -> Requ
         class_names=(),
         # v7.0 fixes the shape unless told otherwise; naming a batch asks for that.
         dynamic=given.batch_size is None if given.dynamic is None else given.dynamic,
-        batch_size=_within("batch_size", given.batch_size or 1, 1, 4096),
+        batch_size=_within(
+            "batch_size", 1 if given.batch_size is None else given.batch_size, 1, 4096
+        ),
         half=given.half,
         opset=given.opset,
         simplify=given.simplify,

@@ -78,6 +78,15 @@ def test_every_option_as_text_gives_the_same_settings() -> None:
         pytest.param("conf", "0.3", "conf_thres", 0.3, id="conf"),
         pytest.param("map_metric", "0.5:0.95", "map_metric", "map50_95", id="map-range"),
         pytest.param("precision", "BF16", "precision", "bfloat16", id="precision-synonym"),
+        pytest.param("simplify", "True", "onnx_simplify", True, id="simplify"),
+        pytest.param("model_formats", "[]", "model_formats", (), id="no-further-format"),
+        pytest.param(
+            "model_formats",
+            "openvino, State_Dict",
+            "model_formats",
+            ("openvino", "state-dict"),
+            id="further-formats",
+        ),
     ],
 )
 def test_values_and_aliases(key: str, value: object, name: str, expected: object) -> None:
@@ -194,5 +203,6 @@ def test_anything_gives_settings_or_a_task_error(values: dict[str, object]) -> N
         parsed, _ = parse_settings(TrainSettings, values)
     except TaskError:
         return
-    again, _ = parse_settings(TrainSettings, {k: str(v) for k, v in asdict(parsed).items()})
+    told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(parsed).items()}
+    again, _ = parse_settings(TrainSettings, {k: str(v) for k, v in told.items()})
     assert again == parsed
