@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export import export_onnx, verify_onnx
+from exporting.after_training import export_beside
 from infer import Predictor, Thresholds
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
@@ -225,13 +225,10 @@ def finish(job: TrainingJob, record: RunRecord, keeper: Keeper, progress: Progre
     if settings.plots:
         with progress.stage(0.5):
             draw_results(job, record, best, detector, image_size)
-    if settings.onnx:
-        target = best.files[0].with_suffix(".onnx")
-        export_onnx(detector, target, img_size=image_size, opset=settings.opset, class_names=names)
-        difference = verify_onnx(target, detector)
-        log.info("%s agrees with the network within %.1e", target.name, difference)
-        return keeper.add_to_best(target)
-    return keeper.add_to_best()
+    exported = export_beside(
+        best.files[0], detector, settings=settings, class_names=names, image_size=image_size
+    )
+    return keeper.add_to_best(*exported)
 
 
 def draw_results(

@@ -12,6 +12,7 @@ from torch import Tensor
 from models.detector import Detector
 from models.layout import Layout, parse_layout
 from models.official import is_official, official_parts, read_torch_file, unusable
+from models.safetensors_file import is_safetensors, read_safetensors
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
 
@@ -83,7 +84,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     or would need code to be opened.
     """
     path = Path(path)
-    content = read_torch_file(path)
+    content = read_safetensors(path) if is_safetensors(path) else read_torch_file(path)
     if not isinstance(content, dict):
         raise unusable(path, "is a PyTorch file, but not a detector's checkpoint")
     try:

@@ -105,7 +105,8 @@ class Detect(nn.Module):
     def _cell_grid(self, raw: Tensor) -> Tensor:
         """Cell corners minus one half [y, x, 2] (x, y order), remembered per map size."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return _cell_grid(raw)
+            exported = torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
+            return _cell_grid(raw) if exported else _cell_grid_like(raw)
         key = (*raw.shape[2:4], raw.device, raw.dtype)
         grid = self._cells.get(key)
         if grid is None:
@@ -122,3 +123,9 @@ def _cell_grid(raw: Tensor) -> Tensor:
     columns = torch.arange(raw.shape[3], device=raw.device, dtype=raw.dtype) - 0.5
     down, across = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack((across, down), dim=-1)
+
+
+def _cell_grid_like(raw: Tensor) -> Tensor:
+    """As `_cell_grid`, without naming a device, which a TorchScript file would remember."""
+    ones = torch.ones_like(raw[0, 0, :, :, 0])
+    return torch.stack((ones.cumsum(1), ones.cumsum(0)), dim=-1) - 1.5

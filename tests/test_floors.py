@@ -14,16 +14,14 @@ FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
         utils.device utils.drawing utils.early_stopping utils.errors utils.failures utils.images
-        utils.lanes utils.letterbox
-        utils.metrics utils.nms utils.option_names utils.options utils.plain_values utils.progress
-        utils.schedule
-        utils.seeding utils.workers
+        utils.lanes utils.letterbox utils.metrics utils.nms utils.option_names utils.optional
+        utils.options utils.plain_values utils.progress utils.schedule utils.seeding utils.workers
     """,
     1: """
         models.activation models.anchors models.assign models.attention models.block_table
         models.blocks models.channel_rules models.checkpoint models.classic_blocks models.depthwise
         models.detect models.detector models.ghost models.layout models.loss models.official
-        models.rearrange models.summary
+        models.rearrange models.safetensors_file models.summary
     """,
     2: """
         utils.annotations utils.augment utils.batches utils.dataloaders utils.evaluation_loader
@@ -31,19 +29,27 @@ FLOORS: dict[int, str] = {
         utils.multi_scale utils.pixel_filters utils.quad utils.sampler
     """,
     3: """
-        export infer train utils.autobatch utils.ema utils.freezing utils.keeper utils.optimizer
-        utils.plots utils.preparation utils.recipe utils.resume utils.run_record utils.run_state
+        export exporting.after_training exporting.agreement exporting.command_line
+        exporting.onnx_file exporting.onnx_suppression exporting.openvino_file exporting.options
+        exporting.quiet exporting.torchscript_file exporting.weights_file infer train
+        utils.autobatch utils.ema utils.freezing utils.keeper utils.optimizer utils.plots
+        utils.preparation utils.recipe utils.resume utils.run_record utils.run_state
         utils.training_job val
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor
         utils.ymir_results utils.ymir_task utils.ymir_yolov5
     """,
-    5: "start tasks",
+    5: """
+        start tasks
+    """,
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-PACKAGES = ("utils", "models", "mining")
-HOUSE = ("start", "tasks", "train", "infer", "val", "export", "utils", "models", "mining")
+PACKAGES = ("utils", "models", "mining", "exporting")
+HOUSE = (
+    *("start", "tasks", "train", "infer", "val", "export"),
+    *PACKAGES,
+)
 
 NO_TORCH = (
     "utils.config",

@@ -12,7 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = [
     path
-    for pattern in ("*.py", "utils/*.py", "models/*.py", "mining/*.py", "tools/*.py")
+    for pattern in (
+        "*.py",
+        "utils/*.py",
+        "models/*.py",
+        "mining/*.py",
+        "tools/*.py",
+        "exporting/*.py",
+    )
     for path in sorted(ROOT.glob(pattern))
 ]
 

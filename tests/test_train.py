@@ -251,3 +251,16 @@ def test_settings_reach_the_parts(
     assert one.job.settings.batch_size == 8  # 16 on a CPU, but there are only 8 images
     assert len(one.loader) == 1
     assert "sync_bn has no effect" in caplog.text
+
+
+@pytest.mark.slow
+def test_exports_are_reported_with_the_best_weights(
+    splits: list[DatasetIndex], tmp_path: Path
+) -> None:
+    asked = {"onnx": True, "onnx_nms": True, "model_formats": "[safetensors, state_dict]"}
+    saved = run(job(splits, tmp_path, epochs=1, **asked))
+    names = ["best.pt", "best.onnx", "best.safetensors", "best.state_dict"]
+    assert [path.name for path in saved.files] == names
+    best = load_checkpoint(saved.files[0]).state
+    again = load_checkpoint(saved.files[2]).state
+    assert all(torch.equal(again[key], value) for key, value in best.items())

@@ -22,9 +22,20 @@ def _rule(
     synonyms: Mapping[str, str] | None = None,
     multiple: int = 1,
     besides: float | None = None,
+    may_be_empty: bool = False,
 ) -> dict[str, Rule]:
-    synonyms = dict(synonyms or {})
-    return {"rule": Rule(help, unit, least, most, choices, synonyms, multiple, besides)}
+    rule = Rule(
+        help,
+        unit,
+        least,
+        most,
+        choices,
+        dict(synonyms or {}),
+        multiple,
+        besides=besides,
+        may_be_empty=may_be_empty,
+    )
+    return {"rule": rule}
 
 
 _SIZE = _rule(
@@ -241,7 +252,23 @@ class TrainSettings:
         metadata=_rule("batch statistics over all processes of a training; one alone ignores it"),
     )
     onnx: bool = field(default=True, metadata=_rule("write best.onnx beside the best weights"))
-    opset: int = field(default=17, metadata=_rule("operator set of the ONNX file", 11, 25))
+    opset: int = field(default=17, metadata=_rule("operator set of the ONNX file", 11, 27))
+    onnx_nms: bool = field(
+        default=False, metadata=_rule("suppress overlaps within the ONNX file itself")
+    )
+    onnx_half: bool = field(default=False, metadata=_rule("float16 weights in the ONNX file"))
+    onnx_simplify: bool = field(
+        default=False, metadata=_rule("fold constants of the ONNX file; not with onnx_half")
+    )
+    model_formats: tuple[str, ...] = field(
+        default=(),
+        metadata=_rule(
+            "further files of the best weights",
+            choices=("torchscript", "openvino", "safetensors", "state-dict"),
+            synonyms={"state_dict": "state-dict"},
+            may_be_empty=True,
+        ),
+    )
     plots: bool = field(default=True, metadata=_rule("draw curves, confusion matrix, batches"))
     max_bad_fraction: float = field(default=0.5, metadata=_BAD)
 

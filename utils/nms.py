@@ -129,7 +129,7 @@ def _suppress(boxes: Tensor, score: Tensor, iou: float, limit: int) -> Tensor:
     Suppression never looks ahead: what survives among the best candidates survives among all.
     So it looks at the best few first, and further down only while survivors are missing.
     """
-    threshold = _float32_below(iou)
+    threshold = float32_below(iou)
     reach = 2 * limit
     while True:
         survivors = nms(boxes[:reach], score[:reach], threshold)[:limit]
@@ -138,7 +138,7 @@ def _suppress(boxes: Tensor, score: Tensor, iou: float, limit: int) -> Tensor:
         reach *= 2
 
 
-def _float32_below(value: float) -> float:
+def float32_below(value: float) -> float:
     """The largest float32 not above `value`.
 
     The CPU kernel compares with a float64 threshold, the CUDA kernel with a float32 one; this

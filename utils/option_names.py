@@ -21,6 +21,7 @@ ALIASES = {
     "iou_threshold": "iou_thres",
     "max_detections": "max_det",
     "opset_version": "opset",
+    "simplify": "onnx_simplify",
 }
 
 # Options of those repositories that this version does not act on.
@@ -41,7 +42,6 @@ NOT_SUPPORTED = frozenset(
         "noautoanchor",
         "pin_memory",
         "save_best_only",
-        "simplify",
         "ymir_saved_file_patterns",
     }
 )

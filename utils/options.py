@@ -28,6 +28,8 @@ class Rule:
     multiple: int = 1
     besides: float | None = None
     """One more number that is allowed, outside the range."""
+    may_be_empty: bool = False
+    """Whether a list may have no entry."""
 
     @property
     def allowed(self) -> str:
@@ -110,7 +112,7 @@ def convert(key: str, value: object, kind: object, rule: Rule) -> object:
         return _number(key, value, kind, rule)
     if get_origin(kind) is tuple and get_args(kind)[0] is str:
         words = tuple(_text(key, word, rule) for word in to_list(key, value))
-        if not words:
+        if not words and not rule.may_be_empty:
             raise refusal(key, value, f"a list with some of {rule.allowed}")
         return words
     if get_origin(kind) is tuple and get_args(kind)[0] is int:

@@ -97,6 +97,15 @@ def test_every_option_as_text_gives_the_same_settings() -> None:
         pytest.param("resume", True, "resume", "True", id="bare-resume"),
         pytest.param("resume", "runs/last.pt", "resume", "runs/last.pt", id="resume-path"),
         pytest.param("precision", "BF16", "precision", "bfloat16", id="precision-synonym"),
+        pytest.param("simplify", "True", "onnx_simplify", True, id="simplify"),
+        pytest.param("model_formats", "[]", "model_formats", (), id="no-further-format"),
+        pytest.param(
+            "model_formats",
+            "openvino, State_Dict",
+            "model_formats",
+            ("openvino", "state-dict"),
+            id="further-formats",
+        ),
     ],
 )
 def test_values_and_aliases(key: str, value: object, name: str, expected: object) -> None:

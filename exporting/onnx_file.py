@@ -1,0 +1,162 @@
+"""The network as an ONNX file, and the file as a function.
+
+Input `images`: float32 [b, 3, h, w], RGB from 0 to 1, h and w multiples of the largest stride.
+Output `output0`: float32 [b, rows, 5 + classes]: cx, cy, w, h in input pixels, objectness, class
+probabilities; with suppression `detections` instead (`exporting/onnx_suppression.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from exporting.agreement import Array, Decoded, Run
+from exporting.onnx_suppression import DETECTIONS, ROWS, check_suppression, opened, with_suppression
+from exporting.options import ExportOptions
+from exporting.quiet import quiet
+from models.detector import Detector
+
+INPUT = "images"
+LAST_TRACED_OPSET = 20
+"""torch's tracing exporter ends here; it takes a second where the graph exporter takes thirty."""
+
+
+def write_onnx(detector: Detector, path: Path, options: ExportOptions) -> None:
+    """Write the detector, which is left as it is, to `path`.
+
+    Metadata, as text: 'stride' (the largest), 'names' ({index: name}), 'imgsz' ([h, w]), and
+    'precision' and 'nms' where the file differs from the plain one. Raises whatever the
+    exporters of torch raise when they cannot write the operator set.
+    """
+    module = Decoded(detector, half=options.half).cpu()
+    stride = detector.layout.input_multiple
+    # Sides that differ, for an exporter may take equal sizes for one and the same.
+    shape = (2, 4 * stride, 3 * stride) if options.dynamic else (options.batch_size, *options.size)
+    example = torch.zeros(shape[0], detector.layout.channels, *shape[1:])
+    with quiet(verbose=options.verbose):
+        if options.opset <= LAST_TRACED_OPSET:
+            _trace(module, example, path, options)
+        else:
+            _capture(module, example, path, options, stride)
+    model = onnx.load(path)
+    if options.simplify:
+        model = _simplified(model, path)
+    if options.suppression is not None:
+        model = with_suppression(model, options.suppression)
+    onnx.helper.set_model_props(model, metadata_of(options, stride))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def run_onnx(path: Path, options: ExportOptions) -> Run:
+    """The file in ONNX Runtime, on the CPU, as a function from images to decoded rows.
+
+    Where the file suppresses, every run also checks that (`check_suppression`).
+    """
+    if options.suppression is None:
+        session = _session(str(path))
+
+        def run(images: Array) -> Array:
+            (rows,) = session.run([ROWS], {INPUT: images})
+            return rows
+
+        return run
+
+    session = _session(opened(onnx.load(path)).SerializeToString())
+    suppression = options.suppression
+
+    def look(images: Array, thresholds: Mapping[str, Array]) -> tuple[Array, Array]:
+        rows, found = session.run([ROWS, DETECTIONS], {INPUT: images, **thresholds})
+        return rows, found
+
+    return lambda images: check_suppression(look, images, suppression)
+
+
+def metadata_of(options: ExportOptions, stride: int) -> dict[str, str]:
+    """What the file says about itself; 'stride' and 'names' as v7.0 reads them."""
+    metadata = {
+        "stride": str(stride),
+        "names": str(dict(enumerate(options.class_names))),
+        "imgsz": str(list(options.size)),
+    }
+    if options.half:
+        metadata["precision"] = "float16 weights, float32 input and output"
+    if options.suppression is not None:
+        metadata["nms"] = str(asdict(options.suppression))
+    return metadata
+
+
+def _trace(module: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> None:
+    free = {
+        INPUT: {0: "batch", 2: "height", 3: "width"},
+        ROWS: {0: "batch", 1: "rows"},
+    }
+    torch.onnx.export(
+        module,
+        (example,),
+        str(path),
+        dynamo=False,
+        verbose=options.verbose,
+        opset_version=options.opset,
+        input_names=[INPUT],
+        output_names=[ROWS],
+        dynamic_axes=free if options.dynamic else None,
+    )
+
+
+def _capture(
+    module: nn.Module, example: Tensor, path: Path, options: ExportOptions, stride: int
+) -> None:
+    rows, columns = (torch.export.Dim(name, min=2, max=256) for name in ("rows", "columns"))
+    free = {0: torch.export.Dim("batch", min=1, max=4096), 2: stride * rows, 3: stride * columns}
+    program = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        opset_version=options.opset,
+        input_names=[INPUT],
+        output_names=[ROWS],
+        dynamic_shapes=(free,) if options.dynamic else None,
+        verbose=options.verbose,
+    )
+    assert program is not None
+    program.save(str(path))
+
+
+def _simplified(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """The model after ONNX Runtime's basic rewrites: constants folded, useless nodes gone.
+
+    Those keep to standard operators; the names of other operator sets, which ONNX Runtime lists
+    without using them, are taken out again.
+    """
+    target = path.with_name("simplified.onnx")
+    settings = _quiet_settings()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    settings.optimized_model_filepath = str(target)
+    onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    simplified = onnx.load(target)
+    target.unlink()
+    used = {node.domain for node in simplified.graph.node}
+    sets = [entry for entry in simplified.opset_import if entry.domain in used]
+    del simplified.opset_import[:]
+    simplified.opset_import.extend(sets)
+    simplified.ir_version = model.ir_version
+    return simplified
+
+
+def _session(model: str | bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(
+        model, _quiet_settings(), providers=["CPUExecutionProvider"]
+    )
+
+
+def _quiet_settings() -> onnxruntime.SessionOptions:
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    return settings

@@ -1,0 +1,78 @@
+"""What an export may be asked for: formats by name, and how the file shall be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from utils.errors import Code, TaskError
+
+FORMAT_NAMES = ("onnx", "torchscript", "openvino", "safetensors", "state-dict")
+
+NOT_WRITTEN = {
+    "engine": "write onnx, and build the TensorRT engine from it on the machine that will run it "
+    "(trtexec --onnx=best.onnx)",
+    "coreml": "write torchscript or onnx, and convert that with coremltools on a Mac",
+    "saved_model": "write onnx, and convert that with onnx2tf",
+    "pb": "write onnx, and convert that with onnx2tf",
+    "tflite": "write onnx, and convert that with onnx2tf",
+    "edgetpu": "write onnx, convert that with onnx2tf, and compile the result for the Edge TPU",
+    "tfjs": "write onnx, and run that in the browser with ONNX Runtime Web",
+    "paddle": "write onnx, and convert that with x2paddle",
+}
+"""Formats of v7.0 that are not written here, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """Non-maximum suppression as part of the file; the meaning of `utils/nms.py`."""
+
+    confidence: float = 0.25
+    iou: float = 0.45
+    max_detections: int = 300
+    class_agnostic: bool = False
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How an exported file shall be.
+
+    `size` is (height, width) in pixels, multiples of the largest stride. A `dynamic` file takes
+    any batch and size, and `size` is only noted in it; any other file takes `batch_size` images
+    of `size`. `half` keeps weights in float16. `opset`, `simplify` and `suppression` concern ONNX
+    alone. The network that the file is compared with computes on `device`.
+    """
+
+    class_names: tuple[str, ...]
+    size: tuple[int, int] = (640, 640)
+    dynamic: bool = True
+    batch_size: int = 1
+    half: bool = False
+    opset: int = 17
+    simplify: bool = False
+    suppression: Suppression | None = None
+    verbose: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+def refuse_impossible(form: str, options: ExportOptions) -> None:
+    """Raise TaskError(CONFIG) for an unknown format, or for options that the format cannot have."""
+    if form in NOT_WRITTEN:
+        raise TaskError(Code.CONFIG, f"The format {form} is not written here: {NOT_WRITTEN[form]}.")
+    if form not in FORMAT_NAMES:
+        raise TaskError(
+            Code.CONFIG, f"The format {form} is not known; choose among {', '.join(FORMAT_NAMES)}."
+        )
+    if form != "onnx" and options.suppression is not None:
+        raise TaskError(
+            Code.CONFIG,
+            f"Suppression (nms) is put into ONNX files only, not into {form}: choose onnx, or "
+            "leave nms out and suppress the decoded rows where the file is used.",
+        )
+    if form == "onnx" and options.simplify and options.half:
+        raise TaskError(
+            Code.CONFIG,
+            "An ONNX file cannot be both simplified and half: ONNX Runtime, which simplifies it, "
+            "would put conversions to float32 around every layer; choose one of the two.",
+        )

@@ -1,0 +1,49 @@
+"""The network as a TorchScript file, and the file as a function.
+
+Takes images float32 [b, 3, h, w] of any batch and size (multiples of the largest stride) on the
+device that it is loaded to, and returns decoded rows float32 [b, rows, 5 + classes]. The extra
+file `config.txt` is JSON with shape, stride and names, as v7.0 writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from exporting.agreement import Array, Decoded, Run
+from exporting.options import ExportOptions
+from exporting.quiet import quiet
+from models.detector import Detector
+
+CONFIG = "config.txt"
+
+
+def write_torchscript(detector: Detector, path: Path, options: ExportOptions) -> None:
+    """Write the detector, which is left as it is, to `path`."""
+    module = Decoded(detector, half=options.half).to(options.device)
+    stride = detector.layout.input_multiple
+    shape = (options.batch_size, detector.layout.channels, *options.size)
+    config = {
+        "shape": list(shape),
+        "stride": stride,
+        "names": dict(enumerate(options.class_names)),
+    }
+    example = torch.zeros(1, shape[1], 4 * stride, 3 * stride, device=options.device)
+    with quiet(verbose=options.verbose), torch.no_grad():
+        traced = torch.jit.trace(module, example, check_trace=False)
+        torch.jit.save(traced, str(path), _extra_files={CONFIG: json.dumps(config)})
+
+
+def run_torchscript(path: Path, options: ExportOptions) -> Run:
+    """The file on the device of the options, as a function from images to decoded rows."""
+    with quiet(verbose=options.verbose):
+        program = torch.jit.load(str(path), map_location=options.device)
+
+    def run(images: Array) -> Array:
+        with torch.no_grad():
+            rows: Array = program(torch.from_numpy(images).to(options.device)).cpu().numpy()
+        return rows
+
+    return run
