@@ -131,7 +131,7 @@ def test_values_and_aliases(key: str, value: object, name: str, expected: object
         pytest.param("batch_size", 0, "1 to 4096, or -1", id="no-batch"),
         pytest.param("batch_size", -2, "1 to 4096, or -1", id="below-the-automatic-batch"),
         pytest.param("freeze", "first", "a whole number, 0 to 1000", id="word-in-numbers"),
-        pytest.param("freeze", [-1], "0 to 1000", id="negative-in-numbers"),
+        pytest.param("freeze", -1, "0 to 1000", id="negative-in-numbers"),
         pytest.param("freeze", {"a": 1}, "a list", id="mapping-for-numbers"),
         pytest.param("optimizer", "lion", "one of sgd, adam, adamw", id="optimizer"),
         pytest.param("model", [1], "text", id="list-for-text"),

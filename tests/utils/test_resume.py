@@ -309,7 +309,6 @@ def test_a_killed_task_goes_on_when_it_is_started_again(
         write_task(drawn, tmp_path / name, kinds=("training",), settings=tiny)
         for name in ("whole", "killed")
     ]
-    # The data set's paths are part of its identity, and so must be the same.
     whole, killed = (tmp_path / name / "out" / "models" for name in ("whole", "killed"))
     assert start.main(["--env", str(env_files[0])]) == 0
     command = [sys.executable, str(ROOT / "start.py"), "--env", str(env_files[1])]
