@@ -20,7 +20,8 @@ FLOORS: dict[int, str] = {
     """,
     1: """
         models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
-        models.layout models.loss models.official
+        models.layout models.loss models.official models.pickle_data models.torch_file
+        models.torch_names models.transfer
     """,
     2: """
         utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels

@@ -8,10 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from models.anchors import anchor_fit, label_sizes
-from models.checkpoint import load_checkpoint, transfer
+from models.checkpoint import layout_of, load_checkpoint
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.layout import read_layout
 from models.loss import DetectionLoss, scale_gains
+from models.transfer import transfer
 from utils.augment import Augmentation
 from utils.config import TrainSettings
 from utils.labels import DatasetIndex
@@ -20,17 +21,24 @@ from utils.schedule import Schedule
 log = logging.getLogger(__name__)
 
 
-def starting_network(model: str, weights: Path | None, names: Sequence[str]) -> Detector:
-    """A fresh network, or one that starts from a checkpoint as far as it fits."""
+def starting_network(
+    model: str, weights: Path | None, names: Sequence[str], *, own_anchors: bool = False
+) -> Detector:
+    """A fresh network, or one that starts from a checkpoint as far as it fits.
+
+    With weights the network is theirs, unless `model` is the path of a model file: then that is
+    built, with its own anchors. `own_anchors` says that the task sets the anchors some other way.
+    """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)
         return Detector(read_layout(model, nc=len(names)))
     checkpoint = load_checkpoint(weights)
-    network = Detector(parse_layout(checkpoint.layout, nc=len(names)))
-    report = transfer(network, checkpoint, names)
-    log.info(
-        "from %s: %d of %d tensors taken, %s", weights, report.copied, report.total, report.note
-    )
+    from_file = Path(model).is_file()
+    layout = read_layout(model, len(names)) if from_file else layout_of(checkpoint, len(names))
+    network = Detector(layout)
+    report = transfer(network, checkpoint, names, keep_anchors=from_file or own_anchors)
+    log.info("from %s: %d of %d tensors taken", weights, report.copied, report.total)
+    log.info("%s", "\n".join(report.lines()))
     return network
 
 
