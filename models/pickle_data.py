@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 MOST_INSTRUCTIONS = 2_000_000
 """A finished yolov5n has 36 thousand, an unfinished yolov5x6 with its optimiser ten times that."""
@@ -74,7 +74,7 @@ def read_pickle(
     ValueError, TypeError, KeyError, IndexError or OverflowError for what is no whole pickle.
     """
     machine = _Machine(names, persistent, refusal)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", file))):
         if count >= MOST_INSTRUCTIONS:
             raise Refused(f"has more than {MOST_INSTRUCTIONS} instructions for its structure")
         if opcode.name == "STOP":

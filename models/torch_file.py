@@ -13,7 +13,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ class _Archive:
                 raise Refused(f"lacks the numbers of the tensor {key!r}")
             self.buffers[key] = bytearray(member.file_size)
             with self.archive.open(member) as stored:
-                _fill(stored.readinto, self.buffers[key])
+                _fill(stored, self.buffers[key])
                 # The check sum is compared when the end is reached.
                 stored.read(1)
         return Storage(_numbers(self.buffers[key], dtype, count))
@@ -142,7 +142,7 @@ class _OldFile:
             count = int.from_bytes(self.file.read(8), "little")
             if count * dtype.itemsize != len(buffer):
                 raise Refused(f"has another size for the tensor {key!r} than it says")
-            _fill(self.file.readinto, buffer)  # type: ignore[attr-defined]
+            _fill(self.file, buffer)
         return content
 
     def _read(self, window: _Window, persistent: Callable[[object], object]) -> object:
@@ -251,11 +251,12 @@ def _part(numbers: Tensor, view: object) -> Tensor:
     return numbers[start : start + count]
 
 
-def _fill(readinto: Callable[[memoryview], int | None], buffer: bytearray) -> None:
+def _fill(file: IO[bytes], buffer: bytearray) -> None:
+    """Read exactly as many bytes as the buffer has."""
     view = memoryview(buffer)
     done = 0
     while done < len(buffer):
-        count = readinto(view[done:])
+        count = cast(io.BufferedIOBase, file).readinto(view[done:])
         if not count:
             raise EOFError("the file ends within a tensor")
         done += count

@@ -16,7 +16,7 @@ FLOORS: dict[int, str] = {
         utils.device
         utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
         utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
-        utils.seeding utils.workers
+        utils.seeding utils.weight_download utils.weight_files utils.workers
     """,
     1: """
         models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
@@ -50,6 +50,7 @@ NO_TORCH = (
     "utils.errors",
     "utils.atomic",
     "utils.container",
+    "utils.weight_files",
 )
 """Rooms that must start and be tested without torch."""
 
