@@ -59,9 +59,7 @@ class TrainSettings:
     weights_dir: str = field(default="", metadata=_WEIGHTS_DIR)
     download_weights: bool = field(
         default=False,
-        metadata=_rule(
-            "fetch the official <model>.pt when there are no weights; needs its SHA-256"
-        ),
+        metadata=_rule("fetch the official <model>.pt if there are no weights; needs its SHA-256"),
     )
     weights_sha256: str = field(
         default="", metadata=_rule("SHA-256 of the file to download, 64 hexadecimal digits")

@@ -1,4 +1,4 @@
-"""The one place that may use the network: an official weight file, fetched if a task asks for it."""
+"""The one place that may use the network: an official weight file, fetched if a task asks so."""
 
 from __future__ import annotations
 

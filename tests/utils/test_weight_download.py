@@ -166,6 +166,6 @@ def test_the_first_folder_that_can_be_written_to(server: str, tmp_path: Path) ->
     blocked = tmp_path / "file" / "weights"
     path = download_weights("yolov5n.pt", DIGEST, [blocked, tmp_path / "out"], release=server)
     assert path.parent == tmp_path / "out"
-    with pytest.raises(TaskError, match="none of .* can be written to") as caught:
+    with pytest.raises(TaskError, match=r"none of .* can be written to") as caught:
         download_weights("yolov5n.pt", DIGEST, [blocked], release=server)
     assert caught.value.code is Code.CONFIG

@@ -46,7 +46,7 @@ def test_folders_and_their_order(tmp_path: Path) -> None:
     assert weight_folders(str(tmp_path / "new"), may_be_made=True)[0] == tmp_path / "new"
     (tmp_path / "file").write_text("")
     for name in ("new", "file"):
-        with pytest.raises(TaskError, match="weights_dir is .* a folder that exists") as caught:
+        with pytest.raises(TaskError, match=r"weights_dir is .* a folder that exists") as caught:
             weight_folders(str(tmp_path / name), may_be_made=name == "file")
         assert caught.value.code is Code.CONFIG
 
