@@ -27,7 +27,7 @@ def starting_network(
     """A fresh network, or one that starts from a checkpoint as far as it fits.
 
     With weights the network is theirs, unless `model` is the path of a model file: then that is
-    built, with its own anchors. `own_anchors` says that the task sets the anchors some other way.
+    built, with the anchors that it lists. `own_anchors` says that the task sets the anchors some other way.
     """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)
@@ -36,7 +36,9 @@ def starting_network(
     from_file = Path(model).is_file()
     layout = read_layout(model, len(names)) if from_file else layout_of(checkpoint, len(names))
     network = Detector(layout)
-    report = transfer(network, checkpoint, names, keep_anchors=from_file or own_anchors)
+    # A model file may also give a mere number of anchors, which says nothing of their sizes.
+    listed = from_file and isinstance(layout.definition["anchors"], (list, tuple))
+    report = transfer(network, checkpoint, names, keep_anchors=listed or own_anchors)
     log.info("from %s: %d of %d tensors taken", weights, report.copied, report.total)
     log.info("%s", "\n".join(report.lines()))
     return network
