@@ -27,7 +27,8 @@ def starting_network(
     """A fresh network, or one that starts from a checkpoint as far as it fits.
 
     With weights the network is theirs, unless `model` is the path of a model file: then that is
-    built, with the anchors that it lists. `own_anchors` says that the task sets the anchors some other way.
+    built, with the anchors that it lists. `own_anchors` says that the task sets the anchors some
+    other way.
     """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)

@@ -102,11 +102,14 @@ def test_the_safe_list_of_torch_is_left_alone(tmp_path):
 def test_a_name_another_library_allowed_is_still_refused(tmp_path):
     path = tmp_path / "best.pt"
     torch.save(types.SimpleNamespace(), path)
-    with (
-        serialization.safe_globals([types.SimpleNamespace]),
-        pytest.raises(TaskError, match="SimpleNamespace"),
-    ):
-        read_torch_file(path)
+    before = serialization.get_safe_globals()
+    serialization.add_safe_globals([types.SimpleNamespace])
+    try:
+        with pytest.raises(TaskError, match="SimpleNamespace"):
+            read_torch_file(path)
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
 
 
 def _zip(path: pathlib.Path, *members: str) -> None:
