@@ -16,6 +16,8 @@ from utils.device import describe, select_device
 from utils.errors import Code, TaskError
 from utils.labels import Candidate, read_candidates, read_dataset
 from utils.progress import Progress
+from utils.weight_download import download_weights
+from utils.weight_files import SCRATCH, check_download
 from utils.ymir_yolov5 import (
     InferResultWriter,
     ModelStage,
@@ -54,6 +56,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
     assert settings is not None
     assert task.train_index is not None
     assert task.val_index is not None
+    weights = starting_weights(task)
     splits = []
     for index_file in (task.train_index, task.val_index):
         with progress.stage(0.025) as part:
@@ -87,12 +90,25 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
         device=device,
         folder=report_folder,
         tensorboard=task.out.tensorboard,
-        weights=task.weights[0] if task.weights else None,
+        weights=weights,
         stage_folder=lambda stage: stage_folder(task, stage),
         on_saved=record,
     )
     with progress.stage(0.95) as part:
         train(job, part)
+
+
+def starting_weights(task: Task) -> Path | None:
+    """The weights that a training starts from, downloaded if the task asks for that."""
+    settings = task.train
+    assert settings is not None
+    if task.weights:
+        return task.weights[0]
+    if not settings.download_weights or settings.weights.lower() == SCRATCH:
+        return None
+    name, digest = check_download(settings.model, settings.weights_sha256)
+    folders = [Path(settings.weights_dir)] if settings.weights_dir else []
+    return download_weights(name, digest, [*folders, task.out.root / "weights"])
 
 
 def _stage(saved: Saved, metric: str) -> ModelStage:

@@ -1,25 +1,28 @@
-"""Weights to and from disk, and into a network for another data set."""
+"""Weights to and from disk, and the network that they belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from models.channel_rules import scaled_repeats
 from models.detector import Detector
 from models.layout import Layout, parse_layout
-from models.official import is_official, official_parts, read_torch_file, unusable
+from models.official import is_official, official_parts
 from models.safetensors_file import is_safetensors, read_safetensors
+from models.torch_file import read_torch_file, unusable
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
 
 FORMAT = "ymir-yolov5"
 VERSION = 1
-SMALLEST_SHARE = 0.5
-"""Share of the network's tensors that must fit for weights to count as the same architecture."""
+LARGEST_SHARE = 2
+"""How much larger than its weights a file's network may be before the two are not one."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,6 @@ class Checkpoint:
     class_names: tuple[str, ...]
     state: dict[str, Tensor]
     metadata: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TransferReport:
-    """How much of a checkpoint entered a network: tensors copied of those the network has.
-
-    `head_kept` says whether the detection head came along; `note` is a sentence for the log.
-    """
-
-    copied: int
-    total: int
-    head_kept: bool
-    note: str
 
 
 def checkpoint_of(
@@ -100,7 +90,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _from_official(content: dict[str, object], path: Path) -> Checkpoint:
     layout, names, state, metadata = official_parts(content, path)
-    return Checkpoint(layout, names, _widened(state), metadata)
+    return Checkpoint(layout, names, _widened(state, path), metadata)
 
 
 def _from_own(content: dict[str, object], path: Path) -> Checkpoint:
@@ -113,7 +103,7 @@ def _from_own(content: dict[str, object], path: Path) -> Checkpoint:
     if not isinstance(names, list):
         raise TypeError("class names must be a list")
     weights = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    return Checkpoint(layout, tuple(str(name) for name in names), _widened(weights), metadata)
+    return Checkpoint(layout, tuple(str(name) for name in names), _widened(weights, path), metadata)
 
 
 def _part(content: dict[str, object], key: str) -> dict[str, object]:
@@ -129,9 +119,9 @@ def build_detector(checkpoint: Checkpoint, nc: int | None = None) -> Detector:
     With another class count `nc` the head's convolutions are freshly initialised. Raises
     `TaskError` (model) when definition and weights do not belong together.
     """
-    detector = Detector(_layout(checkpoint, nc))
+    detector = Detector(layout_of(checkpoint, nc))
     expected = detector.state_dict()
-    fresh = _head_keys(detector) if nc not in (None, len(checkpoint.class_names)) else frozenset()
+    fresh = head_keys(detector) if nc not in (None, len(checkpoint.class_names)) else frozenset()
     unfit = [
         key
         for key in {*expected, *checkpoint.state} - fresh
@@ -143,66 +133,76 @@ def build_detector(checkpoint: Checkpoint, nc: int | None = None) -> Detector:
         raise TaskError(
             Code.MODEL,
             f"{len(unfit)} tensors of the weight file do not fit its own model definition, such as "
-            f"{min(unfit)}; the file is not a complete YOLOv5 v6 or v7.0 detection model.",
+            f"{min(unfit)}; the file is not a complete YOLOv5 v5.0 to v7.0 detection model.",
         )
     kept = {key: value for key, value in checkpoint.state.items() if key not in fresh}
     detector.load_state_dict(kept, strict=not fresh)
     return detector
 
 
-def transfer(
-    detector: Detector, checkpoint: Checkpoint, class_names: Sequence[str]
-) -> TransferReport:
-    """Copy into `detector`, in place, every tensor of the same key and shape.
+def layout_of(checkpoint: Checkpoint, nc: int | None = None, *, activation: str = "") -> Layout:
+    """The layout of a checkpoint's network, for `nc` classes or an `activation` other than its own.
 
-    The head's convolutions come along only when both know the same classes in the same order.
-    Raises `TaskError` (model) when less than half of the tensors fit: another architecture.
+    A definition that asks for much more than the weights hold is refused before any memory is
+    taken for it. Raises `TaskError` (model).
     """
-    own = detector.state_dict()
-    same_classes = tuple(class_names) == checkpoint.class_names
-    head = _head_keys(detector)
-    fitting = {
-        key: value
-        for key, value in checkpoint.state.items()
-        if key in own and own[key].shape == value.shape and (same_classes or key not in head)
-    }
-    if len(fitting) < SMALLEST_SHARE * len(own):
-        raise TaskError(
-            Code.MODEL,
-            f"Only {len(fitting)} of the network's {len(own)} tensors fit the pretrained weights; "
-            "choose the model (setting 'model') that the weights were trained with.",
-        )
-    detector.load_state_dict(fitting, strict=False)
-    head_kept = head <= fitting.keys()
-    return TransferReport(
-        len(fitting), len(own), head_kept, _note(head_kept, len(class_names), checkpoint)
+    try:
+        layout = _parsed(checkpoint, None)
+        # Without the first question, a row repeated a billion times would be built.
+        larger = _blocks(layout) > len(checkpoint.state) + len(layout.layers) or _numbers(
+            _shapes(layout)
+        ) > LARGEST_SHARE * _numbers(checkpoint.state)
+    # What numbers beyond all bounds come to, here or within torch.
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise _not_one() from error
+    if larger:
+        raise _not_one()
+    return _parsed(checkpoint, nc, activation)
+
+
+def _blocks(layout: Layout) -> int:
+    """How many blocks a definition asks for, repetitions counted."""
+    definition = cast("dict[str, Any]", layout.definition)
+    rows = [*definition["backbone"], *definition["head"]]
+    return sum(scaled_repeats(row[1], definition["depth_multiple"]) for row in rows)
+
+
+def _shapes(layout: Layout) -> dict[str, Tensor]:
+    """A network's tensors without their numbers: no memory, no random draw."""
+    with torch.device("meta"):
+        return Detector(layout).state_dict()
+
+
+def _numbers(state: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in state.values())
+
+
+def _not_one() -> TaskError:
+    return TaskError(
+        Code.MODEL,
+        "The model definition in the weight file describes a much larger network than its weights; "
+        "the file is not a complete YOLOv5 v5.0 to v7.0 detection model.",
     )
 
 
-def _note(head_kept: bool, classes: int, checkpoint: Checkpoint) -> str:
-    if head_kept:
-        return "The whole network starts from the pretrained weights."
-    if classes != len(checkpoint.class_names):
-        why = f"the weights know {len(checkpoint.class_names)} classes and the task {classes}"
-    else:
-        why = "the weights know other classes, or the same in another order"
-    return f"The detection head starts afresh, because {why}."
-
-
-def _head_keys(detector: Detector) -> frozenset[str]:
+def head_keys(detector: Detector) -> frozenset[str]:
     """Keys of the head's convolutions, whose shape or meaning depends on the classes."""
     prefix = f"model.{len(detector.model) - 1}."
     return frozenset(f"{prefix}m.{key}" for key in detector.head.m.state_dict())
 
 
-def _layout(checkpoint: Checkpoint, nc: int | None) -> Layout:
+def _parsed(checkpoint: Checkpoint, nc: int | None, activation: str = "") -> Layout:
+    name = "the definition in the weight file"
     try:
-        return parse_layout(checkpoint.layout, nc, name="the definition in the weight file")
+        return parse_layout(checkpoint.layout, nc, activation=activation, name=name)
     except TaskError as error:
         raise TaskError(Code.MODEL, error.sentence) from error
 
 
-def _widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _widened(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    # Views may share numbers; their copies would not.
+    if sum(t.numel() * t.element_size() for t in state.values()) > path.stat().st_size:
+        raise unusable(path, "holds weights that unfold to more than the file has")
     return {k: v.detach().float() if v.is_floating_point() else v for k, v in state.items()}
 
 

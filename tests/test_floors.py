@@ -15,13 +15,15 @@ FLOORS: dict[int, str] = {
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
         utils.device utils.drawing utils.early_stopping utils.errors utils.failures utils.images
         utils.lanes utils.letterbox utils.metrics utils.nms utils.option_names utils.optional
-        utils.options utils.plain_values utils.progress utils.schedule utils.seeding utils.workers
+        utils.options utils.plain_values utils.progress utils.schedule utils.seeding
+        utils.weight_download utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchors models.assign models.attention models.block_table
         models.blocks models.channel_rules models.checkpoint models.classic_blocks models.depthwise
         models.detect models.detector models.ghost models.layout models.loss models.official
-        models.rearrange models.safetensors_file models.summary
+        models.pickle_data models.rearrange models.safetensors_file models.summary models.torch_file
+        models.torch_names models.transfer
     """,
     2: """
         utils.annotations utils.augment utils.batches utils.dataloaders utils.evaluation_loader
@@ -60,6 +62,7 @@ NO_TORCH = (
     "utils.errors",
     "utils.atomic",
     "utils.container",
+    "utils.weight_files",
 )
 """Rooms that must start and be tested without torch."""
 

@@ -44,6 +44,7 @@ _SIZE = _rule(
 _WORKERS = _rule("processes that read images, -1 for as many as fit the machine", -1, 128)
 _SEED = _rule("start of every random sequence", 0, 2**31 - 1)
 _WEIGHTS = _rule("weight file to use; '' for those that the platform hands in")
+_WEIGHTS_DIR = _rule("folder in which weight files are looked for, before the image's own /weights")
 _MAX_DET = _rule("most detections kept per image", 1, 10000)
 _BAD = _rule("share of unusable images or annotations above which the task fails", 0, 1)
 _PRECISION = _rule(
@@ -61,7 +62,21 @@ class TrainSettings:
         default="yolov5s",
         metadata=_rule("network: yolov5n, s, m, l, x, another of models/hub, or a model YAML file"),
     )
-    weights: str = field(default="", metadata=_WEIGHTS)
+    weights: str = field(
+        default="",
+        metadata=_rule(
+            "weight file to start from; '' for what the platform hands in, else <model>.pt of "
+            "weights_dir; scratch for none"
+        ),
+    )
+    weights_dir: str = field(default="", metadata=_WEIGHTS_DIR)
+    download_weights: bool = field(
+        default=False,
+        metadata=_rule("fetch the official <model>.pt if there are no weights; needs its SHA-256"),
+    )
+    weights_sha256: str = field(
+        default="", metadata=_rule("SHA-256 of the file to download, 64 hexadecimal digits")
+    )
     activation: str = field(
         default="",
         metadata=_rule("activation of the network, such as nn.ReLU(); '' keeps the model's own"),
@@ -278,6 +293,7 @@ class InferSettings:
     """Everything an inference task may be told."""
 
     weights: str = field(default="", metadata=_WEIGHTS)
+    weights_dir: str = field(default="", metadata=_WEIGHTS_DIR)
     img_size: int = field(default=640, metadata=_SIZE)
     batch_size: int = field(default=16, metadata=_rule("images per forward pass", 1, 4096))
     workers: int = field(default=-1, metadata=_WORKERS)

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from models.anchors import anchor_fit, label_sizes
-from models.checkpoint import load_checkpoint, transfer
+from models.checkpoint import layout_of, load_checkpoint
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.layout import read_layout
 from models.loss import DetectionLoss, scale_gains
 from models.summary import summarize
+from models.transfer import transfer
 from utils.augment import Augmentation
 from utils.config import TrainSettings
 from utils.errors import Code, TaskError
@@ -27,11 +28,18 @@ log = logging.getLogger(__name__)
 
 
 def starting_network(
-    model: str, weights: Path | None, names: Sequence[str], *, activation: str = ""
+    model: str,
+    weights: Path | None,
+    names: Sequence[str],
+    *,
+    activation: str = "",
+    own_anchors: bool = False,
 ) -> Detector:
     """A fresh network, or one that starts from a checkpoint as far as it fits.
 
-    `activation` replaces that of the model file or of the checkpoint's definition.
+    With weights the network is theirs, unless `model` is the path of a model file: then that is
+    built, with the anchors that it lists. `own_anchors` says that the task sets the anchors some
+    other way. `activation` replaces that of the model file or of the checkpoint's definition.
     """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)
@@ -39,12 +47,19 @@ def starting_network(
         log.info("%s: %s", model, summarize(network))
         return network
     checkpoint = load_checkpoint(weights)
-    network = Detector(parse_layout(checkpoint.layout, nc=len(names), activation=activation))
-    log.info("%s: %s", weights, summarize(network))
-    report = transfer(network, checkpoint, names)
-    log.info(
-        "from %s: %d of %d tensors taken, %s", weights, report.copied, report.total, report.note
+    from_file = Path(model).is_file()
+    layout = (
+        read_layout(model, len(names), activation=activation)
+        if from_file
+        else layout_of(checkpoint, len(names), activation=activation)
     )
+    network = Detector(layout)
+    log.info("%s: %s", weights, summarize(network))
+    # A model file may also give a mere number of anchors, which says nothing of their sizes.
+    listed = from_file and isinstance(layout.definition["anchors"], (list, tuple))
+    report = transfer(network, checkpoint, names, keep_anchors=listed or own_anchors)
+    log.info("from %s: %d of %d tensors taken", weights, report.copied, report.total)
+    log.info("%s", "\n".join(report.lines()))
     return network
 
 

@@ -29,6 +29,14 @@ from utils.config import (
 )
 from utils.errors import Code, TaskError
 from utils.options import absent, refusal, to_bool, to_int, to_list
+from utils.weight_files import (
+    SCRATCH,
+    SUFFIXES,
+    check_download,
+    file_of_model,
+    find_weights,
+    weight_folders,
+)
 from utils.ymir_monitor import Monitor
 from utils.ymir_results import (
     InferResultWriter,
@@ -55,7 +63,6 @@ __all__ = [
 DEFAULT_ENV_FILE = Path("/in/env.yaml")
 DEFAULT_TASK_ID = "default-task"
 REPOSITORY = Path(__file__).resolve().parent.parent
-WEIGHT_SUFFIXES = (".pt", ".pth")
 DETECTION = 2
 
 
@@ -108,7 +115,7 @@ def read_task(
             None if training else folders.index("candidate_index_file", "candidate-index.tsv")
         ),
         out=folders.out,
-        weights=_weights(config, settings.weights, folders.models_in, required=not training),
+        weights=_weights(config, settings, folders.models_in, warnings),
         train=train_settings,
         mining=mining_settings,
         infer=infer_settings,
@@ -324,27 +331,48 @@ def _gpu_ids(config: Mapping[str, object]) -> tuple[int, ...]:
 
 
 def _weights(
-    config: Mapping[str, object], chosen: str, models_in: Path, *, required: bool
+    config: Mapping[str, object],
+    settings: TrainSettings | InferSettings,
+    models_in: Path,
+    warnings: list[str],
 ) -> tuple[Path, ...]:
-    key = "model_params_path" if required else "pretrained_model_params"
-    if chosen:
-        key, offered = "weights", [chosen]
+    """The usable files, the preferred one first: named by the task, handed in by the platform, or
+    for a training lying in weights_dir or the image under the model's name.
+    """
+    training = settings if isinstance(settings, TrainSettings) else None
+    fetch = training is not None and training.download_weights
+    if training and fetch:
+        check_download(training.model, training.weights_sha256)
+    folders = weight_folders(settings.weights_dir, may_be_made=fetch)
+    key = "pretrained_model_params" if training else "model_params_path"
+    if training and training.weights.lower() == SCRATCH:
+        return ()
+    if settings.weights:
+        key, offered = "weights", [settings.weights]
     else:
         value = config.get(key)
         offered = [] if absent(value) else [str(item) for item in to_list(key, value)]
-    if not offered and not required:
-        return ()
+    if not offered and training:
+        name = file_of_model(training.model)
+        found = find_weights(name, folders)
+        if found:
+            warnings.append(f"nothing was handed in: {found} is used ('weights: scratch' for none)")
+        elif training.weights_dir and not fetch:
+            warnings.append(f"weights_dir {training.weights_dir} has no {name}")
+        return (found,) if found else ()
     usable = [
         found
         for text in offered
-        if text.lower().endswith(WEIGHT_SUFFIXES) and (found := _find_file(text, models_in))
+        if text.lower().endswith(SUFFIXES)
+        and (found := _find_file(text, models_in) or find_weights(text, folders))
     ]
     if not usable:
         listed = ", ".join(offered) or "nothing"
+        places = ", ".join(map(str, (models_in, *folders)))
         raise TaskError(
             Code.MODEL,
             f"{key} offers no usable weights: it lists {listed}; a .pt file that exists, as given "
-            f"or under {models_in}, is needed.",
+            f"or under {places}, is needed.",
         )
     return tuple(sorted(dict.fromkeys(usable), key=_preference))
 

@@ -1,12 +1,17 @@
-"""A network small enough to build and run in every test."""
+"""A network small enough for every test, also as the official code would save it."""
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
+from models.blocks import C3, SPPF, Bottleneck, Concat, Conv
+from models.detect import Detect
 from models.detector import Detector
 from models.layout import parse_layout
 
@@ -54,3 +59,66 @@ def tiny() -> Callable[..., Detector]:
 def tiny_definition() -> dict[str, object]:
     """The tiny network as a model definition."""
     return dict(TINY)
+
+
+OFFICIAL_HOMES = {
+    Detector: ("models.yolo", "DetectionModel"),
+    Detect: ("models.yolo", "Detect"),
+    Conv: ("models.common", "Conv"),
+    C3: ("models.common", "C3"),
+    Bottleneck: ("models.common", "Bottleneck"),
+    SPPF: ("models.common", "SPPF"),
+    Concat: ("models.common", "Concat"),
+}
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], type[nn.Module]]:
+    """An empty module class that pickles under any dotted name, as long as the test runs."""
+    made: dict[str, types.ModuleType] = {}
+
+    def find(path: str) -> type[nn.Module]:
+        home, _, name = path.rpartition(".")
+        if home not in made:
+            made[home] = types.ModuleType(home)
+            monkeypatch.setitem(sys.modules, home, made[home])
+        if not hasattr(made[home], name):
+            members = {"__module__": home, "__qualname__": name}
+            setattr(made[home], name, type(name, (nn.Module,), members))
+        return getattr(made[home], name)
+
+    return find
+
+
+@pytest.fixture
+def official(
+    named: Callable[[str], type[nn.Module]], tiny: Callable[..., Detector]
+) -> Callable[..., nn.Module]:
+    """Turn the tiny network into a module tree that pickles under the official names."""
+
+    def disguise(module: nn.Module, root: str) -> nn.Module:
+        if type(module) not in OFFICIAL_HOMES:
+            # Containers: the official code has Sequential where ours has ModuleList.
+            if isinstance(module, nn.ModuleList | nn.Sequential):
+                return nn.Sequential(*(disguise(child, root) for child in module))
+            return module
+        home, name = OFFICIAL_HOMES[type(module)]
+        twin = named(f"{home}.{root if name == 'DetectionModel' else name}")()
+        twin._parameters.update(module._parameters)
+        twin._buffers.update(module._buffers)
+        twin._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+        for key, child in module._modules.items():
+            twin._modules[key] = None if child is None else disguise(child, root)
+        return twin
+
+    def build(
+        names: object = ("a", "b", "c"), seed: int = 0, root: str = "DetectionModel"
+    ) -> nn.Module:
+        detector = tiny(seed=seed)
+        model = disguise(detector, root).half()
+        model.yaml = dict(detector.layout.definition)
+        if names is not None:
+            model.names = names
+        return model
+
+    return build

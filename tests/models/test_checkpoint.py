@@ -10,10 +10,9 @@ from models.checkpoint import (
     checkpoint_of,
     load_checkpoint,
     save_checkpoint,
-    transfer,
 )
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.layout import read_layout
 from utils.errors import Code, TaskError
 
 NAMES = ("cat", "dog", "owl")
@@ -133,35 +132,3 @@ def test_build_for_another_class_count_keeps_all_but_the_head(tiny):
     state = built.state_dict()
     changed = {key for key in state if not torch.equal(state[key], checkpoint.state[key])}
     assert all(".9.m." in key for key in changed)
-
-
-@pytest.mark.parametrize(
-    ("names", "head_kept", "copied", "words"),
-    [
-        pytest.param(NAMES, True, None, "whole network", id="same classes"),
-        pytest.param(("cat", "owl", "dog"), False, 4, "another order", id="another order"),
-        pytest.param(("a", "b", "c"), False, 4, "other classes", id="other classes"),
-        pytest.param(("cat",), False, 4, "3 classes and the task 1", id="fewer classes"),
-    ],
-)
-def test_transfer(tiny, names, head_kept, copied, words):
-    checkpoint = checkpoint_of(tiny(seed=0), NAMES)
-    target = tiny(nc=len(names), seed=1)
-    head = {key: value.clone() for key, value in target.state_dict().items() if ".9.m." in key}
-    report = transfer(target, checkpoint, names)
-    assert report.head_kept is head_kept
-    assert words in report.note
-    assert report.total - report.copied == (copied or 0)
-    for key, value in target.state_dict().items():
-        fresh = key in head and not head_kept
-        assert torch.equal(value, head[key] if fresh else checkpoint.state[key]), key
-
-
-def test_transfer_refuses_another_architecture(tiny, tiny_definition):
-    checkpoint = checkpoint_of(tiny(), NAMES)
-    wide = Detector(parse_layout({**tiny_definition, "width_multiple": 2.0}))
-    before = {key: value.clone() for key, value in wide.state_dict().items()}
-    with pytest.raises(TaskError, match="choose the model") as caught:
-        transfer(wide, checkpoint, NAMES)
-    assert caught.value.code is Code.MODEL
-    assert all(torch.equal(value, before[key]) for key, value in wide.state_dict().items())

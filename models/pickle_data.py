@@ -1,0 +1,285 @@
+"""A pickle followed as data: its instructions build plain values, and nothing can be called.
+
+Weight files are pickles, and unpickling one from a stranger runs the stranger's code. Here the
+instructions are only decoded (`pickletools` disassembles, it never executes) and followed on a
+stack of our own. A name in the file is looked up in a closed table of ours and nowhere else, and
+an object becomes a `StandIn` that keeps what it was given. Memory stays in proportion to the file.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Protocol, cast
+
+MOST_INSTRUCTIONS = 2_000_000
+"""A finished yolov5n has 36 thousand, an unfinished yolov5x6 with its optimiser ten times that."""
+MOST_VALUES = 2_000_000
+"""Values that a structure may unfold to when shared parts are counted each time."""
+DEEPEST = 100
+"""Values within values; a real file has about twenty-five levels."""
+KEYS = (str, int, float, bytes, type(None))
+"""What a mapping or a set may be keyed by: hashing nested tuples can take for ever."""
+
+
+class Refused(Exception):
+    """The file is not followed any further; the text completes the sentence 'the file ...'."""
+
+
+class Readable(Protocol):
+    """The part of a binary file that decoding needs."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most so many bytes."""
+
+    def readline(self) -> bytes:
+        """Bytes up to the next line end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Name:
+    """A name that a file may use, and what calling it gives here."""
+
+    path: str
+    make: Callable[..., object]
+
+
+class StandIn:
+    """Takes the place of an object in the file: keeps its name and state, does nothing.
+
+    `arguments` are those its constructor would have had, `state` what would have been set on it.
+    """
+
+    def __init__(self, name: str, arguments: tuple[object, ...] = ()) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.state: object = None
+
+    def attribute(self, name: str) -> object:
+        """An attribute the pickled object had, or None."""
+        return self.state.get(name) if isinstance(self.state, Mapping) else None
+
+
+def read_pickle(
+    file: Readable,
+    names: Mapping[str, Name],
+    persistent: Callable[[object], object],
+    refusal: Callable[[str], str],
+) -> object:
+    """The value of one pickle, read from `file` up to its end mark.
+
+    `names` are the dotted names that may occur, `persistent` gives what a persistent id stands
+    for, `refusal` words the refusal of any other name. Raises `Refused` with a reason, and
+    ValueError, TypeError, KeyError, IndexError or OverflowError for what is no whole pickle.
+    """
+    machine = _Machine(names, persistent, refusal)
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", file))):
+        if count >= MOST_INSTRUCTIONS:
+            raise Refused(f"has more than {MOST_INSTRUCTIONS} instructions for its structure")
+        if opcode.name == "STOP":
+            break
+        machine.follow(opcode.name, argument)
+    value = machine.stack.pop()
+    _refuse_without_end(value)
+    return value
+
+
+class _Machine:
+    """The stack, the marks on it and the memo, and one method per kind of instruction."""
+
+    def __init__(
+        self,
+        names: Mapping[str, Name],
+        persistent: Callable[[object], object],
+        refusal: Callable[[str], str],
+    ) -> None:
+        self.names = names
+        self.persistent = persistent
+        self.refusal = refusal
+        self.stack: list[object] = []
+        self.marks: list[list[object]] = []
+        self.memo: dict[int, object] = {}
+        self.given = 0
+
+    def follow(self, instruction: str, argument: object) -> None:
+        if instruction in _CONSTANTS:
+            self.stack.append(argument)
+        elif instruction in _FRESH:
+            self.stack.append(_FRESH[instruction]())
+        elif instruction in _METHODS:
+            _METHODS[instruction](self, argument)
+        elif instruction == "INST":
+            raise Refused(self.refusal(_dotted(str(argument))))
+        elif instruction not in _IDLE:
+            raise Refused(f"uses the instruction {instruction}, which torch.save does not write")
+
+    def mark(self, _: object) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def put(self, position: object) -> None:
+        assert isinstance(position, int)
+        self.memo[position] = self.stack[-1]
+
+    def memoize(self, _: object) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def get(self, position: object) -> None:
+        assert isinstance(position, int)
+        self.stack.append(self.memo[position])
+
+    def name(self, path: object) -> None:
+        self.stack.append(self._known(_dotted(str(path))))
+
+    def stacked_name(self, _: object) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(self._known(_dotted(f"{module} {name}")))
+
+    def call(self, _: object) -> None:
+        """Calling a known name or making an object of it: our own function builds the value."""
+        arguments, name = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, Name) or not isinstance(arguments, tuple):
+            raise Refused("calls something that is not a name")
+        # A long argument that is shared must not be copied by every call.
+        self.given += sum(len(a) for a in arguments if isinstance(a, (str, list, tuple, dict)))
+        if self.given > MOST_VALUES:
+            raise Refused(f"unfolds to more than {MOST_VALUES} values")
+        self.stack.append(name.make(*arguments))
+
+    def state(self, _: object) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, StandIn):
+            # Objects with slots have a pair (state, slots).
+            pair = isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], dict)
+            target.state = state[0] if pair and isinstance(state, tuple) else state
+        elif not isinstance(target, dict):
+            # An ordered mapping may carry attributes, which nobody here asks for.
+            raise Refused("sets attributes of something that has none")
+
+    def persistent_id(self, _: object) -> None:
+        self.stack.append(self.persistent(self.stack.pop()))
+
+    def append(self, _: object) -> None:
+        value = self.stack.pop()
+        self._extend([value])
+
+    def append_marked(self, _: object) -> None:
+        self._extend(self._marked())
+
+    def set_item(self, _: object) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._update([key, value])
+
+    def set_marked(self, _: object) -> None:
+        self._update(self._marked())
+
+    def add_marked(self, _: object) -> None:
+        members, target = self._marked(), self.stack[-1]
+        if not isinstance(target, set):
+            raise Refused("adds members to something that is not a set")
+        target.update(_hashable(member) for member in members)
+
+    def tuple_marked(self, _: object) -> None:
+        values = self._marked()
+        self.stack.append(tuple(values))
+
+    def tuple_of(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise IndexError("the stack is empty")
+        self.stack[-count:] = [tuple(self.stack[-count:])]
+
+    def _known(self, path: str) -> Name:
+        if path not in self.names:
+            raise Refused(self.refusal(path))
+        return self.names[path]
+
+    def _marked(self) -> list[object]:
+        values, self.stack = self.stack, self.marks.pop()
+        return values
+
+    def _extend(self, values: list[object]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, list):
+            raise Refused("appends to something that is not a list")
+        target.extend(values)
+
+    def _update(self, pairs: list[object]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            raise Refused("sets items of something that is not a mapping")
+        for key, value in zip(pairs[0::2], pairs[1::2], strict=True):
+            target[_hashable(key)] = value
+
+
+_IDLE = frozenset({"PROTO", "FRAME"})
+_CONSTANTS = frozenset(
+    {
+        *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+        *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING"),
+        *("BINBYTES", "SHORT_BINBYTES"),
+    }
+)
+_FRESH: Mapping[str, Callable[[], object]] = {
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": set,
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+}
+_METHODS: Mapping[str, Callable[[_Machine, object], None]] = {
+    "MARK": _Machine.mark,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.memoize,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.stacked_name,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "BUILD": _Machine.state,
+    "BINPERSID": _Machine.persistent_id,
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.append_marked,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_marked,
+    "ADDITEMS": _Machine.add_marked,
+    "TUPLE": _Machine.tuple_marked,
+    "TUPLE1": lambda machine, _: machine.tuple_of(1),
+    "TUPLE2": lambda machine, _: machine.tuple_of(2),
+    "TUPLE3": lambda machine, _: machine.tuple_of(3),
+}
+
+
+def _dotted(path: str) -> str:
+    """'module name' as the file has it to a dotted name, with today's name of the built-ins."""
+    module, _, name = path.partition(" ")
+    return f"{'builtins' if module == '__builtin__' else module}.{name}"
+
+
+def _hashable(key: object) -> object:
+    if not isinstance(key, KEYS):
+        raise Refused(f"uses a {type(key).__name__} as the key of a mapping")
+    return key
+
+
+def _refuse_without_end(value: object) -> None:
+    """Refuse what contains itself, is nested very deep, or unfolds to far more than was read."""
+    waiting: list[tuple[object, int]] = [(value, 0)]
+    seen = 0
+    while waiting:
+        current, depth = waiting.pop()
+        seen += 1
+        if depth > DEEPEST:
+            raise Refused(f"contains itself, or values nested more than {DEEPEST} deep")
+        if seen > MOST_VALUES:
+            raise Refused(f"unfolds to more than {MOST_VALUES} values")
+        if isinstance(current, StandIn):
+            waiting += [(current.arguments, depth + 1), (current.state, depth + 1)]
+        elif isinstance(current, dict):
+            waiting += [(item, depth + 1) for item in current.values()]
+        elif isinstance(current, (list, tuple)):
+            waiting += [(item, depth + 1) for item in current]

@@ -1,0 +1,219 @@
+"""Weights into a network for another data set: what fits is taken, classes are matched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from models.checkpoint import Checkpoint, head_keys
+from models.detector import Detector
+from utils.errors import Code, TaskError
+
+SMALLEST_SHARE = 0.5
+"""Share of the network's tensors that must fit for weights to count as the same architecture."""
+BOX_OUTPUTS = 5
+"""Outputs of an anchor before its classes: x, y, w, h and objectness."""
+LISTED_CLASSES = 40
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tensors of a part of the network: taken as they are, taken class by class, and all."""
+
+    name: str
+    taken: int
+    mapped: int
+    total: int
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What of a checkpoint entered a network.
+
+    `classes` are the task's names, each with the checkpoint's name whose weights it starts from
+    (None: fresh); `dropped` are the checkpoint's classes that the task does not have. `anchors`
+    and `note` are sentences for the log.
+    """
+
+    parts: tuple[Part, ...]
+    classes: tuple[tuple[str, str | None], ...]
+    dropped: tuple[str, ...]
+    anchors: str
+    note: str
+
+    @property
+    def copied(self) -> int:
+        """Tensors that hold something of the checkpoint."""
+        return sum(part.taken + part.mapped for part in self.parts)
+
+    @property
+    def total(self) -> int:
+        """Tensors that the network has."""
+        return sum(part.total for part in self.parts)
+
+    @property
+    def head_kept(self) -> bool:
+        """Whether the whole detection head came along."""
+        return self.parts[-1].taken == self.parts[-1].total
+
+    def lines(self) -> list[str]:
+        """The report as a table for the log."""
+        lines = [f"{'part':<10}{'taken':>7}{'by class':>10}{'fresh':>7}"]
+        for part in self.parts:
+            fresh = part.total - part.taken - part.mapped
+            lines.append(f"{part.name:<10}{part.taken:>7}{part.mapped:>10}{fresh:>7}")
+        width = max(len(name) for name, _ in self.classes)
+        for name, origin in self.classes[:LISTED_CLASSES]:
+            lines.append(f"class {name:<{width}} <- {origin if origin is not None else '(fresh)'}")
+        if len(self.classes) > LISTED_CLASSES:
+            lines.append(f"... and {len(self.classes) - LISTED_CLASSES} more classes")
+        if self.dropped:
+            shown = ", ".join(self.dropped[:LISTED_CLASSES])
+            more = len(self.dropped) - LISTED_CLASSES
+            lines.append(f"left behind: {shown}{f' and {more} more' if more > 0 else ''}")
+        return [*lines, self.anchors, self.note]
+
+
+def transfer(
+    detector: Detector,
+    checkpoint: Checkpoint,
+    class_names: Sequence[str],
+    *,
+    keep_anchors: bool = False,
+) -> TransferReport:
+    """Copy into `detector`, in place, what fits of a checkpoint.
+
+    Tensors of the same key and shape come along. If the classes differ, so do the head's rows for
+    boxes and objectness, and those of every class that both know by name (exactly, else but for
+    case and blanks); new classes keep the values they were born with. A level whose anchor count
+    differs starts afresh. `keep_anchors` leaves the detector's anchors alone. Raises `TaskError`
+    (model) when less than half of the tensors fit: another architecture.
+    """
+    own = detector.state_dict()
+    names = tuple(class_names)
+    same = names == checkpoint.class_names
+    pairs = class_pairs(names, checkpoint.class_names)
+    convolutions = head_keys(detector)
+    anchors = f"model.{len(detector.model) - 1}.anchors"
+    taken = {
+        key: value
+        for key, value in checkpoint.state.items()
+        if key in own
+        and own[key].shape == value.shape
+        and (same or key not in convolutions)
+        and not (keep_anchors and key == anchors)
+    }
+    # A single class has no class loss, so its row was never trained and never will be.
+    single = 1 in (len(names), len(checkpoint.class_names))
+    known = {} if single and not same else pairs
+    mapped = {} if same else _mapped(detector, checkpoint, own, known)
+    fitting = {**taken, **mapped}
+    if len(fitting) < SMALLEST_SHARE * len(own):
+        raise TaskError(
+            Code.MODEL,
+            f"Only {len(fitting)} of the network's {len(own)} tensors fit the pretrained weights; "
+            "choose the model (setting 'model') that the weights were trained with.",
+        )
+    detector.load_state_dict(fitting, strict=False)
+    kept = len(convolutions & fitting.keys())
+    origins = {new: checkpoint.class_names[old] for new, old in known.items() if kept}
+    return TransferReport(
+        parts=_parts(detector, own, taken, mapped),
+        classes=tuple((name, origins.get(index)) for index, name in enumerate(names)),
+        dropped=tuple(
+            name
+            for index, name in enumerate(checkpoint.class_names)
+            if index not in pairs.values() or not origins
+        ),
+        anchors=_about_anchors(anchors in taken, keep_anchors),
+        note=_note(kept // 2, len(convolutions) // 2, len(origins), len(names))
+        if mapped or kept < len(convolutions)
+        else "The whole network starts from the pretrained weights.",
+    )
+
+
+def class_pairs(new: Sequence[str], old: Sequence[str]) -> dict[int, int]:
+    """Index of each new class that is known by name, and its old index.
+
+    Exact names first, then names that differ in case or surrounding blanks only; a name that would
+    fit several is left out, and no old class serves two new ones.
+    """
+    exact = {name: index for index, name in enumerate(old)}
+    pairs = {index: exact[name] for index, name in enumerate(new) if name in exact}
+    used = set(pairs.values())
+    alike: dict[str, list[int]] = {}
+    for index, name in enumerate(old):
+        if index not in used:
+            alike.setdefault(_folded(name), []).append(index)
+    wanted: dict[str, list[int]] = {}
+    for index, name in enumerate(new):
+        if index not in pairs:
+            wanted.setdefault(_folded(name), []).append(index)
+    for name, indices in wanted.items():
+        found = alike.get(name, [])
+        if len(indices) == len(found) == 1:
+            pairs[indices[0]] = found[0]
+    return dict(sorted(pairs.items()))
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _mapped(
+    detector: Detector,
+    checkpoint: Checkpoint,
+    own: Mapping[str, Tensor],
+    pairs: Mapping[int, int],
+) -> dict[str, Tensor]:
+    """The head's convolutions with the checkpoint's rows where both mean the same."""
+    anchors = detector.anchors.shape[1]
+    old_width = BOX_OUTPUTS + len(checkpoint.class_names)
+    mapped = {}
+    for key in sorted(head_keys(detector)):
+        fresh, old = own[key], checkpoint.state.get(key)
+        if old is None or old.shape != (anchors * old_width, *fresh.shape[1:]):
+            continue
+        rows = fresh.clone().unflatten(0, (anchors, -1))
+        source = old.to(fresh).unflatten(0, (anchors, old_width))
+        rows[:, :BOX_OUTPUTS] = source[:, :BOX_OUTPUTS]
+        for new_class, old_class in pairs.items():
+            rows[:, BOX_OUTPUTS + new_class] = source[:, BOX_OUTPUTS + old_class]
+        mapped[key] = rows.flatten(0, 1)
+    return mapped
+
+
+def _parts(
+    detector: Detector, own: Mapping[str, Tensor], taken: Container[str], mapped: Container[str]
+) -> tuple[Part, ...]:
+    backbone = detector.layout.definition["backbone"]
+    assert isinstance(backbone, (list, tuple))
+    last = len(detector.model) - 1
+    counts = {"backbone": [0, 0, 0], "neck": [0, 0, 0], "head": [0, 0, 0]}
+    for key in own:
+        layer = int(key.split(".")[1])
+        name = "head" if layer == last else "backbone" if layer < len(backbone) else "neck"
+        for position, counted in enumerate((key in taken, key in mapped, True)):
+            counts[name][position] += counted
+    return tuple(Part(name, *numbers) for name, numbers in counts.items())
+
+
+def _about_anchors(taken: bool, kept: bool) -> str:
+    if kept:
+        return "Anchors: those that the task sets, not those of the weights."
+    if taken:
+        return "Anchors: those of the weights."
+    return "Anchors: those of the model, because the weights have another number of them."
+
+
+def _note(kept: int, levels: int, known: int, classes: int) -> str:
+    """Of how many levels and classes the head keeps something."""
+    if not kept:
+        return "The detection head starts afresh, because that of the weights has another shape."
+    where = "" if kept == levels else f" on {kept} of the {levels} levels"
+    return (
+        f"The detection head keeps what it knows of boxes{where}, and of {known} of the {classes} "
+        "classes; the rest starts afresh."
+    )

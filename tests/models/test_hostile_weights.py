@@ -1,0 +1,565 @@
+"""Hostile weight files: nothing they name is run, no memory is spent, and one sentence says why."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import resource
+import stat
+import struct
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from weight_file_example import (
+    call,
+    change_pickle,
+    name,
+    outside,
+    pickled,
+    tensor,
+    write_old,
+    write_zip,
+)
+
+from models import pickle_data
+from models.checkpoint import build_detector, load_checkpoint
+from models.detector import Detector
+from models.torch_file import read_torch_file
+from utils.errors import Code, TaskError
+
+SPARE = 1536 * 2**20
+"""Address space that reading a hostile file may take beyond what the process has; a bomb that is
+let off asks for far more, whether it touches the memory or not."""
+
+
+@pytest.fixture(autouse=True)
+def _little_memory() -> Iterator[None]:
+    """Let any huge allocation fail, so that a test sees it."""
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + SPARE
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def refusal(path: Path) -> str:
+    """The sentence that loading a file ends in."""
+    with pytest.raises(TaskError) as caught:
+        build_detector(load_checkpoint(path))
+    assert caught.value.code is Code.MODEL
+    assert "\n" not in caught.value.sentence
+    assert len(caught.value.sentence) < 500
+    return caught.value.sentence
+
+
+def _system(canary: Path) -> bytes:
+    return pickled(call("posix", "system", f"mkdir {canary}"))
+
+
+def _made(canary: Path) -> object:
+    return call("posix", "mkdir", str(canary))
+
+
+def _code(canary: Path) -> str:
+    return f"__import__('os').mkdir({str(canary)!r})"
+
+
+def _getattr_chain(canary: Path) -> bytes:
+    module = call("builtins", "__import__", "os")
+    found = b"cbuiltins\ngetattr\n" + pickled((module, "mkdir"))[2:-1] + b"R"
+    return b"\x80\x02" + found + pickled((str(canary),))[2:-1] + b"R."
+
+
+def _stacked(canary: Path) -> bytes:
+    path = str(canary).encode()
+    return b"\x80\x04\x8c\x05posix\x8c\x05mkdir\x93\x8c" + bytes([len(path)]) + path + b"\x85R."
+
+
+def _instance(canary: Path) -> bytes:
+    return b"(" + pickled(str(canary))[2:-1] + b"iposix\nmkdir\n."
+
+
+def _old_object(canary: Path) -> bytes:
+    return b"(cposix\nmkdir\n" + pickled(str(canary))[2:-1] + b"o."
+
+
+def _setstate(canary: Path) -> bytes:
+    """An instance whose own `__setstate__` is set by one BUILD and called by the next."""
+    first = pickled({"__setstate__": name("posix", "mkdir")})[2:-1] + b"b"
+    made = b"cargparse\nNamespace\n)\x81" + first
+    return b"\x80\x02" + made + pickled(str(canary))[2:-1] + b"b."
+
+
+def _setstate_of_a_stand_in(canary: Path) -> bytes:
+    first = pickled({"__setstate__": name("posix", "mkdir")})[2:-1] + b"b"
+    made = b"cmodels.common\nConv\n)\x81" + first
+    return b"\x80\x02" + made + pickled(str(canary))[2:-1] + b"b."
+
+
+def _nested_pickle(canary: Path) -> bytes:
+    inner = pickled(_made(canary)).decode("latin1")
+    return pickled(call("pickle", "loads", call("_codecs", "encode", inner, "latin1")))
+
+
+def _in_a_hook(canary: Path) -> bytes:
+    state = {"_modules": {}, "_forward_hooks": {0: _made(canary)}}
+    made = b"ccollections\nOrderedDict\n)R" + pickled(state)[2:-1] + b"b"
+    return b"\x80\x02}(" + pickled("model")[2:-1] + made + b"u."
+
+
+def _in_a_reduced_set(canary: Path) -> bytes:
+    return pickled(call("builtins", "set", [_made(canary)]))
+
+
+def _object_array(canary: Path) -> bytes:
+    return pickled(call("numpy.core.multiarray", "scalar", _made(canary), "x"))
+
+
+# Attacks that Python's own reader carries out, and what the refusal has to name.
+RUN_BY_PICKLE: dict[str, tuple[Callable[[Path], bytes], str]] = {
+    "os.system": (_system, "posix.system"),
+    "os.mkdir": (lambda c: pickled(_made(c)), "posix.mkdir"),
+    "eval": (lambda c: pickled(call("builtins", "eval", _code(c))), "builtins.eval"),
+    "exec": (lambda c: pickled(call("__builtin__", "exec", _code(c))), "builtins.exec"),
+    "getattr chain": (_getattr_chain, "builtins.getattr"),
+    "subprocess": (
+        lambda c: pickled(call("subprocess", "check_call", ["mkdir", str(c)])),
+        "subprocess.check_call",
+    ),
+    "name on the stack": (_stacked, "posix.mkdir"),
+    "old instance": (_instance, "posix.mkdir"),
+    "old object": (_old_object, "posix.mkdir"),
+    "__setstate__ set by BUILD": (_setstate, "argparse.Namespace"),
+    "pickle in a pickle": (_nested_pickle, "pickle.loads"),
+    "hook of a module": (_in_a_hook, "posix.mkdir"),
+    "member of a set": (_in_a_reduced_set, "posix.mkdir"),
+    "partial": (
+        lambda c: pickled(
+            [call("builtins", "list", call("builtins", "map", name("posix", "mkdir"), [str(c)]))]
+        ),
+        "builtins.list",
+    ),
+    "argument of a numpy scalar": (_object_array, "posix.mkdir"),
+    "reconstructor": (
+        lambda c: pickled(
+            [
+                call(
+                    "copy_reg",
+                    "_reconstructor",
+                    name("builtins", "object"),
+                    name("builtins", "object"),
+                    _made(c),
+                )
+            ]
+        ),
+        "copy_reg._reconstructor",
+    ),
+    "script run by runpy": (
+        lambda c: pickled(call("runpy", "run_path", str(c.with_name("script.py")))),
+        "runpy.run_path",
+    ),
+    "key of a mapping": (lambda c: pickled({call("posix", "mkdir", str(c)): 1}), "posix.mkdir"),
+}
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A folder that is there only if an attack was carried out."""
+    target = tmp_path / "canary"
+    target.with_name("script.py").write_text(f"import os; os.mkdir({str(target)!r})")
+    return target
+
+
+@pytest.mark.parametrize("attack", RUN_BY_PICKLE)
+def test_the_attacks_are_real(canary, attack):
+    """Otherwise it would prove nothing that they fail."""
+    make, _ = RUN_BY_PICKLE[attack]
+    # The attack comes first, the nonsense after it.
+    with contextlib.suppress(TypeError, AttributeError, pickle.UnpicklingError, ValueError):
+        pickle.loads(make(canary))
+    assert canary.is_dir()
+
+
+@pytest.mark.parametrize("write", [write_zip, write_old], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("attack", RUN_BY_PICKLE)
+def test_nothing_is_run(tmp_path, canary, attack, write):
+    make, named = RUN_BY_PICKLE[attack]
+    sentence = refusal(write(tmp_path / "evil.pt", make(canary)))
+    assert not canary.exists()
+    assert named in sentence
+    assert "evil.pt" in sentence
+
+
+def _official_with(extra: object) -> dict[str, object]:
+    return {"epoch": -1, "model": None, "ema": None, "opt": extra}
+
+
+def _nested_file(canary: Path) -> object:
+    inner = write_zip(canary.with_name("inner.pt"), pickled(_made(canary)))
+    return call("torch.serialization", "load", str(inner))
+
+
+# Attacks on the readers of torch and numpy, which need more than Python's own reader.
+NAMED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "torch.load": (_nested_file, "torch.serialization.load"),
+    "torch.hub": (
+        lambda c: call("torch.hub", "load", str(c.parent), "script", "local"),
+        "torch.hub.load",
+    ),
+    "torch.jit.load": (lambda c: call("torch.jit._serialization", "load", str(c)), "torch.jit"),
+    "type that runs itself": (
+        lambda c: call(
+            "torch._tensor", "_rebuild_from_type_v2", name("posix", "mkdir"), None, (str(c),), None
+        ),
+        "torch._tensor._rebuild_from_type_v2",
+    ),
+    "untyped storage of a terabyte": (
+        lambda c: call("torch.storage", "UntypedStorage", 2**40),
+        "torch.storage.UntypedStorage",
+    ),
+    "array of a terabyte": (lambda c: call("builtins", "bytearray", 2**40), "builtins.bytearray"),
+    "tensor of a terabyte": (lambda c: call("torch", "Tensor", 2**20, 2**20), "torch.Tensor"),
+    "sparse tensor": (
+        lambda c: call("torch._utils", "_rebuild_sparse_tensor", 0, ()),
+        "torch._utils._rebuild_sparse_tensor",
+    ),
+    "numpy.load": (lambda c: call("numpy", "load", str(c), None, True), "numpy.load"),
+    "numpy runs text": (
+        lambda c: call("numpy.testing._private.utils", "runstring", _code(c), {}),
+        "numpy.testing._private.utils.runstring",
+    ),
+    "numpy array of an evil type": (
+        lambda c: call("numpy.core.multiarray", "_reconstruct", name("posix", "mkdir"), (0,), "b"),
+        "posix.mkdir",
+    ),
+    "hook of a parameter": (
+        lambda c: call("torch._utils", "_rebuild_parameter", _made(c), False, {}),
+        "posix.mkdir",
+    ),
+    "path that runs": (lambda c: call("pathlib", "PosixPath.unlink", str(c)), "PosixPath.unlink"),
+    "dotted name below a known one": (
+        lambda c: call("models.common", "Conv.__init__.__globals__", str(c)),
+        "Conv.__init__.__globals__",
+    ),
+    "number format of a name": (
+        lambda c: outside(("storage", name("builtins", "exec"), "0", "cpu", 1)),
+        "builtins.exec",
+    ),
+}
+
+
+@pytest.mark.parametrize("write", [write_zip, write_old], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("attack", NAMED)
+def test_what_torch_and_numpy_would_do_is_named_and_not_done(tmp_path, canary, attack, write):
+    make, named = NAMED[attack]
+    path = write(tmp_path / "evil.pt", pickled(_official_with(make(canary))))
+    assert named in refusal(path)
+    assert not canary.exists()
+
+
+PERSISTENT = {
+    "text": "posix.system",
+    "number": 7,
+    "module with source": ("module", "Conv", "evil.py", "raise SystemExit"),
+    "empty": (),
+    "too long": ("storage",) * 9,
+    "list": ["storage"],
+}
+
+
+@pytest.mark.parametrize("identity", PERSISTENT)
+def test_persistent_identities_other_than_storages(tmp_path, identity):
+    content = pickled(_official_with(outside(PERSISTENT[identity])))
+    assert "outside" in refusal(write_zip(tmp_path / "evil.pt", content))
+
+
+def test_the_source_text_of_an_old_file_is_ignored(tmp_path, canary):
+    """Old files carry each layer's source; only the class that it belongs to is looked at."""
+    source = f"import os\nos.mkdir({str(canary)!r})"
+    for cls, named in ((name("models.common", "Conv"), "not a detector"), (_made(canary), "mkdir")):
+        content = pickled({"a": outside(("module", cls, "evil.py", source))})
+        assert named in refusal(write_old(tmp_path / "evil.pt", content))
+        assert not canary.exists()
+
+
+def test_the_state_of_a_stand_in_calls_nothing(tmp_path, canary):
+    """What sets a method of an ordinary object is only data for a stand-in."""
+    sentence = refusal(write_zip(tmp_path / "evil.pt", _setstate_of_a_stand_in(canary)))
+    assert "posix.mkdir" in sentence
+    tricks = ("__setstate__", "__class__", "__reduce__", "__getattr__", "attribute", "state")
+    state = {trick: call("collections", "OrderedDict") for trick in tricks}
+    made = b"cmodels.common\nConv\n)\x81" + pickled(state)[2:-1] + b"b"
+    read = read_torch_file(write_zip(tmp_path / "odd.pt", b"\x80\x02" + made + b"."))
+    assert type(read).__name__ == "ModuleStandIn"
+    assert read.attribute("__class__") == {}
+
+
+def _members(path: Path, *members: tuple[zipfile.ZipInfo | str, bytes], deflate: bool = False):
+    kind = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for member, content in members:
+            archive.writestr(member, content)
+    return path
+
+
+def _link(to: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(to)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+GOOD = pickled({"a": 1})
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        pytest.param(
+            [("a/../../canary", b"x")], r"a part named 'a/\.\./\.\./canary'", id="upwards"
+        ),
+        pytest.param([("../canary", b"x")], "a part named", id="upwards at once"),
+        pytest.param([("/tmp/canary", b"x")], "a part named '/tmp/canary'", id="absolute"),
+        pytest.param([("a//tmp/canary", b"x")], "a part named", id="absolute below"),
+        pytest.param([("a\\..\\canary", b"x")], "a part named", id="backslashes"),
+        pytest.param([("a/b\\..\\canary", b"x")], "a part named", id="backslashes below"),
+        pytest.param([("a/data.pkl", GOOD)], r"part 'a/data\.pkl' twice", id="twice"),
+        pytest.param([("b/data.pkl", GOOD)], "part .* twice", id="twice in two folders"),
+        pytest.param([(_link("a/data/0"), b"/etc/passwd")], "a link 'a/data/0'", id="link"),
+    ],
+)
+def test_tricks_with_the_parts_of_a_zip(tmp_path, members, words):
+    path = _members(tmp_path / "evil.pt", ("a/data.pkl", GOOD), *members)
+    with pytest.raises(TaskError, match=words):
+        read_torch_file(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.pt"]
+
+
+def test_a_zero_byte_in_a_name(tmp_path):
+    path = _members(tmp_path / "evil.pt", ("a/data.pkl", GOOD), ("a/dataX0", b"x"))
+    path.write_bytes(path.read_bytes().replace(b"a/dataX0", b"a/data\x000"))
+    with pytest.raises(TaskError, match=r"a part named 'a/data\\x000'"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize("member", ["a/data.pkl", "a/data/0"])
+def test_a_bomb_of_packed_zeros(tmp_path, member):
+    """A quarter of a gigabyte that takes a quarter of a megabyte in the file."""
+    path = tmp_path / "bomb.pt"
+    packed = zipfile.ZipInfo(member)
+    packed.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w", compresslevel=1) as archive:
+        archive.writestr("a/version", "3")
+        with archive.open(packed, "w", force_zip64=True) as file:
+            for _ in range(256):
+                file.write(bytes(2**20))
+    assert path.stat().st_size < 2**21
+    with pytest.raises(TaskError, match=f"the part '{member}' compressed"):
+        read_torch_file(path)
+
+
+def test_parts_that_lie_over_each_other(tmp_path):
+    """A directory of entries that all point at the same bytes."""
+    path = _members(tmp_path / "bomb.pt", ("a/data.pkl", GOOD), ("a/data/0", bytes(100_000)))
+    with zipfile.ZipFile(path) as archive:
+        end = archive.start_dir
+    content = path.read_bytes()
+    entries = content[end : content.index(b"PK\x05\x06")]
+    first = entries.index(b"PK\x01\x02", 4)
+    copies = b"".join(
+        entries[first:].replace(b"a/data/0", f"a/data/{digit}".encode()) for digit in range(1, 10)
+    )
+    directory = entries + copies
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 11, 11, len(directory), end, 0)
+    path.write_bytes(content[:end] + directory + tail)
+    with pytest.raises(TaskError, match="parts that are larger than the file"):
+        read_torch_file(path)
+
+
+SIZES: dict[str, tuple[object, str]] = {
+    "a petabyte claimed": (tensor("0", 2**47, size=(1,), stride=(1,)), "larger than"),
+    "one number more than there is": (tensor("0", 5, size=(5,), stride=(1,)), "larger than"),
+    "tensor beyond its storage": (tensor("0", 4, size=(5,), stride=(1,)), "larger than"),
+    "stride beyond": (tensor("0", 4, size=(2,), stride=(4,)), "larger than"),
+    "offset beyond": (tensor("0", 4, size=(1,), stride=(1,), offset=4), "larger than"),
+    "negative offset": (tensor("0", 4, size=(1,), stride=(1,), offset=-1), "impossible size"),
+    "negative stride": (tensor("0", 4, size=(2,), stride=(-1,)), "impossible size"),
+    "negative count": (tensor("0", -4, size=(1,), stride=(1,)), "impossible size"),
+    "size beyond all numbers": (tensor("0", 4, size=(2**70,), stride=(0,)), "impossible size"),
+    "sizes that overflow": (tensor("0", 4, size=(2**40, 2**40), stride=(0, 0)), "damaged|unfold"),
+    "truth value for a size": (tensor("0", 4, size=(True,), stride=(1,)), "impossible size"),
+    "a thousand axes": (tensor("0", 4, size=(1,) * 1000, stride=(1,) * 1000), "without a size"),
+    "size and stride disagree": (tensor("0", 4, size=(1, 1), stride=(1,)), "disagree"),
+    "wider numbers": (tensor("0", 4, size=(4,), stride=(1,), storage="DoubleStorage"), "larger"),
+    "unknown numbers": (tensor("0", 4, size=(4,), stride=(1,), storage="QInt8Storage"), "QInt8"),
+}
+
+
+@pytest.mark.parametrize("claim", SIZES)
+def test_claims_about_tensors(tmp_path, claim):
+    """Taken at their word, some of these would be read from beyond the end of the numbers."""
+    value, words = SIZES[claim]
+    path = write_zip(tmp_path / "evil.pt", pickled(_weights(value)), {"0": bytes(16)})
+    with pytest.raises(TaskError, match=words):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("claim", [c for c in SIZES if c != "wider numbers"])
+def test_claims_about_tensors_of_old_files(tmp_path, claim):
+    value, words = SIZES[claim]
+    path = write_old(tmp_path / "evil.pt", pickled(_weights(value)), {"0": (4, bytes(16))})
+    with pytest.raises(TaskError, match=f"{words}|another size|damaged"):
+        load_checkpoint(path)
+
+
+def _weights(value: object) -> dict[str, object]:
+    return {
+        "format": "ymir-yolov5",
+        "version": 1,
+        "layout": {"nc": 1},
+        "class_names": ["a"],
+        "state": {"w": value},
+        "metadata": {},
+    }
+
+
+def test_weights_that_unfold_to_more_than_the_file(tmp_path):
+    """One number, seen as a hundred billion of them."""
+    wide = tensor("0", 1, size=(10**6, 10**5), stride=(0, 0))
+    path = write_zip(tmp_path / "evil.pt", pickled(_weights(wide)), {"0": bytes(4)})
+    assert "unfold to more" in refusal(path)
+    many = _weights(tensor("0", 2**18, size=(2**18,), stride=(1,)))
+    many["state"] = {str(i): tensor("0", 2**18, size=(2**18,), stride=(1,)) for i in range(3000)}
+    path = write_zip(tmp_path / "many.pt", pickled(many), {"0": bytes(2**20)})
+    assert "unfold to more" in refusal(path)
+
+
+def test_a_module_tree_that_contains_itself(official, tmp_path):
+    model = official()
+    model._modules["again"] = model
+    torch.save({"model": model}, tmp_path / "evil.pt")
+    assert "contains itself" in refusal(tmp_path / "evil.pt")
+
+
+def test_a_module_tree_a_thousand_deep(official, named, tmp_path):
+    model = official()
+    inner = torch.nn.Sequential()
+    for _ in range(150):
+        inner = torch.nn.Sequential(inner)
+    model._modules["deep"] = inner
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        torch.save({"model": model}, tmp_path / "evil.pt")
+    finally:
+        sys.setrecursionlimit(limit)
+    assert "nested more than" in refusal(tmp_path / "evil.pt")
+
+
+def _laughs(levels: int) -> list[object]:
+    value: list[object] = ["ha"]
+    for _ in range(levels):
+        value = [value] * 10
+    return value
+
+
+@pytest.mark.parametrize("write", [write_zip, write_old], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"\x80\x02" + b"]" * 300_000 + b".", "instructions", id="empty lists"),
+        pytest.param(b"\x80\x02" + b"]" * 90_000 + b"a" * 89_999 + b".", "nested", id="nested"),
+        pytest.param(b"\x80\x02" + b"(" * 90_000 + b"t" * 90_000 + b".", "instr|nest", id="tuples"),
+        pytest.param(pickle.dumps(_laughs(30), protocol=2), "unfolds", id="shared lists"),
+        pytest.param(b"\x80\x02]q\x00" + b"h\x00a" * 3 + b".", "contains itself", id="itself"),
+        pytest.param(
+            b"\x80\x02X\xff\xff\xff\x7f" + b"a" * 1000 + b".", "damaged", id="text of two gigabytes"
+        ),
+        pytest.param(b"\x80\x02" + b"r\xff\xff\xff\x7f" * 10 + b".", "damaged", id="memo index"),
+        pytest.param(
+            b"\x80\x02K\x00\x85q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"K\x01\x85\x86}h\x00K\x01s.",
+            "a tuple as the key",
+            id="key whose hash takes for ever",
+        ),
+        pytest.param(b"\x80\x02\x8b\xff\xff\xff\x7f1.", "damaged|instruction", id="endless number"),
+    ],
+)
+def test_bombs(tmp_path, monkeypatch, write, content, words):
+    # A tenth of the real limit, which one test below has: the machine need not sweat each time.
+    monkeypatch.setattr(pickle_data, "MOST_INSTRUCTIONS", 200_000)
+    path = write(tmp_path / "bomb.pt", content)
+    with pytest.raises(TaskError, match=words):
+        read_torch_file(path)
+
+
+@pytest.mark.slow
+def test_as_many_sets_as_are_allowed(tmp_path):
+    """The most memory that instructions can take: two hundred bytes for each."""
+    content = b"\x80\x04" + b"\x8f" * (pickle_data.MOST_INSTRUCTIONS + 10) + b"."
+    with pytest.raises(TaskError, match="instructions"):
+        read_torch_file(write_zip(tmp_path / "bomb.pt", content))
+
+
+def test_a_structure_of_a_hundred_megabytes(tmp_path):
+    content = b"\x80\x02X" + struct.pack("<I", 100 * 2**20) + b"a" * (100 * 2**20) + b"."
+    with pytest.raises(TaskError, match="more than 64 MiB"):
+        read_torch_file(write_zip(tmp_path / "bomb.pt", content))
+    with pytest.raises(TaskError, match="damaged"):
+        read_torch_file(write_old(tmp_path / "bomb.pt", content))
+
+
+DEFINITIONS: dict[str, dict[str, object]] = {
+    "a row repeated a billion times": {"row": [-1, 10**9, "Conv", [8, 1, 1]]},
+    "bottlenecks a billion times": {"row": [-1, 10**9, "C3", [8]]},
+    "a repeat count without end": {"row": [-1, 10**400, "C3", [8]]},
+    "a depth without end": {"row": [-1, 3, "C3", [8]], "depth_multiple": 1e300},
+    "a depth beyond all numbers": {"row": [-1, 10, "C3", [8]], "depth_multiple": 1e308},
+    "a width without end": {"width_multiple": 1e300},
+    "a wide network": {"width_multiple": 10_000.0},
+    "a layer of a million channels": {"row": [-1, 1, "Conv", [10**6, 1, 1]]},
+    "an image of a million channels": {"ch": 10**7},
+    "a large window": {"row": [-1, 1, "Conv", [8, 100_001, 1]]},
+}
+
+
+@pytest.mark.parametrize("case", DEFINITIONS)
+def test_definitions_that_would_fill_the_memory(tiny, tmp_path, case):
+    """Weights of a small network with the definition of a huge one."""
+    changes = dict(DEFINITIONS[case])
+    detector: Detector = tiny()
+    definition = dict(detector.layout.definition)
+    if "row" in changes:
+        definition["backbone"] = [*definition["backbone"][:2], changes.pop("row")]
+        definition["backbone"] += detector.layout.definition["backbone"][3:]
+    content = {
+        "format": "ymir-yolov5",
+        "version": 1,
+        "layout": {**definition, **changes},
+        "class_names": ["a", "b", "c"],
+        "state": dict(detector.state_dict()),
+        "metadata": {},
+    }
+    torch.save(content, tmp_path / "evil.pt")
+    assert "model definition" in refusal(tmp_path / "evil.pt")
+
+
+def test_an_attack_hidden_in_an_honest_file(official, tmp_path, canary):
+    """A real checkpoint, one of whose options calls."""
+    path = tmp_path / "evil.pt"
+    torch.save({"epoch": -1, "model": official(), "ema": None, "opt": "HERE"}, path)
+    load_checkpoint(path)
+    marker = pickled("HERE")[2:-1].partition(b"q")[0]
+    change_pickle(path, lambda content: content.replace(marker, pickled(_made(canary))[2:-1]))
+    assert "posix.mkdir" in refusal(path)
+    assert not canary.exists()
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        assert b"cposix\nmkdir\n" in archive.read(archive.namelist()[0])

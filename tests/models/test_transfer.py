@@ -1,0 +1,201 @@
+"""From a checkpoint into a network for other classes, other anchors, another head."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.checkpoint import Checkpoint, checkpoint_of
+from models.detector import Detector
+from models.layout import parse_layout
+from models.transfer import class_pairs, transfer
+from utils.errors import Code, TaskError
+
+NAMES = ("cat", "dog", "owl")
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "pairs"),
+    [
+        pytest.param(("a", "b"), ("a", "b"), {0: 0, 1: 1}, id="same"),
+        pytest.param(("b", "a"), ("a", "b"), {0: 1, 1: 0}, id="another order"),
+        pytest.param(("c", "a"), ("a", "b"), {1: 0}, id="one new"),
+        pytest.param(("A ", "b"), ("a", "b"), {0: 0, 1: 1}, id="case and blanks"),
+        pytest.param(("Straße",), ("STRASSE",), {0: 0}, id="case folded"),
+        pytest.param(("A", "a"), ("a",), {1: 0}, id="exact goes first"),
+        pytest.param(("A", " a"), ("a",), {}, id="two would like one"),
+        pytest.param(("a",), ("A", " a"), {}, id="one would fit two"),
+        pytest.param(("a", "A"), ("A", "a"), {0: 1, 1: 0}, id="names that differ in case only"),
+        pytest.param(("x",), (), {}, id="nothing known"),
+    ],
+)
+def test_classes_are_matched_by_name(new, old, pairs):
+    assert class_pairs(new, old) == pairs
+
+
+def _rows(detector: Detector, level: int) -> torch.Tensor:
+    """Head weights and biases of a level [anchors, outputs, channels + 1]."""
+    convolution = detector.head.m[level]
+    whole = torch.cat([convolution.weight.flatten(1), convolution.bias[:, None]], 1).detach()
+    return whole.unflatten(0, (detector.anchors.shape[1], -1)).clone()
+
+
+@pytest.mark.parametrize(
+    ("names", "origins", "dropped", "words"),
+    [
+        pytest.param(NAMES, (0, 1, 2), (), "whole network", id="same"),
+        pytest.param(("cat", "owl", "dog"), (0, 2, 1), (), "3 of the 3", id="another order"),
+        pytest.param(("Cat ", "DOG", "owl"), (0, 1, 2), (), "3 of the 3", id="other spelling"),
+        pytest.param(("a", "b", "c"), (None,) * 3, NAMES, "0 of the 3", id="all new"),
+        pytest.param(("owl", "emu"), (2, None), ("cat", "dog"), "1 of the 2", id="fewer"),
+        pytest.param(
+            ("emu", "dog", "a", "b"), (None, 1, None, None), ("cat", "owl"), "1 of the 4", id="more"
+        ),
+        # One class has no class loss: its row means nothing.
+        pytest.param(("dog",), (None,), NAMES, "0 of the 1", id="a single class"),
+    ],
+)
+def test_the_head_class_by_class(tiny, names, origins, dropped, words):
+    source = tiny(seed=0)
+    checkpoint = checkpoint_of(source, NAMES)
+    target = tiny(nc=len(names), seed=1)
+    fresh = [_rows(target, level) for level in range(2)]
+    report = transfer(target, checkpoint, names)
+    for level in range(2):
+        new, old = _rows(target, level), _rows(source, level)
+        assert torch.equal(new[:, :5], old[:, :5])
+        for index, origin in enumerate(origins):
+            expected = fresh[level][:, 5 + index] if origin is None else old[:, 5 + origin]
+            assert torch.equal(new[:, 5 + index], expected), (names[index], level)
+    body = {k: v for k, v in target.state_dict().items() if ".9.m." not in k}
+    assert all(torch.equal(value, checkpoint.state[key]) for key, value in body.items())
+    assert report.classes == tuple(
+        (name, None if origin is None else NAMES[origin])
+        for name, origin in zip(names, origins, strict=True)
+    )
+    assert report.dropped == dropped
+    assert words in report.note
+    assert report.copied == report.total
+    assert report.head_kept is (names == NAMES)
+
+
+def test_from_a_single_class(tiny):
+    """The class row of a one-class network was never trained."""
+    source, target = tiny(nc=1, seed=0), tiny(nc=3, seed=1)
+    fresh = _rows(target, 0)
+    transfer(target, checkpoint_of(source, ("cat",)), NAMES)
+    assert torch.equal(_rows(target, 0)[:, 5:], fresh[:, 5:])
+    assert torch.equal(_rows(target, 0)[:, :5], _rows(source, 0)[:, :5])
+
+
+def test_the_network_still_detects_a_class_that_moved(tiny):
+    """Same boxes, same confidence, another column."""
+    source, target = tiny(seed=0), tiny(nc=4, seed=1)
+    transfer(target, checkpoint_of(source, NAMES), ("emu", "owl", "dog", "cat"))
+    images = torch.rand(1, 3, 32, 32)
+    old, new = source.eval().predict(images), target.eval().predict(images)
+    torch.testing.assert_close(new[..., :5], old[..., :5])
+    torch.testing.assert_close(new[..., [8, 7, 6]], old[..., [5, 6, 7]])
+
+
+def _with_anchors(definition: dict[str, object], anchors: object, nc: int = 3) -> Detector:
+    torch.manual_seed(1)
+    return Detector(parse_layout({**definition, "anchors": anchors}, nc))
+
+
+OTHER = [[5, 6, 7, 8], [20, 25, 30, 35]]
+
+
+@pytest.mark.parametrize(
+    ("keep", "words"),
+    [(False, "those of the weights"), (True, "those that the task sets")],
+)
+@pytest.mark.parametrize("names", [NAMES, ("owl", "emu")], ids=["same classes", "other classes"])
+def test_other_anchors(tiny, tiny_definition, keep, words, names):
+    source = tiny(seed=0)
+    target = _with_anchors(tiny_definition, OTHER, len(names))
+    own = target.anchors.clone()
+    report = transfer(target, checkpoint_of(source, NAMES), names, keep_anchors=keep)
+    assert torch.equal(target.anchors, own if keep else source.anchors)
+    assert words in report.anchors
+    # The boxes' rows come along either way.
+    assert torch.equal(_rows(target, 0)[:, :5], _rows(source, 0)[:, :5])
+
+
+@pytest.mark.parametrize("names", [NAMES, ("owl", "emu")], ids=["same classes", "other classes"])
+def test_another_number_of_anchors(tiny, tiny_definition, names):
+    three = [[5, 6, 7, 8, 9, 9], [20, 25, 30, 35, 40, 40]]
+    target = _with_anchors(tiny_definition, three, len(names))
+    before = {k: v.clone() for k, v in target.state_dict().items() if ".9." in k}
+    report = transfer(target, checkpoint_of(tiny(seed=0), NAMES), names)
+    state = target.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in before.items())
+    assert "another number of them" in report.anchors
+    assert "starts afresh" in report.note
+    assert all(origin is None for _, origin in report.classes)
+    assert (report.parts[-1].taken, report.parts[-1].mapped) == (0, 0)
+
+
+@pytest.mark.parametrize("names", [NAMES, ("owl", "emu")], ids=["same classes", "other classes"])
+def test_a_head_of_which_a_level_is_missing(tiny, names):
+    source = tiny(seed=0)
+    checkpoint = checkpoint_of(source, NAMES)
+    for key in ("model.9.m.1.weight", "model.9.m.1.bias"):
+        del checkpoint.state[key]
+    target = tiny(nc=len(names), seed=1)
+    fresh = _rows(target, 1)
+    report = transfer(target, checkpoint, names)
+    assert torch.equal(_rows(target, 0)[:, :5], _rows(source, 0)[:, :5])
+    assert torch.equal(_rows(target, 1), fresh)
+    assert report.total - report.copied == 2
+    assert not report.head_kept
+    assert "1 of the 2 levels" in report.note
+
+
+def test_the_table(tiny):
+    target = tiny(nc=3, seed=1)
+    lines = transfer(target, checkpoint_of(tiny(), NAMES), ("owl", "emu", "Dog")).lines()
+    table = [line.split() for line in lines]
+    assert table[0] == ["part", "taken", "by", "class", "fresh"]
+    counts = {row[0]: [int(number) for number in row[1:]] for row in table[1:4]}
+    keys = target.state_dict()
+    assert counts["head"] == [1, 4, 0]
+    assert sum(map(sum, counts.values())) == len(keys)
+    assert counts["backbone"][0] == sum(int(key.split(".")[1]) < 5 for key in keys)
+    assert table[4:8] == [
+        ["class", "owl", "<-", "owl"],
+        ["class", "emu", "<-", "(fresh)"],
+        ["class", "Dog", "<-", "dog"],
+        ["left", "behind:", "cat"],
+    ]
+
+
+def test_a_long_table_is_cut(tiny):
+    many = tuple(f"n{i}" for i in range(90))
+    old = tuple(f"o{i}" for i in range(90))
+    lines = transfer(tiny(nc=90), checkpoint_of(tiny(nc=90), old), many).lines()
+    assert "... and 50 more classes" in lines
+    assert any(line.startswith("left behind: o0, ") and "and 50 more" in line for line in lines)
+    assert len(lines) < 60
+
+
+def test_another_architecture_is_refused(tiny, tiny_definition):
+    checkpoint = checkpoint_of(tiny(), NAMES)
+    wide = Detector(parse_layout({**tiny_definition, "width_multiple": 2.0}))
+    before = {key: value.clone() for key, value in wide.state_dict().items()}
+    with pytest.raises(TaskError, match="choose the model") as caught:
+        transfer(wide, checkpoint, NAMES)
+    assert caught.value.code is Code.MODEL
+    assert all(torch.equal(value, before[key]) for key, value in wide.state_dict().items())
+
+
+def test_the_checkpoint_is_left_as_it_is(tiny):
+    checkpoint = checkpoint_of(tiny(), NAMES)
+    before = {key: value.clone() for key, value in checkpoint.state.items()}
+    target = tiny(nc=2, seed=1)
+    transfer(target, checkpoint, ("owl", "emu"))
+    with torch.no_grad():
+        for parameter in target.parameters():
+            parameter.add_(1)
+    assert isinstance(checkpoint, Checkpoint)
+    assert all(torch.equal(checkpoint.state[key], value) for key, value in before.items())

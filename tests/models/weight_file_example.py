@@ -1,0 +1,122 @@
+"""Weight files written part by part, so that a test can change what torch.save would not."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+MAGIC = 0x1950A86A20F9469CFC6C
+SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4, "long": 4}}
+
+
+def write_zip(path: Path, pickled: bytes, storages: Mapping[str, bytes] | None = None) -> Path:
+    """A zip-based file with any pickle and any storages."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/byteorder", "little")
+        for key, content in (storages or {}).items():
+            archive.writestr(f"archive/data/{key}", content)
+        archive.writestr("archive/version", "3\n")
+    return path
+
+
+def write_old(
+    path: Path, pickled: bytes, storages: Mapping[str, tuple[int, bytes]] | None = None
+) -> Path:
+    """A file of torch before 1.6 with any pickle; storages are (count, bytes)."""
+    head = [pickle.dumps(part, protocol=2) for part in (MAGIC, 1001, SYSTEM)]
+    stored = storages or {}
+    keys = pickle.dumps(list(stored), protocol=2)
+    data = [count.to_bytes(8, "little") + content for count, content in stored.values()]
+    path.write_bytes(b"".join([*head, pickled, keys, *data]))
+    return path
+
+
+def change_pickle(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    """Rewrite a zip-based file in place with another pickle and the same storages."""
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            changed = change(content) if name.endswith("/data.pkl") else content
+            archive.writestr(name, changed)
+    return path
+
+
+class _Global:
+    """Pickles as a bare name."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.path = f"{module}\n{name}\n"
+
+
+class _Call:
+    """Pickles as a call of a name."""
+
+    def __init__(self, function: _Global, *arguments: object) -> None:
+        self.function, self.arguments = function, arguments
+
+
+class _Outside:
+    """Pickles as a persistent id."""
+
+    def __init__(self, identity: object) -> None:
+        self.identity = identity
+
+
+def name(module: str, name: str) -> object:
+    """A name, for `pickled`."""
+    return _Global(module, name)
+
+
+def call(module: str, function: str, *arguments: object) -> object:
+    """A call, for `pickled`."""
+    return _Call(_Global(module, function), *arguments)
+
+
+def outside(identity: object) -> object:
+    """A persistent id, for `pickled`."""
+    return _Outside(identity)
+
+
+def pickled(value: object) -> bytes:
+    """A protocol 2 pickle of plain values, names, calls and persistent ids, written by hand."""
+    return b"\x80\x02" + _written(value) + b"."
+
+
+def _written(value: object) -> bytes:
+    if isinstance(value, _Global):
+        return b"c" + value.path.encode()
+    if isinstance(value, _Call):
+        return _written(value.function) + _written(value.arguments) + b"R"
+    if isinstance(value, _Outside):
+        return _written(value.identity) + b"Q"
+    if isinstance(value, tuple):
+        return b"(" + b"".join(map(_written, value)) + b"t"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_written, value)) + b"e"
+    if isinstance(value, dict):
+        pairs = (_written(key) + _written(item) for key, item in value.items())
+        return b"}(" + b"".join(pairs) + b"u"
+    # A plain value: without the protocol before and the end mark after it.
+    return pickle.dumps(value, protocol=2)[2:-1]
+
+
+def tensor(
+    key: str,
+    count: int,
+    *,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    offset: int = 0,
+    storage: str = "FloatStorage",
+) -> object:
+    """A tensor on a storage of `count` numbers, for `pickled`; nothing has to agree."""
+    identity = ("storage", name("torch", storage), key, "cpu", count)
+    hooks = call("collections", "OrderedDict")
+    return call(
+        "torch._utils", "_rebuild_tensor_v2", outside(identity), offset, size, stride, False, hooks
+    )

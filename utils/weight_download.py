@@ -1,0 +1,86 @@
+"""The one place that may use the network: an official weight file, fetched if a task asks so."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import socket
+import urllib.error
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from utils.atomic import replace_file
+from utils.errors import Code, TaskError
+
+log = logging.getLogger(__name__)
+
+RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
+PATIENCE = 60.0
+"""Seconds without a byte after which a download has failed."""
+
+
+def download_weights(
+    name: str, sha256: str, folders: Sequence[Path], *, release: str = RELEASE
+) -> Path:
+    """Fetch a file of the release into the first folder that can be written to; its path.
+
+    The file appears there as a whole and with the SHA-256 given (64 lower-case hexadecimal
+    digits), or not at all. Raises TaskError: NETWORK when it cannot be fetched, MODEL when it is
+    not the file that was meant, CONFIG when no folder can be written to.
+    """
+    url = release + name
+    target = _writable(folders) / name
+    log.info("fetching %s to %s", url, target)
+    try:
+        with replace_file(target) as temporary, _patience(PATIENCE):
+            torch.hub.download_url_to_file(url, str(temporary), hash_prefix=sha256, progress=False)
+    except RuntimeError as error:
+        # The only thing that torch has against a file that arrived.
+        raise TaskError(
+            Code.MODEL,
+            f"the file that {url} gave has another SHA-256 than weights_sha256 says, so it was "
+            "not kept: check the sum, or put the file into weights_dir yourself.",
+        ) from error
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+    ) as error:
+        reason = " ".join(str(getattr(error, "reason", "") or error).split())[:200]
+        raise TaskError(
+            Code.NETWORK,
+            f"the weights could not be fetched from {url} ({reason}): check the network, or put "
+            "the file into weights_dir yourself.",
+        ) from error
+    return target
+
+
+def _writable(folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    raise TaskError(
+        Code.CONFIG,
+        f"none of {', '.join(map(str, folders))} can be written to: set weights_dir to a folder "
+        "that can.",
+    )
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """A default for torch's download, which would wait for ever for a silent server."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
