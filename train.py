@@ -45,7 +45,7 @@ from utils.recipe import augmentation, criterion, log_anchor_fit, schedule, star
 from utils.run_record import RunRecord
 from utils.schedule import Schedule, scaled_weight_decay
 from utils.seeding import seed_everything
-from val import Evaluation, class_table, draw_predictions, evaluate
+from val import Evaluation, class_table, draw_predictions, evaluate, final_report
 
 log = logging.getLogger(__name__)
 
@@ -222,21 +222,25 @@ def refuse_not_finite(run: Run, epoch: int) -> None:
 
 def evaluate_average(run: Run) -> Evaluation:
     """How good the averaged weights are on the validation split."""
+    return evaluate(
+        evaluating(run, run.average.module),
+        run.job.validation,
+        run.evaluation_batches,
+        criterion=run.criterion,
+        report_confidence=run.job.settings.report_conf,
+    )
+
+
+def evaluating(run: Run, network: Detector) -> Predictor:
+    """A predictor with the thresholds of evaluation."""
     settings = run.job.settings
-    predictor = Predictor(
-        run.average.module,
+    return Predictor(
+        network,
         run.job.train.class_names,
         device=run.job.device,
         image_size=run.image_size,
         precision=settings.precision,
         thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
-    )
-    return evaluate(
-        predictor,
-        run.job.validation,
-        run.evaluation_batches,
-        criterion=run.criterion,
-        report_confidence=settings.report_conf,
     )
 
 
@@ -248,6 +252,9 @@ def finish(run: Run, keeper: Keeper, progress: Progress) -> Saved:
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
+    final_report(
+        evaluating(run, detector), run.job.validation, run.evaluation_batches, run.record.folder
+    )
     if settings.plots:
         with progress.stage(0.5):
             draw_results(run, best, detector)

@@ -13,18 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
-        utils.device
+        utils.detection_options utils.device
         utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
-        utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
-        utils.seeding utils.workers
+        utils.metrics utils.nms utils.option_names utils.options utils.predictions utils.progress
+        utils.schedule utils.seeding utils.tiles utils.tta utils.workers
     """,
     1: """
         models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
         models.layout models.loss models.official
     """,
     2: """
-        utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels
-        utils.mosaic
+        utils.annotations utils.augment utils.coco_metrics utils.dataloaders utils.evaluation
+        utils.evaluation_tables utils.image_cache utils.image_parts utils.labels utils.mosaic
     """,
     3: """
         export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe

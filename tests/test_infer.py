@@ -156,7 +156,7 @@ def test_the_official_detections_are_found(shared: Path) -> None:
     expected = json.loads((shared / "reference/bccd_test_detections_320.json").read_text())
     if "images" in expected:
         expected = expected["images"]
-    settings = InferSettings(img_size=320, max_det=1000)
+    settings = InferSettings(img_size=320, max_det=1000, precision="float32")
     predictor = load_predictor(shared / "reference/bccd_yolov5n.pt", settings, CPU)
     images = shared / "data/bccd/JPEGImages"
     names = sorted(expected)

@@ -26,18 +26,14 @@ ALIASES = {
 # Options of those repositories that this version does not act on.
 NOT_SUPPORTED = frozenset(
     {
-        "agnostic_nms",
         "anchors",
         "args_options",
-        "augment",
         "class_distribution_scores",
-        "classes",
         "copy_paste",
         "device",
         "dnn",
         "evolve",
         "freeze",
-        "half",
         "hyp",
         "image_weights",
         "iou_t",
