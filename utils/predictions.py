@@ -70,10 +70,11 @@ class Gathering:
         if len(own) < part.parts:
             return None
         del self._waiting[part.position]
-        # In one order, whichever part was finished first.
+        # In one order, whichever part was finished first. The whole comes last: of two equally
+        # sure boxes that of a tile is the finer one.
         found = sorted(
             ((p.window, p.detections) for p in own if p.window is not None),
-            key=lambda pair: (pair[0].top, pair[0].left, -pair[0].bottom, -pair[0].right),
+            key=lambda pair: (pair[0].bottom - pair[0].top, pair[0].right - pair[0].left, pair[0]),
         )
         merged = merge_parts(
             found, part.size, iou=self.iou, class_agnostic=self.class_agnostic, limit=self.limit
