@@ -63,7 +63,12 @@ def coco_metrics(found: Found, index: DatasetIndex) -> CocoMetrics:
     package = _package()
     known = _data_set(index)
     owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
-    truth = [_record(*each) for each in zip(owners, index.classes, index.boxes, strict=True)]
+    truth = [
+        _record(position, category, corners)
+        for position, category, corners in zip(
+            owners.tolist(), index.classes.tolist(), index.boxes, strict=True
+        )
+    ]
     detected = [
         {**_record(position, row[5], row[:4]), "score": float(row[4])}
         for position, rows in found
@@ -108,7 +113,7 @@ def _record(position: int, category: float, corners: np.ndarray) -> dict[str, ob
     left, top, right, bottom = corners.tolist()
     width, height = right - left, bottom - top
     return {
-        "image_id": int(position) + 1,
+        "image_id": position + 1,
         "category_id": int(category),
         "bbox": [left, top, width, height],
         "area": width * height,
