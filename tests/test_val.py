@@ -6,15 +6,17 @@ import csv
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import val
-from infer import Predictor, Thresholds
+from infer import Predictor, Thresholds, load_predictor
 from models.checkpoint import build_detector, load_checkpoint
 from tools.make_task import write_task
 from tools.sources import read_source
+from utils.config import InferSettings
 from utils.dataloaders import evaluation_loader
 from utils.labels import DatasetIndex, read_dataset
 from utils.tiles import Tiling
@@ -107,6 +109,22 @@ def test_three_looks_are_evaluated_too(trained: Path, weights: Path) -> None:
     assert not any(np.array_equal(rows[True][p], rows[False][p]) for p in rows[True])
 
 
+def test_a_training_without_the_package_of_coco_has_its_other_tables(
+    trained: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = validation_split(trained)
+    loader = evaluation_loader(index, image_size=96, batch_size=4, workers=0)
+    monkeypatch.setattr(val, "coco_available", lambda: False)
+    with caplog.at_level("INFO"):
+        val.final_report(trained_predictor(weights), index, loader, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["classes.csv"]
+    assert "faster-coco-eval is not installed" in caplog.text
+
+
 def test_the_command_line_prints_and_writes_all_tables(
     trained: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,3 +191,60 @@ def test_the_reference_checkpoint_scores_what_the_official_code_says(
     for row, (ap50, ap) in zip(found.classes.ap, per_class, strict=True):
         assert row[0] == pytest.approx(ap50, abs=0.003)
         assert row.mean() == pytest.approx(ap, abs=0.003)
+
+
+@pytest.mark.slow
+def test_tiles_find_in_large_sheets_what_is_too_small_for_one_look(
+    shared: Path, tmp_path: Path
+) -> None:
+    """Sheets of 3 x 3 photographs side by side: at 320 px a cell is a third of what the network
+    has learnt. Tiles of a photograph's size, on other borders than the photographs', bring it back.
+    """
+    source = read_source(shared / "data" / "bccd")
+    splits = {"train": source.splits["train"][:1], "val": source.splits["test"][:27], "test": ()}
+    write_task(dataclasses.replace(source, splits=splits), tmp_path / "task")
+    weights = shared / "reference" / "bccd_yolov5n.pt"
+    settings = InferSettings(
+        img_size=320, conf_thres=0.001, iou_thres=0.6, max_det=1000, precision="float32"
+    )
+    names = load_checkpoint(weights).class_names
+    photographs, _ = read_dataset(
+        tmp_path / "task/in/val-index.tsv", names, root=tmp_path, max_bad_fraction=0.0
+    )
+    index = sheets(photographs, tmp_path)
+    found = {
+        tile_size: val.evaluate_split(
+            load_predictor(weights, dataclasses.replace(settings, tile_size=tile_size), CPU),
+            index,
+            batch_size=8,
+        )
+        for tile_size in (0, 640)
+    }
+    assert found[640].scores.map50 > found[0].scores.map50 + 0.1
+    assert found[640].scores.map50 > 0.7
+    assert found[640].at_confidence.recall > found[0].at_confidence.recall + 0.3
+
+
+def sheets(photographs: DatasetIndex, folder: Path) -> DatasetIndex:
+    """Nine photographs (of 640 x 480 pixels) at a time as one picture, with their labels."""
+    paths, boxes, classes, counts = [], [], [], []
+    for start in range(0, len(photographs), 9):
+        sheet = np.zeros((3 * 480, 3 * 640, 3), np.uint8)
+        for place in range(9):
+            top, left = place // 3 * 480, place % 3 * 640
+            position = start + place
+            sheet[top : top + 480, left : left + 640] = cv2.imread(photographs.paths[position])
+            corner = np.array([left, top, left, top], np.float32)
+            boxes.append(photographs.boxes_of(position) + corner)
+            classes.append(photographs.classes_of(position))
+        paths.append(str(folder / f"sheet{start}.png"))
+        cv2.imwrite(paths[-1], sheet)
+        counts.append(sum(len(own) for own in classes[-9:]))
+    return DatasetIndex.build(
+        paths,
+        [(1440, 1920)] * len(paths),
+        np.concatenate(boxes),
+        np.concatenate(classes),
+        counts,
+        photographs.class_names,
+    )
