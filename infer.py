@@ -9,7 +9,8 @@ import argparse
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,45 +20,24 @@ from tqdm import tqdm
 
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from utils.config import InferSettings
+from utils.config import DetectionSettings, InferSettings
 from utils.container import log_to_console
-from utils.dataloaders import DecodedImage, stream_images
+from utils.dataloaders import stream_images
+from utils.detection_options import add_detection_options, class_indices, detection_options
 from utils.device import autocast, gpu_ids_of, select_device
 from utils.errors import Code, TaskError
+from utils.image_parts import Part, parts_of
 from utils.lanes import Lanes, group_alike
-from utils.letterbox import Letterbox, apply_letterbox, boxes_to_original, plan_letterbox
+from utils.letterbox import Letterbox, plan_letterbox
 from utils.nms import Kept, non_max_suppression
+from utils.predictions import Gathering, Prediction, View, whole_images
+from utils.tiles import Tiling
+from utils.tta import augmented_rows
 
 log = logging.getLogger(__name__)
 
-NO_DETECTIONS = np.zeros((0, 6), np.float32)
-
-
-@dataclass(frozen=True)
-class View:
-    """What the network saw of one image, for those who want to look at it again (mining)."""
-
-    image: Tensor
-    """uint8 [3, h, w], RGB, letterboxed, on the predictor's device."""
-    plan: Letterbox
-    rows: Tensor
-    """float32 [n, 6]: xyxy in pixels of `image`, confidence, class."""
-    class_probabilities: Tensor
-    """float32 [n, nc]: sigmoid class probabilities of the kept rows, not times objectness."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The detections of one image of a stream."""
-
-    position: int
-    path: str
-    size: tuple[int, int] | None
-    """(height, width) of the original, None for an image that cannot be read."""
-    detections: np.ndarray = field(default_factory=lambda: NO_DETECTIONS)
-    """float32 [n, 6]: xyxy in pixels of the original, confidence, class; by falling confidence."""
-    view: View | None = None
-    error: str | None = None
+LARGE_IMAGES_AHEAD = 4
+"""Images decoded ahead of the network where they are cut into tiles, and so may be very large."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +47,19 @@ class Thresholds:
     confidence: float = 0.25
     iou: float = 0.45
     max_detections: int = 300
+    classes: tuple[int, ...] | None = None
+    """Only these classes; None for all."""
+    class_agnostic: bool = False
+    """Whether a box also suppresses boxes of other classes."""
 
 
 class Predictor:
     """A detector ready to look at images: fused, on its device, in eval mode."""
+
+    augment: bool = False
+    """Whether detections come from three looks at an image (`utils/tta.py`) instead of one."""
+    tiling: Tiling | None = None
+    """How large images are cut; None to see every image as a whole only."""
 
     def __init__(
         self,
@@ -81,21 +70,48 @@ class Predictor:
         image_size: int = 640,
         thresholds: Thresholds | None = None,
         precision: str = "auto",
+        augment: bool = False,
+        tiling: Tiling | None = None,
     ) -> None:
         self.device = device
         self.class_names = tuple(class_names)
         self.num_classes = detector.nc
         self.stride = detector.layout.input_multiple
+        self.levels = len(detector.stride)
         self.image_size = -(-image_size // self.stride) * self.stride
         self.thresholds = thresholds or Thresholds()
         self.precision = precision
+        self.augment = augment
+        self.tiling = tiling
         self.lanes = Lanes(device)
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw head maps and decoded rows float32 [b, rows, 5 + nc] of uint8 RGB [b, 3, h, w]."""
-        pixels = images.to(self.device, non_blocking=True).float().div_(255)
+        return self._look(self._pixels(images))
+
+    @torch.inference_mode()
+    def candidates(self, images: Tensor, output: Tensor | None = None) -> Tensor:
+        """Decoded rows [b, rows, 5 + nc] for `suppress`: of one look, or of three with `augment`.
+
+        `output` hands in the decoded rows of `forward` where they are known.
+        """
+        output = self.forward(images)[1] if output is None else output
+        if not self.augment:
+            return output
+        return augmented_rows(
+            lambda pixels: self._look(pixels)[1],
+            self._pixels(images),
+            stride=self.stride,
+            levels=self.levels,
+            first=output,
+        )
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return images.to(self.device, non_blocking=True).float().div_(255)
+
+    def _look(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             maps = [level.float() for level in self.network(pixels)]
@@ -110,14 +126,19 @@ class Predictor:
             iou=limits.iou,
             multi_label=multi_label,
             max_detections=limits.max_detections,
+            class_agnostic=limits.class_agnostic,
+            classes=limits.classes,
         )
 
     def detect(self, images: Tensor) -> list[Kept]:
         """Detections in pixels of the letterboxed images given (uint8 RGB [b, 3, h, w])."""
-        return self.suppress(self.forward(images)[1])
+        return self.suppress(self.candidates(images))
 
     def detect_with_classes(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Per image: rows [n, 6] in its own pixels and their class probabilities [n, nc]."""
+        """Per image: rows [n, 6] in its own pixels and their class probabilities [n, nc].
+
+        Of one look at each image, whatever `augment` says.
+        """
         output = self.forward(images)[1]
         return [
             (kept.rows, decoded[kept.source, 5:])
@@ -125,79 +146,105 @@ class Predictor:
         ]
 
     def stream(
-        self, paths: Sequence[str], *, batch_size: int, workers: int, keep_views: bool = False
+        self,
+        paths: Sequence[str],
+        *,
+        batch_size: int,
+        workers: int,
+        keep_views: bool = False,
+        multi_label: bool = False,
     ) -> Iterator[Prediction]:
         """One `Prediction` per path, as batches of equal shape fill; memory stays bounded.
 
-        Positions refer to `paths`; unreadable images come with `error` and no detections.
+        Positions refer to `paths`; unreadable images come with `error` and no detections. With
+        `multi_label` a box may count for several classes. An image that was cut into tiles comes
+        without views: ask `stream_parts` for those.
         """
-        # Few images still occupy every lane.
-        batch_size = min(batch_size, max(-(-len(paths) // self.lanes.count), 1))
-        images = stream_images(paths, workers=workers, prefetch=2 * batch_size)
-        groups = group_alike(map(self._fit, images), lambda item: item.shape, batch_size)
-        for predictions in self.lanes.map(lambda group: self._predict(group, keep_views), groups):
+        parts = self.stream_parts(
+            paths,
+            batch_size=batch_size,
+            workers=workers,
+            keep_views=keep_views,
+            multi_label=multi_label,
+        )
+        return whole_images(parts, self.gathering())
+
+    def gathering(self) -> Gathering:
+        """What puts the parts of `stream_parts` together under the predictor's thresholds."""
+        limits = self.thresholds
+        return Gathering(
+            iou=limits.iou,
+            class_agnostic=limits.class_agnostic,
+            limit=limits.max_detections,
+        )
+
+    def stream_parts(
+        self,
+        paths: Sequence[str],
+        *,
+        batch_size: int,
+        workers: int,
+        keep_views: bool = False,
+        multi_label: bool = False,
+    ) -> Iterator[Prediction]:
+        """As `stream`, but the whole of an image and each of its tiles come one by one.
+
+        Batches fill across tiles and images. An image that is not cut is one part.
+        """
+        prefetch = LARGE_IMAGES_AHEAD
+        if self.tiling is None:
+            # Few images still occupy every lane.
+            batch_size = min(batch_size, max(-(-len(paths) // self.lanes.count), 1))
+            prefetch = 2 * batch_size
+        images = stream_images(paths, workers=workers, prefetch=prefetch)
+        parts = chain.from_iterable(
+            parts_of(decoded, self.tiling, self._plan) for decoded in images
+        )
+        groups = group_alike(parts, lambda part: part.shape, batch_size)
+        for predictions in self.lanes.map(
+            lambda group: self._predict(group, keep_views=keep_views, multi_label=multi_label),
+            groups,
+        ):
             yield from predictions
 
-    def _fit(self, decoded: DecodedImage) -> _Fitted:
-        if decoded.image is None:
-            return _Fitted(decoded, None)
-        height, width = decoded.image.shape[:2]
+    def _plan(self, size: tuple[int, int]) -> Letterbox:
         square = (self.image_size, self.image_size)
-        plan = plan_letterbox((height, width), square, minimal=True, stride=self.stride)
-        return _Fitted(decoded, plan)
+        return plan_letterbox(size, square, minimal=True, stride=self.stride)
 
-    def _predict(self, group: Sequence[_Fitted], keep_views: bool) -> list[Prediction]:
+    def _predict(
+        self, group: Sequence[Part], *, keep_views: bool, multi_label: bool
+    ) -> list[Prediction]:
         fitted = [item for item in group if item.plan is not None]
         if not fitted:
-            return [
-                Prediction(item.decoded.position, item.decoded.path, None, error=item.decoded.error)
-                for item in group
-            ]
+            return [item.unreadable() for item in group]
         boxed = [item.letterboxed() for item in fitted]
         # [b, h, w, 3] seen as [b, 3, h, w] is channels-last already: no copy on the host.
         images = torch.from_numpy(np.stack(boxed)).to(self.device).permute(0, 3, 1, 2).flip(1)
-        predictions = []
-        for item, image, (rows, classes) in zip(
-            fitted, images, self.detect_with_classes(images), strict=True
-        ):
-            predictions.append(item.prediction(image, rows, classes, keep_view=keep_views))
-        return predictions
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """A decoded image and how it fits the network; no plan for one that cannot be read."""
-
-    decoded: DecodedImage
-    plan: Letterbox | None
-
-    @property
-    def shape(self) -> tuple[int, int] | None:
-        """(height, width) of its network input."""
-        return None if self.plan is None else self.plan.shape
-
-    def letterboxed(self) -> np.ndarray:
-        """BGR uint8 [h, w, 3] in the network's shape."""
-        assert self.decoded.image is not None
-        assert self.plan is not None
-        return apply_letterbox(self.decoded.image, self.plan)
-
-    def prediction(
-        self, image: Tensor, rows: Tensor, classes: Tensor, *, keep_view: bool
-    ) -> Prediction:
-        """Detections `rows` in the letterboxed `image`, brought back to the original's pixels."""
-        assert self.plan is not None
-        return Prediction(
-            self.decoded.position,
-            self.decoded.path,
-            self.plan.source,
-            boxes_to_original(rows, self.plan).cpu().numpy(),
-            View(image, self.plan, rows, classes) if keep_view else None,
-        )
+        plain = not (self.augment or multi_label)
+        seen = self.detect_with_classes(images) if plain or keep_views else []
+        if plain:
+            found = [rows for rows, _ in seen]
+        else:
+            kept = self.suppress(self.candidates(images), multi_label=multi_label)
+            found = [own.rows for own in kept]
+        views: list[View | None] = [None] * len(fitted)
+        if keep_views:
+            views = [
+                View(image, item.letterbox, rows, classes)
+                for item, image, (rows, classes) in zip(fitted, images, seen, strict=True)
+            ]
+        return [
+            item.prediction(rows, view)
+            for item, rows, view in zip(fitted, found, views, strict=True)
+        ]
 
 
 def load_predictor(
-    weights: Path, settings: InferSettings, device: torch.device, *, image_size: int | None = None
+    weights: Path,
+    settings: DetectionSettings,
+    device: torch.device,
+    *,
+    image_size: int | None = None,
 ) -> Predictor:
     """A predictor from a weights file, with the thresholds and size of `settings`."""
     checkpoint = load_checkpoint(weights)
@@ -206,9 +253,29 @@ def load_predictor(
         checkpoint.class_names,
         device=device,
         image_size=image_size or settings.img_size,
-        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
-        precision=settings.precision,
+        thresholds=Thresholds(
+            settings.conf_thres,
+            settings.iou_thres,
+            settings.max_det,
+            class_indices(settings.classes, checkpoint.class_names),
+            settings.agnostic_nms,
+        ),
+        precision=chosen_precision(settings, device),
+        augment=isinstance(settings, InferSettings) and settings.augment,
+        tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
+
+
+def chosen_precision(settings: DetectionSettings, device: torch.device) -> str:
+    """The precision that settings ask for on a device: `half` is a matter of GPUs."""
+    if settings.half and device.type == "cuda":
+        return "float16"
+    if settings.half:
+        log.warning(
+            "note: half (float16) needs a GPU; the CPU computes with precision %s",
+            settings.precision,
+        )
+    return settings.precision
 
 
 def find_images(source: Path) -> list[str]:
@@ -234,10 +301,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--conf-thres", type=float, default=defaults.conf_thres)
     parser.add_argument("--iou-thres", type=float, default=defaults.iou_thres)
     parser.add_argument("--max-det", type=int, default=defaults.max_det)
+    add_detection_options(parser)
     parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
     options = parser.parse_args(arguments)
     log_to_console()
-    settings = InferSettings(
+    settings = replace(
+        detection_options(options),
         img_size=options.img_size,
         batch_size=options.batch_size,
         conf_thres=options.conf_thres,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from infer import Prediction, Predictor, load_predictor
+from infer import Predictor, load_predictor
 from mining.mining_cald import score_stream
 from train import Saved, TrainingJob, train
 from utils.device import describe, select_device
 from utils.errors import Code, TaskError
 from utils.labels import Candidate, read_candidates, read_dataset
+from utils.predictions import Prediction, whole_images
 from utils.progress import Progress
 from utils.weight_download import download_weights
 from utils.weight_files import SCRATCH, check_download
@@ -138,7 +139,7 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
     _compare_names(task, predictor, task.weights[0])
     paths = [candidate.path for candidate in candidates]
     log.info("%d candidates, weights %s, %d px", len(paths), task.weights[0], predictor.image_size)
-    found = predictor.stream(
+    found = predictor.stream_parts(
         paths,
         batch_size=settings.batch_size,
         workers=settings.workers,
@@ -149,11 +150,13 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         _mine(task, predictor, candidates, counted, progress)
         return
     with InferResultWriter(task) as writer:
-        recorded = _record(counted, candidates, writer, predictor.class_names)
         if task.run_mining:
+            recorded = _record(counted, candidates, writer, predictor)
             _mine(task, predictor, candidates, recorded, progress)
         else:
-            for done, _ in enumerate(recorded, start=1):
+            whole = whole_images(counted, predictor.gathering())
+            for done, prediction in enumerate(whole, start=1):
+                _write(prediction, candidates, writer, predictor.class_names)
                 progress.update(done, len(paths))
     log.info("detections written to %s", task.out.infer_result)
 
@@ -176,19 +179,31 @@ def _mine(
 
 
 def _record(
-    predictions: Iterable[Prediction],
+    parts: Iterable[Prediction],
+    candidates: Sequence[Candidate],
+    writer: InferResultWriter,
+    predictor: Predictor,
+) -> Iterator[Prediction]:
+    """Pass parts of images on; an image whose last part came is written down."""
+    gathering = predictor.gathering()
+    for part in parts:
+        whole = gathering.add(part)
+        if whole is not None:
+            _write(whole, candidates, writer, predictor.class_names)
+        yield part
+
+
+def _write(
+    prediction: Prediction,
     candidates: Sequence[Candidate],
     writer: InferResultWriter,
     class_names: Sequence[str],
-) -> Iterator[Prediction]:
-    """Pass predictions on after writing them down."""
-    for prediction in predictions:
-        text = candidates[prediction.position].text
-        if prediction.size is None:
-            writer.add_empty(text)
-        else:
-            writer.add(text, prediction.detections, class_names, prediction.size)
-        yield prediction
+) -> None:
+    text = candidates[prediction.position].text
+    if prediction.size is None:
+        writer.add_empty(text)
+    else:
+        writer.add(text, prediction.detections, class_names, prediction.size)
 
 
 def _count(predictions: Iterable[Prediction], total: int) -> Iterator[Prediction]:

@@ -32,14 +32,14 @@ from utils.freezing import training_mode
 from utils.keeper import Keeper, Saved
 from utils.labels import read_dataset
 from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
-from utils.preparation import Run, prepare
+from utils.preparation import Run, evaluation_batches, prepare
 from utils.progress import Progress
 from utils.quad import LOSS_FACTOR
 from utils.resume import best_epoch, find_state, is_over
 from utils.run_record import RunRecord
 from utils.run_state import RunState, parts_of, write_run_state
 from utils.training_job import TrainingJob
-from val import Evaluation, class_table, draw_predictions, evaluate, no_evaluation
+from val import Evaluation, class_table, draw_predictions, evaluate, final_report, no_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -195,21 +195,25 @@ def refuse_not_finite(run: Run, epoch: int) -> None:
 
 def evaluate_average(run: Run) -> Evaluation:
     """How good the averaged weights are on the validation split."""
-    settings = run.job.settings
-    predictor = Predictor(
-        run.average.module,
-        run.job.train.class_names,
-        device=run.job.device,
-        image_size=run.image_size,
-        precision=settings.precision,
-        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
-    )
     return evaluate(
-        predictor,
+        evaluating(run.job, run.average.module, run.image_size),
         run.job.validation,
         run.evaluation_batches,
         criterion=run.criterion,
-        report_confidence=settings.report_conf,
+        report_confidence=run.job.settings.report_conf,
+    )
+
+
+def evaluating(job: TrainingJob, network: Detector, image_size: int) -> Predictor:
+    """A predictor with the thresholds of evaluation."""
+    settings = job.settings
+    return Predictor(
+        network,
+        job.train.class_names,
+        device=job.device,
+        image_size=image_size,
+        precision=settings.precision,
+        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
     )
 
 
@@ -222,8 +226,15 @@ def finish(job: TrainingJob, record: RunRecord, keeper: Keeper, progress: Progre
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
     image_size = int(str(checkpoint.metadata["img_size"]))
-    if settings.plots:
-        with progress.stage(0.5):
+    with progress.stage(0.5):
+        evaluation = final_report(
+            evaluating(job, detector, image_size),
+            job.validation,
+            evaluation_batches(job, image_size, detector.layout.input_multiple),
+            record.folder,
+            report_confidence=settings.report_conf,
+        )
+        if settings.plots:
             draw_results(job, record, best, detector, image_size)
     exported = export_beside(
         best.files[0], detector, settings=settings, class_names=names, image_size=image_size

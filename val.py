@@ -7,66 +7,42 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from infer import Predictor, Thresholds
-from models.checkpoint import build_detector, load_checkpoint
+from infer import Predictor, load_predictor
 from models.loss import DetectionLoss
+from utils.coco_metrics import PACKAGE, coco_available, coco_metrics
 from utils.config import TrainSettings
-from utils.confusion import ConfusionMatrix
 from utils.container import log_to_console
 from utils.dataloaders import EvaluationBatch, evaluation_loader
+from utils.detection_options import add_detection_options, detection_options
 from utils.device import gpu_ids_of, select_device
 from utils.drawing import caption, draw_boxes, tile
+from utils.evaluation import Evaluation, OperatingPoint, Tally
+from utils.evaluation_tables import class_table, coco_table, size_table, write_tables
 from utils.images import read_image
 from utils.labels import DatasetIndex, read_dataset
 from utils.letterbox import boxes_to_original
-from utils.metrics import ClassMetrics, Scores, ap_per_class, match_detections, summarise
 from utils.nms import Kept
+
+__all__ = [
+    "Evaluation",
+    "OperatingPoint",
+    "class_table",
+    "draw_predictions",
+    "evaluate",
+    "no_evaluation",
+]
 
 log = logging.getLogger(__name__)
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """What a user sees at one confidence: counts at IoU 0.5 over all classes."""
-
-    confidence: float
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    recall: float
-    """Mean over the classes that have labels."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything one pass over a labelled split tells."""
-
-    scores: Scores
-    classes: ClassMetrics
-    labels_per_class: np.ndarray
-    confusion: ConfusionMatrix
-    at_confidence: OperatingPoint
-    losses: tuple[float, float, float]
-    """Mean over batches of box, objectness and class loss; zeros without a criterion."""
-
-
-@dataclass(frozen=True)
-class _Record:
-    """Matches of one image: correct [n, 10], confidence [n], predicted [n], target [m]."""
-
-    correct: np.ndarray
-    confidence: np.ndarray
-    predicted: np.ndarray
-    target: np.ndarray
+Watch = Callable[[int, np.ndarray], object]
+"""Told of each image: position in the data set, detections [n, 6] in pixels of the original."""
 
 
 def evaluate(
@@ -76,33 +52,80 @@ def evaluate(
     *,
     criterion: DetectionLoss | None = None,
     report_confidence: float = 0.25,
+    by_size: bool = False,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Run the split through `predictor` and match its detections to the labels of `index`.
 
     Boxes are compared in pixels of the original images. Thresholds are the predictor's; v7.0
-    evaluates at confidence 0.001 and NMS IoU 0.6 with one row per (box, class).
+    evaluates at confidence 0.001 and NMS IoU 0.6 with one row per (box, class). `by_size` adds
+    figures of small, medium and large objects; `watch` sees the detections of every image.
     """
-    records: list[_Record] = []
     losses: list[torch.Tensor] = []
-    confusion = ConfusionMatrix(len(index.class_names))
 
     def look(batch: EvaluationBatch) -> tuple[EvaluationBatch, list[Kept], torch.Tensor]:
         maps, output = predictor.forward(batch.images)
-        return batch, predictor.suppress(output, multi_label=True), _loss(criterion, maps, batch)
+        rows = predictor.candidates(batch.images, output)
+        return batch, predictor.suppress(rows, multi_label=True), _loss(criterion, maps, batch)
 
-    for batch, kept, loss in predictor.lanes.map(look, batches):
-        losses.append(loss)
-        for position, plan, found in zip(batch.indices, batch.plans, kept, strict=True):
-            detections = boxes_to_original(found.rows, plan).cpu().numpy()
-            labels = _labels(index, position)
-            confusion.add(detections, labels)
-            records.append(_match(detections, labels))
-    return _summarise(records, confusion, losses, report_confidence)
+    def detections() -> Iterator[tuple[int, np.ndarray]]:
+        for batch, kept, loss in predictor.lanes.map(look, batches):
+            losses.append(loss)
+            for position, plan, found in zip(batch.indices, batch.plans, kept, strict=True):
+                yield position, boxes_to_original(found.rows, plan).cpu().numpy()
+
+    tally = _tally(detections(), index, watch)
+    means = torch.stack(losses).mean(0).tolist() if losses else [0.0, 0.0, 0.0]
+    return tally.evaluation(
+        report_confidence=report_confidence,
+        losses=(means[0], means[1], means[2]),
+        by_size=by_size,
+    )
+
+
+def evaluate_stream(
+    predictor: Predictor,
+    index: DatasetIndex,
+    *,
+    batch_size: int,
+    workers: int = -1,
+    report_confidence: float = 0.25,
+    by_size: bool = False,
+    watch: Watch | None = None,
+) -> Evaluation:
+    """As `evaluate`, but the images come as in inference: read anew, and cut into tiles if the
+    predictor does that. An image that cannot be read is named in the log and left out.
+    """
+
+    def detections() -> Iterator[tuple[int, np.ndarray]]:
+        stream = predictor.stream(
+            index.paths, batch_size=batch_size, workers=workers, multi_label=True
+        )
+        for prediction in stream:
+            if prediction.error is None:
+                yield prediction.position, prediction.detections
+            else:
+                log.warning("image left out: %s: %s", prediction.path, prediction.error)
+
+    tally = _tally(detections(), index, watch)
+    return tally.evaluation(report_confidence=report_confidence, by_size=by_size)
+
+
+def _tally(
+    found: Iterable[tuple[int, np.ndarray]], index: DatasetIndex, watch: Watch | None
+) -> Tally:
+    """The matches of every image's detections with its labels."""
+    tally = Tally(len(index.class_names))
+    for position, detections in found:
+        tally.add(detections, _labels(index, position))
+        if watch is not None:
+            watch(position, detections)
+    return tally
 
 
 def no_evaluation(num_classes: int) -> Evaluation:
     """The figures of weights that nobody has looked at: zeros."""
-    return _summarise([], ConfusionMatrix(num_classes), [], 0.0)
+    return Tally(num_classes).evaluation(report_confidence=0.0)
 
 
 def _loss(
@@ -123,94 +146,6 @@ def _labels(index: DatasetIndex, position: int) -> np.ndarray:
     )
 
 
-def _match(detections: np.ndarray, labels: np.ndarray) -> _Record:
-    correct = match_detections(detections, labels, IOU_THRESHOLDS)
-    return _Record(
-        correct, detections[:, 4], detections[:, 5].astype(np.int64), labels[:, 0].astype(np.int64)
-    )
-
-
-def _summarise(
-    records: Sequence[_Record],
-    confusion: ConfusionMatrix,
-    losses: Sequence[torch.Tensor],
-    report_confidence: float,
-) -> Evaluation:
-    correct = np.concatenate([r.correct for r in records] or [np.zeros((0, 10), bool)])
-    confidence = np.concatenate([r.confidence for r in records] or [np.zeros(0)])
-    predicted = np.concatenate([r.predicted for r in records] or [np.zeros(0, np.int64)])
-    target = np.concatenate([r.target for r in records] or [np.zeros(0, np.int64)])
-    classes = ap_per_class(correct, confidence, predicted, target)
-    mean_losses = torch.stack(list(losses)).mean(0).tolist() if losses else [0.0, 0.0, 0.0]
-    num_classes = len(confusion.matrix) - 1
-    return Evaluation(
-        scores=summarise(classes),
-        classes=classes,
-        labels_per_class=np.bincount(target, minlength=num_classes),
-        confusion=confusion,
-        at_confidence=_operating_point(
-            correct[:, 0], confidence, predicted, target, report_confidence
-        ),
-        losses=(mean_losses[0], mean_losses[1], mean_losses[2]),
-    )
-
-
-def _operating_point(
-    correct: np.ndarray,
-    confidence: np.ndarray,
-    predicted: np.ndarray,
-    target: np.ndarray,
-    threshold: float,
-) -> OperatingPoint:
-    """Counts at IoU 0.5 of the detections at or above `threshold`."""
-    shown = confidence >= threshold
-    hits = correct & shown
-    present = np.unique(target)
-    recalls = [hits[predicted == c].sum() / (target == c).sum() for c in present]
-    true_positives = int(hits.sum())
-    return OperatingPoint(
-        confidence=threshold,
-        true_positives=true_positives,
-        false_positives=int(shown.sum()) - true_positives,
-        false_negatives=len(target) - true_positives,
-        recall=float(np.mean(recalls)) if recalls else 0.0,
-    )
-
-
-def class_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
-    """A table of precision, recall and average precision per class, for the log."""
-    width = max([len(name) for name in class_names] + [5])
-    heading = ("labels", "P", "R", "mAP50", "mAP50-95")
-    lines = [f"{'class':<{width}}" + "".join(f"{word:>10}" for word in heading)]
-    scores, table = evaluation.scores, evaluation.classes
-    rows = [
-        (
-            "all",
-            int(evaluation.labels_per_class.sum()),
-            scores.precision,
-            scores.recall,
-            scores.map50,
-            scores.map50_95,
-        )
-    ]
-    rows += [
-        (
-            class_names[c],
-            int(evaluation.labels_per_class[c]),
-            float(table.precision[i]),
-            float(table.recall[i]),
-            float(table.ap[i, 0]),
-            float(table.ap[i].mean()),
-        )
-        for i, c in enumerate(table.classes)
-    ]
-    lines += [
-        f"{name:<{width}}{count:>10}" + "".join(f"{v:>10.3f}" for v in values)
-        for name, count, *values in rows
-    ]
-    return "\n".join(lines)
-
-
 def draw_predictions(predictor: Predictor, index: DatasetIndex, *, most: int = 8) -> np.ndarray:
     """A BGR sheet: images of the split with their labels (left) and detections (right)."""
     names = predictor.class_names
@@ -229,6 +164,48 @@ def draw_predictions(predictor: Predictor, index: DatasetIndex, *, most: int = 8
     return tile(tiles)
 
 
+def final_report(
+    predictor: Predictor,
+    index: DatasetIndex,
+    batches: Iterable[EvaluationBatch],
+    folder: Path,
+    *,
+    report_confidence: float = 0.25,
+) -> Evaluation:
+    """Look once more at a split with the weights that are kept, and leave all tables in `folder`.
+
+    By class and object size in the log and as CSV files; COCO's figures too where their package
+    is installed.
+    """
+    found: list[tuple[int, np.ndarray]] = []
+    names = predictor.class_names
+    evaluation = evaluate(
+        predictor,
+        index,
+        batches,
+        report_confidence=report_confidence,
+        by_size=True,
+        watch=lambda *image: found.append(image),
+    )
+    coco = coco_metrics(found, index) if coco_available() else None
+    shown = coco_table(coco) if coco else f"no COCO figures: {PACKAGE} is not installed"
+    log.info("by size of the objects\n%s\n%s", size_table(evaluation, names), shown)
+    write_tables(folder, evaluation, names, coco)
+    return evaluation
+
+
+def evaluate_split(
+    predictor: Predictor, index: DatasetIndex, *, batch_size: int, watch: Watch | None = None
+) -> Evaluation:
+    """The way of evaluating that suits the predictor: in v7.0's batches, or tile by tile."""
+    if predictor.tiling is not None:
+        return evaluate_stream(predictor, index, batch_size=batch_size, by_size=True, watch=watch)
+    loader = evaluation_loader(
+        index, image_size=predictor.image_size, batch_size=batch_size, stride=predictor.stride
+    )
+    return evaluate(predictor, index, loader, by_size=True, watch=watch)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate a weights file on an index of labelled images and print the table."""
     defaults = TrainSettings()
@@ -240,29 +217,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--conf-thres", type=float, default=defaults.conf_thres)
     parser.add_argument("--iou-thres", type=float, default=defaults.iou_thres)
     parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
+    add_detection_options(parser)
+    parser.add_argument("--coco", action="store_true", help="add COCO's twelve figures")
+    parser.add_argument("--report", type=Path, help="folder for the tables as CSV files")
     options = parser.parse_args(arguments)
     log_to_console()
-    checkpoint = load_checkpoint(options.weights)
-    device = select_device(gpu_ids_of(options.gpu_id))
-    predictor = Predictor(
-        build_detector(checkpoint),
-        checkpoint.class_names,
-        device=device,
-        image_size=options.img_size,
-        thresholds=Thresholds(options.conf_thres, options.iou_thres, defaults.max_det),
-    )
-    index, report = read_dataset(
-        options.index, checkpoint.class_names, root=options.index.parent, max_bad_fraction=1.0
-    )
-    loader = evaluation_loader(
-        index,
-        image_size=predictor.image_size,
+    settings = replace(
+        detection_options(options),
+        img_size=options.img_size,
         batch_size=options.batch_size,
-        stride=predictor.stride,
-        workers=defaults.workers,
+        conf_thres=options.conf_thres,
+        iou_thres=options.iou_thres,
+        max_det=defaults.max_det,
     )
-    evaluation = evaluate(predictor, index, loader)
-    log.info("%s\n%s", "\n".join(report.lines()), class_table(evaluation, checkpoint.class_names))
+    predictor = load_predictor(options.weights, settings, select_device(gpu_ids_of(options.gpu_id)))
+    names = predictor.class_names
+    index, report = read_dataset(
+        options.index, names, root=options.index.parent, max_bad_fraction=1.0
+    )
+    if predictor.thresholds.classes is not None:
+        index = index.only(predictor.thresholds.classes)
+    found: list[tuple[int, np.ndarray]] = []
+    evaluation = evaluate_split(
+        predictor,
+        index,
+        batch_size=settings.batch_size,
+        watch=(lambda *image: found.append(image)) if options.coco else None,
+    )
+    coco = coco_metrics(found, index) if options.coco else None
+    tables = [class_table(evaluation, names), size_table(evaluation, names)]
+    tables += [coco_table(coco)] if coco else []
+    log.info("%s\n%s", "\n".join(report.lines()), "\n\n".join(tables))
+    if options.report:
+        write_tables(options.report, evaluation, names, coco)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,16 @@ import argparse
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from infer import Prediction, Predictor, find_images, load_predictor
+from infer import Predictor, find_images, load_predictor
 from mining.consistency import join_objects, reference_sample, view_inconsistency
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
 from utils.atomic import write_text
@@ -26,6 +28,9 @@ from utils.container import log_to_console
 from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
 from utils.lanes import group_alike
+from utils.letterbox import boxes_to_original
+from utils.predictions import Prediction, View
+from utils.tiles import cut_sides
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +51,23 @@ class Scored(NamedTuple):
     score: float | None
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An image with objects, waiting for its perturbed views."""
+class _ScoredPart(NamedTuple):
+    """The score of one of `parts` parts of an image; None where it shows no object."""
 
     position: int
     path: str
+    parts: int
+    score: float | None
+    unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An image, or a part of one, with objects: it waits for its perturbed views."""
+
+    position: int
+    path: str
+    parts: int
     image: Tensor
     """uint8 [3, h, w], RGB, letterboxed, on the device."""
     borders: tuple[int, int, int, int]
@@ -80,7 +96,7 @@ def mine(
 
     Unreadable images score `UNREADABLE_SCORE`.
     """
-    predictions = predictor.stream(
+    predictions = predictor.stream_parts(
         paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
     )
     scores = [UNREADABLE_SCORE] * len(paths)
@@ -95,44 +111,60 @@ def mine(
 def score_stream(
     predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings
 ) -> Iterator[Scored]:
-    """One `Scored` per prediction (which carries its view), as batches of equal shape fill.
+    """One `Scored` per image of `predictions`, whose parts carry their views, as batches of equal
+    shape fill.
 
     The first predictions are used as they are: a caller who wants them too looks at them on
     their way in. Images without detections and unreadable ones come out at once, so counting what
-    comes out is the progress. Memory is bounded as in `group_alike`.
+    comes out is the progress. Every part of an image that was cut is scored by itself, and the
+    image has the score of its most informative part. Memory is bounded as in `group_alike`.
     """
     names = settings.views
     _check_views(names)
 
-    empty_score = EMPTY_SCORES[settings.empty_images]
+    def prepare(prediction: Prediction) -> _Candidate | _ScoredPart:
+        candidate = None if prediction.error is not None else _candidate(prediction)
+        if candidate is not None:
+            return candidate
+        unreadable = prediction.error is not None
+        return _ScoredPart(prediction.position, prediction.path, prediction.parts, None, unreadable)
 
-    def prepare(prediction: Prediction) -> _Candidate | Scored:
-        if prediction.error is not None:
-            return Scored(prediction.position, prediction.path, None)
-        candidate = _candidate(prediction)
-        return candidate or Scored(prediction.position, prediction.path, empty_score)
-
-    def score(group: Sequence[_Candidate | Scored]) -> list[Scored]:
-        finished = [item for item in group if isinstance(item, Scored)]
+    def score(group: Sequence[_Candidate | _ScoredPart]) -> list[_ScoredPart]:
+        finished = [item for item in group if isinstance(item, _ScoredPart)]
         waiting = [item for item in group if isinstance(item, _Candidate)]
         return finished + (_score(waiting, predictor, names, settings) if waiting else [])
 
     groups = group_alike(map(prepare, predictions), _shape, settings.batch_size)
-    for scored in predictor.lanes.map(score, groups):
-        yield from scored
+    scored = chain.from_iterable(predictor.lanes.map(score, groups))
+    yield from _best_of_parts(scored, EMPTY_SCORES[settings.empty_images])
 
 
-def _shape(item: _Candidate | Scored) -> tuple[int, ...] | None:
-    return None if isinstance(item, Scored) else tuple(item.image.shape)
+def _best_of_parts(parts: Iterable[_ScoredPart], empty_score: float) -> Iterator[Scored]:
+    """One score per image, once its last part is scored: the largest of those with objects."""
+    waiting: dict[int, list[_ScoredPart]] = {}
+    for part in parts:
+        own = waiting.setdefault(part.position, [])
+        own.append(part)
+        if len(own) < part.parts:
+            continue
+        del waiting[part.position]
+        scores = [each.score for each in own if each.score is not None]
+        score = None if part.unreadable else max(scores, default=empty_score)
+        yield Scored(part.position, part.path, score)
+
+
+def _shape(item: _Candidate | _ScoredPart) -> tuple[int, ...] | None:
+    return None if isinstance(item, _ScoredPart) else tuple(item.image.shape)
 
 
 def _candidate(prediction: Prediction) -> _Candidate | None:
     view = prediction.view
     assert view is not None, "mining needs predictions that keep their views"
-    if len(view.rows) == 0:
+    known_rows, known_probabilities = _whole_objects(prediction, view)
+    if len(known_rows) == 0:
         return None
-    chosen = torch.from_numpy(reference_sample(len(view.rows))).to(view.rows.device)
-    rows, probabilities = view.rows[chosen], view.class_probabilities[chosen]
+    chosen = torch.from_numpy(reference_sample(len(known_rows))).to(known_rows.device)
+    rows, probabilities = known_rows[chosen], known_probabilities[chosen]
     top, bottom, left, right = view.plan.borders
     height, width = view.image.shape[1:]
     size = (height - top - bottom, width - left - right)
@@ -140,12 +172,30 @@ def _candidate(prediction: Prediction) -> _Candidate | None:
     return _Candidate(
         prediction.position,
         prediction.path,
+        prediction.parts,
         view.image,
         (top, bottom, left, right),
         rows,
         probabilities,
         boxes,
     )
+
+
+def _whole_objects(prediction: Prediction, view: View) -> tuple[Tensor, Tensor]:
+    """Rows [n, 6] and class probabilities [n, nc] of a view, without what a tile's border cuts.
+
+    The rest of an object that is cut is not to be seen in the tile, so that its score would tell
+    of the cut; another tile or the look at the whole image shows it whole.
+    """
+    rows, probabilities = view.rows, view.class_probabilities
+    if prediction.window is None or prediction.size is None:
+        return rows, probabilities
+    left, top = prediction.window[:2]
+    boxes = boxes_to_original(rows[:, :4], view.plan).cpu().numpy()
+    boxes = boxes + np.array([left, top, left, top], np.float32)
+    whole = ~cut_sides(boxes, prediction.window, prediction.size).any(1)
+    kept = torch.from_numpy(whole).to(rows.device)
+    return rows[kept], probabilities[kept]
 
 
 def _inside(boxes: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
@@ -160,7 +210,7 @@ def _score(
     predictor: Predictor,
     names: Sequence[str],
     settings: MiningSettings,
-) -> list[Scored]:
+) -> list[_ScoredPart]:
     """The scores of candidates whose network inputs have one shape."""
     reference = [(item.rows, item.class_probabilities) for item in group]
     total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
@@ -184,7 +234,10 @@ def _score(
                 f"The mining score of {item.path} is {score}: the weights give detections that "
                 "are not numbers; train the model again or choose another stage of it.",
             )
-    return [Scored(item.position, item.path, s) for item, s in zip(group, scores, strict=True)]
+    return [
+        _ScoredPart(item.position, item.path, item.parts, score)
+        for item, score in zip(group, scores, strict=True)
+    ]
 
 
 def _check_views(names: Sequence[str]) -> None:

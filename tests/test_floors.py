@@ -13,10 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
-        utils.device utils.drawing utils.early_stopping utils.errors utils.failures utils.images
-        utils.lanes utils.letterbox utils.metrics utils.nms utils.option_names utils.optional
-        utils.options utils.plain_values utils.progress utils.schedule utils.seeding
-        utils.weight_download utils.weight_files utils.workers
+        utils.detection_options utils.device utils.drawing utils.early_stopping utils.errors
+        utils.failures utils.images utils.lanes utils.letterbox utils.metrics utils.nms
+        utils.option_names utils.optional utils.options utils.plain_values utils.predictions
+        utils.progress utils.schedule utils.seeding utils.tiles utils.tta utils.weight_download
+        utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchors models.assign models.attention models.block_table
@@ -26,8 +27,9 @@ FLOORS: dict[int, str] = {
         models.torch_names models.transfer
     """,
     2: """
-        utils.annotations utils.augment utils.batches utils.dataloaders utils.evaluation_loader
-        utils.image_cache utils.image_stream utils.image_weights utils.labels utils.mosaic
+        utils.annotations utils.augment utils.batches utils.coco_metrics utils.dataloaders
+        utils.evaluation utils.evaluation_loader utils.evaluation_tables utils.image_cache
+        utils.image_parts utils.image_stream utils.image_weights utils.labels utils.mosaic
         utils.multi_scale utils.pixel_filters utils.quad utils.sampler
     """,
     3: """

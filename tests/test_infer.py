@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,9 @@ from utils.config import InferSettings
 from utils.dataloaders import DecodedImage
 from utils.errors import TaskError
 from utils.lanes import WAITING_BATCHES
+from utils.letterbox import boxes_to_original
+from utils.nms import non_max_suppression
+from utils.tta import augmented_rows
 
 CPU = torch.device("cpu")
 
@@ -148,6 +152,99 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         infer.find_images(tmp_path)
 
 
+def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) -> None:
+    """With `augment`, detections are what suppression leaves of all candidates of the three."""
+    checkpoint = load_checkpoint(weights)
+    predictor = Predictor(
+        build_detector(checkpoint),
+        checkpoint.class_names,
+        device=CPU,
+        image_size=96,
+        thresholds=Thresholds(confidence=0.001),
+        precision="float32",
+        augment=True,
+    )
+    parts = predictor.stream_parts(paths[3:4], batch_size=1, workers=1, keep_views=True)
+    (found,) = parts
+    assert found.view is not None
+    images = found.view.image[None]
+    rows = augmented_rows(predictor.network.predict, images.float() / 255, stride=32, levels=3)
+    (expected,) = non_max_suppression(rows, confidence=0.001)
+    np.testing.assert_allclose(
+        found.detections, boxes_to_original(expected.rows, found.view.plan).numpy(), atol=1e-3
+    )
+    # Mining goes on from one look.
+    (plain,) = predictor.suppress(predictor.forward(images)[1])
+    assert torch.allclose(found.view.rows, plain.rows, atol=1e-3)
+    assert not torch.equal(plain.rows, expected.rows)
+
+
+def test_only_the_classes_asked_for(weights: Path, paths: list[str]) -> None:
+    everything = InferSettings(img_size=96, conf_thres=0.001)
+    some = replace(everything, classes=("platelet", "0"))
+    all_classes, chosen = (
+        {
+            int(row[5])
+            for prediction in load_predictor(weights, settings, CPU).stream(
+                paths, batch_size=4, workers=1
+            )
+            for row in prediction.detections
+        }
+        for settings in (everything, some)
+    )
+    assert all_classes == {0, 1, 2}
+    assert chosen == {0, 2}
+    with pytest.raises(TaskError, match="names cat"):
+        load_predictor(weights, replace(everything, classes=("cat",)), CPU)
+
+
+def test_classes_suppress_each_other_when_asked(weights: Path) -> None:
+    """Two equal boxes of two classes: one remains with `agnostic_nms`."""
+    rows = torch.tensor([[[20.0, 20, 10, 10, 1, 0.9, 0, 0], [20.0, 20, 10, 10, 1, 0, 0.8, 0]]])
+    settings = InferSettings(img_size=96)
+    (apart,), (together,) = (
+        load_predictor(weights, one, CPU).suppress(rows)
+        for one in (settings, replace(settings, agnostic_nms=True))
+    )
+    assert apart.rows[:, 5].tolist() == [0, 1]
+    assert together.rows[:, 5].tolist() == [0]
+
+
+def test_half_on_a_cpu_is_a_sentence(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = InferSettings(img_size=96, half=True, precision="float32")
+    assert load_predictor(weights, settings, CPU).precision == "float32"
+    assert "half (float16) needs a GPU" in caplog.text
+    assert infer.chosen_precision(settings, torch.device("cuda")) == "float16"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_half_on_a_gpu_finds_the_same(weights: Path, paths: list[str]) -> None:
+    settings = InferSettings(img_size=96, conf_thres=0.01, precision="float32")
+    cuda = torch.device("cuda")
+    full, half = (
+        by_position(load_predictor(weights, one, cuda).stream(paths, batch_size=4, workers=1))
+        for one in (settings, replace(settings, half=True))
+    )
+    for one, other in zip(full, half, strict=True):
+        count = min(len(one.detections), len(other.detections), 20)
+        np.testing.assert_allclose(
+            one.detections[:count, 4], other.detections[:count, 4], atol=0.01
+        )
+
+
+def test_the_command_line_takes_v7s_options(
+    weights: Path, paths: list[str], tmp_path: Path
+) -> None:
+    output = tmp_path / "found.json"
+    common = ["--weights", str(weights), "--source", paths[0], "--output", str(output),
+              "--img-size", "96", "--conf-thres", "0.001"]  # fmt: skip
+    infer.main([*common, "--classes", "red_cell", "--augment", "--agnostic-nms", "--tile-size",
+                "96"])  # fmt: skip
+    (found,) = json.loads(output.read_text()).values()
+    assert found
+    assert {box["class_name"] for box in found} == {"red_cell"}
+
+
 @pytest.mark.slow
 def test_the_official_detections_are_found(shared: Path) -> None:
     """BCCD test split at 320 px: the rows of the official detect script (reference/README.md),
@@ -156,7 +253,7 @@ def test_the_official_detections_are_found(shared: Path) -> None:
     expected = json.loads((shared / "reference/bccd_test_detections_320.json").read_text())
     if "images" in expected:
         expected = expected["images"]
-    settings = InferSettings(img_size=320, max_det=1000)
+    settings = InferSettings(img_size=320, max_det=1000, precision="float32")
     predictor = load_predictor(shared / "reference/bccd_yolov5n.pt", settings, CPU)
     images = shared / "data/bccd/JPEGImages"
     names = sorted(expected)

@@ -51,6 +51,8 @@ def test_training_leaves_what_the_platform_reads(trained: Path) -> None:
     assert result["best_stage_name"] == "best"
     assert result["model_stages"]["best"]["files"] == ["best.pt", "best.onnx"]
     assert set(result["attachments"]["report"]) == {
+        "classes.csv",
+        "coco.csv",
         "confusion_matrix.png",
         "pr_curve.png",
         "results.csv",
@@ -134,6 +136,53 @@ def test_mining_with_inference_gives_the_files_of_each_alone(
                 contents.append((task / "out" / name).read_bytes())
     for alone, together in written.values():
         assert alone == together
+
+
+def test_tiles_and_three_looks_in_mining_with_inference(
+    drawn: SourceDataset, weights: Path, tmp_path: Path
+) -> None:
+    """Images of 160 x 120 pixels in tiles of 96; each option changes what is written."""
+    written = []
+    for options in ({}, {"tile_size": "96"}, {"augment": "true"}):
+        task = tmp_path / "task"
+        env_file = write_task(
+            drawn,
+            task,
+            kinds=("mining", "infer"),
+            settings={**LOOKING, "conf_thres": "0.001", **options},
+            weights=[weights],
+            overwrite=True,
+        )
+        assert run(env_file) == 0
+        assert findings(task) == []
+        assert monitor(task)[2] == "1.000000"
+        written.append((task / "out" / "result.tsv").read_bytes())
+        written.append((task / "out" / "infer-result.json").read_bytes())
+    scores, found, tiled_scores, tiled_found, augmented_scores, augmented_found = written
+    # The whole of an image is among its parts, and its score that of the best of them.
+    plain, tiled = (
+        dict(line.split("\t") for line in text.decode().splitlines())
+        for text in (scores, tiled_scores)
+    )
+    assert plain.keys() == tiled.keys()
+    assert all(float(tiled[path]) >= float(score) for path, score in plain.items())
+    assert len({found, tiled_found, augmented_found}) == 3
+    assert augmented_scores == scores  # mining looks once, whatever inference does
+
+
+def test_a_class_that_does_not_exist_is_refused(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env_file = write_task(
+        drawn,
+        tmp_path / "task",
+        kinds=("infer",),
+        settings={**LOOKING, "classes": "unicorn"},
+        weights=[weights],
+    )
+    assert run(env_file) == 1
+    assert monitor(tmp_path / "task")[3:5] == ["4", str(int(Code.CONFIG))]
+    assert "the setting classes names unicorn" in capsys.readouterr().out
 
 
 def test_typed_settings_run_as_text_does(

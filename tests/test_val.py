@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import val
-from infer import Predictor, Thresholds
+from infer import Predictor, Thresholds, load_predictor
 from models.checkpoint import build_detector, load_checkpoint
 from tools.make_task import write_task
 from tools.sources import read_source
+from utils.config import InferSettings
 from utils.dataloaders import evaluation_loader
-from utils.labels import read_dataset
-from val import Evaluation, class_table, evaluate
+from utils.labels import DatasetIndex, read_dataset
+from utils.tiles import Tiling
+from val import Evaluation, class_table, evaluate, evaluate_stream
 
 CPU = torch.device("cpu")
-
-
-def test_counts_at_one_confidence() -> None:
-    """Three labels of class 0, one of class 1. Shown at 0.5: a hit and a miss of class 0, a hit
-    of class 1; the second hit of class 0 is too unsure. Recalls 1/3 and 1: mean 2/3.
-    """
-    point = val._operating_point(
-        correct=np.array([True, False, True, True]),
-        confidence=np.array([0.9, 0.8, 0.4, 0.5]),
-        predicted=np.array([0, 0, 0, 1]),
-        target=np.array([0, 0, 0, 1]),
-        threshold=0.5,
-    )
-    assert (point.true_positives, point.false_positives, point.false_negatives) == (2, 1, 2)
-    assert point.recall == pytest.approx(2 / 3)
-
-
-def test_counts_without_anything() -> None:
-    nothing = np.zeros(0)
-    point = val._operating_point(nothing.astype(bool), nothing, nothing, nothing, 0.25)
-    assert (point.true_positives, point.false_positives, point.false_negatives) == (0, 0, 0)
-    assert point.recall == 0.0
+NAMES = ("red_cell", "white_cell", "platelet")
 
 
 def evaluate_trained(trained: Path, batch_size: int, names: tuple[str, ...]) -> Evaluation:
@@ -66,6 +49,100 @@ def test_scores_do_not_depend_on_the_batch(trained: Path) -> None:
     assert (one.labels_per_class == four.labels_per_class).all()
     table = class_table(one, names).splitlines()
     assert [line.split()[0] for line in table] == ["class", "all", *names]
+
+
+def trained_predictor(weights: Path, **options: object) -> Predictor:
+    checkpoint = load_checkpoint(weights)
+    return Predictor(
+        build_detector(checkpoint),
+        checkpoint.class_names,
+        device=CPU,
+        image_size=96,
+        thresholds=Thresholds(0.001, 0.6, 300),
+        precision="float32",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def validation_split(trained: Path) -> DatasetIndex:
+    return read_dataset(
+        trained / "in/val-index.tsv", NAMES, root=trained / "in", max_bad_fraction=0.0
+    )[0]
+
+
+def test_tiles_see_every_image_of_the_split(trained: Path, weights: Path) -> None:
+    """Images of 160 x 120 pixels in tiles of 96: each once, its boxes inside it."""
+    index = validation_split(trained)
+    seen: dict[int, np.ndarray] = {}
+    found = evaluate_stream(
+        trained_predictor(weights, tiling=Tiling(96)),
+        index,
+        batch_size=4,
+        workers=1,
+        by_size=True,
+        watch=lambda position, rows: seen.setdefault(position, rows) is None,
+    )
+    assert sorted(seen) == list(range(len(index)))
+    for position, rows in seen.items():
+        height, width = index.sizes[position]
+        assert (rows[:, :4] >= 0).all()
+        assert (rows[:, :4] <= (width, height, width, height)).all()
+    assert found.labels_per_class.tolist() == index.counts().tolist()
+    assert sum(int(size.labels.sum()) for size in found.by_size) == len(index.boxes)
+
+
+def test_a_stream_without_tiles_finds_what_batches_find(trained: Path, weights: Path) -> None:
+    """Two ways to the network (area and bilinear shrinking, two paddings): nearly one result."""
+    index = validation_split(trained)
+    predictor = trained_predictor(weights)
+    one = val.evaluate_split(predictor, index, batch_size=4)
+    other = evaluate_stream(predictor, index, batch_size=4, workers=1)
+    assert other.scores.map50 == pytest.approx(one.scores.map50, abs=0.1)
+
+
+def test_three_looks_are_evaluated_too(trained: Path, weights: Path) -> None:
+    index = validation_split(trained)
+    rows = {augment: dict[int, np.ndarray]() for augment in (False, True)}
+    for augment, own in rows.items():
+        predictor = trained_predictor(weights, augment=augment)
+        val.evaluate_split(predictor, index, batch_size=4, watch=own.__setitem__)
+    assert not any(np.array_equal(rows[True][p], rows[False][p]) for p in rows[True])
+
+
+def test_a_training_without_the_package_of_coco_has_its_other_tables(
+    trained: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    index = validation_split(trained)
+    loader = evaluation_loader(index, image_size=96, batch_size=4, workers=0)
+    monkeypatch.setattr(val, "coco_available", lambda: False)
+    with caplog.at_level("INFO"):
+        val.final_report(trained_predictor(weights), index, loader, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["classes.csv"]
+    assert "faster-coco-eval is not installed" in caplog.text
+
+
+def test_the_command_line_prints_and_writes_all_tables(
+    trained: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--weights", str(weights), "--index", str(trained / "in/val-index.tsv"),
+                 "--img-size", "96", "--coco", "--report", str(tmp_path)]  # fmt: skip
+    val.main(arguments)
+    shown = capsys.readouterr().out
+    assert "mAP50-95" in shown
+    assert "medium" in shown
+    assert "COCO  AP " in shown
+    with (tmp_path / "classes.csv").open(encoding="utf-8") as file:
+        everything = list(csv.DictReader(file))
+    assert {row["size"] for row in everything} <= {"all", "small", "medium", "large"}
+    assert everything[0]["labels"] == str(len(validation_split(trained).boxes))
+    assert (tmp_path / "coco.csv").is_file()
+    val.main([*arguments, "--classes", "red_cell", "--augment", "--tile-size", "96"])
+    with (tmp_path / "classes.csv").open(encoding="utf-8") as file:
+        assert {row["class"] for row in csv.DictReader(file)} == {"all", "red_cell"}
 
 
 @pytest.mark.slow
@@ -105,6 +182,7 @@ def test_the_reference_checkpoint_scores_what_the_official_code_says(
         device=CPU,
         image_size=320,
         thresholds=Thresholds(0.001, 0.6, 300),
+        precision="float32",
     )
     loader = evaluation_loader(index, image_size=320, batch_size=16, stride=32, workers=1)
     found = evaluate(predictor, index, loader)
@@ -113,3 +191,60 @@ def test_the_reference_checkpoint_scores_what_the_official_code_says(
     for row, (ap50, ap) in zip(found.classes.ap, per_class, strict=True):
         assert row[0] == pytest.approx(ap50, abs=0.003)
         assert row.mean() == pytest.approx(ap, abs=0.003)
+
+
+@pytest.mark.slow
+def test_tiles_find_in_large_sheets_what_is_too_small_for_one_look(
+    shared: Path, tmp_path: Path
+) -> None:
+    """Sheets of 3 x 3 photographs side by side: at 320 px a cell is a third of what the network
+    has learnt. Tiles of a photograph's size, on other borders than the photographs', bring it back.
+    """
+    source = read_source(shared / "data" / "bccd")
+    splits = {"train": source.splits["train"][:1], "val": source.splits["test"][:27], "test": ()}
+    write_task(dataclasses.replace(source, splits=splits), tmp_path / "task")
+    weights = shared / "reference" / "bccd_yolov5n.pt"
+    settings = InferSettings(
+        img_size=320, conf_thres=0.001, iou_thres=0.6, max_det=1000, precision="float32"
+    )
+    names = load_checkpoint(weights).class_names
+    photographs, _ = read_dataset(
+        tmp_path / "task/in/val-index.tsv", names, root=tmp_path, max_bad_fraction=0.0
+    )
+    index = sheets(photographs, tmp_path)
+    found = {
+        tile_size: val.evaluate_split(
+            load_predictor(weights, dataclasses.replace(settings, tile_size=tile_size), CPU),
+            index,
+            batch_size=8,
+        )
+        for tile_size in (0, 640)
+    }
+    assert found[640].scores.map50 > found[0].scores.map50 + 0.1
+    assert found[640].scores.map50 > 0.7
+    assert found[640].at_confidence.recall > found[0].at_confidence.recall + 0.3
+
+
+def sheets(photographs: DatasetIndex, folder: Path) -> DatasetIndex:
+    """Nine photographs (of 640 x 480 pixels) at a time as one picture, with their labels."""
+    paths, boxes, classes, counts = [], [], [], []
+    for start in range(0, len(photographs), 9):
+        sheet = np.zeros((3 * 480, 3 * 640, 3), np.uint8)
+        for place in range(9):
+            top, left = place // 3 * 480, place % 3 * 640
+            position = start + place
+            sheet[top : top + 480, left : left + 640] = cv2.imread(photographs.paths[position])
+            corner = np.array([left, top, left, top], np.float32)
+            boxes.append(photographs.boxes_of(position) + corner)
+            classes.append(photographs.classes_of(position))
+        paths.append(str(folder / f"sheet{start}.png"))
+        cv2.imwrite(paths[-1], sheet)
+        counts.append(sum(len(own) for own in classes[-9:]))
+    return DatasetIndex.build(
+        paths,
+        [(1440, 1920)] * len(paths),
+        np.concatenate(boxes),
+        np.concatenate(classes),
+        counts,
+        photographs.class_names,
+    )

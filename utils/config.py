@@ -289,8 +289,8 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class InferSettings:
-    """Everything an inference task may be told."""
+class DetectionSettings:
+    """What inference and mining both may be told: how objects are found."""
 
     weights: str = field(default="", metadata=_WEIGHTS)
     weights_dir: str = field(default="", metadata=_WEIGHTS_DIR)
@@ -303,11 +303,43 @@ class InferSettings:
     )
     max_det: int = field(default=300, metadata=_MAX_DET)
     precision: str = field(default="auto", metadata=_PRECISION)
+    half: bool = field(
+        default=False, metadata=_rule("compute in float16 on a GPU, whatever precision says")
+    )
+    classes: tuple[str, ...] = field(
+        default=(),
+        metadata=_rule("only these classes, by name or number; [] for all", may_be_empty=True),
+    )
+    agnostic_nms: bool = field(
+        default=False, metadata=_rule("a box also suppresses boxes of other classes")
+    )
+    tile_size: int = field(
+        default=0,
+        metadata=_rule(
+            "side of the tiles that larger images are also seen in, 0 for none",
+            0,
+            65536,
+            unit="pixels of the original",
+        ),
+    )
+    tile_overlap: float = field(
+        default=0.2,
+        metadata=_rule("share of its side that a tile has in common with the next", 0, 0.9),
+    )
     max_bad_fraction: float = field(default=1.0, metadata=_BAD)
 
 
 @dataclass(frozen=True)
-class MiningSettings(InferSettings):
+class InferSettings(DetectionSettings):
+    """Everything an inference task may be told."""
+
+    augment: bool = field(
+        default=False, metadata=_rule("see every image at three scales, one of them mirrored")
+    )
+
+
+@dataclass(frozen=True)
+class MiningSettings(DetectionSettings):
     """Everything a mining task may be told: detection as in inference, then the scoring."""
 
     mining_algorithm: str = field(

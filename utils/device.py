@@ -63,7 +63,12 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """A context for the forward pass: `auto` is bfloat16 where the hardware has it."""
+    """A context for the forward pass: `auto` is bfloat16 where the hardware has it.
+
+    `float16` is for inference on a GPU; elsewhere it is float32, whose range gradients need.
+    """
+    if precision == "float16" and device.type == "cuda":
+        return torch.autocast(device.type, dtype=torch.float16)
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.checkpoint import Checkpoint, save_checkpoint
-from val import Evaluation
+from utils.evaluation import Evaluation
 
 PERIODIC_KEPT = 9
 """Stages of single epochs kept: with best and last as many as the platform's result lists."""

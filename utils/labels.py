@@ -101,6 +101,19 @@ class DatasetIndex:
             return self
         return replace(self, classes=np.zeros_like(self.classes), class_names=("item",))
 
+    def only(self, classes: Sequence[int]) -> DatasetIndex:
+        """The same images with the boxes of some classes; class indices keep their meaning."""
+        kept = np.isin(self.classes, np.asarray(classes, np.int64))
+        owners = np.repeat(np.arange(len(self)), np.diff(self.offsets))[kept]
+        return DatasetIndex.build(
+            self.paths,
+            self.sizes,
+            self.boxes[kept],
+            self.classes[kept],
+            np.bincount(owners, minlength=len(self)),
+            self.class_names,
+        )
+
 
 @dataclass
 class BadRecords:

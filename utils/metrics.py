@@ -6,7 +6,7 @@ Shape legend: n detections, m labels, c classes that have labels, T overlap thre
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -90,8 +90,19 @@ def match_detections(
     class, xyxy. A detection stands for the label of its class that it overlaps most; of those
     that stand for one label with an overlap of at least the threshold, the first is right.
     """
+    return match_with_labels(detections, labels, thresholds)[0]
+
+
+def match_with_labels(
+    detections: FloatArray, labels: FloatArray, thresholds: FloatArray = IOU_THRESHOLDS
+) -> tuple[BoolArray, NDArray[np.int64]]:
+    """As `match_detections`, and the index of the label that each detection stands for, int [n].
+
+    The index means nothing for a detection that is right at no threshold.
+    """
     if not len(detections) or not len(labels):
-        return np.zeros((len(detections), len(thresholds)), dtype=bool)
+        nobody = np.zeros((len(detections), len(thresholds)), dtype=bool)
+        return nobody, np.zeros(len(detections), dtype=np.int64)
     overlap = pairwise_iou(
         torch.from_numpy(np.ascontiguousarray(detections[:, :4])),
         torch.from_numpy(np.ascontiguousarray(labels[:, 1:5])),
@@ -106,7 +117,7 @@ def match_detections(
     before_label = reached[first_of_label] - enough[order][first_of_label]
     correct = np.empty_like(enough)
     correct[order] = enough[order] & (reached - before_label == 1)
-    return correct
+    return correct, label
 
 
 def ap_per_class(
@@ -139,8 +150,7 @@ def ap_per_class(
 
     f1 = 2 * precision * recall / (precision + recall + _TINY)
     best = int(smooth(f1.mean(0), 0.1).argmax()) if len(classes) else 0
-    tp = (recall[:, best] * labels).round()
-    fp = (tp / (precision[:, best] + _TINY) - tp).round()
+    tp, fp = _counts(precision[:, best], recall[:, best], labels)
     return ClassMetrics(
         classes=classes,
         labels=labels,
@@ -148,8 +158,8 @@ def ap_per_class(
         precision=precision[:, best],
         recall=recall[:, best],
         f1=f1[:, best],
-        tp=tp.astype(np.int64),
-        fp=fp.astype(np.int64),
+        tp=tp,
+        fp=fp,
         best_index=best,
         confidence=axis,
         precision_curve=precision,
@@ -157,6 +167,30 @@ def ap_per_class(
         f1_curve=f1,
         envelope=envelope,
     )
+
+
+def at_index(metrics: ClassMetrics, index: int) -> ClassMetrics:
+    """The same metrics read at another place on the confidence axis, `index` of 0 to 999."""
+    precision, recall = metrics.precision_curve[:, index], metrics.recall_curve[:, index]
+    tp, fp = _counts(precision, recall, metrics.labels)
+    return replace(
+        metrics,
+        precision=precision,
+        recall=recall,
+        f1=metrics.f1_curve[:, index],
+        tp=tp,
+        fp=fp,
+        best_index=index,
+    )
+
+
+def _counts(
+    precision: Float64Array, recall: Float64Array, labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """True and false positives [c] that precision [c] and recall [c] of `labels` [c] stand for."""
+    tp = (recall * labels).round()
+    fp = (tp / (precision + _TINY) - tp).round()
+    return tp.astype(np.int64), fp.astype(np.int64)
 
 
 def summarise(metrics: ClassMetrics) -> Scores:

@@ -84,6 +84,18 @@ def non_max_suppression(
     return kept
 
 
+def suppress_rows(rows: Tensor, *, iou: float, class_agnostic: bool, limit: int) -> Tensor:
+    """Indices of the detections that stay, at most `limit`, of rows [n, 6] in falling confidence.
+
+    Rows are xyxy in pixels of an image of any size, confidence, class: computed in float64, where
+    the offset between classes rounds nothing.
+    """
+    boxes = rows[:, :4].double()
+    if not class_agnostic and len(boxes):
+        boxes = boxes + rows[:, 5:6].double() * (boxes.max() + 1)
+    return _suppress(boxes, rows[:, 4].double(), iou, limit)
+
+
 def _with_priors(
     rows: Tensor, image: Tensor, source: Tensor, priors: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,16 +27,12 @@ ALIASES = {
 # Options of those repositories that this version does not act on.
 NOT_SUPPORTED = frozenset(
     {
-        "agnostic_nms",
         "anchors",
         "args_options",
-        "augment",
         "class_distribution_scores",
-        "classes",
         "device",
         "dnn",
         "evolve",
-        "half",
         "hyp",
         "iou_t",
         "noautoanchor",

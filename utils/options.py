@@ -111,7 +111,8 @@ def convert(key: str, value: object, kind: object, rule: Rule) -> object:
     if kind in (int, float):
         return _number(key, value, kind, rule)
     if get_origin(kind) is tuple and get_args(kind)[0] is str:
-        words = tuple(_text(key, word, rule) for word in to_list(key, value))
+        listed = [value] if isinstance(value, int) else to_list(key, value)
+        words = tuple(_text(key, word, rule) for word in listed)
         if not words and not rule.may_be_empty:
             raise refusal(key, value, f"a list with some of {rule.allowed}")
         return words

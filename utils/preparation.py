@@ -10,7 +10,7 @@ import torch
 from models.detector import Detector
 from models.loss import DetectionLoss
 from utils.allocator import keep_freed_memory
-from utils.autobatch import automatic_batch_size
+from utils.autobatch import ON_A_CPU, automatic_batch_size
 from utils.dataloaders import (
     EvaluationLoader,
     TrainingLoader,
@@ -82,7 +82,7 @@ def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) 
     loss = criterion(settings, network, image_size).to(device)
     job = with_batch_size(job, network, loss, image_size, state.batch_size if state else None)
     settings = job.settings
-    loader, evaluation_batches = loaders(job, image_size, stride)
+    loader = training_batches(job, image_size, stride)
     optimizer = build_optimizer(
         network,
         kind=cast("OptimizerKind", settings.optimizer),
@@ -103,7 +103,7 @@ def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) 
         stepper=Stepper(optimizer),
         schedule=schedule(settings, len(loader)),
         loader=loader,
-        evaluation_batches=evaluation_batches,
+        evaluation_batches=evaluation_batches(job, image_size, stride),
         image_size=image_size,
         multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
@@ -112,12 +112,10 @@ def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) 
     return run
 
 
-def loaders(
-    job: TrainingJob, image_size: int, stride: int
-) -> tuple[TrainingLoader, EvaluationLoader]:
-    """The batches to learn from and those to evaluate on."""
+def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
+    """The batches to learn from."""
     settings = job.settings
-    loader = training_loader(
+    return training_loader(
         job.train,
         image_size=image_size,
         batch_size=settings.batch_size,
@@ -130,16 +128,20 @@ def loaders(
         stride=stride,
         device=job.device,
     )
-    evaluation_batches = evaluation_loader(
+
+
+def evaluation_batches(job: TrainingJob, image_size: int, stride: int) -> EvaluationLoader:
+    """The batches to evaluate on."""
+    settings = job.settings
+    return evaluation_loader(
         job.validation,
         image_size=image_size,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size if settings.batch_size > 0 else ON_A_CPU,
         stride=stride,
         workers=settings.workers,
         cache=settings.cache,
         device=job.device,
     )
-    return loader, evaluation_batches
 
 
 def with_batch_size(

@@ -14,12 +14,12 @@ from utils.atomic import replace_file
 from utils.confusion import ConfusionMatrix
 from utils.ema import AverageModel
 from utils.errors import Code, TaskError
+from utils.evaluation import Evaluation, OperatingPoint
 from utils.keeper import Saved
 from utils.metrics import ClassMetrics, Scores
 from utils.optimizer import Stepper
 from utils.plain_values import from_plain, to_plain
 from utils.seeding import random_state, restore_random_state
-from val import Evaluation, OperatingPoint
 
 FORMAT = "ymir-yolov5 training"
 VERSION = 1

@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from infer import Prediction, Predictor, Thresholds, load_predictor
+from infer import Predictor, Thresholds, load_predictor
 from mining.mining_cald import EMPTY_SCORES, UNREADABLE_SCORE, main, mine, score_stream
 from models.detector import Detector
 from models.layout import read_layout
 from utils.config import MiningSettings
 from utils.errors import Code, TaskError
 from utils.lanes import Lanes
+from utils.predictions import Prediction
 
 SETTINGS = MiningSettings(batch_size=4, workers=0)
 Read = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -166,6 +166,32 @@ def test_lists_that_make_no_sense_are_refused(value: object) -> None:
         parse_settings(MiningSettings, {"views": value})
 
 
+@pytest.mark.parametrize(
+    ("values", "field", "expected"),
+    [
+        pytest.param({"agnostic-nms": "True"}, "agnostic_nms", True, id="agnostic"),
+        pytest.param({"half": "yes"}, "half", True, id="half"),
+        pytest.param({"classes": "cat, 3"}, "classes", ("cat", "3"), id="classes-as-words"),
+        pytest.param({"classes": [0, 2]}, "classes", ("0", "2"), id="classes-as-numbers"),
+        pytest.param({"classes": 0}, "classes", ("0",), id="one-class"),
+        pytest.param({"classes": "0"}, "classes", ("0",), id="one-class-as-text"),
+        pytest.param({"classes": "[]"}, "classes", (), id="all-classes"),
+        pytest.param({"classes": None}, "classes", (), id="all-classes-by-none"),
+        pytest.param({"tile_size": "640"}, "tile_size", 640, id="tiles"),
+    ],
+)
+def test_v7s_options_of_detection(values: dict[str, object], field: str, expected: object) -> None:
+    for kind in (InferSettings, MiningSettings):
+        parsed, warnings = parse_settings(kind, values)
+        assert getattr(parsed, field) == expected
+        assert warnings == []
+
+
+def test_three_looks_are_for_inference_only() -> None:
+    assert parse_settings(InferSettings, {"augment": "True"})[0].augment
+    assert not hasattr(parse_settings(MiningSettings, {"augment": "True"})[0], "augment")
+
+
 def test_option_and_alias_that_disagree_are_refused_naming_both() -> None:
     with pytest.raises(TaskError, match=r"batch_size \(16\).*batch_size_per_gpu \('8'\)"):
         parse_settings(TrainSettings, {"batch_size": 16, "batch_size_per_gpu": "8"})

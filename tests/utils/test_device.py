@@ -58,6 +58,15 @@ def test_float32_is_never_cast() -> None:
         assert layer(torch.ones(1, 2)).dtype == torch.bfloat16
 
 
+def test_float16_is_for_gpus() -> None:
+    with autocast(torch.device("cpu"), "float16"):
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
+    if torch.cuda.is_available():
+        with autocast(torch.device("cuda"), "float16"):
+            layer = torch.nn.Linear(2, 2).cuda()
+            assert layer(torch.ones(1, 2).cuda()).dtype == torch.float16
+
+
 @pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_follows_the_hardware(
     monkeypatch: pytest.MonkeyPatch, bfloat16: bool, dtype: torch.dtype

@@ -305,6 +305,17 @@ def test_subset_equals_a_slow_loop(images: list[int]) -> None:
         np.testing.assert_array_equal(part.classes_of(position), index.classes_of(image))
 
 
+@pytest.mark.parametrize("classes", [[0], [1], [1, 0], []], ids=str)
+def test_only_some_classes_keeps_every_image(classes: list[int]) -> None:
+    index = small_index()
+    part = index.only(classes)
+    assert part.paths == index.paths
+    for image in range(len(index)):
+        wanted = np.isin(index.classes_of(image), classes)
+        np.testing.assert_array_equal(part.boxes_of(image), index.boxes_of(image)[wanted])
+        np.testing.assert_array_equal(part.classes_of(image), index.classes_of(image)[wanted])
+
+
 def test_an_index_travels_to_workers() -> None:
     index = small_index()
     copy = pickle.loads(pickle.dumps(index))

@@ -13,8 +13,10 @@ from utils.metrics import (
     IOU_THRESHOLDS,
     ClassMetrics,
     ap_per_class,
+    at_index,
     fitness,
     match_detections,
+    match_with_labels,
     smooth,
     summarise,
 )
@@ -76,6 +78,8 @@ def test_matching_example() -> None:
     )
     labels = np.array([[0, 0, 0, 10, 10], [1, 20, 20, 30, 29], [0, 1, 0, 11, 10]], dtype=np.float32)
     assert match_detections(detections, labels).sum(1).tolist() == [10, 0, 0, 9, 0]
+    correct, label = match_with_labels(detections, labels)
+    assert label[correct.any(1)].tolist() == [0, 1]
 
 
 def slow_matching(detections: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -199,6 +203,18 @@ def test_counts_of_a_perfect_detector() -> None:
     assert scores.map50 == pytest.approx(0.995)
     assert (scores.tp, scores.fp, scores.fn) == (30, 0, 0)
     assert scores.precision == scores.recall == pytest.approx(1)
+
+
+def test_metrics_read_at_another_confidence() -> None:
+    """At the best index nothing changes; at confidence 1 nothing is found."""
+    metrics = recorded_metrics("normal")
+    again = at_index(metrics, metrics.best_index)
+    for name in ("precision", "recall", "f1", "tp", "fp"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(metrics, name))
+    strict = at_index(metrics, 999)
+    assert not strict.tp.any()
+    assert strict.fn.tolist() == metrics.labels.tolist()
+    np.testing.assert_array_equal(strict.ap, metrics.ap)
 
 
 def test_recorded_fitness() -> None:

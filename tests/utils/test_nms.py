@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from utils.boxes import cxcywh_to_xyxy, pairwise_iou
-from utils.nms import CLASS_OFFSET, non_max_suppression
+from utils.nms import CLASS_OFFSET, non_max_suppression, suppress_rows
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 CASES = json.loads((GOLDEN / "nms.json").read_text())
@@ -267,3 +267,22 @@ def test_rows_are_float32_whatever_comes_in(dtype):
 def test_impossible_thresholds_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is .*between 0 and 1"):
         non_max_suppression(random_prediction(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("agnostic", "limit", "expected"),
+    [(False, 10, [0, 2, 3]), (True, 10, [0, 3]), (False, 2, [0, 2])],
+)
+def test_rows_that_are_detections_already(agnostic, limit, expected):
+    """Far out in a large image: same class overlapping, another class, and one apart."""
+    rows = torch.tensor(
+        [
+            [19000, 19000, 19020, 19020, 0.9, 3],
+            [19001, 19000, 19021, 19020, 0.8, 3],
+            [19001, 19000, 19021, 19020, 0.7, 0],
+            [100, 100, 110, 110, 0.6, 3],
+        ]
+    )
+    kept = suppress_rows(rows, iou=0.5, class_agnostic=agnostic, limit=limit)
+    assert kept.tolist() == expected
+    assert suppress_rows(rows[:0], iou=0.5, class_agnostic=agnostic, limit=limit).tolist() == []
