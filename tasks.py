@@ -12,6 +12,7 @@ import torch
 from infer import Prediction, Predictor, load_predictor
 from mining.mining_cald import score_stream
 from train import Saved, TrainingJob, train
+from utils.candidate_report import CandidateReport
 from utils.device import describe, select_device
 from utils.errors import Code, TaskError
 from utils.labels import Candidate, read_candidates, read_dataset
@@ -54,7 +55,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
     assert settings is not None
     assert task.train_index is not None
     assert task.val_index is not None
-    splits = []
+    splits, reports = [], []
     for index_file in (task.train_index, task.val_index):
         with progress.stage(0.025) as part:
             split, report = read_dataset(
@@ -66,6 +67,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
             )
         log.info("%s", "\n".join(report.lines()))
         splits.append(split)
+        reports.append(report)
     stages: dict[str, ModelStage] = {}
     report_folder = task.out.models / "attachments" / REPORT
 
@@ -87,6 +89,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
         folder=report_folder,
         tensorboard=task.out.tensorboard,
         weights=task.weights[0] if task.weights else None,
+        reports=reports,
         stage_folder=lambda stage: stage_folder(task, stage),
         on_saved=record,
     )
@@ -127,18 +130,22 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         workers=settings.workers,
         keep_views=task.run_mining,
     )
-    counted = _count(found, len(paths))
-    if not task.run_infer:
-        _mine(task, predictor, candidates, counted, progress)
-        return
-    with InferResultWriter(task) as writer:
-        recorded = _record(counted, candidates, writer, predictor.class_names)
-        if task.run_mining:
-            _mine(task, predictor, candidates, recorded, progress)
-        else:
-            for done, _ in enumerate(recorded, start=1):
-                progress.update(done, len(paths))
-    log.info("detections written to %s", task.out.infer_result)
+    report = CandidateReport(predictor.class_names, len(paths), mining=task.run_mining)
+    counted = report.watch(_count(found, len(paths)))
+    if task.run_infer:
+        with InferResultWriter(task) as writer:
+            recorded = _record(counted, candidates, writer, predictor.class_names)
+            if task.run_mining:
+                _mine(task, predictor, candidates, recorded, report, progress)
+            else:
+                for done, _ in enumerate(recorded, start=1):
+                    progress.update(done, len(paths))
+        log.info("detections written to %s", task.out.infer_result)
+    else:
+        _mine(task, predictor, candidates, counted, report, progress)
+    if settings.plots:
+        # Of all folders only this one outlives the task on the platform.
+        report.write(task.out.tensorboard)
 
 
 def _mine(
@@ -146,12 +153,14 @@ def _mine(
     predictor: Predictor,
     candidates: Sequence[Candidate],
     predictions: Iterable[Prediction],
+    report: CandidateReport,
     progress: Progress,
 ) -> None:
     assert task.mining is not None
     scores: list[float | None] = [None] * len(candidates)
     for done, scored in enumerate(score_stream(predictions, predictor, task.mining), start=1):
         scores[scored.position] = scored.score
+        report.scored(scored.position, scored.score)
         progress.update(done, len(candidates))
     texts = [candidate.text for candidate in candidates]
     write_mining_result(task, zip(texts, scores, strict=True))

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,26 +25,25 @@ from utils.allocator import keep_freed_memory
 from utils.config import TrainSettings, parse_settings
 from utils.container import log_to_console
 from utils.dataloaders import (
-    Batch,
     EvaluationLoader,
     TrainingLoader,
     evaluation_loader,
     training_loader,
 )
 from utils.device import autocast, describe, gpu_ids_of, select_device
-from utils.drawing import draw_batch
 from utils.ema import AverageModel
 from utils.errors import Code, TaskError
 from utils.keeper import Keeper, Saved
-from utils.labels import DatasetIndex, read_dataset
+from utils.labels import DataReport, DatasetIndex, read_dataset
 from utils.optimizer import Stepper, build_optimizer
-from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
 from utils.progress import Progress
 from utils.recipe import augmentation, criterion, log_anchor_fit, schedule, starting_network
 from utils.run_record import RunRecord
 from utils.schedule import Schedule, scaled_weight_decay
 from utils.seeding import seed_everything
-from val import Evaluation, class_table, draw_predictions, evaluate
+from utils.training_page import Story
+from utils.training_report import TrainingReport
+from val import Evaluation, class_table, evaluate
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +65,8 @@ class TrainingJob:
     tensorboard: Path | None = None
     weights: Path | None = None
     """A checkpoint to start from; None trains from scratch."""
+    reports: Sequence[DataReport] = ()
+    """What reading `train` and `validation` found, for the page."""
 
 
 @dataclass
@@ -75,6 +75,7 @@ class Run:
 
     job: TrainingJob
     record: RunRecord
+    report: TrainingReport
     network: Detector
     average: AverageModel[Detector]
     criterion: DetectionLoss
@@ -95,6 +96,7 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
     with RunRecord(job.folder, job.tensorboard) as record:
         with progress.stage(0.05):
             run = prepare(job, record)
+            run.report.begin(run.network, run.image_size)
         with progress.stage(0.88) as part:
             for epoch in range(job.settings.epochs):
                 with part.stage(1 / job.settings.epochs) as share:
@@ -144,6 +146,7 @@ def prepare(job: TrainingJob, record: RunRecord) -> Run:
     return Run(
         job=job,
         record=record,
+        report=TrainingReport(record, story_of(job)),
         network=network,
         average=AverageModel(network),
         criterion=criterion(settings, network, image_size).to(device),
@@ -173,6 +176,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     )
     improved = keeper.keep(checkpoint, epoch, evaluation)
     run.record.epoch(epoch, figures(run, losses, evaluation))
+    run.report.epoch(epoch, evaluation, best=improved)
     log.info(
         "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  P %.3f  R %.3f  mAP50 %.3f  "
         "mAP50-95 %.3f%s  (%.1f s)",
@@ -203,8 +207,7 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
             run.average.update(run.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)
-        if epoch == 0 and step == 0 and run.job.settings.plots:
-            run.record.picture("train_batch.jpg", picture_of(batch, run.job.train.class_names))
+        run.report.batch(epoch, step, batch.images, batch.targets)
     refuse_not_finite(run, epoch)
     return (totals / steps).tolist()
 
@@ -248,9 +251,8 @@ def finish(run: Run, keeper: Keeper, progress: Progress) -> Saved:
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
-    if settings.plots:
-        with progress.stage(0.5):
-            draw_results(run, best, detector)
+    with progress.stage(0.5):
+        run.report.finish(best.files)
     if settings.onnx:
         target = best.files[0].with_suffix(".onnx")
         export_onnx(
@@ -258,26 +260,9 @@ def finish(run: Run, keeper: Keeper, progress: Progress) -> Saved:
         )
         difference = verify_onnx(target, detector)
         log.info("%s agrees with the network within %.1e", target.name, difference)
+        run.report.add_files(target)
         return keeper.add_to_best(target)
     return keeper.add_to_best()
-
-
-def draw_results(run: Run, best: Saved, detector: Detector) -> None:
-    """Curves, confusion and a sheet of validation images, for people to look at."""
-    folder, names = run.record.folder, run.job.train.class_names
-    draw_learning_curves(run.record.results_csv, folder / "results.png")
-    draw_precision_recall(best.evaluation.classes, names, folder / "pr_curve.png")
-    draw_confusion(best.evaluation.confusion.matrix, names, folder / "confusion_matrix.png")
-    for name in ("results.png", "pr_curve.png", "confusion_matrix.png"):
-        run.record.add_picture(folder / name)
-    predictor = Predictor(
-        detector,
-        names,
-        device=run.job.device,
-        image_size=run.image_size,
-        precision=run.job.settings.precision,
-    )
-    run.record.picture("validation.jpg", draw_predictions(predictor, run.job.validation))
 
 
 def network_input(images: Tensor, device: torch.device) -> Tensor:
@@ -301,9 +286,11 @@ def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[f
     ]
 
 
-def picture_of(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
-    """A training batch with its boxes."""
-    return draw_batch(batch.images.numpy(), batch.targets.numpy(), class_names)
+def story_of(job: TrainingJob) -> Story:
+    """What the report tells of a training from its start."""
+    return Story(
+        job.settings, job.train, job.validation, describe(job.device), job.weights, job.reports
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -332,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root=options.train.parent,
         max_bad_fraction=settings.max_bad_fraction,
     )
-    validation, _ = read_dataset(
+    validation, validation_report = read_dataset(
         options.val,
         options.class_names,
         root=options.val.parent,
@@ -349,6 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         on_saved=lambda saved: None,
         tensorboard=options.output / "tensorboard",
         weights=options.weights,
+        reports=(report, validation_report),
     )
     best = train(job, Progress(lambda fraction: None))
     log.info("best weights: %s", best.files[0])

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,6 @@ from utils.confusion import ConfusionMatrix
 from utils.container import log_to_console
 from utils.dataloaders import EvaluationBatch, evaluation_loader
 from utils.device import gpu_ids_of, select_device
-from utils.drawing import caption, draw_boxes, tile
-from utils.images import read_image
 from utils.labels import DatasetIndex, read_dataset
 from utils.letterbox import boxes_to_original
 from utils.metrics import ClassMetrics, Scores, ap_per_class, match_detections, summarise
@@ -57,6 +55,9 @@ class Evaluation:
     at_confidence: OperatingPoint
     losses: tuple[float, float, float]
     """Mean over batches of box, objectness and class loss; zeros without a criterion."""
+    detections: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """By position in the split: float32 [n, 6] (xyxy in pixels of the original, confidence,
+    class), by falling confidence, those at or above `at_confidence.confidence`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def evaluate(
     evaluates at confidence 0.001 and NMS IoU 0.6 with one row per (box, class).
     """
     records: list[_Record] = []
+    shown: dict[int, np.ndarray] = {}
     losses: list[torch.Tensor] = []
     confusion = ConfusionMatrix(len(index.class_names))
 
@@ -96,8 +98,9 @@ def evaluate(
             detections = boxes_to_original(found.rows, plan).cpu().numpy()
             labels = _labels(index, position)
             confusion.add(detections, labels)
+            shown[position] = detections[detections[:, 4] >= report_confidence]
             records.append(_match(detections, labels))
-    return _summarise(records, confusion, losses, report_confidence)
+    return replace(_summarise(records, confusion, losses, report_confidence), detections=shown)
 
 
 def _loss(
@@ -204,24 +207,6 @@ def class_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
         for name, count, *values in rows
     ]
     return "\n".join(lines)
-
-
-def draw_predictions(predictor: Predictor, index: DatasetIndex, *, most: int = 8) -> np.ndarray:
-    """A BGR sheet: images of the split with their labels (left) and detections (right)."""
-    names = predictor.class_names
-    chosen = list(range(0, len(index), max(len(index) // most, 1)))[:most]
-    paths = [index.paths[position] for position in chosen]
-    found = sorted(predictor.stream(paths, batch_size=most, workers=0), key=lambda p: p.position)
-    tiles = []
-    for prediction in found:
-        if prediction.error is not None:
-            continue
-        image, position = read_image(prediction.path), chosen[prediction.position]
-        rows = prediction.detections
-        labelled = draw_boxes(image, index.boxes_of(position), index.classes_of(position), names)
-        detected = draw_boxes(image, rows[:, :4], rows[:, 5], names, rows[:, 4])
-        tiles += [caption(labelled, "labels"), caption(detected, "detections")]
-    return tile(tiles)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,11 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floor of every file; neighbours on one floor may import each other as long as no circle forms.
 FLOORS: dict[int, str] = {
     0: """
-        utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
-        utils.device
+        utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.colours
+        utils.config utils.confusion utils.container utils.device
         utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
         utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
         utils.seeding utils.workers
+        utils.html_page utils.lettering utils.misses utils.svg
     """,
     1: """
         models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
@@ -29,6 +30,8 @@ FLOORS: dict[int, str] = {
     3: """
         export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe
         utils.run_record val
+        utils.candidate_report utils.label_plots utils.training_page utils.training_pictures
+        utils.training_report
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor

@@ -51,12 +51,21 @@ def test_training_leaves_what_the_platform_reads(trained: Path) -> None:
     assert result["best_stage_name"] == "best"
     assert result["model_stages"]["best"]["files"] == ["best.pt", "best.onnx"]
     assert set(result["attachments"]["report"]) == {
+        "anchors.png",
         "confusion_matrix.png",
+        "f1_curve.png",
+        "labels.png",
         "pr_curve.png",
+        "precision_curve.png",
+        "recall_curve.png",
+        "report.html",
         "results.csv",
         "results.png",
-        "train_batch.jpg",
+        "train_batch0.jpg",
+        "train_batch1.jpg",
+        "train_batch2.jpg",
         "validation.jpg",
+        "worst.jpg",
     }
     assert list((trained / "out" / "tensorboard").glob("events.*"))
     assert monitor(trained)[2:5] == ["1.000000", "2", "0"]

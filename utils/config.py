@@ -154,7 +154,7 @@ class TrainSettings:
     )
     onnx: bool = field(default=True, metadata=_rule("write best.onnx beside the best weights"))
     opset: int = field(default=17, metadata=_rule("operator set of the ONNX file", 11, 25))
-    plots: bool = field(default=True, metadata=_rule("draw curves, confusion matrix, batches"))
+    plots: bool = field(default=True, metadata=_rule("draw curves, images and report.html"))
     max_bad_fraction: float = field(default=0.5, metadata=_BAD)
 
 
@@ -172,6 +172,9 @@ class InferSettings:
     )
     max_det: int = field(default=300, metadata=_MAX_DET)
     precision: str = field(default="auto", metadata=_PRECISION)
+    plots: bool = field(
+        default=True, metadata=_rule("write report.html: counts, scores, example images")
+    )
     max_bad_fraction: float = field(default=1.0, metadata=_BAD)
 
 
