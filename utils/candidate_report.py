@@ -194,5 +194,6 @@ def _keep(heap: list[tuple[float, int, _Example]], entry: tuple[float, int, _Exa
 
 
 def _range(scores: Sequence[float]) -> tuple[float, float]:
-    """From 0 to the largest score, at least to 0.01."""
-    return 0.0, max([0.01, *scores])
+    """From the lowest to the highest score, with some room where they hardly differ."""
+    low, high = (min(scores), max(scores)) if scores else (0.0, 1.0)
+    return (low, high) if high - low > 0.001 else (low - 0.005, high + 0.005)

@@ -83,7 +83,8 @@ def draw_anchors(
     fit = anchor_fit(anchors, sizes, threshold)
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
-    for width, height in np.asarray(anchors, float):
+    places = np.asarray(anchors, float).reshape(-1, 2)
+    for width, height in places:
         axes.add_patch(
             Rectangle(
                 (width / threshold, height / threshold),
@@ -106,7 +107,8 @@ def draw_anchors(
                 some[:, 0], some[:, 1], s=8, alpha=0.5, color=colour, linewidths=0, label=label
             )
     axes.scatter(
-        *np.asarray(anchors, float).T,
+        places[:, 0],
+        places[:, 1],
         marker="+",
         s=140,
         color=ACCENT,
