@@ -27,6 +27,8 @@ PAGE = "report.html"
 SHOWN = 12
 """Images of each gallery."""
 BINS = 40
+MOST_ROWS = 25
+"""Classes listed openly; more are folded."""
 MOST_PER_IMAGE = 50
 """Images with as many detections or more share the last bar."""
 
@@ -119,6 +121,7 @@ class CandidateReport:
         page.bars(
             ("class", "detections"),
             [(name, (int(n),)) for name, n in zip(self._names, self._per_class, strict=True)],
+            folded=f"All {len(self._names)} classes" if len(self._names) > MOST_ROWS else "",
         )
         edges = np.linspace(0, 1, BINS + 1)
         filled = np.flatnonzero(self._per_image)

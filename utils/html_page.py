@@ -57,7 +57,8 @@ figcaption {{ font-size: .875rem; margin-top: .25rem; overflow-wrap: anywhere; }
 img {{ display: block; max-width: 100%; height: auto; }}
 .charts {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr));
   gap: 1rem 2rem; }}
-.charts.two {{ grid-template-columns: repeat(auto-fill, minmax(min(27rem, 100%), 1fr)); }}
+.charts.two {{ max-width: 56rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); }}
 .chart {{ margin: 0; }} .chart svg {{ display: block; width: 100%; height: auto; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .8125rem; color: {MUTED};
   padding-left: 12.8%; }}
@@ -157,12 +158,15 @@ class Page:
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
-        if folded:
-            table = f"<details><summary>{clean(folded)}</summary>{table}</details>"
-        self._body.append(table)
+        self._body.append(_folded(folded, table))
 
-    def bars(self, header: Sequence[str], rows: Sequence[tuple[str, Sequence[int]]]) -> None:
-        """Counts by name; the first count has a bar as long as its share of the largest."""
+    def bars(
+        self, header: Sequence[str], rows: Sequence[tuple[str, Sequence[int]]], *, folded: str = ""
+    ) -> None:
+        """Counts by name; the first count has a bar as long as its share of the largest.
+
+        `folded` is the line to click on where they are many.
+        """
         most = max((counts[0] for _, counts in rows), default=0) or 1
         head = "".join(f'<th class="n">{clean(word)}</th>' for word in header[1:])
         lines = "".join(
@@ -171,10 +175,11 @@ class Page:
             + f'<td class="bar"><i style="width:{100 * counts[0] / most:.1f}%"></i></td></tr>'
             for name, counts in rows
         )
-        self._body.append(
+        table = (
             f'<div class="scroll"><table class="full"><thead><tr><th>{clean(header[0])}</th>'
             f"{head}<th></th></tr></thead><tbody>{lines}</tbody></table></div>"
         )
+        self._body.append(_folded(folded, table))
 
     def charts(self, charts: Iterable[Markup], *, large: bool = False) -> None:
         """Charts side by side, as many as the screen has room for; at most two `large` ones."""
@@ -225,6 +230,13 @@ class Page:
         """Replace the file `path` by the page in one step."""
         write_text(path, self.render())
         return path
+
+
+def _folded(title: str, content: str) -> str:
+    """`content` behind a line to click on, or as it is without a title."""
+    if not title:
+        return content
+    return f"<details><summary>{clean(title)}</summary>{content}</details>"
 
 
 def _number(value: object) -> str:

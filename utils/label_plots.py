@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from models.anchors import GOOD_RECALL, anchor_fit, answers_per_box
@@ -65,6 +66,7 @@ def _draw_counts(axes: Axes, index: DatasetIndex) -> None:
     title = f"{len(index.boxes):,} boxes in {len(index):,} images"
     tidy(axes, title=title, x="" if len(counts) <= MOST_NAMES else "class number", y="boxes")
     axes.grid(False, axis="x")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(y=0.12)
 
 

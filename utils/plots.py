@@ -89,7 +89,7 @@ def draw_precision_recall(classes: ClassMetrics, class_names: Sequence[str], pat
     recall = np.linspace(0, 1, curves.shape[1])
     _class_lines(axes, recall, curves, classes, class_names, notes=classes.ap[:, 0])
     if len(classes.classes):
-        label = f"mean of classes  {classes.ap[:, 0].mean():.3f}"
+        label = f" mean of classes  {classes.ap[:, 0].mean():.3f}"
         axes.plot(recall, curves.mean(0), color=INK, linewidth=2.4, label=label)
     tidy(
         axes,
@@ -113,7 +113,7 @@ def draw_over_confidence(
         mean, best = curves.mean(0), classes.best_index
         at = float(classes.confidence[best])
         _class_lines(axes, classes.confidence, curves, classes, class_names, notes=curves[:, best])
-        label = f"mean of classes  {mean[best]:.3f}"
+        label = f" mean of classes  {mean[best]:.3f}"
         axes.plot(classes.confidence, mean, color=INK, linewidth=2.4, label=label)
         axes.axvline(at, color=INK, linewidth=0.8, linestyle=":")
         title += f"; {mean[best]:.3f} at {at:.3f}, where the mean F1 is best"
@@ -138,8 +138,8 @@ def _class_lines(
         (line,) = axes.plot(x, curves[i], color=colour, linewidth=1.3 if few else 0.5)
         line.set_linestyle("-" if i < len(SERIES) or not few else "--")
         if few:
-            # A label that begins with "_" would be left out of the legend.
-            line.set_label(f"{label_of(int(c), class_names).lstrip('_')}  {notes[i]:.3f}")
+            # The blank: a label that begins with "_" would be left out of the legend.
+            line.set_label(f" {label_of(int(c), class_names)}  {notes[i]:.3f}")
 
 
 def _unit_square(axes: Axes) -> None:
@@ -156,7 +156,7 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    letters = 8 if len(names) <= 30 else max(240 / len(names), 2.5)
+    letters = min(8.0, max(560 / len(names), 2.5))
     axes.set_xticks(
         range(len(names)), names, rotation=45, ha="right", fontsize=letters, parse_math=False
     )
@@ -180,5 +180,5 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
         color=INK,
         loc="left",
     )
-    figure.colorbar(picture, ax=axes, shrink=0.7)
+    figure.colorbar(picture, ax=axes, shrink=0.7, fraction=0.04, pad=0.02)
     save_figure(figure, path)

@@ -62,6 +62,8 @@ def line_chart(
     xs = _finite(one.x for one in series)
     ys = _finite(one.y for one in series)
     x_range = (float(xs.min()), float(xs.max())) if len(xs) else (0.0, 1.0)
+    if x_range[0] == x_range[1]:  # a single epoch stands in the middle
+        x_range = (x_range[0] - 0.5, x_range[1] + 0.5)
     bounds = y_range or _padded(ys)
     frame = _Frame(x_range, bounds)
     parts = [frame.axes(x_label, y_label, whole_x=whole_x)]
@@ -178,8 +180,8 @@ class _Frame:
             inside = min(max(y, self.y_range[0]), self.y_range[1])
             pieces.append(f"{'L' if pen_down else 'M'}{self.x(x):.1f} {self.y(inside):.1f}")
             pen_down = True
-        if len(pieces) == 1:  # a single epoch: a dash that can be seen
-            pieces.append("h4")
+        if len(pieces) == 1:  # a single point: a dash that can be seen
+            pieces.append("m-4 0h8")
         return "".join(pieces)
 
 

@@ -19,6 +19,7 @@ from utils.config import TrainSettings
 from utils.drawing import Tile
 from utils.html_page import Page
 from utils.labels import DataReport, DatasetIndex
+from utils.lettering import shortened
 from utils.metrics import ClassMetrics
 from utils.svg import Markup, Series, line_chart
 from utils.training_pictures import Missed
@@ -26,6 +27,10 @@ from val import Evaluation
 
 MOST_COLOURS = len(SERIES)
 WORST_LISTED = 100
+MOST_ROWS = 25
+"""Classes listed openly; of more, the weakest are, and the whole list is folded."""
+WEAKEST = 10
+PAIRS = 10
 
 
 @dataclass
@@ -120,7 +125,13 @@ def _results(page: Page, story: Story) -> None:
         )
         rows.append([name, int(evaluation.labels_per_class[number]), *values])
     header = ("class", "labels", "precision", "recall", "F1", "AP50", "AP50-95")
-    page.table(header, rows, total=True)
+    if len(names) <= MOST_ROWS:
+        page.table(header, rows, total=True)
+    else:
+        judged = sorted((row for row in rows[1:] if row[5] != ""), key=lambda row: row[5])
+        page.table(header, [rows[0], *judged[:WEAKEST]], total=True)
+        page.text(f"Listed are the {min(WEAKEST, len(judged))} classes of the lowest AP50.")
+        page.table(header, rows, total=True, folded=f"All {len(names)} classes")
     page.text(
         f"Precision, recall and F1 are at confidence {scores.confidence:.3f}, where the mean F1 of "
         "the classes is best. A class without labels in the validation images has no figures."
@@ -218,7 +229,7 @@ def _class_series(
             x,
             curve,
             series_colour(int(c)) if few else MUTED,
-            names[c] if few else "",
+            shortened(names[c]) if few else "",
             1.4 if few else 0.5,
             names[c],
         )
@@ -236,6 +247,9 @@ def _mistakes(page: Page, story: Story, folder: Path) -> None:
         "Which class is taken for which. The last column holds what was invented, the last row "
         "what was missed.",
     )
+    pairs = _confused(story.best[1].confusion.matrix, story.train.class_names)
+    if pairs:
+        page.table(("true class", "taken for", "objects", "share of the true class"), pairs)
     page.heading("Images that miss most")
     if story.missed:
         page.text(
@@ -263,6 +277,19 @@ def _mistakes(page: Page, story: Story, folder: Path) -> None:
     if len(names) <= MOST_COLOURS:
         page.key([(series_colour(number), name) for number, name in enumerate(names)])
     page.gallery(story.compared, pairs=True)
+
+
+def _confused(matrix: np.ndarray, names: Sequence[str]) -> list[list[object]]:
+    """The classes most often taken for another: true, predicted, count and share."""
+    pairs = matrix[:-1, :-1].copy()
+    np.fill_diagonal(pairs, 0)
+    order = np.argsort(-pairs, axis=None, kind="stable")[:PAIRS]
+    rows: list[list[object]] = []
+    for predicted, true in zip(*np.unravel_index(order, pairs.shape), strict=True):
+        count = int(pairs[predicted, true])
+        if count:
+            rows.append([names[true], names[predicted], count, count / int(matrix[:, true].sum())])
+    return rows
 
 
 def _data(page: Page, story: Story, folder: Path) -> None:
@@ -301,10 +328,12 @@ def _data(page: Page, story: Story, folder: Path) -> None:
         if troubles:
             page.table((f"examples from {report.index_file}",), [[one] for one in troubles])
     page.heading("Boxes by class")
+    names = story.train.class_names
     counts = zip(story.train.counts().tolist(), story.validation.counts().tolist(), strict=True)
     page.bars(
         ("class", "training", "validation"),
-        list(zip(story.train.class_names, counts, strict=True)),
+        list(zip(names, counts, strict=True)),
+        folded=f"All {len(names)} classes" if len(names) > MOST_ROWS else "",
     )
     page.picture(
         folder / "labels.png", "Training labels: how many, where their centres lie, how large."

@@ -70,7 +70,8 @@ def test_a_gap_where_there_is_no_number() -> None:
 
 def test_a_single_epoch_can_be_seen() -> None:
     markup = line_chart([Series([1], [0.3], "#112233")], title="t", x_label="x")
-    assert "h4" in markup
+    assert re.search(r'd="M[\d.]+ [\d.]+m-4 0h8"', markup)
+    assert f">{1:g}</text>" in markup
 
 
 @pytest.mark.parametrize(
