@@ -30,8 +30,8 @@ FLOORS: dict[int, str] = {
     3: """
         export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe
         utils.run_record val
-        utils.candidate_report utils.label_plots utils.training_page utils.training_pictures
-        utils.training_report
+        utils.candidate_report utils.label_plots utils.training_charts utils.training_page
+        utils.training_pictures utils.training_report
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor

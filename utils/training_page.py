@@ -11,21 +11,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import torch
 
-from utils.colours import ACCENT, ALERT, INK, MUTED, SERIES, series_colour
+from utils.colours import ACCENT, ALERT, series_colour
 from utils.config import TrainSettings
 from utils.drawing import Tile
 from utils.html_page import Page
 from utils.labels import DataReport, DatasetIndex
-from utils.lettering import shortened
-from utils.metrics import ClassMetrics
-from utils.svg import Markup, Series, line_chart
+from utils.svg import Series, line_chart
+from utils.training_charts import MOST_COLOURS, confidence_charts, learning_charts
 from utils.training_pictures import Missed
 from val import Evaluation
 
-MOST_COLOURS = len(SERIES)
 WORST_LISTED = 100
 MOST_ROWS = 25
 """Classes listed openly; of more, the weakest are, and the whole list is folded."""
@@ -83,9 +80,9 @@ def training_page(story: Story, folder: Path) -> Page:
     )
     _results(page, story)
     page.section("Curves")
-    page.charts(_learning_charts(folder / "results.csv"))
+    page.charts(learning_charts(folder / "results.csv"))
     page.heading("Precision and recall of the best weights, at IoU 0.5")
-    page.charts(_confidence_charts(evaluation.classes, names), large=True)
+    page.charts(confidence_charts(evaluation.classes, names), large=True)
     _mistakes(page, story, folder)
     _data(page, story, folder)
     _settings(page, story.settings)
@@ -128,7 +125,9 @@ def _results(page: Page, story: Story) -> None:
     if len(names) <= MOST_ROWS:
         page.table(header, rows, total=True)
     else:
-        judged = sorted((row for row in rows[1:] if row[5] != ""), key=lambda row: row[5])
+        judged = sorted(
+            (row for row in rows[1:] if row[5] != ""), key=lambda row: float(str(row[5]))
+        )
         page.table(header, [rows[0], *judged[:WEAKEST]], total=True)
         page.text(f"Listed are the {min(WEAKEST, len(judged))} classes of the lowest AP50.")
         page.table(header, rows, total=True, folded=f"All {len(names)} classes")
@@ -154,88 +153,6 @@ def _stages(story: Story) -> list[list[object]]:
             figures = [scores.map50, scores.map50_95, scores.precision, scores.recall]
             rows.append([name, epoch + 1, *figures, files])
     return rows
-
-
-def _learning_charts(results_csv: Path) -> list[Markup]:
-    table = pd.read_csv(results_csv, skipinitialspace=True)
-    table.columns = [str(name).strip() for name in table.columns]
-    epochs = table["epoch"].to_numpy(float) + 1
-
-    def chart(title: str, lines: Sequence[tuple[str, str]], unit: bool = False) -> Markup:
-        series = [
-            Series(epochs, table[column].to_numpy(float), colour, name)
-            for (column, name), colour in zip(lines, SERIES, strict=False)
-        ]
-        return line_chart(
-            series,
-            title=title,
-            x_label="epoch",
-            y_range=(0.0, 1.0) if unit else None,
-            whole_x=True,
-        )
-
-    losses = [
-        chart(title, ((f"train/{part}", "training"), (f"val/{part}", "validation")))
-        for part, title in (
-            ("box_loss", "Box loss"),
-            ("obj_loss", "Objectness loss"),
-            ("cls_loss", "Class loss"),
-        )
-    ]
-    return [
-        *losses,
-        chart(
-            "Average precision",
-            (("metrics/mAP_0.5", "mAP50"), ("metrics/mAP_0.5:0.95", "mAP50-95")),
-            unit=True,
-        ),
-        chart(
-            "Precision and recall",
-            (("metrics/precision", "precision"), ("metrics/recall", "recall")),
-            unit=True,
-        ),
-        chart("Learning rate", (("x/lr0", "biases"), ("x/lr1", "weights"))),
-    ]
-
-
-def _confidence_charts(classes: ClassMetrics, names: Sequence[str]) -> list[Markup]:
-    recall = np.linspace(0, 1, classes.envelope.shape[1])
-    return [
-        line_chart(
-            _class_series(x, curves, classes, names),
-            title=title,
-            x_label=x_label,
-            y_label=y_label,
-            y_range=(0.0, 1.0),
-        )
-        for title, x_label, y_label, x, curves in (
-            ("Precision against recall", "recall", "precision", recall, classes.envelope),
-            ("F1", "confidence", "F1", classes.confidence, classes.f1_curve),
-            ("Precision", "confidence", "precision", classes.confidence, classes.precision_curve),
-            ("Recall", "confidence", "recall", classes.confidence, classes.recall_curve),
-        )
-    ]
-
-
-def _class_series(
-    x: np.ndarray, curves: np.ndarray, classes: ClassMetrics, names: Sequence[str]
-) -> list[Series]:
-    """A line per class, listed in colours while they are few, and the mean."""
-    if not len(classes.classes):
-        return []
-    few = len(classes.classes) <= MOST_COLOURS
-    lines = [
-        Series(
-            x,
-            curve,
-            series_colour(int(c)) if few else MUTED,
-            shortened(names[c]) if few else "",
-            1.4 if few else 0.5,
-            names[c],
-        )
-        for c, curve in zip(classes.classes.tolist(), curves, strict=True)
-    ]
-    return [*lines, Series(x, curves.mean(0), INK, "mean of classes", 2.4)]
 
 
 def _mistakes(page: Page, story: Story, folder: Path) -> None:
