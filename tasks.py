@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ import torch
 from infer import Predictor, load_predictor
 from mining.mining_cald import score_stream
 from train import Saved, TrainingJob, train
+from utils.candidate_report import CandidateReport
 from utils.device import describe, select_device
 from utils.errors import Code, TaskError
 from utils.labels import Candidate, read_candidates, read_dataset
@@ -29,6 +32,9 @@ from utils.ymir_yolov5 import (
 )
 
 log = logging.getLogger(__name__)
+
+Watcher = Callable[[Prediction], object]
+"""Told of each image, once all of it has been looked at."""
 
 REPORT = "report"
 """Folder and section of the pictures and tables that go with a model."""
@@ -58,7 +64,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
     assert task.train_index is not None
     assert task.val_index is not None
     weights = starting_weights(task)
-    splits = []
+    splits, reports = [], []
     for index_file in (task.train_index, task.val_index):
         with progress.stage(0.025) as part:
             split, report = read_dataset(
@@ -70,6 +76,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
             )
         log.info("%s", "\n".join(report.lines()))
         splits.append(split)
+        reports.append(report)
     stages: dict[str, ModelStage] = {}
     report_folder = task.out.models / "attachments" / REPORT
 
@@ -92,6 +99,7 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
         folder=report_folder,
         tensorboard=task.out.tensorboard,
         weights=weights,
+        reports=reports,
         stage_folder=lambda stage: stage_folder(task, stage),
         on_saved=record,
     )
@@ -145,20 +153,26 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         workers=settings.workers,
         keep_views=task.run_mining,
     )
-    counted = _count(found, len(paths))
-    if not task.run_infer:
-        _mine(task, predictor, candidates, counted, progress)
-        return
-    with InferResultWriter(task) as writer:
+    report = CandidateReport(predictor.class_names, len(paths), mining=task.run_mining)
+    parts = _count(found, len(paths))
+    with ExitStack() as stack:
+        watchers: list[Watcher] = [report.add]
+        if task.run_infer:
+            writer = stack.enter_context(InferResultWriter(task))
+            watchers.append(partial(_write, candidates, writer, predictor.class_names))
         if task.run_mining:
-            recorded = _record(counted, candidates, writer, predictor)
-            _mine(task, predictor, candidates, recorded, progress)
+            seen = _seen_whole(parts, predictor, watchers)
+            _mine(task, predictor, candidates, seen, report, progress)
         else:
-            whole = whole_images(counted, predictor.gathering())
-            for done, prediction in enumerate(whole, start=1):
-                _write(prediction, candidates, writer, predictor.class_names)
+            for done, whole in enumerate(whole_images(parts, predictor.gathering()), start=1):
+                for watch in watchers:
+                    watch(whole)
                 progress.update(done, len(paths))
-    log.info("detections written to %s", task.out.infer_result)
+    if task.run_infer:
+        log.info("detections written to %s", task.out.infer_result)
+    if settings.plots:
+        # Of all folders only this one outlives the task on the platform.
+        report.write(task.out.tensorboard)
 
 
 def _mine(
@@ -166,38 +180,38 @@ def _mine(
     predictor: Predictor,
     candidates: Sequence[Candidate],
     predictions: Iterable[Prediction],
+    report: CandidateReport,
     progress: Progress,
 ) -> None:
     assert task.mining is not None
     scores: list[float | None] = [None] * len(candidates)
     for done, scored in enumerate(score_stream(predictions, predictor, task.mining), start=1):
         scores[scored.position] = scored.score
+        report.scored(scored.position, scored.score)
         progress.update(done, len(candidates))
     texts = [candidate.text for candidate in candidates]
     write_mining_result(task, zip(texts, scores, strict=True))
     log.info("scores of %d images written to %s", len(scores), task.out.mining_result)
 
 
-def _record(
-    parts: Iterable[Prediction],
-    candidates: Sequence[Candidate],
-    writer: InferResultWriter,
-    predictor: Predictor,
+def _seen_whole(
+    parts: Iterable[Prediction], predictor: Predictor, watchers: Sequence[Watcher]
 ) -> Iterator[Prediction]:
-    """Pass parts of images on; an image whose last part came is written down."""
+    """Pass parts of images on; an image whose last part came is shown to the watchers first."""
     gathering = predictor.gathering()
     for part in parts:
         whole = gathering.add(part)
         if whole is not None:
-            _write(whole, candidates, writer, predictor.class_names)
+            for watch in watchers:
+                watch(whole)
         yield part
 
 
 def _write(
-    prediction: Prediction,
     candidates: Sequence[Candidate],
     writer: InferResultWriter,
     class_names: Sequence[str],
+    prediction: Prediction,
 ) -> None:
     text = candidates[prediction.position].text
     if prediction.size is None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,23 +22,21 @@ from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
 from utils.config import TrainSettings, parse_settings
 from utils.container import log_to_console
-from utils.dataloaders import Batch
 from utils.device import autocast, describe, gpu_ids_of, select_device
-from utils.drawing import draw_batch
 from utils.early_stopping import why_it_ended
 from utils.errors import Code, TaskError
 from utils.freezing import training_mode
 from utils.keeper import Keeper, Saved
 from utils.labels import read_dataset
-from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
-from utils.preparation import Run, evaluation_batches, prepare
+from utils.preparation import Run, evaluation_batches, prepare, story_of
 from utils.progress import Progress
 from utils.quad import LOSS_FACTOR
 from utils.resume import best_epoch, find_state, is_over
 from utils.run_record import RunRecord
 from utils.run_state import RunState, parts_of, write_run_state
 from utils.training_job import TrainingJob
-from val import Evaluation, class_table, draw_predictions, evaluate, final_report, no_evaluation
+from utils.training_report import TrainingReport
+from val import Evaluation, class_table, evaluate, final_report, no_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +56,16 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
     )
     state = find_state(job)
     with RunRecord(job.folder, job.tensorboard, state.rows if state else ()) as record:
+        report = TrainingReport(record, story_of(job))
         if state:
             keeper.restore(state.stages)
         with progress.stage(0.93) as part:
             try:
-                state = learn(job, record, keeper, state, part)
+                state = learn(job, report, keeper, state, part)
             finally:
                 keeper.write_held()
         with progress.stage(0.07) as part:
-            best = finish(job, record, keeper, part)
+            best = finish(job, report, keeper, part)
     if not settings.nosave:
         stages = list(keeper.stages.values())
         write_run_state(job.state_file, replace(state, stages=stages, parts=None))
@@ -76,7 +74,7 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
 
 def learn(
     job: TrainingJob,
-    record: RunRecord,
+    report: TrainingReport,
     keeper: Keeper,
     state: RunState | None,
     progress: Progress,
@@ -86,9 +84,12 @@ def learn(
     if state and is_over(state, epochs, patience):
         return state
     with progress.stage(0.05):
-        run = prepare(job, record, state)
+        run = prepare(job, report.record, state, report)
+        report.begin(run.network, run.image_size)
         if state:
-            run.loader.weigh(keeper.stages["last"].evaluation.classes)
+            best, last = keeper.stages["best"], keeper.stages["last"]
+            report.go_on(best=(best.epoch, best.evaluation), last=(last.epoch, last.evaluation))
+            run.loader.weigh(last.evaluation.classes)
     first = state.epoch + 1 if state else 0
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
@@ -125,6 +126,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     )
     improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)
     run.record.epoch(epoch, figures(run, losses, evaluation))
+    run.report.epoch(epoch, evaluation, best=improved)
     state = keep_state(run, epoch, keeper)
     log.info(
         "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  P %.3f  R %.3f  mAP50 %.3f  "
@@ -176,8 +178,7 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
             run.average.update(run.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)
-        if epoch == 0 and step == 0 and run.job.settings.plots:
-            run.record.picture("train_batch.jpg", picture_of(batch, run.job.train.class_names))
+        run.report.batch(epoch, step, batch.images, batch.targets)
     refuse_not_finite(run, epoch)
     return (totals / steps).tolist()
 
@@ -217,7 +218,7 @@ def evaluating(job: TrainingJob, network: Detector, image_size: int) -> Predicto
     )
 
 
-def finish(job: TrainingJob, record: RunRecord, keeper: Keeper, progress: Progress) -> Saved:
+def finish(job: TrainingJob, report: TrainingReport, keeper: Keeper, progress: Progress) -> Saved:
     """Pictures and exports of the best weights; the model itself is safe already."""
     best = keeper.best
     assert best is not None
@@ -231,35 +232,15 @@ def finish(job: TrainingJob, record: RunRecord, keeper: Keeper, progress: Progre
             evaluating(job, detector, image_size),
             job.validation,
             evaluation_batches(job, image_size, detector.layout.input_multiple),
-            record.folder,
+            report.record.folder,
             report_confidence=settings.report_conf,
         )
-        if settings.plots:
-            draw_results(job, record, best, detector, image_size)
+        report.finish(best.epoch, evaluation, best.files)
     exported = export_beside(
         best.files[0], detector, settings=settings, class_names=names, image_size=image_size
     )
+    report.add_files(*exported)
     return keeper.add_to_best(*exported)
-
-
-def draw_results(
-    job: TrainingJob, record: RunRecord, best: Saved, detector: Detector, image_size: int
-) -> None:
-    """Curves, confusion and a sheet of validation images, for people to look at."""
-    folder, names = record.folder, job.train.class_names
-    draw_learning_curves(record.results_csv, folder / "results.png")
-    draw_precision_recall(best.evaluation.classes, names, folder / "pr_curve.png")
-    draw_confusion(best.evaluation.confusion.matrix, names, folder / "confusion_matrix.png")
-    for name in ("results.png", "pr_curve.png", "confusion_matrix.png"):
-        record.add_picture(folder / name)
-    predictor = Predictor(
-        detector,
-        names,
-        device=job.device,
-        image_size=image_size,
-        precision=job.settings.precision,
-    )
-    record.picture("validation.jpg", draw_predictions(predictor, job.validation))
 
 
 def network_input(images: Tensor, device: torch.device) -> Tensor:
@@ -281,11 +262,6 @@ def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[f
         *evaluation.losses,
         *rates,
     ]
-
-
-def picture_of(batch: Batch, class_names: Sequence[str]) -> np.ndarray:
-    """A training batch with its boxes."""
-    return draw_batch(batch.images.numpy(), batch.targets.numpy(), class_names)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -314,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root=options.train.parent,
         max_bad_fraction=settings.max_bad_fraction,
     )
-    validation, _ = read_dataset(
+    validation, validation_report = read_dataset(
         options.val,
         options.class_names,
         root=options.val.parent,
@@ -331,6 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         on_saved=lambda saved: None,
         tensorboard=options.output / "tensorboard",
         weights=options.weights,
+        reports=(report, validation_report),
     )
     best = train(job, Progress(lambda fraction: None))
     log.info("best weights: %s", best.files[0])

@@ -22,10 +22,8 @@ from utils.container import log_to_console
 from utils.dataloaders import EvaluationBatch, evaluation_loader
 from utils.detection_options import add_detection_options, detection_options
 from utils.device import gpu_ids_of, select_device
-from utils.drawing import caption, draw_boxes, tile
 from utils.evaluation import Evaluation, OperatingPoint, Tally
 from utils.evaluation_tables import class_table, coco_table, size_table, write_tables
-from utils.images import read_image
 from utils.labels import DatasetIndex, read_dataset
 from utils.letterbox import boxes_to_original
 from utils.nms import Kept
@@ -34,7 +32,6 @@ __all__ = [
     "Evaluation",
     "OperatingPoint",
     "class_table",
-    "draw_predictions",
     "evaluate",
     "no_evaluation",
 ]
@@ -62,6 +59,7 @@ def evaluate(
     figures of small, medium and large objects; `watch` sees the detections of every image.
     """
     losses: list[torch.Tensor] = []
+    shown: dict[int, np.ndarray] = {}
 
     def look(batch: EvaluationBatch) -> tuple[EvaluationBatch, list[Kept], torch.Tensor]:
         maps, output = predictor.forward(batch.images)
@@ -72,15 +70,18 @@ def evaluate(
         for batch, kept, loss in predictor.lanes.map(look, batches):
             losses.append(loss)
             for position, plan, found in zip(batch.indices, batch.plans, kept, strict=True):
-                yield position, boxes_to_original(found.rows, plan).cpu().numpy()
+                rows = boxes_to_original(found.rows, plan).cpu().numpy()
+                shown[position] = rows[rows[:, 4] >= report_confidence]
+                yield position, rows
 
     tally = _tally(detections(), index, watch)
     means = torch.stack(losses).mean(0).tolist() if losses else [0.0, 0.0, 0.0]
-    return tally.evaluation(
+    evaluation = tally.evaluation(
         report_confidence=report_confidence,
         losses=(means[0], means[1], means[2]),
         by_size=by_size,
     )
+    return replace(evaluation, detections=shown)
 
 
 def evaluate_stream(
@@ -144,24 +145,6 @@ def _labels(index: DatasetIndex, position: int) -> np.ndarray:
     return np.concatenate(
         [index.classes_of(position)[:, None].astype(np.float32), index.boxes_of(position)], axis=1
     )
-
-
-def draw_predictions(predictor: Predictor, index: DatasetIndex, *, most: int = 8) -> np.ndarray:
-    """A BGR sheet: images of the split with their labels (left) and detections (right)."""
-    names = predictor.class_names
-    chosen = list(range(0, len(index), max(len(index) // most, 1)))[:most]
-    paths = [index.paths[position] for position in chosen]
-    found = sorted(predictor.stream(paths, batch_size=most, workers=0), key=lambda p: p.position)
-    tiles = []
-    for prediction in found:
-        if prediction.error is not None:
-            continue
-        image, position = read_image(prediction.path), chosen[prediction.position]
-        rows = prediction.detections
-        labelled = draw_boxes(image, index.boxes_of(position), index.classes_of(position), names)
-        detected = draw_boxes(image, rows[:, :4], rows[:, 5], names, rows[:, 4])
-        tiles += [caption(labelled, "labels"), caption(detected, "detections")]
-    return tile(tiles)
 
 
 def final_report(

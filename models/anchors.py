@@ -37,17 +37,25 @@ def anchor_fit(
     min(wh / anchor, anchor / wh) > 1 / threshold, as in v7.0. No boxes: nothing can be missed,
     so the recall is 1 and the count 0. Boxes of no width or height are never answered for.
     """
+    answers = answers_per_box(anchors_px, wh_px, threshold)
+    if len(answers) == 0:
+        return AnchorFit(1.0, 0.0)
+    return AnchorFit(float(np.mean(answers > 0)), float(np.mean(answers)))
+
+
+def answers_per_box(
+    anchors_px: NDArray[np.floating], wh_px: NDArray[np.floating], threshold: float = 4.0
+) -> NDArray[np.int64]:
+    """How many of the anchors [k, 2] may answer for each box size [n, 2]: int [n]."""
     boxes = np.asarray(wh_px, dtype=np.float32).reshape(-1, 2)
     anchors = np.asarray(anchors_px, dtype=np.float32).reshape(-1, 2)
-    if len(boxes) == 0:
-        return AnchorFit(1.0, 0.0)
     answers = np.zeros(len(boxes), dtype=np.int64)
     limit = np.float32(1 / threshold)
     for anchor in anchors:
         ratio = boxes / anchor
         inverse = np.divide(1, ratio, out=np.zeros_like(ratio), where=ratio > 0)
         answers += np.minimum(ratio, inverse).min(axis=1) > limit
-    return AnchorFit(float(np.mean(answers > 0)), float(np.mean(answers)))
+    return answers
 
 
 def label_sizes(

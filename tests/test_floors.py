@@ -12,12 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floor of every file; neighbours on one floor may import each other as long as no circle forms.
 FLOORS: dict[int, str] = {
     0: """
-        utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
-        utils.detection_options utils.device utils.drawing utils.early_stopping utils.errors
-        utils.failures utils.images utils.lanes utils.letterbox utils.metrics utils.nms
+        utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.colours
+        utils.config utils.confusion utils.container utils.detection_options utils.device
+        utils.drawing utils.early_stopping utils.errors utils.failures utils.html_page utils.images
+        utils.lanes utils.letterbox utils.lettering utils.metrics utils.misses utils.nms
         utils.option_names utils.optional utils.options utils.plain_values utils.predictions
-        utils.progress utils.schedule utils.seeding utils.tiles utils.tta utils.weight_download
-        utils.weight_files utils.workers
+        utils.progress utils.schedule utils.seeding utils.svg utils.tiles utils.tta
+        utils.weight_download utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchors models.assign models.attention models.block_table
@@ -36,9 +37,10 @@ FLOORS: dict[int, str] = {
         export exporting.after_training exporting.agreement exporting.command_line
         exporting.onnx_file exporting.onnx_suppression exporting.openvino_file exporting.options
         exporting.quiet exporting.torchscript_file exporting.weights_file infer train
-        utils.autobatch utils.ema utils.freezing utils.keeper utils.optimizer utils.plots
-        utils.preparation utils.recipe utils.resume utils.run_record utils.run_state
-        utils.training_job val
+        utils.autobatch utils.candidate_report utils.ema utils.freezing utils.keeper
+        utils.label_plots utils.optimizer utils.plots utils.preparation utils.recipe utils.resume
+        utils.run_record utils.run_state utils.training_charts utils.training_job
+        utils.training_page utils.training_pictures utils.training_report val
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor

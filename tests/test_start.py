@@ -17,6 +17,7 @@ import yaml
 import start
 from models.checkpoint import load_checkpoint
 from tests.conftest import ROOT, TINY_TRAINING
+from tests.utils.page_reader import read_page_file
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
@@ -53,14 +54,26 @@ def test_training_leaves_what_the_platform_reads(trained: Path) -> None:
     assert set(result["attachments"]["report"]) == {
         "classes.csv",
         "coco.csv",
+        "anchors.png",
         "confusion_matrix.png",
+        "f1_curve.png",
+        "labels.png",
         "pr_curve.png",
+        "precision_curve.png",
+        "recall_curve.png",
+        "report.html",
         "results.csv",
         "results.png",
-        "train_batch.jpg",
+        "train_batch0.jpg",
+        "train_batch1.jpg",
+        "train_batch2.jpg",
         "validation.jpg",
+        "worst.jpg",
     }
     assert list((trained / "out" / "tensorboard").glob("events.*"))
+    page = read_page_file(models / "attachments" / "report" / "report.html")
+    assert "red_cell" in page.text
+    assert "best.onnx (" in page.text
     assert monitor(trained)[2:5] == ["1.000000", "2", "0"]
 
 
@@ -105,6 +118,8 @@ def test_looking_at_candidates(
     assert findings(tmp_path / "task") == []
     present = {p.name for p in (tmp_path / "task" / "out").iterdir() if p.is_file()}
     assert present == files | {"monitor.txt"}
+    page = read_page_file(tmp_path / "task" / "out" / "tensorboard" / "report.html")
+    assert ("Label these first" in page.text) == ("mining" in kinds)
     assert monitor(tmp_path / "task")[2:5] == ["1.000000", "2", "0"]
 
 

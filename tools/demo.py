@@ -8,7 +8,6 @@ Everything runs through `start.py`, as the platform would run it; each result is
 from __future__ import annotations
 
 import argparse
-import html
 import json
 import logging
 import shutil
@@ -28,7 +27,8 @@ from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import read_source
 from utils.container import log_to_console
-from utils.drawing import caption, draw_boxes, tile
+from utils.drawing import Tile, draw_boxes, fitted, sheet
+from utils.html_page import Page
 from utils.images import read_image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,43 +136,53 @@ def draw_ranking(looking: Path, target: Path, *, most: int = 8) -> None:
                 for b in boxes
             ]
         ).reshape(-1, 4)
+        small, scale = fitted(read_image(path))
         drawn = draw_boxes(
-            read_image(path),
-            corners,
+            small,
+            corners * scale,
             np.array([names.index(b["class_name"]) for b in boxes], int),
             names,
             np.array([b["score"] for b in boxes]),
         )
-        tiles.append(caption(drawn, f"score {score:.3f}"))
-    cv2.imwrite(str(target), tile(tiles))
+        tiles.append(Tile(drawn, f"score {score:.3f}"))
+    cv2.imwrite(str(target), sheet(tiles))
 
 
 def write_page(out: Path, outcomes: Sequence[Outcome]) -> Path:
-    """One page that shows what came out; opens from disk."""
+    """One page that shows what came out; opens from disk, without anything beside it."""
     training, looking = outcomes[0].folder, outcomes[1].folder
     draw_ranking(looking, out / "ranking.jpg")
     report = training / "out" / "models" / "attachments" / "report"
-    pictures = [
+    page = Page("Train, mine, infer", "What the three tasks of the demo left behind.")
+    page.section("In figures")
+    page.table(("", ""), summary_rows(outcomes))
+    page.text(
+        f"More stands in {(report / 'report.html').relative_to(out)} and in "
+        f"{(looking / 'out' / 'tensorboard' / 'report.html').relative_to(out)}."
+    )
+    page.section("In pictures")
+    for caption_text, path in (
         ("What the model sees: labels left, detections right", report / "validation.jpg"),
         ("Label these first (above), these last (below)", out / "ranking.jpg"),
+        ("Images that miss most labelled objects", report / "worst.jpg"),
         ("Learning curves", report / "results.png"),
         ("Precision and recall", report / "pr_curve.png"),
         ("Confusion", report / "confusion_matrix.png"),
-        ("A training batch", report / "train_batch.jpg"),
-    ]
-    figures = "\n".join(
-        f"<figure><figcaption>{html.escape(title)}</figcaption>"
-        f'<img src="{html.escape(str(path.relative_to(out)))}" alt="{html.escape(title)}"></figure>'
-        for title, path in pictures
-        if path.is_file()
-    )
-    page = out / "index.html"
-    page.write_text(PAGE.format(table=html.escape(summary(outcomes)), figures=figures), "utf-8")
-    return page
+        ("A training batch", report / "train_batch0.jpg"),
+    ):
+        page.picture(path, caption_text)
+    return page.write(out / "index.html")
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """A short table of what came out."""
+    """A short table of what came out, for a terminal."""
+    rows = summary_rows(outcomes)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """What came out, as names and values."""
     best = stage_table(outcomes[0].folder)
     ranking = read_ranking(outcomes[1].folder)
     found = json.loads((outcomes[1].folder / "out" / "infer-result.json").read_text("utf-8"))[
@@ -195,25 +205,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
                 "valid" if not outcome.findings else "; ".join(outcome.findings),
             )
         )
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Demo: train, mine, infer</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #22303c; max-width: 1100px;
-  margin: 2rem auto; padding: 0 1rem; }}
-pre {{ background: #f4f6f8; padding: 1rem; overflow-x: auto; }}
-figure {{ margin: 2rem 0; }} figcaption {{ font-weight: 600; margin-bottom: .5rem; }}
-img {{ max-width: 100%; border: 1px solid #dde3e8; }}
-</style>
-<h1>Train, mine, infer</h1>
-<pre>{table}</pre>
-{figures}
-</html>
-"""
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -284,7 +284,7 @@ class TrainSettings:
             may_be_empty=True,
         ),
     )
-    plots: bool = field(default=True, metadata=_rule("draw curves, confusion matrix, batches"))
+    plots: bool = field(default=True, metadata=_rule("draw curves, images and report.html"))
     max_bad_fraction: float = field(default=0.5, metadata=_BAD)
 
 
@@ -325,6 +325,9 @@ class DetectionSettings:
     tile_overlap: float = field(
         default=0.2,
         metadata=_rule("share of its side that a tile has in common with the next", 0, 0.9),
+    )
+    plots: bool = field(
+        default=True, metadata=_rule("write report.html: counts, scores, example images")
     )
     max_bad_fraction: float = field(default=1.0, metadata=_BAD)
 

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-# Distinct on pink, white and dark grounds alike; BGR.
-PALETTE: tuple[tuple[int, int, int], ...] = (
-    (36, 28, 237),
-    (204, 110, 0),
-    (76, 153, 0),
-    (180, 60, 160),
-    (0, 140, 255),
-    (160, 160, 0),
-    (60, 20, 140),
-    (90, 90, 90),
-    (200, 40, 90),
-    (0, 90, 140),
-)
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+from utils.colours import bgr, ink_on, series_colour
+from utils.lettering import drawable, label_of, text_mask
+
 GROUND = (247, 247, 247)
+TEXT = (48, 39, 29)
+TILE_SIDE = 480
+"""Longest side of a picture on a sheet, pixels."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A BGR picture [h, w, 3] with the words that belong to it."""
+
+    image: np.ndarray
+    caption: str = ""
 
 
 def colour_of(class_index: int) -> tuple[int, int, int]:
     """The BGR colour of a class: the same in every picture."""
-    return PALETTE[class_index % len(PALETTE)]
+    return bgr(series_colour(class_index))
 
 
-def label_of(class_index: int, class_names: Sequence[str]) -> str:
-    """A label that OpenCV's ASCII font can draw."""
-    name = class_names[class_index] if class_index < len(class_names) else ""
-    return name if name.isascii() and name else f"class {class_index}"
+def fitted(image: np.ndarray, longest: int = TILE_SIDE) -> tuple[np.ndarray, float]:
+    """A BGR image made smaller so that no side exceeds `longest` pixels, and the scale used.
+
+    Draw after this, so that lines and letters keep their size.
+    """
+    height, width = image.shape[:2]
+    scale = min(longest / max(height, width), 1.0)
+    if scale == 1.0:
+        return image, scale
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)), scale
 
 
 def draw_boxes(
@@ -44,27 +52,62 @@ def draw_boxes(
 ) -> np.ndarray:
     """A copy of a BGR image [h, w, 3] with boxes [n, 4], xyxy in its pixels, and their labels."""
     canvas = np.ascontiguousarray(image).copy()
-    scale = max(0.32, min(canvas.shape[:2]) / 1100)
-    thickness = 1 if min(canvas.shape[:2]) < 500 else 2
-    for position, (x1, y1, x2, y2) in enumerate(np.round(boxes).astype(int).tolist()):
-        colour = colour_of(int(classes[position]))
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA)
+    corners = np.round(boxes).astype(int).tolist()
+    thickness = 1 if min(canvas.shape[:2]) < 320 else 2
+    for position, box in enumerate(corners):
+        outline(canvas, box, colour_of(int(classes[position])), thickness)
+    # Labels after all boxes: no line runs through a word.
+    for position, (left, top, _, _) in enumerate(corners):
         text = label_of(int(classes[position]), class_names)
         if scores is not None:
             text += f" {scores[position]:.2f}"
-        (width, height), _ = cv2.getTextSize(text, FONT, scale, 1)
-        top = max(y1 - height - 4, 0)
-        cv2.rectangle(canvas, (x1, top), (x1 + width + 4, top + height + 4), colour, -1)
-        cv2.putText(
-            canvas, text, (x1 + 2, top + height + 1), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA
-        )
+        tag(canvas, text, (left, top), series_colour(int(classes[position])))
     return canvas
 
 
+def outline(
+    canvas: np.ndarray, box: Sequence[float], colour: tuple[int, int, int], thickness: int
+) -> None:
+    """Draw the frame of one box, xyxy, into a BGR canvas."""
+    left, top, right, bottom = (int(value) for value in box)
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, thickness, cv2.LINE_AA)
+
+
+def tag(
+    canvas: np.ndarray, text: str, corner: tuple[int, int], colour: str, *, size: int = 0
+) -> None:
+    """Write `text` into a BGR canvas on a ground of `colour` (#rrggbb), above `corner` (x, y).
+
+    It is moved to stay inside. `size` is the height of the letters in pixels, 0 for one that suits
+    the canvas.
+    """
+    height, width = canvas.shape[:2]
+    mask = text_mask(text, size or int(np.clip(min(height, width) / 32, 11, 18)))
+    left = int(np.clip(corner[0], 0, max(width - mask.shape[1] - 4, 0)))
+    top = max(corner[1] - mask.shape[0], 0)
+    bottom, right = min(top + mask.shape[0], height), min(left + mask.shape[1] + 4, width)
+    if bottom <= top or right <= left:
+        return
+    canvas[top:bottom, left:right] = bgr(colour)
+    _print(canvas, mask, (left + 2, top), bgr(ink_on(colour)))
+
+
+def _print(
+    canvas: np.ndarray, mask: np.ndarray, corner: tuple[int, int], colour: tuple[int, int, int]
+) -> None:
+    """Blend a text mask into a canvas at `corner` (x, y), cut off at the edges."""
+    left, top = corner
+    place = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
+    cover = mask[: place.shape[0], : place.shape[1], None].astype(np.float32) / 255
+    place[:] = np.rint(place * (1 - cover) + np.array(colour, np.float32) * cover)
+
+
 def caption(image: np.ndarray, text: str) -> np.ndarray:
-    """A BGR image with one line of text on a strip above it."""
+    """A BGR image with one line of text on a strip above it; characters without glyph become ?."""
     strip = np.full((20, image.shape[1], 3), GROUND, np.uint8)
-    cv2.putText(strip, text, (4, 14), FONT, 0.4, (40, 40, 40), 1, cv2.LINE_AA)
+    shown = "".join(letter if drawable(letter) else "?" for letter in text)
+    if shown:
+        _print(strip, text_mask(shown, 12), (4, 2), TEXT)
     return np.concatenate([strip, image])
 
 
@@ -84,6 +127,11 @@ def tile(images: Sequence[np.ndarray], *, columns: int = 4, gap: int = 6) -> np.
     return sheet
 
 
+def sheet(tiles: Sequence[Tile], *, columns: int = 4) -> np.ndarray:
+    """Tiles on one BGR sheet, each below its caption."""
+    return tile([caption(one.image, one.caption) for one in tiles], columns=columns)
+
+
 def draw_batch(
     images: np.ndarray, targets: np.ndarray, class_names: Sequence[str], *, most: int = 16
 ) -> np.ndarray:
@@ -91,12 +139,12 @@ def draw_batch(
     (image index, class, cxcywh normalised), drawn as one BGR sheet of at most `most` tiles.
     """
     tiles = []
-    height, width = images.shape[2:]
     for position, image in enumerate(images[:most]):
         rows = targets[targets[:, 0] == position]
+        picture, _ = fitted(np.ascontiguousarray(image[::-1].transpose(1, 2, 0)))
+        height, width = picture.shape[:2]
         centre = rows[:, 2:4] * (width, height)
         half = rows[:, 4:6] * (width, height) / 2
         boxes = np.concatenate([centre - half, centre + half], axis=1)
-        picture = image[::-1].transpose(1, 2, 0)
         tiles.append(draw_boxes(picture, boxes, rows[:, 1].astype(int), class_names))
     return tile(tiles)

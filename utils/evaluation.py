@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,9 @@ class Evaluation:
     """Mean over batches of box, objectness and class loss; zeros without a criterion."""
     by_size: tuple[ClassMetrics, ...] = ()
     """The same of small, medium and large objects alone, at the same confidence; if asked for."""
+    detections: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """By position in the split: float32 [n, 6] (xyxy in pixels of the original, confidence,
+    class), by falling confidence, those at or above `at_confidence.confidence`; where kept."""
 
 
 @dataclass(frozen=True)

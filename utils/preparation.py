@@ -17,6 +17,7 @@ from utils.dataloaders import (
     evaluation_loader,
     training_loader,
 )
+from utils.device import describe
 from utils.ema import AverageModel
 from utils.freezing import freeze, frozen_layers
 from utils.multi_scale import MultiScale
@@ -36,6 +37,8 @@ from utils.run_state import RunState, load_network, restore
 from utils.schedule import Schedule, scaled_weight_decay
 from utils.seeding import seed_everything
 from utils.training_job import TrainingJob
+from utils.training_page import Story
+from utils.training_report import TrainingReport
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Run:
     """With the batch size that was chosen, where the settings leave it to the machine."""
     identity: dict[str, object]
     record: RunRecord
+    report: TrainingReport
     network: Detector
     frozen: tuple[int, ...]
     average: AverageModel[Detector]
@@ -59,8 +63,16 @@ class Run:
     """Gives each batch a size of its own."""
 
 
-def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) -> Run:
-    """Network, data and optimiser, ready for the first step, or for the next after `state`."""
+def prepare(
+    job: TrainingJob,
+    record: RunRecord,
+    state: RunState | None = None,
+    report: TrainingReport | None = None,
+) -> Run:
+    """Network, data and optimiser, ready for the first step, or for the next after `state`.
+
+    `report` is told what happens; by default it is one of its own.
+    """
     identity = state.identity if state else identity_of(job)
     settings, device = job.settings, job.device
     if device.type == "cpu":
@@ -96,6 +108,7 @@ def prepare(job: TrainingJob, record: RunRecord, state: RunState | None = None) 
         job=job,
         identity=identity,
         record=record,
+        report=report or TrainingReport(record, story_of(job)),
         network=network,
         frozen=frozen,
         average=AverageModel(network),
@@ -167,3 +180,10 @@ def with_batch_size(
         states=1 if settings.optimizer == "sgd" else 2,
     )
     return replace(job, settings=replace(settings, batch_size=min(chosen, len(job.train))))
+
+
+def story_of(job: TrainingJob) -> Story:
+    """What the report tells of a training from its start."""
+    return Story(
+        job.settings, job.train, job.validation, describe(job.device), job.weights, job.reports
+    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import cv2
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from utils.atomic import replace_file
+from utils.board import Board
 from utils.images import read_image
 
 COLUMNS = (
@@ -30,29 +31,37 @@ COLUMNS = (
     "x/lr2",
 )
 """The columns of v7.0's results.csv; lr0, lr1, lr2 belong to biases, weights and norm weights."""
+JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 88)
 
 
 class RunRecord:
     """Writes each epoch's figures as they come; use as a context manager.
 
-    `rows` are the lines (epoch, then the values) of a run that this one goes on with.
+    `rows` are the lines (epoch, then the values) of a run that this one goes on with. `seconds`
+    holds how long each epoch of this run took, evaluation and saving included, on `clock`.
     """
 
     def __init__(
-        self, folder: Path, tensorboard: Path | None, rows: Sequence[Sequence[float]] = ()
+        self,
+        folder: Path,
+        tensorboard: Path | None,
+        rows: Sequence[Sequence[float]] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.results_csv = folder / "results.csv"
-        self.pictures: list[Path] = []
         self.rows: list[list[float]] = [list(row) for row in rows]
+        self.seconds: list[float] = []
+        self._clock = clock
+        self._last = clock()
         self._csv = self.results_csv.open("w", encoding="utf-8")
         self._csv.write(",".join(f"{name:>20}" for name in COLUMNS) + "\n")
         self._csv.writelines(_line(row) for row in self.rows)
         self._csv.flush()
         # Points of epochs that are trained once more are hidden.
-        purge = len(self.rows) or None
-        self._board = SummaryWriter(str(tensorboard), purge_step=purge) if tensorboard else None
+        self._board = Board(tensorboard, first_step=len(self.rows))
 
     def __enter__(self) -> RunRecord:
         return self
@@ -64,8 +73,7 @@ class RunRecord:
         trace: TracebackType | None,
     ) -> None:
         self._csv.close()
-        if self._board:
-            self._board.close()
+        self._board.close()
 
     def epoch(self, epoch: int, values: Sequence[float]) -> None:
         """One line and one point per curve; `values` in the order of `COLUMNS[1:]`."""
@@ -73,27 +81,29 @@ class RunRecord:
         self.rows.append([epoch, *values])
         self._csv.write(_line(self.rows[-1]))
         self._csv.flush()
-        if self._board:
-            for name, value in zip(COLUMNS[1:], values, strict=True):
-                self._board.add_scalar(name, value, epoch)
-            self._board.flush()
+        now = self._clock()
+        self.seconds.append(now - self._last)
+        self._last = now
+        self._board.scalars(dict(zip(COLUMNS[1:], values, strict=True)), epoch)
 
-    def picture(self, name: str, image: np.ndarray) -> Path:
+    def picture(self, name: str, image: np.ndarray, step: int = 0) -> Path:
         """Keep a BGR image [h, w, 3] as `name` in the run's folder and in TensorBoard."""
         path = self.folder / name
-        written, encoded = cv2.imencode(path.suffix, image)
+        written, encoded = cv2.imencode(path.suffix, image, JPEG_OPTIONS)
         assert written, name
         with replace_file(path) as temporary:
             temporary.write_bytes(encoded.tobytes())
-        return self.add_picture(path, image)
+        return self.add_picture(path, image, step=step)
 
-    def add_picture(self, path: Path, image: np.ndarray | None = None) -> Path:
-        """Show a picture that is on disk in TensorBoard too."""
-        self.pictures.append(path)
-        if self._board:
-            shown = read_image(str(path)) if image is None else image
-            self._board.add_image(path.stem, shown[:, :, ::-1], dataformats="HWC")
+    def add_picture(self, path: Path, image: np.ndarray | None = None, *, step: int = 0) -> Path:
+        """Show a picture that is on disk in TensorBoard too, at the epoch `step`."""
+        shown = read_image(str(path)) if image is None else image
+        self._board.picture(path.stem, shown, step)
         return path
+
+    def restart_clock(self) -> None:
+        """Let the first epoch's time begin now, after the preparations."""
+        self._last = self._clock()
 
 
 def _line(row: Sequence[float]) -> str:

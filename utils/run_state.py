@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,19 @@ def _load(network: Detector, tensors: Mapping[str, Any]) -> None:
 
 def write_run_state(path: Path, state: RunState) -> None:
     """Write a state in one step; it opens with `torch.load(weights_only=True)`."""
+    lean = replace(state, stages=[_without_detections(saved) for saved in state.stages])
     content = {
         "format": FORMAT,
         "version": VERSION,
-        **{name: to_plain(value, CLASSES) for name, value in vars(state).items()},
+        **{name: to_plain(value, CLASSES) for name, value in vars(lean).items()},
     }
     with replace_file(path) as temporary:
         torch.save(content, temporary)
+
+
+def _without_detections(saved: Saved) -> Saved:
+    """A stage without its pictures' boxes, which are many and can be found again."""
+    return replace(saved, evaluation=replace(saved.evaluation, detections={}))
 
 
 def read_run_state(path: Path) -> RunState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 
 from utils.config import TrainSettings
 from utils.keeper import Saved
-from utils.labels import DatasetIndex
+from utils.labels import DataReport, DatasetIndex
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class TrainingJob:
     tensorboard: Path | None = None
     weights: Path | None = None
     """A checkpoint to start from; None trains from scratch."""
+    reports: Sequence[DataReport] = ()
+    """What reading `train` and `validation` found, for the page."""
 
     @property
     def state_file(self) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from utils.config import (
+    DetectionSettings,
     InferSettings,
     MiningSettings,
     Settings,
@@ -332,7 +333,7 @@ def _gpu_ids(config: Mapping[str, object]) -> tuple[int, ...]:
 
 def _weights(
     config: Mapping[str, object],
-    settings: TrainSettings | InferSettings,
+    settings: TrainSettings | DetectionSettings,
     models_in: Path,
     warnings: list[str],
 ) -> tuple[Path, ...]:

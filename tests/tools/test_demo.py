@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY_TRAINING
+from tests.utils.page_reader import read_page_file
 from tools import demo
 from tools.draw_dataset import draw_dataset
 
@@ -20,7 +21,8 @@ def test_the_demo_runs_both_tasks_and_shows_them(
     told = capfd.readouterr().out
     assert "mAP50, validation split" in told
     assert told.count("valid") >= 2
-    page = (out / "index.html").read_text("utf-8")
+    page = read_page_file(out / "index.html")
+    assert len(page.images) == 7
+    assert "Label these first (above), these last (below)" in page.text
     for picture in ("ranking.jpg", "validation.jpg", "results.png", "pr_curve.png"):
-        assert picture in page
         assert list(out.rglob(picture))

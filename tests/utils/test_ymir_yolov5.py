@@ -177,11 +177,11 @@ def test_training_goes_alone(make_task: MakeTask) -> None:
 
 
 def test_warnings_are_told_once_for_both_tasks(make_task: MakeTask) -> None:
-    config = {"sync_bn": "True", "confidance": 1, "img_size": "300"}
+    config = {"pin_memory": "True", "confidance": 1, "img_size": "300"}
     task = read_task(make_task("mining infer", config=config), environ={})
     assert sorted(task.warnings) == [
         "img_size 300 is not a multiple of 32: 320 is used",
-        "sync_bn is not supported yet, ignored",
+        "pin_memory is not supported yet, ignored",
         "unknown setting confidance, ignored; did you mean confidence?",
     ]
 
