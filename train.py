@@ -23,6 +23,7 @@ from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
 from models.loss import DetectionLoss
 from utils.allocator import keep_freed_memory
+from utils.autoanchor import AnchorRules, fit_anchors
 from utils.config import TrainSettings, parse_settings
 from utils.container import log_to_console
 from utils.dataloaders import (
@@ -41,7 +42,7 @@ from utils.labels import DatasetIndex, read_dataset
 from utils.optimizer import Stepper, build_optimizer
 from utils.plots import draw_confusion, draw_learning_curves, draw_precision_recall
 from utils.progress import Progress
-from utils.recipe import augmentation, criterion, log_anchor_fit, schedule, starting_network
+from utils.recipe import augmentation, criterion, schedule, starting_network
 from utils.run_record import RunRecord
 from utils.schedule import Schedule, scaled_weight_decay
 from utils.seeding import seed_everything
@@ -109,11 +110,11 @@ def prepare(job: TrainingJob, record: RunRecord) -> Run:
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(settings.seed)
-    network = starting_network(settings.model, job.weights, job.train.class_names)
+    network = starting_network(settings.model, job.weights, job.train.class_names, settings.anchors)
     network = network.to(device).to(memory_format=torch.channels_last)
     stride = int(network.stride.max())
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
-    log_anchor_fit(network, job.train, image_size, settings.anchor_t)
+    fit_anchors(network, job.train, image_size, AnchorRules.of(settings))
     loader = training_loader(
         job.train,
         image_size=image_size,

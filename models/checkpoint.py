@@ -54,8 +54,7 @@ def checkpoint_of(
     """The checkpoint of an unfused detector; its tensors are copies on the CPU."""
     state = {key: value.detach().cpu().clone() for key, value in detector.state_dict().items()}
     assert len(class_names) == detector.nc
-    definition = dict(detector.layout.definition)
-    return Checkpoint(definition, tuple(class_names), state, dict(metadata or {}))
+    return Checkpoint(detector.definition(), tuple(class_names), state, dict(metadata or {}))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
@@ -174,15 +173,18 @@ def transfer(
     detector.load_state_dict(fitting, strict=False)
     head_kept = head <= fitting.keys()
     return TransferReport(
-        len(fitting), len(own), head_kept, _note(head_kept, len(class_names), checkpoint)
+        len(fitting), len(own), head_kept, _note(head_kept, class_names, checkpoint)
     )
 
 
-def _note(head_kept: bool, classes: int, checkpoint: Checkpoint) -> str:
+def _note(head_kept: bool, class_names: Sequence[str], checkpoint: Checkpoint) -> str:
     if head_kept:
         return "The whole network starts from the pretrained weights."
-    if classes != len(checkpoint.class_names):
-        why = f"the weights know {len(checkpoint.class_names)} classes and the task {classes}"
+    if tuple(class_names) == checkpoint.class_names:
+        why = "its anchors differ in number from those of the weights"
+    elif len(class_names) != len(checkpoint.class_names):
+        known, asked = len(checkpoint.class_names), len(class_names)
+        why = f"the weights know {known} classes and the task {asked}"
     else:
         why = "the weights know other classes, or the same in another order"
     return f"The detection head starts afresh, because {why}."

@@ -14,21 +14,22 @@ FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
         utils.device
-        utils.drawing utils.errors utils.failures utils.images utils.lanes utils.letterbox
-        utils.metrics utils.nms utils.option_names utils.options utils.progress utils.schedule
-        utils.seeding utils.workers
+        utils.drawing utils.errors utils.failures utils.flag_reader utils.hyp_file
+        utils.images utils.lanes utils.letterbox
+        utils.metrics utils.nms utils.option_names utils.options utils.progress utils.run_folder
+        utils.schedule utils.seeding utils.setting_layers utils.v7_flags utils.workers
     """,
     1: """
-        models.anchors models.assign models.blocks models.checkpoint models.detect models.detector
-        models.layout models.loss models.official
+        models.anchor_search models.anchors models.assign models.blocks models.checkpoint
+        models.detect models.detector models.layout models.loss models.official
     """,
     2: """
         utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels
-        utils.mosaic
+        utils.mosaic utils.yolo_data
     """,
     3: """
-        export infer train utils.ema utils.keeper utils.optimizer utils.plots utils.recipe
-        utils.run_record val
+        export infer train utils.autoanchor utils.ema utils.keeper utils.optimizer utils.plots
+        utils.recipe utils.run_record val
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor
@@ -42,6 +43,11 @@ HOUSE = ("start", "tasks", "train", "infer", "val", "export", "utils", "models",
 
 NO_TORCH = (
     "utils.config",
+    "utils.setting_layers",
+    "utils.v7_flags",
+    "utils.flag_reader",
+    "utils.yolo_data",
+    "utils.hyp_file",
     "utils.progress",
     "utils.labels",
     "utils.annotations",

@@ -27,8 +27,6 @@ ALIASES = {
 NOT_SUPPORTED = frozenset(
     {
         "agnostic_nms",
-        "anchors",
-        "args_options",
         "augment",
         "class_distribution_scores",
         "classes",
@@ -38,12 +36,9 @@ NOT_SUPPORTED = frozenset(
         "evolve",
         "freeze",
         "half",
-        "hyp",
         "image_weights",
-        "iou_t",
         "mixup",
         "multi_scale",
-        "noautoanchor",
         "nosave",
         "noval",
         "optimizer",
@@ -60,6 +55,9 @@ NOT_SUPPORTED = frozenset(
         "ymir_saved_file_patterns",
     }
 )
+
+# Options that v7.0 knows and does not use.
+WITHOUT_EFFECT = {"iou_t": "v7.0 does not use it either"}
 
 # Keys of config.yaml that are the platform's own (protocol section 5).
 PLATFORM_KEYS = frozenset(

@@ -7,26 +7,31 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from models.anchors import anchor_fit, label_sizes
 from models.checkpoint import load_checkpoint, transfer
 from models.detector import Detector
 from models.layout import parse_layout, read_layout
 from models.loss import DetectionLoss, scale_gains
 from utils.augment import Augmentation
+from utils.autoanchor import with_anchor_count
 from utils.config import TrainSettings
-from utils.labels import DatasetIndex
 from utils.schedule import Schedule
 
 log = logging.getLogger(__name__)
 
 
-def starting_network(model: str, weights: Path | None, names: Sequence[str]) -> Detector:
-    """A fresh network, or one that starts from a checkpoint as far as it fits."""
+def starting_network(
+    model: str, weights: Path | None, names: Sequence[str], anchors: int = 0
+) -> Detector:
+    """A fresh network, or one that starts from a checkpoint as far as it fits.
+
+    `anchors` is another number of anchors per level, 0 for what the model has.
+    """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)
-        return Detector(read_layout(model, nc=len(names)))
+        return Detector(with_anchor_count(read_layout(model, nc=len(names)), anchors))
     checkpoint = load_checkpoint(weights)
-    network = Detector(parse_layout(checkpoint.layout, nc=len(names)))
+    layout = parse_layout(checkpoint.layout, nc=len(names))
+    network = Detector(with_anchor_count(layout, anchors))
     report = transfer(network, checkpoint, names)
     log.info(
         "from %s: %d of %d tensors taken, %s", weights, report.copied, report.total, report.note
@@ -77,20 +82,4 @@ def criterion(settings: TrainSettings, network: Detector, image_size: int) -> De
         obj_pw=settings.obj_pw,
         fl_gamma=settings.fl_gamma,
         label_smoothing=settings.label_smoothing,
-    )
-
-
-def log_anchor_fit(
-    network: Detector, index: DatasetIndex, image_size: int, threshold: float
-) -> None:
-    """Say how many of the boxes some anchor can answer for."""
-    anchors = (network.anchors * network.stride.view(-1, 1, 1)).reshape(-1, 2).cpu().numpy()
-    sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
-    fit = anchor_fit(anchors, sizes, threshold)
-    log.log(
-        logging.INFO if fit.good else logging.WARNING,
-        "anchors: best possible recall %.3f, %.2f anchors a box%s",
-        fit.best_possible_recall,
-        fit.anchors_above_threshold,
-        "" if fit.good else " - many boxes fit no anchor: another img_size may help",
     )
