@@ -56,7 +56,7 @@ def test_flags_become_settings(text: str | None, expected: dict[str, object]) ->
         pytest.param("--bucket b", "nothing is sent to a cloud bucket", id="bucket"),
         pytest.param("--entity me", "TensorBoard files are written", id="entity"),
         pytest.param("--bbox_interval 3", "--bbox-interval has no effect", id="underscores"),
-        pytest.param("--local_rank -1", "no", id="launcher"),
+        pytest.param("--local_rank -1", "none is needed here", id="launcher"),
         pytest.param("--patiense 50", "--patiense 50 is no flag of v7.0", id="a typo"),
         pytest.param("50", "50 is no flag", id="a word alone"),
     ],

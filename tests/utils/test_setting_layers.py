@@ -11,7 +11,7 @@ def test_plain_layers_stay_as_they_are() -> None:
     assert unfold_layers(layers, command="train") == (layers, [])
 
 
-def test_flags_count_more_than_the_form_and_less_than_nothing_else() -> None:
+def test_flags_count_more_than_the_keys_beside_them() -> None:
     shared = {"args_options": "--epochs 7 --img 320 --patience 3", "epochs": 1}
     parsed, _ = parse_settings(TrainSettings, shared, {"epochs": 300})
     assert parsed.epochs == 300  # the task's key, over the flags of its settings file
