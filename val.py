@@ -1,35 +1,42 @@
 """How good a network is: its detections on a labelled split, held against the labels.
 
+python val.py --weights best.pt --data data.yaml [--task test]
 python val.py --weights best.pt --index task/in/val-index.tsv
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from infer import Predictor, Thresholds
-from models.checkpoint import build_detector, load_checkpoint
+from infer import Predictor, load_predictor
 from models.loss import DetectionLoss
-from utils.config import TrainSettings
+from utils.coco_json import COCO_IDS, write_detections
+from utils.command_line import run_command
 from utils.confusion import ConfusionMatrix
 from utils.container import log_to_console
 from utils.dataloaders import EvaluationBatch, evaluation_loader
-from utils.device import gpu_ids_of, select_device
+from utils.detection_files import DetectionFiles, FileChoice
+from utils.device import device_of
 from utils.drawing import caption, draw_boxes, tile
 from utils.images import read_image
-from utils.labels import DatasetIndex, read_dataset
+from utils.labels import DatasetIndex
 from utils.letterbox import boxes_to_original
 from utils.metrics import ClassMetrics, Scores, ap_per_class, match_detections, summarise
 from utils.nms import Kept
+from utils.single_class import NAME as ONE_CLASS
+from utils.val_command import ValCommand, parse_val_command
 
 log = logging.getLogger(__name__)
+
+Watch = Callable[[int, np.ndarray], object]
+"""Told of each image: position in the data set, detections [n, 6] in pixels of the original."""
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
@@ -76,11 +83,13 @@ def evaluate(
     *,
     criterion: DetectionLoss | None = None,
     report_confidence: float = 0.25,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Run the split through `predictor` and match its detections to the labels of `index`.
 
     Boxes are compared in pixels of the original images. Thresholds are the predictor's; v7.0
-    evaluates at confidence 0.001 and NMS IoU 0.6 with one row per (box, class).
+    evaluates at confidence 0.001 and NMS IoU 0.6 with one row per (box, class). `watch` sees
+    the detections of every image.
     """
     records: list[_Record] = []
     losses: list[torch.Tensor] = []
@@ -94,6 +103,8 @@ def evaluate(
         losses.append(loss)
         for position, plan, found in zip(batch.indices, batch.plans, kept, strict=True):
             detections = boxes_to_original(found.rows, plan).cpu().numpy()
+            if watch is not None:
+                watch(position, detections)
             labels = _labels(index, position)
             confusion.add(detections, labels)
             records.append(_match(detections, labels))
@@ -225,40 +236,56 @@ def draw_predictions(predictor: Predictor, index: DatasetIndex, *, most: int = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluate a weights file on an index of labelled images and print the table."""
-    defaults = TrainSettings()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--index", type=Path, required=True, help="a YMIR index: image TAB labels")
-    parser.add_argument("--img-size", "--imgsz", type=int, default=defaults.img_size)
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    parser.add_argument("--conf-thres", type=float, default=defaults.conf_thres)
-    parser.add_argument("--iou-thres", type=float, default=defaults.iou_thres)
-    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
-    options = parser.parse_args(arguments)
+    """Evaluate a weights file on labelled images: a table, and the files asked for."""
     log_to_console()
-    checkpoint = load_checkpoint(options.weights)
-    device = select_device(gpu_ids_of(options.gpu_id))
-    predictor = Predictor(
-        build_detector(checkpoint),
-        checkpoint.class_names,
-        device=device,
-        image_size=options.img_size,
-        thresholds=Thresholds(options.conf_thres, options.iou_thres, defaults.max_det),
-    )
-    index, report = read_dataset(
-        options.index, checkpoint.class_names, root=options.index.parent, max_bad_fraction=1.0
-    )
+    command = parse_val_command(sys.argv[1:] if arguments is None else arguments)
+    for note in command.notes:
+        log.warning("note: %s", note)
+    settings = command.settings
+    predictor = load_predictor(command.weights, settings, device_of(command.device))
+    names = predictor.class_names
+    index, report = command.read_data(names)
+    if command.single_class:
+        names = (ONE_CLASS,)
+        index = replace(index, classes=np.zeros_like(index.classes), class_names=names)
+        predictor.single_class = True
     loader = evaluation_loader(
         index,
         image_size=predictor.image_size,
-        batch_size=options.batch_size,
+        batch_size=settings.batch_size,
         stride=predictor.stride,
-        workers=defaults.workers,
+        workers=settings.workers,
     )
-    evaluation = evaluate(predictor, index, loader)
-    log.info("%s\n%s", "\n".join(report.lines()), class_table(evaluation, checkpoint.class_names))
+    found: list[tuple[int, np.ndarray]] = []
+    watch = (lambda *image: found.append(image)) if command.run else None
+    evaluation = evaluate(predictor, index, loader, watch=watch)
+    log.info("%s\n%s", "\n".join(report.lines()), class_table(evaluation, names))
+    write_files(command, index, found)
+
+
+def write_files(
+    command: ValCommand, index: DatasetIndex, found: Sequence[tuple[int, np.ndarray]]
+) -> None:
+    """The files that a command asks for, from (position, detections [n, 6]) of each image."""
+    if command.run is None:
+        return
+    folder = command.run.make()
+    if command.save_labels:
+        choice = FileChoice(pictures=False, labels=True, confidences=command.save_confidences)
+        files = DetectionFiles(folder, Path(), index.class_names, choice)
+        for position, rows in found:
+            height, width = index.sizes[position].tolist()
+            files.write(index.paths[position], rows, (height, width))
+    if command.save_json:
+        target = folder / f"{command.weights.stem}_predictions.json"
+        count = write_detections(
+            target,
+            ((index.paths[position], rows) for position, rows in found),
+            category_ids=COCO_IDS if command.is_coco else None,
+        )
+        log.info("%d detections in COCO's form: %s", count, target)
+    log.info("files are in %s", folder)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

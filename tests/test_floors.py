@@ -12,12 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floor of every file; neighbours on one floor may import each other as long as no circle forms.
 FLOORS: dict[int, str] = {
     0: """
-        utils.allocator utils.atomic utils.boxes utils.config utils.confusion utils.container
-        utils.device
+        utils.allocator utils.atomic utils.boxes utils.coco_json utils.command_line utils.config
+        utils.confusion utils.container utils.device
         utils.drawing utils.errors utils.failures utils.flag_reader utils.hyp_file
-        utils.images utils.lanes utils.letterbox
+        utils.detection_files utils.images utils.lanes utils.letterbox
         utils.metrics utils.nms utils.option_names utils.options utils.progress utils.run_folder
-        utils.schedule utils.seeding utils.setting_layers utils.v7_flags utils.workers
+        utils.schedule utils.seeding utils.setting_layers utils.setting_options utils.single_class
+        utils.v7_flags utils.workers
     """,
     1: """
         models.anchor_search models.anchors models.assign models.blocks models.checkpoint
@@ -25,7 +26,8 @@ FLOORS: dict[int, str] = {
     """,
     2: """
         utils.annotations utils.augment utils.dataloaders utils.image_cache utils.labels
-        utils.mosaic utils.yolo_data
+        utils.image_sources utils.infer_command utils.mosaic utils.train_command utils.val_command
+        utils.yolo_data
     """,
     3: """
         export infer train utils.autoanchor utils.ema utils.keeper utils.optimizer utils.plots

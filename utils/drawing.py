@@ -41,14 +41,24 @@ def draw_boxes(
     classes: np.ndarray,
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
+    *,
+    thickness: int | None = None,
+    named: bool = True,
 ) -> np.ndarray:
-    """A copy of a BGR image [h, w, 3] with boxes [n, 4], xyxy in its pixels, and their labels."""
+    """A copy of a BGR image [h, w, 3] with boxes [n, 4], xyxy in its pixels, and their labels.
+
+    `thickness` of the lines is in pixels, None for one that suits the picture; without `named`
+    there are boxes only.
+    """
     canvas = np.ascontiguousarray(image).copy()
     scale = max(0.32, min(canvas.shape[:2]) / 1100)
-    thickness = 1 if min(canvas.shape[:2]) < 500 else 2
+    if thickness is None:
+        thickness = 1 if min(canvas.shape[:2]) < 500 else 2
     for position, (x1, y1, x2, y2) in enumerate(np.round(boxes).astype(int).tolist()):
         colour = colour_of(int(classes[position]))
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, thickness, cv2.LINE_AA)
+        if not named:
+            continue
         text = label_of(int(classes[position]), class_names)
         if scores is not None:
             text += f" {scores[position]:.2f}"

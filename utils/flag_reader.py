@@ -80,6 +80,14 @@ def fates(command: Command, given: Mapping[str, object]) -> ParsedFlags:
     return ParsedFlags(parsed.settings, parsed.command, tuple(notes))
 
 
+def named_device(command: Mapping[str, object], gpu_id: str | None) -> str | None:
+    """The device that --device or --gpu-id names; None where neither does.
+
+    An empty --device names none, as in v7.0; an empty --gpu-id is the CPU, as on the platform.
+    """
+    return str(command["device"]) if command.get("device") else gpu_id
+
+
 def flags_of_task(command: Command, text: object) -> ParsedFlags:
     """What a task's string of flags says; those for a command line alone become notes.
 

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from utils.annotations import AnnotationError, AnnotationReader, Objects
+from utils.annotations import AnnotationError, AnnotationReader, Objects, Reader
 from utils.errors import Code, TaskError
 from utils.images import ImageError, image_size
 from utils.progress import Progress
@@ -223,14 +223,6 @@ class _Outcome(NamedTuple):
     objects: Objects
     image_fault: str | None
     annotation_fault: str | None
-
-
-class Reader(Protocol):
-    """Reads the annotation of one image, from several threads; AnnotationError if unusable."""
-
-    def read(self, path: str, image_path: str) -> Objects:
-        """The objects of an image in an annotation file."""
-        ...
 
 
 def _examine(record: Record, reader: Reader) -> _Outcome:

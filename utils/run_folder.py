@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunName:
+    """A run folder before it is made, so that a run that cannot start leaves none."""
+
+    project: Path
+    name: str = "exp"
+    exist_ok: bool = False
+
+    @classmethod
+    def of(cls, folder: Path) -> RunName:
+        """A folder of one's own choice, which may be there already."""
+        return cls(folder.parent, folder.name, exist_ok=True)
+
+    def make(self) -> Path:
+        """Make the folder; see `run_folder`."""
+        return run_folder(self.project, self.name, exist_ok=self.exist_ok)
 
 
 def run_folder(project: Path, name: str, *, exist_ok: bool = False) -> Path:
@@ -21,3 +40,9 @@ def run_folder(project: Path, name: str, *, exist_ok: bool = False) -> Path:
             number += 1
             continue
         return folder
+
+
+def newest_run(project: Path, file: Path) -> Path | None:
+    """The run folder below `project` whose `file` was written last; None when there is none."""
+    found = [run for run in project.glob("*") if (run / file).is_file()]
+    return max(found, key=lambda run: (run / file).stat().st_mtime, default=None)

@@ -81,7 +81,11 @@ _AUGMENT = _switch("--augment", "augment", "test-time augmentation")
 _OUTPUT = "the platform says where a task writes"
 _JSON = "a task writes its detections as the platform's JSON"
 _NO_PICTURES = "a task draws no pictures of its detections"
-_DEVICE = _command("--device", "GPU numbers or cpu", "gpu_id says where a task computes")
+_DEVICE = _command(
+    "--device",
+    "GPU numbers or cpu; the first GPU, else the CPU",
+    "gpu_id says where a task computes",
+)
 _DATA = _command("--data", "the data.yaml", "a task brings its own data set")
 _FOLDER = (
     _command("--project", "folder that holds the run folders", _OUTPUT),
