@@ -80,13 +80,18 @@ class TrainCommand:
         """Where in the run's folder a stage's weights go."""
         return folder / ("weights" if self.official_layout else stage)
 
+    def _description(self) -> str | None:
+        return None if self.data.description is None else str(self.data.description)
+
     def write_options(self, folder: Path) -> None:
         """Leave in the run's folder `opt.yaml`, from which it can go on, and `hyp.yaml`, which
         the setting `hyp` can name.
         """
         values = _plain(asdict(self.settings))
+        if self.weights is not None:
+            values["weights"] = str(self.weights.absolute())
         hyper = {key: values[key] for key in hyper_parameters()}
-        options = {**values, "data": _absolute(self.data.description)}
+        options = {**values, "data": self._description()}
         write_text(folder / OPTIONS_FILE, yaml.safe_dump(options, sort_keys=False))
         write_text(folder / "hyp.yaml", yaml.safe_dump(hyper, sort_keys=False))
 
@@ -118,7 +123,7 @@ def parse_train_command(arguments: Sequence[str]) -> TrainCommand:
         {key: value for key, _, value in pairs},
     )
     data = _data(parser, options, own.get("data") or stated.get("data"))
-    official = options.output is None
+    official = options.output is None and (resumed is None or (resumed / LAST_WEIGHTS).is_file())
     if resumed is not None:
         run = RunName.of(resumed)
     elif options.output is not None:
@@ -159,7 +164,8 @@ def _data(
 ) -> DataSource:
     index_files = (options.train, options.val)
     if description and not any(index_files):
-        return DataSource(description=Path(str(description)))
+        # Absolute, so that images have the same names when the run is gone on with elsewhere.
+        return DataSource(description=Path(str(description)).absolute())
     if description or not all(index_files) or not options.class_names:
         parser.error("give --data data.yaml, or else --train, --val and --class-names")
     return DataSource(None, options.train, options.val, tuple(options.class_names))
@@ -206,13 +212,7 @@ def _stated_options(run: Path) -> dict[str, object]:
         ) from None
     if not isinstance(content, Mapping):
         raise TaskError(Code.CONFIG, f"--resume needs {path}, which holds no settings.")
-    # What was unfolded from these stands in the file already.
-    left_out = ("hyp", "args_options", "resume")
-    return {str(key): value for key, value in content.items() if key not in left_out}
-
-
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.resolve())
+    return {str(key): value for key, value in content.items() if key != "resume"}
 
 
 def _plain(values: Mapping[str, object]) -> dict[str, object]:

@@ -81,6 +81,7 @@ _AUGMENT = _switch("--augment", "augment", "test-time augmentation")
 _OUTPUT = "the platform says where a task writes"
 _JSON = "a task writes its detections as the platform's JSON"
 _NO_PICTURES = "a task draws no pictures of its detections"
+_NO_TASK = "a task evaluates while it trains"
 _DEVICE = _command(
     "--device",
     "GPU numbers or cpu; the first GPU, else the CPU",
@@ -152,10 +153,10 @@ VAL = (
     _CONFIDENCE,
     _OVERLAP,
     _MOST,
-    _command("--task", "the split: train, val or test; speed and study are refused", _OUTPUT),
+    _command("--task", "the split: train, val or test; speed and study are refused", _NO_TASK),
     _DEVICE,
     _WORKERS,
-    _SINGLE,
+    _command("--single-cls", "treat all classes as one", _NO_TASK, "nothing"),
     _AUGMENT,
     _ignored("--verbose", "the table of all classes is always printed", "nothing"),
     *_SAVE_TEXT,
@@ -199,4 +200,43 @@ DETECT = (
     _ignored("--vid-stride", "videos are not read"),
 )
 
-FLAGS: Mapping[Command, tuple[Flag, ...]] = {"train": TRAIN, "val": VAL, "detect": DETECT}
+_EXPORT = "a training exports its best weights by settings of its own"
+_NO_TENSORFLOW = "TensorFlow formats are not written; convert the ONNX file"
+
+EXPORT = (
+    _command("--weights", "the weights to export", _EXPORT, "values"),
+    _command("--data", "the data.yaml whose names go into the file", _EXPORT),
+    Flag(
+        ("--imgsz", "--img", "--img-size"),
+        "height and width of the network's input",
+        Effect.COMMAND,
+        "values",
+        in_a_task=_EXPORT,
+    ),
+    _command("--batch-size", "images of a file with a fixed shape", _EXPORT),
+    _command("--device", "where the network computes", _EXPORT),
+    _command("--half", "float16 weights", _EXPORT, "nothing"),
+    _refused("--inplace", "the head never writes into its maps: nothing to switch", "nothing"),
+    _refused("--keras", _NO_TENSORFLOW, "nothing"),
+    _refused("--optimize", "PyTorch Mobile, which it prepares for, has ended", "nothing"),
+    _refused("--int8", "whole numbers are set, with pictures, where the file is used", "nothing"),
+    _command("--dynamic", "any batch and size", _EXPORT, "nothing"),
+    _command("--simplify", "fold constants of the ONNX graph", _EXPORT, "nothing"),
+    _setting("--opset", "opset", "operator set of the ONNX file"),
+    _command("--verbose", "show what the converters say", _EXPORT, "nothing"),
+    _refused("--workspace", "no TensorRT engine is built"),
+    _command("--nms", "suppression within the ONNX file", _EXPORT, "nothing"),
+    _command("--agnostic-nms", "that suppression across classes", _EXPORT, "nothing"),
+    _refused("--topk-per-class", "the best of all classes are kept together: --topk-all"),
+    _command("--topk-all", "most detections of that suppression", _EXPORT),
+    _command("--iou-thres", "overlap of that suppression", _EXPORT),
+    _command("--conf-thres", "confidence of that suppression", _EXPORT),
+    _command("--include", "the formats", _EXPORT, "values"),
+)
+
+FLAGS: Mapping[Command, tuple[Flag, ...]] = {
+    "train": TRAIN,
+    "val": VAL,
+    "detect": DETECT,
+    "export": EXPORT,
+}

@@ -94,7 +94,7 @@ def parse_val_command(arguments: Sequence[str]) -> ValCommand:
     parser = _parser()
     options = vars(parser.parse_args(with_dashes(arguments)))
     parsed = fates("val", options)
-    own, flags = parsed.command, dict(parsed.settings)
+    own = parsed.command
     if "weights" not in options:
         parser.error("--weights is required")
     if (options["index"] is None) == ("data" not in own):
@@ -108,10 +108,8 @@ def parse_val_command(arguments: Sequence[str]) -> ValCommand:
             f"--task {split} is refused: it must be one of {', '.join(TASKS)}; bench/ measures "
             "speed.",
         )
-    single_class = bool(flags.pop("single_cls", False))
-    settings, notes = parse_settings(
-        InferSettings, _official_defaults(), flags, given_settings(InferSettings, options, TAKEN)
-    )
+    further = given_settings(InferSettings, options, TAKEN)
+    settings, notes = parse_settings(InferSettings, _official_defaults(), parsed.settings, further)
     run = None
     if not {"save_txt", "save_json", "project", "name"}.isdisjoint(own):
         project = Path(str(own.get("project", PROJECT)))
@@ -123,7 +121,7 @@ def parse_val_command(arguments: Sequence[str]) -> ValCommand:
         split=split,
         index_file=options["index"],
         device=named_device(own, options["gpu_id"]),
-        single_class=single_class,
+        single_class="single_cls" in own,
         save_labels="save_txt" in own,
         save_confidences="save_conf" in own,
         save_json="save_json" in own,

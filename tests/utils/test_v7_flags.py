@@ -22,6 +22,9 @@ OFFICIAL = {
     "detect": """weights source data imgsz img img-size conf-thres iou-thres max-det device
         view-img save-txt save-conf save-crop nosave classes agnostic-nms augment visualize update
         project name exist-ok line-thickness hide-labels hide-conf half dnn vid-stride""",
+    "export": """data weights imgsz img img-size batch-size device half inplace keras optimize int8
+        dynamic simplify opset verbose workspace nms agnostic-nms topk-per-class topk-all iou-thres
+        conf-thres include""",
 }
 EVERY = [
     pytest.param(flag, id=f"{c}{flag.names[0]}") for c, flags in FLAGS.items() for flag in flags
