@@ -17,8 +17,8 @@ FLOORS: dict[int, str] = {
         utils.drawing utils.errors utils.failures utils.flag_reader utils.hyp_file
         utils.detection_files utils.images utils.lanes utils.letterbox
         utils.metrics utils.nms utils.option_names utils.options utils.progress utils.run_folder
-        utils.schedule utils.seeding utils.setting_layers utils.setting_options utils.single_class
-        utils.v7_flags utils.workers
+        utils.schedule utils.search_space utils.seeding utils.setting_layers utils.setting_options
+        utils.single_class utils.v7_flags utils.workers
     """,
     1: """
         models.anchor_search models.anchors models.assign models.blocks models.checkpoint
@@ -30,18 +30,18 @@ FLOORS: dict[int, str] = {
         utils.yolo_data
     """,
     3: """
-        export infer train utils.autoanchor utils.ema utils.keeper utils.optimizer utils.plots
-        utils.recipe utils.run_record val
+        export infer train utils.autoanchor utils.ema utils.evolution utils.keeper utils.optimizer
+        utils.plots utils.recipe utils.run_record val
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor
         utils.ymir_results utils.ymir_task utils.ymir_yolov5
     """,
-    5: "start tasks",
+    5: "evolve start tasks",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 PACKAGES = ("utils", "models", "mining")
-HOUSE = ("start", "tasks", "train", "infer", "val", "export", "utils", "models", "mining")
+HOUSE = ("start", "tasks", "evolve", "train", "infer", "val", "export", "utils", "models", "mining")
 
 NO_TORCH = (
     "utils.config",
