@@ -73,7 +73,7 @@ def fit_anchors(
         if before.good or rules.forbidden:
             return False
     else:
-        log.info("anchors: none yet, %d are looked for in %d boxes", len(anchors), len(sizes))
+        log.info("anchors: %d new ones are looked for in %d boxes", len(anchors), len(sizes))
     tiny = int((sizes < TINY).any(axis=1).sum())
     if tiny:
         log.warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Mapping
 from dataclasses import fields
+from typing import Any
 
 from utils.config import Settings
 
@@ -16,12 +17,17 @@ def add_setting_options(
     group = parser.add_argument_group("further settings")
     for item in fields(kind):
         if item.name not in taken:
+            # A setting that is true or false may stand alone, as a flag does.
+            alone: dict[str, Any] = (
+                {"nargs": "?", "const": True} if isinstance(item.default, bool) else {}
+            )
             group.add_argument(
                 "--" + item.name.replace("_", "-"),
                 dest=item.name,
                 default=argparse.SUPPRESS,
                 metavar="VALUE",
                 help=item.metadata["rule"].help,
+                **alone,
             )
 
 

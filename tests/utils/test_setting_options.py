@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.config import InferSettings
+from utils.config import InferSettings, TrainSettings
 from utils.setting_options import add_setting_options, given_settings
 
 
@@ -17,3 +17,10 @@ def test_settings_that_no_flag_stands_for_become_options() -> None:
         "precision": "float32",
         "max_bad_fraction": "0.5",
     }
+
+
+def test_a_setting_that_is_true_or_false_may_stand_alone() -> None:
+    parser = argparse.ArgumentParser()
+    add_setting_options(parser, TrainSettings, ())
+    options = vars(parser.parse_args(["--noautoanchor", "--plots", "false", "--epochs", "3"]))
+    assert options == {"noautoanchor": True, "plots": "false", "epochs": "3"}
