@@ -1,15 +1,15 @@
 """Images in, detections in their own pixels out: the one stream that everyone asks.
 
-python infer.py --weights best.pt --source photographs/ --output detections.json
+python infer.py --weights best.pt --source photographs/ [--save-txt] [--output detections.json]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -20,17 +20,21 @@ from tqdm import tqdm
 
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
+from utils.atomic import write_text
+from utils.class_choice import class_indices
+from utils.command_line import run_command
 from utils.config import DetectionSettings, InferSettings
 from utils.container import log_to_console
 from utils.dataloaders import stream_images
-from utils.detection_options import add_detection_options, class_indices, detection_options
-from utils.device import autocast, gpu_ids_of, select_device
-from utils.errors import Code, TaskError
+from utils.detection_files import DetectionFiles
+from utils.device import autocast, device_of
 from utils.image_parts import Part, parts_of
+from utils.infer_command import parse_infer_command
 from utils.lanes import Lanes, group_alike
 from utils.letterbox import Letterbox, plan_letterbox
 from utils.nms import Kept, non_max_suppression
 from utils.predictions import Gathering, Prediction, View, whole_images
+from utils.single_class import as_one_class
 from utils.tiles import Tiling
 from utils.tta import augmented_rows
 
@@ -60,6 +64,8 @@ class Predictor:
     """Whether detections come from three looks at an image (`utils/tta.py`) instead of one."""
     tiling: Tiling | None = None
     """How large images are cut; None to see every image as a whole only."""
+    single_class: bool = False
+    """Whether detections say where objects are and not of which class."""
 
     def __init__(
         self,
@@ -120,6 +126,7 @@ class Predictor:
     def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Kept]:
         """What remains of decoded rows under the predictor's thresholds, per image."""
         limits = self.thresholds
+        output = as_one_class(output) if self.single_class else output
         return non_max_suppression(
             output,
             confidence=limits.confidence,
@@ -278,55 +285,33 @@ def chosen_precision(settings: DetectionSettings, device: torch.device) -> str:
     return settings.precision
 
 
-def find_images(source: Path) -> list[str]:
-    """The image files of a folder (recursively, sorted) or the one file given."""
-    suffixes = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-    if source.is_file():
-        return [str(source)]
-    found = sorted(str(p) for p in source.rglob("*") if p.suffix.lower() in suffixes)
-    if not found:
-        raise TaskError(Code.DATASET, f"{source} holds no image: name a folder of photographs.")
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Detect objects in the images of a folder and write them as one JSON file."""
-    defaults = InferSettings()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--source", type=Path, required=True, help="an image or a folder")
-    parser.add_argument("--output", type=Path, default=Path("detections.json"))
-    parser.add_argument("--img-size", "--imgsz", type=int, default=defaults.img_size)
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    parser.add_argument("--conf-thres", type=float, default=defaults.conf_thres)
-    parser.add_argument("--iou-thres", type=float, default=defaults.iou_thres)
-    parser.add_argument("--max-det", type=int, default=defaults.max_det)
-    add_detection_options(parser)
-    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
-    options = parser.parse_args(arguments)
+    """Detect objects in images: pictures and label files, and all detections as one JSON file."""
     log_to_console()
-    settings = replace(
-        detection_options(options),
-        img_size=options.img_size,
-        batch_size=options.batch_size,
-        conf_thres=options.conf_thres,
-        iou_thres=options.iou_thres,
-        max_det=options.max_det,
+    command = parse_infer_command(sys.argv[1:] if arguments is None else arguments)
+    for note in command.notes:
+        log.warning("note: %s", note)
+    settings = command.settings
+    predictor = load_predictor(command.weights, settings, device_of(command.device))
+    folder = command.run.make() if command.run else Path()
+    output = command.output or folder / "detections.json"
+    files = DetectionFiles(folder, command.base, predictor.class_names, command.choice)
+    stream = predictor.stream(
+        command.images, batch_size=settings.batch_size, workers=settings.workers
     )
-    device = select_device(gpu_ids_of(options.gpu_id))
-    predictor = load_predictor(options.weights, settings, device)
-    paths = find_images(options.source)
-    stream = predictor.stream(paths, batch_size=settings.batch_size, workers=settings.workers)
-    results = {p.path: p for p in tqdm(stream, total=len(paths), disable=None)}
-    options.output.write_text(
-        json.dumps({path: _plain(results[path], predictor) for path in paths}, indent=1),
-        encoding="utf-8",
-    )
+    found: dict[str, list[dict[str, object]]] = {}
+    for prediction in tqdm(stream, total=len(command.images), disable=None):
+        found[prediction.path] = _plain(prediction, predictor)
+        if prediction.size is None:
+            log.warning("skipped %s: %s", prediction.path, prediction.error)
+        elif command.run:
+            files.write(prediction.path, prediction.detections, prediction.size)
+    write_text(output, json.dumps({path: found[path] for path in command.images}, indent=1))
     log.info(
         "%d images, %d objects: %s",
-        len(paths),
-        sum(len(p.detections) for p in results.values()),
-        options.output,
+        len(found),
+        sum(map(len, found.values())),
+        folder if command.run else output,
     )
 
 
@@ -342,4 +327,4 @@ def _plain(prediction: Prediction, predictor: Predictor) -> list[dict[str, objec
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

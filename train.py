@@ -1,17 +1,17 @@
 """Trains a detector: the loop, and what is kept of it.
 
+    python train.py --data data.yaml --cfg yolov5n --img 320 --batch-size 16 --epochs 100
     python train.py --train task/in/train-index.tsv --val task/in/val-index.tsv \
         --class-names WBC RBC Platelets --output runs/cells model=yolov5n img_size=320 epochs=100
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,20 +20,20 @@ from exporting.after_training import export_beside
 from infer import Predictor, Thresholds
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
-from utils.config import TrainSettings, parse_settings
+from utils.command_line import run_command
 from utils.container import log_to_console
-from utils.device import autocast, describe, gpu_ids_of, select_device
+from utils.device import autocast, describe, device_of
 from utils.early_stopping import why_it_ended
 from utils.errors import Code, TaskError
 from utils.freezing import training_mode
 from utils.keeper import Keeper, Saved
-from utils.labels import read_dataset
 from utils.preparation import Run, evaluation_batches, prepare, story_of
 from utils.progress import Progress
 from utils.quad import LOSS_FACTOR
 from utils.resume import best_epoch, find_state, is_over
 from utils.run_record import RunRecord
 from utils.run_state import RunState, parts_of, write_run_state
+from utils.train_command import parse_train_command
 from utils.training_job import TrainingJob
 from utils.training_report import TrainingReport
 from val import Evaluation, class_table, evaluate, final_report, no_evaluation
@@ -265,53 +265,32 @@ def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[f
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train on YMIR index files without YMIR; settings are given as KEY=VALUE."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--train", type=Path, required=True, help="index: image TAB annotation")
-    parser.add_argument("--val", type=Path, required=True)
-    parser.add_argument("--class-names", nargs="+", required=True)
-    parser.add_argument("--output", type=Path, default=Path("runs/train"))
-    parser.add_argument("--weights", type=Path, help="start from this checkpoint")
-    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
-    options = parser.parse_args(arguments)
+    """Train without YMIR: on a data.yaml with v7.0's flags, or on YMIR index files."""
     log_to_console()
-    settings, warnings = parse_settings(
-        TrainSettings, dict(pair.split("=", 1) for pair in options.settings)
-    )
-    for warning in warnings:
-        log.warning("note: %s", warning)
-    device = select_device(gpu_ids_of(options.gpu_id))
-    train_index, report = read_dataset(
-        options.train,
-        options.class_names,
-        root=options.train.parent,
-        max_bad_fraction=settings.max_bad_fraction,
-    )
-    validation, validation_report = read_dataset(
-        options.val,
-        options.class_names,
-        root=options.val.parent,
-        max_bad_fraction=settings.max_bad_fraction,
-    )
-    log.info("%s\n%s", describe(device), "\n".join(report.lines()))
+    command = parse_train_command(sys.argv[1:] if arguments is None else arguments)
+    for note in command.notes:
+        log.warning("note: %s", note)
+    device = device_of(command.device)
+    (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
+    lines = [line for report in reports for line in report.lines()]
+    log.info("%s\n%s", describe(device), "\n".join(lines))
+    folder = command.run.make()
+    command.write_options(folder)
     job = TrainingJob(
-        settings=settings,
+        settings=command.settings,
         train=train_index,
         validation=validation,
         device=device,
-        folder=options.output,
-        stage_folder=lambda stage: options.output / stage,
+        folder=folder,
+        stage_folder=lambda stage: command.stage_folder(folder, stage),
         on_saved=lambda saved: None,
-        tensorboard=options.output / "tensorboard",
-        weights=options.weights,
-        reports=(report, validation_report),
+        tensorboard=folder / "tensorboard",
+        weights=command.weights,
+        reports=reports,
     )
     best = train(job, Progress(lambda fraction: None))
     log.info("best weights: %s", best.files[0])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

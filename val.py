@@ -1,12 +1,13 @@
 """How good a network is: its detections on a labelled split, held against the labels.
 
+python val.py --weights best.pt --data data.yaml [--task test]
 python val.py --weights best.pt --index task/in/val-index.tsv
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,20 @@ import torch
 
 from infer import Predictor, load_predictor
 from models.loss import DetectionLoss
+from utils.coco_json import COCO_IDS, write_detections
 from utils.coco_metrics import PACKAGE, coco_available, coco_metrics
-from utils.config import TrainSettings
+from utils.command_line import run_command
 from utils.container import log_to_console
 from utils.dataloaders import EvaluationBatch, evaluation_loader
-from utils.detection_options import add_detection_options, detection_options
-from utils.device import gpu_ids_of, select_device
+from utils.detection_files import DetectionFiles, FileChoice
+from utils.device import device_of
 from utils.evaluation import Evaluation, OperatingPoint, Tally
 from utils.evaluation_tables import class_table, coco_table, size_table, write_tables
-from utils.labels import DatasetIndex, read_dataset
+from utils.labels import DatasetIndex
 from utils.letterbox import boxes_to_original
 from utils.nms import Kept
+from utils.single_class import NAME as ONE_CLASS
+from utils.val_command import ValCommand, parse_val_command
 
 __all__ = [
     "Evaluation",
@@ -178,62 +182,84 @@ def final_report(
 
 
 def evaluate_split(
-    predictor: Predictor, index: DatasetIndex, *, batch_size: int, watch: Watch | None = None
+    predictor: Predictor,
+    index: DatasetIndex,
+    *,
+    batch_size: int,
+    workers: int = -1,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """The way of evaluating that suits the predictor: in v7.0's batches, or tile by tile."""
     if predictor.tiling is not None:
-        return evaluate_stream(predictor, index, batch_size=batch_size, by_size=True, watch=watch)
+        return evaluate_stream(
+            predictor, index, batch_size=batch_size, workers=workers, by_size=True, watch=watch
+        )
     loader = evaluation_loader(
-        index, image_size=predictor.image_size, batch_size=batch_size, stride=predictor.stride
+        index,
+        image_size=predictor.image_size,
+        batch_size=batch_size,
+        stride=predictor.stride,
+        workers=workers,
     )
     return evaluate(predictor, index, loader, by_size=True, watch=watch)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluate a weights file on an index of labelled images and print the table."""
-    defaults = TrainSettings()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--index", type=Path, required=True, help="a YMIR index: image TAB labels")
-    parser.add_argument("--img-size", "--imgsz", type=int, default=defaults.img_size)
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    parser.add_argument("--conf-thres", type=float, default=defaults.conf_thres)
-    parser.add_argument("--iou-thres", type=float, default=defaults.iou_thres)
-    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
-    add_detection_options(parser)
-    parser.add_argument("--coco", action="store_true", help="add COCO's twelve figures")
-    parser.add_argument("--report", type=Path, help="folder for the tables as CSV files")
-    options = parser.parse_args(arguments)
+    """Evaluate weights on labelled images: tables, and the files asked for."""
     log_to_console()
-    settings = replace(
-        detection_options(options),
-        img_size=options.img_size,
-        batch_size=options.batch_size,
-        conf_thres=options.conf_thres,
-        iou_thres=options.iou_thres,
-        max_det=defaults.max_det,
-    )
-    predictor = load_predictor(options.weights, settings, select_device(gpu_ids_of(options.gpu_id)))
+    command = parse_val_command(sys.argv[1:] if arguments is None else arguments)
+    for note in command.notes:
+        log.warning("note: %s", note)
+    settings = command.settings
+    predictor = load_predictor(command.weights, settings, device_of(command.device))
     names = predictor.class_names
-    index, report = read_dataset(
-        options.index, names, root=options.index.parent, max_bad_fraction=1.0
-    )
-    if predictor.thresholds.classes is not None:
+    index, report = command.read_data(names)
+    if command.single_class:
+        names = (ONE_CLASS,)
+        index = replace(index, classes=np.zeros_like(index.classes), class_names=names)
+        predictor.single_class = True
+    elif predictor.thresholds.classes is not None:
         index = index.only(predictor.thresholds.classes)
     found: list[tuple[int, np.ndarray]] = []
     evaluation = evaluate_split(
         predictor,
         index,
         batch_size=settings.batch_size,
-        watch=(lambda *image: found.append(image)) if options.coco else None,
+        workers=settings.workers,
+        watch=(lambda *image: found.append(image)) if command.run or command.coco else None,
     )
-    coco = coco_metrics(found, index) if options.coco else None
+    coco = coco_metrics(found, index) if command.coco else None
     tables = [class_table(evaluation, names), size_table(evaluation, names)]
     tables += [coco_table(coco)] if coco else []
     log.info("%s\n%s", "\n".join(report.lines()), "\n\n".join(tables))
-    if options.report:
-        write_tables(options.report, evaluation, names, coco)
+    if command.report:
+        write_tables(command.report, evaluation, names, coco)
+    write_files(command, index, found)
+
+
+def write_files(
+    command: ValCommand, index: DatasetIndex, found: Sequence[tuple[int, np.ndarray]]
+) -> None:
+    """The files that a command asks for, from (position, detections [n, 6]) of each image."""
+    if command.run is None:
+        return
+    folder = command.run.make()
+    if command.save_labels:
+        choice = FileChoice(pictures=False, labels=True, confidences=command.save_confidences)
+        files = DetectionFiles(folder, Path(), index.class_names, choice)
+        for position, rows in found:
+            height, width = index.sizes[position].tolist()
+            files.write(index.paths[position], rows, (height, width))
+    if command.save_json:
+        target = folder / f"{command.weights.stem}_predictions.json"
+        count = write_detections(
+            target,
+            ((index.paths[position], rows) for position, rows in found),
+            category_ids=COCO_IDS if command.is_coco else None,
+        )
+        log.info("%d detections in COCO's form: %s", count, target)
+    log.info("files are in %s", folder)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from infer import Predictor, find_images, load_predictor
+from infer import Predictor, load_predictor
 from mining.consistency import join_objects, reference_sample, view_inconsistency
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
 from utils.atomic import write_text
@@ -27,6 +27,7 @@ from utils.config import MiningSettings
 from utils.container import log_to_console
 from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
+from utils.image_sources import find_images
 from utils.lanes import group_alike
 from utils.letterbox import boxes_to_original
 from utils.predictions import Prediction, View
@@ -319,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     device = select_device(gpu_ids_of(options.gpu_id))
     predictor = load_predictor(options.weights, settings, device)
-    paths = find_images(options.source)
+    paths, _ = find_images(options.source)
     with tqdm(total=len(paths), disable=None) as bar:
         rows = mine(predictor, paths, settings, tell=lambda done, _: bar.update(done - bar.n))
     rows.sort(key=lambda row: -row[1])

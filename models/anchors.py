@@ -87,3 +87,13 @@ def in_stride_order(
     areas = [np.mean(np.multiply(row[0::2], row[1::2])) for row in rows]
     growth, steps = areas[-1] - areas[0], strides[-1] - strides[0]
     return rows[::-1] if growth and np.sign(growth) != np.sign(steps) else rows
+
+
+def is_placeholder(anchors: Sequence[Sequence[float]]) -> bool:
+    """Whether anchor rows (w, h, w, h, ..., one row per level) stand only for their number.
+
+    A model file may give a number instead of sizes; v7.0 then writes 0, 1, 2, ... for every level.
+    No network has the same anchors on every level, nor any without a size.
+    """
+    rows = {tuple(row) for row in anchors}
+    return (len(anchors) > 1 and len(rows) == 1) or any(size <= 0 for row in rows for size in row)

@@ -45,8 +45,7 @@ def checkpoint_of(
     """The checkpoint of an unfused detector; its tensors are copies on the CPU."""
     state = {key: value.detach().cpu().clone() for key, value in detector.state_dict().items()}
     assert len(class_names) == detector.nc
-    definition = dict(detector.layout.definition)
-    return Checkpoint(definition, tuple(class_names), state, dict(metadata or {}))
+    return Checkpoint(detector.definition(), tuple(class_names), state, dict(metadata or {}))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:

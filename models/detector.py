@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +69,29 @@ class Detector(nn.Module):
         Such an anchor answers for no box: fit anchors before training.
         """
         return not bool((self.anchors > 0).all())
+
+    def set_anchors(self, anchors_px: Sequence[Sequence[float]]) -> None:
+        """Take other anchors in place: (w, h) pairs in pixels, one row per level, finest first.
+
+        There are as many per level as before; the layout follows.
+        """
+        levels, per_level, _ = self.anchors.shape
+        pixels = torch.tensor(anchors_px, dtype=torch.float32).view(levels, per_level, 2)
+        grid = pixels.to(self.anchors.device) / self.stride.view(-1, 1, 1)
+        self.anchors.copy_(grid.to(self.anchors.dtype))
+        rows = tuple(tuple(row) for row in pixels.flatten(1).tolist())
+        definition = {**self.layout.definition, "anchors": [list(row) for row in rows]}
+        self.layout = replace(self.layout, anchors=rows, definition=definition)
+
+    def definition(self) -> dict[str, object]:
+        """The network as a model file in plain types, with the anchors that are in force.
+
+        Loaded weights may bring other anchors than the file they were made from.
+        """
+        pixels = (self.anchors * self.stride.view(-1, 1, 1)).flatten(1).tolist()
+        stated = [list(row) for row in in_stride_order(self.layout.anchors, self.layout.strides)]
+        same = len(stated[0]) == len(pixels[0]) and np.allclose(stated, pixels, rtol=1e-6)
+        return {**self.layout.definition, **({} if same else {"anchors": pixels})}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [b, 3, h, w] (RGB, 0 to 1) to raw maps [b, anchors, y, x, 5 + classes] per level.

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import start
+from tests.yolo_example import write_yolo
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
@@ -56,6 +57,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
     folder = tmp_path_factory.mktemp("drawn")
     draw_dataset(folder, images=24, size_wh=(160, 120), seed=1)
     return read_source(folder)
+
+
+@pytest.fixture(scope="session")
+def data_yaml(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn data set in YOLO's layout."""
+    return write_yolo(drawn, tmp_path_factory.mktemp("yolo"))
 
 
 @pytest.fixture(scope="session")

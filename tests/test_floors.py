@@ -12,53 +12,61 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floor of every file; neighbours on one floor may import each other as long as no circle forms.
 FLOORS: dict[int, str] = {
     0: """
-        utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.colours
-        utils.config utils.confusion utils.container utils.detection_options utils.device
-        utils.drawing utils.early_stopping utils.errors utils.failures utils.html_page utils.images
-        utils.lanes utils.letterbox utils.lettering utils.metrics utils.misses utils.nms
-        utils.option_names utils.optional utils.options utils.plain_values utils.predictions
-        utils.progress utils.schedule utils.seeding utils.svg utils.tiles utils.tta
-        utils.weight_download utils.weight_files utils.workers
+        utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.coco_json
+        utils.colours utils.command_line utils.config utils.confusion utils.container
+        utils.detection_files utils.class_choice utils.device utils.drawing
+        utils.early_stopping utils.errors utils.failures utils.flag_reader utils.html_page
+        utils.hyp_file utils.images utils.lanes utils.letterbox utils.lettering utils.metrics
+        utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values
+        utils.predictions utils.progress utils.run_folder utils.schedule utils.search_space
+        utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
+        utils.tiles utils.tta utils.v7_flags utils.weight_download utils.weight_files utils.workers
     """,
     1: """
-        models.activation models.anchors models.assign models.attention models.block_table
-        models.blocks models.channel_rules models.checkpoint models.classic_blocks models.depthwise
-        models.detect models.detector models.ghost models.layout models.loss models.official
-        models.pickle_data models.rearrange models.safetensors_file models.summary models.torch_file
-        models.torch_names models.transfer
+        models.activation models.anchor_search models.anchors models.assign models.attention
+        models.block_table models.blocks models.channel_rules models.checkpoint
+        models.classic_blocks models.depthwise models.detect models.detector models.ghost
+        models.layout models.loss models.official models.pickle_data models.rearrange
+        models.safetensors_file models.summary models.torch_file models.torch_names models.transfer
     """,
     2: """
         utils.annotations utils.augment utils.batches utils.coco_metrics utils.dataloaders
         utils.evaluation utils.evaluation_loader utils.evaluation_tables utils.image_cache
-        utils.image_parts utils.image_stream utils.image_weights utils.labels utils.mosaic
-        utils.multi_scale utils.pixel_filters utils.quad utils.sampler
+        utils.image_parts utils.image_sources utils.image_stream utils.image_weights
+        utils.infer_command utils.labels utils.mosaic utils.multi_scale utils.pixel_filters
+        utils.quad utils.sampler utils.train_command utils.val_command utils.yolo_data
     """,
     3: """
         export exporting.after_training exporting.agreement exporting.command_line
         exporting.onnx_file exporting.onnx_suppression exporting.openvino_file exporting.options
         exporting.quiet exporting.torchscript_file exporting.weights_file infer train
-        utils.autobatch utils.candidate_report utils.ema utils.freezing utils.keeper
-        utils.label_plots utils.optimizer utils.plots utils.preparation utils.recipe utils.resume
-        utils.run_record utils.run_state utils.training_charts utils.training_job
-        utils.training_page utils.training_pictures utils.training_report val
+        utils.autoanchor utils.autobatch utils.candidate_report utils.ema utils.evolution
+        utils.freezing utils.keeper utils.label_plots utils.optimizer utils.plots utils.preparation
+        utils.recipe utils.resume utils.run_record utils.run_state utils.training_charts
+        utils.training_job utils.training_page utils.training_pictures utils.training_report val
     """,
     4: """
         mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor
         utils.ymir_results utils.ymir_task utils.ymir_yolov5
     """,
     5: """
-        start tasks
+        evolve start tasks
     """,
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 PACKAGES = ("utils", "models", "mining", "exporting")
 HOUSE = (
-    *("start", "tasks", "train", "infer", "val", "export"),
+    *("start", "tasks", "evolve", "train", "infer", "val", "export"),
     *PACKAGES,
 )
 
 NO_TORCH = (
     "utils.config",
+    "utils.setting_layers",
+    "utils.v7_flags",
+    "utils.flag_reader",
+    "utils.yolo_data",
+    "utils.hyp_file",
     "utils.progress",
     "utils.labels",
     "utils.annotations",

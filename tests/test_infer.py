@@ -147,9 +147,32 @@ def test_the_command_line_writes_json(
     assert "objects" in capsys.readouterr().out
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="holds no image"):
-        infer.find_images(tmp_path)
+def test_the_flags_of_v7_detect(weights: Path, paths: list[str], tmp_path: Path) -> None:
+    words = ["--weights", str(weights), "--source", str(Path(paths[0]).parent), "--img", "96"]
+    words += [
+        "--conf-thres",
+        "0.0005",
+        "--max-det",
+        "5",
+        "--save-txt",
+        "--save-conf",
+        "--save-crop",
+        "--hide-conf",
+    ]
+    words += ["--project", str(tmp_path), "--name", "exp", "--line-thickness", "2"]
+    infer.main(words)
+    infer.main([*words, "--nosave"])
+    first, second = tmp_path / "exp", tmp_path / "exp2"
+    found = json.loads((first / "detections.json").read_text())
+    drawn = sorted(path.name for path in first.glob("*.png"))
+    assert drawn == [Path(path).name for path in paths if Path(path).stem != "4"]
+    assert not list(second.glob("*.png"))
+    for path, objects in found.items():
+        label = first / "labels" / f"{Path(path).stem}.txt"
+        lines = label.read_text().splitlines() if label.is_file() else []
+        assert len(lines) == len(objects)
+        assert all(len(line.split()) == 6 for line in lines)
+    assert len(list(first.glob("crops/*/*.jpg"))) == sum(map(len, found.values())) > 0
 
 
 def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import train as training
-from models.checkpoint import load_checkpoint
+from export import verify_onnx
+from models.checkpoint import build_detector, load_checkpoint
 from tests.conftest import NAMES, TINY_TRAINING
 from train import Saved, TrainingJob, train
 from utils.config import TrainSettings, parse_settings
@@ -149,6 +151,46 @@ def test_every_way_to_train_trains_and_changes_the_weights(
     default = load_checkpoint(usual).state
     assert all(torch.isfinite(tensor.float()).all() for tensor in trained.values())
     assert not all(torch.equal(trained[key], default[key]) for key in trained)
+
+
+@pytest.fixture(scope="module")
+def official_run(data_yaml: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training with v7.0's flags."""
+    project = tmp_path_factory.mktemp("runs")
+    words = f"--data {data_yaml} --weights {weights} --img 96 --batch-size 4 --epochs 1 --seed 1"
+    words += f" --hyp scratch-low --device cpu --project {project} --name exp --noplots"
+    training.main([*words.split(), "onnx=no", "nominal_batch_size=4", "workers=0"])
+    return project / "exp"
+
+
+def test_the_flags_of_v7_train_on_a_data_yaml(official_run: Path) -> None:
+    assert (official_run / "weights" / "best.pt").is_file()
+    assert (official_run / "weights" / "last.pt").is_file()
+    assert (official_run / "results.csv").is_file()
+    assert not (official_run / "results.png").exists()
+    assert load_checkpoint(official_run / "weights" / "best.pt").class_names == NAMES
+
+
+def test_a_run_leaves_what_it_was_told(official_run: Path) -> None:
+    options = yaml.safe_load((official_run / "opt.yaml").read_text())
+    settings, warnings = parse_settings(
+        TrainSettings, {key: value for key, value in options.items() if key != "data"}
+    )
+    assert warnings == []
+    assert (settings.epochs, settings.img_size, settings.plots) == (1, 96, False)
+    named, _ = parse_settings(TrainSettings, {"hyp": str(official_run / "hyp.yaml")})
+    assert named.lr0 == settings.lr0
+
+
+def test_new_anchors_reach_every_file(splits: list[DatasetIndex], tmp_path: Path) -> None:
+    run(job(splits, tmp_path, epochs=1, anchors=2, onnx=True))
+    read = load_checkpoint(tmp_path / "best" / "best.pt")
+    stated = torch.tensor(read.layout["anchors"])
+    detector = build_detector(read)
+    assert stated.shape == (3, 4)
+    pixels = (detector.anchors * detector.stride.view(-1, 1, 1)).flatten(1)
+    assert torch.equal(stated, pixels)
+    assert verify_onnx(tmp_path / "best" / "best.onnx", detector) < 0.05
 
 
 def test_the_command_line_trains(trained: Path, tmp_path: Path) -> None:

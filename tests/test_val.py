@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 
 import cv2
@@ -143,6 +144,44 @@ def test_the_command_line_prints_and_writes_all_tables(
     val.main([*arguments, "--classes", "red_cell", "--augment", "--tile-size", "96"])
     with (tmp_path / "classes.csv").open(encoding="utf-8") as file:
         assert {row["class"] for row in csv.DictReader(file)} == {"all", "red_cell"}
+
+
+def run_val(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    val.main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def test_a_data_yaml_and_an_index_give_the_same_figures(
+    trained: Path, weights: Path, data_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ("--weights", weights, "--imgsz", 96, "--batch-size", 4)
+    by_index = run_val(capsys, *shared, "--index", trained / "in/val-index.tsv")
+    by_yaml = run_val(capsys, *shared, "--data", data_yaml, "--task", "val", "--verbose")
+    tables = [text[text.index("class ") :].splitlines()[:5] for text in (by_index, by_yaml)]
+    assert tables[0] == tables[1]
+    assert "--verbose has no effect" in by_yaml
+
+
+def test_single_cls_counts_every_object_alike(
+    weights: Path, data_yaml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ("--weights", weights, "--imgsz", 96, "--data", data_yaml, "--task", "train")
+    several, one = (run_val(capsys, *shared, *more) for more in ((), ("--single-cls",)))
+    rows = [text[text.index("class ") :].splitlines()[1:] for text in (several, one)]
+    assert rows[0][0].split()[:2] == rows[1][0].split()[:2]  # «all», as many labels
+    assert [line.split()[0] for line in rows[1][:2]] == ["all", "item"]
+
+
+def test_files_of_an_evaluation(
+    weights: Path, data_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--weights", weights, "--imgsz", 96, "--data", data_yaml, "--save-txt", "--save-conf")
+    run_val(capsys, *words, "--save-json", "--project", tmp_path, "--name", "exp")
+    records = json.loads((tmp_path / "exp" / "best_predictions.json").read_text())
+    lines = [line for file in (tmp_path / "exp/labels").glob("*.txt") for line in file.open()]
+    assert len(records) == len(lines) > 0
+    assert set(records[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert {record["category_id"] for record in records} <= {0, 1, 2}
 
 
 @pytest.mark.slow

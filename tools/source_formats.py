@@ -18,17 +18,19 @@ import yaml
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
+from utils.annotations import AnnotationError
 from utils.errors import Code, TaskError
 from utils.images import ImageError, image_size
+from utils.yolo_data import (
+    SPLIT_KEYS,
+    images_of,
+    images_under,
+    label_of,
+    parse_yolo_line,
+    read_data_yaml,
+)
 
 SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-SPLIT_FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "valid"),
-    "test": ("test",),
-}
-
 LabelledBox = tuple[str, float, float, float, float]
 
 
@@ -49,11 +51,6 @@ class Reading:
     remarks: Counter[str]
 
 
-def _images_under(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in files if path.is_file())
-
-
 # VOC
 
 
@@ -61,7 +58,7 @@ def read_voc(folder: Path) -> Reading:
     """Read Annotations/*.xml with their images; classes in order of first appearance."""
     remarks: Counter[str] = Counter()
     annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
-    images = {p.stem: p for p in _images_under(folder) if p.parent.name != "SegmentationClass"}
+    images = {p.stem: p for p in images_under(folder) if p.parent.name != "SegmentationClass"}
     parsed = {stem: _parse_voc(path, remarks) for stem, path in annotations.items()}
     first_seen = dict.fromkeys(box[0] for boxes in parsed.values() for box in boxes)
     records: dict[str, list[Record]] = {}
@@ -136,7 +133,7 @@ def read_coco(folder: Path, files: Mapping[Path, dict]) -> Reading:
     """Read parsed COCO files; classes in the order of their ids."""
     remarks: Counter[str] = Counter()
     root = folder.parent if folder.is_file() else folder
-    by_name = {path.name: path for path in _images_under(root)}
+    by_name = {path.name: path for path in images_under(root)}
     records: dict[str, list[Record]] = {}
     names: dict[int, str] = {}
     for path, content in files.items():
@@ -205,41 +202,26 @@ def yolo_description(folder: Path) -> Path | None:
 
 def read_yolo_description(path: Path) -> Reading:
     """Read the images and label files that a data.yaml names; classes in its order."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    listed = content["names"]
-    ordered = [listed[key] for key in sorted(listed)] if isinstance(listed, dict) else listed
-    names = tuple(str(name) for name in ordered)
-    base = path.parent / str(content.get("path") or "")
-    base = base if base.is_dir() else path.parent
+    description = read_data_yaml(path)
     remarks: Counter[str] = Counter()
-    records = {}
-    for split, keys in SPLIT_FOLDERS.items():
-        listing: str | list[str] = next((content[key] for key in keys if content.get(key)), [])
-        entries = [listing] if isinstance(listing, str) else listing
-        images = [image for entry in entries for image in _yolo_images(base, str(entry))]
-        records[split] = [_yolo_record(image, names, remarks) for image in images]
-    return Reading(records, names, remarks)
-
-
-def _yolo_images(base: Path, entry: str) -> list[Path]:
-    # exports of annotation services write '../train/images' for a folder that lies beside the YAML
-    for target in (base / entry, base / re.sub(r"^(\.\./)+", "", entry)):
-        if target.is_dir():
-            return _images_under(target)
-        if target.is_file():
-            lines = (x.strip() for x in target.read_text(encoding="utf-8").splitlines())
-            return [(target.parent if x.startswith("./") else base) / x for x in lines if x]
-    raise TaskError(Code.DATASET, f"The data.yaml names {entry!r}, which is not below {base}.")
+    records = {
+        split: [
+            _yolo_record(image, description.class_names, remarks)
+            for image in (images_of(description, split) if description.entries[split] else ())
+        ]
+        for split in SPLITS
+    }
+    return Reading(records, description.class_names, remarks)
 
 
 def read_yolo_folders(folder: Path, class_names: tuple[str, ...]) -> Reading:
     """Read images/ and labels/ folders without a description; classes named or class_<n>."""
     records: dict[str, list[Path]] = {}
-    for split, folders in SPLIT_FOLDERS.items():
+    for split, folders in SPLIT_KEYS.items():
         places = [p for f in folders for p in (folder / "images" / f, folder / f / "images")]
-        records[split] = [image for p in places if p.is_dir() for image in _images_under(p)]
+        records[split] = [image for p in places if p.is_dir() for image in images_under(p)]
     if not any(records.values()):
-        records = {"": _images_under(folder)}
+        records = {"": images_under(folder)}
     remarks: Counter[str] = Counter()
     read = {
         split: [_yolo_record(image, class_names, remarks) for image in images]
@@ -251,7 +233,7 @@ def read_yolo_folders(folder: Path, class_names: tuple[str, ...]) -> Reading:
 
 
 def _yolo_record(image: Path, names: Sequence[str], remarks: Counter[str]) -> Record:
-    label = _yolo_label(image)
+    label = label_of(image)
     if label is None:
         return Record(image, ())
     try:
@@ -263,7 +245,10 @@ def _yolo_record(image: Path, names: Sequence[str], remarks: Counter[str]) -> Re
     for number, line in enumerate(label.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
-        index, corners = _yolo_line(line, f"{label}:{number}")
+        try:
+            index, corners = parse_yolo_line(line, f"{label}:{number}")
+        except AnnotationError as error:
+            raise TaskError(Code.DATASET, f"{error}.") from None
         if names and not 0 <= index < len(names):
             raise TaskError(
                 Code.DATASET,
@@ -273,28 +258,3 @@ def _yolo_record(image: Path, names: Sequence[str], remarks: Counter[str]) -> Re
         x1, y1, x2, y2 = corners * np.array([width, height, width, height])
         boxes.append((names[index] if names else f"class_{index}", x1, y1, x2, y2))
     return Record(image, tuple(boxes))
-
-
-def _yolo_label(image: Path) -> Path | None:
-    parts = list(image.with_suffix(".txt").parts)
-    if "images" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    places = (Path(*parts), image.with_suffix(".txt"))
-    return next((path for path in places if path.is_file()), None)
-
-
-def _yolo_line(line: str, where: str) -> tuple[int, np.ndarray]:
-    """Class index and normalised x1, y1, x2, y2 of a box line or of a polygon line."""
-    try:
-        index, *values = (float(word) for word in line.split())
-    except ValueError:
-        raise TaskError(Code.DATASET, f"{where}: {line!r} holds a word, not numbers.") from None
-    if len(values) in (4, 5):
-        cx, cy, width, height = values[:4]
-        corners = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
-        return int(index), np.array(corners)
-    points = np.array(values)
-    if len(values) < 6 or len(values) % 2:
-        raise TaskError(Code.DATASET, f"{where}: {line!r} is neither a box nor a polygon.")
-    points = points.reshape(-1, 2)
-    return int(index), np.concatenate([points.min(axis=0), points.max(axis=0)])

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -178,6 +178,14 @@ class CocoFile:
         if not isinstance(category, int):
             raise AnnotationError(f"{where}: category_id {category!r} is not a whole number")
         return self._classes.require(category, where)
+
+
+class Reader(Protocol):
+    """Reads the annotation of one image, from several threads; AnnotationError if unusable."""
+
+    def read(self, path: str, image_path: str) -> Objects:
+        """The objects of an image in an annotation file."""
+        ...
 
 
 class AnnotationReader:

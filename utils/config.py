@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, fields
 from typing import TypeVar, get_type_hints
 
 from utils.errors import Code, TaskError
-from utils.option_names import ALIASES, NOT_SUPPORTED, PLATFORM_KEYS
+from utils.option_names import ALIASES, NOT_SUPPORTED, PLATFORM_KEYS, WITHOUT_EFFECT
 from utils.options import FALSE_WORDS, Rule, absent, convert
+from utils.setting_layers import unfold_layers
+from utils.v7_flags import Command
 
 
 def _rule(
@@ -45,6 +47,7 @@ _WORKERS = _rule("processes that read images, -1 for as many as fit the machine"
 _SEED = _rule("start of every random sequence", 0, 2**31 - 1)
 _WEIGHTS = _rule("weight file to use; '' for those that the platform hands in")
 _WEIGHTS_DIR = _rule("folder in which weight files are looked for, before the image's own /weights")
+_ARGS = _rule("command line of v7.0 in one string, such as '--img 320 --half'")
 _MAX_DET = _rule("most detections kept per image", 1, 10000)
 _BAD = _rule("share of unusable images or annotations above which the task fails", 0, 1)
 _PRECISION = _rule(
@@ -77,6 +80,11 @@ class TrainSettings:
     weights_sha256: str = field(
         default="", metadata=_rule("SHA-256 of the file to download, 64 hexadecimal digits")
     )
+    hyp: str = field(
+        default="",
+        metadata=_rule("hyper-parameters: a name in configs/hyps, or a YAML file; '' for none"),
+    )
+    args_options: str = field(default="", metadata=_ARGS)
     activation: str = field(
         default="",
         metadata=_rule("activation of the network, such as nn.ReLU(); '' keeps the model's own"),
@@ -169,6 +177,14 @@ class TrainSettings:
     )
     anchor_t: float = field(
         default=4.0, metadata=_rule("largest side ratio of a box and its anchor", 1, 100)
+    )
+    anchors: int = field(
+        default=0,
+        metadata=_rule("anchors per level, found anew for the boxes; 0 keeps the model's", 0, 10),
+    )
+    noautoanchor: bool = field(
+        default=False,
+        metadata=_rule("keep the model's anchors even if they fit few of the boxes"),
     )
     fl_gamma: float = field(
         default=0.0, metadata=_rule("focal exponent, 0 for plain cross-entropy", 0, 10)
@@ -294,6 +310,7 @@ class DetectionSettings:
 
     weights: str = field(default="", metadata=_WEIGHTS)
     weights_dir: str = field(default="", metadata=_WEIGHTS_DIR)
+    args_options: str = field(default="", metadata=_ARGS)
     img_size: int = field(default=640, metadata=_SIZE)
     batch_size: int = field(default=16, metadata=_rule("images per forward pass", 1, 4096))
     workers: int = field(default=-1, metadata=_WORKERS)
@@ -372,14 +389,16 @@ def parse_settings(
 ) -> tuple[Settings, list[str]]:
     """Settings of one kind from plain mappings, a later one over an earlier one.
 
+    `hyp` and `args_options` are unfolded into further layers (`utils.setting_layers`).
     Every value may be text ('True', '0.5', '[1, 2]', '1e-3'); None, '' and 'None' mean the
     default. Returns the settings and warnings: unknown keys with the nearest known one, options
     that are not supported yet, sizes that were rounded up. Raises TaskError(CONFIG) naming key,
     value and rule, or both keys when an option and its alias disagree within one mapping.
     """
     chosen: dict[str, object] = {}
-    warnings: list[str] = []
-    for layer in layers:
+    command: Command = "train" if kind is TrainSettings else "detect"
+    unfolded, warnings = unfold_layers(layers, command=command)
+    for layer in unfolded:
         chosen.update(_parse_layer(kind, layer, warnings))
     for item in fields(kind):
         value, multiple = chosen.get(item.name), item.metadata["rule"].multiple
@@ -447,6 +466,8 @@ def _known_names() -> frozenset[str]:
 def _why_ignored(key: object, name: str, value: object) -> list[str]:
     if name in PLATFORM_KEYS or name in _known_names():
         return []
+    if name in WITHOUT_EFFECT:
+        return [f"{key} has no effect: {WITHOUT_EFFECT[name]}"]
     if name in NOT_SUPPORTED:
         switched_off = absent(value) or str(value).strip().lower() in FALSE_WORDS | {"-1", "0.0"}
         return [] if switched_off else [f"{key} is not supported yet, ignored"]

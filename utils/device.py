@@ -47,8 +47,26 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
 
 
 def gpu_ids_of(text: str) -> list[int]:
-    """The ids in a command line's text such as '0' or '0, 1'; empty text is the CPU."""
-    return [int(part) for part in text.split(",") if part.strip()]
+    """The ids in a command line's text such as '0', '0, 1' or 'cuda:0'; '' and 'cpu' are the CPU.
+
+    Raises TaskError(CONFIG) for anything else.
+    """
+    words = [part.strip().lower() for part in text.split(",") if part.strip()]
+    if words == ["cpu"]:
+        return []
+    numbers = [word.removeprefix("cuda").removeprefix(":") or "0" for word in words]
+    if not all(number.isdigit() for number in numbers):
+        raise TaskError(
+            Code.CONFIG, f"the device {text!r} is neither cpu nor numbers of GPUs such as 0 or 0,1."
+        )
+    return [int(number) for number in numbers]
+
+
+def device_of(text: str | None) -> torch.device:
+    """The device a command line names; None, which names none, is the first GPU or else the CPU."""
+    if text is None:
+        return select_device([0] if torch.cuda.is_available() else [])
+    return select_device(gpu_ids_of(text))
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -49,15 +49,23 @@ def draw_boxes(
     classes: np.ndarray,
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
+    *,
+    thickness: int | None = None,
+    named: bool = True,
 ) -> np.ndarray:
-    """A copy of a BGR image [h, w, 3] with boxes [n, 4], xyxy in its pixels, and their labels."""
+    """A copy of a BGR image [h, w, 3] with boxes [n, 4], xyxy in its pixels, and their labels.
+
+    `thickness` of the lines is in pixels, None for one that suits the picture; without `named`
+    there are boxes only.
+    """
     canvas = np.ascontiguousarray(image).copy()
     corners = np.round(boxes).astype(int).tolist()
-    thickness = 1 if min(canvas.shape[:2]) < 320 else 2
+    if thickness is None:
+        thickness = 1 if min(canvas.shape[:2]) < 320 else 2
     for position, box in enumerate(corners):
         outline(canvas, box, colour_of(int(classes[position])), thickness)
     # Labels after all boxes: no line runs through a word.
-    for position, (left, top, _, _) in enumerate(corners):
+    for position, (left, top, _, _) in enumerate(corners if named else []):
         text = label_of(int(classes[position]), class_names)
         if scores is not None:
             text += f" {scores[position]:.2f}"

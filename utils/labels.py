@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from utils.annotations import AnnotationError, AnnotationReader, Objects
+from utils.annotations import AnnotationError, AnnotationReader, Objects, Reader
 from utils.errors import Code, TaskError
 from utils.images import ImageError, image_size
 from utils.progress import Progress
@@ -244,7 +244,7 @@ class _Outcome(NamedTuple):
     annotation_fault: str | None
 
 
-def _examine(record: Record, reader: AnnotationReader) -> _Outcome:
+def _examine(record: Record, reader: Reader) -> _Outcome:
     try:
         size = image_size(record.image)
     except ImageError as error:
@@ -259,7 +259,7 @@ def _examine(record: Record, reader: AnnotationReader) -> _Outcome:
 
 
 def _examine_all(
-    records: Sequence[Record], reader: AnnotationReader, progress: Progress | None
+    records: Sequence[Record], reader: Reader, progress: Progress | None
 ) -> Iterator[tuple[Record, _Outcome]]:
     threads = min(16, 4 + (os.cpu_count() or 1))
     remaining = iter(records)
@@ -295,13 +295,36 @@ def read_dataset(
     `max_bad_fraction` of the images is unusable, or, with `require_boxes`, when no box is left;
     TaskError(IMAGE_FORMAT) when there are images but not one of them can be read.
     """
-    records = read_index(Path(index_file), root)
-    report = DataReport(str(index_file), listed=len(records))
+    return read_records(
+        read_index(Path(index_file), root),
+        AnnotationReader(class_names),
+        class_names,
+        source=str(index_file),
+        max_bad_fraction=max_bad_fraction,
+        require_boxes=require_boxes,
+        progress=progress,
+    )
+
+
+def read_records(
+    records: Sequence[Record],
+    reader: Reader,
+    class_names: Sequence[str],
+    *,
+    source: str,
+    max_bad_fraction: float,
+    require_boxes: bool = True,
+    progress: Progress | None = None,
+) -> tuple[DatasetIndex, DataReport]:
+    """As `read_dataset`, for records that are known and annotations of any kind.
+
+    `source` names the data set in messages.
+    """
+    report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
     paths: list[str] = []
     sizes, rows, counts = array("i"), array("d"), array("q")
-    reader = AnnotationReader(class_names)
     for record, outcome in _examine_all(unique, reader, progress):
         if outcome.size is None:
             report.bad_images.add(str(outcome.image_fault))

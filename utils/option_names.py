@@ -27,20 +27,18 @@ ALIASES = {
 # Options of those repositories that this version does not act on.
 NOT_SUPPORTED = frozenset(
     {
-        "anchors",
-        "args_options",
         "class_distribution_scores",
         "device",
         "dnn",
         "evolve",
-        "hyp",
-        "iou_t",
-        "noautoanchor",
         "pin_memory",
         "save_best_only",
         "ymir_saved_file_patterns",
     }
 )
+
+# Options that v7.0 knows and does not use.
+WITHOUT_EFFECT = {"iou_t": "v7.0 does not use it either"}
 
 # Keys of config.yaml that are the platform's own (protocol section 5).
 PLATFORM_KEYS = frozenset(

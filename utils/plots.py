@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -181,4 +181,14 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
         loc="left",
     )
     figure.colorbar(picture, ax=axes, shrink=0.7, fraction=0.04, pad=0.02)
+    save_figure(figure, path)
+
+
+def draw_importances(shares: Mapping[str, float], path: Path) -> None:
+    """How much each hyper-parameter matters, as shares of 1: a bar each, the largest on top."""
+    ordered = sorted(shares.items(), key=lambda pair: pair[1])
+    figure = Figure(figsize=(7, 1.2 + 0.25 * len(ordered)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh([name for name, _ in ordered], [share for _, share in ordered], color=SERIES[0])
+    tidy(axes, title="What the fitness depends on", x="share", y="")
     save_figure(figure, path)

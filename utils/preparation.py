@@ -10,6 +10,7 @@ import torch
 from models.detector import Detector
 from models.loss import DetectionLoss
 from utils.allocator import keep_freed_memory
+from utils.autoanchor import AnchorRules, fit_anchors
 from utils.autobatch import ON_A_CPU, automatic_batch_size
 from utils.dataloaders import (
     EvaluationLoader,
@@ -26,7 +27,6 @@ from utils.recipe import (
     arrangement,
     augmentation,
     criterion,
-    log_anchor_fit,
     schedule,
     starting_network,
     synchronised,
@@ -79,7 +79,11 @@ def prepare(
         keep_freed_memory()
     seed_everything(settings.seed)
     network = starting_network(
-        settings.model, job.weights, job.train.class_names, activation=settings.activation
+        settings.model,
+        job.weights,
+        job.train.class_names,
+        activation=settings.activation,
+        anchors=settings.anchors,
     )
     frozen = frozen_layers(settings.freeze, len(network.model))
     freeze(network, frozen)
@@ -90,7 +94,7 @@ def prepare(
     if state:
         load_network(network, state)
     else:
-        log_anchor_fit(network, job.train, image_size, settings.anchor_t)
+        fit_anchors(network, job.train, image_size, AnchorRules.of(settings))
     loss = criterion(settings, network, image_size).to(device)
     job = with_batch_size(job, network, loss, image_size, state.batch_size if state else None)
     settings = job.settings

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from models.anchors import anchor_fit, label_sizes
 from models.checkpoint import layout_of, load_checkpoint
 from models.detector import Detector
 from models.layout import read_layout
@@ -18,9 +17,9 @@ from models.loss import DetectionLoss, scale_gains
 from models.summary import summarize
 from models.transfer import transfer
 from utils.augment import Augmentation
+from utils.autoanchor import with_anchor_count
 from utils.config import TrainSettings
 from utils.errors import Code, TaskError
-from utils.labels import DatasetIndex
 from utils.sampler import Arrangement
 from utils.schedule import Schedule
 
@@ -33,17 +32,19 @@ def starting_network(
     names: Sequence[str],
     *,
     activation: str = "",
-    own_anchors: bool = False,
+    anchors: int = 0,
 ) -> Detector:
     """A fresh network, or one that starts from a checkpoint as far as it fits.
 
     With weights the network is theirs, unless `model` is the path of a model file: then that is
-    built, with the anchors that it lists. `own_anchors` says that the task sets the anchors some
-    other way. `activation` replaces that of the model file or of the checkpoint's definition.
+    built, with the anchors that it lists. `activation` replaces that of the model file or of the
+    checkpoint's definition; `anchors` is another number of anchors per level, 0 for what the model
+    has, whose sizes are to be fitted.
     """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)
-        network = Detector(read_layout(model, nc=len(names), activation=activation))
+        layout = read_layout(model, nc=len(names), activation=activation)
+        network = Detector(with_anchor_count(layout, anchors))
         log.info("%s: %s", model, summarize(network))
         return network
     checkpoint = load_checkpoint(weights)
@@ -53,11 +54,11 @@ def starting_network(
         if from_file
         else layout_of(checkpoint, len(names), activation=activation)
     )
-    network = Detector(layout)
+    network = Detector(with_anchor_count(layout, anchors))
     log.info("%s: %s", weights, summarize(network))
     # A model file may also give a mere number of anchors, which says nothing of their sizes.
     listed = from_file and isinstance(layout.definition["anchors"], (list, tuple))
-    report = transfer(network, checkpoint, names, keep_anchors=listed or own_anchors)
+    report = transfer(network, checkpoint, names, keep_anchors=listed or anchors > 0)
     log.info("from %s: %d of %d tensors taken", weights, report.copied, report.total)
     log.info("%s", "\n".join(report.lines()))
     return network
@@ -151,21 +152,3 @@ def refuse_placeholder_anchors(network: Detector) -> None:
             "were fitted to the boxes, so it cannot learn; list the widths and heights in the "
             "model file, or choose a model that has them, such as yolov5s.",
         )
-
-
-def log_anchor_fit(
-    network: Detector, index: DatasetIndex, image_size: int, threshold: float
-) -> None:
-    """Say how many of the boxes some anchor can answer for; placeholders answer for none."""
-    if network.has_placeholder_anchors:
-        return
-    anchors = (network.anchors * network.stride.view(-1, 1, 1)).reshape(-1, 2).cpu().numpy()
-    sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
-    fit = anchor_fit(anchors, sizes, threshold)
-    log.log(
-        logging.INFO if fit.good else logging.WARNING,
-        "anchors: best possible recall %.3f, %.2f anchors a box%s",
-        fit.best_possible_recall,
-        fit.anchors_above_threshold,
-        "" if fit.good else " - many boxes fit no anchor: another img_size may help",
-    )

@@ -210,11 +210,14 @@ def test_a_later_layer_wins_even_under_another_name() -> None:
         pytest.param(
             {"epoch": 3}, ["unknown setting epoch, ignored; did you mean epochs?"], id="typo"
         ),
+        pytest.param(
+            {"iou_t": 0.2}, ["iou_t has no effect: v7.0 does not use it either"], id="no-effect"
+        ),
         pytest.param({"zzzz": 3}, ["unknown setting zzzz, ignored"], id="nothing-near"),
         pytest.param(
             {"args_options": "--exist-ok"},
-            ["args_options is not supported yet, ignored"],
-            id="older",
+            ["--exist-ok has no effect in a task: the platform says where a task writes"],
+            id="flags-without-meaning",
         ),
         pytest.param({"evolve": "True"}, ["evolve is not supported yet, ignored"], id="evolve"),
         pytest.param({"evolve": "False", "args_options": ""}, [], id="switched-off-needs-no-word"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils import device as devices
-from utils.device import autocast, describe, gpu_ids_of, has_bfloat16, select_device
+from utils.device import autocast, describe, device_of, gpu_ids_of, has_bfloat16, select_device
 from utils.errors import Code, TaskError
 
 
@@ -81,6 +81,33 @@ def test_words() -> None:
     assert isinstance(has_bfloat16(torch.device("cpu")), bool)
 
 
-@pytest.mark.parametrize(("text", "ids"), [("", []), ("0", [0]), ("0, 1", [0, 1]), ("2,", [2])])
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("", []),
+        ("0", [0]),
+        ("0, 1", [0, 1]),
+        ("2,", [2]),
+        ("cpu", []),
+        ("cuda:1", [1]),
+        ("cuda", [0]),
+    ],
+)
 def test_ids_of_a_command_line(text: str, ids: list[int]) -> None:
     assert gpu_ids_of(text) == ids
+
+
+@pytest.mark.parametrize("text", ["gpu", "0,cpu", "-1", "mps"])
+def test_words_that_name_no_device_are_refused(text: str) -> None:
+    with pytest.raises(TaskError, match="neither cpu nor numbers of GPUs"):
+        gpu_ids_of(text)
+
+
+@pytest.mark.parametrize(("visible", "kind"), [(True, "cuda"), (False, "cpu")])
+def test_no_word_means_the_first_gpu_or_the_cpu(
+    visible: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(visible))
+    assert device_of(None).type == kind
+    assert device_of("").type == device_of("cpu").type == "cpu"

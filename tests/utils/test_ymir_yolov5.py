@@ -471,3 +471,15 @@ def test_the_monitor_of_a_good_task(make_task: MakeTask, tmp_path: Path) -> None
     assert (monitor.path, monitor.task_id) == (tmp_path / "m.txt", "t0001")
     monitor.report(0.5)
     assert (tmp_path / "m.txt").read_text().startswith("t0001\t")
+
+
+def test_flags_and_a_hyper_parameter_set_of_a_task(make_task: Callable[..., Path]) -> None:
+    """What tasks of the older YOLOv5 repositories carry beside the form's own keys."""
+    flags = "--exist-ok --cos-lr --noplots --device 0 --hyp hyp.scratch-med.yaml"
+    task = read_task(make_task(config={"args_options": flags, "obj": "0.9", "lrf": "None"}))
+    assert task.train is not None
+    settings = task.train
+    assert (settings.schedule, settings.plots) == ("cosine", False)
+    assert (settings.cls, settings.obj, settings.lrf) == (0.3, 0.9, 0.1)
+    told = [warning.split()[0] for warning in task.warnings]
+    assert {"--exist-ok", "--device"} <= set(told)
