@@ -11,7 +11,8 @@ import torch
 import yaml
 
 import train as training
-from export import verify_onnx
+from export import verify
+from exporting.options import ExportOptions
 from models.checkpoint import build_detector, load_checkpoint
 from tests.conftest import NAMES, TINY_TRAINING
 from train import Saved, TrainingJob, train
@@ -190,7 +191,8 @@ def test_new_anchors_reach_every_file(splits: list[DatasetIndex], tmp_path: Path
     assert stated.shape == (3, 4)
     pixels = (detector.anchors * detector.stride.view(-1, 1, 1)).flatten(1)
     assert torch.equal(stated, pixels)
-    assert verify_onnx(tmp_path / "best" / "best.onnx", detector) < 0.05
+    path, options = tmp_path / "best" / "best.onnx", ExportOptions(NAMES, size=(96, 96))
+    assert verify(detector, "onnx", path=path, options=options) < 0.05
 
 
 def test_the_command_line_trains(trained: Path, tmp_path: Path) -> None:

@@ -39,9 +39,12 @@ def test_a_graph_of_ones_own_with_another_activation(drawn: SourceDataset, tmp_p
 def test_a_network_without_anchors_ends_in_a_sentence(drawn: SourceDataset, tmp_path: Path) -> None:
     task = tmp_path / "task"
     env_file = write_task(
-        drawn, task, kinds=("training",), settings={**TINY_TRAINING, "model": "yolov5-p34"}
+        drawn,
+        task,
+        kinds=("training",),
+        settings={**TINY_TRAINING, "model": "yolov5-p34", "noautoanchor": "True"},
     )
     assert start.main(["--env", str(env_file)]) != 0
     told = (task / "out" / "monitor.txt").read_text()
-    assert "gives only the number of anchors (anchors: 3)" in told
+    assert "noautoanchor is set, but the model has no anchors of its own" in told
     assert not list((task / "out").rglob("*.pt"))

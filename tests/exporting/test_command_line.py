@@ -87,7 +87,7 @@ def test_formats_and_weights_in_any_number():
         pytest.param("--imgsz 0", "must be 1 to 8192", id="no size"),
         pytest.param("--imgsz 1 2 3", "one side, or height and width", id="three sides"),
         pytest.param("--batch-size 0", "must be 1 to", id="no batch"),
-        pytest.param("--device tpu", "cpu, or the number", id="another device"),
+        pytest.param("--device tpu", "neither cpu nor numbers", id="another device"),
         pytest.param("--half --simplify", "choose one", id="half and simplify"),
         pytest.param("--nms --include safetensors", "into ONNX files only", id="nms elsewhere"),
         pytest.param("--output a --include onnx torchscript", "names one file", id="one output"),

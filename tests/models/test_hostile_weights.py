@@ -15,7 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from weight_file_example import (
+
+from models import pickle_data
+from models.checkpoint import build_detector, load_checkpoint
+from models.detector import Detector
+from models.torch_file import read_torch_file
+from tests.models.weight_file_example import (
     call,
     change_pickle,
     name,
@@ -25,11 +30,6 @@ from weight_file_example import (
     write_old,
     write_zip,
 )
-
-from models import pickle_data
-from models.checkpoint import build_detector, load_checkpoint
-from models.detector import Detector
-from models.torch_file import read_torch_file
 from utils.errors import Code, TaskError
 
 SPARE = 1536 * 2**20

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from weight_file_example import change_pickle
 
 from models.checkpoint import build_detector, load_checkpoint
 from models.official import MOST_CLASSES, plain
+from tests.models.weight_file_example import change_pickle
 from utils.errors import Code, TaskError
 
 

@@ -12,9 +12,9 @@ import zipfile
 import pytest
 import torch
 from torch import serialization
-from weight_file_example import pickled, tensor, write_old, write_zip
 
 from models.torch_file import read_torch_file
+from tests.models.weight_file_example import pickled, tensor, write_old, write_zip
 from utils.errors import Code, TaskError
 
 DTYPES = (

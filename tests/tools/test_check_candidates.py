@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from task_example import NAMES, Example, build, only_finding
 
+from tests.tools.task_example import NAMES, Example, build, only_finding
 from tools.check_out import check_out
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from task_example import Example, build, only_finding
 
+from tests.tools.task_example import Example, build, only_finding
 from tools.check_out import check_out
 
 

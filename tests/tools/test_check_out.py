@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from task_example import TASK_ID, Example, build, only_finding
 
+from tests.tools.task_example import TASK_ID, Example, build, only_finding
 from tools.check_out import check_out, main
 
 

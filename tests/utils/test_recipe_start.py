@@ -86,5 +86,5 @@ def test_a_model_file_of_another_architecture(pretrained: Path, tmp_path: Path) 
 
 def test_anchors_that_the_task_sets(pretrained: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    starting_network("yolov5n", pretrained, NAMES, own_anchors=True)
+    starting_network("yolov5n", pretrained, NAMES, anchors=3)
     assert "Anchors: those that the task sets" in caplog.text
