@@ -139,7 +139,9 @@ class _OldFile:
             raise Refused("does not hold the numbers of all its tensors")
         for key in keys:
             buffer, dtype = self.buffers[str(key)]
-            count = int.from_bytes(self.file.read(8), "little")
+            written = bytearray(8)
+            _fill(self.file, written)
+            count = int.from_bytes(written, "little")
             if count * dtype.itemsize != len(buffer):
                 raise Refused(f"has another size for the tensor {key!r} than it says")
             _fill(self.file, buffer)
@@ -252,7 +254,7 @@ def _part(numbers: Tensor, view: object) -> Tensor:
 
 
 def _fill(file: IO[bytes], buffer: bytearray) -> None:
-    """Read exactly as many bytes as the buffer has."""
+    """Read exactly as many bytes as the buffer has; EOFError where the file ends before."""
     view = memoryview(buffer)
     done = 0
     while done < len(buffer):

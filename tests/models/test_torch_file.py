@@ -155,6 +155,15 @@ def test_a_file_cut_short(tmp_path, zipped, kept):
         read_torch_file(path)
 
 
+@pytest.mark.parametrize("cut", [1, 8, 9])
+def test_an_old_file_that_ends_with_an_empty_tensor_cut_short(tmp_path, cut):
+    path = tmp_path / "best.pt"
+    torch.save({"empty": torch.zeros(0, 4)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(TaskError, match="damaged or cut short"):
+        read_torch_file(path)
+
+
 def test_a_flipped_bit_among_the_weights_is_noticed(tmp_path):
     path = tmp_path / "best.pt"
     weights = torch.arange(1000.0)
