@@ -279,7 +279,8 @@ def test_a_killed_training_keeps_its_best_model(drawn: SourceDataset, tmp_path: 
     for name, stage in stages.items():
         for file in stage["files"]:
             load_checkpoint(task / "out" / "models" / name / file)
-    wrong = [f for f in findings(task, failed=True) if not f.startswith("monitor")]
+    # A file that was being written may lie beside the whole one, hidden.
+    wrong = [f for f in findings(task, failed=True) if not f.startswith(("monitor", "stray"))]
     assert wrong == []
 
 

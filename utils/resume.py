@@ -22,21 +22,32 @@ log = logging.getLogger(__name__)
 
 CHANGES_NOTHING_LEARNT = frozenset(
     {
+        "args_options",
         "cache",
+        "cache_dir",
+        "download_weights",
+        "hyp",
         "map_metric",
         "max_bad_fraction",
+        "model_formats",
         "nosave",
         "onnx",
+        "onnx_half",
+        "onnx_nms",
+        "onnx_simplify",
         "opset",
         "patience",
         "plots",
         "resume",
         "save_period",
         "weights",
+        "weights_dir",
+        "weights_sha256",
         "workers",
     }
 )
-"""Settings that may differ when a training goes on; starting weights count by their content."""
+"""Settings that may differ when a training goes on; starting weights count by their content, and
+what `hyp` and `args_options` say by the settings that it sets."""
 
 
 def identity_of(job: TrainingJob) -> dict[str, object]:
