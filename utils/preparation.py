@@ -78,16 +78,7 @@ def prepare(
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(settings.seed)
-    network = starting_network(
-        settings.model,
-        job.weights,
-        job.train.class_names,
-        activation=settings.activation,
-        anchors=settings.anchors,
-    )
-    frozen = frozen_layers(settings.freeze, len(network.model))
-    freeze(network, frozen)
-    network = synchronised(network, settings.sync_bn)
+    network, frozen = network_of(job)
     network = network.to(device).to(memory_format=torch.channels_last)
     stride = network.layout.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
@@ -127,6 +118,21 @@ def prepare(
     if state:
         restore(state, average=run.average, stepper=run.stepper)
     return run
+
+
+def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:
+    """The network to train, on the CPU, and its layers that stay as they are."""
+    settings = job.settings
+    network = starting_network(
+        settings.model,
+        job.weights,
+        job.train.class_names,
+        activation=settings.activation,
+        anchors=settings.anchors,
+    )
+    frozen = frozen_layers(settings.freeze, len(network.model))
+    freeze(network, frozen)
+    return synchronised(network, settings.sync_bn), frozen
 
 
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:

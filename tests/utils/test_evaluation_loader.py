@@ -10,28 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.utils.rectangles_example import draw_rectangles
 from utils import evaluation_loader as module
 from utils.evaluation_loader import EvaluationDataset, evaluation_loader
 from utils.labels import DatasetIndex
 from utils.letterbox import plan_evaluation
 
-SIZES = [(48, 64), (64, 48), (40, 64), (64, 64), (20, 50), (64, 30), (64, 64)]
-
 
 @pytest.fixture
 def index(tmp_path: Path) -> DatasetIndex:
-    """Seven drawn images with a white rectangle on black each, which is its box; the last bare."""
-    paths, boxes = [], []
-    for number, (height, width) in enumerate(SIZES):
-        image = np.zeros((height, width, 3), np.uint8)
-        box = (4, 2, width // 2, height - 6)
-        if number < len(SIZES) - 1:
-            image[box[1] : box[3], box[0] : box[2]] = 255
-            boxes.append(box)
-        paths.append(str(tmp_path / f"{number}.png"))
-        cv2.imwrite(paths[-1], image)
-    counts = [1] * len(boxes) + [0]
-    return DatasetIndex.build(paths, SIZES, boxes, np.arange(len(boxes)) % 3, counts, "abc")
+    return draw_rectangles(tmp_path)
 
 
 def loader_of(index: DatasetIndex, **changes: object):
