@@ -6,6 +6,8 @@ VENV ?= .venv
 BASE_PYTHON ?= python3
 DATA ?=
 OUT ?= runs/demo
+# One test process per core with one thread each; a crash then names its test and spares the rest.
+TEST_PROCESSES ?= auto
 
 ifdef PYTHON
 READY :=
@@ -25,7 +27,7 @@ demo: $(READY)
 	$(PYTHON) -m tools.demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES)
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .
