@@ -25,7 +25,9 @@ if __name__ == "__main__":
 
 from tasks import run
 from utils.failures import explain
+from utils.log_pace import ShareDone
 from utils.progress import Progress
+from utils.redaction import redact
 from utils.ymir_yolov5 import open_monitor, read_task
 
 log = logging.getLogger("start")
@@ -37,14 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--env", type=Path, default=Path("/in/env.yaml"))
     env_file = parser.parse_args(arguments).env
     log_to_console()
-    monitor = open_monitor(env_file)
+    monitor, share = open_monitor(env_file), ShareDone(log)
+
+    def tell(fraction: float) -> None:
+        monitor.report(fraction)
+        share.tell(fraction)
+
     try:
         task = read_task(env_file)
-        run(task, Progress(monitor.report))
+        run(task, Progress(tell))
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
-        monitor.fail(code, sentence, traceback.format_exc())
-        traceback.print_exc(file=sys.stdout)
+        sentence, trace = redact(sentence), redact(traceback.format_exc())
+        monitor.fail(code, sentence, trace)
+        print(trace, end="")
         print(f"FAILED ({int(code)}): {sentence}", flush=True)
         return 1
     print("DONE: every result is written.", flush=True)

@@ -15,11 +15,15 @@ from infer import Predictor, load_predictor
 from mining.mining_cald import score_stream
 from train import Saved, TrainingJob, train
 from utils.candidate_report import CandidateReport
+from utils.data_table import data_table
 from utils.device import describe, select_device
 from utils.errors import Code, TaskError
 from utils.labels import Candidate, read_candidates, read_dataset
+from utils.log_header import header, settings_line
+from utils.log_pace import duration
 from utils.predictions import Prediction, whole_images
 from utils.progress import Progress
+from utils.saved_files import SavedFiles
 from utils.weight_download import download_weights
 from utils.weight_files import SCRATCH, check_download
 from utils.ymir_yolov5 import (
@@ -36,6 +40,8 @@ log = logging.getLogger(__name__)
 Watcher = Callable[[Prediction], object]
 """Told of each image, once all of it has been looked at."""
 
+ALMOST_ALL = 0.99
+"""Progress while anything is still to be written; 1 means that all of it is on disk."""
 REPORT = "report"
 """Folder and section of the pictures and tables that go with a model."""
 
@@ -43,18 +49,27 @@ REPORT = "report"
 def run(task: Task, progress: Progress) -> None:
     """Do what the task asks for; results are complete on disk when this returns."""
     device = select_device(task.gpu_ids)
-    log.info("task %s on %s, torch %s", task.task_id, describe(device), torch.__version__)
+    began = time.monotonic()
+    log.info("%s", header(task.task_id, describe(device)))
+    kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
+    for kind, settings in kinds.items():
+        for line in settings_line(kind, settings):
+            log.info("%s", line)
     for warning in task.warnings:
         log.warning("note: %s", warning)
-    if task.run_training:
-        run_training(task, device, progress)
-    elif task.run_mining or task.run_infer:
-        run_candidates(task, device, progress)
-    else:
-        raise TaskError(
-            Code.CONFIG,
-            "env.yaml asks for nothing: set one of run_training, run_mining or run_infer to true.",
-        )
+    with progress.stage(ALMOST_ALL) as part:
+        if task.run_training:
+            run_training(task, device, part)
+        elif task.run_mining or task.run_infer:
+            run_candidates(task, device, part)
+        else:
+            raise TaskError(
+                Code.CONFIG,
+                "env.yaml asks for nothing: set one of run_training, run_mining or run_infer to "
+                "true.",
+            )
+    progress.update(1, 1)
+    log.info("finished in %s", duration(time.monotonic() - began))
 
 
 def run_training(task: Task, device: torch.device, progress: Progress) -> None:
@@ -74,14 +89,17 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
                 max_bad_fraction=settings.max_bad_fraction,
                 progress=part,
             )
-        log.info("%s", "\n".join(report.lines()))
+        if troubles := report.lines()[1:]:
+            log.info("%s:\n%s", index_file, "\n".join(troubles))
         splits.append(split)
         reports.append(report)
+    log.info("\n%s", data_table(("train", "val"), splits, reports))
     stages: dict[str, ModelStage] = {}
+    chosen = SavedFiles(settings.ymir_saved_file_patterns)
     report_folder = task.out.models / "attachments" / REPORT
 
     def record(saved: Saved) -> None:
-        stages[saved.stage] = _stage(saved, settings.map_metric)
+        stages[saved.stage] = _stage(saved, settings.map_metric, chosen)
         stages.pop(saved.replaces, None)
         write_training_result(
             task,
@@ -104,7 +122,19 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
         on_saved=record,
     )
     with progress.stage(0.95) as part:
-        train(job, part)
+        best = train(job, part)
+    log.info("%s", _summary(best, settings.map_metric, task.out.training_result))
+
+
+def _summary(best: Saved, metric: str, result: Path) -> str:
+    scores = best.evaluation.scores
+    shown = "mAP50" if metric == "map50" else "mAP50-95"
+    return (
+        f"summary: best epoch {best.epoch + 1}, P {scores.precision:.3f}, R {scores.recall:.3f}, "
+        f"mAP50 {scores.map50:.3f}, mAP50-95 {scores.map50_95:.3f} ({shown} is what the platform "
+        f"is told); {', '.join(path.name for path in best.files)} in {best.files[0].parent}, "
+        f"listed in {result}"
+    )
 
 
 def starting_weights(task: Task) -> Path | None:
@@ -120,12 +150,12 @@ def starting_weights(task: Task) -> Path | None:
     return download_weights(name, digest, [*folders, task.out.root / "weights"])
 
 
-def _stage(saved: Saved, metric: str) -> ModelStage:
+def _stage(saved: Saved, metric: str, chosen: SavedFiles) -> ModelStage:
     """What the platform shows of a saved model: its mAP, and counts at one confidence."""
     shown, scores = saved.evaluation.at_confidence, saved.evaluation.scores
     return ModelStage(
         name=saved.stage,
-        files=tuple(path.name for path in saved.files),
+        files=chosen.of(path.name for path in saved.files),
         timestamp=int(time.time()),
         mean_ar=shown.recall,
         mean_ap=scores.map50 if metric == "map50" else scores.map50_95,
@@ -173,6 +203,7 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
     if settings.plots:
         # Of all folders only this one outlives the task on the platform.
         report.write(task.out.tensorboard)
+    log.info("summary: %s", report.summary())
 
 
 def _mine(

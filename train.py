@@ -27,6 +27,7 @@ from utils.early_stopping import why_it_ended
 from utils.errors import Code, TaskError
 from utils.freezing import training_mode
 from utils.keeper import Keeper, Saved
+from utils.log_pace import PROGRESS
 from utils.preparation import Run, evaluation_batches, prepare, story_of
 from utils.progress import Progress
 from utils.quad import LOSS_FACTOR
@@ -140,6 +141,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
         evaluation.scores.map50_95,
         "  best" if improved else "",
         time.monotonic() - started,
+        extra=PROGRESS,
     )
     return state
 

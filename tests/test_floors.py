@@ -18,9 +18,11 @@ FLOORS: dict[int, str] = {
         utils.early_stopping utils.errors utils.failures utils.flag_reader utils.html_page
         utils.hyp_file utils.images utils.lanes utils.letterbox utils.lettering utils.metrics
         utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values
-        utils.predictions utils.progress utils.run_folder utils.schedule utils.search_space
-        utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
-        utils.tiles utils.tta utils.v7_flags utils.weight_download utils.weight_files utils.workers
+        utils.predictions utils.progress utils.run_folder utils.saved_files utils.schedule
+        utils.search_space utils.seeding utils.setting_layers utils.setting_options
+        utils.single_class utils.svg utils.tiles utils.tta utils.v7_flags utils.weight_download
+        utils.log_header utils.log_pace utils.redaction utils.version utils.weight_files
+        utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention
@@ -30,7 +32,8 @@ FLOORS: dict[int, str] = {
         models.safetensors_file models.summary models.torch_file models.torch_names models.transfer
     """,
     2: """
-        utils.annotations utils.augment utils.batches utils.coco_metrics utils.dataloaders
+        utils.annotations utils.augment utils.batches utils.coco_metrics utils.data_table
+        utils.dataloaders
         utils.evaluation utils.evaluation_loader utils.evaluation_tables utils.image_cache
         utils.image_parts utils.image_sources utils.image_stream utils.image_weights
         utils.infer_command utils.labels utils.mosaic utils.multi_scale utils.pixel_filters

@@ -440,15 +440,20 @@ def test_failures_end_in_one_sentence(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to drop a uid")
-def test_a_nameless_user_without_a_home(drawn: SourceDataset, weights: Path) -> None:
+@pytest.mark.parametrize("kinds", [("mining", "infer"), ("training",)], ids="+".join)
+def test_a_nameless_user_without_a_home(
+    drawn: SourceDataset, weights: Path, kinds: tuple[str, ...]
+) -> None:
     """A uid without a passwd entry, HOME unset, /in not writable, no network needed."""
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o755)
         task = Path(scratch) / "task"
+        settings = LOOKING if "mining" in kinds else {**TINY_TRAINING, "epochs": "1"}
         env_file = write_task(
-            drawn, task, kinds=("mining", "infer"), settings=LOOKING, weights=[weights], copy=True
+            drawn, task, kinds=kinds, settings=settings, weights=[weights], copy=True
         )
-        (task / "out").chmod(0o777)
+        for folder in (task / "out", *(task / "out").rglob("*")):
+            folder.chmod(0o777)
         run_as_nobody(env_file)
         assert findings(task) == []
 

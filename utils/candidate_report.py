@@ -29,6 +29,8 @@ SHOWN = 12
 BINS = 40
 MOST_ROWS = 25
 """Classes listed openly; more are folded."""
+CLASSES_NAMED = 5
+"""Classes that the summary names."""
 MOST_PER_IMAGE = 50
 """Images with as many detections or more share the last bar."""
 
@@ -82,6 +84,17 @@ class CandidateReport:
             self._examples.append(_Example(prediction.position, prediction.path, rows))
         if self._mining:
             self._waiting[prediction.position] = (prediction.path, rows)
+
+    def summary(self) -> str:
+        """What was seen, in one line: images, objects, and how many of each frequent class."""
+        order = np.argsort(-self._per_class, kind="stable")[:CLASSES_NAMED]
+        named = [f"{self._names[i]} {self._per_class[i]}" for i in order if self._per_class[i]]
+        objects = int(self._per_class.sum())
+        listed = f" ({', '.join(named)}{', ...' if len(self._names) > CLASSES_NAMED else ''})"
+        return (
+            f"{self._images} images ({self._unreadable} unreadable, {self._empty} without objects)"
+            f", {objects} objects{listed if named else ''}"
+        )
 
     def scored(self, position: int, score: float | None) -> None:
         """The mining score of one image that was watched; None for one that cannot be read."""

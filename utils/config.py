@@ -300,6 +300,12 @@ class TrainSettings:
             may_be_empty=True,
         ),
     )
+    ymir_saved_file_patterns: str = field(
+        default="",
+        metadata=_rule(
+            "regular expressions between commas: hand over only files of such names, and weights"
+        ),
+    )
     plots: bool = field(default=True, metadata=_rule("draw curves, images and report.html"))
     max_bad_fraction: float = field(default=0.5, metadata=_BAD)
 

@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from utils.log_pace import Pace
+from utils.redaction import redact
+
 CACHES: Mapping[str, str] = {
     "MPLCONFIGDIR": "matplotlib",
     "TORCH_HOME": "torch",
@@ -32,15 +35,23 @@ def provide_home(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(name, str(scratch / folder))
 
 
+class _Discreet(logging.Formatter):
+    """A line without secrets, and without a carriage return that would overwrite it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record)).replace("\r", " ")
+
+
 def log_to_console() -> None:
-    """Plain lines on standard output, each flushed: the tail must survive a SIGKILL."""
+    """Plain lines on standard output, each flushed: the tail must survive a SIGKILL.
+
+    Secrets are hidden, and lines about progress come at most every ten seconds unless somebody
+    watches at a terminal.
+    """
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=logging.INFO,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        force=True,
-    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Discreet("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(Pace(patient=sys.stdout.isatty()))
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     for noisy in ("matplotlib", "PIL", "onnxscript", "onnx_ir", "torch.onnx", "tensorboard"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -13,6 +13,9 @@ from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
+DEVICES = Path("/dev")
+"""Where a GPU of the machine shows itself, whatever torch can do with it."""
+
 
 def select_device(gpu_ids: Sequence[int]) -> torch.device:
     """The device for the ids a task was granted; no ids means the CPU, even beside a visible GPU.
@@ -23,6 +26,12 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
     if not gpu_ids:
         return torch.device("cpu")
     visible = torch.cuda.device_count()
+    if visible == 0 and torch.version.cuda is None and any(DEVICES.glob("nvidia[0-9]*")):
+        raise TaskError(
+            Code.CUDA_MISMATCH,
+            f"a GPU is here but torch {torch.__version__} was built without CUDA: use an image "
+            "with a torch for GPUs, or set gpu_id to '' to run on the CPU.",
+        )
     if visible == 0:
         raise TaskError(
             Code.NO_GPU,

@@ -33,7 +33,6 @@ NOT_SUPPORTED = frozenset(
         "evolve",
         "pin_memory",
         "save_best_only",
-        "ymir_saved_file_patterns",
     }
 )
 

@@ -44,6 +44,7 @@ CHANGES_NOTHING_LEARNT = frozenset(
         "weights_dir",
         "weights_sha256",
         "workers",
+        "ymir_saved_file_patterns",
     }
 )
 """Settings that may differ when a training goes on; starting weights count by their content, and

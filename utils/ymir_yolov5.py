@@ -30,6 +30,7 @@ from utils.config import (
 )
 from utils.errors import Code, TaskError
 from utils.options import absent, refusal, to_bool, to_int, to_list
+from utils.saved_files import SavedFiles
 from utils.weight_files import (
     SCRATCH,
     SUFFIXES,
@@ -94,6 +95,7 @@ def read_task(
     train_settings = mining_settings = infer_settings = None
     if training:
         train_settings = _settings(TrainSettings, "training", shared, config, warnings)
+        SavedFiles(train_settings.ymir_saved_file_patterns)  # refused now, not after the training
     if mining:
         mining_settings = _settings(MiningSettings, "mining", shared, config, warnings)
     if infer:

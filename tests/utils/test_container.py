@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
-from utils.container import CACHES, provide_home
+from utils.container import CACHES, log_to_console, provide_home
+from utils.log_pace import PROGRESS
 
 
 @pytest.mark.parametrize("home", [None, "", "/", "/nonexistent"])
@@ -27,3 +29,18 @@ def test_a_cache_that_was_chosen_is_kept() -> None:
     environment = {"HOME": "/", "TORCH_HOME": "/elsewhere"}
     provide_home(environment)
     assert environment["TORCH_HOME"] == "/elsewhere"
+
+
+def test_lines_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a terminal: one line about progress, no carriage return, no secret."""
+    log_to_console()
+    log = logging.getLogger("lines")
+    for epoch in range(3):
+        log.info("epoch %d", epoch, extra=PROGRESS)
+    log.info("from https://me:word@host/x\rend")
+    lines = capsys.readouterr().out
+    assert [line.split(" ", 1)[1] for line in lines.splitlines()] == [
+        "epoch 0",
+        "from https://***@host/x end",
+    ]
+    assert "\r" not in lines

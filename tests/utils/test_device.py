@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -48,6 +50,19 @@ def test_a_gpu_that_cannot_be_had_is_told_at_once(
     with pytest.raises(TaskError) as caught:
         select_device([0])
     assert caught.value.code == code
+
+
+def test_a_torch_without_cuda_beside_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, visible=0, usable=False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(devices, "DEVICES", tmp_path)
+    with pytest.raises(TaskError, match="no GPU is visible") as caught:
+        select_device([0])
+    assert caught.value.code == Code.NO_GPU
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(TaskError, match="built without CUDA") as caught:
+        select_device([0])
+    assert caught.value.code == Code.CUDA_MISMATCH
 
 
 def test_float32_is_never_cast() -> None:

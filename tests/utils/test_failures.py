@@ -1,12 +1,24 @@
+"""Every exception has the return code of its cause, and no other."""
+
 from __future__ import annotations
 
 import errno
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from utils.errors import Code, TaskError
 from utils.failures import explain
+
+
+class Accelerator(RuntimeError):
+    """An error of the CUDA runtime as torch raises it from 2.8 on: with its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("CUDA error: something happened")
+        self.error_code = number
 
 
 @pytest.mark.parametrize(
@@ -21,25 +33,72 @@ from utils.failures import explain
         pytest.param(
             torch.cuda.OutOfMemoryError("CUDA out of memory"),
             Code.OUT_OF_MEMORY,
-            "batch_size",
+            "GPU ran out",
             id="GPU memory",
         ),
+        pytest.param(Accelerator(2), Code.OUT_OF_MEMORY, "GPU ran out", id="number of no memory"),
+        pytest.param(
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+            Code.OUT_OF_MEMORY,
+            "GPU ran out",
+            id="GPU memory of a library",
+        ),
         pytest.param(MemoryError(), Code.OUT_OF_MEMORY, "cache", id="host memory"),
+        pytest.param(
+            OSError(errno.ENOMEM, "Cannot allocate memory"),
+            Code.OUT_OF_MEMORY,
+            "machine ran out",
+            id="no memory for a process",
+        ),
+        pytest.param(
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. Out of it"),
+            Code.OUT_OF_MEMORY,
+            "/dev/shm",
+            id="shared memory",
+        ),
+        pytest.param(
+            OSError(errno.ENOSPC, "full", "/dev/shm/x"),
+            Code.OUT_OF_MEMORY,
+            "shm_size",
+            id="shared memory full",
+        ),
         pytest.param(
             OSError(errno.ENOSPC, "full", "best.pt"), Code.CONTAINER, "best.pt", id="disk full"
         ),
         pytest.param(
+            OSError(errno.EDQUOT, "quota", "best.pt"), Code.CONTAINER, "best.pt", id="quota"
+        ),
+        pytest.param(
             RuntimeError("CUDA error: no kernel image is available"),
             Code.CUDA_MISMATCH,
-            "kernels",
+            "an image made for this GPU",
             id="no kernel",
         ),
-        pytest.param(KeyboardInterrupt(), Code.CONTAINER, "interrupted", id="interrupted"),
+        pytest.param(Accelerator(209), Code.CUDA_MISMATCH, "driver", id="number of no kernel"),
+        pytest.param(Accelerator(35), Code.CUDA_MISMATCH, "driver", id="number of an old driver"),
         pytest.param(
-            ValueError("not out of memory"),
+            RuntimeError("The NVIDIA driver on your system is too old (found version 11040)."),
+            Code.CUDA_MISMATCH,
+            "driver",
+            id="old driver",
+        ),
+        pytest.param(Accelerator(100), Code.NO_GPU, "gpu_id", id="number of no device"),
+        pytest.param(
+            RuntimeError("No CUDA GPUs are available"), Code.NO_GPU, "gpu_id", id="no device"
+        ),
+        pytest.param(KeyboardInterrupt(), Code.CONTAINER, "interrupted", id="interrupted"),
+        pytest.param(Accelerator(700), Code.CONTAINER, "Accelerator", id="another CUDA error"),
+        pytest.param(
+            ValueError("out of memory"),
             Code.CONTAINER,
             "ValueError",
             id="wording alone is no out of memory",
+        ),
+        pytest.param(
+            RuntimeError("this is not CUDA out of memory"),
+            Code.CONTAINER,
+            "RuntimeError",
+            id="nor are the words in another error of that type",
         ),
         pytest.param(
             OSError(errno.EACCES, "denied", "x"),
@@ -47,6 +106,7 @@ from utils.failures import explain
             "PermissionError",
             id="another OS error",
         ),
+        pytest.param(cv2.error("odd"), Code.CONTAINER, "error", id="another error of OpenCV"),
     ],
 )
 def test_each_failure_has_its_code_and_a_sentence(
@@ -57,3 +117,29 @@ def test_each_failure_has_its_code_and_a_sentence(
     assert words in sentence
     assert sentence.endswith(".")
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        pytest.param(lambda: torch.empty(2**50), id="torch"),
+        pytest.param(lambda: np.zeros(2**50), id="numpy"),
+        pytest.param(
+            lambda: cv2.resize(np.zeros((1, 1, 3), np.uint8), (2**31 - 1, 2**20)), id="opencv"
+        ),
+        pytest.param(lambda: bytearray(2**60), id="python"),
+    ],
+)
+def test_memory_that_really_is_not_there(allocate: object) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the library raises
+        allocate()  # type: ignore[operator]
+    code, sentence = explain(caught.value)
+    assert (code, "machine ran out" in sentence) == (Code.OUT_OF_MEMORY, True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_gpu_that_really_is_not_there() -> None:
+    with pytest.raises((RuntimeError, AssertionError)) as caught:
+        torch.zeros(1, device="cuda")
+    if torch.version.cuda is not None:
+        assert explain(caught.value)[0] == Code.NO_GPU
