@@ -214,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds after the first set")
     parser.add_argument("--epochs", type=_positive, default=100, help="of every training")
     parser.add_argument(
-        "--steps", type=int, default=0, help="batches of every training, instead of --epochs"
+        "--steps", type=_positive, default=0, help="batches of every training, instead of --epochs"
     )
     parser.add_argument("--weights", type=Path, help="weights that every training starts from")
     parser.add_argument(

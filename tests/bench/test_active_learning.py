@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,9 +79,14 @@ def test_a_folder_of_something_else_stays_untouched(data: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [precious]
 
 
-def command(data: Path, out: Path) -> list[str]:
+def command(data: Path, out: Path, *further: str) -> list[str]:
     module = [sys.executable, "-m", "bench.active_learning"]
-    return [*module, "--data", str(data), "--out", str(out), *TINY]
+    return [*module, "--data", str(data), "--out", str(out), *TINY, *further]
+
+
+def run_whole(data: Path, out: Path, *further: str) -> list[RoundResult]:
+    subprocess.run(command(data, out, *further), cwd=ROOT, check=True)
+    return read_results(out / "seed-4" / "results.jsonl")
 
 
 def without_time(results: list[RoundResult]) -> list[RoundResult]:
@@ -103,15 +109,13 @@ def kill_after(lines: int, data: Path, out: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_outcome(data: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(data, whole), cwd=ROOT, check=True)
+    expected = run_whole(data, whole)
     kill_after(2, data, killed)
     before = read_results(killed / "seed-4" / "results.jsonl")
     assert [result.key for result in before] == KEYS[:2]
     kill_after(4, data, killed)
-    subprocess.run(command(data, killed), cwd=ROOT, check=True)
+    found = run_whole(data, killed)
 
-    expected = read_results(whole / "seed-4" / "results.jsonl")
-    found = read_results(killed / "seed-4" / "results.jsonl")
     assert [result.key for result in expected] == KEYS
     assert without_time(found) == without_time(expected)
     assert found[:2] == before  # their time too: nothing was run again
@@ -134,3 +138,9 @@ def test_a_killed_run_goes_on_with_the_same_outcome(data: Path, tmp_path: Path) 
     assert (setup["start"], setup["per round"], setup["device"]) == (4, 2, "cpu")
     with pytest.raises(TaskError, match=r"start was 4, is 5"):
         active_learning.main([*command(data, killed)[3:], "--start", "5"])
+
+    # More rounds later, also when somebody has removed the weights that they begin with.
+    shutil.rmtree(killed / "seed-4" / "cald")
+    longer = [run_whole(data, out, "--rounds", "3") for out in (whole, killed)]
+    assert without_time(longer[0]) == without_time(longer[1])
+    assert [one.key for one in longer[0]] == [*KEYS, (4, "random", 3), (4, "cald", 3)]
