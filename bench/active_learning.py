@@ -175,7 +175,9 @@ def place(out: Path, source: SourceDataset, setup: Mapping[str, object]) -> None
     """
     plain = json.loads(json.dumps(setup))
     described = out / "experiment.json"
-    strange = out.is_dir() and {path.name for path in out.iterdir()} - {POOL, "lock"}
+    # A kill before the description was whole leaves these, and a temporary file of it.
+    begun = (POOL, "lock", f".{described.name}.")
+    strange = out.is_dir() and any(not path.name.startswith(begun) for path in out.iterdir())
     if strange and not described.is_file():
         raise TaskError(
             Code.CONFIG,

@@ -20,6 +20,7 @@ from bench.active_rounds import epochs_of
 from bench.round_log import START, RoundResult, read_results
 from tests.conftest import ROOT
 from tools.draw_dataset import draw_dataset
+from tools.sources import read_source
 from utils.errors import TaskError
 
 TINY = [
@@ -77,6 +78,24 @@ def test_a_folder_of_something_else_stays_untouched(data: Path, tmp_path: Path) 
     with pytest.raises(TaskError, match="no folder of this benchmark"):
         active_learning.main(["--data", str(data), "--out", str(tmp_path), *TINY])
     assert list(tmp_path.iterdir()) == [precious]
+
+
+def test_a_kill_while_the_data_are_laid_out_leaves_a_folder_that_can_be_used(
+    data: Path, tmp_path: Path
+) -> None:
+    source, out = read_source(data), tmp_path / "out"
+    setup: dict[str, object] = {"start": 4}
+    (out / active_learning.POOL / "in" / "assets").mkdir(parents=True)
+    for name in ("lock", ".experiment.json.123.tmp"):
+        (out / name).touch()
+    active_learning.place(out, source, setup)
+    index = out / active_learning.POOL / "in" / "train-index.tsv"
+    assert len(index.read_text("utf-8").splitlines()) == 16
+    index.write_text("as it was", encoding="utf-8")
+    active_learning.place(out, source, setup)
+    assert index.read_text("utf-8") == "as it was"  # laid out once
+    with pytest.raises(TaskError, match="start was 4, is 6"):
+        active_learning.place(out, source, {"start": 6})
 
 
 def command(data: Path, out: Path, *further: str) -> list[str]:
