@@ -1,0 +1,257 @@
+"""Whether mining earns its labels: label, train, mine, label again, beside random choice.
+
+    python -m bench.active_learning --data path/to/bccd --strategies random cald --out runs/active
+
+Of the training split `--start` images are labelled first, the same ones for every strategy of a
+seed. In each of `--rounds` rounds a strategy chooses `--per-round` more, and a network is trained
+anew on all that are labelled: for a fixed number of epochs (`--epochs`), or for a fixed number of
+batches whatever the number of labels (`--steps`). Evaluated are the weights of the last epoch, on
+the full validation split, which nothing is chosen by. A strategy is `random` or a mining algorithm,
+with settings of its own after colons: `cald:empty_images=first`.
+
+A run may be killed at any time: the same command goes on after the last finished round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench.active_rounds import Experiment, run_round
+from bench.curve_plot import draw_learning_curves
+from bench.label_choice import RANDOM, Strategy, parse_pairs, parse_strategies
+from bench.learning_curves import curves_of, default_target, table
+from bench.round_log import START, alone, check_setup, finished_rounds, read_results
+from tools.make_task import write_task
+from tools.sources import SourceDataset, read_source
+from utils.atomic import write_text
+from utils.command_line import run_command
+from utils.config import TrainSettings, parse_settings
+from utils.container import log_to_console
+from utils.device import gpu_ids_of, select_device
+from utils.errors import Code, TaskError
+from utils.labels import read_dataset
+from utils.resume import CHANGES_NOTHING_LEARNT
+
+log = logging.getLogger("active_learning")
+
+RECIPE: Mapping[str, object] = {
+    "model": "yolov5n",
+    "img_size": 320,
+    "batch_size": 16,
+    "nominal_batch_size": 16,  # a few labels give few batches: every one of them counts
+    "onnx": False,
+    "plots": False,
+}
+OWN = ("seed", "epochs", "noval", "weights", "resume", "nosave")
+"""Training settings that the benchmark itself says."""
+POOL = "labelled-pool"
+"""Folder of the data as a training task has them, laid out once per run."""
+
+
+def run_seed(experiment: Experiment, strategies: Sequence[Strategy], seed: int) -> None:
+    """Every round of a seed that is not over yet."""
+    path = experiment.results(seed)
+    with alone(path.with_name("lock")):
+        if not any(result.strategy == START for result in read_results(path)):
+            run_round(experiment, None, (), seed=seed)
+        for strategy in strategies:
+            over = finished_rounds(
+                read_results(path), seed=seed, strategy=strategy.name, rounds=experiment.rounds
+            )
+            while len(over) <= experiment.rounds:
+                over.append(run_round(experiment, strategy, over, seed=seed))
+
+
+def report(
+    experiment: Experiment,
+    strategies: Sequence[Strategy],
+    seeds: Sequence[int],
+    targets: Sequence[float],
+) -> str:
+    """Write report.md and learning_curves.png from the whole curves; returns the table."""
+    results = [result for seed in seeds for result in read_results(experiment.results(seed))]
+    names = [strategy.name for strategy in strategies]
+    curves = curves_of(results, names, seeds, experiment.rounds)
+    default = default_target(curves)
+    wanted = list(targets) or ([] if default is None else [default])
+    text = table(curves, wanted)
+    write_text(experiment.out / "report.md", text + "\n")
+    draw_learning_curves(curves, experiment.out / "learning_curves.png")
+    return text
+
+
+def prepare(options: argparse.Namespace) -> Experiment:
+    """Read the data, and see that the folder is empty or of this same run."""
+    settings = training_settings(options)
+    source = read_source(options.data)
+    gpus = gpu_ids_of(options.gpu_id)
+    setup = {
+        "data": _digest(source),
+        "start": options.start,
+        "per round": options.per_round,
+        "steps": options.steps,
+        "training": {
+            key: value
+            for key, value in asdict(settings).items()
+            if key not in CHANGES_NOTHING_LEARNT | {"seed"}
+        },
+        "mining": parse_pairs(options.mining_set, "--mining-set"),
+        "weights": hashlib.sha256(options.weights.read_bytes()).hexdigest()
+        if options.weights
+        else "",
+        "device": select_device(gpus).type,
+    }
+    out: Path = options.out.resolve()
+    _check_number(options, len(source.splits["train"]))
+    place(out, source, setup)
+    splits = [
+        read_dataset(
+            out / POOL / "in" / f"{name}-index.tsv",
+            source.class_names,
+            root=out / POOL / "in",
+            max_bad_fraction=settings.max_bad_fraction,
+        )[0]
+        for name in ("train", "val")
+    ]
+    _check_number(options, len(splits[0]))
+    return Experiment(
+        out=out,
+        pool=splits[0],
+        validation=splits[1],
+        settings=settings,
+        steps=options.steps,
+        start=options.start,
+        per_round=options.per_round,
+        rounds=options.rounds,
+        weights=options.weights,
+        gpu_id=options.gpu_id,
+    )
+
+
+def _check_number(options: argparse.Namespace, available: int) -> None:
+    """Refuse, with TaskError(CONFIG), more labels than there are images."""
+    needed = options.start + options.rounds * options.per_round
+    if needed > available:
+        raise TaskError(
+            Code.CONFIG,
+            f"{options.start} images to start with and {options.rounds} rounds of "
+            f"{options.per_round} make {needed}, but the training split of {options.data} has "
+            f"{available} different ones; lower --start, --per-round or --rounds.",
+        )
+
+
+def training_settings(options: argparse.Namespace) -> TrainSettings:
+    """The settings of every training; TaskError(CONFIG) for one that is not to be set here."""
+    overrides = parse_pairs(options.set, "--set")
+    for name in OWN:
+        if name in overrides:
+            raise TaskError(
+                Code.CONFIG,
+                f"--set {name}=... would change what the benchmark compares; it has options of "
+                "its own for seeds, epochs and weights.",
+            )
+    settings, remarks = parse_settings(
+        TrainSettings, {**RECIPE, **overrides, "epochs": options.epochs, "noval": True}
+    )
+    for remark in remarks:
+        log.warning("note: %s", remark)
+    if settings.batch_size < 1 and options.steps:
+        raise TaskError(Code.CONFIG, "--steps needs a batch_size that is known: give a number.")
+    return settings
+
+
+def place(out: Path, source: SourceDataset, setup: Mapping[str, object]) -> None:
+    """Lay the data out below `out`, once; later runs are compared with the first one's setup.
+
+    Raises TaskError(CONFIG) for a folder of anything else, which stays untouched.
+    """
+    plain = json.loads(json.dumps(setup))
+    described = out / "experiment.json"
+    # A kill before the description was whole leaves these, and a temporary file of it.
+    begun = (POOL, "lock", f".{described.name}.")
+    strange = out.is_dir() and any(not path.name.startswith(begun) for path in out.iterdir())
+    if strange and not described.is_file():
+        raise TaskError(
+            Code.CONFIG,
+            f"{out} holds files but no experiment.json: it is no folder of this benchmark; name "
+            "another one with --out.",
+        )
+    with alone(out / "lock", wait=True):
+        if described.is_file():
+            check_setup(json.loads(described.read_text(encoding="utf-8")), plain, described)
+            return
+        shutil.rmtree(out / POOL, ignore_errors=True)
+        write_task(source, out / POOL)
+        write_text(described, json.dumps(plain, indent=1) + "\n")
+
+
+def _digest(source: SourceDataset) -> str:
+    """A digest of class names and of the training and validation images: names, sizes, labels."""
+    digest = hashlib.sha256("\0".join(source.class_names).encode())
+    for split in ("train", "val"):
+        for image in source.splits[split]:
+            digest.update(f"{split}\0{image.path.name}\0{image.path.stat().st_size}\0".encode())
+            digest.update(image.boxes.tobytes() + image.classes.tobytes())
+    return digest.hexdigest()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a VOC, COCO or YOLO folder")
+    parser.add_argument("--out", type=Path, default=Path("runs/active-learning"))
+    parser.add_argument("--strategies", nargs="+", default=[RANDOM, "cald"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--start", type=_positive, default=20, help="images labelled at first")
+    parser.add_argument("--per-round", type=_positive, default=20, help="images added per round")
+    parser.add_argument("--rounds", type=_positive, default=5, help="rounds after the first set")
+    parser.add_argument("--epochs", type=_positive, default=100, help="of every training")
+    parser.add_argument(
+        "--steps", type=_positive, default=0, help="batches of every training, instead of --epochs"
+    )
+    parser.add_argument("--weights", type=Path, help="weights that every training starts from")
+    parser.add_argument(
+        "--target", type=float, nargs="+", default=[], help="mAP50 to count labels for"
+    )
+    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--mining-set", action="append", default=[], metavar="KEY=VALUE")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run every curve that is not whole yet, and report after each seed."""
+    options = _parser().parse_args(arguments)
+    log_to_console()
+    if options.weights and not options.weights.is_file():
+        raise TaskError(
+            Code.MODEL, f"There are no weights at {options.weights}; give an existing file."
+        )
+    strategies = parse_strategies(
+        options.strategies, parse_pairs(options.mining_set, "--mining-set")
+    )
+    experiment = prepare(options)
+    seeds = list(dict.fromkeys(options.seeds))
+    for seed in seeds:
+        run_seed(experiment, strategies, seed)
+        print(report(experiment, strategies, seeds, options.target), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
