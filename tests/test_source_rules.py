@@ -19,6 +19,8 @@ RUNTIME = [
         "mining/*.py",
         "tools/*.py",
         "exporting/*.py",
+        "docker/live_code/*.py",
+        "template/*.py",
     )
     for path in sorted(ROOT.glob(pattern))
 ]

@@ -1,0 +1,57 @@
+"""What can be read from the Dockerfiles without building: instructions, files, entry points."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
+KNOWN = {"ARG", "FROM", "RUN", "COPY", "ENV", "WORKDIR", "CMD"}
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    text = re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]  # type: ignore[misc]
+
+
+def test_there_are_three() -> None:
+    assert [path.suffix for path in FILES] == [".baked", ".cpu", ".live-code"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_instructions(path: Path) -> None:
+    found = instructions(path)
+    names = [name for name, _ in found]
+    assert set(names) <= KNOWN
+    assert names.count("FROM") == 1
+    assert set(names[: names.index("FROM")]) == {"ARG"}
+    assert found[-1] == ("CMD", '["/usr/bin/start.sh"]')
+    for name, rest in found:
+        if name == "COPY":
+            source, target = rest.split()
+            assert (ROOT / source).exists()
+            assert target.startswith("/")
+        if name == "RUN" and "apt-get" in rest:
+            assert "rm -rf /var/lib/apt/lists/*" in rest
+        if name == "RUN" and "pip install" in rest:
+            assert rest.count("pip install") == rest.count("--no-cache-dir")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_shell_error_in_run(path: Path) -> None:
+    for name, rest in instructions(path):
+        if name == "RUN":
+            subprocess.run(["sh", "-n", "-c", rest], check=True)
+
+
+@pytest.mark.parametrize("name", ["start.sh", "start-baked.sh"])
+def test_entry_points(name: str) -> None:
+    path = ROOT / "docker" / name
+    assert os.access(path, os.X_OK)
+    subprocess.run(["sh", "-n", str(path)], check=True)
+    assert path.read_text().splitlines()[-1].startswith("exec python3 -m live_code")
