@@ -34,7 +34,8 @@ def provide_home(environment: MutableMapping[str, str]) -> None:
 
 def log_to_console() -> None:
     """Plain lines on standard output, each flushed: the tail must survive a SIGKILL."""
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # File names need not be UTF-8, and a word about one must not end a task.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(
         stream=sys.stdout,
         level=logging.INFO,
