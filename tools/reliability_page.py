@@ -32,7 +32,14 @@ INTRODUCTION = """\
 
 The words in quotes are part of what is said. An absolute path in an index may lead anywhere, since
 the platform chooses where its folders are mounted; a path may not climb out by `..`. In the cases
-of images and annotations there is one good image beside the one in question.
+of images and annotations there is one good image beside the one in question; `case boxes` are its
+boxes as x1, y1, x2, y2, `corner` its first pixel in BGR, `training` its height and width at a
+training size of 64.
+
+Whole tasks over such files, among good ones and alone, are in
+[test_whole_tasks.py](../tests/reliability/test_whole_tasks.py): mining and inference give every
+candidate its line, a training leaves out what it must and ends well, and one with images that are
+all cut off within ends with 300003 before its first step.
 """
 
 

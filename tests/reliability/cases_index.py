@@ -87,7 +87,7 @@ CASES = (
         images=1,
     ),
     skipped(
-        "a zero byte in a path", index(GOOD + b"b.png\tb\0.txt\n"), "no path holds a zero byte"
+        "a zero byte in a path", index(GOOD + b"b.png\tb\0.txt\n"), "1 with an unusable annotation"
     ),
     taken(
         "the same image twice: once",
