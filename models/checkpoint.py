@@ -202,6 +202,9 @@ def _widened(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     # Views may share numbers; their copies would not.
     if sum(t.numel() * t.element_size() for t in state.values()) > path.stat().st_size:
         raise unusable(path, "holds weights that unfold to more than the file has")
+    # A network that is not a number finds nothing, without a word. (Infinity may come of float16.)
+    if any(bool(t.isnan().any()) for t in state.values() if t.is_floating_point()):
+        raise unusable(path, "holds weights that are not numbers (NaN)")
     return {k: v.detach().float() if v.is_floating_point() else v for k, v in state.items()}
 
 

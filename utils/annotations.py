@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -18,6 +19,11 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+
+MOST_BYTES = 64 * 2**20
+"""For the annotation of one image; a COCO document, which holds many, may be larger."""
+MOST_OBJECTS = 100_000
+"""For one image: more would only exhaust time and memory later."""
 
 
 class AnnotationError(Exception):
@@ -61,9 +67,11 @@ class ClassLookup:
 
     def require(self, index: float, where: str) -> int:
         """`index` as a whole number in range; AnnotationError with the rule otherwise."""
-        if index != int(index) or not 0 <= index < len(self.names):
+        # The range first: a number of any size can be compared, but not made another type.
+        if not 0 <= index < len(self.names) or index != int(index):
+            shown = f"{index:g}" if isinstance(index, float) else str(index)[:40]
             raise AnnotationError(
-                f"{where}: class index {index:g} is not a whole number "
+                f"{where}: class index {shown} is not a whole number "
                 f"from 0 to {len(self.names) - 1} ({len(self.names)} class names)"
             )
         return int(index)
@@ -89,6 +97,7 @@ def parse_ark(text: str, path: str, classes: ClassLookup) -> Objects:
         x1, y1, x2, y2 = values[1:5]
         objects.rows.append(Object(classes.require(values[0], where), x1, y1, x2 + 1, y2 + 1))
         objects.rotated += len(values) > 6 and values[6] != 0
+        _refuse_too_many(len(objects.rows), path)
     return objects
 
 
@@ -102,8 +111,9 @@ def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Objects:
         root = fromstring(content, forbid_dtd=False, forbid_entities=True, forbid_external=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError(f"{path}: not a readable XML document ({error})") from None
-    objects = Objects()
-    for number, item in enumerate(root.findall("object"), start=1):
+    objects, found = Objects(), root.findall("object")
+    _refuse_too_many(len(found), path)
+    for number, item in enumerate(found, start=1):
         where = f"{path} object {number}"
         name = (item.findtext("name") or "").strip()
         box = item.find("bndbox")
@@ -160,8 +170,9 @@ class CocoFile:
             raise AnnotationError(f"{self.path}: it does not list the image {name}")
         if name in self._ambiguous:
             raise AnnotationError(f"{self.path}: it lists several images called {name}")
-        objects = Objects()
-        for item in self._annotations.get(self._image_ids[name], []):
+        objects, found = Objects(), self._annotations.get(self._image_ids[name], [])
+        _refuse_too_many(len(found), f"{self.path}: {name}")
+        for item in found:
             where = f"{self.path} annotation {item.get('id')} of {name}"
             category = _identity(item.get("category_id"))
             index = self._class_index(category, where)
@@ -175,7 +186,7 @@ class CocoFile:
     def _class_index(self, category: int | str | None, where: str) -> int | None:
         if category in self._category_names:
             return self._classes.index_of(self._category_names[category])
-        if not isinstance(category, int):
+        if isinstance(category, bool) or not isinstance(category, int):
             raise AnnotationError(f"{where}: category_id {category!r} is not a whole number")
         return self._classes.require(category, where)
 
@@ -203,7 +214,7 @@ class AnnotationReader:
         """The objects of an image in an annotation file; AnnotationError if it is unusable."""
         if path in self._documents or path.lower().endswith(".json"):
             return self._coco(path).objects_of(image_path)
-        content = _read_bytes(path)
+        content = _read_bytes(path, MOST_BYTES)
         start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
         if start.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
             return parse_voc(content, path, self._classes)
@@ -228,12 +239,25 @@ class AnnotationReader:
         return document
 
 
-def _read_bytes(path: str) -> bytes:
+def _read_bytes(path: str, limit: int | None = None) -> bytes:
     try:
+        # A pipe or a device may never end.
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise AnnotationError(f"{path}: not a file")
         with open(path, "rb") as file:
-            return file.read()
+            content = file.read() if limit is None else file.read(limit + 1)
     except OSError as error:
         raise AnnotationError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except ValueError:
+        raise AnnotationError(f"{path!r}: no path holds a zero byte") from None
+    if limit is not None and len(content) > limit:
+        raise AnnotationError(f"{path}: larger than {limit >> 20} MiB, for one image")
+    return content
+
+
+def _refuse_too_many(count: int, where: str) -> None:
+    if count > MOST_OBJECTS:
+        raise AnnotationError(f"{where}: more than {MOST_OBJECTS} objects in one image")
 
 
 def _numbers(words: Sequence[str], where: str) -> list[float]:
@@ -266,7 +290,8 @@ def _identity(value: object) -> int | str | None:
 
 def _coco_box(value: object, where: str) -> tuple[float, float, float, float]:
     try:
-        x, y, width, height = (float(number) for number in value)  # type: ignore[attr-defined]
+        listed = value if isinstance(value, list) else ()
+        x, y, width, height = (float(number) for number in listed)
         readable = all(map(math.isfinite, (x, y, width, height)))
     except (TypeError, ValueError, OverflowError):
         readable = False

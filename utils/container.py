@@ -48,7 +48,8 @@ def log_to_console() -> None:
     Secrets are hidden, and lines about progress come at most every ten seconds unless somebody
     watches at a terminal.
     """
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # File names need not be UTF-8, and a word about one must not end a task.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Discreet("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(Pace(patient=sys.stdout.isatty()))

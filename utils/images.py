@@ -21,6 +21,9 @@ Pixels = npt.NDArray[np.uint8]
 # Twice Pillow's own warning limit; above it Pillow refuses to open a file at all.
 PIXEL_LIMIT = 178_956_970
 
+FORMATS = ("BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may look for: some of its other readers start programs (Ghostscript for EPS)."""
+
 # IMREAD_COLOR alone would rotate by the orientation tag.
 _DECODE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -81,7 +84,7 @@ def _header(
 ) -> tuple[tuple[int, int], str]:
     """((height, width), format name) from the first bytes of the file."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             kind = image.format or ""
     except Image.DecompressionBombError as error:
@@ -107,7 +110,7 @@ def _decode_opencv(content: bytes) -> Pixels | None:
 def _decode_pillow(path: str | os.PathLike[str]) -> Pixels:
     """BGR pixels through Pillow: the second opinion for what OpenCV cannot decode."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             rgb = np.asarray(image.convert("RGB"), np.uint8)
     except Exception as error:  # decoders raise anything on damaged bytes
         raise ImageError(path, f"cannot be decoded ({error})") from error

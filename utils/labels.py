@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections import Counter
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from utils.annotations import AnnotationError, AnnotationReader, Objects, Reader
 from utils.errors import Code, TaskError
-from utils.images import ImageError, image_size
+from utils.images import ImageError, image_size, read_image
 from utils.progress import Progress
 
 EXAMPLES = 5
@@ -191,15 +192,16 @@ def read_index(index_file: Path, root: Path) -> list[Record]:
     """The lines `image<TAB>annotation` of an index file; relative paths are relative to `root`.
 
     Blanks belong to names, blank lines are skipped, a trailing TAB, CRLF and a byte order mark are
-    accepted. Raises TaskError(DATASET) when the file is missing or lists nothing.
+    accepted. Raises TaskError(DATASET) when the file is missing or lists nothing, or when a path
+    climbs out of `root` by `..`.
     """
     records = []
     for columns in _columns(index_file):
         annotation = columns[1] if len(columns) > 1 and columns[1].strip() else None
         records.append(
             Record(
-                os.path.join(root, columns[0]),
-                None if annotation is None else os.path.join(root, annotation),
+                _place(root, columns[0], index_file),
+                None if annotation is None else _place(root, annotation, index_file),
             )
         )
     return records
@@ -208,16 +210,34 @@ def read_index(index_file: Path, root: Path) -> list[Record]:
 def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]:
     """The candidate images in the order of the file, and how many repeated lines were left out.
 
-    Raises TaskError(DATASET) when the file is missing or lists nothing.
+    Raises TaskError(DATASET) when the file is missing or lists nothing, or when a path climbs out
+    of `root` by `..`.
     """
     texts = [columns[0] for columns in _columns(index_file)]
     unique = dict.fromkeys(texts)
-    candidates = [Candidate(text, os.path.join(root, text)) for text in unique]
+    candidates = [Candidate(text, _place(root, text, index_file)) for text in unique]
     return candidates, len(texts) - len(candidates)
+
+
+def _place(root: Path, text: str, index_file: Path) -> str:
+    """Where a path of an index lies. An absolute one is the platform's to choose."""
+    path = os.path.join(root, text)
+    if ".." in text.split("/") and not Path(os.path.normpath(path)).is_relative_to(
+        os.path.normpath(root)
+    ):
+        raise TaskError(
+            Code.DATASET,
+            f"the index file {index_file} lists {text[:200]!r}, which leads out of {root}; "
+            "list files below it, or absolute paths without '..'.",
+        )
+    return path
 
 
 def _columns(index_file: Path) -> list[list[str]]:
     try:
+        # A pipe would never end, and reading it would wait for ever.
+        if index_file.exists() and not index_file.is_file():
+            raise OSError(errno.EINVAL, "not a file")
         # surrogateescape: a file name in another encoding must come out as it went in.
         with open(index_file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
             lines = [line.rstrip("\r\n") for line in file]
@@ -293,7 +313,7 @@ def read_dataset(
     area, repeated ones and those of classes not in `class_names` are left out and counted, their
     image stays. Raises TaskError(DATASET) when nothing usable is left, when more than
     `max_bad_fraction` of the images is unusable, or, with `require_boxes`, when no box is left;
-    TaskError(IMAGE_FORMAT) when there are images but not one of them can be read.
+    TaskError(IMAGE_FORMAT) when there are images but not one of them can be read and decoded.
     """
     return read_records(
         read_index(Path(index_file), root),
@@ -337,6 +357,7 @@ def read_records(
             counts.append(len(outcome.objects.rows))
             _append(rows, report, outcome.objects)
     _refuse_if_too_bad(report, len(unique), len(paths), max_bad_fraction)
+    _refuse_if_none_decodes(paths, report)
     sizes_array = np.array(sizes, np.int32).reshape(-1, 2)
     owners = np.repeat(np.arange(len(paths)), np.array(counts, np.int64))
     table = np.array(rows, np.float64).reshape(-1, 5)
@@ -375,6 +396,22 @@ def _refuse_if_too_bad(
         Code.DATASET,
         f"{bad} of the {listed} images of {report.index_file} are unusable{limit}, for example "
         f"{first}; mend or remove them.",
+    )
+
+
+def _refuse_if_none_decodes(paths: Sequence[str], report: DataReport) -> None:
+    """A header may be whole where the rest is not; of a sound data set one image is decoded."""
+    for path in paths:
+        try:
+            read_image(path)
+        except ImageError as error:
+            fault = error
+        else:
+            return
+    raise TaskError(
+        Code.IMAGE_FORMAT,
+        f"none of the {len(paths)} images of {report.index_file} can be decoded, for example "
+        f"{fault}; check that they are whole.",
     )
 
 

@@ -66,6 +66,8 @@ DEFAULT_ENV_FILE = Path("/in/env.yaml")
 DEFAULT_TASK_ID = "default-task"
 REPOSITORY = Path(__file__).resolve().parent.parent
 DETECTION = 2
+MOST_VALUES = 100_000
+"""Values of one settings file, counting what an alias repeats each time."""
 
 
 def read_task(
@@ -203,7 +205,25 @@ def _read_mapping(path: Path, what: str) -> dict[str, object]:
         raise TaskError(Code.CONFIG, f"{what} {path} is not valid YAML ({reason}).") from None
     if not isinstance(content, dict):
         raise TaskError(Code.CONFIG, f"{what} {path} must hold keys with values.")
+    _refuse_without_end(content, f"{what} {path}")
     return {str(key): value for key, value in content.items()}
+
+
+def _refuse_without_end(content: object, what: str) -> None:
+    """Aliases of YAML can unfold to billions of values, or to a list that holds itself."""
+    waiting, seen = [content], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        if seen + len(waiting) > MOST_VALUES:
+            raise TaskError(
+                Code.CONFIG,
+                f"{what} unfolds to more than {MOST_VALUES} values; write it without aliases.",
+            )
 
 
 def _section(env: Mapping[str, object], name: str, env_file: Path) -> Mapping[str, object]:
@@ -219,7 +239,7 @@ def _path_text(section: Mapping[str, object], key: str, default: str) -> str:
     value = section.get(key)
     if value is None or value == "":
         return default
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\0" in value:
         raise refusal(key, value, "a path")
     return value
 
@@ -285,6 +305,8 @@ def _read_code_config(config: Mapping[str, object], repository: Path) -> dict[st
     if absent(value):
         return {}
     root = repository.resolve()
+    if "\0" in str(value):
+        raise refusal("code_config", value, "a file inside the repository")
     path = (root / str(value)).resolve()
     if not path.is_relative_to(root):
         raise refusal("code_config", value, "a file inside the repository")
