@@ -46,7 +46,8 @@ FLOORS: dict[int, str] = {
         utils.training_job utils.training_page utils.training_pictures utils.training_report val
     """,
     4: """
-        mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor
+        mining.algorithms mining.consistency mining.data_augment mining.mining_cald
+        mining.mining_entropy mining.mining_random mining.scored utils.ymir_monitor
         utils.ymir_results utils.ymir_task utils.ymir_yolov5
     """,
     5: """

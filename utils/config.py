@@ -363,7 +363,8 @@ class MiningSettings(DetectionSettings):
     """Everything a mining task may be told: detection as in inference, then the scoring."""
 
     mining_algorithm: str = field(
-        default="cald", metadata=_rule("how images are scored", choices=("cald",))
+        default="cald",
+        metadata=_rule("how images are scored", choices=("cald", "entropy", "random")),
     )
     views: tuple[str, ...] = field(
         default=("flip", "cutout", "resize", "rotate"),
@@ -374,9 +375,17 @@ class MiningSettings(DetectionSettings):
     )
     empty_images: str = field(
         default="last",
-        metadata=_rule("rank of images without any detection", choices=("first", "last")),
+        metadata=_rule(
+            "rank of images without any detection; mixed spreads them through the others",
+            choices=("first", "last", "mixed"),
+        ),
     )
     seed: int = field(default=0, metadata=_SEED)
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether the algorithm looks at images through the network."""
+        return self.mining_algorithm != "random"
 
 
 KINDS = (TrainSettings, InferSettings, MiningSettings)
