@@ -192,7 +192,8 @@ def _mine(
     assert task.mining is not None
     scores: list[float | None] = [None] * len(candidates)
     algorithm = ALGORITHMS[task.mining.mining_algorithm]
-    for done, scored in enumerate(algorithm(predictions, predictor, task.mining), start=1):
+    stream = algorithm(predictions, predictor, task.mining, len(candidates))
+    for done, scored in enumerate(stream, start=1):
         scores[scored.position] = scored.score
         if report:
             report.scored(scored.position, scored.score)

@@ -14,7 +14,7 @@ from utils.config import MiningSettings
 from utils.predictions import Prediction
 
 Stream = Iterator[Scored]
-Score = Callable[[Iterable[Prediction], Predictor, MiningSettings], Stream]
+Score = Callable[[Iterable[Prediction], Predictor, MiningSettings, int], Stream]
 ScoreUnseen = Callable[[Iterable[Prediction], MiningSettings], Stream]
 
 
@@ -33,17 +33,20 @@ class Algorithm:
         predictions: Iterable[Prediction],
         predictor: Predictor | None,
         settings: MiningSettings,
+        total: int,
     ) -> Stream:
-        """The scores of a stream, larger for those to label first; None for unreadable images."""
+        """The scores of a stream of `total` images, larger for those to label first; None for
+        unreadable ones.
+        """
         if self.unseen is not None:
             return self.unseen(predictions, settings)
         assert self.seeing is not None
         assert predictor is not None, f"{settings.mining_algorithm} needs a network"
-        return self.seeing(predictions, predictor, settings)
+        return self.seeing(predictions, predictor, settings, total)
 
 
 def _entropy(
-    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
 ) -> Stream:
     return place_empty(
         entropy_scores(predictions, predictor),
@@ -87,5 +90,5 @@ def mine(
         predictions = predictor.stream_parts(
             paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
         )
-    scores = algorithm(predictions, predictor, settings)
+    scores = algorithm(predictions, predictor, settings, len(paths))
     return in_order(counted(scores, len(paths), tell), paths)

@@ -18,7 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from infer import Predictor, load_predictor
-from mining.consistency import join_objects, reference_sample, view_inconsistency
+from mining.class_balance import BALANCED_FIRST, rebalance, window_size
+from mining.consistency import class_vector, join_objects, reference_sample, view_inconsistency
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
 from mining.scored import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
 from utils.atomic import write_text
@@ -54,6 +55,8 @@ class _Candidate:
     class_probabilities: Tensor
     boxes: Tensor
     """float32 [n, 4] on the CPU: xyxy in pixels of the content inside the borders."""
+    class_vector: Tensor
+    """float32 [nc]: per class the largest confidence of all its objects."""
 
     @property
     def content(self) -> Tensor:
@@ -77,21 +80,52 @@ def mine(
     predictions = predictor.stream_parts(
         paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
     )
-    scores = cald_scores(predictions, predictor, settings)
+    scores = cald_scores(predictions, predictor, settings, len(paths))
     return in_order(counted(scores, len(paths), tell), paths)
 
 
 def cald_scores(
-    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings
+    predictions: Iterable[Prediction],
+    predictor: Predictor,
+    settings: MiningSettings,
+    total: int,
 ) -> Iterator[Scored]:
-    """`score_stream` with every image in its place: those without objects as the settings say."""
+    """Both stages over a stream of `total` images, those without objects as the settings say.
+
+    Stage 2 (`mining/class_balance.py`) needs to know the labelled objects of each class, from the
+    settings or the weights, and more than one class.
+    """
+    scores = score_stream(predictions, predictor, settings)
+    labelled = _labelled_objects(predictor, settings)
+    window = window_size(settings.balance_window, total) if labelled else 0
+    if labelled and window:
+        log.info("cald: the %d most informative images are ranked by class balance", window)
+        scores = rebalance(scores, labelled, window)
     return place_empty(
-        score_stream(predictions, predictor, settings),
+        scores,
         settings.empty_images,
-        first=EMPTY_SCORES["first"],
+        first=BALANCED_FIRST if window else EMPTY_SCORES["first"],
         last=EMPTY_SCORES["last"],
         seed=settings.seed,
     )
+
+
+def _labelled_objects(predictor: Predictor, settings: MiningSettings) -> Sequence[float] | None:
+    """Objects of each class per labelled image; None where unknown or without a choice."""
+    given, count = settings.labelled_objects, predictor.num_classes
+    if given and len(given) != count:
+        raise TaskError(
+            Code.CONFIG,
+            f"the setting labelled_objects has {len(given)} numbers but the weights know {count} "
+            "classes: give one number for each, in their order.",
+        )
+    known = given or predictor.labelled_objects
+    if known is None:
+        log.info(
+            "cald: stage 1 only, the weights do not say what they were trained on (the setting "
+            "labelled_objects can)"
+        )
+    return known if count > 1 else None
 
 
 def score_stream(
@@ -150,6 +184,7 @@ def _candidate(prediction: Prediction) -> _Candidate | None:
         rows,
         probabilities,
         boxes,
+        class_vector(known_rows[:, 4], known_rows[:, 5], known_probabilities.shape[1]),
     )
 
 
@@ -186,6 +221,7 @@ def _score(
     """The scores of candidates whose network inputs have one shape."""
     reference = [(item.rows, item.class_probabilities) for item in group]
     total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
+    vectors = torch.stack([item.class_vector for item in group])
     for name in names:
         perturbed = _perturb(group, name, settings.seed, predictor.stride)
         found = predictor.detect_with_classes(perturbed.images)
@@ -198,7 +234,11 @@ def _score(
         total += view_inconsistency(
             join_objects(perturbed.boxes, reference), join_objects(seen, found)
         )
+        vectors += torch.stack(
+            [class_vector(rows[:, 4], rows[:, 5], vectors.shape[1]) for rows, _ in found]
+        )
     scores = (1 - total / len(names)).tolist()
+    shown = (vectors / (1 + len(names))).cpu().numpy()
     for item, score in zip(group, scores, strict=True):
         if not 0 <= score <= 1:  # also catches NaN, which no sort can place
             raise TaskError(
@@ -207,8 +247,8 @@ def _score(
                 "are not numbers; train the model again or choose another stage of it.",
             )
     return [
-        ScoredPart(item.position, item.path, item.parts, score)
-        for item, score in zip(group, scores, strict=True)
+        ScoredPart(item.position, item.path, item.parts, score, class_vector=vector)
+        for item, score, vector in zip(group, scores, shown, strict=True)
     ]
 
 

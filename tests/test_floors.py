@@ -16,8 +16,9 @@ FLOORS: dict[int, str] = {
         utils.colours utils.command_line utils.config utils.confusion utils.container
         utils.detection_files utils.class_choice utils.device utils.drawing
         utils.early_stopping utils.errors utils.failures utils.flag_reader utils.html_page
-        utils.hyp_file utils.images utils.lanes utils.letterbox utils.lettering utils.metrics
-        utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values
+        utils.hyp_file utils.images utils.labelled_set utils.lanes utils.letterbox utils.lettering
+        utils.metrics utils.misses utils.nms utils.option_names utils.optional utils.options
+        utils.plain_values
         utils.predictions utils.progress utils.run_folder utils.schedule utils.search_space
         utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
         utils.tiles utils.tta utils.v7_flags utils.weight_download utils.weight_files utils.workers
@@ -46,9 +47,9 @@ FLOORS: dict[int, str] = {
         utils.training_job utils.training_page utils.training_pictures utils.training_report val
     """,
     4: """
-        mining.algorithms mining.consistency mining.data_augment mining.mining_cald
-        mining.mining_entropy mining.mining_random mining.scored utils.ymir_monitor
-        utils.ymir_results utils.ymir_task utils.ymir_yolov5
+        mining.algorithms mining.class_balance mining.consistency mining.data_augment
+        mining.mining_cald mining.mining_entropy mining.mining_random mining.scored
+        utils.ymir_monitor utils.ymir_results utils.ymir_task utils.ymir_yolov5
     """,
     5: """
         evolve start tasks

@@ -380,6 +380,25 @@ class MiningSettings(DetectionSettings):
             choices=("first", "last", "mixed"),
         ),
     )
+    balance_window: int = field(
+        default=-1,
+        metadata=_rule(
+            "best images that cald ranks anew by class balance, about 1.2 times as many as will be "
+            "labelled; -1 for 12 % of the candidates, 0 for none",
+            -1,
+            100000000,
+            unit="images",
+        ),
+    )
+    labelled_objects: tuple[float, ...] = field(
+        default=(),
+        metadata=_rule(
+            "objects of each class per labelled image, in the order of the classes; [] for what "
+            "training noted in the weights",
+            0,
+            1000000,
+        ),
+    )
     seed: int = field(default=0, metadata=_SEED)
 
     @property

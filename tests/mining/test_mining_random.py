@@ -52,11 +52,9 @@ def test_order_changes_nothing_and_a_bad_file_comes_last(
 @pytest.mark.parametrize("gpu", ["", "0"])
 def test_task_without_weights_or_gpu(drawn: SourceDataset, tmp_path: Path, gpu: str) -> None:
     task = tmp_path / "task"
-    settings = {"mining_algorithm": "random", "gpu_id": gpu}
-    assert (
-        start.main(["--env", str(write_task(drawn, task, kinds=("mining",), settings=settings))])
-        == 0
-    )
+    settings = {"mining_algorithm": "random"}
+    env_file = write_task(drawn, task, kinds=("mining",), settings=settings, gpu_id=gpu)
+    assert start.main(["--env", str(env_file)]) == 0
     rows = [line.split("\t") for line in (task / "out" / "result.tsv").read_text().splitlines()]
     assert [float(score) for _, score in rows] == pytest.approx(
         sorted((random_score(0, path) for path, _ in rows), reverse=True), abs=1e-6
