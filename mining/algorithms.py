@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from infer import Predictor
+from mining.mining_aldd import aldd_scores
 from mining.mining_cald import cald_scores
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
 from mining.mining_random import random_scores, unseen_images
@@ -45,6 +46,12 @@ class Algorithm:
         return self.seeing(predictions, predictor, settings, total)
 
 
+def _aldd(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
+) -> Stream:
+    return aldd_scores(predictions, predictor, settings)
+
+
 def _entropy(
     predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
 ) -> Stream:
@@ -64,6 +71,7 @@ def _random(predictions: Iterable[Prediction], settings: MiningSettings) -> Stre
 
 ALGORITHMS = {
     "cald": Algorithm(seeing=cald_scores),
+    "aldd": Algorithm(seeing=_aldd),
     "entropy": Algorithm(seeing=_entropy),
     "random": Algorithm(unseen=_random),
 }

@@ -364,7 +364,7 @@ class MiningSettings(DetectionSettings):
 
     mining_algorithm: str = field(
         default="cald",
-        metadata=_rule("how images are scored", choices=("cald", "entropy", "random")),
+        metadata=_rule("how images are scored", choices=("cald", "aldd", "entropy", "random")),
     )
     views: tuple[str, ...] = field(
         default=("flip", "cutout", "resize", "rotate"),
@@ -397,6 +397,12 @@ class MiningSettings(DetectionSettings):
             "training noted in the weights",
             0,
             1000000,
+        ),
+    )
+    class_distribution_scores: tuple[float, ...] = field(
+        default=(),
+        metadata=_rule(
+            "weights of the classes in aldd, in their order; 1 for those left out", 0, 1000000
         ),
     )
     seed: int = field(default=0, metadata=_SEED)
