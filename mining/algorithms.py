@@ -9,6 +9,7 @@ from infer import Predictor
 from mining.mining_aldd import aldd_scores
 from mining.mining_cald import cald_scores
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
+from mining.mining_misses import miss_scores
 from mining.mining_random import random_scores, unseen_images
 from mining.scored import Report, Scored, counted, in_order, place_empty
 from utils.config import MiningSettings
@@ -65,6 +66,19 @@ def _entropy(
     )
 
 
+def _misses(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
+) -> Stream:
+    return place_empty(
+        miss_scores(predictions, predictor, settings),
+        settings.empty_images,
+        # Two looks, and every detection adds at most 1.
+        first=2.0 * predictor.thresholds.max_detections,
+        last=-1.0,
+        seed=settings.seed,
+    )
+
+
 def _random(predictions: Iterable[Prediction], settings: MiningSettings) -> Stream:
     return random_scores(predictions, settings.seed)
 
@@ -73,6 +87,7 @@ ALGORITHMS = {
     "cald": Algorithm(seeing=cald_scores),
     "aldd": Algorithm(seeing=_aldd),
     "entropy": Algorithm(seeing=_entropy),
+    "misses": Algorithm(seeing=_misses),
     "random": Algorithm(unseen=_random),
 }
 """By the names that the setting `mining_algorithm` uses."""

@@ -48,8 +48,9 @@ FLOORS: dict[int, str] = {
     """,
     4: """
         mining.algorithms mining.class_balance mining.consistency mining.data_augment
-        mining.mining_aldd mining.mining_cald mining.mining_entropy mining.mining_random
-        mining.scored utils.ymir_monitor utils.ymir_results utils.ymir_task utils.ymir_yolov5
+        mining.mining_aldd mining.mining_cald mining.mining_entropy mining.mining_misses
+        mining.mining_random mining.scored utils.ymir_monitor utils.ymir_results
+        utils.ymir_task utils.ymir_yolov5
     """,
     5: """
         evolve start tasks

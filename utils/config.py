@@ -364,7 +364,9 @@ class MiningSettings(DetectionSettings):
 
     mining_algorithm: str = field(
         default="cald",
-        metadata=_rule("how images are scored", choices=("cald", "aldd", "entropy", "random")),
+        metadata=_rule(
+            "how images are scored", choices=("cald", "aldd", "entropy", "misses", "random")
+        ),
     )
     views: tuple[str, ...] = field(
         default=("flip", "cutout", "resize", "rotate"),
@@ -398,6 +400,10 @@ class MiningSettings(DetectionSettings):
             0,
             1000000,
         ),
+    )
+    miss_conf: float = field(
+        default=0.05,
+        metadata=_rule("least confidence of what misses takes for an overlooked object", 0, 1),
     )
     class_distribution_scores: tuple[float, ...] = field(
         default=(),
