@@ -30,6 +30,7 @@ from utils.detection_files import DetectionFiles
 from utils.device import autocast, device_of
 from utils.image_parts import Part, parts_of
 from utils.infer_command import parse_infer_command
+from utils.labelled_set import objects_per_image
 from utils.lanes import Lanes, group_alike
 from utils.letterbox import Letterbox, plan_letterbox
 from utils.nms import Kept, non_max_suppression
@@ -66,6 +67,8 @@ class Predictor:
     """How large images are cut; None to see every image as a whole only."""
     single_class: bool = False
     """Whether detections say where objects are and not of which class."""
+    labelled_objects: tuple[float, ...] | None = None
+    """Objects of each class per image of the training, for mining; None where not known."""
 
     def __init__(
         self,
@@ -255,7 +258,7 @@ def load_predictor(
 ) -> Predictor:
     """A predictor from a weights file, with the thresholds and size of `settings`."""
     checkpoint = load_checkpoint(weights)
-    return Predictor(
+    predictor = Predictor(
         build_detector(checkpoint),
         checkpoint.class_names,
         device=device,
@@ -271,6 +274,8 @@ def load_predictor(
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
+    predictor.labelled_objects = objects_per_image(checkpoint.metadata, predictor.num_classes)
+    return predictor
 
 
 def chosen_precision(settings: DetectionSettings, device: torch.device) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from infer import Predictor, load_predictor
-from mining.mining_cald import score_stream
+from mining.algorithms import ALGORITHMS
+from mining.mining_random import unseen_images
 from train import Saved, TrainingJob, train
 from utils.candidate_report import CandidateReport
 from utils.data_table import data_table
@@ -48,7 +49,7 @@ REPORT = "report"
 
 def run(task: Task, progress: Progress) -> None:
     """Do what the task asks for; results are complete on disk when this returns."""
-    device = select_device(task.gpu_ids)
+    device = select_device(task.gpu_ids if task.needs_network else ())
     began = time.monotonic()
     log.info("%s", header(task.task_id, describe(device)))
     kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
@@ -173,9 +174,14 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
     candidates, repeated = read_candidates(task.candidate_index, task.root_in)
     if repeated:
         log.warning("%d lines of the candidate index repeat an image; each counts once", repeated)
+    paths = [candidate.path for candidate in candidates]
+    if not task.needs_network:
+        log.info("%d candidates, no network is needed", len(paths))
+        unseen = _count(unseen_images(paths, workers=settings.workers), len(paths))
+        _mine(task, None, candidates, unseen, None, progress)
+        return
     predictor = load_predictor(task.weights[0], settings, device)
     _compare_names(task, predictor, task.weights[0])
-    paths = [candidate.path for candidate in candidates]
     log.info("%d candidates, weights %s, %d px", len(paths), task.weights[0], predictor.image_size)
     found = predictor.stream_parts(
         paths,
@@ -208,17 +214,20 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
 
 def _mine(
     task: Task,
-    predictor: Predictor,
+    predictor: Predictor | None,
     candidates: Sequence[Candidate],
     predictions: Iterable[Prediction],
-    report: CandidateReport,
+    report: CandidateReport | None,
     progress: Progress,
 ) -> None:
     assert task.mining is not None
     scores: list[float | None] = [None] * len(candidates)
-    for done, scored in enumerate(score_stream(predictions, predictor, task.mining), start=1):
+    algorithm = ALGORITHMS[task.mining.mining_algorithm]
+    stream = algorithm(predictions, predictor, task.mining, len(candidates))
+    for done, scored in enumerate(stream, start=1):
         scores[scored.position] = scored.score
-        report.scored(scored.position, scored.score)
+        if report:
+            report.scored(scored.position, scored.score)
         progress.update(done, len(candidates))
     texts = [candidate.text for candidate in candidates]
     write_mining_result(task, zip(texts, scores, strict=True))

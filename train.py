@@ -27,6 +27,7 @@ from utils.early_stopping import why_it_ended
 from utils.errors import Code, TaskError
 from utils.freezing import training_mode
 from utils.keeper import Keeper, Saved
+from utils.labelled_set import labelled_metadata
 from utils.log_pace import PROGRESS
 from utils.preparation import Run, evaluation_batches, prepare, story_of
 from utils.progress import Progress
@@ -123,6 +124,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
             "img_size": run.image_size,
             "map50": evaluation.scores.map50,
             "map50_95": evaluation.scores.map50_95,
+            **labelled_metadata(run.job.train.counts().tolist(), len(run.job.train)),
         },
     )
     improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)

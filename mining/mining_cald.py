@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from infer import Predictor, load_predictor
-from mining.consistency import join_objects, reference_sample, view_inconsistency
+from mining.class_balance import BALANCED_FIRST, rebalance, window_size
+from mining.consistency import class_vector, join_objects, reference_sample, view_inconsistency
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
+from mining.scored import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
 from utils.atomic import write_text
 from utils.boxes import clip
 from utils.config import MiningSettings
@@ -35,31 +36,8 @@ from utils.tiles import cut_sides
 
 log = logging.getLogger(__name__)
 
-UNREADABLE_SCORE = -1.0
-"""Written for an image that cannot be read: below every score, so its line comes last."""
 EMPTY_SCORES = {"first": 1.0, "last": 0.0}
 """Written for an image without detections, by the setting `empty_images`."""
-
-Report = Callable[[int, int], object]
-"""Told (images done, images in all)."""
-
-
-class Scored(NamedTuple):
-    """The score of one image of a stream, in [0, 1]; None for one that cannot be read."""
-
-    position: int
-    path: str
-    score: float | None
-
-
-class _ScoredPart(NamedTuple):
-    """The score of one of `parts` parts of an image; None where it shows no object."""
-
-    position: int
-    path: str
-    parts: int
-    score: float | None
-    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +55,8 @@ class _Candidate:
     class_probabilities: Tensor
     boxes: Tensor
     """float32 [n, 4] on the CPU: xyxy in pixels of the content inside the borders."""
+    class_vector: Tensor
+    """float32 [nc]: per class the largest confidence of all its objects."""
 
     @property
     def content(self) -> Tensor:
@@ -100,13 +80,52 @@ def mine(
     predictions = predictor.stream_parts(
         paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
     )
-    scores = [UNREADABLE_SCORE] * len(paths)
-    for done, scored in enumerate(score_stream(predictions, predictor, settings), 1):
-        if scored.score is not None:
-            scores[scored.position] = scored.score
-        if tell:
-            tell(done, len(paths))
-    return list(zip(paths, scores, strict=True))
+    scores = cald_scores(predictions, predictor, settings, len(paths))
+    return in_order(counted(scores, len(paths), tell), paths)
+
+
+def cald_scores(
+    predictions: Iterable[Prediction],
+    predictor: Predictor,
+    settings: MiningSettings,
+    total: int,
+) -> Iterator[Scored]:
+    """Both stages over a stream of `total` images, those without objects as the settings say.
+
+    Stage 2 (`mining/class_balance.py`) needs to know the labelled objects of each class, from the
+    settings or the weights, and more than one class.
+    """
+    scores = score_stream(predictions, predictor, settings)
+    labelled = _labelled_objects(predictor, settings)
+    window = window_size(settings.balance_window, total) if labelled else 0
+    if labelled and window:
+        log.info("cald: the %d most informative images are ranked by class balance", window)
+        scores = rebalance(scores, labelled, window)
+    return place_empty(
+        scores,
+        settings.empty_images,
+        first=BALANCED_FIRST if window else EMPTY_SCORES["first"],
+        last=EMPTY_SCORES["last"],
+        seed=settings.seed,
+    )
+
+
+def _labelled_objects(predictor: Predictor, settings: MiningSettings) -> Sequence[float] | None:
+    """Objects of each class per labelled image; None where unknown or without a choice."""
+    given, count = settings.labelled_objects, predictor.num_classes
+    if given and len(given) != count:
+        raise TaskError(
+            Code.CONFIG,
+            f"the setting labelled_objects has {len(given)} numbers but the weights know {count} "
+            "classes: give one number for each, in their order.",
+        )
+    known = given or predictor.labelled_objects
+    if known is None:
+        log.info(
+            "cald: stage 1 only, the weights do not say what they were trained on (the setting "
+            "labelled_objects can)"
+        )
+    return known if count > 1 else None
 
 
 def score_stream(
@@ -123,39 +142,25 @@ def score_stream(
     names = settings.views
     _check_views(names)
 
-    def prepare(prediction: Prediction) -> _Candidate | _ScoredPart:
+    def prepare(prediction: Prediction) -> _Candidate | ScoredPart:
         candidate = None if prediction.error is not None else _candidate(prediction)
         if candidate is not None:
             return candidate
         unreadable = prediction.error is not None
-        return _ScoredPart(prediction.position, prediction.path, prediction.parts, None, unreadable)
+        return ScoredPart(prediction.position, prediction.path, prediction.parts, None, unreadable)
 
-    def score(group: Sequence[_Candidate | _ScoredPart]) -> list[_ScoredPart]:
-        finished = [item for item in group if isinstance(item, _ScoredPart)]
+    def score(group: Sequence[_Candidate | ScoredPart]) -> list[ScoredPart]:
+        finished = [item for item in group if isinstance(item, ScoredPart)]
         waiting = [item for item in group if isinstance(item, _Candidate)]
         return finished + (_score(waiting, predictor, names, settings) if waiting else [])
 
     groups = group_alike(map(prepare, predictions), _shape, settings.batch_size)
     scored = chain.from_iterable(predictor.lanes.map(score, groups))
-    yield from _best_of_parts(scored, EMPTY_SCORES[settings.empty_images])
+    yield from best_of_parts(scored)
 
 
-def _best_of_parts(parts: Iterable[_ScoredPart], empty_score: float) -> Iterator[Scored]:
-    """One score per image, once its last part is scored: the largest of those with objects."""
-    waiting: dict[int, list[_ScoredPart]] = {}
-    for part in parts:
-        own = waiting.setdefault(part.position, [])
-        own.append(part)
-        if len(own) < part.parts:
-            continue
-        del waiting[part.position]
-        scores = [each.score for each in own if each.score is not None]
-        score = None if part.unreadable else max(scores, default=empty_score)
-        yield Scored(part.position, part.path, score)
-
-
-def _shape(item: _Candidate | _ScoredPart) -> tuple[int, ...] | None:
-    return None if isinstance(item, _ScoredPart) else tuple(item.image.shape)
+def _shape(item: _Candidate | ScoredPart) -> tuple[int, ...] | None:
+    return None if isinstance(item, ScoredPart) else tuple(item.image.shape)
 
 
 def _candidate(prediction: Prediction) -> _Candidate | None:
@@ -179,6 +184,7 @@ def _candidate(prediction: Prediction) -> _Candidate | None:
         rows,
         probabilities,
         boxes,
+        class_vector(known_rows[:, 4], known_rows[:, 5], known_probabilities.shape[1]),
     )
 
 
@@ -211,10 +217,11 @@ def _score(
     predictor: Predictor,
     names: Sequence[str],
     settings: MiningSettings,
-) -> list[_ScoredPart]:
+) -> list[ScoredPart]:
     """The scores of candidates whose network inputs have one shape."""
     reference = [(item.rows, item.class_probabilities) for item in group]
     total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
+    vectors = torch.stack([item.class_vector for item in group])
     for name in names:
         perturbed = _perturb(group, name, settings.seed, predictor.stride)
         found = predictor.detect_with_classes(perturbed.images)
@@ -227,7 +234,11 @@ def _score(
         total += view_inconsistency(
             join_objects(perturbed.boxes, reference), join_objects(seen, found)
         )
+        vectors += torch.stack(
+            [class_vector(rows[:, 4], rows[:, 5], vectors.shape[1]) for rows, _ in found]
+        )
     scores = (1 - total / len(names)).tolist()
+    shown = (vectors / (1 + len(names))).cpu().numpy()
     for item, score in zip(group, scores, strict=True):
         if not 0 <= score <= 1:  # also catches NaN, which no sort can place
             raise TaskError(
@@ -236,8 +247,8 @@ def _score(
                 "are not numbers; train the model again or choose another stage of it.",
             )
     return [
-        _ScoredPart(item.position, item.path, item.parts, score)
-        for item, score in zip(group, scores, strict=True)
+        ScoredPart(item.position, item.path, item.parts, score, class_vector=vector)
+        for item, score, vector in zip(group, scores, shown, strict=True)
     ]
 
 
@@ -307,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--img-size", "--imgsz", type=int, default=defaults.img_size)
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--empty-images", choices=sorted(EMPTY_SCORES), default="last")
+    parser.add_argument("--empty-images", choices=("first", "last", "mixed"), default="last")
     parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
     options = parser.parse_args(arguments)
     log_to_console()

@@ -23,6 +23,12 @@ FLOORS: dict[int, str] = {
         utils.single_class utils.svg utils.tiles utils.tta utils.v7_flags utils.weight_download
         utils.log_header utils.log_pace utils.redaction utils.version utils.weight_files
         utils.workers
+        utils.hyp_file utils.images utils.labelled_set utils.lanes utils.letterbox utils.lettering
+        utils.metrics utils.misses utils.nms utils.option_names utils.optional utils.options
+        utils.plain_values
+        utils.predictions utils.progress utils.run_folder utils.schedule utils.search_space
+        utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
+        utils.tiles utils.tta utils.v7_flags utils.weight_download utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention
@@ -49,8 +55,10 @@ FLOORS: dict[int, str] = {
         utils.training_job utils.training_page utils.training_pictures utils.training_report val
     """,
     4: """
-        mining.consistency mining.data_augment mining.mining_cald utils.ymir_monitor
-        utils.ymir_results utils.ymir_task utils.ymir_yolov5
+        mining.algorithms mining.class_balance mining.consistency mining.data_augment
+        mining.mining_aldd mining.mining_cald mining.mining_entropy mining.mining_misses
+        mining.mining_random mining.scored utils.ymir_monitor utils.ymir_results
+        utils.ymir_task utils.ymir_yolov5
     """,
     5: """
         evolve start tasks

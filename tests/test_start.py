@@ -164,7 +164,7 @@ def test_tiles_and_three_looks_in_mining_with_inference(
             drawn,
             task,
             kinds=("mining", "infer"),
-            settings={**LOOKING, "conf_thres": "0.001", **options},
+            settings={**LOOKING, "conf_thres": "0.001", "balance_window": "0", **options},
             weights=[weights],
             overwrite=True,
         )

@@ -369,7 +369,10 @@ class MiningSettings(DetectionSettings):
     """Everything a mining task may be told: detection as in inference, then the scoring."""
 
     mining_algorithm: str = field(
-        default="cald", metadata=_rule("how images are scored", choices=("cald",))
+        default="cald",
+        metadata=_rule(
+            "how images are scored", choices=("cald", "aldd", "entropy", "misses", "random")
+        ),
     )
     views: tuple[str, ...] = field(
         default=("flip", "cutout", "resize", "rotate"),
@@ -380,9 +383,46 @@ class MiningSettings(DetectionSettings):
     )
     empty_images: str = field(
         default="last",
-        metadata=_rule("rank of images without any detection", choices=("first", "last")),
+        metadata=_rule(
+            "rank of images without any detection; mixed spreads them through the others",
+            choices=("first", "last", "mixed"),
+        ),
+    )
+    balance_window: int = field(
+        default=-1,
+        metadata=_rule(
+            "best images that cald ranks anew by class balance, about 1.2 times as many as will be "
+            "labelled; -1 for 12 % of the candidates, 0 for none",
+            -1,
+            100000000,
+            unit="images",
+        ),
+    )
+    labelled_objects: tuple[float, ...] = field(
+        default=(),
+        metadata=_rule(
+            "objects of each class per labelled image, in the order of the classes; [] for what "
+            "training noted in the weights",
+            0,
+            1000000,
+        ),
+    )
+    miss_conf: float = field(
+        default=0.05,
+        metadata=_rule("least confidence of what misses takes for an overlooked object", 0, 1),
+    )
+    class_distribution_scores: tuple[float, ...] = field(
+        default=(),
+        metadata=_rule(
+            "weights of the classes in aldd, in their order; 1 for those left out", 0, 1000000
+        ),
     )
     seed: int = field(default=0, metadata=_SEED)
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether the algorithm looks at images through the network."""
+        return self.mining_algorithm != "random"
 
 
 KINDS = (TrainSettings, InferSettings, MiningSettings)

@@ -27,7 +27,6 @@ ALIASES = {
 # Options of those repositories that this version does not act on.
 NOT_SUPPORTED = frozenset(
     {
-        "class_distribution_scores",
         "device",
         "dnn",
         "evolve",

@@ -101,9 +101,9 @@ def to_list(key: str, value: object) -> list[object]:
 
 
 def convert(key: str, value: object, kind: object, rule: Rule) -> object:
-    """`value` as `kind`, held to `rule`: bool, int, float, str, or a tuple of str or of int.
+    """`value` as `kind`, held to `rule`: bool, int, float, str, or a tuple of int, float or str.
 
-    A tuple of int may be one number, and empty; its text may have blanks for commas ('0 1 2').
+    A tuple of numbers may be one number, and empty; its text may have blanks for commas ('0 1 2').
     Raises TaskError(CONFIG) that names key, value and rule.
     """
     if kind is bool:
@@ -118,6 +118,8 @@ def convert(key: str, value: object, kind: object, rule: Rule) -> object:
         return words
     if get_origin(kind) is tuple and get_args(kind)[0] is int:
         return tuple(int(_number(key, word, int, rule)) for word in _numbers(key, value))
+    if get_origin(kind) is tuple and get_args(kind)[0] is float:
+        return tuple(_number(key, word, float, rule) for word in _numbers(key, value))
     assert kind is str, f"no conversion for {kind!r} of {key}"
     return _text(key, value, rule)
 

@@ -30,8 +30,9 @@ class Task:
 
     protocol: (0, 0, 0) where the platform states none. gpu_ids: container-local, empty for the CPU.
     weights: the usable files handed in, the preferred one first; empty only in training, for a
-    start from random weights. class_names may be empty in mining and inference: then the
-    checkpoint's names count. Settings are None for what is not asked. warnings: sentences to show.
+    start from random weights, and in mining that needs no network. class_names may be
+    empty in mining and inference: then the checkpoint's names count. Settings are None for what is
+    not asked. warnings: sentences to show.
     """
 
     task_id: str
@@ -52,6 +53,13 @@ class Task:
     mining: MiningSettings | None
     infer: InferSettings | None
     warnings: tuple[str, ...]
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether anything of the task needs weights and the device."""
+        if self.run_training or self.run_infer or self.mining is None:
+            return True
+        return self.mining.needs_network
 
 
 def stage_folder(task: Task, stage: str) -> Path:

@@ -120,7 +120,11 @@ def read_task(
             None if training else folders.index("candidate_index_file", "candidate-index.tsv")
         ),
         out=folders.out,
-        weights=_weights(config, settings, folders.models_in, warnings),
+        weights=(
+            _weights(config, settings, folders.models_in, warnings)
+            if infer or mining_settings is None or mining_settings.needs_network
+            else ()
+        ),
         train=train_settings,
         mining=mining_settings,
         infer=infer_settings,

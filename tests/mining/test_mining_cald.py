@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from infer import Predictor, Thresholds, load_predictor
-from mining.mining_cald import EMPTY_SCORES, UNREADABLE_SCORE, main, mine, score_stream
+from mining.mining_cald import EMPTY_SCORES, main, mine, score_stream
+from mining.scored import UNREADABLE_SCORE
 from models.detector import Detector
 from models.layout import read_layout
 from utils.config import MiningSettings

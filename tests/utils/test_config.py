@@ -146,10 +146,9 @@ def test_refusals_name_key_value_and_rule(key: str, value: object, rule: str) ->
     assert rule in caught.value.sentence
 
 
-@pytest.mark.parametrize("algorithm", ["aldd", "random", "entropy"])
-def test_other_mining_algorithms_are_refused_with_what_there_is(algorithm: str) -> None:
-    with pytest.raises(TaskError, match="one of cald") as caught:
-        parse_settings(MiningSettings, {"mining_algorithm": algorithm})
+def test_other_mining_algorithms_are_refused_with_what_there_is() -> None:
+    with pytest.raises(TaskError, match="one of cald, aldd, entropy, ") as caught:
+        parse_settings(MiningSettings, {"mining_algorithm": "best"})
     assert caught.value.code == Code.CONFIG
 
 

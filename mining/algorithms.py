@@ -1,0 +1,117 @@
+"""The table of mining algorithms, and one of them run over a list of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from infer import Predictor
+from mining.mining_aldd import aldd_scores
+from mining.mining_cald import cald_scores
+from mining.mining_entropy import EMPTY_LAST, entropy_scores
+from mining.mining_misses import miss_scores
+from mining.mining_random import random_scores, unseen_images
+from mining.scored import Report, Scored, counted, in_order, place_empty
+from utils.config import MiningSettings
+from utils.predictions import Prediction
+
+Stream = Iterator[Scored]
+Score = Callable[[Iterable[Prediction], Predictor, MiningSettings, int], Stream]
+ScoreUnseen = Callable[[Iterable[Prediction], MiningSettings], Stream]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A way to score a stream of predictions (their parts, with views): one `Scored` an image.
+
+    Just one of both is given: `unseen` for an algorithm that needs no network.
+    """
+
+    seeing: Score | None = None
+    unseen: ScoreUnseen | None = None
+
+    def __call__(
+        self,
+        predictions: Iterable[Prediction],
+        predictor: Predictor | None,
+        settings: MiningSettings,
+        total: int,
+    ) -> Stream:
+        """The scores of a stream of `total` images, larger for those to label first; None for
+        unreadable ones.
+        """
+        if self.unseen is not None:
+            return self.unseen(predictions, settings)
+        assert self.seeing is not None
+        assert predictor is not None, f"{settings.mining_algorithm} needs a network"
+        return self.seeing(predictions, predictor, settings, total)
+
+
+def _aldd(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
+) -> Stream:
+    return aldd_scores(predictions, predictor, settings)
+
+
+def _entropy(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
+) -> Stream:
+    return place_empty(
+        entropy_scores(predictions, predictor),
+        settings.empty_images,
+        # Every detection adds less than 1: above any sum.
+        first=float(predictor.thresholds.max_detections),
+        last=EMPTY_LAST,
+        seed=settings.seed,
+    )
+
+
+def _misses(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
+) -> Stream:
+    return place_empty(
+        miss_scores(predictions, predictor, settings),
+        settings.empty_images,
+        # Two looks, and every detection adds at most 1.
+        first=2.0 * predictor.thresholds.max_detections,
+        last=-1.0,
+        seed=settings.seed,
+    )
+
+
+def _random(predictions: Iterable[Prediction], settings: MiningSettings) -> Stream:
+    return random_scores(predictions, settings.seed)
+
+
+ALGORITHMS = {
+    "cald": Algorithm(seeing=cald_scores),
+    "aldd": Algorithm(seeing=_aldd),
+    "entropy": Algorithm(seeing=_entropy),
+    "misses": Algorithm(seeing=_misses),
+    "random": Algorithm(unseen=_random),
+}
+"""By the names that the setting `mining_algorithm` uses."""
+
+
+def mine(
+    predictor: Predictor | None,
+    paths: Sequence[str],
+    settings: MiningSettings,
+    *,
+    tell: Report | None = None,
+) -> list[tuple[str, float]]:
+    """(path, score) of every candidate, in the order of `paths`; larger means «label me first».
+
+    By the algorithm that the settings name; `predictor` may be None for one that needs none.
+    Unreadable images come last.
+    """
+    algorithm = ALGORITHMS[settings.mining_algorithm]
+    if algorithm.unseen is not None:
+        predictions = unseen_images(paths, workers=settings.workers)
+    else:
+        assert predictor is not None, f"{settings.mining_algorithm} needs a network"
+        predictions = predictor.stream_parts(
+            paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
+        )
+    scores = algorithm(predictions, predictor, settings, len(paths))
+    return in_order(counted(scores, len(paths), tell), paths)

@@ -1,0 +1,63 @@
+"""CALD's second stage: among the most informative images, those of other classes than the labelled.
+
+With l the labelled objects of each class per image and c an image's class vector (per class the
+largest confidence of its objects, averaged over its views), the images with the largest
+JS(softmax(l), softmax(c)) come first: «Consistency-based Active Learning for Object Detection»
+(arXiv 2103.10374). That takes a budget; here the best `window` images are ranked anew.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from mining.consistency import jensen_shannon
+from mining.scored import Scored
+
+DEFAULT_SHARE = 0.12
+"""CALD on COCO ranks 1.2 times its budget of 1000 anew, of 10,000 candidates."""
+BALANCED_FIRST = 2.0
+"""No image of the window has more: 1, and its divergence as a share of ln 2."""
+
+
+def class_divergence(labelled: Sequence[float], candidates: np.ndarray) -> np.ndarray:
+    """JS(softmax(labelled), softmax(candidate)) in nats, float64 [n], of class vectors [n, c]."""
+    known = torch.tensor(labelled, dtype=torch.float64).softmax(0)
+    shown = torch.from_numpy(np.asarray(candidates, np.float64).reshape(-1, len(known))).softmax(1)
+    return jensen_shannon(known.expand_as(shown), shown).numpy()
+
+
+def window_size(setting: int, candidates: int) -> int:
+    """How many images are ranked anew: `setting`, or with -1 a fixed share of the candidates."""
+    return setting if setting >= 0 else math.ceil(DEFAULT_SHARE * candidates)
+
+
+def rebalance(stream: Iterable[Scored], labelled: Sequence[float], window: int) -> Iterator[Scored]:
+    """The same stream; the `window` images of the largest scores get new ones, from 1 to 2.
+
+    The new score is 1 + divergence / ln 2, and 2 for a class vector without any class: CALD takes
+    those first. Scores up to 1 are expected. Images without a score pass as they are, and so does
+    an image as soon as it has left the window; of equal scores the later name stays in.
+    """
+    best: list[tuple[float, str, int, Scored]] = []
+    for scored in stream:
+        if scored.score is None or window == 0:
+            yield scored
+            continue
+        entry = (scored.score, scored.path, scored.position, scored)
+        if len(best) < window:
+            heapq.heappush(best, entry)
+        else:
+            yield heapq.heappushpop(best, entry)[3]
+    vectors = [scored.class_vector for *_, scored in best]
+    if not vectors:
+        return
+    shown = np.stack([np.zeros(len(labelled)) if v is None else v for v in vectors])
+    share = class_divergence(labelled, shown) / math.log(2)
+    share[shown.sum(1) == 0] = BALANCED_FIRST - 1
+    for (*_, scored), own in zip(best, share.tolist(), strict=True):
+        yield scored._replace(score=1 + own)

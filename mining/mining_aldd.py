@@ -1,0 +1,123 @@
+"""ALDD mining: where the network's own heat maps disagree with their surroundings.
+
+Method: «Active Learning for Deep Detection Neural Networks» (ICCV 2019), with pooling and sizes of
+the earlier YMIR executors. Per class, with p a heat map of one level and anchor, H(p) its entropy
+per pixel and avg the mean over 9 x 9 pixels:
+
+    u = sum over maps of H(avg(p)) - avg(H(p));   class score = mean over 32 x 32 cells of max u
+
+It looks at no detection, so an image without any has a score like every other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from infer import Predictor
+from mining.scored import Scored, ScoredPart, best_of_parts
+from utils.config import MiningSettings
+from utils.errors import Code, TaskError
+from utils.lanes import group_alike
+from utils.predictions import Prediction
+
+SURROUNDINGS = 9
+"""Side of the square whose mean a pixel is compared with, in pixels of the network's input."""
+CELL = 32
+
+
+def disagreement(heat: Tensor) -> Tensor:
+    """One class's score, a scalar >= 0, of its heat maps [maps, h, w] with values in [0, 1]."""
+    mean = _mean(heat)
+    gain = _entropy(mean).sum(0) - _mean(_entropy(heat).sum(0, keepdim=True))[0]
+    return functional.max_pool2d(gain[None].clamp(min=0), CELL).mean()
+
+
+def heat_maps(levels: Sequence[Tensor], of_class: int, size: tuple[int, int]) -> Tensor:
+    """Objectness times class probability [levels * anchors, h, w] in the network's input size.
+
+    `levels` are an image's raw head maps [anchors, y, x, 5 + classes]; each is enlarged to `size`
+    (height, width) by bilinear interpolation.
+    """
+    enlarged = []
+    for raw in levels:
+        heat = raw[..., 4].sigmoid() * raw[..., 5 + of_class].sigmoid()
+        enlarged.append(
+            functional.interpolate(heat[None], size, mode="bilinear", align_corners=False)[0]
+        )
+    return torch.cat(enlarged)
+
+
+def class_weights(given: Sequence[float], predictor: Predictor) -> list[float]:
+    """A weight for every class: `given` in the order of the classes, 1 for those it leaves out.
+
+    Classes that the settings do not ask for weigh nothing. Raises TaskError(CONFIG) for more
+    weights than classes.
+    """
+    count, wanted = predictor.num_classes, predictor.thresholds.classes
+    if len(given) > count:
+        raise TaskError(
+            Code.CONFIG,
+            f"the setting class_distribution_scores has {len(given)} numbers but the weights know "
+            f"{count} classes: give at most one number for each, in their order.",
+        )
+    filled = [*given, *[1.0] * (count - len(given))]
+    return [w if wanted is None or c in wanted else 0.0 for c, w in enumerate(filled)]
+
+
+def aldd_scores(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings
+) -> Iterator[Scored]:
+    """One score per image: the weighted sum of its classes', the largest of its parts.
+
+    The kept views are shown to the network once more, for its raw maps.
+    """
+    weights = class_weights(settings.class_distribution_scores, predictor)
+
+    @torch.inference_mode()
+    def score(group: Sequence[Prediction]) -> list[ScoredPart]:
+        images = [one.view.image for one in group if one.view is not None]
+        if not images:
+            return [ScoredPart(one.position, one.path, 1, None, unreadable=True) for one in group]
+        maps, _ = predictor.forward(torch.stack(images))
+        size = (images[0].shape[1], images[0].shape[2])
+        scores = torch.stack(
+            [_image_score([level[n] for level in maps], size, weights) for n in range(len(group))]
+        )
+        return [
+            ScoredPart(one.position, one.path, one.parts, own)
+            for one, own in zip(group, scores.tolist(), strict=True)
+        ]
+
+    groups = group_alike(predictions, _shape, settings.batch_size)
+    yield from best_of_parts(chain.from_iterable(predictor.lanes.map(score, groups)))
+
+
+def _image_score(
+    levels: Sequence[Tensor], size: tuple[int, int], weights: Sequence[float]
+) -> Tensor:
+    total = levels[0].new_zeros((), dtype=torch.float64)
+    for of_class, weight in enumerate(weights):
+        if weight:
+            total = total + weight * disagreement(heat_maps(levels, of_class, size)).double()
+    return total
+
+
+def _shape(prediction: Prediction) -> tuple[int, ...] | None:
+    return None if prediction.view is None else tuple(prediction.view.image.shape)
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Of a coin that shows heads with probability p, in nats."""
+    return torch.special.entr(p) + torch.special.entr(1 - p)
+
+
+def _mean(maps: Tensor) -> Tensor:
+    """[maps, h, w] averaged over the surroundings of each pixel, within the image."""
+    return functional.avg_pool2d(
+        maps[None], SURROUNDINGS, 1, SURROUNDINGS // 2, count_include_pad=False
+    )[0]

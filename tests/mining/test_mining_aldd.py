@@ -1,0 +1,117 @@
+"""ALDD mining: single bright pixels worked by hand, then the engine on real networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from infer import Predictor
+from mining.algorithms import mine
+from mining.mining_aldd import class_weights, disagreement, heat_maps
+from tests.mining.test_mining_cald import ColourPredictor, draw, untrained
+from utils.config import MiningSettings, parse_settings
+from utils.errors import Code, TaskError
+
+SETTINGS = MiningSettings(mining_algorithm="aldd", batch_size=4, workers=1)
+
+
+def lively() -> Predictor:
+    """An untrained network without the biases that keep its objectness near 0."""
+    predictor = untrained(3)
+    with torch.no_grad():
+        for convolution in predictor.network.head.m:
+            convolution.bias.zero_()
+            convolution.weight.mul_(30)
+    return predictor
+
+
+def pixel(height: int, width: int, y: int, x: int) -> torch.Tensor:
+    heat = torch.zeros(1, height, width)
+    heat[0, y, x] = 1
+    return heat
+
+
+@pytest.mark.parametrize(
+    ("heat", "expected"),
+    [
+        # Away from the border avg = 1/81: H = ln 81 / 81 + 80/81 ln(81/80) = .054253 + .012269.
+        pytest.param(pixel(32, 32, 16, 16), 0.066521, id="one pixel"),
+        # The same in one of two cells.
+        pytest.param(pixel(32, 64, 16, 16), 0.033261, id="one of two cells"),
+        # The corner's surroundings are 5 x 5: H(1/25) = .04 * 3.218876 + .96 * .040822 = .167944.
+        pytest.param(pixel(32, 32, 0, 0), 0.167944, id="corner, without padding"),
+        pytest.param(pixel(32, 32, 16, 16).repeat(2, 1, 1), 2 * 0.066521, id="maps add up"),
+        pytest.param(torch.full((3, 32, 32), 0.4), 0.0, id="unsure all over"),
+        pytest.param(torch.ones(3, 32, 32), 0.0, id="sure all over"),
+    ],
+)
+def test_disagreement_by_hand(heat: torch.Tensor, expected: float) -> None:
+    assert float(disagreement(heat)) == pytest.approx(expected, abs=2e-6)
+
+
+def test_heat_is_objectness_times_class_enlarged() -> None:
+    """Two cells, logits of 0 and 100: .5 * .5 and .5 * 1; enlarged from 2 to 4 columns."""
+    raw = torch.zeros(1, 1, 2, 7)
+    raw[0, 0, 1, 6] = 100
+    first, second = (heat_maps([raw, raw], c, (1, 4)) for c in (0, 1))
+    assert first.shape == (2, 1, 4)
+    assert first.flatten().tolist() == [0.25] * 8
+    # Centres of the columns lie at .25, .75, 1.25, 1.75 cells; those of the cells at .5 and 1.5.
+    assert second[0, 0].tolist() == pytest.approx([0.25, 0.3125, 0.4375, 0.5])
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    bad = tmp_path / "d.png"
+    bad.write_bytes(b"no image")
+    return [
+        draw(tmp_path / "a.png", (64, 96), ((20, 10, 60, 40), (0, 0, 200))),
+        draw(tmp_path / "b.png", (96, 64), ((10, 40, 40, 60), (0, 200, 0))),
+        draw(tmp_path / "c.png", (64, 96)),
+        str(bad),
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_batch_size_changes_nothing_and_a_bad_file_comes_last(
+    paths: list[str], batch_size: int
+) -> None:
+    expected = dict(mine(lively(), paths, SETTINGS))
+    found = dict(mine(lively(), paths, replace(SETTINGS, batch_size=batch_size)))
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found[paths[3]] == -1
+    assert len({round(score, 7) for score in found.values()}) == 4
+    assert all(found[path] > 0 for path in paths[:3])
+
+
+def test_class_scores_are_weighted(paths: list[str]) -> None:
+    def score(*weights: float) -> float:
+        settings = replace(SETTINGS, class_distribution_scores=weights)
+        return mine(lively(), paths[:1], settings)[0][1]
+
+    single = [score(1, 0, 0), score(0, 1, 0), score(0, 0, 1)]
+    assert len(set(single)) == 3  # the class counts
+    assert score() == pytest.approx(sum(single), rel=1e-6)
+    assert score(3, 0) == pytest.approx(3 * single[0] + single[2], rel=1e-6)
+
+
+def test_chosen_classes_only() -> None:
+    predictor = ColourPredictor()
+    predictor.thresholds = replace(predictor.thresholds, classes=(0, 2))
+    assert class_weights((0.5,), predictor) == [0.5, 0.0, 1.0]
+
+
+def test_too_many_weights_are_refused() -> None:
+    with pytest.raises(TaskError, match="has 4 numbers but the weights know 3") as caught:
+        class_weights((1, 1, 1, 1), ColourPredictor())
+    assert caught.value.code == Code.CONFIG
+
+
+@pytest.mark.parametrize("text", ["1.0, 0.5", "[1, 0.5]", "1 0.5"])
+def test_weights_are_written_as_in_earlier_executors(text: str) -> None:
+    settings, warnings = parse_settings(MiningSettings, {"class_distribution_scores": text})
+    assert settings.class_distribution_scores == (1.0, 0.5)
+    assert warnings == []
