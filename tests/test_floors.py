@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floor of every file; neighbours on one floor may import each other as long as no circle forms.
 FLOORS: dict[int, str] = {
     0: """
-        utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.coco_json
-        utils.colours utils.command_line utils.config utils.confusion utils.container
-        utils.detection_files utils.class_choice utils.device utils.drawing
+        utils.allocator utils.atomic utils.board utils.bounded_yaml utils.boxes utils.by_product
+        utils.coco_json utils.colours utils.command_line utils.config utils.confusion
+        utils.container utils.detection_files utils.class_choice utils.device utils.drawing
         utils.early_stopping utils.errors utils.failures utils.flag_reader utils.html_page
         utils.hyp_file utils.images utils.lanes utils.letterbox utils.lettering utils.metrics
         utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values

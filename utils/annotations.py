@@ -62,8 +62,10 @@ class ClassLookup:
     def require(self, index: float, where: str) -> int:
         """`index` as a whole number in range; AnnotationError with the rule otherwise."""
         if index != int(index) or not 0 <= index < len(self.names):
+            # A whole number may be larger than any float.
+            shown = f"{index:g}" if isinstance(index, float) else str(index)[:20]
             raise AnnotationError(
-                f"{where}: class index {index:g} is not a whole number "
+                f"{where}: class index {shown} is not a whole number "
                 f"from 0 to {len(self.names) - 1} ({len(self.names)} class names)"
             )
         return int(index)
@@ -234,6 +236,8 @@ def _read_bytes(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise AnnotationError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except ValueError:  # a zero byte in the path
+        raise AnnotationError(f"{path}: not a path") from None
 
 
 def _numbers(words: Sequence[str], where: str) -> list[float]:
