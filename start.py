@@ -26,6 +26,7 @@ if __name__ == "__main__":
 from tasks import run
 from utils.failures import explain
 from utils.progress import Progress
+from utils.termination import Terminated, terminable
 from utils.ymir_yolov5 import open_monitor, read_task
 
 log = logging.getLogger("start")
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_console()
     monitor = open_monitor(env_file)
     try:
-        task = read_task(env_file)
-        run(task, Progress(monitor.report))
+        with terminable(lambda: monitor.fail(*explain(Terminated()))):
+            task = read_task(env_file)
+            run(task, Progress(monitor.report))
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         monitor.fail(code, sentence, traceback.format_exc())

@@ -20,7 +20,8 @@ FLOORS: dict[int, str] = {
         utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values
         utils.predictions utils.progress utils.run_folder utils.schedule utils.search_space
         utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
-        utils.tiles utils.tta utils.v7_flags utils.weight_download utils.weight_files utils.workers
+        utils.termination utils.tiles utils.tta utils.v7_flags utils.weight_download
+        utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention

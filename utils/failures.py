@@ -7,6 +7,7 @@ import errno
 import torch
 
 from utils.errors import Code, TaskError
+from utils.termination import Terminated
 
 
 def explain(error: BaseException) -> tuple[Code, str]:
@@ -27,6 +28,11 @@ def explain(error: BaseException) -> tuple[Code, str]:
         return Code.CONTAINER, (
             f"no space is left on the disk while writing {error.filename or 'a result'}: free some "
             "space and start the task again."
+        )
+    if isinstance(error, Terminated):
+        return Code.CONTAINER, (
+            "the task was told to stop (SIGTERM): what was finished is kept, and a training goes "
+            "on from there when it is started again."
         )
     if isinstance(error, KeyboardInterrupt):
         return Code.CONTAINER, "the task was interrupted from the keyboard."
