@@ -28,6 +28,7 @@ from utils.failures import explain
 from utils.log_pace import ShareDone
 from utils.progress import Progress
 from utils.redaction import redact
+from utils.termination import Terminated, terminable
 from utils.ymir_yolov5 import open_monitor, read_task
 
 log = logging.getLogger("start")
@@ -46,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         share.tell(fraction)
 
     try:
-        task = read_task(env_file)
-        run(task, Progress(tell))
+        with terminable(lambda: monitor.fail(*explain(Terminated()))):
+            task = read_task(env_file)
+            run(task, Progress(tell))
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         sentence, trace = redact(sentence), redact(traceback.format_exc())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 
 from models.activation import SILU, Activation, parse_activation
 from models.channel_rules import RULES, Argument, Inputs, Resolved, scaled_repeats
+from utils.bounded_yaml import load_yaml
 from utils.errors import Code, TaskError
 
 IMAGE = -1
@@ -104,8 +106,8 @@ def read_layout(source: str | Path, nc: int | None = None, *, activation: str = 
     """
     path = _find(str(source))
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="ascii", errors="ignore"))
-    except (OSError, yaml.YAMLError) as error:
+        mapping = load_yaml(path.read_text(encoding="ascii", errors="ignore"))
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise _refusal(f"{path} cannot be read as YAML ({_first_line(error)})") from error
     if not isinstance(mapping, Mapping):
         raise _refusal(f"{path} is not a mapping with backbone and head")
@@ -277,14 +279,14 @@ def _positive(definition: Mapping[str, object], key: str) -> float:
 
 
 def _find(source: str) -> Path:
-    if Path(source).is_file():
+    if os.path.isfile(source):
         return Path(source)
     # A stock name may come short ('s', 's6'), in full, or with its folder ('models/yolov5s.yaml').
     if Path(source).parent.as_posix() in {".", "models", "models/hub"}:
         stem = Path(source).name.removesuffix(".yaml")
         for name in (f"{stem}.yaml", f"yolov5{stem}.yaml"):
             for folder in DEFINITIONS:
-                if (folder / name).is_file():
+                if os.path.isfile(folder / name):
                     return folder / name
     raise _refusal(f"there is no model file {source}, nor a stock model of that name")
 

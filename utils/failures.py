@@ -8,6 +8,7 @@ import cv2
 import torch
 
 from utils.errors import Code, TaskError
+from utils.termination import Terminated
 
 # Numbers of the CUDA runtime's errors.
 CUDA_OUT_OF_MEMORY = frozenset({2})
@@ -42,6 +43,11 @@ def explain(error: BaseException) -> tuple[Code, str]:
         return Code.CONTAINER, (
             f"no space is left on the disk while writing {error.filename or 'a result'}: free some "
             "space and start the task again."
+        )
+    if isinstance(error, Terminated):
+        return Code.CONTAINER, (
+            "the task was told to stop (SIGTERM): what was finished is kept, and a training goes "
+            "on from there when it is started again."
         )
     text = " ".join(str(error).split())[:300]
     return Code.CONTAINER, (

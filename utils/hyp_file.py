@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
+from utils.bounded_yaml import load_yaml
 from utils.errors import Code, TaskError
 from utils.options import to_float
 
@@ -27,7 +29,7 @@ def read_hyp(name: str) -> dict[str, object]:
     """
     path = _find(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="ignore"))
+        content = load_yaml(path.read_text(encoding="utf-8", errors="ignore"))
     except (OSError, yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TaskError(
@@ -46,7 +48,7 @@ def read_hyp(name: str) -> dict[str, object]:
 
 def _find(name: str) -> Path:
     given = Path(name)
-    if given.is_file():
+    if os.path.isfile(given):
         return given
     stem = given.name.lower().removesuffix(".yaml").removeprefix("hyp.")
     in_a_usual_place = given.parent.as_posix() in {".", "data/hyps", "configs/hyps"}

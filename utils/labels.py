@@ -241,10 +241,11 @@ def _columns(index_file: Path) -> list[list[str]]:
         # surrogateescape: a file name in another encoding must come out as it went in.
         with open(index_file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
             lines = [line.rstrip("\r\n") for line in file]
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise TaskError(
             Code.DATASET,
-            f"the index file {index_file} cannot be read ({error.strerror}); "
+            f"the index file {index_file} cannot be read "
+            f"({getattr(error, 'strerror', None) or error}); "
             "it must list one image per line.",
         ) from None
     columns = [line.split("\t") for line in lines if line.strip()]

@@ -9,6 +9,7 @@ from typing import get_args, get_origin
 
 import yaml
 
+from utils.bounded_yaml import load_yaml
 from utils.errors import Code, TaskError
 
 TRUE_WORDS = frozenset({"true", "yes", "on", "1"})
@@ -92,8 +93,8 @@ def to_list(key: str, value: object) -> list[object]:
     if not text.startswith("["):
         return [word.strip() for word in text.split(",") if word.strip()]
     try:
-        parsed = yaml.safe_load(text)
-    except yaml.YAMLError:
+        parsed = load_yaml(text)
+    except (yaml.YAMLError, ValueError):
         parsed = None
     if not isinstance(parsed, list):
         raise refusal(key, value, "a list such as [a, b]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def weight_folders(weights_dir: str, *, may_be_made: bool = False) -> tuple[Path
     if not weights_dir:
         return (IMAGE_FOLDER,)
     folder = Path(weights_dir)
-    if not folder.is_dir() and not (may_be_made and not folder.exists()):
+    if not os.path.isdir(folder) and not (may_be_made and not os.path.exists(folder)):
         raise TaskError(
             Code.CONFIG,
             f"the setting weights_dir is {weights_dir!r}; it must be a folder that exists.",
@@ -39,7 +40,7 @@ def find_weights(name: str, folders: Sequence[Path]) -> Path | None:
     """The first file of that name, or None; a name never leads out of a folder."""
     if Path(name).name != name or not name.lower().endswith(SUFFIXES):
         return None
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
 
 
 def file_of_model(model: str) -> str:

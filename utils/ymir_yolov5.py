@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from utils.bounded_yaml import load_yaml
 from utils.config import (
     DetectionSettings,
     InferSettings,
@@ -201,10 +202,10 @@ class _Folders:
 def _read_mapping(path: Path, what: str) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = yaml.safe_load(text)
+        content = load_yaml(text)
     except OSError as error:
         raise TaskError(Code.CONFIG, f"{what} {path} cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TaskError(Code.CONFIG, f"{what} {path} is not valid YAML ({reason}).") from None
     if not isinstance(content, dict):
@@ -311,7 +312,7 @@ def _read_code_config(config: Mapping[str, object], repository: Path) -> dict[st
     root = repository.resolve()
     if "\0" in str(value):
         raise refusal("code_config", value, "a file inside the repository")
-    path = (root / str(value)).resolve()
+    path = Path(os.path.realpath(root / str(value)))
     if not path.is_relative_to(root):
         raise refusal("code_config", value, "a file inside the repository")
     return _read_mapping(path, "the settings file that code_config names,")
@@ -410,7 +411,7 @@ def _find_file(text: str, models_in: Path) -> Path | None:
     # The base name last: a model packed by protocol 1.1.0 is listed in a stage folder that the
     # platform does not always recreate.
     candidates = (Path(text), models_in / text, models_in / Path(text).name)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 def _preference(path: Path) -> int:

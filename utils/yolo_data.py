@@ -13,6 +13,7 @@ import numpy.typing as npt
 import yaml
 
 from utils.annotations import AnnotationError, Object, Objects
+from utils.bounded_yaml import load_yaml
 from utils.errors import Code, TaskError
 from utils.images import ImageError, image_size
 from utils.labels import DataReport, DatasetIndex, Record, read_records
@@ -46,7 +47,7 @@ def read_data_yaml(path: Path) -> DataDescription:
     relative to the file or to the working directory. Raises TaskError(DATASET).
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="ignore"))
+        content = load_yaml(path.read_text(encoding="utf-8", errors="ignore"))
     except (OSError, yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TaskError(Code.DATASET, f"{path} is no readable YAML file ({reason}).") from None

@@ -1,0 +1,56 @@
+"""YAML as plain data, within bounds: a short text cannot unfold to more than memory holds."""
+
+from __future__ import annotations
+
+import yaml
+
+MOST_VALUES = 1_000_000
+"""Values that a document may have when every alias is counted as often as it is used."""
+LONGEST_NUMBER = 400
+"""Characters of a number; the largest float has 309 digits, and longer ones cannot be shown."""
+
+
+def load_yaml(text: str | bytes) -> object:
+    """The plain value of a YAML document, as `yaml.safe_load` gives it.
+
+    Raises yaml.YAMLError for what is no YAML, and ValueError for what has no value: impossible
+    dates, too many or too deep values, a value that contains itself.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _count(node, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise ValueError("values within values, too deep") from None
+    # What the conversion of scalars with a tag of their own comes to, such as `!!int no`.
+    except (TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise ValueError(f"a value that cannot be understood ({error})") from None
+
+
+def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """The values below a node, unfolded; merged mappings (`<<`) are copies and count as such."""
+    key = id(node)
+    if key in known:
+        before = known[key]
+        if before is None:
+            raise ValueError("a value that contains itself")
+        return before
+    known[key] = None
+    total = 1
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(node.value)} characters")
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_count(item, known) for item in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        total += sum(_count(item, known) for pair in node.value for item in pair)
+    if total > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES} values when its aliases are unfolded")
+    known[key] = total
+    return total
