@@ -32,12 +32,15 @@ def provide_home(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(name, str(scratch / folder))
 
 
-def log_to_console() -> None:
-    """Plain lines on standard output, each flushed: the tail must survive a SIGKILL."""
+def log_to_console(*, quiet: bool = False) -> None:
+    """Plain lines on standard output, each flushed: the tail must survive a SIGKILL.
+
+    With `quiet` errors only, for a process whose neighbour tells the rest.
+    """
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logging.basicConfig(
         stream=sys.stdout,
-        level=logging.INFO,
+        level=logging.ERROR if quiet else logging.INFO,
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
         force=True,
