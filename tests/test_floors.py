@@ -15,9 +15,9 @@ FLOORS: dict[int, str] = {
         utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.coco_json
         utils.colours utils.command_line utils.config utils.confusion utils.container
         utils.detection_files utils.class_choice utils.device utils.drawing
-        utils.distributed utils.early_stopping utils.errors utils.failures utils.flag_reader
-        utils.html_page
-        utils.hyp_file utils.images utils.lanes utils.letterbox utils.lettering utils.metrics
+        utils.distributed utils.early_stopping utils.errors utils.failures utils.first_error
+        utils.flag_reader utils.html_page utils.hyp_file utils.images utils.lanes utils.launch
+        utils.letterbox utils.lettering utils.metrics
         utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values
         utils.predictions utils.progress utils.run_folder utils.schedule utils.search_space
         utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
