@@ -15,7 +15,7 @@ import argparse
 import logging
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.container import log_to_console, provide_home
@@ -23,13 +23,17 @@ from utils.container import log_to_console, provide_home
 if __name__ == "__main__":
     provide_home(os.environ)  # before matplotlib and torch look for a home
 
-from tasks import run
+from tasks import processes_for, run
+from utils.distributed import Processes
+from utils.errors import Code
 from utils.failures import explain
+from utils.first_error import error_left, leave_error
+from utils.launch import launch
 from utils.log_pace import ShareDone
 from utils.progress import Progress
 from utils.redaction import redact
 from utils.termination import Terminated, terminable
-from utils.ymir_yolov5 import open_monitor, read_task
+from utils.ymir_yolov5 import Monitor, open_monitor, read_task
 
 log = logging.getLogger("start")
 
@@ -38,27 +42,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one task; return the exit status. The last line printed says how it ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", type=Path, default=Path("/in/env.yaml"))
-    env_file = parser.parse_args(arguments).env
-    log_to_console()
-    monitor, share = open_monitor(env_file), ShareDone(log)
+    # For the processes that this program starts: they leave the report of an error to it.
+    parser.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    processes = Processes.of(os.environ)
+    log_to_console(quiet=not processes.first)
+    monitor = open_monitor(options.env)
 
-    def tell(fraction: float) -> None:
-        monitor.report(fraction)
-        share.tell(fraction)
+    def fail(code: Code, sentence: str, trace: str = "") -> None:
+        if leave_error(code, sentence, trace, environment=os.environ) and not options.launched:
+            monitor.catch_up()
+            monitor.fail(code, sentence, trace)
 
     try:
-        with terminable(lambda: monitor.fail(*explain(Terminated()))):
-            task = read_task(env_file)
-            run(task, Progress(tell))
+        with terminable(lambda: fail(*explain(Terminated()))):
+            task = read_task(options.env)
+            count = 1 if processes.several else processes_for(task)
+            if count > 1:
+                launch(count, [os.path.abspath(__file__), "--launched", "--env", str(options.env)])
+            else:
+                run(task, Progress(reporter(monitor, processes)), processes)
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         sentence, trace = redact(sentence), redact(traceback.format_exc())
-        monitor.fail(code, sentence, trace)
+        fail(code, sentence, trace)
         print(trace, end="")
         print(f"FAILED ({int(code)}): {sentence}", flush=True)
         return 1
-    print("DONE: every result is written.", flush=True)
+    if processes.first:
+        print("DONE: every result is written.", flush=True)
     return 0
+
+
+def reporter(monitor: Monitor, processes: Processes) -> Callable[[float], object]:
+    """Who hears of progress: monitor and log, from the first process, until one has failed."""
+    share = ShareDone(log)
+
+    def report(fraction: float) -> None:
+        if processes.first and not error_left(os.environ):
+            monitor.report(fraction)
+            share.tell(fraction)
+
+    return report
 
 
 if __name__ == "__main__":

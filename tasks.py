@@ -14,10 +14,11 @@ import torch
 from infer import Predictor, load_predictor
 from mining.algorithms import ALGORITHMS
 from mining.mining_random import unseen_images
-from train import Saved, TrainingJob, train
+from train import Saved, TrainingJob, take_part
 from utils.candidate_report import CandidateReport
 from utils.data_table import data_table
-from utils.device import describe, select_device
+from utils.device import describe, own_gpu, present, select_device
+from utils.distributed import ALONE, Processes
 from utils.errors import Code, TaskError
 from utils.labels import Candidate, read_candidates, read_dataset
 from utils.log_header import header, settings_line
@@ -47,9 +48,34 @@ REPORT = "report"
 """Folder and section of the pictures and tables that go with a model."""
 
 
-def run(task: Task, progress: Progress) -> None:
-    """Do what the task asks for; results are complete on disk when this returns."""
-    device = select_device(task.gpu_ids if task.needs_network else ())
+def processes_for(task: Task) -> int:
+    """How many processes train: one for each GPU that was granted and is there, if they can share
+    the batches equally, else as many as can.
+    """
+    settings = task.train
+    gpus = len(present(task.gpu_ids)) if task.run_training and task.gpu_ids else 1
+    if settings is None or gpus < 2:
+        return 1
+    if settings.batch_size < 1 or settings.image_weights:
+        log.warning("note: batch_size -1 and image_weights train on one GPU")
+        return 1
+    count = max(n for n in range(1, gpus + 1) if settings.batch_size % n == 0)
+    if count < gpus:
+        log.warning(
+            "note: batch_size %d cannot be shared by %d GPUs: training on %d",
+            settings.batch_size,
+            gpus,
+            count,
+        )
+    return count
+
+
+def run(task: Task, progress: Progress, processes: Processes = ALONE) -> None:
+    """Do what the task asks for; results are complete on disk when this returns.
+
+    Only a training may be run by several processes.
+    """
+    device = select_device(own_gpu(task.gpu_ids if task.needs_network else (), processes))
     began = time.monotonic()
     log.info("%s", header(task.task_id, describe(device)))
     kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
@@ -60,7 +86,8 @@ def run(task: Task, progress: Progress) -> None:
         log.warning("note: %s", warning)
     with progress.stage(ALMOST_ALL) as part:
         if task.run_training:
-            run_training(task, device, part)
+            with processes.joined(device):
+                run_training(task, device, part, processes)
         elif task.run_mining or task.run_infer:
             run_candidates(task, device, part)
         else:
@@ -73,13 +100,17 @@ def run(task: Task, progress: Progress) -> None:
     log.info("finished in %s", duration(time.monotonic() - began))
 
 
-def run_training(task: Task, device: torch.device, progress: Progress) -> None:
+def run_training(
+    task: Task, device: torch.device, progress: Progress, processes: Processes = ALONE
+) -> None:
     """Train, and report the best and the last weights after every improvement."""
     settings = task.train
     assert settings is not None
     assert task.train_index is not None
     assert task.val_index is not None
-    weights = starting_weights(task)
+    weights = starting_weights(task) if processes.first else None
+    processes.first_says(0)  # what was downloaded is there now
+    weights = weights if processes.first else starting_weights(task)
     splits, reports = [], []
     for index_file in (task.train_index, task.val_index):
         with progress.stage(0.025) as part:
@@ -121,10 +152,12 @@ def run_training(task: Task, device: torch.device, progress: Progress) -> None:
         reports=reports,
         stage_folder=lambda stage: stage_folder(task, stage),
         on_saved=record,
+        processes=processes,
     )
     with progress.stage(0.95) as part:
-        best = train(job, part)
-    log.info("%s", _summary(best, settings.map_metric, task.out.training_result))
+        best = take_part(job, part)
+    if best:
+        log.info("%s", _summary(best, settings.map_metric, task.out.training_result))
 
 
 def _summary(best: Saved, metric: str, result: Path) -> str:

@@ -3,15 +3,18 @@
     python train.py --data data.yaml --cfg yolov5n --img 320 --batch-size 16 --epochs 100
     python train.py --train task/in/train-index.tsv --val task/in/val-index.tsv \
         --class-names WBC RBC Platelets --output runs/cells model=yolov5n img_size=320 epochs=100
+    torchrun --nproc-per-node 2 train.py ...    # the same on two GPUs
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,6 +26,7 @@ from models.detector import Detector
 from utils.command_line import run_command
 from utils.container import log_to_console
 from utils.device import autocast, describe, device_of
+from utils.distributed import Processes
 from utils.early_stopping import why_it_ended
 from utils.errors import Code, TaskError
 from utils.freezing import training_mode
@@ -35,7 +39,7 @@ from utils.quad import LOSS_FACTOR
 from utils.resume import best_epoch, find_state, is_over
 from utils.run_record import RunRecord
 from utils.run_state import RunState, parts_of, write_run_state
-from utils.train_command import parse_train_command
+from utils.train_command import TrainCommand, parse_train_command
 from utils.training_job import TrainingJob
 from utils.training_report import TrainingReport
 from val import Evaluation, class_table, evaluate, final_report, no_evaluation
@@ -51,12 +55,11 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
     on after its last epoch as if nothing had been, one that was complete reports its results.
     """
     settings = job.settings
-    if settings.single_cls:
-        job = replace(job, train=job.train.single_class(), validation=job.validation.single_class())
+    job = job.of_one_class()
     keeper = Keeper(
         job.stage_folder, job.on_saved, period=settings.save_period, hold=settings.nosave
     )
-    state = find_state(job)
+    state = common_state(job)
     with RunRecord(job.folder, job.tensorboard, state.rows if state else ()) as record:
         report = TrainingReport(record, story_of(job))
         if state:
@@ -72,6 +75,43 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
         stages = list(keeper.stages.values())
         write_run_state(job.state_file, replace(state, stages=stages, parts=None))
     return best
+
+
+def take_part(job: TrainingJob, progress: Progress) -> Saved | None:
+    """`train`, or what the other processes of a training do, who save nothing."""
+    if job.processes.first:
+        return train(job, progress)
+    follow(job)
+    return None
+
+
+def follow(job: TrainingJob) -> None:
+    """The same epochs in a process that learns its share, and hears when it is over."""
+    job = job.of_one_class()
+    epochs, patience = job.settings.epochs, job.settings.patience
+    state = common_state(job)
+    if state and is_over(state, epochs, patience):
+        return
+    run = prepare(job, None, state)
+    for epoch in range(state.epoch + 1 if state else 0, epochs):
+        train_one_epoch(run, epoch, Progress(lambda fraction: None))
+        if job.processes.first_says(0):
+            return
+
+
+def common_state(job: TrainingJob) -> RunState | None:
+    """The state that all processes go on from: what the first one finds."""
+    processes = job.processes
+    state = find_state(job) if processes.first else None
+    epoch = processes.first_says(state.epoch if state else -1)
+    if epoch >= 0 and not processes.first:
+        state = find_state(job)
+    processes.agree(
+        state.epoch if state else -1,
+        "the processes find different stages of this training (epochs {numbers}): the folder of "
+        "its results must be the same one on every machine.",
+    )
+    return state
 
 
 def learn(
@@ -99,7 +139,7 @@ def learn(
         for epoch in range(first, epochs):
             with part.stage(1 / epochs) as share:
                 state = train_and_evaluate(run, epoch, keeper, share)
-            if is_over(state, epochs, patience):
+            if job.processes.first_says(is_over(state, epochs, patience)):
                 break
     assert state is not None
     if state.epoch + 1 < epochs:
@@ -128,7 +168,8 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
         },
     )
     improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)
-    run.record.epoch(epoch, figures(run, losses, evaluation))
+    assert run.report is not None
+    run.report.record.epoch(epoch, figures(run, losses, evaluation))
     run.report.epoch(epoch, evaluation, best=improved)
     state = keep_state(run, epoch, keeper)
     log.info(
@@ -150,11 +191,12 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
 
 def keep_state(run: Run, epoch: int, keeper: Keeper) -> RunState:
     """Where the training stands now, on disk unless nothing is to be saved before its end."""
+    assert run.report is not None
     state = RunState(
         epoch=epoch,
         identity=run.identity,
         batch_size=run.job.settings.batch_size,
-        rows=run.record.rows,
+        rows=run.report.record.rows,
         stages=list(keeper.stages.values()),
         parts=parts_of(run.network, run.average, run.stepper),
     )
@@ -166,6 +208,8 @@ def keep_state(run: Run, epoch: int, keeper: Keeper) -> RunState:
 def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
     """One pass over the training set; mean box, objectness and class loss."""
     device, precision, steps = run.job.device, run.job.settings.precision, len(run.loader)
+    processes = run.job.processes
+    share = processes.share if processes.several else None
     training_mode(run.network, run.frozen)
     run.loader.set_epoch(epoch)
     totals = torch.zeros(3, device=device)
@@ -175,16 +219,18 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
         if run.multi_scale is not None:
             images = run.multi_scale.resize(images, epoch, step)
         with autocast(device, precision):
-            maps = run.network(images)
-        losses = run.criterion(maps, batch.targets.to(device, non_blocking=True))
+            maps = run.model(images)
+        losses = run.criterion(maps, batch.targets.to(device, non_blocking=True), share)
         total = losses.total * LOSS_FACTOR if run.job.settings.quad else losses.total
-        if run.stepper.backward_and_step(total):
+        # What meets in the gradients is the mean over the processes, what counts is the sum.
+        if run.stepper.backward_and_step(total * processes.world if share else total):
             run.average.update(run.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)
-        run.report.batch(epoch, step, batch.images, batch.targets)
+        if run.report:
+            run.report.batch(epoch, step, batch.images, batch.targets)
     refuse_not_finite(run, epoch)
-    return (totals / steps).tolist()
+    return (processes.mean(totals) / steps).tolist()
 
 
 def refuse_not_finite(run: Run, epoch: int) -> None:
@@ -200,6 +246,7 @@ def refuse_not_finite(run: Run, epoch: int) -> None:
 
 def evaluate_average(run: Run) -> Evaluation:
     """How good the averaged weights are on the validation split."""
+    assert run.evaluation_batches is not None
     return evaluate(
         evaluating(run.job, run.average.module, run.image_size),
         run.job.validation,
@@ -270,16 +317,29 @@ def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[f
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train without YMIR: on a data.yaml with v7.0's flags, or on YMIR index files."""
-    log_to_console()
+    processes = Processes.of(os.environ)
+    log_to_console(quiet=not processes.first)
     command = parse_train_command(sys.argv[1:] if arguments is None else arguments)
     for note in command.notes:
         log.warning("note: %s", note)
-    device = device_of(command.device)
+    device = device_of(command.device, processes)
+    with processes.joined(device):
+        best = train_as_told(command, device, processes)
+    if best:
+        log.info("best weights: %s", best.files[0])
+
+
+def train_as_told(
+    command: TrainCommand, device: torch.device, processes: Processes
+) -> Saved | None:
+    """Train what a command line asks for, in a run folder that the first process makes."""
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
     lines = [line for report in reports for line in report.lines()]
     log.info("%s\n%s", describe(device), "\n".join(lines))
-    folder = command.run.make()
-    command.write_options(folder)
+    folder = command.run.make() if processes.first else None
+    folder = Path(processes.first_writes(str(folder)))
+    if processes.first:
+        command.write_options(folder)
     job = TrainingJob(
         settings=command.settings,
         train=train_index,
@@ -291,9 +351,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tensorboard=folder / "tensorboard",
         weights=command.weights,
         reports=reports,
+        processes=processes,
     )
-    best = train(job, Progress(lambda fraction: None))
-    log.info("best weights: %s", best.files[0])
+    return take_part(job, Progress(lambda fraction: None))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,12 +94,19 @@ class DetectionLoss(nn.Module):
         self.label_smoothing = label_smoothing
         self.balance = _THREE_LEVEL_BALANCE if len(anchors) == 3 else _BALANCE[: len(anchors)]
 
-    def forward(self, raw_maps: Sequence[Tensor], targets: Tensor) -> LossParts:
+    def forward(
+        self,
+        raw_maps: Sequence[Tensor],
+        targets: Tensor,
+        share: Callable[[Tensor], Tensor] | None = None,
+    ) -> LossParts:
         """Loss of logits [batch, anchors, rows, columns, 5 + classes] per level.
 
         `targets` is [t, 6] on the same device: image, class, cxcywh as fractions of the input;
         t = 0 leaves the objectness term alone. Everything is computed in float32, whatever the
-        logits are; on a GPU the host never waits.
+        logits are; on a GPU the host never waits. Where several processes share a batch, `share`
+        turns numbers of matches [levels] into this process's part of those of all: then the
+        sum of their losses is the loss of the whole batch.
         """
         matches = assign(
             targets.float(),
@@ -108,19 +115,21 @@ class DetectionLoss(nn.Module):
             self.anchor_threshold,
             padded=targets.device.type != "cpu",  # a CPU has nobody to wait for: fewer rows win
         )
+        counts = torch.stack([match.valid.sum() for match in matches])
+        counts = counts.clamp(min=1) if share is None else share(counts)
         box = obj = cls = torch.zeros((), device=targets.device)
-        for raw, match, balance in zip(raw_maps, matches, self.balance, strict=True):
+        for raw, match, balance, count in zip(raw_maps, matches, self.balance, counts, strict=True):
             rows, objectness = _Select.apply(
                 raw, match.image, match.anchor, match.row, match.column
             )
             overlap = aligned_iou(
                 matched_boxes(rows, match), match.boxes, kind="ciou", layout="cxcywh"
             )
-            box = box + _mean_of_valid(1.0 - overlap, match)
+            box = box + _mean_of_valid(1.0 - overlap, match, count)
             wanted = objectness_target(overlap.detach(), match, raw.shape[:4])
             obj = obj + balance * self._objectness_loss(objectness, wanted)
             if self.num_classes > 1:
-                cls = cls + self._class_loss(rows[:, 5:], match)
+                cls = cls + self._class_loss(rows[:, 5:], match, count)
 
         box, obj, cls = box * self.gains.box, obj * self.gains.obj, cls * self.gains.cls
         total = (box + obj + cls) * len(raw_maps[0])
@@ -129,10 +138,11 @@ class DetectionLoss(nn.Module):
     def _objectness_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
         return self._cross_entropy(logits, wanted, self.objectness_weight).mean()
 
-    def _class_loss(self, logits: Tensor, match: Assignment) -> Tensor:
+    def _class_loss(self, logits: Tensor, match: Assignment, count: Tensor) -> Tensor:
         absent = self.label_smoothing / 2
         wanted = torch.full_like(logits, absent).scatter_(1, match.classes[:, None], 1 - absent)
-        return _mean_of_valid(self._cross_entropy(logits, wanted, self.class_weight).mean(1), match)
+        losses = self._cross_entropy(logits, wanted, self.class_weight).mean(1)
+        return _mean_of_valid(losses, match, count)
 
     def _cross_entropy(
         self, logits: Tensor, wanted: Tensor, positive_weight: Tensor | None
@@ -198,6 +208,6 @@ def objectness_target(scores: Tensor, match: Assignment, shape: Sequence[int]) -
     return target[:-1].view(*shape)
 
 
-def _mean_of_valid(values: Tensor, match: Assignment) -> Tensor:
-    """Mean of `values` [n] over the valid rows, 0 when there are none."""
-    return torch.where(match.valid, values, 0.0).sum() / match.valid.sum().clamp(min=1)
+def _mean_of_valid(values: Tensor, match: Assignment, count: Tensor) -> Tensor:
+    """Sum of `values` [n] over the valid rows, divided by their number `count`, at least 1."""
+    return torch.where(match.valid, values, 0.0).sum() / count

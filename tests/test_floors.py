@@ -17,6 +17,12 @@ FLOORS: dict[int, str] = {
         utils.container utils.detection_files utils.class_choice utils.device utils.drawing
         utils.early_stopping utils.errors utils.failures utils.flag_reader utils.html_page
         utils.hyp_file utils.images utils.lanes utils.letterbox utils.lettering utils.metrics
+        utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.coco_json
+        utils.colours utils.command_line utils.config utils.confusion utils.container
+        utils.detection_files utils.class_choice utils.device utils.drawing
+        utils.distributed utils.early_stopping utils.errors utils.failures utils.first_error
+        utils.flag_reader utils.html_page utils.hyp_file utils.images utils.lanes utils.launch
+        utils.letterbox utils.lettering utils.metrics
         utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values
         utils.predictions utils.progress utils.run_folder utils.saved_files utils.schedule
         utils.search_space utils.seeding utils.setting_layers utils.setting_options
@@ -30,6 +36,8 @@ FLOORS: dict[int, str] = {
         utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
         utils.termination utils.tiles utils.tta utils.v7_flags utils.weight_download
         utils.weight_files utils.workers
+        utils.sync_batch_norm
+        utils.tiles utils.tta utils.v7_flags utils.weight_download utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention

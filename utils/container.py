@@ -42,17 +42,18 @@ class _Discreet(logging.Formatter):
         return redact(super().format(record)).replace("\r", " ")
 
 
-def log_to_console() -> None:
+def log_to_console(*, quiet: bool = False) -> None:
     """Plain lines on standard output, each flushed: the tail must survive a SIGKILL.
 
     Secrets are hidden, and lines about progress come at most every ten seconds unless somebody
-    watches at a terminal.
+    watches at a terminal. With `quiet` errors only, for a process whose neighbour tells the rest.
     """
     # File names need not be UTF-8, and a word about one must not end a task.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_Discreet("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(Pace(patient=sys.stdout.isatty()))
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    level = logging.ERROR if quiet else logging.INFO
+    logging.basicConfig(handlers=[handler], level=level, force=True)
     for noisy in ("matplotlib", "PIL", "onnxscript", "onnx_ir", "torch.onnx", "tensorboard"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -148,6 +148,7 @@ def training_loader(
     device: torch.device | None = None,
     rank: int = 0,
     world: int = 1,
+    sharers: int = 1,
     tell: Tell | None = None,
     arrangement: Arrangement | None = None,
     stride: int = 32,
@@ -158,8 +159,8 @@ def training_loader(
     `cache_dir`) all images are decoded before this returns, and `tell(done, total)` hears of
     each; images that fail are dropped, named in the log, and listed in the loader's `bad`. Raises
     TaskError when none is left, or when an optional package that the augmentation asks for is
-    missing. `stride` is that of rectangular frames. Call `set_epoch` before
-    each pass.
+    missing. `stride` is that of rectangular frames, `sharers` the number of processes that share
+    the machine's CPUs. Call `set_epoch` before each pass.
     """
     device = device or torch.device("cpu")
     arrangement = arrangement or Arrangement()
@@ -195,7 +196,7 @@ def training_loader(
         filters=filters,
     )
     batch_bytes = batch_size * 3 * image_size**2
-    workers = worker_count(workers, batch_bytes=batch_bytes, device=device)
+    workers = worker_count(workers, batch_bytes=batch_bytes, device=device, sharers=sharers)
     loader = TrainingLoader(
         QuadDataset(dataset, seed=seed) if arrangement.quad else dataset,
         **_batching(order, batch_size, quad=arrangement.quad),

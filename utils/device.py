@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from utils.distributed import ALONE, Processes
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,7 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
         log.warning("gpu_id %d is beyond the %d visible GPU(s): using GPU 0", first, visible)
         first = 0
     if len(gpu_ids) > 1:
-        log.warning(
-            "%d GPUs were granted; this version computes on GPU %d only", len(gpu_ids), first
-        )
+        log.warning("%d GPUs were granted; this task computes on GPU %d only", len(gpu_ids), first)
     return torch.device("cuda", first)
 
 
@@ -71,11 +70,38 @@ def gpu_ids_of(text: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def device_of(text: str | None) -> torch.device:
-    """The device a command line names; None, which names none, is the first GPU or else the CPU."""
+def device_of(text: str | None, processes: Processes = ALONE) -> torch.device:
+    """The device a command line names; None, which names none, is the first GPU or else the CPU.
+
+    Of several processes each has a GPU of its own.
+    """
     if text is None:
-        return select_device([0] if torch.cuda.is_available() else [])
-    return select_device(gpu_ids_of(text))
+        visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        ids = list(range(visible if processes.several else min(visible, 1)))
+    else:
+        ids = gpu_ids_of(text)
+    return select_device(own_gpu(ids, processes))
+
+
+def own_gpu(gpu_ids: Sequence[int], processes: Processes) -> Sequence[int]:
+    """Of the ids that several processes were granted the one of this process; none is the CPU."""
+    if not gpu_ids or not processes.several:
+        return gpu_ids
+    usable = present(gpu_ids)
+    if len(usable) < processes.local_world:
+        raise TaskError(
+            Code.CONFIG,
+            f"{processes.local_world} processes were started here, but of the GPUs "
+            f"{', '.join(map(str, gpu_ids))} there are {len(usable)}: start as many processes as "
+            "GPUs, or name the device cpu.",
+        )
+    return [usable[processes.local_rank]]
+
+
+def present(gpu_ids: Sequence[int]) -> list[int]:
+    """The ids, each once, of which there is a GPU."""
+    visible = torch.cuda.device_count()
+    return [number for number in dict.fromkeys(gpu_ids) if number < visible]
 
 
 def has_bfloat16(device: torch.device) -> bool:

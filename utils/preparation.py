@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
+from torch import nn
 
 from models.detector import Detector
 from models.loss import DetectionLoss
@@ -20,6 +21,7 @@ from utils.dataloaders import (
 )
 from utils.device import describe
 from utils.ema import AverageModel
+from utils.errors import Code, TaskError
 from utils.freezing import freeze, frozen_layers
 from utils.multi_scale import MultiScale
 from utils.optimizer import OptimizerKind, Stepper, build_optimizer
@@ -29,7 +31,7 @@ from utils.recipe import (
     criterion,
     schedule,
     starting_network,
-    synchronised,
+    synchronise,
 )
 from utils.resume import identity_of
 from utils.run_record import RunRecord
@@ -48,16 +50,19 @@ class Run:
     job: TrainingJob
     """With the batch size that was chosen, where the settings leave it to the machine."""
     identity: dict[str, object]
-    record: RunRecord
-    report: TrainingReport
+    report: TrainingReport | None
+    """None where another process writes."""
     network: Detector
+    model: nn.Module
+    """The network, or what makes its gradients those of all processes: call this."""
     frozen: tuple[int, ...]
     average: AverageModel[Detector]
     criterion: DetectionLoss
     stepper: Stepper
     schedule: Schedule
     loader: TrainingLoader
-    evaluation_batches: EvaluationLoader
+    evaluation_batches: EvaluationLoader | None
+    """None where another process evaluates."""
     image_size: int
     multi_scale: MultiScale | None = None
     """Gives each batch a size of its own."""
@@ -65,14 +70,16 @@ class Run:
 
 def prepare(
     job: TrainingJob,
-    record: RunRecord,
+    record: RunRecord | None,
     state: RunState | None = None,
     report: TrainingReport | None = None,
 ) -> Run:
     """Network, data and optimiser, ready for the first step, or for the next after `state`.
 
-    `report` is told what happens; by default it is one of its own.
+    `report` is told what happens; by default it is one of its own. A process that neither writes
+    nor evaluates has no `record`.
     """
+    refuse_what_needs_one_process(job)
     identity = state.identity if state else identity_of(job)
     settings, device = job.settings, job.device
     if device.type == "cpu":
@@ -86,10 +93,16 @@ def prepare(
         load_network(network, state)
     else:
         fit_anchors(network, job.train, image_size, AnchorRules.of(settings))
+    job.processes.take_over(network)
     loss = criterion(settings, network, image_size).to(device)
     job = with_batch_size(job, network, loss, image_size, state.batch_size if state else None)
     settings = job.settings
     loader = training_batches(job, image_size, stride)
+    job.processes.agree(
+        len(loader.order),
+        "the processes found different numbers of training images ({numbers} for each): all must "
+        "read the same files, so look above for files that only some could read.",
+    )
     optimizer = build_optimizer(
         network,
         kind=cast("OptimizerKind", settings.optimizer),
@@ -102,16 +115,16 @@ def prepare(
     run = Run(
         job=job,
         identity=identity,
-        record=record,
-        report=report or TrainingReport(record, story_of(job)),
+        report=report or (TrainingReport(record, story_of(job)) if record else None),
         network=network,
+        model=job.processes.wrapped(network),
         frozen=frozen,
         average=AverageModel(network),
         criterion=loss,
         stepper=Stepper(optimizer),
         schedule=schedule(settings, len(loader)),
         loader=loader,
-        evaluation_batches=evaluation_batches(job, image_size, stride),
+        evaluation_batches=evaluation_batches(job, image_size, stride) if record else None,
         image_size=image_size,
         multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
@@ -132,19 +145,23 @@ def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:
     )
     frozen = frozen_layers(settings.freeze, len(network.model))
     freeze(network, frozen)
-    return synchronised(network, settings.sync_bn), frozen
+    synchronise(network, settings.sync_bn, processes=job.processes, device=job.device)
+    return network, frozen
 
 
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
-    """The batches to learn from."""
-    settings = job.settings
+    """The batches to learn from: of each batch this process's share."""
+    settings, processes = job.settings, job.processes
     return training_loader(
         job.train,
         image_size=image_size,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size // processes.world,
         seed=settings.seed,
+        rank=processes.rank,
+        world=processes.world,
         augmentation=augmentation(settings),
         workers=settings.workers,
+        sharers=processes.local_world,
         cache=settings.cache,
         cache_dir=settings.cache_dir,
         arrangement=arrangement(settings),
@@ -165,6 +182,25 @@ def evaluation_batches(job: TrainingJob, image_size: int, stride: int) -> Evalua
         cache=settings.cache,
         device=job.device,
     )
+
+
+def refuse_what_needs_one_process(job: TrainingJob) -> None:
+    """As v7.0, several processes take neither an automatic batch size nor image weights."""
+    settings, world = job.settings, job.processes.world
+    if not job.processes.several:
+        return
+    if settings.batch_size < 1 or settings.batch_size % world:
+        raise TaskError(
+            Code.CONFIG,
+            f"batch_size is {settings.batch_size}, but {world} processes train together and take "
+            f"equal shares of a batch: set it to a multiple of {world}.",
+        )
+    if settings.image_weights:
+        raise TaskError(
+            Code.CONFIG,
+            f"image_weights is for one process, and {world} train together: leave it out, or "
+            "train on one GPU.",
+        )
 
 
 def with_batch_size(

@@ -8,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from models.checkpoint import layout_of, load_checkpoint
 from models.detector import Detector
@@ -19,9 +18,11 @@ from models.transfer import transfer
 from utils.augment import Augmentation
 from utils.autoanchor import with_anchor_count
 from utils.config import TrainSettings
+from utils.distributed import Processes
 from utils.errors import Code, TaskError
 from utils.sampler import Arrangement
 from utils.schedule import Schedule
+from utils.sync_batch_norm import normalise_over_all
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +65,17 @@ def starting_network(
     return network
 
 
-def synchronised(network: Detector, wanted: bool) -> Detector:
-    """With `wanted`, the network with batch statistics over all processes, if there are several."""
-    if not wanted:
-        return network
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+def synchronise(
+    network: Detector, wanted: bool, *, processes: Processes, device: torch.device
+) -> None:
+    """With `wanted`, give the network batch statistics over all processes, if there are several.
+
+    `device` is where it will be.
+    """
+    if wanted and processes.several:
+        normalise_over_all(network, device)
+    elif wanted:
         log.info("sync_bn has no effect: one device sees whole batches anyway")
-        return network
-    converted: Detector = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    return converted
 
 
 def augmentation(settings: TrainSettings) -> Augmentation:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from utils.config import TrainSettings
+from utils.distributed import ALONE, Processes
 from utils.keeper import Saved
 from utils.labels import DataReport, DatasetIndex
 
@@ -32,6 +33,16 @@ class TrainingJob:
     """A checkpoint to start from; None trains from scratch."""
     reports: Sequence[DataReport] = ()
     """What reading `train` and `validation` found, for the page."""
+    processes: Processes = ALONE
+    """Who trains together; all have the same job but for the device."""
+
+    def of_one_class(self) -> TrainingJob:
+        """The job with all classes taken for one, if the settings ask for that."""
+        if not self.settings.single_cls:
+            return self
+        return replace(
+            self, train=self.train.single_class(), validation=self.validation.single_class()
+        )
 
     @property
     def state_file(self) -> Path:

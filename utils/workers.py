@@ -22,7 +22,12 @@ _AT_MOST = 8
 
 
 def worker_count(
-    requested: int, *, batch_bytes: int, device: torch.device, shared_memory: Path = SHARED_MEMORY
+    requested: int,
+    *,
+    batch_bytes: int,
+    device: torch.device,
+    shared_memory: Path = SHARED_MEMORY,
+    sharers: int = 1,
 ) -> int:
     """How many worker processes to start: what is asked for or suits the machine, if it fits.
 
@@ -30,9 +35,10 @@ def worker_count(
     CPU busy, and a process that takes one away stalls the others at the end of each layer, so a
     batch is made between two steps. Batches of workers travel through /dev/shm, so workers are
     limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
+    The CPUs and the shared memory are divided by `sharers`, the processes that train here.
     """
     cpus = available_cpus()
-    automatic = min(_AT_MOST, cpus) if device.type == "cuda" else 0
+    automatic = min(_AT_MOST, max(cpus // sharers, 1)) if device.type == "cuda" else 0
     wanted = automatic if requested < 0 else requested
     if sys.platform != "linux":
         return 0  # only a forked worker shares the pictures in memory
@@ -40,7 +46,7 @@ def worker_count(
         free = shutil.disk_usage(shared_memory).free
     except OSError:
         free = 0
-    fitting = int(SHARED_MEMORY_SHARE * free // max(batch_bytes * PREFETCH, 1))
+    fitting = int(SHARED_MEMORY_SHARE * free // max(batch_bytes * PREFETCH * sharers, 1))
     if fitting < wanted:
         log.warning(
             "%s has %d MiB free: %d worker processes instead of %d prepare batches "

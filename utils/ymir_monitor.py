@@ -60,6 +60,15 @@ class Monitor:
         self._complete = self._progress >= 1.0
         self._write(RUNNING, Code.OK, "", note)
 
+    def catch_up(self) -> None:
+        """Take over the progress and time of a record that another process has written."""
+        try:
+            columns = self.path.read_text(encoding="utf-8").split("\n", 1)[0].split("\t")
+            self._stamp = max(self._stamp, float(columns[1]))
+            self._progress = max(self._progress, min(float(columns[2]), 1.0))
+        except (OSError, ValueError, IndexError):
+            return
+
     def fail(self, code: Code, sentence: str, traceback_text: str = "") -> None:
         """The end of the task: state 4, final for the platform; only the first call counts."""
         if self._failed:

@@ -54,6 +54,16 @@ def test_no_shared_memory_means_no_workers(tmp_path: Path) -> None:
     assert got == 0
 
 
+def test_processes_on_one_machine_divide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "available_cpus", lambda: 16)
+    monkeypatch.setattr(workers.sys, "platform", "linux")
+    for free, expected in ((1000, 4), (64, 0), (120, 1)):
+        usage = SimpleNamespace(free=free * MIB)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        got = workers.worker_count(-1, batch_bytes=10 * MIB, device=CUDA, sharers=4)
+        assert got == expected
+
+
 def test_there_is_at_least_one_cpu_and_thread() -> None:
     assert workers.available_cpus() >= 1
     assert 1 <= workers.thread_count() <= 8

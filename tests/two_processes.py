@@ -1,0 +1,91 @@
+"""What one of several processes does in the tests: `python -m tests.two_processes WHAT FOLDER`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.conftest import NAMES, TINY_TRAINING
+from train import network_input
+from utils.config import TrainSettings, parse_settings
+from utils.distributed import Processes
+from utils.freezing import training_mode
+from utils.labels import read_dataset
+from utils.preparation import prepare
+from utils.run_record import RunRecord
+from utils.sync_batch_norm import normalise_over_all
+from utils.training_job import TrainingJob
+
+CPU = torch.device("cpu")
+
+
+def speak(processes: Processes, folder: Path) -> None:
+    """Every kind of message once."""
+    rank = processes.rank
+    assert processes.total(torch.tensor([rank + 1])).item() == 3
+    assert processes.mean(torch.tensor([float(rank)])).item() == 0.5
+    assert processes.share(torch.tensor([0, 3 * rank])).tolist() == [0.5, 1.5]
+    assert processes.first_says(7 + rank) == 7
+    assert processes.first_writes(f"Größe {rank}") == "Größe 0"
+    processes.agree(4, "never")
+    try:
+        processes.agree(rank, "here {numbers}")
+    except Exception as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+
+
+def normalise(processes: Processes, folder: Path) -> None:
+    """One batch norm of all on this process's half of a batch."""
+    holder = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    normalise_over_all(holder, CPU)
+    images = torch.load(folder / "images.pt")[processes.rank :: 2].requires_grad_()
+    out = holder(images)
+    (out * torch.load(folder / "factors.pt")[processes.rank :: 2]).sum().backward()
+    torch.save((out, images.grad, holder.state_dict()), folder / f"{processes.rank}.pt")
+
+
+def gradients(processes: Processes, folder: Path) -> None:
+    """The gradients of one batch, before any step."""
+    source = Path((folder / "data.txt").read_text())
+    changes = {"batch_size": "8", "onnx": False, "plots": False, "workers": 0, "sync_bn": True}
+    settings, _ = parse_settings(
+        TrainSettings, {**TINY_TRAINING, **changes, "precision": "float32"}
+    )
+    data = [
+        read_dataset(source / f"{one}-index.tsv", NAMES, root=source, max_bad_fraction=0)[0]
+        for one in ("train", "val")
+    ]
+    own = folder / f"{processes.rank} of {processes.world}"
+    job = TrainingJob(
+        settings=settings,
+        train=data[0],
+        validation=data[1],
+        device=CPU,
+        folder=own,
+        stage_folder=lambda stage: own / stage,
+        on_saved=lambda saved: None,
+        processes=processes,
+    )
+    with RunRecord(own, None) as record:
+        run = prepare(job, record if processes.first else None)
+        training_mode(run.network, ())
+        run.loader.set_epoch(0)
+        batch = next(iter(run.loader))
+        share = processes.share if processes.several else None
+        maps = run.model(network_input(batch.images, CPU))
+        losses = run.criterion(maps, batch.targets, share)
+        (losses.total * processes.world).backward()
+        found = {name: one.grad for name, one in run.network.named_parameters()}
+        statistics = dict(run.network.named_buffers())
+        if processes.first:
+            torch.save((found, statistics), folder / f"{processes.world}.pt")
+
+
+if __name__ == "__main__":
+    what = {"speak": speak, "normalise": normalise, "gradients": gradients}[sys.argv[1]]
+    who = Processes.of(os.environ)
+    with who.joined(CPU):
+        what(who, Path(sys.argv[2]))
