@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 
 def tried(settings: TrainSettings, values: Mapping[str, float]) -> TrainSettings:
-    """The settings of one trial: no pictures and no export, which say nothing about fitness."""
-    changed, _ = parse_settings(TrainSettings, {**values, "plots": False, "onnx": False})
-    return replace(
-        settings,
-        **{name: getattr(changed, name) for name in (*values, "plots", "onnx")},
-    )
+    """The settings of one trial: no pictures and no export, which say nothing about fitness, and
+    as in v7.0 one evaluation, at the end.
+    """
+    fixed = {"plots": False, "onnx": False, "noval": True, "nosave": True}
+    changed, _ = parse_settings(TrainSettings, {**values, **fixed})
+    return replace(settings, **{name: getattr(changed, name) for name in (*values, *fixed)})
 
 
 def fitness_of(job: TrainingJob) -> float:

@@ -15,6 +15,7 @@ def test_a_trial_changes_its_values_and_leaves_out_what_takes_time() -> None:
     settings = TrainSettings(epochs=3, box=0.1)
     changed = evolve.tried(settings, {"lr0": 0.02, "anchors": 4})
     assert (changed.lr0, changed.anchors, changed.plots, changed.onnx) == (0.02, 4, False, False)
+    assert (changed.noval, changed.nosave) == (True, True)
     assert (changed.epochs, changed.box) == (3, 0.1)
 
 

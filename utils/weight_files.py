@@ -13,7 +13,7 @@ IMAGE_FOLDER = Path("/weights")
 """Where a container image brings pretrained weights along."""
 SCRATCH = "scratch"
 """The word in place of a weight file that asks for random weights."""
-SUFFIXES = (".pt", ".pth")
+SUFFIXES = (".pt", ".pth", ".safetensors")
 SIZES = ("n", "s", "m", "l", "x")
 OFFICIAL = frozenset(f"yolov5{size}{image}.pt" for size in SIZES for image in ("", "6"))
 """Files of the v7.0 release that hold detection models."""

@@ -401,8 +401,8 @@ def _weights(
         places = ", ".join(map(str, (models_in, *folders)))
         raise TaskError(
             Code.MODEL,
-            f"{key} offers no usable weights: it lists {listed}; a .pt file that exists, as given "
-            f"or under {places}, is needed.",
+            f"{key} offers no usable weights: it lists {listed}; a file that exists, as given or "
+            f"under {places}, with the ending {', '.join(SUFFIXES)} is needed.",
         )
     return tuple(sorted(dict.fromkeys(usable), key=_preference))
 

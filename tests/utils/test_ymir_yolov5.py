@@ -258,9 +258,9 @@ def put(root: Path, *names: str) -> None:
         pytest.param("w.pt", ["w.pt"], ["w.pt"], id="one-text"),
         pytest.param("['w.pt', 'b.onnx']", ["w.pt"], ["w.pt"], id="list-as-text"),
         pytest.param(
-            ["z.onnx", "a.pth", "epoch.pt", "last.pt", "my_best.pt", "best.pt", "m.yaml"],
-            ["z.onnx", "a.pth", "epoch.pt", "last.pt", "my_best.pt", "best.pt", "m.yaml"],
-            ["best.pt", "my_best.pt", "last.pt", "epoch.pt", "a.pth"],
+            ["z.onnx", "a.pth", "b.safetensors", "epoch.pt", "last.pt", "my_best.pt", "best.pt"],
+            ["z.onnx", "a.pth", "b.safetensors", "epoch.pt", "last.pt", "my_best.pt", "best.pt"],
+            ["best.pt", "my_best.pt", "last.pt", "epoch.pt", "a.pth", "b.safetensors"],
             id="preference",
         ),
         pytest.param(["gone.pt", "last.pt"], ["last.pt"], ["last.pt"], id="one-of-two-there"),
