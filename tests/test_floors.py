@@ -12,56 +12,45 @@ ROOT = Path(__file__).resolve().parent.parent
 # Floor of every file; neighbours on one floor may import each other as long as no circle forms.
 FLOORS: dict[int, str] = {
     0: """
-        utils.allocator utils.atomic utils.board utils.bounded_yaml utils.boxes utils.by_product
-        utils.coco_json utils.colours utils.command_line utils.config utils.confusion
-        utils.container utils.detection_files utils.class_choice utils.device utils.drawing
-        utils.early_stopping utils.errors utils.failures utils.flag_reader utils.html_page
-        utils.hyp_file utils.images utils.lanes utils.letterbox utils.lettering utils.metrics
-        utils.allocator utils.atomic utils.board utils.boxes utils.by_product utils.coco_json
-        utils.colours utils.command_line utils.config utils.confusion utils.container
-        utils.detection_files utils.class_choice utils.device utils.drawing
-        utils.distributed utils.early_stopping utils.errors utils.failures utils.first_error
-        utils.flag_reader utils.html_page utils.hyp_file utils.images utils.lanes utils.launch
-        utils.letterbox utils.lettering utils.metrics
-        utils.misses utils.nms utils.option_names utils.optional utils.options utils.plain_values
-        utils.predictions utils.progress utils.run_folder utils.saved_files utils.schedule
+        utils.allocator utils.atomic utils.board utils.bounded_yaml utils.boxes
+        utils.by_product utils.class_choice utils.coco_json utils.colours utils.command_line
+        utils.config utils.confusion utils.container utils.detection_files utils.device
+        utils.distributed utils.drawing utils.early_stopping utils.errors utils.failures
+        utils.first_error utils.flag_reader utils.html_page utils.hyp_file utils.images
+        utils.labelled_set utils.lanes utils.launch utils.letterbox utils.lettering
+        utils.log_header utils.log_pace utils.metrics utils.misses utils.nms
+        utils.option_names utils.optional utils.options utils.plain_values utils.predictions
+        utils.progress utils.redaction utils.run_folder utils.saved_files utils.schedule
         utils.search_space utils.seeding utils.setting_layers utils.setting_options
-        utils.single_class utils.svg utils.tiles utils.tta utils.v7_flags utils.weight_download
-        utils.log_header utils.log_pace utils.redaction utils.version utils.weight_files
+        utils.single_class utils.svg utils.sync_batch_norm utils.termination utils.tiles
+        utils.tta utils.v7_flags utils.version utils.weight_download utils.weight_files
         utils.workers
-        utils.hyp_file utils.images utils.labelled_set utils.lanes utils.letterbox utils.lettering
-        utils.metrics utils.misses utils.nms utils.option_names utils.optional utils.options
-        utils.plain_values
-        utils.predictions utils.progress utils.run_folder utils.schedule utils.search_space
-        utils.seeding utils.setting_layers utils.setting_options utils.single_class utils.svg
-        utils.termination utils.tiles utils.tta utils.v7_flags utils.weight_download
-        utils.weight_files utils.workers
-        utils.sync_batch_norm
-        utils.tiles utils.tta utils.v7_flags utils.weight_download utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention
         models.block_table models.blocks models.channel_rules models.checkpoint
         models.classic_blocks models.depthwise models.detect models.detector models.ghost
         models.layout models.loss models.official models.pickle_data models.rearrange
-        models.safetensors_file models.summary models.torch_file models.torch_names models.transfer
+        models.safetensors_file models.summary models.torch_file models.torch_names
+        models.transfer
     """,
     2: """
         utils.annotations utils.augment utils.batches utils.coco_metrics utils.data_table
-        utils.dataloaders
-        utils.evaluation utils.evaluation_loader utils.evaluation_tables utils.image_cache
-        utils.image_parts utils.image_sources utils.image_stream utils.image_weights
-        utils.infer_command utils.labels utils.mosaic utils.multi_scale utils.pixel_filters
-        utils.quad utils.sampler utils.train_command utils.val_command utils.yolo_data
+        utils.dataloaders utils.evaluation utils.evaluation_loader utils.evaluation_tables
+        utils.image_cache utils.image_parts utils.image_sources utils.image_stream
+        utils.image_weights utils.infer_command utils.labels utils.mosaic utils.multi_scale
+        utils.pixel_filters utils.quad utils.sampler utils.train_command utils.val_command
+        utils.yolo_data
     """,
     3: """
         export exporting.after_training exporting.agreement exporting.command_line
-        exporting.onnx_file exporting.onnx_suppression exporting.openvino_file exporting.options
-        exporting.quiet exporting.torchscript_file exporting.weights_file infer train
-        utils.autoanchor utils.autobatch utils.candidate_report utils.ema utils.evolution
-        utils.freezing utils.keeper utils.label_plots utils.optimizer utils.plots utils.preparation
-        utils.recipe utils.resume utils.run_record utils.run_state utils.training_charts
-        utils.training_job utils.training_page utils.training_pictures utils.training_report val
+        exporting.onnx_file exporting.onnx_suppression exporting.openvino_file
+        exporting.options exporting.quiet exporting.torchscript_file exporting.weights_file
+        infer train utils.autoanchor utils.autobatch utils.candidate_report utils.ema
+        utils.evolution utils.freezing utils.keeper utils.label_plots utils.optimizer
+        utils.plots utils.preparation utils.recipe utils.resume utils.run_record
+        utils.run_state utils.training_charts utils.training_job utils.training_page
+        utils.training_pictures utils.training_report val
     """,
     4: """
         mining.algorithms mining.class_balance mining.consistency mining.data_augment
@@ -124,6 +113,12 @@ def imports_of(path: Path) -> set[str]:
 
 def test_every_module_has_a_floor_and_every_floor_its_modules() -> None:
     assert set(modules()) == set(FLOOR_OF)
+
+
+def test_every_module_is_listed_once_in_order() -> None:
+    for names in FLOORS.values():
+        assert names.split() == sorted(set(names.split()))
+    assert sum(len(names.split()) for names in FLOORS.values()) == len(FLOOR_OF)
 
 
 @pytest.mark.parametrize("name", sorted(FLOOR_OF))

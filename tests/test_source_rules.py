@@ -35,15 +35,6 @@ def test_every_file_says_its_one_idea(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    """Every module has its line in the README, and every line its file."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^[│├└─ ]*`?([\w./-]+\.py)`?\s", text, flags=re.MULTILINE))
-    present = {ids(path) for path in RUNTIME if path.name != "__init__.py"}
-    present |= {ids(path) for path in (ROOT / "bench").glob("[!_]*.py")}
-    assert listed == present
-
-
 def test_requirements_are_lowest_versions_only() -> None:
     lines = (ROOT / "extra-requirements.txt").read_text(encoding="utf-8").splitlines()
     entries = [line for line in lines if line and not line.startswith("#")]
