@@ -33,7 +33,7 @@ CHECKLIST: dict[str, tuple[str, ...]] = {
         "tests/utils/test_container.py::test_a_home_is_provided_where_there_is_none",
         "tests/utils/test_workers.py::test_worker_count",
         "tests/utils/test_workers.py::test_no_shared_memory_means_no_workers",
-        "tests/test_source_rules.py::test_only_a_task_that_asks_for_it_reaches_the_network",
+        "tests/test_security.py::test_only_a_task_that_asks_for_it_reaches_the_network",
     ),
     "2 kill -9 at any moment": (
         "tests/test_start.py::test_a_killed_training_keeps_its_best_model",

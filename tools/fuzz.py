@@ -399,10 +399,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, default=Path("runs/fuzz"))
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as folder:
-        every = targets(Path(folder))
-        chosen = {name: every[name] for name in options.only or every}
-        results = run(chosen, 60 * options.minutes, options.seed, options.keep)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            every = targets(Path(folder))
+            chosen = {name: every[name] for name in options.only or every}
+            results = run(chosen, 60 * options.minutes, options.seed, options.keep)
+    finally:
+        logging.disable(logging.NOTSET)
     print("| parser | inputs | failures |\n|---|---|---|")
     for name, (count, failures) in results.items():
         print(f"| {name} | {count} | {sum(failures.values())} |")
