@@ -1,5 +1,6 @@
 # make demo   draw a data set (or DATA=<a VOC folder>), train, mine and infer through start.py
 # make test   every test;   make check   format, lint, types and tests
+# make test-oldest   every test with Python 3.10 and the lowest versions of all requirements
 # VENV=<folder> or PYTHON=<interpreter> reuses an environment that is there.
 
 VENV ?= .venv
@@ -9,6 +10,10 @@ OUT ?= runs/demo
 # One test process per core with one thread each; a crash then names its test and spares the rest.
 TEST_PROCESSES ?= auto
 
+# The lowest versions that extra-requirements.txt states, on the lowest Python.
+OLDEST ?= build/oldest
+OLDEST_PYTHON ?= python3.10
+
 ifdef PYTHON
 READY :=
 else
@@ -16,7 +21,7 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
-.PHONY: demo test lint types check format bench clean
+.PHONY: demo test test-oldest lint types check format bench clean
 
 $(VENV)/.ready: extra-requirements.txt requirements-dev.txt
 	test -x $(VENV)/bin/python || $(BASE_PYTHON) -m venv $(VENV)
@@ -28,6 +33,17 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES)
+
+# `>=2.4` becomes `==2.4.*`, and a version of three or more numbers exactly that one.
+$(OLDEST)/.ready: extra-requirements.txt
+	test -x $(OLDEST)/bin/python || $(OLDEST_PYTHON) -m venv $(OLDEST)
+	sed -n 's/>=\([0-9]*\.[0-9]*\);.*/==\1.*/p; t; s/>=\([0-9.]*\);.*/==\1/p' $< > $(OLDEST)/lowest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r $(OLDEST)/lowest.txt pytest pytest-xdist hypothesis
+	touch $@
+
+test-oldest: $(OLDEST)/.ready
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(TEST_PROCESSES)
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

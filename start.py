@@ -7,8 +7,9 @@ import sys
 
 if sys.version_info < (3, 10):  # noqa: UP036 - told in a sentence, not a traceback
     sys.exit(
-        "This repository needs Python 3.10 or later and torch 2.4 or later: run it in a "
-        "live-code image with a current Python."
+        "This repository needs Python 3.10 or later and torch 2.4 or later, and this is Python "
+        f"{sys.version_info[0]}.{sys.version_info[1]}: use a live-code image built from "
+        "docker/Dockerfile.live-code of this repository."
     )
 
 import argparse
