@@ -66,6 +66,7 @@ FLOORS: dict[int, str] = {
     4: """
         mining.algorithms mining.class_balance mining.consistency mining.data_augment
         mining.mining_aldd mining.mining_cald mining.mining_entropy mining.mining_misses
+        mining.backbone_features mining.farthest_first mining.mining_diverse
         mining.mining_random mining.scored utils.ymir_monitor utils.ymir_results
         utils.ymir_task utils.ymir_yolov5
     """,
