@@ -101,6 +101,13 @@ class Predictor:
         return self._look(self._pixels(images))
 
     @torch.inference_mode()
+    def backbone_map(self, images: Tensor) -> Tensor:
+        """The backbone's last map float32 [b, c, y, x] of uint8 RGB [b, 3, h, w]."""
+        pixels = self._pixels(images).contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            return self.network.backbone(pixels).float()
+
+    @torch.inference_mode()
     def candidates(self, images: Tensor, output: Tensor | None = None) -> Tensor:
         """Decoded rows [b, rows, 5 + nc] for `suppress`: of one look, or of three with `augment`.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from infer import Predictor
 from mining.mining_aldd import aldd_scores
 from mining.mining_cald import cald_scores
+from mining.mining_diverse import diverse_scores
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
 from mining.mining_misses import miss_scores
 from mining.mining_random import random_scores, unseen_images
@@ -86,6 +87,7 @@ def _random(predictions: Iterable[Prediction], settings: MiningSettings) -> Stre
 ALGORITHMS = {
     "cald": Algorithm(seeing=cald_scores),
     "aldd": Algorithm(seeing=_aldd),
+    "diverse": Algorithm(seeing=diverse_scores),
     "entropy": Algorithm(seeing=_entropy),
     "misses": Algorithm(seeing=_misses),
     "random": Algorithm(unseen=_random),

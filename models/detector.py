@@ -99,16 +99,27 @@ class Detector(nn.Module):
         h and w are multiples of `layout.input_multiple`, which for most networks is the largest
         stride. The same in training and evaluation mode.
         """
+        outputs = self._run(images, self.layout.layers)
+        return self.head([outputs[source] for source in self.layout.head_sources])
+
+    def backbone(self, images: Tensor) -> Tensor:
+        """Images as in `forward` to the backbone's last map [b, c, y, x]; no more is run."""
+        end = self.layout.backbone_end
+        return self._run(images, self.layout.layers[: end + 1])[end]
+
+    def _run(self, images: Tensor, layers: Sequence[Layer]) -> dict[int, Tensor]:
+        """The first layers one after the other: outputs by number, the kept ones and the last."""
         outputs: dict[int, Tensor] = {IMAGE: images}
         x = images
-        for layer, module in zip(self.layout.layers, self.model, strict=False):
+        for layer, module in zip(layers, self.model, strict=False):
             # Every source but the layer just before is among the kept outputs.
             before = layer.index - 1
             maps = [x if source == before else outputs[source] for source in layer.sources]
             x = module(maps) if layer.block in JOINTS else module(maps[0])
             if layer.index in self._kept:
                 outputs[layer.index] = x
-        return self.head([outputs[source] for source in self.layout.head_sources])
+        outputs[layers[-1].index] = x
+        return outputs
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw maps to [b, rows, 5 + classes]; see `Detect.decode`."""

@@ -93,6 +93,11 @@ class Layout:
         return frozenset(later | set(self.head_sources)) - {IMAGE}
 
     @property
+    def backbone_end(self) -> int:
+        """The last layer of the backbone: SPPF in YOLOv5."""
+        return len(_rows(self.definition, "backbone")) - 1
+
+    @property
     def has_placeholder_anchors(self) -> bool:
         """Whether the file gives only the number of anchors, so that they must be fitted."""
         return isinstance(self.definition["anchors"], int)

@@ -53,8 +53,9 @@ FLOORS: dict[int, str] = {
         utils.training_pictures utils.training_report val
     """,
     4: """
-        mining.algorithms mining.class_balance mining.consistency mining.data_augment
-        mining.mining_aldd mining.mining_cald mining.mining_entropy mining.mining_misses
+        mining.algorithms mining.backbone_features mining.class_balance mining.consistency
+        mining.data_augment mining.farthest_first mining.mining_aldd mining.mining_cald
+        mining.mining_diverse mining.mining_entropy mining.mining_misses
         mining.mining_random mining.scored utils.ymir_monitor utils.ymir_results
         utils.ymir_task utils.ymir_yolov5
     """,

@@ -371,7 +371,8 @@ class MiningSettings(DetectionSettings):
     mining_algorithm: str = field(
         default="cald",
         metadata=_rule(
-            "how images are scored", choices=("cald", "aldd", "entropy", "misses", "random")
+            "how images are scored",
+            choices=("cald", "aldd", "diverse", "entropy", "misses", "random"),
         ),
     )
     views: tuple[str, ...] = field(
@@ -405,6 +406,23 @@ class MiningSettings(DetectionSettings):
             "training noted in the weights",
             0,
             1000000,
+        ),
+    )
+    diverse_score: str = field(
+        default="cald",
+        metadata=_rule(
+            "what diverse weighs against likeness: consistency or uncertainty",
+            choices=("cald", "entropy"),
+        ),
+    )
+    diverse_window: int = field(
+        default=-1,
+        metadata=_rule(
+            "best images that diverse ranks anew, several times as many as will be labelled; -1 "
+            "for a fourth of the candidates but at most 10000, 0 for none",
+            -1,
+            100000,
+            unit="images",
         ),
     )
     miss_conf: float = field(

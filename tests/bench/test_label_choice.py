@@ -14,6 +14,7 @@ from bench.label_choice import (
     random_choice,
     start_set,
 )
+from mining.algorithms import ALGORITHMS
 from utils.errors import Code, TaskError
 
 IMAGES = [f"{number:02}.jpg" for number in range(12)]
@@ -39,6 +40,12 @@ IMAGES = [f"{number:02}.jpg" for number in range(12)]
 )
 def test_strategies(name: str, common: dict[str, str], settings: dict[str, str]) -> None:
     assert parse_strategy(name, common).settings == settings
+
+
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"random"}))
+def test_every_mining_algorithm_is_a_strategy(name: str) -> None:
+    own = parse_strategy(f"{name}:diverse_window=40", {"img_size": "64"})
+    assert own.settings == {"img_size": "64", "diverse_window": "40", "mining_algorithm": name}
 
 
 @pytest.mark.parametrize(

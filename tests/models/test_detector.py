@@ -205,3 +205,28 @@ def test_cuda_equals_cpu(tiny):
     expected = detector.predict(images)
     found = detector.cuda().to(memory_format=torch.channels_last).predict(images.cuda()).cpu()
     torch.testing.assert_close(found, expected, atol=0.05, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "block"),
+    [
+        pytest.param("yolov5n", 9, "SPPF", id="v5"),
+        pytest.param("yolov5n6", 11, "SPPF", id="four levels"),
+        pytest.param("yolov3-tiny", 12, "nn.MaxPool2d", id="v3"),
+    ],
+)
+def test_the_backbone_alone_gives_what_its_last_layer_gives_in_the_whole(name, end, block):
+    """Layer numbers by counting the rows of the model files."""
+    layout = read_layout(name, 2)
+    assert layout.backbone_end == end
+    assert layout.layers[end].block == block
+    detector = Detector(layout).eval()
+    images, seen = torch.rand(2, 3, 64, 128), []
+    hook = detector.model[end].register_forward_hook(lambda *call: seen.append(call[2]))
+    with torch.no_grad():
+        detector(images)
+        hook.remove()
+        alone = detector.backbone(images)
+    assert len(seen) == 1
+    assert torch.equal(alone, seen[0])
+    assert alone.shape[:2] == (2, layout.layers[end].channels)

@@ -147,7 +147,7 @@ def test_refusals_name_key_value_and_rule(key: str, value: object, rule: str) ->
 
 
 def test_other_mining_algorithms_are_refused_with_what_there_is() -> None:
-    with pytest.raises(TaskError, match="one of cald, aldd, entropy, ") as caught:
+    with pytest.raises(TaskError, match="one of cald, aldd, diverse, entropy, ") as caught:
         parse_settings(MiningSettings, {"mining_algorithm": "best"})
     assert caught.value.code == Code.CONFIG
 

@@ -1,0 +1,225 @@
+"""Diverse mining: the window worked by hand, then the engine with a detector that sees colours."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infer import Predictor
+from mining.algorithms import mine
+from mining.backbone_features import SIZE, UNIT, Features
+from mining.mining_diverse import STEP, spread, window_size
+from mining.scored import Scored
+from tests.mining.test_backbone_features import MeanColours
+from tests.mining.test_mining_cald import FAINT_RED, GREEN, RED, draw, untrained
+from utils.config import MiningSettings
+from utils.errors import TaskError
+from utils.tiles import Tiling
+
+SETTINGS = MiningSettings(
+    mining_algorithm="diverse", batch_size=4, workers=1, views=("flip",), diverse_window=9
+)
+
+
+def vector(*first: float) -> np.ndarray:
+    """A feature of direction `first`, which has length 1."""
+    own = np.zeros(SIZE, np.float32)
+    own[: len(first)] = np.rint(np.array(first) * UNIT)
+    return own
+
+
+EAST, NORTH, WEST = vector(1, 0), vector(0, 1), vector(-1, 0)
+
+
+def stream(*scores: float | None) -> list[Scored]:
+    return [Scored(n, f"{n}.jpg", score, empty=score is None) for n, score in enumerate(scores)]
+
+
+def spread_out(
+    images: list[Scored], features: list[np.ndarray], window: int
+) -> dict[int, float | None]:
+    known: Features = dict(enumerate(features))
+    out = {one.position: one.score for one in spread(images, known, window, 1.0)}
+    assert not known
+    return out
+
+
+def test_near_duplicates_do_not_both_come_near_the_top() -> None:
+    """Weights of the best .8: 1, .95, .5, .25. Farthest first after 0: 1 is a double, 0;
+    2 is sqrt(2) / 2 = .707107 away, .5 times that .353553; 3 is 1 away, .25. After 2, 3 is
+    .707107 away: .25 times that .176777. Then steps of 3, 2, 1 and 0 millionths times two.
+    """
+    scores = spread_out(stream(0.8, 0.76, 0.4, 0.2), [EAST, EAST, NORTH, WEST], 4)
+    expected = {0: 2 + 3 * STEP, 2: 1.353553 + 2 * STEP, 3: 1.176777 + STEP, 1: 1}
+    assert scores == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_the_window_is_ranked_anew() -> None:
+    """Two of four: 0 and 1, however alike; the others keep their scores, below."""
+    scores = spread_out(stream(0.8, 0.76, 0.4, 0.2), [EAST, EAST, NORTH, WEST], 2)
+    assert scores == {0: 2 + STEP, 1: 1, 2: 0.4, 3: 0.2}
+    assert spread_out(stream(0.8, 0.4), [EAST, NORTH], 0) == {0: 0.8, 1: 0.4}
+
+
+def test_images_without_a_score_pass() -> None:
+    scores = spread_out(stream(None, 0.5, None), [NORTH, EAST, WEST], 2)
+    assert scores == {0: None, 1: 2, 2: None}
+
+
+def test_images_of_no_score_are_told_apart_by_distance_alone() -> None:
+    scores = spread_out(stream(0.0, 0.0, 0.0), [EAST, NORTH, WEST], 3)
+    assert scores == pytest.approx({0: 2 + 2 * STEP, 2: 2 + STEP, 1: 1.707107}, abs=1e-6)
+
+
+def test_of_equal_scores_the_earlier_name_stays_and_leads_whatever_the_order() -> None:
+    images = stream(0.5, 0.5, 0.5, 0.5)
+    for order in (images, images[::-1], images[2:] + images[:2]):
+        scores = spread_out(order, [EAST, EAST, EAST, EAST], 3)
+        assert scores == pytest.approx({0: 2 + 2 * STEP, 1: 1 + STEP, 2: 1, 3: 0.5}, abs=1e-12)
+
+
+def test_images_leave_the_window_as_soon_as_they_are_out() -> None:
+    features: Features = dict(enumerate([EAST, NORTH, WEST]))
+    passed = spread(iter(stream(0.2, 0.8, 0.7)), features, 1, 1.0)
+    assert next(passed).position == 0
+    assert list(features) == [2]
+
+
+def test_scores_are_distinct_in_six_digits() -> None:
+    """Even a window of copies has one order, whatever a file of six digits keeps."""
+    scores = spread_out(stream(*[0.5] * 200), [EAST] * 200, 200)
+    assert len({round(score or 0, 6) for score in scores.values()}) == 200
+
+
+@pytest.mark.parametrize(
+    ("setting", "candidates", "expected"),
+    [(-1, 100, 25), (-1, 1, 1), (-1, 1_000_000, 10_000), (0, 100, 0), (500, 100, 500)],
+)
+def test_window_size(setting: int, candidates: int, expected: int) -> None:
+    assert window_size(setting, candidates) == expected
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """Faint red and two copies, bright green, an empty image, one that cannot be read."""
+    box = (20, 10, 60, 40)
+    bad = tmp_path / "f.png"
+    bad.write_bytes(b"no image")
+    first = draw(tmp_path / "a.png", (64, 96), (box, FAINT_RED))
+    copies = [shutil.copy(first, str(tmp_path / name)) for name in ("b.png", "c.png")]
+    lone = draw(tmp_path / "d.png", (64, 96), (box, GREEN))
+    return [first, *copies, lone, draw(tmp_path / "e.png", (64, 96)), str(bad)]
+
+
+def ranked(rows: list[tuple[str, float]]) -> str:
+    """The letters of the images, best first."""
+    return "".join(Path(path).stem for path, _ in sorted(rows, key=lambda row: -row[1]))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        # Stage 1 by a flip: faint 1 - |1 + 77/255 - 1.3| = .998039, sure green .515686.
+        pytest.param("cald", "abcdef", id="consistency alone takes the copies first"),
+        pytest.param("diverse", "adbcef", id="the lone image beats copies of a chosen one"),
+    ],
+)
+def test_a_lone_image_beats_a_copy(paths: list[str], algorithm: str, expected: str) -> None:
+    settings = replace(SETTINGS, mining_algorithm=algorithm)
+    rows = mine(MeanColours(), paths, settings)
+    assert [path for path, _ in rows] == paths
+    assert ranked(rows) == expected
+    assert ranked(mine(MeanColours(), paths[::-1], settings))[3:] == expected[3:]
+
+
+def test_scores_of_the_file(paths: list[str]) -> None:
+    """a: 1 + 1 + 3 steps; copies 1 and their steps; empty 0; unreadable -1."""
+    scores = [score for _, score in mine(MeanColours(), paths, SETTINGS)]
+    assert scores[:3] == pytest.approx([2 + 3 * STEP, 1 + STEP, 1], abs=1e-9)
+    assert 1.001 < scores[3] < 1 + 0.515686 / 0.998039
+    assert scores[4:] == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("score", "rule", "empty", "unreadable"),
+    [
+        pytest.param("cald", "last", 0.0, -1.0, id="cald last"),
+        pytest.param("cald", "first", 3.0, -1.0, id="cald first"),
+        pytest.param("entropy", "last", -10.0, -11.0, id="entropy last"),
+        pytest.param("entropy", "first", 302.0, -1.0, id="entropy first"),
+    ],
+)
+def test_empty_and_unreadable_images(
+    paths: list[str], score: str, rule: str, empty: float, unreadable: float
+) -> None:
+    settings = replace(SETTINGS, diverse_score=score, empty_images=rule)
+    rows = mine(MeanColours(), paths, settings)
+    assert [own for _, own in rows[4:]] == [empty, unreadable]
+    assert ranked(rows) == {"last": "adbcef", "first": "eadbcf"}[rule]
+
+
+def test_mixed_puts_empty_images_among_the_others(paths: list[str]) -> None:
+    rows = mine(MeanColours(), paths, replace(SETTINGS, empty_images="mixed"))
+    assert 1 <= rows[4][1] <= 2 + 3 * STEP
+
+
+def test_entropy_by_hand(paths: list[str]) -> None:
+    """Faint 77/255: .521697, green 200/255: .274901, a share of .526936; 300 is above any sum."""
+    settings = replace(SETTINGS, diverse_score="entropy")
+    scores = [score for _, score in mine(MeanColours(), paths, settings)]
+    assert scores[0] == pytest.approx(301 + 3 * STEP, abs=1e-9)
+    assert 300.001 < scores[3] < 300.526936
+    outside = mine(MeanColours(), paths, replace(settings, diverse_window=1))
+    assert [score for _, score in outside[1:4]] == pytest.approx(
+        [0.521697, 0.521697, 0.274901], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("score", ["cald", "entropy"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_batch_size_and_order_change_nothing(paths: list[str], score: str, batch_size: int) -> None:
+    settings = replace(SETTINGS, diverse_score=score, diverse_window=3)
+    expected = mine(MeanColours(), paths, settings)
+    other = replace(settings, batch_size=batch_size)
+    assert mine(MeanColours(), paths, other) == expected
+    assert dict(mine(MeanColours(), paths[::-1], other)) == dict(expected)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_real_network_repeats_itself_in_any_order(paths: list[str], classes: int) -> None:
+    rows = mine(untrained(classes), paths, SETTINGS)
+    assert rows == mine(untrained(classes), paths, SETTINGS)
+    scores = [score for _, score in rows]
+    assert scores[5] == -1
+    # Whichever copy stands first, the two others gain next to nothing.
+    assert sum(score < 1.01 for score in scores[:3]) == 2
+
+
+def test_tiles(paths: list[str], tmp_path: Path) -> None:
+    large = draw(tmp_path / "g.png", (96, 240), ((110, 30, 140, 60), RED))
+    predictor = MeanColours()
+    predictor.tiling = Tiling(96, 0.25)
+    scores = dict(mine(predictor, [*paths, large], SETTINGS))
+    assert 1.0 < scores[large] < 2
+
+
+def test_a_window_of_none_asks_for_no_feature(paths: list[str]) -> None:
+    class Blind(MeanColours):
+        def backbone_map(self, images: object) -> object:  # type: ignore[override]
+            raise AssertionError("not asked for")
+
+    settings = replace(SETTINGS, diverse_window=0)
+    plain = mine(MeanColours(), paths, replace(SETTINGS, mining_algorithm="cald"))
+    assert mine(Blind(), paths, settings) == plain
+
+
+def test_damaged_weights_are_refused(paths: list[str]) -> None:
+    predictor: Predictor = untrained(3)
+    for parameter in predictor.network.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(TaskError, match="damaged"):
+        mine(predictor, paths, SETTINGS)
