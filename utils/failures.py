@@ -34,6 +34,11 @@ def explain(error: BaseException) -> tuple[Code, str]:
     """
     if isinstance(error, TaskError):
         return error.code, error.sentence
+    if isinstance(error, Terminated):
+        return Code.CONTAINER, (
+            "the task was told to stop (SIGTERM): what was finished is kept, and a training goes "
+            "on from there when it is started again."
+        )
     if isinstance(error, KeyboardInterrupt):
         return Code.CONTAINER, "the task was interrupted from the keyboard."
     code = _code_of(error)
@@ -43,11 +48,6 @@ def explain(error: BaseException) -> tuple[Code, str]:
         return Code.CONTAINER, (
             f"no space is left on the disk while writing {error.filename or 'a result'}: free some "
             "space and start the task again."
-        )
-    if isinstance(error, Terminated):
-        return Code.CONTAINER, (
-            "the task was told to stop (SIGTERM): what was finished is kept, and a training goes "
-            "on from there when it is started again."
         )
     text = " ".join(str(error).split())[:300]
     return Code.CONTAINER, (

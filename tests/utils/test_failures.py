@@ -11,6 +11,7 @@ import torch
 
 from utils.errors import Code, TaskError
 from utils.failures import explain
+from utils.termination import Terminated
 
 
 class Accelerator(RuntimeError):
@@ -87,6 +88,7 @@ class Accelerator(RuntimeError):
             RuntimeError("No CUDA GPUs are available"), Code.NO_GPU, "gpu_id", id="no device"
         ),
         pytest.param(KeyboardInterrupt(), Code.CONTAINER, "interrupted", id="interrupted"),
+        pytest.param(Terminated("SIGTERM"), Code.CONTAINER, "told to stop (SIGTERM)", id="SIGTERM"),
         pytest.param(Accelerator(700), Code.CONTAINER, "Accelerator", id="another CUDA error"),
         pytest.param(
             ValueError("out of memory"),
