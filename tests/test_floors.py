@@ -27,7 +27,8 @@ FLOORS: dict[int, str] = {
         utils.predictions utils.progress utils.run_folder utils.saved_files utils.schedule
         utils.search_space utils.seeding utils.setting_layers utils.setting_options
         utils.single_class utils.svg utils.tiles utils.tta utils.v7_flags utils.weight_download
-        utils.log_header utils.log_pace utils.redaction utils.version utils.weight_files
+        utils.log_header utils.log_pace utils.lost_files utils.redaction utils.version
+        utils.weight_files
         utils.workers
         utils.hyp_file utils.images utils.labelled_set utils.lanes utils.letterbox utils.lettering
         utils.metrics utils.misses utils.nms utils.option_names utils.optional utils.options

@@ -58,6 +58,12 @@ class Accelerator(RuntimeError):
             id="shared memory",
         ),
         pytest.param(
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            Code.CONTAINER,
+            "a worker process",
+            id="a dead worker",
+        ),
+        pytest.param(
             OSError(errno.ENOSPC, "full", "/dev/shm/x"),
             Code.OUT_OF_MEMORY,
             "shm_size",
