@@ -7,7 +7,6 @@ python export.py --weights best.pt --include torchscript openvino safetensors st
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from exporting.torchscript_file import run_torchscript, write_torchscript
 from exporting.weights_file import run_state_dict, run_weights, write_state_dict, write_weights
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from utils.atomic import replace_file
+from utils.atomic import replace_file, scratch_beside
 from utils.errors import Code, TaskError
 
 
@@ -75,13 +74,12 @@ def export(detector: Detector, form: str, *, path: Path, options: ExportOptions)
     """
     refuse_impossible(form, options)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-        written = Path(folder) / path.name
+    with scratch_beside(path) as folder:
+        written = folder / path.name
         _write(detector, form, written, options)
         difference = verify(detector, form, path=written, options=options, name=path)
         # The file to open appears last, when all that it needs is there.
-        made = sorted(Path(folder).iterdir(), key=lambda file: file != written)
+        made = sorted(folder.iterdir(), key=lambda file: file != written)
         for file in reversed(made):
             with replace_file(path.with_name(file.name)) as temporary:
                 file.replace(temporary)

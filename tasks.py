@@ -23,6 +23,7 @@ from utils.errors import Code, TaskError
 from utils.labels import Candidate, read_candidates, read_dataset
 from utils.log_header import header, settings_line
 from utils.log_pace import duration
+from utils.lost_files import refuse_lost, still_there
 from utils.predictions import Prediction, whole_images
 from utils.progress import Progress
 from utils.saved_files import SavedFiles
@@ -210,7 +211,7 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
     paths = [candidate.path for candidate in candidates]
     if not task.needs_network:
         log.info("%d candidates, no network is needed", len(paths))
-        unseen = _count(unseen_images(paths, workers=settings.workers), len(paths))
+        unseen = _count(unseen_images(paths, workers=settings.workers), paths)
         _mine(task, None, candidates, unseen, None, progress)
         return
     predictor = load_predictor(task.weights[0], settings, device)
@@ -223,7 +224,7 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         keep_views=task.run_mining,
     )
     report = CandidateReport(predictor.class_names, len(paths), mining=task.run_mining)
-    parts = _count(found, len(paths))
+    parts = _count(found, paths)
     with ExitStack() as stack:
         watchers: list[Watcher] = [report.add]
         if task.run_infer:
@@ -293,14 +294,18 @@ def _write(
         writer.add(text, prediction.detections, class_names, prediction.size)
 
 
-def _count(predictions: Iterable[Prediction], total: int) -> Iterator[Prediction]:
-    """Pass predictions on; name the unreadable images, and fail if there is nothing else."""
-    unreadable = 0
+def _count(predictions: Iterable[Prediction], paths: Sequence[str]) -> Iterator[Prediction]:
+    """Pass predictions on; name the unreadable images, and fail if there is nothing else, or if
+    the images disappear.
+    """
+    unreadable, total, there = 0, len(paths), still_there(paths)
     for prediction in predictions:
         if prediction.error is not None:
             unreadable += 1
             log.warning("skipped %s: %s", prediction.path, prediction.error)
         yield prediction
+    if unreadable:
+        refuse_lost(there, what="candidate images")
     if unreadable == total:
         raise TaskError(
             Code.IMAGE_FORMAT,

@@ -33,6 +33,7 @@ from utils.freezing import training_mode
 from utils.keeper import Keeper, Saved
 from utils.labelled_set import labelled_metadata
 from utils.log_pace import PROGRESS
+from utils.lost_files import refuse_lost, spread
 from utils.preparation import Run, evaluation_batches, prepare, story_of
 from utils.progress import Progress
 from utils.quad import LOSS_FACTOR
@@ -156,6 +157,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     evaluation = evaluate_average(run) if evaluated else no_evaluation(run.network.nc)
     if evaluated:
         run.loader.weigh(evaluation.classes)
+    refuse_lost_images(run)
     checkpoint = checkpoint_of(
         run.average.module,
         run.job.train.class_names,
@@ -244,6 +246,15 @@ def refuse_not_finite(run: Run, epoch: int) -> None:
         )
 
 
+def refuse_lost_images(run: Run) -> None:
+    """End a training whose images are gone, unless it reads no file any more."""
+    assert run.evaluation_batches is not None
+    if not run.loader.kept:
+        refuse_lost(spread(run.job.train.paths), what="training images")
+    if not run.evaluation_batches.kept:
+        refuse_lost(spread(run.job.validation.paths), what="validation images")
+
+
 def evaluate_average(run: Run) -> Evaluation:
     """How good the averaged weights are on the validation split."""
     assert run.evaluation_batches is not None
@@ -275,6 +286,7 @@ def finish(job: TrainingJob, report: TrainingReport, keeper: Keeper, progress: P
     assert best is not None
     names, settings = job.train.class_names, job.settings
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
+    refuse_lost(spread(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
     image_size = int(str(checkpoint.metadata["img_size"]))

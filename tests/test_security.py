@@ -76,7 +76,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tools/demo.py": ("subprocess",),
     "bench/peer_environment.py": ("subprocess",),
     "bench/pairs.py": ("subprocess",),
-    "bench/faults.py": ("subprocess",),
+    # start.py with a fault, and the commands that mount a small disk for one process.
+    "bench/fault_tasks.py": ("subprocess",),
+    "bench/fault_signals.py": ("subprocess",),
+    "bench/fault_disk.py": ("subprocess",),
     # git, pip and a repository's start.py: the starter of an image, as lists of words.
     "docker/live_code/children.py": ("subprocess",),
 }

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = 1 << 16
+"""Bytes: a disk with less free space is full, as larger pieces are written."""
 
 
 @contextmanager
@@ -14,7 +19,8 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there replaces `path` on success.
 
     The temporary file is flushed to disk before the rename, so that a power cut or a SIGKILL
-    leaves either the old content or the whole new one. On an exception it is removed.
+    leaves either the old content or the whole new one. On an exception it is removed, and one
+    that a full disk caused is an OSError that names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,8 +31,34 @@ def replace_file(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:  # torch's writer does not say why it could not
+        if shutil.disk_usage(path.parent).free < FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Give an empty folder on the disk of `path`; it goes with the block.
+
+    One that a killed process has left there is removed when the next one is asked for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = path.with_name(f"{path.name}.parts")
+    _remove_leftovers(parts)
+    folder = path.with_name(f".{parts.name}.{os.getpid()}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -35,7 +67,11 @@ def _remove_leftovers(path: Path) -> None:
     for name in os.listdir(path.parent):
         found = ours.fullmatch(name)
         if found and not _alive(int(found[1])):
-            (path.parent / name).unlink(missing_ok=True)
+            leftover = path.parent / name
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

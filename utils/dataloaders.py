@@ -122,6 +122,8 @@ class TrainingLoader(DataLoader[Sample]):
     """A DataLoader over a TrainingDataset that says which images it had to leave out."""
 
     bad: tuple[BadImage, ...] = ()
+    kept: bool = False
+    """Whether no file is read any more."""
     order: TrainingSampler | RectangularBatches
 
     def set_epoch(self, epoch: int) -> None:
@@ -210,6 +212,7 @@ def training_loader(
         generator=torch_generator(seed),
     )
     loader.bad = tuple(bad)
+    loader.kept = store.pixels is not None
     loader.order = order
     return loader
 

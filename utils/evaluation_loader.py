@@ -109,6 +109,11 @@ class EvaluationLoader:
             generator=torch_generator(0),
         )
 
+    @property
+    def kept(self) -> bool:
+        """Whether no file is read any more."""
+        return self._kept is not None
+
     def __len__(self) -> int:
         """The number of batches, counting those that may turn out empty."""
         return len(self.dataset)

@@ -24,6 +24,7 @@ GPU_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
 )
 SHARED_MEMORY = ("killed by signal: Bus error", "unable to write to file </torch_")
+DEAD_WORKER = ("DataLoader worker (pid",)
 MISMATCHES = ("no kernel image", "driver version is insufficient", "driver on your system is too")
 NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 
@@ -44,6 +45,12 @@ def explain(error: BaseException) -> tuple[Code, str]:
     code = _code_of(error)
     if code is not None:
         return code, _SENTENCES[code, _where(error)]
+    if isinstance(error, RuntimeError) and str(error).startswith(DEAD_WORKER):
+        return Code.CONTAINER, (
+            "a worker process that prepares batches was killed from outside, most often because "
+            "the machine ran out of memory: lower workers, or set cache to none; started again, a "
+            "training goes on after its last whole epoch."
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Code.CONTAINER, (
             f"no space is left on the disk while writing {error.filename or 'a result'}: free some "

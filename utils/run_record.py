@@ -10,7 +10,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
-from utils.atomic import replace_file
+from utils.atomic import replace_file, write_text
 from utils.board import Board
 from utils.images import read_image
 
@@ -56,10 +56,7 @@ class RunRecord:
         self.seconds: list[float] = []
         self._clock = clock
         self._last = clock()
-        self._csv = self.results_csv.open("w", encoding="utf-8")
-        self._csv.write(",".join(f"{name:>20}" for name in COLUMNS) + "\n")
-        self._csv.writelines(_line(row) for row in self.rows)
-        self._csv.flush()
+        self._write_rows()
         # Points of epochs that are trained once more are hidden.
         self._board = Board(tensorboard, first_step=len(self.rows))
 
@@ -72,19 +69,21 @@ class RunRecord:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._csv.close()
         self._board.close()
 
     def epoch(self, epoch: int, values: Sequence[float]) -> None:
         """One line and one point per curve; `values` in the order of `COLUMNS[1:]`."""
         assert len(values) == len(COLUMNS) - 1
         self.rows.append([epoch, *values])
-        self._csv.write(_line(self.rows[-1]))
-        self._csv.flush()
+        self._write_rows()
         now = self._clock()
         self.seconds.append(now - self._last)
         self._last = now
         self._board.scalars(dict(zip(COLUMNS[1:], values, strict=True)), epoch)
+
+    def _write_rows(self) -> None:
+        head = ",".join(f"{name:>20}" for name in COLUMNS) + "\n"
+        write_text(self.results_csv, head + "".join(map(_line, self.rows)))
 
     def picture(self, name: str, image: np.ndarray, step: int = 0) -> Path:
         """Keep a BGR image [h, w, 3] as `name` in the run's folder and in TensorBoard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ class Monitor:
     A record is `task id, UNIX time, progress, state, return code[, message]` between TABs, and up
     to 99 lines of text. Progress never falls; the time is later in every record, because the
     platform looks only at records whose time changed. Trouble in writing is logged, not raised:
-    it must neither end a task nor hide the reason of a failure. The folder must exist.
+    it must neither end a task nor hide the reason of a failure. The folder must exist. On a full
+    disk the last record is written into the space of the one before.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Monitor:
         self._written_at: float | None = None
         self._complete = False
         self._failed = False
+        self._trouble = False
 
     def report(self, fraction: float, note: str = "") -> None:
         """Running, at `fraction` (0 to 1); `note` is a line of text for people.
@@ -98,4 +101,28 @@ class Monitor:
                 raise FileNotFoundError(f"the folder {self.path.parent} does not exist")
             write_text(self.path, record)
         except OSError as error:
-            LOG.warning("progress could not be written to %s: %s", self.path, error)
+            if not self._trouble:
+                LOG.warning("progress could not be written to %s: %s", self.path, error)
+            self._trouble = True
+            if state == FAILED:
+                _write_in_place(self.path, record.encode("utf-8"))
+
+
+def _write_in_place(path: Path, record: bytes) -> None:
+    """Overwrite the record that is there, taking no more space than it has.
+
+    A reader may meet the beginning of the new record before the end of the old one. Both have
+    their columns at the same places, so it still reads whole columns; and the task has failed.
+    """
+    try:
+        with path.open("rb+") as file:
+            place = os.fstat(file.fileno())
+            room = max(place.st_size, getattr(place, "st_blocks", 0) * 512)
+            if len(record) > room:
+                record = record[:room].rpartition(b"\n")[0] + b"\n"
+            file.write(record)
+            file.flush()
+            file.truncate(len(record))
+            os.fsync(file.fileno())
+    except OSError as error:
+        LOG.warning("the end could not be written to %s: %s", path, error)

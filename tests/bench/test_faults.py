@@ -1,43 +1,64 @@
-"""The parts of the fault bench that need no task: whole records, the watcher, the table."""
+"""Each fault once, on the smallest task: what is left is valid, and started again it finishes."""
 
 from __future__ import annotations
 
-import time
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from bench.faults import Outcome, Watch, is_whole, table
+from bench.fault_cases import FAULTS, Fault, carry_out
+from bench.fault_disk import ENTER, may_mount
+from bench.fault_signals import disturb
+from bench.fault_tasks import make
+from tests.conftest import ROOT
+from tools.draw_dataset import draw_dataset
+from tools.sources import SourceDataset
+
+DISKS = ("last.state", "result.yaml", "results.csv", "TensorBoard", "best.onnx", "infer-result")
+"""Kinds of output whose full disk is tried here; the bench tries all."""
 
 
+def name(fault: Fault) -> str:
+    return f"{fault.kind}, {fault.name}"
+
+
+def test_every_fault_has_a_name_of_its_own() -> None:
+    assert len({name(fault) for fault in FAULTS}) == len(FAULTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [one for one in FAULTS if not one.needs_disk], ids=name)
+def test_faults(drawn: SourceDataset, weights: Path, tmp_path: Path, fault: Fault) -> None:
+    outcome = carry_out(drawn, tmp_path / "task", fault, weights)
+    assert outcome.wrong == ()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("record", "whole"),
-    [
-        (b"t\t1700000000.5\t0\t1\n", True),
-        (b"t\t1700000000.5\t0.5\t2\t0\nfree text\n", True),
-        (b"t\t1700000000.5\t1.0\t4\t300001\tsentence\n", True),
-        (b"", False),
-        (b"t\t1700000000.5\t0.5\n", False),
-        (b"t\t1700000000.5\t0.5\t2\t0", False),
-        (b"t\t1700000000.5\t2.5\t2\t0\n", False),
-        (b"t\t1700000000.5\t0.5\tx\t0\n", False),
-    ],
+    "fault", [one for one in FAULTS if one.name.split(": ")[-1].startswith(DISKS)], ids=name
 )
-def test_whole_records(record: bytes, whole: bool) -> None:
-    assert is_whole(record) == whole
+def test_full_disks(weights: Path, tmp_path: Path, fault: Fault) -> None:
+    if not may_mount():
+        pytest.skip("no mounts of one's own on this machine")
+    draw_dataset(tmp_path / "data", images=24, size_wh=(160, 120), seed=1)
+    words = [fault.name, fault.kind, *map(str, (tmp_path / "data", tmp_path / "task", weights))]
+    command = [*ENTER, sys.executable, "-m", "bench.fault_cases", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["wrong"] == []
 
 
-def test_the_watch_keeps_broken_records(tmp_path: Path) -> None:
-    path = tmp_path / "monitor.txt"
-    path.write_bytes(b"half")
-    with Watch(path) as watch:
-        while not watch.broken:
-            time.sleep(0.001)
-    assert watch.reads >= len(watch.broken) > 0
-
-
-def test_the_table_counts() -> None:
-    one = Outcome("training", "SIGKILL", 1.0, 0.1, 10, True, ())
-    two = Outcome("training", "SIGKILL", 3.0, 0.3, 20, False, ("bad",))
-    row = table([one, two]).splitlines()[2]
-    assert row == "| training | SIGKILL | 2 | 1.0 to 3.0 | 30 | 1 | 0.3 | 1 |"
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize("kind", ["training", "mining"])
+def test_signals(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, kind: str, number: signal.Signals
+) -> None:
+    make(drawn, tmp_path / "task", kind, weights)
+    outcome = disturb(tmp_path / "task", kind, number, 5.0)
+    assert outcome.wrong == (), asdict(outcome)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from utils.atomic import replace_file, write_text
+from utils.atomic import replace_file, scratch_beside, write_text
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -52,3 +54,36 @@ def test_what_a_killed_process_left_is_removed_and_a_living_one_s_is_not(tmp_pat
         path.write_text("half")
     write_text(tmp_path / "a.txt", "whole")
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.txt", alive, other])
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("unexpected pos")])
+def test_a_full_disk_is_told_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4096))
+    with pytest.raises(OSError, match=r"best\.pt") as caught, replace_file(tmp_path / "best.pt"):
+        raise error
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_error_of_a_writer_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="other"), replace_file(tmp_path / "best.pt"):
+        raise RuntimeError("other")
+
+
+def test_a_scratch_folder_goes_and_so_does_one_that_a_killed_process_left(tmp_path: Path) -> None:
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    for number in (int(gone.stdout), os.getpid()):  # a container gives the same number again
+        left = tmp_path / f".best.onnx.parts.{number}.tmp"
+        left.mkdir()
+        (left / "half").write_text("half")
+    with scratch_beside(tmp_path / "best.onnx") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "best.onnx").write_text("whole")
+        with replace_file(tmp_path / "best.onnx") as temporary:
+            (folder / "best.onnx").replace(temporary)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]

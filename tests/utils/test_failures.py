@@ -11,6 +11,7 @@ import torch
 
 from utils.errors import Code, TaskError
 from utils.failures import explain
+from utils.termination import Terminated
 
 
 class Accelerator(RuntimeError):
@@ -57,6 +58,12 @@ class Accelerator(RuntimeError):
             id="shared memory",
         ),
         pytest.param(
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            Code.CONTAINER,
+            "a worker process",
+            id="a dead worker",
+        ),
+        pytest.param(
             OSError(errno.ENOSPC, "full", "/dev/shm/x"),
             Code.OUT_OF_MEMORY,
             "shm_size",
@@ -87,6 +94,7 @@ class Accelerator(RuntimeError):
             RuntimeError("No CUDA GPUs are available"), Code.NO_GPU, "gpu_id", id="no device"
         ),
         pytest.param(KeyboardInterrupt(), Code.CONTAINER, "interrupted", id="interrupted"),
+        pytest.param(Terminated("SIGTERM"), Code.CONTAINER, "told to stop (SIGTERM)", id="SIGTERM"),
         pytest.param(Accelerator(700), Code.CONTAINER, "Accelerator", id="another CUDA error"),
         pytest.param(
             ValueError("out of memory"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
 import pytest
 
+import utils.ymir_monitor as ymir_monitor
 from utils.errors import Code
 from utils.ymir_monitor import Monitor
 
@@ -135,3 +137,27 @@ def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
     assert len(seen) > 10
     assert seen == sorted(seen)
     assert [item.name for item in tmp_path.iterdir()] == ["monitor.txt"]
+
+
+def test_on_a_full_disk_the_end_takes_the_place_of_the_last_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.3, "x" * 40)
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(ymir_monitor, "write_text", full)
+    before = path.read_bytes()
+    for fraction in (0.4, 0.5):
+        monitor.report(fraction)
+    assert path.read_bytes() == before
+    assert len(caplog.records) == 1
+    monitor.fail(Code.CONTAINER, "no space is left.", "\n".join(["frame"] * 3000))
+    content = path.read_bytes()
+    assert content.startswith(before.split(b"\t")[0] + b"\t")
+    assert columns(path)[3:] == ["4", "160004", "no space is left."]
+    assert content.endswith(b"frame\n")
+    assert len(content) <= max(len(before), path.stat().st_blocks * 512)

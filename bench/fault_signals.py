@@ -1,0 +1,41 @@
+"""Signals at random moments: SIGKILL as the platform terminates, SIGTERM as an operator stops."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from bench.fault_tasks import Outcome, finishes, last_code, left_behind, start
+from bench.fault_watch import Watch
+
+TOLD = 10.0
+"""Seconds from SIGTERM to the end that a container is given."""
+
+
+def disturb(task: Path, kind: str, number: signal.Signals, after: float) -> Outcome:
+    """Start the task, send the signal `after` seconds, look at what is left, let it finish."""
+    told = number == signal.SIGTERM
+    with Watch(task / "out" / "monitor.txt") as watch:
+        process = start(task)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(after)
+        finished = process.poll() is not None
+        sent_at = time.monotonic()
+        process.send_signal(number)
+        status = process.wait()
+        ended_in = time.monotonic() - sent_at
+        # A signal before Python has come to start.py ends it as it ends any process.
+        orderly = told and status == 1
+        kept, wrong = (False, []) if finished else left_behind(task, orderly=orderly)
+        ended = last_code(task) or ("0" if finished else number.name)
+        if told and ended_in > TOLD:
+            wrong.append(f"it took {ended_in:.1f} s to end")
+        watch.started_again()
+        wrong += finishes(task)
+    wrong += [f"a record of monitor.txt was {record[:80]!r}" for record in watch.broken[:3]]
+    fault = f"{number.name} at a random moment" + (", too late" if finished else "")
+    seconds = None if finished else ended_in
+    return Outcome(kind, fault, after, ended, seconds, watch.reads, kept, tuple(wrong))
