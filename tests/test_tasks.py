@@ -1,4 +1,4 @@
-"""Where the weights of a training come from: the task, a download it asks for, or nowhere."""
+"""What a training task starts with: its weights, and the number of its processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
 import tasks
 from utils.config import TrainSettings
@@ -46,3 +47,40 @@ def test_starting_weights(
         out=types.SimpleNamespace(root=Path("out")),
     )
     assert tasks.starting_weights(task) == (Path(expected) if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("granted", "settings", "expected", "words"),
+    [
+        pytest.param([], {}, 1, "", id="the CPU"),
+        pytest.param([0], {}, 1, "", id="one GPU"),
+        pytest.param([0, 1], {}, 2, "", id="two"),
+        pytest.param([0, 1, 2, 3], {}, 4, "", id="four"),
+        pytest.param([0, 0, 1], {}, 2, "", id="one is named twice"),
+        pytest.param([0, 8], {}, 1, "", id="one is not there"),
+        pytest.param([0, 1, 2], {}, 2, "cannot be shared by 3 GPUs: training on 2", id="16 by 3"),
+        pytest.param([0, 1], {"batch_size": 7}, 1, "training on 1", id="7 by 2"),
+        pytest.param([0, 1], {"batch_size": -1}, 1, "train on one GPU", id="automatic batch size"),
+        pytest.param([0, 1], {"image_weights": True}, 1, "train on one GPU", id="image weights"),
+    ],
+)
+def test_a_training_has_a_process_for_each_gpu_that_can_share_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    granted: list[int],
+    settings: dict[str, object],
+    expected: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    train = TrainSettings(**{"batch_size": 16, **settings})
+    task = types.SimpleNamespace(train=train, gpu_ids=granted, run_training=True)
+    assert tasks.processes_for(task) == expected
+    assert words in caplog.text
+    assert bool(caplog.text) == bool(words)
+
+
+def test_what_is_no_training_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    task = types.SimpleNamespace(train=None, gpu_ids=[0, 1], run_training=False)
+    assert tasks.processes_for(task) == 1

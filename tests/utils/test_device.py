@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from utils import device as devices
-from utils.device import autocast, describe, device_of, gpu_ids_of, has_bfloat16, select_device
+from utils.device import (
+    autocast,
+    describe,
+    device_of,
+    gpu_ids_of,
+    has_bfloat16,
+    own_gpu,
+    present,
+    select_device,
+)
+from utils.distributed import ALONE, Processes
 from utils.errors import Code, TaskError
 
 
@@ -126,3 +136,53 @@ def test_no_word_means_the_first_gpu_or_the_cpu(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: int(visible))
     assert device_of(None).type == kind
     assert device_of("").type == device_of("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("granted", "visible", "expected"),
+    [
+        pytest.param([0, 1], 2, [0, 1], id="all there"),
+        pytest.param([3, 1], 4, [3, 1], id="their order is kept"),
+        pytest.param([0, 0, 1, 0], 2, [0, 1], id="each once"),
+        pytest.param([1, 2, 7], 2, [1], id="beyond the visible ones"),
+        pytest.param([5], 2, [], id="none of them"),
+        pytest.param([0], 0, [], id="no GPU"),
+    ],
+)
+def test_which_of_the_granted_gpus_are_there(
+    monkeypatch: pytest.MonkeyPatch, granted: list[int], visible: int, expected: list[int]
+) -> None:
+    pretend(monkeypatch, visible=visible)
+    assert present(granted) == expected
+
+
+@pytest.mark.parametrize(
+    ("granted", "processes", "expected"),
+    [
+        pytest.param([], Processes(1, 2, 1, 2), [], id="none granted: the CPU"),
+        pytest.param([2, 0], ALONE, [2, 0], id="alone: as granted"),
+        pytest.param([2, 0], Processes(0, 2, 0, 2), [2], id="first of two"),
+        pytest.param([2, 0], Processes(1, 2, 1, 2), [0], id="second of two"),
+        pytest.param([2, 0], Processes(3, 4, 1, 2), [0], id="second on the second machine"),
+        pytest.param([0, 9, 2], Processes(1, 2, 1, 2), [2], id="one is not there"),
+    ],
+)
+def test_each_process_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, granted: list[int], processes: Processes, expected: list[int]
+) -> None:
+    pretend(monkeypatch, visible=3)
+    assert list(own_gpu(granted, processes)) == expected
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, visible=1)
+    with pytest.raises(TaskError, match=r"2 processes .* GPUs 0, 1 there are 1: start") as caught:
+        own_gpu([0, 1], Processes(0, 2, 0, 2))
+    assert caught.value.code == Code.CONFIG
+
+
+def test_without_a_word_several_processes_share_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, visible=2)
+    assert device_of(None, Processes(1, 2, 1, 2)) == torch.device("cuda", 1)
+    assert device_of(None) == torch.device("cuda", 0)
+    assert device_of("cpu", Processes(1, 2, 1, 2)) == torch.device("cpu")

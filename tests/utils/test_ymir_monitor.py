@@ -161,3 +161,48 @@ def test_on_a_full_disk_the_end_takes_the_place_of_the_last_record(
     assert columns(path)[3:] == ["4", "160004", "no space is left."]
     assert content.endswith(b"frame\n")
     assert len(content) <= max(len(before), path.stat().st_blocks * 512)
+
+
+def test_a_failure_goes_on_from_what_another_process_reported(tmp_path: Path) -> None:
+    """The launcher's own monitor has seen nothing of the progress of the processes it started."""
+    path, clock = tmp_path / "monitor.txt", Clock()
+    Monitor(path, "t01", clock=Clock(clock.now + 60)).report(0.7)
+    launcher = Monitor(path, "t01", clock=clock)
+    launcher.catch_up()
+    launcher.fail(Code.DATASET, "no images.")
+    _, stamp, progress, state, code, _ = columns(path)
+    assert (progress, state, code) == ("0.700000", "4", str(int(Code.DATASET)))
+    assert float(stamp) > clock.now + 60
+
+
+def test_catching_up_never_goes_back(tmp_path: Path) -> None:
+    path, clock = tmp_path / "monitor.txt", Clock()
+    Monitor(path, "t01", clock=Clock(clock.now - 60)).report(0.2)
+    monitor = Monitor(tmp_path / "own.txt", "t01", interval=0, clock=clock)
+    monitor.report(0.5)
+    monitor.path = path
+    monitor.catch_up()
+    monitor.report(0.0)
+    assert float(columns(path)[1]) > clock.now
+    assert columns(path)[2] == "0.500000"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(None, id="no file"),
+        pytest.param("", id="empty"),
+        pytest.param("t01", id="one column"),
+        pytest.param("t01\tnow\t0.5\t2\t0", id="no time"),
+        pytest.param("t01\t1800000000\thalf\t2\t0", id="no number"),
+        pytest.param("t01\t1800000000\tnan\t2\t0", id="not a number"),
+    ],
+)
+def test_catching_up_with_no_record_changes_no_progress(tmp_path: Path, record: str | None) -> None:
+    path = tmp_path / "monitor.txt"
+    if record is not None:
+        path.write_text(record)
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.catch_up()
+    monitor.report(0.25)
+    assert columns(path)[2] == "0.250000"
