@@ -92,10 +92,12 @@ def match(reference: Objects, view: Objects) -> tuple[Tensor, Tensor]:
     ):
         if len(others):
             overlap, partner = pairwise_iou(own, others).max(1)
+            partner = partner + start
         else:
+            # 0 and not `start`, which lies outside when no later image shows an object either.
             overlap, partner = own.new_zeros(len(own)), partners[0].new_zeros(len(own))
         overlaps.append(overlap)
-        partners.append(partner + start)
+        partners.append(partner)
         start += len(others)
     return torch.cat(overlaps), torch.cat(partners)
 

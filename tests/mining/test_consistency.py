@@ -265,3 +265,18 @@ def test_every_view_empty() -> None:
         join_objects([rows[:, :4] for rows, _ in empty], empty),
     )
     assert found.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("counts", [(1, 0), (0, 1), (0, 2, 0, 0)], ids=str)
+def test_views_empty_wherever_they_stand_in_the_batch(counts: tuple[int, ...]) -> None:
+    """Above all the last ones: no object comes after them that an index could mean."""
+    source = np.random.default_rng(0)
+    reference = [random_found(2, source) for _ in counts]
+    view = [random_found(n, source) for n in counts]
+    batch = view_inconsistency(
+        join_objects([rows[:, :4] for rows, _ in reference], reference),
+        join_objects([rows[:, :4] for rows, _ in view], view),
+    )
+    for index, (ours, theirs) in enumerate(zip(reference, view, strict=True)):
+        alone = [join_objects([one[0][:, :4]], [one]) for one in (ours, theirs)]
+        assert float(batch[index]) == pytest.approx(slow_inconsistency(*alone), abs=1e-5)
