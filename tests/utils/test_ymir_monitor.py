@@ -161,3 +161,19 @@ def test_on_a_full_disk_the_end_takes_the_place_of_the_last_record(
     assert columns(path)[3:] == ["4", "160004", "no space is left."]
     assert content.endswith(b"frame\n")
     assert len(content) <= max(len(before), path.stat().st_blocks * 512)
+
+
+def test_on_a_full_disk_the_task_still_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.3, "free text")
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(ymir_monitor, "write_text", full)
+    monitor.report(1.0)
+    assert columns(path)[2:] == ["1.000000", "2", "0"]
+    assert path.read_text().count("\n") == 1
