@@ -56,6 +56,8 @@ class Fault:
         return ["-m", "bench.fault_inside", *place]
 
 
+PAGE = "utils.candidate_report:CandidateReport.write"
+OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
 PLOTS = {"plots": "yes"}
 NO_CACHE = {"cache": "none"}
 WORKERS = {"workers": "2"}
@@ -93,18 +95,9 @@ FAULTS = (
         Fault(kind, f"the disk is full: {what}", "full", at, Code.CONTAINER, nth, leave, settings)
         for kind, what, at, nth, leave, settings in FULL
     ),
-    Fault(
-        *("training", "a full disk of TensorBoard's own", "full", "utils.board:Board.scalars"),
-        *(Code.OK, 2, 0, {}, "out/tensorboard"),
-    ),
-    Fault(
-        *("mining", "the disk is full: report.html", "full"),
-        *("utils.candidate_report:CandidateReport.write", Code.OK, 1, 0, PLOTS),
-    ),
-    Fault(
-        *("mining", "a full disk of TensorBoard's own", "full"),
-        *("utils.candidate_report:CandidateReport.write", Code.OK, 1, 0, PLOTS, "out/tensorboard"),
-    ),
+    Fault("mining", "the disk is full: report.html", "full", PAGE, Code.OK, settings=PLOTS),
+    Fault("training", OWN, "full", "utils.board:Board.scalars", Code.OK, nth=2, disk=CURVES),
+    Fault("mining", OWN, "full", PAGE, Code.OK, settings=PLOTS, disk=CURVES),
 )
 
 
