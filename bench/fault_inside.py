@@ -130,10 +130,10 @@ def install(options: argparse.Namespace) -> None:
     if options.do in changes:
         change_images(options.at, options.nth, changes[options.do])
         return
-    out = Path(options.env).parent.parent / "out"
+    disk = Path(options.env).parent.parent / options.disk
     assets = Path(options.env).parent / "assets"
     acts: dict[str, Act] = {
-        "full": lambda: fill(out, leave=options.leave),
+        "full": lambda: fill(disk, leave=options.leave),
         "worker": kill_a_worker,
         "vanish": lambda: assets.rename(assets.with_name("gone")),
     }
@@ -155,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--at", required=True)
     parser.add_argument("--nth", type=int, default=1)
+    parser.add_argument("--disk", default="out", help="the folder of the task that is full")
     parser.add_argument("--leave", type=int, default=0)
     parser.add_argument("--env", required=True)
     options = parser.parse_args(arguments)

@@ -86,12 +86,13 @@ def last_code(task: Path) -> str:
     return columns[4] if len(columns) > 4 and columns[3] == "4" else ""
 
 
-def left_behind(task: Path, *, orderly: bool) -> tuple[bool, list[str]]:
-    """Whether there is a model, and what is wrong with the outputs of an interrupted task.
+def left_behind(task: Path, *, orderly: bool, failed: bool = True) -> tuple[bool, list[str]]:
+    """Whether there is a model, and what is wrong with the outputs of a disturbed task.
 
-    `orderly` says that the process had time to tell of its end and to tidy up.
+    `orderly` says that the process had time to tell of its end and to tidy up, `failed`
+    that it did not get to its end.
     """
-    findings = check_out(task, failed=True)
+    findings = check_out(task, failed=failed)
     if not orderly:
         pending = {f.rule for f in findings} >= {"monitor.pending"}
         excused = UNFINISHED | (PENDING if pending else set())

@@ -33,7 +33,7 @@ def check_training_result(task: TaskFiles) -> Iterator[Finding]:
         return
     if not isinstance(result, dict):
         yield Finding("result.shape", f"{path} is no mapping.")
-    elif task.protocol is None:
+    elif task.legacy():
         yield from _check_legacy(result, task.output["models_dir"])
     else:
         yield from _check_stages(result, task)
@@ -42,12 +42,12 @@ def check_training_result(task: TaskFiles) -> Iterator[Finding]:
 
 
 def _check_legacy(result: Mapping[str, object], models_dir: Path) -> Iterator[Finding]:
-    """The form of platforms that state no protocol: `model` and `map`."""
+    """The form of platforms that state no protocol or one before 1.0.0: `model` and `map`."""
     if "model_stages" in result:
         yield Finding(
             "legacy.stages",
-            "The task states no protocol version, so result.yaml must hold model and map only, "
-            "but it has model_stages.",
+            "The task states no protocol version from 1.0.0 on, so result.yaml must hold model and "
+            "map only, but it has model_stages.",
         )
     files = result.get("model")
     if not isinstance(files, list) or not files or not all(isinstance(f, str) for f in files):

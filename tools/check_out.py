@@ -20,6 +20,7 @@ RETURN_CODES = frozenset(
 )
 PENDING, RUNNING, DONE, ERROR = 1, 2, 3, 4
 TEMPORARY_ENDINGS = (".tmp", ".temp", ".part", ".partial", ".lock", ".swp", "~")
+FREE_LINES = 99
 SHOWN_PER_RULE = 3
 
 
@@ -54,10 +55,16 @@ def _check_monitor(task: TaskFiles, *, failed: bool) -> Iterator[Finding]:
         yield Finding("monitor.missing", f"{path} does not exist, so no progress is ever seen.")
         return
     try:
-        line = path.read_text(encoding="utf-8").split("\n")[0]
+        line, *free = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError:
         yield Finding("monitor.encoding", f"{path} is not UTF-8.")
         return
+    if len(free) > FREE_LINES + 1:
+        yield Finding(
+            "monitor.lines",
+            f"monitor.txt has {len(free)} lines; after the record the platform shows at most "
+            f"{FREE_LINES}.",
+        )
     columns = line.split("\t")
     if not 5 <= len(columns) <= 6:
         yield Finding(

@@ -42,6 +42,10 @@ class TaskFiles:
         """The file behind a line of the candidate index."""
         return _moved(Path(listed), *self.input_root)
 
+    def legacy(self) -> bool:
+        """Whether the platform knows no model stages: no version is stated, or one before 1.0.0."""
+        return self.protocol is None or self.protocol < (1,)
+
     def staged(self) -> bool:
         """Whether model files lie in one folder per stage (protocol 1.1.0 and later)."""
         return self.protocol is not None and self.protocol >= (1, 1)

@@ -6,11 +6,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE = 8.0
 """Seconds from the signal to the end by force; `docker stop` kills after ten."""
+
+LEFT = 0
+"""The number, of no signal, that tells the waiting thread of the end."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,7 +41,7 @@ def terminable(by_force: Callable[[], object], *, grace: float = GRACE) -> Itera
 
     def wait() -> None:
         while signal.SIGTERM not in (heard := os.read(reader, 64)):
-            if not heard:
+            if LEFT in heard:
                 return
         if not left.wait(grace):
             by_force()
@@ -60,6 +63,9 @@ def terminable(by_force: Callable[[], object], *, grace: float = GRACE) -> Itera
         left.set()
         signal.set_wakeup_fd(fd_before)
         signal.signal(signal.SIGTERM, before)
-        os.close(writer)
+        # Closing would not wake the thread: forked processes hold this end of the pipe as well.
+        with suppress(BlockingIOError):
+            os.write(writer, bytes([LEFT]))
         watcher.join()
+        os.close(writer)
         os.close(reader)

@@ -104,7 +104,7 @@ class Monitor:
             if not self._trouble:
                 LOG.warning("progress could not be written to %s: %s", self.path, error)
             self._trouble = True
-            if state == FAILED:
+            if state == FAILED or self._complete:
                 _write_in_place(self.path, record.encode("utf-8"))
 
 
@@ -112,7 +112,7 @@ def _write_in_place(path: Path, record: bytes) -> None:
     """Overwrite the record that is there, taking no more space than it has.
 
     A reader may meet the beginning of the new record before the end of the old one. Both have
-    their columns at the same places, so it still reads whole columns; and the task has failed.
+    their columns at the same places, so it still reads whole ones.
     """
     try:
         with path.open("rb+") as file:
@@ -125,4 +125,4 @@ def _write_in_place(path: Path, record: bytes) -> None:
             file.truncate(len(record))
             os.fsync(file.fileno())
     except OSError as error:
-        LOG.warning("the end could not be written to %s: %s", path, error)
+        LOG.warning("the last record could not be written to %s: %s", path, error)

@@ -110,8 +110,9 @@ def test_listed_files_are_regular_whole_and_loadable(training: Example) -> None:
     only_finding(training.root, "weights.names", "no class names")
 
 
-def test_legacy_result(tmp_path: Path) -> None:
-    example = build(tmp_path, training=True, protocol=None)
+@pytest.mark.parametrize("protocol", [None, "0.0.1", "0.9"])
+def test_legacy_result(tmp_path: Path, protocol: str | None) -> None:
+    example = build(tmp_path, training=True, protocol=protocol)
     rules = {finding.rule for finding in check_out(tmp_path)}
     assert rules == {"legacy.stages", "legacy.model", "score"}
     for name in ("best.pt", "best.onnx"):

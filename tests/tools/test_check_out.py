@@ -56,6 +56,13 @@ def test_monitor(line: str, rule: str, words: str, looking: Example) -> None:
     only_finding(looking.root, rule, words)
 
 
+def test_monitor_with_too_much_text(looking: Example) -> None:
+    looking.monitor(f"{TASK_ID}\t1700000000\t1\t2\t0" + "\nframe" * 98)
+    assert check_out(looking.root) == []
+    looking.monitor(f"{TASK_ID}\t1700000000\t1\t2\t0" + "\nframe" * 99)
+    only_finding(looking.root, "monitor.lines", "at most 99")
+
+
 def test_monitor_missing(looking: Example) -> None:
     (looking.out / "monitor.txt").unlink()
     only_finding(looking.root, "monitor.missing", "no progress is ever seen")

@@ -56,6 +56,23 @@ with terminable(lambda: print("by force", flush=True), grace=0.1):
     assert (done.returncode, done.stdout) == (1, b"by force\n")
 
 
+def test_the_block_can_be_left_while_a_forked_process_lives() -> None:
+    code = """
+import os, signal, time
+from utils.termination import terminable
+with terminable(lambda: None):
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+os.kill(child, signal.SIGKILL)
+print("left", flush=True)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=120)
+    assert done.stdout == b"left\n"
+
+
 def test_a_forked_process_ends_as_ever() -> None:
     with terminable(lambda: None):
         reader, writer = os.pipe()

@@ -206,3 +206,19 @@ def test_catching_up_with_no_record_changes_no_progress(tmp_path: Path, record: 
     monitor.catch_up()
     monitor.report(0.25)
     assert columns(path)[2] == "0.250000"
+
+
+def test_on_a_full_disk_the_task_still_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.3, "free text")
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(ymir_monitor, "write_text", full)
+    monitor.report(1.0)
+    assert columns(path)[2:] == ["1.000000", "2", "0"]
+    assert path.read_text().count("\n") == 1
