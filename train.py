@@ -96,6 +96,8 @@ def follow(job: TrainingJob) -> None:
     run = prepare(job, None, state)
     for epoch in range(state.epoch + 1 if state else 0, epochs):
         train_one_epoch(run, epoch, Progress(lambda fraction: None))
+        if is_evaluated(job, epoch):
+            evaluate_average(run)
         if job.processes.first_says(0):
             return
 
@@ -153,7 +155,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     started, settings = time.monotonic(), run.job.settings
     with progress.stage(0.85) as part:
         losses = train_one_epoch(run, epoch, part)
-    evaluated = not settings.noval or epoch + 1 == settings.epochs
+    evaluated = is_evaluated(run.job, epoch)
     evaluation = evaluate_average(run) if evaluated else no_evaluation(run.network.nc)
     if evaluated:
         run.loader.weigh(evaluation.classes)
@@ -248,22 +250,30 @@ def refuse_not_finite(run: Run, epoch: int) -> None:
 
 def refuse_lost_images(run: Run) -> None:
     """End a training whose images are gone, unless it reads no file any more."""
-    assert run.evaluation_batches is not None
     if not run.loader.kept:
         refuse_lost(spread(run.job.train.paths), what="training images")
     if not run.evaluation_batches.kept:
         refuse_lost(spread(run.job.validation.paths), what="validation images")
 
 
+def is_evaluated(job: TrainingJob, epoch: int) -> bool:
+    """Whether the weights are looked at after an epoch."""
+    return not job.settings.noval or epoch + 1 == job.settings.epochs
+
+
 def evaluate_average(run: Run) -> Evaluation:
-    """How good the averaged weights are on the validation split."""
-    assert run.evaluation_batches is not None
+    """How good the averaged weights are on the validation split, told to the first process.
+
+    Those of the first process: without `sync_bn` each has batch statistics of its own.
+    """
+    run.job.processes.take_over(run.average.module)
     return evaluate(
         evaluating(run.job, run.average.module, run.image_size),
         run.job.validation,
         run.evaluation_batches,
         criterion=run.criterion,
         report_confidence=run.job.settings.report_conf,
+        processes=run.job.processes,
     )
 
 

@@ -24,7 +24,9 @@ from utils.container import log_to_console
 from utils.dataloaders import EvaluationBatch, evaluation_loader
 from utils.detection_files import DetectionFiles, FileChoice
 from utils.device import device_of
+from utils.distributed import ALONE, Processes
 from utils.evaluation import Evaluation, OperatingPoint, Tally
+from utils.evaluation_shares import BatchSeen, Findings, of_all
 from utils.evaluation_tables import class_table, coco_table, size_table, write_tables
 from utils.labels import DatasetIndex
 from utils.letterbox import boxes_to_original
@@ -55,15 +57,18 @@ def evaluate(
     report_confidence: float = 0.25,
     by_size: bool = False,
     watch: Watch | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Run the split through `predictor` and match its detections to the labels of `index`.
 
     Boxes are compared in pixels of the original images. Thresholds are the predictor's; v7.0
     evaluates at confidence 0.001 and NMS IoU 0.6 with one row per (box, class). `by_size` adds
     figures of small, medium and large objects; `watch` sees the detections of every image.
+
+    Of several processes each looks at its own `batches`; the first one returns the evaluation of
+    all, equal to that of one process, the others that of their share.
     """
-    losses: list[torch.Tensor] = []
-    shown: dict[int, np.ndarray] = {}
+    found = Findings(Tally(len(index.class_names)))
 
     def look(batch: EvaluationBatch) -> tuple[EvaluationBatch, list[Kept], torch.Tensor]:
         maps, output = predictor.forward(batch.images)
@@ -72,20 +77,18 @@ def evaluate(
 
     def detections() -> Iterator[tuple[int, np.ndarray]]:
         for batch, kept, loss in predictor.lanes.map(look, batches):
-            losses.append(loss)
-            for position, plan, found in zip(batch.indices, batch.plans, kept, strict=True):
-                rows = boxes_to_original(found.rows, plan).cpu().numpy()
-                shown[position] = rows[rows[:, 4] >= report_confidence]
+            found.batches.append(BatchSeen(batch.number, batch.indices, loss))
+            for position, plan, one in zip(batch.indices, batch.plans, kept, strict=True):
+                rows = boxes_to_original(one.rows, plan).cpu().numpy()
+                found.shown[position] = rows[rows[:, 4] >= report_confidence]
                 yield position, rows
 
-    tally = _tally(detections(), index, watch)
-    means = torch.stack(losses).mean(0).tolist() if losses else [0.0, 0.0, 0.0]
-    evaluation = tally.evaluation(
-        report_confidence=report_confidence,
-        losses=(means[0], means[1], means[2]),
-        by_size=by_size,
+    found.tally = _tally(detections(), index, watch)
+    found = of_all(found, processes)
+    evaluation = found.tally.evaluation(
+        report_confidence=report_confidence, losses=found.mean_losses(), by_size=by_size
     )
-    return replace(evaluation, detections=shown)
+    return replace(evaluation, detections=found.shown)
 
 
 def evaluate_stream(

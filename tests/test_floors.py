@@ -36,11 +36,11 @@ FLOORS: dict[int, str] = {
     """,
     2: """
         utils.annotations utils.augment utils.batches utils.coco_metrics utils.data_table
-        utils.dataloaders utils.evaluation utils.evaluation_loader utils.evaluation_tables
-        utils.image_cache utils.image_parts utils.image_sources utils.image_stream
-        utils.image_weights utils.infer_command utils.labels utils.mosaic utils.multi_scale
-        utils.pixel_filters utils.quad utils.sampler utils.train_command utils.val_command
-        utils.yolo_data
+        utils.dataloaders utils.evaluation utils.evaluation_loader utils.evaluation_shares
+        utils.evaluation_tables utils.image_cache utils.image_parts utils.image_sources
+        utils.image_stream utils.image_weights utils.infer_command utils.labels utils.mosaic
+        utils.multi_scale utils.pixel_filters utils.quad utils.sampler utils.train_command
+        utils.val_command utils.yolo_data
     """,
     3: """
         export exporting.after_training exporting.agreement exporting.command_line

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from tests.conftest import NAMES, TINY_TRAINING
-from train import network_input
+from train import evaluate_average, network_input
 from utils.config import TrainSettings, parse_settings
 from utils.distributed import Processes
 from utils.freezing import training_mode
@@ -31,6 +32,8 @@ def speak(processes: Processes, folder: Path) -> None:
     assert processes.first_says(7 + rank) == 7
     assert processes.first_writes(f"Größe {rank}") == "Größe 0"
     processes.agree(4, "never")
+    heard = processes.gather(b"x" * (5 * rank))
+    assert heard == ([b"", b"xxxxx"] if processes.first else [])
     try:
         processes.agree(rank, "here {numbers}")
     except Exception as error:
@@ -47,19 +50,17 @@ def normalise(processes: Processes, folder: Path) -> None:
     torch.save((out, images.grad, holder.state_dict()), folder / f"{processes.rank}.pt")
 
 
-def gradients(processes: Processes, folder: Path) -> None:
-    """The gradients of one batch, before any step."""
+def job_of(processes: Processes, folder: Path, **changes: object) -> TrainingJob:
+    """A tiny training on the CPU, of which `folder` says where the data is."""
     source = Path((folder / "data.txt").read_text())
-    changes = {"batch_size": "8", "onnx": False, "plots": False, "workers": 0, "sync_bn": True}
-    settings, _ = parse_settings(
-        TrainSettings, {**TINY_TRAINING, **changes, "precision": "float32"}
-    )
+    tiny = {**TINY_TRAINING, "onnx": False, "plots": False, "workers": 0, "precision": "float32"}
+    settings, _ = parse_settings(TrainSettings, {**tiny, **changes})
     data = [
         read_dataset(source / f"{one}-index.tsv", NAMES, root=source, max_bad_fraction=0)[0]
         for one in ("train", "val")
     ]
     own = folder / f"{processes.rank} of {processes.world}"
-    job = TrainingJob(
+    return TrainingJob(
         settings=settings,
         train=data[0],
         validation=data[1],
@@ -67,9 +68,29 @@ def gradients(processes: Processes, folder: Path) -> None:
         folder=own,
         stage_folder=lambda stage: own / stage,
         on_saved=lambda saved: None,
+        weights=source.parent / "out/models/best/best.pt",
         processes=processes,
     )
-    with RunRecord(own, None) as record:
+
+
+def evaluation(processes: Processes, folder: Path) -> None:
+    """The evaluation of averaged weights whose batch statistics differ between the processes."""
+    job = job_of(processes, folder, batch_size="6")
+    job = replace(job, validation=job.train)  # three batches
+    with RunRecord(job.folder, None) as record:
+        run = prepare(job, record if processes.first else None)
+        for name, one in run.average.module.named_buffers():
+            if name.endswith("running_mean"):
+                one.add_(processes.rank)
+        found = evaluate_average(run)
+        if processes.first:
+            torch.save(found, folder / f"evaluation {processes.world}.pt")
+
+
+def gradients(processes: Processes, folder: Path) -> None:
+    """The gradients of one batch, before any step."""
+    job = replace(job_of(processes, folder, batch_size="8", sync_bn=True), weights=None)
+    with RunRecord(job.folder, None) as record:
         run = prepare(job, record if processes.first else None)
         training_mode(run.network, ())
         run.loader.set_epoch(0)
@@ -85,7 +106,8 @@ def gradients(processes: Processes, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    what = {"speak": speak, "normalise": normalise, "gradients": gradients}[sys.argv[1]]
+    deeds = (speak, normalise, evaluation, gradients)
+    what = {deed.__name__: deed for deed in deeds}[sys.argv[1]]
     who = Processes.of(os.environ)
     with who.joined(CPU):
         what(who, Path(sys.argv[2]))

@@ -35,13 +35,14 @@ class EvaluationBatch:
     """A batch of letterboxed images as they are: images and targets as in Batch.
 
     `plans` say where each image lies in its network input, `indices` which image of the data set
-    it is. An image that cannot be read is left out.
+    it is. An image that cannot be read is left out. `number` counts the batches of a split.
     """
 
     images: Tensor
     plans: tuple[Letterbox, ...]
     indices: tuple[int, ...]
     targets: Tensor
+    number: int = 0
 
     def pin_memory(self) -> EvaluationBatch:
         """The batch with its tensors in page-locked memory."""

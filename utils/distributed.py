@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from utils.errors import Code, TaskError
 
 LONGEST_WAIT = timedelta(hours=3)
-"""For the first process while it evaluates or writes alone; one that dies is noticed at once."""
+"""For the first process while it writes, or looks at the best weights, alone; one that dies is
+noticed at once."""
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 """What torch's launcher sets; where one is missing, this process is alone."""
 
@@ -52,7 +54,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that evaluates, writes and reports."""
+        """Whether this is the one that writes and reports."""
         return self.rank == 0
 
     @property
@@ -133,6 +135,23 @@ class Processes:
             said.copy_(torch.frombuffer(bytearray(letters), dtype=torch.uint8))
         dist.broadcast(said, 0)
         return bytes(said.tolist()).decode("utf-8", "surrogateescape")
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """What every process has to say, by rank, in the first one; nothing in the others."""
+        if not self.several:
+            return [content]
+        own = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(sizes, torch.tensor([len(own)]))
+        if not self.first:
+            dist.send(own, 0)
+            return []
+        said = [content]
+        for rank in range(1, self.world):
+            heard = torch.zeros(int(sizes[rank]), dtype=torch.uint8)
+            dist.recv(heard, rank)
+            said.append(heard.numpy().tobytes())
+        return said
 
     def agree(self, number: int, trouble: str) -> None:
         """End in every process if they do not all have the same number.

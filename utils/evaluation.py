@@ -57,7 +57,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
     """Matches of one image: n detections, m labels."""
 
     correct: BoolArray
@@ -76,7 +76,8 @@ class Tally:
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.confusion = ConfusionMatrix(num_classes)
-        self._records: list[_Record] = []
+        self.records: list[Record] = []
+        """Of each image, in the order in which they were added."""
 
     def add(self, detections: NDArray[np.floating], labels: NDArray[np.floating]) -> None:
         """One image: detections [n, 6] xyxy, confidence, class, by falling confidence; labels
@@ -88,8 +89,8 @@ class Tally:
         size = size_class(detections[:, :4])
         found = correct[:, 0]
         size[found] = target_size[label[found]]
-        self._records.append(
-            _Record(
+        self.records.append(
+            Record(
                 correct,
                 detections[:, 4],
                 detections[:, 5].astype(np.int64),
@@ -107,7 +108,7 @@ class Tally:
         by_size: bool = False,
     ) -> Evaluation:
         """The figures of everything that was added."""
-        records = [*self._records, _nothing()]  # so that an empty split has columns too
+        records = [*self.records, _nothing()]  # so that an empty split has columns too
         correct = np.concatenate([r.correct for r in records])
         confidence = np.concatenate([r.confidence for r in records])
         predicted = np.concatenate([r.predicted for r in records])
@@ -136,9 +137,9 @@ class Tally:
         )
 
 
-def _nothing() -> _Record:
+def _nothing() -> Record:
     none = np.zeros(0, np.int64)
-    return _Record(np.zeros((0, 10), bool), np.zeros(0, np.float32), none, none, none, none)
+    return Record(np.zeros((0, 10), bool), np.zeros(0, np.float32), none, none, none, none)
 
 
 def size_class(boxes: NDArray[np.floating]) -> NDArray[np.int64]:

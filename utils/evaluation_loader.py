@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from utils.augment import normalised_targets, planes_rgb
 from utils.batches import EvaluationBatch, placed_targets
+from utils.distributed import ALONE, Processes
 from utils.image_cache import fits_in_memory
 from utils.images import ImageError, read_image
 from utils.labels import DatasetIndex
@@ -84,22 +85,27 @@ class EvaluationDataset(Dataset[EvaluationBatch]):
             plans=tuple(plans),
             indices=tuple(indices),
             targets=torch.cat(targets) if targets else torch.zeros((0, 6)),
+            number=number,
         )
 
 
 class EvaluationLoader:
-    """The batches of an EvaluationDataset, in order; batches without a readable image are skipped.
+    """Batches of an EvaluationDataset by `numbers`; those without a readable image are skipped.
 
     With `keep` the batches of the first full pass stay in memory and later passes read no file.
     """
 
-    def __init__(self, dataset: EvaluationDataset, *, workers: int, pin: bool, keep: bool) -> None:
+    def __init__(
+        self, dataset: EvaluationDataset, numbers: range, *, workers: int, pin: bool, keep: bool
+    ) -> None:
         self.dataset = dataset
+        self.numbers = numbers
         self.keep = keep
         self._kept: list[EvaluationBatch] | None = None
         self._loader: DataLoader[EvaluationBatch] = DataLoader(
             dataset,
             batch_size=None,
+            sampler=numbers,
             num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=pin,
@@ -116,10 +122,10 @@ class EvaluationLoader:
 
     def __len__(self) -> int:
         """The number of batches, counting those that may turn out empty."""
-        return len(self.dataset)
+        return len(self.numbers)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        """One pass over the data set."""
+        """One pass over them."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -145,20 +151,27 @@ def evaluation_loader(
     workers: int = -1,
     cache: str = "none",
     device: torch.device | None = None,
+    processes: Processes = ALONE,
 ) -> EvaluationLoader:
     """Every image of a data set once, letterboxed in rectangular batches; nothing is random.
 
     With `cache` 'ram' or 'val' the finished batches are kept for the next pass, if they fit into
-    memory.
+    memory. Of several processes each has every so many-th of the batches that one would have.
     """
     device = device or torch.device("cpu")
     dataset = EvaluationDataset(
         index, image_size=image_size, batch_size=batch_size, stride=stride, pad=pad
     )
-    sizes = [dataset.bytes_of(number) for number in range(len(dataset))]
-    keep = cache in ("ram", "val") and fits_in_memory(sum(sizes), f"{len(index)} evaluation images")
-    workers = worker_count(workers, batch_bytes=max(sizes, default=0), device=device)
-    return EvaluationLoader(dataset, workers=workers, pin=device.type == "cuda", keep=keep)
+    numbers = range(processes.rank, len(dataset), processes.world)
+    sizes = [dataset.bytes_of(number) for number in numbers]
+    sharers = processes.local_world
+    keep = cache in ("ram", "val") and fits_in_memory(
+        sum(sizes) * sharers, f"{len(index)} evaluation images"
+    )
+    workers = worker_count(
+        workers, batch_bytes=max(sizes, default=0), device=device, sharers=sharers
+    )
+    return EvaluationLoader(dataset, numbers, workers=workers, pin=device.type == "cuda", keep=keep)
 
 
 def _as_it_is(batch: T) -> T:

@@ -20,6 +20,7 @@ from utils.dataloaders import (
     training_loader,
 )
 from utils.device import describe
+from utils.distributed import ALONE, Processes
 from utils.ema import AverageModel
 from utils.errors import Code, TaskError
 from utils.freezing import freeze, frozen_layers
@@ -61,8 +62,8 @@ class Run:
     stepper: Stepper
     schedule: Schedule
     loader: TrainingLoader
-    evaluation_batches: EvaluationLoader | None
-    """None where another process evaluates."""
+    evaluation_batches: EvaluationLoader
+    """This process's share."""
     image_size: int
     multi_scale: MultiScale | None = None
     """Gives each batch a size of its own."""
@@ -76,8 +77,8 @@ def prepare(
 ) -> Run:
     """Network, data and optimiser, ready for the first step, or for the next after `state`.
 
-    `report` is told what happens; by default it is one of its own. A process that neither writes
-    nor evaluates has no `record`.
+    `report` is told what happens; by default it is one of its own. A process that does not write
+    has no `record`.
     """
     refuse_what_needs_one_process(job)
     identity = state.identity if state else identity_of(job)
@@ -124,7 +125,7 @@ def prepare(
         stepper=Stepper(optimizer),
         schedule=schedule(settings, len(loader)),
         loader=loader,
-        evaluation_batches=evaluation_batches(job, image_size, stride) if record else None,
+        evaluation_batches=evaluation_batches(job, image_size, stride, job.processes),
         image_size=image_size,
         multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
@@ -170,8 +171,10 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
     )
 
 
-def evaluation_batches(job: TrainingJob, image_size: int, stride: int) -> EvaluationLoader:
-    """The batches to evaluate on."""
+def evaluation_batches(
+    job: TrainingJob, image_size: int, stride: int, processes: Processes = ALONE
+) -> EvaluationLoader:
+    """The batches to evaluate on: all, or one process's share."""
     settings = job.settings
     return evaluation_loader(
         job.validation,
@@ -181,6 +184,7 @@ def evaluation_batches(job: TrainingJob, image_size: int, stride: int) -> Evalua
         workers=settings.workers,
         cache=settings.cache,
         device=job.device,
+        processes=processes,
     )
 
 

@@ -66,6 +66,7 @@ def test_one_alone_speaks_with_nobody() -> None:
         assert ALONE.mean(values) is values
         assert ALONE.first_says(3) == 3
         assert ALONE.first_writes("so") == "so"
+        assert ALONE.gather(b"so") == [b"so"]
         assert ALONE.wrapped(network) is network
         ALONE.agree(1, "never")
         ALONE.take_over(network)
