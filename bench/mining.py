@@ -1,0 +1,154 @@
+"""How fast mining is beside a sequential loop, and whether both find and rank the same.
+
+    python -m bench.mining --data path/to/bccd --weights path/to/bccd_yolov5n.pt
+    python -m bench.mining --with-inference ...
+
+Ours, in the default precision and in float32, against `bench/reference_loop.py`: the same image
+files, weights, thresholds and number of threads, in turns, each in a process of its own. Weights of
+a model with half the channels are widened without changing what is found (`bench/widened.py`).
+`--with-inference` measures something else: a task of mining with inference beside mining alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.agreement import agreement, spearman
+from bench.material import BUILD, find_data, image_files
+from bench.mining_run import found_file, read_found
+from bench.pairs import BUSY, ROOT, THREAD_VARIABLES, machine, publish
+from bench.tables import parse_result, spread
+from bench.widened import fitted
+from models.checkpoint import load_checkpoint, save_checkpoint
+
+SPEED = ("auto", "float32", "reference")
+TASKS = ("mining+infer", "mining")
+
+Times = Mapping[str, Sequence[float]]
+"""Seconds an image of each program, round by round."""
+
+
+def measure(job: Mapping[str, object], programs: Sequence[str], rounds: int) -> Times:
+    """Every program in turns, the order turned round each time, in processes of their own."""
+    path = Path(str(job["output"])) / "job.json"
+    path.write_text(json.dumps(job), encoding="utf-8")
+    threads = dict.fromkeys(THREAD_VARIABLES, str(job["threads"]))
+    times: dict[str, list[float]] = {program: [] for program in programs}
+    for number in range(rounds):
+        for program in programs if number % 2 == 0 else reversed(programs):
+            done = subprocess.run(
+                [sys.executable, "-m", "bench.mining_run", str(path), program],
+                cwd=ROOT,
+                env={**os.environ, **threads},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise SystemExit(f"{program} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+            result = parse_result(done.stdout)
+            seconds, images = result["seconds"], result["images"]
+            assert isinstance(seconds, float)
+            assert isinstance(images, int)
+            times[program].append(seconds / images)
+            print(f"round {number + 1}, {program}: {images / seconds:.2f} images/s", flush=True)
+    return times
+
+
+def three(values: Sequence[float], digits: int = 2) -> str:
+    """Least, median and greatest, the median in bold."""
+    own = spread(values)
+    least, median, greatest = (f"{v:.{digits}f}" for v in (own.least, own.median, own.greatest))
+    return f"{least} / **{median}** / {greatest}"
+
+
+def speed_table(times: Times, folder: Path) -> str:
+    """Images a second, times as fast as the loop, and the agreement with it, of each precision."""
+    theirs, their_scores = read_found(found_file(folder, "reference"))
+    lines = [
+        "| arithmetic of ours | images/s, ours and loop (median) | times as fast "
+        "| objects, ours and loop | found by both | of these IoU above 0.99 | least IoU "
+        "| Spearman of the scores |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for program in SPEED[:-1]:
+        found, scores = read_found(found_file(folder, program))
+        both = agreement(found, theirs)
+        ratios = [r / o for o, r in zip(times[program], times["reference"], strict=True)]
+        rates = [1 / statistics.median(times[name]) for name in (program, "reference")]
+        least = f"{both.overlaps.min():.4f}" if len(both.overlaps) else "-"
+        lines.append(
+            f"| {program} | {rates[0]:.2f}, {rates[1]:.2f} | {three(ratios)} "
+            f"| {both.ours}, {both.theirs} | {both.matched_share:.2%} "
+            f"| {both.same_of_matched:.2%} | {least} | {spearman(scores, their_scores):.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def task_table(times: Times) -> str:
+    """Milliseconds an image of both tasks, and the cost of inference beside mining alone."""
+    both, alone = times["mining+infer"], times["mining"]
+    ratios = [one / other for one, other in zip(both, alone, strict=True)]
+    return "\n".join(
+        [
+            "| mining + inference, ms/image | mining, ms/image | ratio of the pairs |",
+            "|---|---|---|",
+            f"| {three([1e3 * t for t in both], 1)} | {three([1e3 * t for t in alone], 1)} "
+            f"| {three(ratios, 3)} |",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; default: drawn")
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--model", default="yolov5s")
+    parser.add_argument("--img-size", type=int, default=640)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--with-inference", action="store_true")
+    parser.add_argument("--out", type=Path, default=BUILD / "mining")
+    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
+    options = parser.parse_args(arguments)
+    if min(options.pairs, options.threads, options.images) < 1:
+        parser.error("--pairs, --threads and --images must be at least 1")
+    if os.getloadavg()[0] > BUSY:
+        print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
+    folder = options.out.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = folder / "weights.pt"
+    save_checkpoint(weights, fitted(load_checkpoint(options.weights), options.model))
+    job = {
+        "weights": str(weights),
+        "files": image_files(find_data(options.data), options.images),
+        "image_size": options.img_size,
+        "batch_size": options.batch_size,
+        "threads": options.threads,
+        "warmup": 4,
+        "output": str(folder),
+    }
+    times = measure(job, TASKS if options.with_inference else SPEED, options.pairs)
+    table = task_table(times) if options.with_inference else speed_table(times, folder)
+    about = (
+        f"{options.model}, {options.img_size} px, {options.images} images, batch "
+        f"{options.batch_size}, {options.threads} threads, {options.pairs} pairs"
+    )
+    publish(f"{table}\n\n{datetime.date.today()}, {machine()}; {about}.\n", options.markdown)
+
+
+if __name__ == "__main__":
+    main()
