@@ -1,0 +1,219 @@
+"""The pages keep their word: examples are accepted, links lead somewhere, languages agree."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from models.checkpoint import checkpoint_of, save_checkpoint
+from models.detector import Detector
+from models.layout import read_layout
+from models.summary import summarize
+from tests.test_floors import FLOOR_OF
+from utils.config import SECTIONS, parse_settings
+from utils.errors import Code
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("docker/*.md")),
+    *sorted(ROOT.glob("template/*.md")),
+    *sorted(ROOT.glob("examples/*.md")),
+]
+ZH = ROOT / "docs" / "zh"
+BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CANNOT_BE_TRIED = ("docker", "git")
+"""Programs of others, of which the pages show single lines."""
+
+
+class Block(NamedTuple):
+    """A fenced example of a page."""
+
+    page: Path
+    language: str
+    kind: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [Block(page, *parts) for parts in found]
+
+
+def where(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def commands() -> Iterator[object]:
+    """Every line of a shell example, its continuations joined, without its comment."""
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language != "bash":
+                continue
+            for line in block.text.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words:
+                    yield pytest.param(words, id=f"{where(page)}: {' '.join(words)}"[:90])
+
+
+class Accepted(Exception):
+    """The arguments were understood."""
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_a_command_line_is_understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    while "=" in words[0]:
+        words = words[1:]
+    program, *rest = words
+    if program == "make":
+        targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+        assert {word for word in rest if "=" not in word} <= set(targets)
+        return
+    if program == "torchrun":
+        rest = rest[rest.index("train.py") :]
+    elif program in CANNOT_BE_TRIED:
+        return
+    else:
+        assert program in ("python", "python3"), program
+    if rest[0] == "-m":
+        name, arguments = rest[1], rest[2:]
+    else:
+        assert (ROOT / rest[0]).is_file(), rest[0]
+        name, arguments = rest[0].removesuffix(".py").replace("/", "."), rest[1:]
+    if name in ("pytest", "pip") or name.startswith("template."):
+        return
+    module = importlib.import_module(name)
+    if not arguments:
+        assert callable(module.main)
+        return
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser: argparse.ArgumentParser, *given: object) -> None:
+        parse(parser, *given)
+        raise Accepted
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    with pytest.raises(Accepted):
+        module.main(arguments)
+
+
+def test_a_wrong_flag_in_a_page_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit):
+        test_a_command_line_is_understood(["python", "start.py", "--environment"], monkeypatch)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=where)
+def test_settings_in_a_page_are_settings(page: Path) -> None:
+    for block in blocks(page):
+        if block.language != "yaml":
+            continue
+        content = yaml.safe_load(block.text)
+        if block.kind in SECTIONS:
+            _, warnings = parse_settings(SECTIONS[block.kind], content)
+            assert warnings == [], block.text
+        else:
+            assert isinstance(content, dict)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=where)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if not re.match(r"https?://|#", target):
+            path = (page.parent / target.partition("#")[0]).resolve()
+            assert path.exists(), target
+            assert path.is_relative_to(ROOT), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=where)
+def test_python_in_a_page_is_python(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "python":
+            compile(block.text, where(page), "exec")
+
+
+def test_the_program_for_detections_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = Detector(read_layout("yolov5n", 2))
+    save_checkpoint(tmp_path / "best.pt", checkpoint_of(detector, ("a", "b")))
+    cv2.imwrite(str(tmp_path / "picture.jpg"), np.zeros((48, 64, 3), np.uint8))
+    (block,) = (b for b in blocks(ROOT / "docs" / "local.md") if b.language == "python")
+    (tmp_path / "program.py").write_text(block.text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    values = runpy.run_path("program.py")
+    assert values["prediction"].error is None
+    assert values["predictor"].class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("page", sorted(ZH.glob("*.md")), ids=where)
+def test_languages_agree(page: Path) -> None:
+    """A Chinese page has an English one, each links to the other, and examples are the same."""
+    english = ROOT / "docs" / page.name
+    assert f"(zh/{page.name})" in english.read_text(encoding="utf-8")
+    assert f"(../{page.name})" in page.read_text(encoding="utf-8")
+    assert _examples(page) == _examples(english)
+
+
+def test_every_page_that_offers_chinese_has_it() -> None:
+    offered = {
+        path.name
+        for path in (ROOT / "docs").glob("*.md")
+        if f"(zh/{path.name})" in path.read_text(encoding="utf-8")
+    }
+    assert offered == {path.name for path in ZH.glob("*.md")}
+    assert len(offered) >= 10
+
+
+def _examples(page: Path) -> list[tuple[str, ...]]:
+    return [
+        (block.language, block.kind, re.sub(r"\s+#.*", "", block.text))
+        for block in blocks(page)
+        if block.language != "mermaid"
+    ]
+
+
+@pytest.mark.parametrize("folder", ["docs", "docs/zh"])
+def test_every_return_code_is_explained(folder: str) -> None:
+    text = (ROOT / folder / "return-codes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (\w+) \|", text, re.MULTILINE)
+    assert [(int(number), name) for number, name in rows] == [(int(c), c.name) for c in Code]
+
+
+@pytest.mark.parametrize("folder", ["docs", "docs/zh"])
+def test_the_picture_of_the_floors_is_the_plan(folder: str) -> None:
+    text = (ROOT / folder / "architecture.md").read_text(encoding="utf-8")
+    floors = re.findall(r'^    F(\d)\["[^<]*<br/>([^"]*)"\]$', text, re.MULTILINE)
+    assert {int(floor) for floor, _ in floors} == set(FLOOR_OF.values())
+    for floor, names in floors:
+        for name in names.split(", "):
+            assert FLOOR_OF.get(name) == int(floor), name
+
+
+@pytest.mark.parametrize("letter", "nsmlx")
+def test_parameters_of_the_sizes(letter: str) -> None:
+    count = summarize(Detector(read_layout(f"yolov5{letter}")).fused()).parameters
+    for folder in ("docs", "docs/zh"):
+        text = (ROOT / folder / "choosing.md").read_text(encoding="utf-8")
+        assert f"| `yolov5{letter}` | {count:,} |" in text
+
+
+@pytest.mark.parametrize("name", ["mining.md", "choosing.md", "zh/choosing.md"])
+def test_every_mining_algorithm_is_explained(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    rule = SECTIONS["mining"].__dataclass_fields__["mining_algorithm"].metadata["rule"]
+    assert [word for word in rule.choices if f"`{word}`" not in text] == []
