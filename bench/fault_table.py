@@ -25,7 +25,14 @@ every record must be whole, its time later and its progress no less than before.
 The full disk is a real one, mounted for the one task (tmpfs in a mount namespace) and filled to the
 last byte, or the last block, in the moment when the file named is about to be written. Too little
 memory is a real limit of the process, set when a batch becomes larger. A worker process gets
-SIGKILL. The folder of the images is moved away. NaN is put into the images of one step.
+SIGKILL. The folder of the images is moved away. NaN is put into the images of one step. With `0` in
+monitor.txt the task could do without what was lost and went on to its end.
+
+Found by these and mended: a failure beside living worker processes never ended (the thread that
+waits for SIGTERM waited for them); a training whose images had disappeared went on with grey ones;
+a full disk was called an unexpected error, and its return code found no room in monitor.txt; a
+convolution without memory was called an unexpected error; SIGTERM was taken for a key pressed; an
+export that was killed left its folder for ever; trouble with TensorBoard's folder ended a training.
 """
 HEAD = (
     "| task | fault | times | code in monitor.txt | reads of monitor.txt | with a model | "

@@ -18,6 +18,8 @@ CUDA_MISMATCHES = frozenset({35, 209, 222, 803, 804})
 and library that do not fit, a compatibility package that does not know the GPU."""
 # What torch says where it leaves a bare RuntimeError: the beginning or a fixed phrase of its text.
 HOST_MEMORY = ("DefaultCPUAllocator:", "CUDA error: out of memory in host")
+ONEDNN_MEMORY = "could not create a primitive"
+"""All that the CPU's kernels say where memory is at its end; longer texts mean other things."""
 GPU_MEMORY = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -98,6 +100,8 @@ def _code_of(error: BaseException) -> Code | None:
         return None
     number = getattr(error, "error_code", None)  # torch.AcceleratorError, from torch 2.8 on
     text = str(error)
+    if text == ONEDNN_MEMORY:
+        return Code.OUT_OF_MEMORY
     causes = (
         (Code.OUT_OF_MEMORY, CUDA_OUT_OF_MEMORY, HOST_MEMORY + GPU_MEMORY + SHARED_MEMORY),
         (Code.CUDA_MISMATCH, CUDA_MISMATCHES, MISMATCHES),
@@ -115,6 +119,7 @@ def _where(error: BaseException) -> str:
         full = error.errno == errno.ENOSPC and str(error.filename).startswith("/dev/shm")
         return "shared" if full else "host"
     text = str(error)
-    if isinstance(error, MemoryError | cv2.error) or any(phrase in text for phrase in HOST_MEMORY):
+    host = isinstance(error, MemoryError | cv2.error) or text == ONEDNN_MEMORY
+    if host or any(phrase in text for phrase in HOST_MEMORY):
         return "host"
     return "shared" if any(phrase in text for phrase in SHARED_MEMORY) else "gpu"

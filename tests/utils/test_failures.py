@@ -58,6 +58,18 @@ class Accelerator(RuntimeError):
             id="shared memory",
         ),
         pytest.param(
+            RuntimeError("could not create a primitive"),
+            Code.OUT_OF_MEMORY,
+            "machine ran out",
+            id="memory of a convolution on the CPU",
+        ),
+        pytest.param(
+            RuntimeError("could not create a primitive descriptor for a convolution"),
+            Code.CONTAINER,
+            "RuntimeError",
+            id="an impossible convolution",
+        ),
+        pytest.param(
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
             Code.CONTAINER,
             "a worker process",
