@@ -69,6 +69,8 @@ class Predictor:
     """Whether detections say where objects are and not of which class."""
     labelled_objects: tuple[float, ...] | None = None
     """Objects of each class per image of the training, for mining; None where not known."""
+    section: int = 0
+    """Images of a stream that share batches with each other only; 0 for no bounds."""
 
     def __init__(
         self,
@@ -186,6 +188,10 @@ class Predictor:
         )
         return whole_images(parts, self.gathering())
 
+    def section_of(self, position: int) -> int:
+        """Which section the image at `position` of a stream belongs to."""
+        return position // self.section if self.section else 0
+
     def gathering(self) -> Gathering:
         """What puts the parts of `stream_parts` together under the predictor's thresholds."""
         limits = self.thresholds
@@ -203,21 +209,28 @@ class Predictor:
         workers: int,
         keep_views: bool = False,
         multi_label: bool = False,
+        first: int = 0,
     ) -> Iterator[Prediction]:
         """As `stream`, but the whole of an image and each of its tiles come one by one.
 
-        Batches fill across tiles and images. An image that is not cut is one part.
+        Batches fill across tiles and images. An image that is not cut is one part. Images before
+        the position `first` are left out; it begins a section, or is 0.
         """
         prefetch = LARGE_IMAGES_AHEAD
         if self.tiling is None:
             # Few images still occupy every lane.
             batch_size = min(batch_size, max(-(-len(paths) // self.lanes.count), 1))
             prefetch = 2 * batch_size
-        images = stream_images(paths, workers=workers, prefetch=prefetch)
+        images = stream_images(paths, workers=workers, prefetch=prefetch, first=first)
         parts = chain.from_iterable(
             parts_of(decoded, self.tiling, self._plan) for decoded in images
         )
-        groups = group_alike(parts, lambda part: part.shape, batch_size)
+        groups = group_alike(
+            parts,
+            lambda part: part.shape,
+            batch_size,
+            section_of=lambda part: self.section_of(part.decoded.position),
+        )
         for predictions in self.lanes.map(
             lambda group: self._predict(group, keep_views=keep_views, multi_label=multi_label),
             groups,

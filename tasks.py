@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from infer import Predictor, load_predictor
-from mining.algorithms import ALGORITHMS
-from mining.mining_random import unseen_images
+from mining.candidate_task import run_candidates
 from train import Saved, TrainingJob, take_part
-from utils.candidate_report import CandidateReport
 from utils.data_table import data_table
 from utils.device import describe, own_gpu, present, select_device
 from utils.distributed import ALONE, Processes
 from utils.errors import Code, TaskError
-from utils.labels import Candidate, read_candidates, read_dataset
+from utils.labels import read_dataset
 from utils.log_header import header, settings_line
 from utils.log_pace import duration
-from utils.lost_files import refuse_lost, still_there
-from utils.predictions import Prediction, whole_images
 from utils.progress import Progress
 from utils.saved_files import SavedFiles
 from utils.weight_download import download_weights
 from utils.weight_files import SCRATCH, check_download
 from utils.ymir_yolov5 import (
-    InferResultWriter,
     ModelStage,
     Task,
     stage_folder,
-    write_mining_result,
     write_training_result,
 )
 
 log = logging.getLogger(__name__)
-
-Watcher = Callable[[Prediction], object]
-"""Told of each image, once all of it has been looked at."""
 
 ALMOST_ALL = 0.99
 """Progress while anything is still to be written; 1 means that all of it is on disk."""
@@ -198,130 +185,3 @@ def _stage(saved: Saved, metric: str, chosen: SavedFiles) -> ModelStage:
         fp=shown.false_positives,
         fn=shown.false_negatives,
     )
-
-
-def run_candidates(task: Task, device: torch.device, progress: Progress) -> None:
-    """Mining, inference, or both in one pass: every image is decoded and first predicted once."""
-    settings = task.infer or task.mining
-    assert settings is not None
-    assert task.candidate_index is not None
-    candidates, repeated = read_candidates(task.candidate_index, task.root_in)
-    if repeated:
-        log.warning("%d lines of the candidate index repeat an image; each counts once", repeated)
-    paths = [candidate.path for candidate in candidates]
-    if not task.needs_network:
-        log.info("%d candidates, no network is needed", len(paths))
-        unseen = _count(unseen_images(paths, workers=settings.workers), paths)
-        _mine(task, None, candidates, unseen, None, progress)
-        return
-    predictor = load_predictor(task.weights[0], settings, device)
-    _compare_names(task, predictor, task.weights[0])
-    log.info("%d candidates, weights %s, %d px", len(paths), task.weights[0], predictor.image_size)
-    found = predictor.stream_parts(
-        paths,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-        keep_views=task.run_mining,
-    )
-    report = CandidateReport(predictor.class_names, len(paths), mining=task.run_mining)
-    parts = _count(found, paths)
-    with ExitStack() as stack:
-        watchers: list[Watcher] = [report.add]
-        if task.run_infer:
-            writer = stack.enter_context(InferResultWriter(task))
-            watchers.append(partial(_write, candidates, writer, predictor.class_names))
-        if task.run_mining:
-            seen = _seen_whole(parts, predictor, watchers)
-            _mine(task, predictor, candidates, seen, report, progress)
-        else:
-            for done, whole in enumerate(whole_images(parts, predictor.gathering()), start=1):
-                for watch in watchers:
-                    watch(whole)
-                progress.update(done, len(paths))
-    if task.run_infer:
-        log.info("detections written to %s", task.out.infer_result)
-    if settings.plots:
-        # Of all folders only this one outlives the task on the platform.
-        report.write(task.out.tensorboard)
-    log.info("summary: %s", report.summary())
-
-
-def _mine(
-    task: Task,
-    predictor: Predictor | None,
-    candidates: Sequence[Candidate],
-    predictions: Iterable[Prediction],
-    report: CandidateReport | None,
-    progress: Progress,
-) -> None:
-    assert task.mining is not None
-    scores: list[float | None] = [None] * len(candidates)
-    algorithm = ALGORITHMS[task.mining.mining_algorithm]
-    stream = algorithm(predictions, predictor, task.mining, len(candidates))
-    for done, scored in enumerate(stream, start=1):
-        scores[scored.position] = scored.score
-        if report:
-            report.scored(scored.position, scored.score)
-        progress.update(done, len(candidates))
-    texts = [candidate.text for candidate in candidates]
-    write_mining_result(task, zip(texts, scores, strict=True))
-    log.info("scores of %d images written to %s", len(scores), task.out.mining_result)
-
-
-def _seen_whole(
-    parts: Iterable[Prediction], predictor: Predictor, watchers: Sequence[Watcher]
-) -> Iterator[Prediction]:
-    """Pass parts of images on; an image whose last part came is shown to the watchers first."""
-    gathering = predictor.gathering()
-    for part in parts:
-        whole = gathering.add(part)
-        if whole is not None:
-            for watch in watchers:
-                watch(whole)
-        yield part
-
-
-def _write(
-    candidates: Sequence[Candidate],
-    writer: InferResultWriter,
-    class_names: Sequence[str],
-    prediction: Prediction,
-) -> None:
-    text = candidates[prediction.position].text
-    if prediction.size is None:
-        writer.add_empty(text)
-    else:
-        writer.add(text, prediction.detections, class_names, prediction.size)
-
-
-def _count(predictions: Iterable[Prediction], paths: Sequence[str]) -> Iterator[Prediction]:
-    """Pass predictions on; name the unreadable images, and fail if there is nothing else, or if
-    the images disappear.
-    """
-    unreadable, total, there = 0, len(paths), still_there(paths)
-    for prediction in predictions:
-        if prediction.error is not None:
-            unreadable += 1
-            log.warning("skipped %s: %s", prediction.path, prediction.error)
-        yield prediction
-    if unreadable:
-        refuse_lost(there, what="candidate images")
-    if unreadable == total:
-        raise TaskError(
-            Code.IMAGE_FORMAT,
-            f"none of the {total} candidate images can be decoded: check that they are images.",
-        )
-    if unreadable:
-        log.warning("%d of %d images could not be read; they stand last", unreadable, total)
-
-
-def _compare_names(task: Task, predictor: Predictor, weights: Path) -> None:
-    """The checkpoint knows what its channels mean; the task may say otherwise."""
-    if task.class_names and task.class_names != predictor.class_names:
-        log.warning(
-            "the task names the classes %s but %s was trained on %s: using the names of the "
-            "weights",
-            list(task.class_names),
-            weights.name,
-            list(predictor.class_names),
-        )

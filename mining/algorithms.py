@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from infer import Predictor
 from mining.mining_aldd import aldd_scores
-from mining.mining_cald import cald_scores
+from mining.mining_cald import rank_cald, score_stream
 from mining.mining_diverse import diverse_scores
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
 from mining.mining_misses import miss_scores
@@ -18,6 +18,7 @@ from utils.predictions import Prediction
 
 Stream = Iterator[Scored]
 Score = Callable[[Iterable[Prediction], Predictor, MiningSettings, int], Stream]
+Rank = Callable[[Stream, Predictor, MiningSettings, int], Stream]
 ScoreUnseen = Callable[[Iterable[Prediction], MiningSettings], Stream]
 
 
@@ -30,6 +31,11 @@ class Algorithm:
 
     seeing: Score | None = None
     unseen: ScoreUnseen | None = None
+    rank: Rank | None = None
+    """What becomes of the scores of `seeing` once more than one image is known."""
+    separate: bool = False
+    """Whether `seeing` or `unseen` scores every image by itself, so that scores on disk are good
+    for a task that goes on."""
 
     def __call__(
         self,
@@ -41,11 +47,37 @@ class Algorithm:
         """The scores of a stream of `total` images, larger for those to label first; None for
         unreadable ones.
         """
+        scores = self.scores(predictions, predictor, settings, total)
+        return self.ranked(scores, predictor, settings, total)
+
+    def scores(
+        self,
+        predictions: Iterable[Prediction],
+        predictor: Predictor | None,
+        settings: MiningSettings,
+        total: int,
+    ) -> Stream:
+        """As a call, before `ranked`."""
         if self.unseen is not None:
             return self.unseen(predictions, settings)
         assert self.seeing is not None
         assert predictor is not None, f"{settings.mining_algorithm} needs a network"
         return self.seeing(predictions, predictor, settings, total)
+
+    def ranked(
+        self, scores: Stream, predictor: Predictor | None, settings: MiningSettings, total: int
+    ) -> Stream:
+        """The final scores, from those of `scores`."""
+        if self.rank is None:
+            return scores
+        assert predictor is not None
+        return self.rank(scores, predictor, settings, total)
+
+
+def _cald(
+    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
+) -> Stream:
+    return score_stream(predictions, predictor, settings)
 
 
 def _aldd(
@@ -57,8 +89,12 @@ def _aldd(
 def _entropy(
     predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
 ) -> Stream:
+    return entropy_scores(predictions, predictor)
+
+
+def _rank_entropy(scores: Stream, predictor: Predictor, settings: MiningSettings, _: int) -> Stream:
     return place_empty(
-        entropy_scores(predictions, predictor),
+        scores,
         settings.empty_images,
         # Every detection adds less than 1: above any sum.
         first=float(predictor.thresholds.max_detections),
@@ -70,8 +106,12 @@ def _entropy(
 def _misses(
     predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings, _: int
 ) -> Stream:
+    return miss_scores(predictions, predictor, settings)
+
+
+def _rank_misses(scores: Stream, predictor: Predictor, settings: MiningSettings, _: int) -> Stream:
     return place_empty(
-        miss_scores(predictions, predictor, settings),
+        scores,
         settings.empty_images,
         # Two looks, and every detection adds at most 1.
         first=2.0 * predictor.thresholds.max_detections,
@@ -85,12 +125,12 @@ def _random(predictions: Iterable[Prediction], settings: MiningSettings) -> Stre
 
 
 ALGORITHMS = {
-    "cald": Algorithm(seeing=cald_scores),
-    "aldd": Algorithm(seeing=_aldd),
+    "cald": Algorithm(seeing=_cald, rank=rank_cald, separate=True),
+    "aldd": Algorithm(seeing=_aldd, separate=True),
     "diverse": Algorithm(seeing=diverse_scores),
-    "entropy": Algorithm(seeing=_entropy),
-    "misses": Algorithm(seeing=_misses),
-    "random": Algorithm(unseen=_random),
+    "entropy": Algorithm(seeing=_entropy, rank=_rank_entropy, separate=True),
+    "misses": Algorithm(seeing=_misses, rank=_rank_misses, separate=True),
+    "random": Algorithm(unseen=_random, separate=True),
 }
 """By the names that the setting `mining_algorithm` uses."""
 

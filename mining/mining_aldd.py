@@ -93,7 +93,12 @@ def aldd_scores(
             for one, own in zip(group, scores.tolist(), strict=True)
         ]
 
-    groups = group_alike(predictions, _shape, settings.batch_size)
+    groups = group_alike(
+        predictions,
+        _shape,
+        settings.batch_size,
+        section_of=lambda one: predictor.section_of(one.position),
+    )
     yield from best_of_parts(chain.from_iterable(predictor.lanes.map(score, groups)))
 
 

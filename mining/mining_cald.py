@@ -90,12 +90,18 @@ def cald_scores(
     settings: MiningSettings,
     total: int,
 ) -> Iterator[Scored]:
-    """Both stages over a stream of `total` images, those without objects as the settings say.
+    """Both stages over a stream of `total` images, those without objects as the settings say."""
+    return rank_cald(score_stream(predictions, predictor, settings), predictor, settings, total)
+
+
+def rank_cald(
+    scores: Iterator[Scored], predictor: Predictor, settings: MiningSettings, total: int
+) -> Iterator[Scored]:
+    """Stage 2 for the scores of stage 1, and then the images without objects.
 
     Stage 2 (`mining/class_balance.py`) needs to know the labelled objects of each class, from the
     settings or the weights, and more than one class.
     """
-    scores = score_stream(predictions, predictor, settings)
     labelled = _labelled_objects(predictor, settings)
     window = window_size(settings.balance_window, total) if labelled else 0
     if labelled and window:
@@ -154,7 +160,12 @@ def score_stream(
         waiting = [item for item in group if isinstance(item, _Candidate)]
         return finished + (_score(waiting, predictor, names, settings) if waiting else [])
 
-    groups = group_alike(map(prepare, predictions), _shape, settings.batch_size)
+    groups = group_alike(
+        map(prepare, predictions),
+        _shape,
+        settings.batch_size,
+        section_of=lambda one: predictor.section_of(one.position),
+    )
     scored = chain.from_iterable(predictor.lanes.map(score, groups))
     yield from best_of_parts(scored)
 

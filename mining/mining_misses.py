@@ -79,7 +79,12 @@ def miss_scores(
             parts.append(ScoredPart(one.position, one.path, one.parts, own))
         return parts
 
-    groups = group_alike(predictions, _shape, settings.batch_size)
+    groups = group_alike(
+        predictions,
+        _shape,
+        settings.batch_size,
+        section_of=lambda one: predictor.section_of(one.position),
+    )
     yield from best_of_parts(chain.from_iterable(predictor.lanes.map(score, groups)))
 
 

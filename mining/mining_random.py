@@ -28,10 +28,10 @@ def random_scores(predictions: Iterable[Prediction], seed: int) -> Iterator[Scor
         yield Scored(prediction.position, prediction.path, score)
 
 
-def unseen_images(paths: Sequence[str], *, workers: int) -> Iterator[Prediction]:
+def unseen_images(paths: Sequence[str], *, workers: int, first: int = 0) -> Iterator[Prediction]:
     """Every image as a prediction without detections: decoded, so that bad files are known, and
-    shown to no network.
+    shown to no network. Those before the position `first` are left out.
     """
-    for decoded in stream_images(paths, workers=workers):
+    for decoded in stream_images(paths, workers=workers, first=first):
         size = None if decoded.image is None else decoded.image.shape[:2]
         yield Prediction(decoded.position, decoded.path, size, error=decoded.error)

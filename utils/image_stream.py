@@ -22,20 +22,20 @@ class DecodedImage:
 
 
 def stream_images(
-    paths: Sequence[str], *, workers: int = -1, prefetch: int = 16
+    paths: Sequence[str], *, workers: int = -1, prefetch: int = 16, first: int = 0
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
 
     Threads, not processes: OpenCV decodes without holding the interpreter's lock, nothing has to
     be copied between processes, and /dev/shm, which is small in many containers, is not needed.
     A file that fails comes with `image` None and the reason in `error`. `workers` -1: one thread
-    per CPU, at most 8.
+    per CPU, at most 8. Those before the position `first` are left out.
     """
     threads = workers if workers > 0 else thread_count()
     waiting: deque[Future[DecodedImage]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for position, path in enumerate(paths):
+        for position, path in enumerate(paths[first:], first):
             waiting.append(pool.submit(_decode, position, path))
             if len(waiting) >= max(prefetch, 1):
                 yield waiting.popleft().result()

@@ -48,14 +48,24 @@ class Lanes:
 
 
 def group_alike(
-    items: Iterable[Item], shape_of: Callable[[Item], Hashable | None], batch_size: int
+    items: Iterable[Item],
+    shape_of: Callable[[Item], Hashable | None],
+    batch_size: int,
+    *,
+    section_of: Callable[[Item], int] | None = None,
 ) -> Iterator[list[Item]]:
     """Items in batches of one shape, as they fill; one whose shape is None comes alone, at once.
 
-    Items of differing shapes wait for company up to `WAITING_BATCHES` batches in all.
+    Items of differing shapes wait for company up to `WAITING_BATCHES` batches in all,
+    and never for an item of another section (in a stream that does not go back to an earlier one).
     """
     waiting: dict[Hashable, list[Item]] = {}
+    section = 0
     for item in items:
+        if section_of is not None and section_of(item) != section:
+            section = section_of(item)
+            yield from waiting.values()
+            waiting = {}
         shape = shape_of(item)
         if shape is None:
             yield [item]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from utils.lanes import Lanes
+from utils.lanes import Lanes, group_alike
 
 CPU = torch.device("cpu")
 
@@ -68,3 +68,11 @@ def test_a_gpu_is_fed_by_the_calling_thread() -> None:
     assert list(lanes.map(lambda _: threading.current_thread(), [0])) == [
         threading.current_thread()
     ]
+
+
+def test_sections_share_no_batch() -> None:
+    items = [("a", 0), ("b", 0), ("a", 0), ("a", 0), ("a", 1), ("b", 1), ("a", 2)]
+    groups = list(group_alike(items, lambda item: item[0], 2, section_of=lambda item: item[1]))
+    assert groups == [
+        [("a", 0), ("a", 0)], [("b", 0)], [("a", 0)], [("a", 1)], [("b", 1)], [("a", 2)],
+    ]  # fmt: skip

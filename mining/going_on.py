@@ -1,0 +1,102 @@
+"""Scores that stream to disk, those that an earlier run of the task has left there first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mining.scored import Scored
+from utils.candidate_log import CandidateLog, Entry
+from utils.predictions import Prediction
+
+Watcher = Callable[[Prediction], object]
+"""Told of each image, once all of it has been looked at."""
+
+
+class Stream:
+    """Images of a task as they are seen and scored: told to watchers, and written down.
+
+    Predictions are held, without pixels, from when they are seen until they are scored.
+    """
+
+    def __init__(self, log: CandidateLog, watchers: Sequence[Watcher]) -> None:
+        self._log = log
+        self._watchers = watchers
+        self._waiting: dict[int, Entry] = {}
+        self._seen = 0
+
+    def watch(self, whole: Prediction) -> None:
+        """Take note of an image that has been seen whole."""
+        bare = replace(whole, view=None)
+        for told in self._watchers:
+            told(bare)
+        self._waiting[bare.position] = Entry(
+            bare.position, bare.path, bare.size, bare.detections, bare.error, self._seen
+        )
+        self._seen += 1
+
+    def scores(self, rest: Callable[[int], Iterator[Scored]]) -> Iterator[Scored]:
+        """One `Scored` an image: from disk, then those of `rest(first)`, which calls `watch` for
+        every image from the position `first` on before it yields its score.
+        """
+        for section in self._log.kept():
+            self._watch_again(section)
+            for entry in section:
+                yield _scored_of(entry)
+        for scored in rest(self._log.done):
+            entry = self._waiting.pop(scored.position)
+            self._log.add(replace(entry, scored=_plain(scored)))
+            yield scored
+
+    def seen(self, rest: Callable[[int], Iterator[Prediction]]) -> Iterator[int]:
+        """Images of a task without scores, counted: from disk, then those of `rest(first)`."""
+        for section in self._log.kept():
+            self._watch_again(section)
+            yield from (entry.position for entry in section)
+        for whole in rest(self._log.done):
+            self.watch(whole)
+            self._log.add(self._waiting.pop(whole.position))
+            yield whole.position
+
+    def _watch_again(self, section: Sequence[Entry]) -> None:
+        for entry in sorted(section, key=lambda one: one.seen):
+            for told in self._watchers:
+                told(entry.prediction())
+        self._seen += len(section)
+
+
+def _plain(scored: Scored) -> dict[str, object]:
+    """Plain values that bring back a score bit by bit; of the class vector what is not 0."""
+    values: dict[str, object] = {"score": scored.score}
+    if scored.empty:
+        values["empty"] = True
+    if scored.class_vector is not None:
+        vector = scored.class_vector
+        shown = {str(c): float(vector[c]) for c in np.flatnonzero(vector).tolist()}
+        values["classes"] = [len(vector), str(vector.dtype), shown]
+    return values
+
+
+def _scored_of(entry: Entry) -> Scored:
+    values = entry.scored or {}
+    score = values.get("score")
+    return Scored(
+        entry.position,
+        entry.path,
+        None if score is None else float(str(score)),
+        empty=bool(values.get("empty")),
+        class_vector=_vector_of(values),
+    )
+
+
+def _vector_of(values: Mapping[str, object]) -> np.ndarray | None:
+    stored = values.get("classes")
+    if not isinstance(stored, list):
+        return None
+    count, kind, shown = stored
+    vector = np.zeros(count, np.dtype(kind))
+    for of_class, value in shown.items():
+        vector[int(of_class)] = value
+    return vector
