@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,7 @@ def test_every_readable_image_is_noted_whatever_its_batch(
     assert features[paths[0]] == features[paths[2]]  # copies
     assert features[paths[0]] != features[paths[1]]
     assert features == noted(MeanColours(), paths)[0]
+    assert features != noted(MeanColours(), paths, replace(settings, seed=1))[0]
     assert features == noted(MeanColours(), paths[::-1], settings)[0]
 
 
@@ -105,11 +107,12 @@ def test_features_come_before_the_image(paths: list[str]) -> None:
     assert most < 60  # of 150: what batches and lanes hold
 
 
-def test_an_image_in_tiles_has_the_feature_of_its_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_an_image_in_tiles_has_the_feature_of_its_whole(tmp_path: Path, batch_size: int) -> None:
     path = draw(tmp_path / "large.png", (96, 240), ((110, 30, 140, 60), RED))
     tiled = MeanColours()
     tiled.tiling = Tiling(96, 0.25)
-    features, out = noted(tiled, [path])
+    features, out = noted(tiled, [path], MiningSettings(batch_size=batch_size))
     assert len(out) > 1
     assert features == noted(MeanColours(), [path])[0]
 
