@@ -15,6 +15,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - told in a sentence, not a traceb
 import argparse
 import logging
 import os
+import signal
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,4 +89,6 @@ def reporter(monitor: Monitor, processes: Processes) -> Callable[[float], object
 
 
 if __name__ == "__main__":
+    # What `main` finds here is back when it ends: a late signal changes no ending any more.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(main())

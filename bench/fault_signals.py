@@ -16,10 +16,16 @@ TOLD = 10.0
 
 
 def disturb(task: Path, kind: str, number: signal.Signals, after: float) -> Outcome:
-    """Start the task, send the signal `after` seconds, look at what is left, let it finish."""
+    """Start the task, send the signal after `after` seconds, look at what is left, let it finish.
+
+    For SIGTERM these seconds begin with the first record of monitor.txt: earlier the process ends
+    as any process does.
+    """
     told = number == signal.SIGTERM
     with Watch(task / "out" / "monitor.txt") as watch:
         process = start(task)
+        while told and not watch.records and process.poll() is None:
+            time.sleep(0.01)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(after)
         finished = process.poll() is not None
@@ -27,9 +33,9 @@ def disturb(task: Path, kind: str, number: signal.Signals, after: float) -> Outc
         process.send_signal(number)
         status = process.wait()
         ended_in = time.monotonic() - sent_at
-        # A signal before Python has come to start.py ends it as it ends any process.
-        orderly = told and status == 1
-        kept, wrong = (False, []) if finished else left_behind(task, orderly=orderly)
+        kept, wrong = (False, []) if finished else left_behind(task, orderly=told)
+        if told and not finished and status != 1:
+            wrong.append(f"it ended with {status}")
         ended = last_code(task) or ("0" if finished else number.name)
         if told and ended_in > TOLD:
             wrong.append(f"it took {ended_in:.1f} s to end")

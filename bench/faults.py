@@ -54,7 +54,9 @@ def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> I
         for index, (number, kind) in enumerate(chosen):
             task = out / f"{index:03d}-{kind}"
             make(source, task, kind, weights)
-            yield disturb(task, kind, number, chance.uniform(0.0, lasts[kind]))
+            # Half of the time goes by before the first record, from which SIGTERM counts.
+            longest = lasts[kind] / (2 if number == signal.SIGTERM else 1)
+            yield disturb(task, kind, number, chance.uniform(0.0, longest))
     for index, fault in enumerate(FAULTS):
         if options.only not in fault.name or options.kind not in ("", fault.kind):
             continue
