@@ -1,0 +1,57 @@
+"""The steps of `bench.scale` on a few candidates: what they do, and that their cost is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.scale import Step, dealt, line, main, measured, merged, write_index
+from utils.labels import Candidate, read_candidates
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.mark.parametrize("shards", [1, 3, 8, 20])
+def test_shards_put_together_are_the_whole(shards: int) -> None:
+    candidates = [Candidate(str(n), str(n)) for n in range(10)]
+    parts = dealt(candidates, shards)
+    assert len(parts) == shards
+    scores = merged([np.array([float(one.text) for one in part]) for part in parts], 10)
+    assert scores.tolist() == list(range(10))
+
+
+def test_the_index_has_as_many_names_as_asked(tmp_path: Path) -> None:
+    write_index(tmp_path / "index.tsv", 5000)
+    candidates, repeated = read_candidates(tmp_path / "index.tsv", tmp_path)
+    assert (len(candidates), repeated) == (5000, 0)
+
+
+def test_a_step_knows_the_memory_it_took(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    (tmp_path / "file").write_bytes(b"12345")
+    kept = measured("fill", lambda: np.ones(2**23), steps, file=tmp_path / "file")
+    assert kept.nbytes == 64 * 2**20
+    assert steps[0].peak - steps[0].before > 50
+    assert steps[0].size == 5
+
+
+def test_the_command_writes_both_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--images", "50", "--boxes", "2", "--out", str(tmp_path)])
+    lines = (tmp_path / "out/result.tsv").read_text("utf-8").splitlines()
+    scores = [float(text.split("\t")[1]) for text in lines]
+    assert len(lines) == 50
+    assert scores == sorted(scores, reverse=True)
+    found = json.loads((tmp_path / "out/infer-result.json").read_text("utf-8"))["detection"]
+    assert len(found) == 50
+    assert all(len(one["boxes"]) == 2 for one in found.values())
+    assert capsys.readouterr().out.count("\n| ") == 6
+
+
+def test_a_line_of_the_table() -> None:
+    assert line(Step("read", 1.25, 10, 20, 3_000_000)) == "| read | 1.2 | 10 | 20 | 3.0 |"
