@@ -56,10 +56,13 @@ def measure(job: Mapping[str, object], programs: Sequence[str], rounds: int) -> 
                 raise SystemExit(f"{program} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
             result = parse_result(done.stdout)
             seconds, images = result["seconds"], result["images"]
+            processor = result["processor_seconds"]
             assert isinstance(seconds, float)
+            assert isinstance(processor, float)
             assert isinstance(images, int)
             times[program].append(seconds / images)
-            print(f"round {number + 1}, {program}: {images / seconds:.2f} images/s", flush=True)
+            rates = f"{images / seconds:.2f} images/s, {processor / images:.2f} s of processor time"
+            print(f"round {number + 1}, {program}: {rates} an image", flush=True)
     return times
 
 
