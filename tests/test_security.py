@@ -74,6 +74,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "exporting/torchscript_file.py": ("torch.jit.load",),
     # start.py itself, and another program's, as lists of words.
     "tools/demo.py": ("subprocess",),
+    # Chromium, which takes a picture of a page, as a list of words.
+    "tools/look_at_page.py": ("subprocess",),
     "bench/peer_environment.py": ("subprocess",),
     "bench/pairs.py": ("subprocess",),
     # start.py with a fault, and the commands that mount a small disk for one process.

@@ -18,6 +18,8 @@ from utils.svg import Markup, clean
 WIDEST = 1600
 """Longest side of a picture in a page, pixels."""
 QUALITY = 85
+BROAD = 2.0
+"""Pictures of this many times their height or more are several side by side."""
 LARGEST_PNG = 400_000
 
 STYLE = f"""
@@ -74,7 +76,9 @@ img {{ display: block; max-width: 100%; height: auto; }}
 @media (max-width: 1000px) {{ .gallery.pairs {{ grid-template-columns: repeat(2, 1fr); }} }}
 @media (max-width: 640px) {{ main {{ padding-top: 1.25rem; }} h1 {{ font-size: 1.5rem; }}
   .gallery.pairs {{ grid-template-columns: 1fr; }}
-  .wide img {{ max-width: none; width: 720px; }} }}
+  .wide img {{ max-width: none; width: 560px; }} .broad img {{ width: 1200px; }}
+  table {{ font-size: .875rem; }} th, td {{ padding-right: .75rem; }}
+  td:last-child:not(.n):not(.bar):not(:first-child) {{ min-width: 14rem; }} }}
 @media print {{ nav {{ display: none; }} h2 {{ break-after: avoid; }}
   figure {{ break-inside: avoid; }} }}
 """
@@ -192,9 +196,12 @@ class Page:
         `wide`: on a small screen it keeps a legible size and is moved sideways.
         """
         if path.is_file():
-            kind = "scroll wide" if wide else "scroll"
+            image = read_image(str(path))
+            broad = image.shape[1] >= BROAD * image.shape[0]
+            kind = ("scroll wide broad" if broad else "scroll wide") if wide else "scroll"
+            source = _of_file(path, image)
             self._body.append(
-                f'<figure><div class="{kind}"><img alt="{clean(caption)}" src="{_of_file(path)}">'
+                f'<figure><div class="{kind}"><img alt="{clean(caption)}" src="{source}">'
                 f"</div><figcaption>{clean(caption)}</figcaption></figure>"
             )
 
@@ -246,10 +253,9 @@ def _number(value: object) -> str:
     return f"{value:,}".replace(",", "\u2009") if isinstance(value, int) else clean(value)
 
 
-def _of_file(path: Path) -> str:
+def _of_file(path: Path, image: np.ndarray) -> str:
     """A data URI of a picture file: the file itself, or a smaller copy of a large one."""
     kind = "png" if path.suffix == ".png" else "jpeg"
-    image = read_image(str(path))
     small, scale = fitted(image, WIDEST)
     content = path.read_bytes()
     if scale == 1.0 and (kind == "jpeg" or len(content) <= LARGEST_PNG):
