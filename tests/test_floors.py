@@ -65,7 +65,8 @@ FLOORS: dict[int, str] = {
         utils.training_job utils.training_page utils.training_pictures utils.training_report val
     """,
     4: """
-        mining.algorithms mining.candidate_task mining.class_balance mining.consistency
+        mining.algorithms mining.cald_reasons mining.candidate_task mining.explanations
+        mining.class_balance mining.consistency
         mining.data_augment mining.going_on
         mining.mining_aldd mining.mining_cald mining.mining_entropy mining.mining_misses
         mining.mining_random mining.scored utils.ymir_monitor utils.ymir_results
