@@ -64,6 +64,7 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         predictor.class_names if predictor else (), len(paths), mining=task.run_mining
     )
     unreadable = Unreadable(len(paths))
+    scores: Sequence[float | None] = ()
     with ExitStack() as stack:
         watchers: list[Watcher] = [unreadable.add, report.add]
         if task.run_infer:
@@ -94,7 +95,9 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         log.info("detections written to %s", task.out.infer_result)
     if predictor and settings.plots:
         # Of all folders only this one outlives the task on the platform.
-        report.write(task.out.tensorboard)
+        report.write(
+            task.out.tensorboard, scores=scores, known=known.entry, sheets=known.path.parent
+        )
     if predictor:
         log.info("summary: %s", report.summary())
 

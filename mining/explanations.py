@@ -6,10 +6,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from utils.atomic import replace_file
 from utils.candidate_log import CandidateLog
+from utils.ranking_report import ranking
 
 HEADER = (
     *("rank", "path", "score", "own_score", "objects", "view", "view_scores", "class"),
@@ -17,14 +16,6 @@ HEADER = (
     *("partner_confidence", "partner_left", "partner_top", "partner_right", "partner_bottom"),
     "error",
 )
-
-
-def ranking(scores: Sequence[float | None]) -> np.ndarray:
-    """Positions int64 in the order of `result.tsv`: by falling score as written there, equal ones
-    in the order of the candidates, those without a score last.
-    """
-    written = np.array([-np.inf if s is None else round(s, 6) for s in scores], np.float64)
-    return np.argsort(-written, kind="stable").astype(np.int64)
 
 
 def write_explanations(

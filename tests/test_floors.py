@@ -62,6 +62,7 @@ FLOORS: dict[int, str] = {
         utils.evolution utils.freezing utils.keeper utils.label_plots utils.optimizer utils.plots
         utils.preparation utils.recipe utils.resume utils.run_record utils.run_state
         utils.training_charts
+        utils.ranking_report utils.view_boxes
         utils.training_job utils.training_page utils.training_pictures utils.training_report val
     """,
     4: """

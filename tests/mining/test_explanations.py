@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mining.explanations import HEADER, ranking, write_explanations
+from mining.explanations import HEADER, write_explanations
 from utils.candidate_log import CandidateLog, Entry
 
 WHY = {
@@ -22,10 +22,6 @@ WHY = {
     "partner_class": 0,
     "partner_confidence": 0.4,
 }
-
-
-def test_order_is_that_of_the_result_file() -> None:
-    assert ranking([0.1, None, 0.5000001, 0.5, -1.0, 0.9]).tolist() == [5, 2, 3, 0, 4, 1]
 
 
 def test_a_line_an_image(tmp_path: Path) -> None:
