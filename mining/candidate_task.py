@@ -13,9 +13,11 @@ import torch
 
 from infer import Predictor, load_predictor
 from mining.algorithms import ALGORITHMS
+from mining.explanations import write_explanations
 from mining.going_on import Stream, Watcher
 from mining.mining_random import unseen_images
 from mining.scored import Scored, counted
+from utils.by_product import by_product
 from utils.candidate_log import CandidateLog, Entry, digest_of
 from utils.candidate_report import CandidateReport
 from utils.config import DetectionSettings
@@ -31,6 +33,7 @@ from utils.ymir_yolov5 import InferResultWriter, Task, write_mining_result
 log = logging.getLogger(__name__)
 
 KNOWN = "known.jsonl"
+EXPLANATIONS = "explanations.csv"
 UNSEEN_SECTION = 256
 CHANGES_NO_NUMBER = frozenset({"args_options", "plots", "workers"})
 """Settings that may differ when a task goes on; what `args_options` says counts by its settings."""
@@ -63,6 +66,7 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         predictor.class_names if predictor else (), len(paths), mining=task.run_mining
     )
     unreadable = Unreadable(paths)
+    scores: Sequence[float | None] = ()
     with ExitStack() as stack:
         watchers: list[Watcher] = [unreadable.add, report.add]
         if task.run_infer:
@@ -80,7 +84,10 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         )
         stream = Stream(known, watchers)
         if task.run_mining:
-            _mine(task, predictor, candidates, stream, report, progress)
+            scores = _mine(task, predictor, candidates, stream, report, progress)
+            with by_product(EXPLANATIONS, log):
+                names = predictor.class_names if predictor else ()
+                write_explanations(known.path.with_name(EXPLANATIONS), known, scores, names)
         else:
             assert predictor is not None
             rest = partial(_whole, predictor, paths, settings)
@@ -91,7 +98,9 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         log.info("detections written to %s", task.out.infer_result)
     if predictor and settings.plots:
         # Of all folders only this one outlives the task on the platform.
-        report.write(task.out.tensorboard)
+        report.write(
+            task.out.tensorboard, scores=scores, known=known.entry, sheets=known.path.parent
+        )
     if predictor:
         log.info("summary: %s", report.summary())
 
@@ -138,7 +147,7 @@ def _mine(
     stream: Stream,
     report: CandidateReport,
     progress: Progress,
-) -> None:
+) -> Sequence[float | None]:
     settings = task.mining
     assert settings is not None
     looking = task.infer or settings
@@ -168,6 +177,7 @@ def _mine(
         texts = [candidate.text for candidate in candidates]
         write_mining_result(task, zip(texts, scores, strict=True))
         log.info("scores of %d images written to %s", len(scores), task.out.mining_result)
+    return scores
 
 
 def _whole(

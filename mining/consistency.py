@@ -102,26 +102,60 @@ def match(reference: Objects, view: Objects) -> tuple[Tensor, Tensor]:
     return torch.cat(overlaps), torch.cat(partners)
 
 
-def object_consistency(reference: Objects, view: Objects) -> Tensor:
-    """m of every reference object: float64 [n] in [0, 2]; 0 where nothing of the view overlaps."""
+@dataclass(frozen=True)
+class Comparison:
+    """Every reference object and its partner in a view."""
+
+    overlap: Tensor
+    """float32 [n]: IoU."""
+    partner: Tensor
+    """int64 [n]: index of the partner among the view's objects; without meaning at IoU 0."""
+    divergence: Tensor
+    """float64 [n]: Jensen-Shannon divergence of both class distributions."""
+    consistency: Tensor
+    """float64 [n]: m in [0, 2]; 0 where nothing of the view overlaps."""
+
+
+def compare(reference: Objects, view: Objects) -> Comparison:
+    """The terms of m for every reference object."""
     overlap, partner = match(reference, view)
     if len(view.boxes) == 0:
-        return overlap.double()
+        return Comparison(overlap, partner, torch.zeros_like(overlap).double(), overlap.double())
     divergence = jensen_shannon(reference.distributions, view.distributions[partner])
     confidence = (reference.confidence.double() + view.confidence[partner].double()) / 2
     same = overlap.double() + confidence * (1 - divergence)
-    return torch.where(overlap > 0, same, torch.zeros_like(same))
+    consistency = torch.where(overlap > 0, same, torch.zeros_like(same))
+    return Comparison(overlap, partner, divergence, consistency)
+
+
+def object_consistency(reference: Objects, view: Objects) -> Tensor:
+    """m of every reference object: float64 [n] in [0, 2]; 0 where nothing of the view overlaps."""
+    return compare(reference, view).consistency
+
+
+def deciding(
+    comparison: Comparison, counts: Sequence[int], seen: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """M of one view for every image, float64 [b] in [0, 1], and the index [b] of the object whose
+    |m - 1.3| it is; n where it is no object's. M is 0 where the view shows no object.
+
+    `counts` and `seen` [b] are the objects per image of the reference and of the view.
+    """
+    distance = (comparison.consistency - BASE_POINT).abs()
+    images = torch.arange(len(counts), device=distance.device)
+    image = torch.repeat_interleave(images, torch.tensor(counts, device=distance.device))
+    smallest = torch.full((len(counts),), LARGEST, dtype=torch.float64, device=distance.device)
+    smallest = smallest.scatter_reduce(0, image, distance, "amin")
+    objects = torch.arange(len(distance), device=distance.device)
+    own = torch.where(distance == smallest[image], objects, len(distance))
+    index = torch.full_like(images, len(distance)).scatter_reduce(0, image, own, "amin")
+    shown = torch.tensor([count > 0 for count in seen], device=distance.device)
+    return torch.where(shown, smallest, torch.zeros_like(smallest)), index
 
 
 def view_inconsistency(reference: Objects, view: Objects) -> Tensor:
     """M of one view for every image: float64 [b] in [0, 1]; 0 where the view shows no object."""
-    distance = (object_consistency(reference, view) - BASE_POINT).abs()
-    counts = torch.tensor(reference.counts, device=distance.device)
-    image = torch.repeat_interleave(torch.arange(len(counts), device=distance.device), counts)
-    smallest = torch.full((len(counts),), LARGEST, dtype=torch.float64, device=distance.device)
-    smallest = smallest.scatter_reduce(0, image, distance, "amin")
-    seen = torch.tensor([count > 0 for count in view.counts], device=distance.device)
-    return torch.where(seen, smallest, torch.zeros_like(smallest))
+    return deciding(compare(reference, view), reference.counts, view.counts)[0]
 
 
 def reference_sample(count: int) -> np.ndarray:

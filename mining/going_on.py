@@ -48,7 +48,7 @@ class Stream:
         for scored in rest(self._log.done):
             entry = self._waiting.pop(scored.position)
             self._log.add(replace(entry, scored=_plain(scored)))
-            yield scored
+            yield scored._replace(why=None)  # it is on disk
 
     def seen(self, rest: Callable[[int], Iterator[Prediction]]) -> Iterator[int]:
         """Images of a task without scores, counted: from disk, then those of `rest(first)`."""
@@ -72,6 +72,8 @@ def _plain(scored: Scored) -> dict[str, object]:
     values: dict[str, object] = {"score": scored.score}
     if scored.empty:
         values["empty"] = True
+    if scored.why is not None:
+        values["why"] = scored.why
     if scored.class_vector is not None:
         vector = scored.class_vector
         shown = {str(c): float(vector[c]) for c in np.flatnonzero(vector).tolist()}

@@ -18,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from infer import Predictor, load_predictor
+from mining.cald_reasons import judged, reason
 from mining.class_balance import BALANCED_FIRST, rebalance, window_size
-from mining.consistency import class_vector, join_objects, reference_sample, view_inconsistency
+from mining.consistency import class_vector, join_objects, reference_sample
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
 from mining.scored import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
 from utils.atomic import write_text
@@ -30,7 +31,7 @@ from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
 from utils.image_sources import find_images
 from utils.lanes import group_alike
-from utils.letterbox import boxes_to_original
+from utils.letterbox import Letterbox, boxes_to_original
 from utils.predictions import Prediction, View
 from utils.tiles import cut_sides
 
@@ -57,6 +58,9 @@ class _Candidate:
     """float32 [n, 4] on the CPU: xyxy in pixels of the content inside the borders."""
     class_vector: Tensor
     """float32 [nc]: per class the largest confidence of all its objects."""
+    plan: Letterbox
+    corner: tuple[int, int]
+    """(left, top) of the part in the image."""
 
     @property
     def content(self) -> Tensor:
@@ -196,6 +200,8 @@ def _candidate(prediction: Prediction) -> _Candidate | None:
         probabilities,
         boxes,
         class_vector(known_rows[:, 4], known_rows[:, 5], known_probabilities.shape[1]),
+        view.plan,
+        (0, 0) if prediction.window is None else (prediction.window.left, prediction.window.top),
     )
 
 
@@ -232,24 +238,34 @@ def _score(
     """The scores of candidates whose network inputs have one shape."""
     reference = [(item.rows, item.class_probabilities) for item in group]
     total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
+    rows = torch.cat([item.rows for item in group])
+    verdicts = []
     vectors = torch.stack([item.class_vector for item in group])
     for name in names:
         perturbed = _perturb(group, name, settings.seed, predictor.stride)
         found = predictor.detect_with_classes(perturbed.images)
         seen = [
-            _inside(rows[:, :4], corner, size)
-            for (rows, _), corner, size in zip(
+            _inside(own[:, :4], corner, size)
+            for (own, _), corner, size in zip(
                 found, perturbed.corners, perturbed.sizes, strict=True
             )
         ]
-        total += view_inconsistency(
-            join_objects(perturbed.boxes, reference), join_objects(seen, found)
+        verdict = judged(
+            join_objects(perturbed.boxes, reference),
+            join_objects(seen, found),
+            rows,
+            torch.cat(
+                [torch.cat((b, own[:, 4:]), 1) for b, (own, _) in zip(seen, found, strict=True)]
+            ),
         )
+        total += verdict[:, 0]
+        verdicts.append(verdict)
         vectors += torch.stack(
-            [class_vector(rows[:, 4], rows[:, 5], vectors.shape[1]) for rows, _ in found]
+            [class_vector(own[:, 4], own[:, 5], vectors.shape[1]) for own, _ in found]
         )
     scores = (1 - total / len(names)).tolist()
     shown = (vectors / (1 + len(names))).cpu().numpy()
+    told = torch.stack(verdicts, 1).cpu()
     for item, score in zip(group, scores, strict=True):
         if not 0 <= score <= 1:  # also catches NaN, which no sort can place
             raise TaskError(
@@ -258,8 +274,15 @@ def _score(
                 "are not numbers; train the model again or choose another stage of it.",
             )
     return [
-        ScoredPart(item.position, item.path, item.parts, score, class_vector=vector)
-        for item, score, vector in zip(group, scores, shown, strict=True)
+        ScoredPart(
+            item.position,
+            item.path,
+            item.parts,
+            score,
+            class_vector=vector,
+            why=reason(names, own, item.plan, item.corner),
+        )
+        for item, score, vector, own in zip(group, scores, shown, told, strict=True)
     ]
 
 

@@ -30,6 +30,8 @@ class Scored(NamedTuple):
     empty: bool = False
     class_vector: np.ndarray | None = None
     """float [classes], where an algorithm looks at classes: its objects' largest confidences."""
+    why: dict[str, object] | None = None
+    """What decided, in plain values, where an algorithm tells: of the part with the score."""
 
 
 class ScoredPart(NamedTuple):
@@ -41,6 +43,7 @@ class ScoredPart(NamedTuple):
     score: float | None
     unreadable: bool = False
     class_vector: np.ndarray | None = None
+    why: dict[str, object] | None = None
 
 
 def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:
@@ -56,6 +59,7 @@ def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:
             continue
         del waiting[part.position]
         scores = [each.score for each in own if each.score is not None]
+        told = [each for each in own if each.score is not None and each.why is not None]
         vectors = [each.class_vector for each in own if each.class_vector is not None]
         yield Scored(
             part.position,
@@ -63,6 +67,7 @@ def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:
             max(scores, default=None),
             empty=not scores and not part.unreadable,
             class_vector=np.max(vectors, axis=0) if vectors else None,
+            why=max(told, key=lambda each: each.score or 0.0).why if told else None,
         )
 
 

@@ -48,17 +48,18 @@ FLOORS: dict[int, str] = {
         exporting.options exporting.quiet exporting.torchscript_file exporting.weights_file
         infer train utils.autoanchor utils.autobatch utils.candidate_log
         utils.candidate_report utils.ema utils.evolution utils.freezing utils.keeper
-        utils.label_plots utils.optimizer utils.plots utils.preparation utils.recipe
-        utils.resume utils.run_record utils.run_state utils.training_charts
+        utils.label_plots utils.optimizer utils.plots utils.preparation utils.ranking_report
+        utils.recipe utils.resume utils.run_record utils.run_state utils.training_charts
         utils.training_job utils.training_page utils.training_pictures utils.training_report
-        val
+        utils.view_boxes val
     """,
     4: """
-        mining.algorithms mining.backbone_features mining.candidate_task
-        mining.class_balance mining.consistency mining.data_augment mining.farthest_first
-        mining.going_on mining.mining_aldd mining.mining_cald mining.mining_diverse
-        mining.mining_entropy mining.mining_misses mining.mining_random mining.scored
-        utils.ymir_monitor utils.ymir_results utils.ymir_task utils.ymir_yolov5
+        mining.algorithms mining.backbone_features mining.cald_reasons mining.candidate_task
+        mining.class_balance mining.consistency mining.data_augment mining.explanations
+        mining.farthest_first mining.going_on mining.mining_aldd mining.mining_cald
+        mining.mining_diverse mining.mining_entropy mining.mining_misses
+        mining.mining_random mining.scored utils.ymir_monitor utils.ymir_results
+        utils.ymir_task utils.ymir_yolov5
     """,
     5: """
         evolve start tasks

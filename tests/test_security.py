@@ -78,6 +78,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tools/look_at_page.py": ("subprocess",),
     "bench/peer_environment.py": ("subprocess",),
     "bench/pairs.py": ("subprocess",),
+    "bench/mining.py": ("subprocess",),
     # start.py with a fault, and the commands that mount a small disk for one process.
     "bench/fault_tasks.py": ("subprocess",),
     "bench/fault_signals.py": ("subprocess",),

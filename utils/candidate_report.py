@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -13,13 +13,16 @@ import numpy as np
 
 from utils.board import Board
 from utils.by_product import by_product
+from utils.candidate_log import Entry
 from utils.colours import SERIES, series_colour
 from utils.drawing import Tile, draw_boxes, fitted, sheet
 from utils.html_page import Page
 from utils.images import ImageError, read_image
 from utils.lettering import shortened
 from utils.predictions import Prediction
+from utils.ranking_report import add_choice
 from utils.svg import histogram
+from utils.view_boxes import DECIDED, draw_deciding, words_of, write_jpeg
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class CandidateReport:
         self._examples: list[_Example] = []
         self._waiting: dict[int, tuple[str, np.ndarray]] = {}
         self._scores = array("d")
+        self._known: Callable[[int], Entry | None] = lambda _: None
         self._first: list[tuple[float, int, _Example]] = []
         self._last: list[tuple[float, int, _Example]] = []
 
@@ -107,18 +111,40 @@ class CandidateReport:
         _keep(self._first, (score, -position, example))
         _keep(self._last, (-score, position, example))
 
-    def write(self, folder: Path) -> None:
-        """Leave the page in `folder`, and its pictures in TensorBoard; a failure is a warning."""
+    def write(
+        self,
+        folder: Path,
+        *,
+        scores: Sequence[float | None] = (),
+        known: Callable[[int], Entry | None] = lambda _: None,
+        sheets: Path | None = None,
+    ) -> None:
+        """Leave the page in `folder`, and its pictures in TensorBoard; a failure is a warning.
+
+        Of mining: `scores` of all candidates, what is `known` of each position, and a folder for
+        the contact sheets of both ends of the ranking.
+        """
+        self._known = known
         with by_product(PAGE, log):
             page = self._page()
+            if scores:
+                add_choice(page, scores, self._classes_of, self._names)
             with Board(folder) as board:
                 for name, title, tiles in self._galleries():
                     page.section(title)
+                    if self._mining:
+                        page.text(DECIDED)
                     if len(self._names) <= len(SERIES):
                         page.key([(series_colour(c), name) for c, name in enumerate(self._names)])
                     page.gallery(tiles)
                     board.picture(name, sheet(tiles))
+                    if sheets and tiles:
+                        write_jpeg(sheets / f"{name}.jpg", sheet(tiles))
             page.write(folder / PAGE)
+
+    def _classes_of(self, position: int) -> np.ndarray:
+        entry = self._known(position)
+        return (entry.detections[:, 5] if entry else np.zeros(0)).astype(np.int64)
 
     def _page(self) -> Page:
         kind = "Mining" if self._mining else "Inference"
@@ -194,10 +220,16 @@ class CandidateReport:
             drawn = draw_boxes(
                 small, rows[:, :4] * scale, rows[:, 5].astype(int), self._names, rows[:, 4]
             )
+            entry = self._known(example.position) if self._mining else None
+            why = (entry.scored or {}).get("why") if entry else None
+            if isinstance(why, dict):
+                drawn = draw_deciding(drawn, why, scale)
             name = shortened(PurePath(example.path).name)
             told = (
                 f"{len(rows)} detected" if example.score is None else f"score {example.score:.3f}"
             )
+            if isinstance(why, dict):
+                told += f", {words_of(why)}"
             tiles.append(Tile(drawn, f"{name}: {told}"))
         return tiles
 
