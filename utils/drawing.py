@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from utils.colours import bgr, ink_on, series_colour
-from utils.lettering import drawable, label_of, text_mask
+from utils.lettering import drawable, label_of, shortened, text_mask
 
 GROUND = (247, 247, 247)
 TEXT = (48, 39, 29)
@@ -111,12 +111,26 @@ def _print(
 
 
 def caption(image: np.ndarray, text: str) -> np.ndarray:
-    """A BGR image with one line of text on a strip above it; characters without glyph become ?."""
+    """A BGR image with one line of text on a strip above it; characters without glyph become ?.
+
+    On a narrow image the letters are smaller, and the middle of a longer text is left out.
+    """
     strip = np.full((20, image.shape[1], 3), GROUND, np.uint8)
     shown = "".join(letter if drawable(letter) else "?" for letter in text)
     if shown:
-        _print(strip, text_mask(shown, 12), (4, 2), TEXT)
+        _print(strip, _fitting(shown, image.shape[1] - 8), (4, 2), TEXT)
     return np.concatenate([strip, image])
+
+
+def _fitting(text: str, width: int) -> np.ndarray:
+    """A text mask of at most `width` pixels, if eight characters fit there."""
+    mask, longest = text_mask(text, 12), len(text)
+    if mask.shape[1] > width:
+        mask = text_mask(text, 10)
+    while mask.shape[1] > width and longest > 8:
+        longest -= 1
+        mask = text_mask(shortened(text, longest), 10)
+    return mask
 
 
 def tile(images: Sequence[np.ndarray], *, columns: int = 4, gap: int = 6) -> np.ndarray:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from utils.drawing import caption, colour_of, draw_batch, draw_boxes, label_of, tile
 
@@ -31,6 +32,15 @@ def test_tiles_of_different_sizes_share_a_sheet() -> None:
     )
     assert sheet.shape == (34, 46, 3)
     assert tile([]).ndim == 3
+
+
+@pytest.mark.parametrize("width", [80, 120, 400])
+def test_a_caption_fits_its_image(width: int) -> None:
+    """Its end is never cut off: right of it the ground shows."""
+    text = "12  a-rather-long-name-of-an-image.jpg  0.8531"
+    strip = caption(np.zeros((10, width, 3), np.uint8), text)[:20]
+    assert (strip[:, -4:] == strip[0, 0]).all()
+    assert (strip[:, : width // 2] != strip[0, 0]).any()
 
 
 def test_a_caption_stands_above() -> None:
