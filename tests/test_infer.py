@@ -110,7 +110,9 @@ def test_memory_does_not_grow_with_the_number_of_images(
     image = np.full((60, 80, 3), 200, np.uint8)
     decoded = most = given = 0
 
-    def endless(names: Sequence[str], *, workers: int, prefetch: int) -> Iterator[DecodedImage]:
+    def endless(
+        names: Sequence[str], *, workers: int, prefetch: int, first: int = 0
+    ) -> Iterator[DecodedImage]:
         nonlocal decoded
         for position, name in enumerate(names):
             decoded += 1

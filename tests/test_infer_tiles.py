@@ -133,7 +133,9 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[np.ndarray]] = []
     most = decoded = given = 0
 
-    def endless(names: Sequence[str], *, workers: int, prefetch: int) -> Iterator[DecodedImage]:
+    def endless(
+        names: Sequence[str], *, workers: int, prefetch: int, first: int = 0
+    ) -> Iterator[DecodedImage]:
         nonlocal decoded, most
         assert prefetch <= infer.LARGE_IMAGES_AHEAD
         for position, name in enumerate(names):

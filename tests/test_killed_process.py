@@ -85,7 +85,7 @@ def epochs_in(folder: Path) -> list[int]:
 def test_torchrun_starts_again_from_the_last_epoch(data_yaml: Path, tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log.txt"
     running = begin(
-        log, *TORCHRUN, 2, "--standalone", "--max-restarts", 1, "train.py", "--data", data_yaml,
+        log, *TORCHRUN, 2, "--standalone", "--max-restarts", 3, "train.py", "--data", data_yaml,
         *FLAGS, "--epochs", 6, "--output", folder, *SETTING_WORDS,
     )  # fmt: skip
     try:
