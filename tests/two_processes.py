@@ -88,7 +88,8 @@ def evaluation(processes: Processes, folder: Path) -> None:
 
 
 def gradients(processes: Processes, folder: Path) -> None:
-    """The gradients of one batch, before any step."""
+    """The gradients of one batch, before any step, in float64: nothing but the sharing differs."""
+    torch.set_default_dtype(torch.float64)
     job = replace(job_of(processes, folder, batch_size="8", sync_bn=True), weights=None)
     with RunRecord(job.folder, None) as record:
         run = prepare(job, record if processes.first else None)
@@ -96,7 +97,7 @@ def gradients(processes: Processes, folder: Path) -> None:
         run.loader.set_epoch(0)
         batch = next(iter(run.loader))
         share = processes.share if processes.several else None
-        maps = run.model(network_input(batch.images, CPU))
+        maps = run.model(network_input(batch.images, CPU).double())
         losses = run.criterion(maps, batch.targets, share)
         (losses.total * processes.world).backward()
         found = {name: one.grad for name, one in run.network.named_parameters()}

@@ -19,7 +19,7 @@ class BatchNormOfAll(nn.BatchNorm2d):
         """Maps [b, c, h, w], normalised per channel; b, h and w may differ between processes."""
         if not self.training:
             return super().forward(images)
-        wide = images.float()
+        wide = images if images.dtype == torch.float64 else images.float()
         count = wide.new_tensor([wide.numel() // wide.shape[1]])
         sums = _Sum.apply(torch.cat([wide.sum((0, 2, 3)), count]))
         total = sums[-1].detach()
