@@ -79,8 +79,11 @@ class Processes:
             backend = "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, timeout=LONGEST_WAIT)
         yield
-        self.total(torch.zeros(1))  # wait for each other
+        together = self.total(torch.zeros(1))  # wait for each other
+        # Held until after: a thread of gloo that had to free it would wait for the interpreter,
+        # which torch 2.4 keeps while it waits for that thread.
         dist.destroy_process_group()
+        del together
 
     def wrapped(self, network: nn.Module) -> nn.Module:
         """The network with gradients that are means over all processes."""
