@@ -84,7 +84,7 @@ def test_gradients_of_two_are_those_of_one_with_the_whole_batch(
 ) -> None:
     """Eight images, by one process or as twice four, batch statistics over all.
 
-    In float64 they differ by the order of sums alone: within 1e-6 of each tensor's largest gradient.
+    In float64 only the order of sums differs: within 1e-6 of each tensor's largest gradient.
     """
     (tmp_path / "data.txt").write_text(str(trained / "in"))
     for count in (1, 2):
