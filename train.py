@@ -177,16 +177,12 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     run.report.epoch(epoch, evaluation, best=improved)
     state = keep_state(run, epoch, keeper)
     log.info(
-        "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  P %.3f  R %.3f  mAP50 %.3f  "
-        "mAP50-95 %.3f%s  (%.1f s)",
+        "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  %s%s  (%.1f s)",
         epoch + 1,
         settings.epochs,
         *losses,
-        evaluation.scores.precision,
-        evaluation.scores.recall,
-        evaluation.scores.map50,
-        evaluation.scores.map50_95,
-        "  best" if improved else "",
+        evaluation.scores if evaluated else "not evaluated",
+        "  best" if improved and evaluated else "",
         time.monotonic() - started,
         extra=PROGRESS,
     )

@@ -240,7 +240,10 @@ def test_an_early_end_says_when_and_why_and_progress_is_complete(
 
 
 def test_noval_looks_once_at_the_end(
-    few: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: list[DatasetIndex],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     looked, told = [], []
     real = training.evaluate_average
@@ -251,8 +254,12 @@ def test_noval_looks_once_at_the_end(
 
     monkeypatch.setattr(training, "evaluate_average", look)
     one = job(few, tmp_path, epochs=3, noval=True, patience=1, img_size=64)
-    best = run(dataclasses.replace(one, on_saved=told.append))
+    with caplog.at_level("INFO"):
+        best = run(dataclasses.replace(one, on_saved=told.append))
     assert len(looked) == 1
+    lines = [line for line in caplog.messages if line.startswith("epoch ")]
+    assert ["not evaluated  (" in line for line in lines] == [True, True, False]
+    assert "mAP50-95 0." in lines[2]
     assert [(saved.stage, saved.epoch, saved.evaluated) for saved in told[:6]] == [
         (stage, epoch, epoch == 2) for epoch in range(3) for stage in ("best", "last")
     ]

@@ -75,6 +75,13 @@ class Scores:
     fp: int
     fn: int
 
+    def __str__(self) -> str:
+        """The figures of a line in the log."""
+        return (
+            f"P {self.precision:.3f}  R {self.recall:.3f}  mAP50 {self.map50:.3f}  "
+            f"mAP50-95 {self.map50_95:.3f}"
+        )
+
 
 def fitness(map50: float, map50_95: float) -> float:
     """One number to compare models by: mostly the strict mean average precision."""
