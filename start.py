@@ -15,49 +15,68 @@ if sys.version_info < (3, 10):  # noqa: UP036 - told in a sentence, not a traceb
 import argparse
 import logging
 import os
-import signal
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from utils.atomic import remove_unfinished
 from utils.container import log_to_console, provide_home
-
-if __name__ == "__main__":
-    provide_home(os.environ)  # before matplotlib and torch look for a home
-
-from tasks import processes_for, run
-from utils.distributed import Processes
 from utils.errors import Code
-from utils.failures import explain
 from utils.first_error import error_left, leave_error
-from utils.launch import launch
-from utils.log_pace import ShareDone
-from utils.progress import Progress
-from utils.redaction import redact
-from utils.termination import Terminated, terminable
+from utils.termination import TOLD_TO_STOP, Deadline
 from utils.ymir_yolov5 import Monitor, open_monitor, read_task
 
-log = logging.getLogger("start")
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one task; return the exit status. The last line printed says how it ended."""
+def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says: which task, and whether this program started itself."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--env", type=Path, default=Path("/in/env.yaml"))
     # For the processes that this program starts: they leave the report of an error to it.
     parser.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def last_words(options: argparse.Namespace, monitor: Monitor) -> Callable[[Sequence[int]], object]:
+    """What a thread says of a task that SIGTERM has not brought to its end in time."""
+
+    def speak(held: Sequence[int]) -> None:
+        first = leave_error(Code.CONTAINER, TOLD_TO_STOP, "", environment=os.environ)
+        if first and not options.launched:
+            monitor.insist(Code.CONTAINER, TOLD_TO_STOP)
+            os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {TOLD_TO_STOP}\n".encode())
+        remove_unfinished(monitor.path.parent, {os.getpid(), *held})
+
+    return speak
+
+
+if __name__ == "__main__":
+    provide_home(os.environ)  # before matplotlib and torch look for a home
+    own = Deadline()
+    told = read_options()
+    own.last_words = last_words(told, open_monitor(told.env))
+    own.until_the_end()  # and before the seconds that the imports take
+
+from tasks import processes_for, run
+from utils.distributed import Processes
+from utils.failures import explain
+from utils.launch import launch
+from utils.log_pace import ShareDone
+from utils.progress import Progress
+from utils.redaction import redact
+
+log = logging.getLogger("start")
+
+
+def main(arguments: Sequence[str] | None = None, deadline: Deadline | None = None) -> int:
+    """Run one task; return the exit status. The last line printed says how it ended."""
+    options = read_options(arguments)
     processes = Processes.of(os.environ)
     log_to_console(quiet=not processes.first)
     monitor = open_monitor(options.env)
-
-    def fail(code: Code, sentence: str, trace: str = "") -> None:
-        if leave_error(code, sentence, trace, environment=os.environ) and not options.launched:
-            monitor.catch_up()
-            monitor.fail(code, sentence, trace)
-
+    deadline = deadline or Deadline()
+    deadline.last_words = last_words(options, monitor)
     try:
-        with terminable(lambda: fail(*explain(Terminated()))):
+        with deadline.interruptible():
             task = read_task(options.env)
             count = 1 if processes.several else processes_for(task)
             if count > 1:
@@ -67,13 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         sentence, trace = redact(sentence), redact(traceback.format_exc())
-        fail(code, sentence, trace)
+        if leave_error(code, sentence, trace, environment=os.environ) and not options.launched:
+            monitor.catch_up()
+            monitor.fail(code, sentence, trace)
         print(trace, end="")
         print(f"FAILED ({int(code)}): {sentence}", flush=True)
-        return 1
-    if processes.first:
+        return deadline.settle(1)
+    status = deadline.settle(0)
+    if status == 0 and processes.first:
         print("DONE: every result is written.", flush=True)
-    return 0
+    return status
 
 
 def reporter(monitor: Monitor, processes: Processes) -> Callable[[float], object]:
@@ -89,6 +111,4 @@ def reporter(monitor: Monitor, processes: Processes) -> Callable[[float], object
 
 
 if __name__ == "__main__":
-    # What `main` finds here is back when it ends: a late signal changes no ending any more.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(main())
+    sys.exit(main(deadline=own))

@@ -95,9 +95,10 @@ def follow(job: TrainingJob) -> None:
         return
     run = prepare(job, None, state)
     for epoch in range(state.epoch + 1 if state else 0, epochs):
-        train_one_epoch(run, epoch, Progress(lambda fraction: None))
+        silent = Progress(lambda fraction: None)
+        train_one_epoch(run, epoch, silent)
         if is_evaluated(job, epoch):
-            evaluate_average(run)
+            evaluate_average(run, silent)
         if job.processes.first_says(0):
             return
 
@@ -156,7 +157,8 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     with progress.stage(0.85) as part:
         losses = train_one_epoch(run, epoch, part)
     evaluated = is_evaluated(run.job, epoch)
-    evaluation = evaluate_average(run) if evaluated else no_evaluation(run.network.nc)
+    with progress.stage(0.14) as part:
+        evaluation = evaluate_average(run, part) if evaluated else no_evaluation(run.network.nc)
     if evaluated:
         run.loader.weigh(evaluation.classes)
     refuse_lost_images(run)
@@ -257,16 +259,17 @@ def is_evaluated(job: TrainingJob, epoch: int) -> bool:
     return not job.settings.noval or epoch + 1 == job.settings.epochs
 
 
-def evaluate_average(run: Run) -> Evaluation:
+def evaluate_average(run: Run, progress: Progress) -> Evaluation:
     """How good the averaged weights are on the validation split, told to the first process.
 
     Those of the first process: without `sync_bn` each has batch statistics of its own.
     """
     run.job.processes.take_over(run.average.module)
+    batches = run.evaluation_batches
     return evaluate(
         evaluating(run.job, run.average.module, run.image_size),
         run.job.validation,
-        run.evaluation_batches,
+        progress.follow(batches, len(batches)),
         criterion=run.criterion,
         report_confidence=run.job.settings.report_conf,
         processes=run.job.processes,
@@ -296,14 +299,16 @@ def finish(job: TrainingJob, report: TrainingReport, keeper: Keeper, progress: P
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
     image_size = int(str(checkpoint.metadata["img_size"]))
-    with progress.stage(0.5):
+    batches = evaluation_batches(job, image_size, detector.layout.input_multiple)
+    with progress.stage(0.4) as part:
         evaluation = final_report(
             evaluating(job, detector, image_size),
             job.validation,
-            evaluation_batches(job, image_size, detector.layout.input_multiple),
+            part.follow(batches, len(batches)),
             report.record.folder,
             report_confidence=settings.report_conf,
         )
+    with progress.stage(0.1):
         report.finish(best.epoch, evaluation, best.files)
     exported = export_beside(
         best.files[0], detector, settings=settings, class_names=names, image_size=image_size

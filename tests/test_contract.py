@@ -28,6 +28,9 @@ from utils.ymir_yolov5 import read_task
 # The checklist at the end of the protocol page, each line with the tests that hold it.
 CHECKLIST: dict[str, tuple[str, ...]] = {
     "1 read-only /in, a nameless uid without HOME, 64 MB shm, no network": (
+        "tests/test_bare_container.py::test_it_is_as_hard_as_it_says",
+        "tests/test_bare_container.py::test_a_whole_task",
+        "tests/test_bare_container.py::test_live_code",
         "tests/test_start.py::test_a_nameless_user_without_a_home",
         "tests/test_contract.py::test_nothing_is_written_beside_the_data",
         "tests/utils/test_container.py::test_a_home_is_provided_where_there_is_none",

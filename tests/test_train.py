@@ -85,6 +85,35 @@ def test_progress_and_saves_come_in_order(splits: list[DatasetIndex], tmp_path: 
     assert ("last", 1) in saved
 
 
+def test_progress_rises_while_the_network_is_evaluated(
+    splits: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every batch of the validation split, in each epoch and once more at the end."""
+    told: list[float] = []
+    spans: list[list[float]] = []
+
+    def watched(name: str) -> None:
+        real = getattr(training, name)
+
+        def look(*words: object, **more: object) -> training.Evaluation:
+            begin = len(told)
+            found = real(*words, **more)
+            spans.append(told[begin:])
+            return found
+
+        monkeypatch.setattr(training, name, look)
+
+    watched("evaluate_average")
+    watched("final_report")
+    one = job(splits, tmp_path, img_size=64)
+    train(dataclasses.replace(one, validation=splits[0]), Progress(told.append))
+    assert [len(span) for span in spans] == [4, 4, 4]  # batches of four among 16 images
+    for span in spans:
+        assert len(set(span)) == 4
+    assert told == sorted(told)
+    assert max(span[-1] for span in spans) < told[-1] == pytest.approx(1.0)
+
+
 def test_weights_of_the_same_classes_are_taken_whole(weights: Path) -> None:
     network = starting_network("yolov5n", weights, NAMES)
     for key, tensor in load_checkpoint(weights).state.items():
@@ -248,9 +277,9 @@ def test_noval_looks_once_at_the_end(
     looked, told = [], []
     real = training.evaluate_average
 
-    def look(run: training.Run) -> training.Evaluation:
+    def look(run: training.Run, progress: Progress) -> training.Evaluation:
         looked.append(run)
-        return real(run)
+        return real(run, progress)
 
     monkeypatch.setattr(training, "evaluate_average", look)
     one = job(few, tmp_path, epochs=3, noval=True, patience=1, img_size=64)

@@ -16,6 +16,7 @@ from utils.distributed import Processes
 from utils.freezing import training_mode
 from utils.labels import read_dataset
 from utils.preparation import prepare
+from utils.progress import Progress
 from utils.run_record import RunRecord
 from utils.sync_batch_norm import normalise_over_all
 from utils.training_job import TrainingJob
@@ -82,7 +83,7 @@ def evaluation(processes: Processes, folder: Path) -> None:
         for name, one in run.average.module.named_buffers():
             if name.endswith("running_mean"):
                 one.add_(processes.rank)
-        found = evaluate_average(run)
+        found = evaluate_average(run, Progress(lambda fraction: None))
         if processes.first:
             torch.save(found, folder / f"evaluation {processes.world}.pt")
 

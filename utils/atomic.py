@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(_temporary_name(path.name))
     _remove_leftovers(path)
     try:
         yield temporary
@@ -52,7 +53,7 @@ def scratch_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = path.with_name(f"{path.name}.parts")
     _remove_leftovers(parts)
-    folder = path.with_name(f".{parts.name}.{os.getpid()}.tmp")
+    folder = path.with_name(_temporary_name(parts.name))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -61,17 +62,36 @@ def scratch_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_unfinished(folder: Path, processes: Collection[int]) -> None:
+    """Remove what these processes were writing anywhere below `folder`: they never go on."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            found = re.fullmatch(r"\..+?\.(\d+)(\.\d+)?\.tmp", name)
+            if found and int(found[1]) in processes:
+                _remove(Path(place) / name)
+
+
+def _temporary_name(name: str) -> str:
+    """Of a file that this thread of this process writes, and no other one."""
+    alone = threading.current_thread() is threading.main_thread()
+    thread = "" if alone else f".{threading.get_native_id()}"
+    return f".{name}.{os.getpid()}{thread}.tmp"
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what a process that was killed while writing `path` has left beside it."""
-    ours = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
+    ours = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.\d+)?\.tmp")
     for name in os.listdir(path.parent):
         found = ours.fullmatch(name)
         if found and not _alive(int(found[1])):
-            leftover = path.parent / name
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+            _remove(path.parent / name)
+
+
+def _remove(leftover: Path) -> None:
+    if leftover.is_dir():
+        shutil.rmtree(leftover, ignore_errors=True)
+    else:
+        leftover.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

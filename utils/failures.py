@@ -8,7 +8,7 @@ import cv2
 import torch
 
 from utils.errors import Code, TaskError
-from utils.termination import Terminated
+from utils.termination import TOLD_TO_STOP, Terminated
 
 # Numbers of the CUDA runtime's errors.
 CUDA_OUT_OF_MEMORY = frozenset({2})
@@ -38,10 +38,7 @@ def explain(error: BaseException) -> tuple[Code, str]:
     if isinstance(error, TaskError):
         return error.code, error.sentence
     if isinstance(error, Terminated):
-        return Code.CONTAINER, (
-            "the task was told to stop (SIGTERM): what was finished is kept, and a training goes "
-            "on from there when it is started again."
-        )
+        return Code.CONTAINER, TOLD_TO_STOP
     if isinstance(error, KeyboardInterrupt):
         return Code.CONTAINER, "the task was interrupted from the keyboard."
     code = _code_of(error)

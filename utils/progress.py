@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -28,6 +31,12 @@ class Progress:
     def update(self, done: float, total: float) -> None:
         """`done` of `total` steps are behind us; nothing to do (`total` 0) counts as all done."""
         self._rise_to(done / total if total > 0 else 1.0)
+
+    def follow(self, items: Iterable[Item], total: int) -> Iterator[Item]:
+        """Pass on the `total` items of an iterable; one is done when the next is asked for."""
+        for done, item in enumerate(items, start=1):
+            yield item
+            self.update(done, total)
 
     @contextmanager
     def stage(self, share: float, name: str = "") -> Iterator[Progress]:

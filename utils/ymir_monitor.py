@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ class Monitor:
         self._complete = False
         self._failed = False
         self._trouble = False
+        self._turn = threading.Lock()
 
     def report(self, fraction: float, note: str = "") -> None:
         """Running, at `fraction` (0 to 1); `note` is a line of text for people.
@@ -55,28 +57,54 @@ class Monitor:
         Written at most once per `interval` seconds, except the first record and the first one
         that is complete. Nothing is written after a failure.
         """
-        self._progress = max(self._progress, min(fraction, 1.0))
-        due = self._written_at is None or self._timer() - self._written_at >= self._interval
-        completes = self._progress >= 1.0 and not self._complete
-        if self._failed or not (due or completes):
-            return
-        self._complete = self._progress >= 1.0
-        self._write(RUNNING, Code.OK, "", note)
+        with self._turn:
+            self._progress = max(self._progress, min(fraction, 1.0))
+            due = self._written_at is None or self._timer() - self._written_at >= self._interval
+            completes = self._progress >= 1.0 and not self._complete
+            if self._failed or not (due or completes):
+                return
+            self._complete = self._progress >= 1.0
+            self._write(RUNNING, Code.OK, "", note)
 
     def catch_up(self) -> None:
         """Take over the progress and time of a record that another process has written."""
+        columns = self._columns()
         try:
-            columns = self.path.read_text(encoding="utf-8").split("\n", 1)[0].split("\t")
             self._stamp = max(self._stamp, float(columns[1]))
             self._progress = max(self._progress, min(float(columns[2]), 1.0))
-        except (OSError, ValueError, IndexError):
+        except (ValueError, IndexError):
             return
 
     def fail(self, code: Code, sentence: str, traceback_text: str = "") -> None:
         """The end of the task: state 4, final for the platform; only the first call counts."""
-        if self._failed:
-            return
-        self._failed = True
+        with self._turn:
+            if self._failed:
+                return
+            self._failed = True
+            self._write_failure(code, sentence, traceback_text)
+
+    def insist(self, code: Code, sentence: str, *, patience: float = 0.3) -> None:
+        """`fail`, beside a thread that may hang in this very object: unless the file tells of a
+        failure already. After `patience` seconds it waits for that thread no longer.
+        """
+        waited_for = self._turn.acquire(timeout=patience)
+        try:
+            self._failed = True
+            if self._columns()[3:4] != [str(FAILED)]:
+                self.catch_up()
+                self._write_failure(code, sentence, "")
+        finally:
+            if waited_for:
+                self._turn.release()
+
+    def _columns(self) -> list[str]:
+        """Of the record that is there; none if it cannot be read."""
+        try:
+            return self.path.read_text(encoding="utf-8").split("\n", 1)[0].split("\t")
+        except (OSError, ValueError):
+            return []
+
+    def _write_failure(self, code: Code, sentence: str, traceback_text: str) -> None:
         message = " ".join(sentence.split())[:MESSAGE_LENGTH]
         self._write(FAILED, code, message, f"{sentence}\n{traceback_text}")
 

@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from utils.atomic import replace_file, scratch_beside, write_text
+from utils.atomic import remove_unfinished, replace_file, scratch_beside, write_text
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -87,3 +88,39 @@ def test_a_scratch_folder_goes_and_so_does_one_that_a_killed_process_left(tmp_pa
         with replace_file(tmp_path / "best.onnx") as temporary:
             (folder / "best.onnx").replace(temporary)
     assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
+
+
+def test_what_a_process_was_writing_is_removed_wherever_it_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "best"
+    folder.mkdir(parents=True)
+    gone = [
+        tmp_path / ".monitor.txt.7.tmp",
+        folder / ".best.pt.8.99.tmp",
+        folder / ".a.parts.7.tmp",
+    ]
+    kept = [tmp_path / ".monitor.txt.9.tmp", folder / "best.pt", folder / ".7.tmp"]
+    for path in (*gone[:2], *kept):
+        path.write_text("half")
+    gone[2].mkdir()
+    (gone[2] / "inside").write_text("half")
+    remove_unfinished(tmp_path, {7, 8})
+    assert [path for path in (*gone, *kept) if path.exists()] == kept
+
+
+def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:
+    path, names = tmp_path / "a.txt", []
+
+    def write() -> None:
+        with replace_file(path) as temporary:
+            names.append(temporary.name)
+            temporary.write_text("second")
+
+    with replace_file(path) as temporary:
+        temporary.write_text("first")
+        other = threading.Thread(target=write)
+        other.start()
+        other.join()
+        assert path.read_text() == "second"
+        assert names != [temporary.name]
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]

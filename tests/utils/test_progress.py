@@ -38,6 +38,23 @@ def test_nothing_to_do_counts_as_done() -> None:
         assert progress.fraction == 0.5
 
 
+def test_it_follows_whoever_asks_for_items() -> None:
+    told: list[float] = []
+    progress = Progress(told.append)
+    items = progress.follow("abcd", 4)
+    assert (next(items), told) == ("a", [])
+    assert (next(items), told) == ("b", [0.25])
+    assert list(items) == ["c", "d"]
+    assert told == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_items_that_are_left_out_leave_no_gap() -> None:
+    told: list[float] = []
+    with Progress(told.append).stage(1) as part:
+        assert list(part.follow("ab", 4)) == ["a", "b"]
+    assert told == [0.25, 0.5, 1.0]
+
+
 def test_a_failed_stage_stays_where_it_was() -> None:
     progress = Progress(lambda fraction: None)
 

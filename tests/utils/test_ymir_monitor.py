@@ -222,3 +222,35 @@ def test_on_a_full_disk_the_task_still_is_complete(
     monitor.report(1.0)
     assert columns(path)[2:] == ["1.000000", "2", "0"]
     assert path.read_text().count("\n") == 1
+
+
+def test_whoever_insists_waits_for_no_thread_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.5)
+    go, whole = threading.Event(), ymir_monitor.write_text
+
+    def hang(where: Path, text: str) -> None:
+        if threading.current_thread() is stuck:
+            go.wait()
+        whole(where, text)
+
+    monkeypatch.setattr(ymir_monitor, "write_text", hang)
+    stuck = threading.Thread(target=monitor.report, args=(0.7,))
+    stuck.start()
+    monitor.insist(Code.CONTAINER, "told to stop.", patience=0.05)
+    assert columns(path)[2:] == ["0.700000", "4", "160004", "told to stop."]
+    go.set()
+    stuck.join()
+    monitor.report(0.9)  # whoever goes on says nothing any more
+    assert columns(path)[2] == "0.700000"
+
+
+def test_whoever_insists_leaves_another_failure_alone(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    Monitor(path, "t01").fail(Code.DATASET, "no images.")
+    before = path.read_bytes()
+    Monitor(path, "t01").insist(Code.CONTAINER, "told to stop.")
+    assert path.read_bytes() == before
