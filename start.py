@@ -25,12 +25,11 @@ from utils.container import log_to_console, provide_home
 if __name__ == "__main__":
     provide_home(os.environ)  # before matplotlib and torch look for a home
 
-from tasks import processes_for, run
+from tasks import processes_for, run, run_in_processes, run_share
 from utils.distributed import Processes
 from utils.errors import Code
 from utils.failures import explain
 from utils.first_error import error_left, leave_error
-from utils.launch import launch
 from utils.log_pace import ShareDone
 from utils.progress import Progress
 from utils.redaction import redact
@@ -59,19 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with terminable(lambda: fail(*explain(Terminated()))):
             task = read_task(options.env)
+            progress = Progress(reporter(monitor, processes))
             count = 1 if processes.several else processes_for(task)
             if count > 1:
-                launch(count, [os.path.abspath(__file__), "--launched", "--env", str(options.env)])
+                program = [os.path.abspath(__file__), "--launched", "--env", str(options.env)]
+                run_in_processes(task, count, program, progress, catch_up=monitor.catch_up)
+            elif options.launched:
+                monitor.catch_up()
+                run_share(task, progress, processes)
             else:
-                run(task, Progress(reporter(monitor, processes)), processes)
+                run(task, progress, processes)
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         sentence, trace = redact(sentence), redact(traceback.format_exc())
         fail(code, sentence, trace)
+        if options.launched and isinstance(error, Terminated):
+            return 1  # another has failed, and who started both says so
         print(trace, end="")
         print(f"FAILED ({int(code)}): {sentence}", flush=True)
         return 1
-    if processes.first:
+    if not options.launched and processes.first:
         print("DONE: every result is written.", flush=True)
     return 0
 
