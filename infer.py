@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -71,6 +71,8 @@ class Predictor:
     """Objects of each class per image of the training, for mining; None where not known."""
     section: int = 0
     """Images of a stream that share batches with each other only; 0 for no bounds."""
+    lanes_in_all: int = 0
+    """Lanes that share few images between them, those of other processes too; 0 for its own."""
 
     def __init__(
         self,
@@ -209,19 +211,20 @@ class Predictor:
         workers: int,
         keep_views: bool = False,
         multi_label: bool = False,
-        first: int = 0,
+        positions: Iterable[int] | None = None,
     ) -> Iterator[Prediction]:
         """As `stream`, but the whole of an image and each of its tiles come one by one.
 
-        Batches fill across tiles and images. An image that is not cut is one part. Images before
-        the position `first` are left out; it begins a section, or is 0.
+        Batches fill across tiles and images. An image that is not cut is one part. With `positions`
+        only those images are looked at, in that order: whole sections, rising.
         """
         prefetch = LARGE_IMAGES_AHEAD
         if self.tiling is None:
             # Few images still occupy every lane.
-            batch_size = min(batch_size, max(-(-len(paths) // self.lanes.count), 1))
+            lanes = self.lanes_in_all or self.lanes.count
+            batch_size = min(batch_size, max(-(-len(paths) // lanes), 1))
             prefetch = 2 * batch_size
-        images = stream_images(paths, workers=workers, prefetch=prefetch, first=first)
+        images = stream_images(paths, workers=workers, prefetch=prefetch, positions=positions)
         parts = chain.from_iterable(
             parts_of(decoded, self.tiling, self._plan) for decoded in images
         )

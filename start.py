@@ -23,7 +23,7 @@ from utils.atomic import remove_unfinished
 from utils.container import log_to_console, provide_home
 from utils.errors import Code
 from utils.first_error import error_left, leave_error
-from utils.termination import TOLD_TO_STOP, Deadline
+from utils.termination import TOLD_TO_STOP, Deadline, Terminated
 from utils.ymir_yolov5 import Monitor, open_monitor, read_task
 
 
@@ -56,10 +56,9 @@ if __name__ == "__main__":
     own.last_words = last_words(told, open_monitor(told.env))
     own.until_the_end()  # and before the seconds that the imports take
 
-from tasks import processes_for, run
+from tasks import processes_for, run, run_in_processes, run_share
 from utils.distributed import Processes
 from utils.failures import explain
-from utils.launch import launch
 from utils.log_pace import ShareDone
 from utils.progress import Progress
 from utils.redaction import redact
@@ -78,22 +77,29 @@ def main(arguments: Sequence[str] | None = None, deadline: Deadline | None = Non
     try:
         with deadline.interruptible():
             task = read_task(options.env)
+            progress = Progress(reporter(monitor, processes))
             count = 1 if processes.several else processes_for(task)
             if count > 1:
-                launch(count, [os.path.abspath(__file__), "--launched", "--env", str(options.env)])
+                program = [os.path.abspath(__file__), "--launched", "--env", str(options.env)]
+                run_in_processes(task, count, program, progress, catch_up=monitor.catch_up)
+            elif options.launched:
+                monitor.catch_up()
+                run_share(task, progress, processes)
             else:
-                run(task, Progress(reporter(monitor, processes)), processes)
+                run(task, progress, processes)
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         sentence, trace = redact(sentence), redact(traceback.format_exc())
         if leave_error(code, sentence, trace, environment=os.environ) and not options.launched:
             monitor.catch_up()
             monitor.fail(code, sentence, trace)
-        print(trace, end="")
-        print(f"FAILED ({int(code)}): {sentence}", flush=True)
+        if not (options.launched and isinstance(error, Terminated)):
+            # Else another one has failed, and who started both says so.
+            print(trace, end="")
+            print(f"FAILED ({int(code)}): {sentence}", flush=True)
         return deadline.settle(1)
     status = deadline.settle(0)
-    if status == 0 and processes.first:
+    if status == 0 and processes.first and not options.launched:
         print("DONE: every result is written.", flush=True)
     return status
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from mining.candidate_task import run_candidates
+from mining.looking import log_of
+from mining.shards import can_be_shared, look
 from train import Saved, TrainingJob, take_part
+from utils.candidate_log import parts_done
 from utils.data_table import data_table
 from utils.device import describe, own_gpu, present, select_device
 from utils.distributed import ALONE, Processes
 from utils.errors import Code, TaskError
 from utils.labels import read_dataset
+from utils.launch import launch, launch_until_done
 from utils.log_header import header, settings_line
 from utils.log_pace import duration
 from utils.progress import Progress
@@ -32,18 +37,24 @@ log = logging.getLogger(__name__)
 
 ALMOST_ALL = 0.99
 """Progress while anything is still to be written; 1 means that all of it is on disk."""
+LOOKED_AT = 0.9
+"""Progress when several processes have looked at all candidates, and one makes the results."""
 REPORT = "report"
 """Folder and section of the pictures and tables that go with a model."""
 
 
 def processes_for(task: Task) -> int:
-    """How many processes train: one for each GPU that was granted and is there, if they can share
-    the batches equally, else as many as can.
+    """How many processes do the task: one for each GPU that was granted and is there.
+
+    A training has fewer if they cannot share its batches equally: as many as can.
     """
     settings = task.train
-    gpus = len(present(task.gpu_ids)) if task.run_training and task.gpu_ids else 1
-    if settings is None or gpus < 2:
+    granted = present(task.gpu_ids) if task.gpu_ids else []
+    gpus = len(granted)
+    if gpus < 2:
         return 1
+    if settings is None:
+        return gpus if can_be_shared(task, granted) else 1
     if settings.batch_size < 1 or settings.image_weights:
         log.warning("note: batch_size -1 and image_weights train on one GPU")
         return 1
@@ -61,17 +72,16 @@ def processes_for(task: Task) -> int:
 def run(task: Task, progress: Progress, processes: Processes = ALONE) -> None:
     """Do what the task asks for; results are complete on disk when this returns.
 
-    Only a training may be run by several processes.
+    Only a training may be run by several processes. Raises TaskError(CONFIG) if another is.
     """
-    device = select_device(own_gpu(task.gpu_ids if task.needs_network else (), processes))
+    if processes.several and not task.run_training:
+        raise TaskError(
+            Code.CONFIG,
+            "torchrun is for trainings; start a mining or an inference as python start.py: it "
+            "starts a process for each GPU in gpu_id itself.",
+        )
     began = time.monotonic()
-    log.info("%s", header(task.task_id, describe(device)))
-    kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
-    for kind, settings in kinds.items():
-        for line in settings_line(kind, settings):
-            log.info("%s", line)
-    for warning in task.warnings:
-        log.warning("note: %s", warning)
+    device = _begin(task, processes)
     with progress.stage(ALMOST_ALL) as part:
         if task.run_training:
             with processes.joined(device):
@@ -84,6 +94,65 @@ def run(task: Task, progress: Progress, processes: Processes = ALONE) -> None:
                 "env.yaml asks for nothing: set one of run_training, run_mining or run_infer to "
                 "true.",
             )
+    progress.update(1, 1)
+    log.info("finished in %s", duration(time.monotonic() - began))
+
+
+def run_share(task: Task, progress: Progress, processes: Processes) -> None:
+    """What one of the processes of `run_in_processes` does."""
+    if task.run_training:
+        run(task, progress, processes)
+        return
+    with progress.stage(LOOKED_AT) as part:
+        look(task, _begin(task, processes), processes, part)
+
+
+def _begin(task: Task, processes: Processes) -> torch.device:
+    """The device of this process; what runs there stands at the head of the log."""
+    device = select_device(own_gpu(task.gpu_ids if task.needs_network else (), processes))
+    log.info("%s", header(task.task_id, describe(device)))
+    kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
+    for kind, settings in kinds.items():
+        for line in settings_line(kind, settings):
+            log.info("%s", line)
+    for warning in task.warnings:
+        log.warning("note: %s", warning)
+    return device
+
+
+def run_in_processes(
+    task: Task,
+    count: int,
+    program: Sequence[str],
+    progress: Progress,
+    *,
+    catch_up: Callable[[], object],
+) -> None:
+    """Do the task in `count` processes of `program`, which calls `run_share`.
+
+    In a mining or an inference one that is killed is replaced, and only what it was at is done
+    again. `catch_up` is called when they have ended, before progress is told again.
+    """
+    progress.update(0, 1)
+    if task.run_training:
+        launch(count, program)
+        return
+    began = time.monotonic()
+    what = "mining" if task.run_mining else "inference"
+    known = log_of(task)
+    launch_until_done(
+        count,
+        program,
+        done=lambda: parts_done(known),
+        what=what,
+        advice="lower batch_size or workers",
+    )
+    catch_up()
+    with progress.stage(LOOKED_AT):
+        log.info("the %s of %d processes is put together", what, count)
+    with progress.stage(ALMOST_ALL - LOOKED_AT) as part:
+        gpus = present(task.gpu_ids)[:1] if task.needs_network and task.gpu_ids else ()
+        run_candidates(task, select_device(gpus), part, looked_at=True)
     progress.update(1, 1)
     log.info("finished in %s", duration(time.monotonic() - began))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from infer import Predictor
 from mining.mining_aldd import aldd_scores
 from mining.mining_cald import rank_cald, score_stream
-from mining.mining_diverse import diverse_scores
+from mining.mining_diverse import diverse_scores, rank_diverse
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
 from mining.mining_misses import miss_scores
 from mining.mining_random import random_scores, unseen_images
@@ -35,7 +35,7 @@ class Algorithm:
     """What becomes of the scores of `seeing` once more than one image is known."""
     separate: bool = False
     """Whether `seeing` or `unseen` scores every image by itself, so that scores on disk are good
-    for a task that goes on."""
+    for a task that goes on, and several processes can share the images."""
 
     def __call__(
         self,
@@ -127,7 +127,7 @@ def _random(predictions: Iterable[Prediction], settings: MiningSettings) -> Stre
 ALGORITHMS = {
     "cald": Algorithm(seeing=_cald, rank=rank_cald, separate=True),
     "aldd": Algorithm(seeing=_aldd, separate=True),
-    "diverse": Algorithm(seeing=diverse_scores),
+    "diverse": Algorithm(seeing=diverse_scores, rank=rank_diverse, separate=True),
     "entropy": Algorithm(seeing=_entropy, rank=_rank_entropy, separate=True),
     "misses": Algorithm(seeing=_misses, rank=_rank_misses, separate=True),
     "random": Algorithm(unseen=_random, separate=True),

@@ -81,7 +81,12 @@ def noting_features(
             features[one.position] = own
         return group
 
-    groups = group_alike(predictions, _shape, settings.batch_size)
+    groups = group_alike(
+        predictions,
+        _shape,
+        settings.batch_size,
+        section_of=lambda one: predictor.section_of(one.position),
+    )
     yield from chain.from_iterable(predictor.lanes.map(note, groups))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,27 +15,56 @@ Watcher = Callable[[Prediction], object]
 """Told of each image, once all of it has been looked at."""
 
 
-class Stream:
-    """Images of a task as they are seen and scored: told to watchers, and written down.
+class Writing:
+    """Images of a task as they are seen and scored: told to watchers, and written down by `add`.
 
-    Predictions are held, without pixels, from when they are seen until they are scored.
+    Predictions are held, without pixels, from when they are seen until they are scored. Images of
+    a section of `section` candidates are seen together.
     """
 
-    def __init__(self, log: CandidateLog, watchers: Sequence[Watcher]) -> None:
-        self._log = log
+    def __init__(
+        self, add: Callable[[Entry], object], watchers: Sequence[Watcher], *, section: int
+    ) -> None:
+        self._add = add
         self._watchers = watchers
         self._waiting: dict[int, Entry] = {}
-        self._seen = 0
+        self._section = section
+        self._number, self._seen = 0, 0
 
     def watch(self, whole: Prediction) -> None:
         """Take note of an image that has been seen whole."""
         bare = replace(whole, view=None)
+        number = bare.position // self._section
+        if number != self._number:
+            self._number, self._seen = number, number * self._section
         for told in self._watchers:
             told(bare)
         self._waiting[bare.position] = Entry(
             bare.position, bare.path, bare.size, bare.detections, bare.error, self._seen
         )
         self._seen += 1
+
+    def scored(self, scores: Iterable[Scored]) -> Iterator[Scored]:
+        """The same scores, written down; `watch` has been called for the image of each."""
+        for scored in scores:
+            entry = self._waiting.pop(scored.position)
+            self._add(replace(entry, scored=_plain(scored)))
+            yield scored._replace(why=None)  # it is on disk
+
+    def unscored(self, images: Iterable[Prediction]) -> Iterator[int]:
+        """The positions of images without scores, watched and written down."""
+        for whole in images:
+            self.watch(whole)
+            self._add(self._waiting.pop(whole.position))
+            yield whole.position
+
+
+class Stream(Writing):
+    """All images of a task: those that a log has of an earlier run, then the rest."""
+
+    def __init__(self, log: CandidateLog, watchers: Sequence[Watcher]) -> None:
+        super().__init__(log.add, watchers, section=log.section)
+        self._log = log
 
     def scores(self, rest: Callable[[int], Iterator[Scored]]) -> Iterator[Scored]:
         """One `Scored` an image: from disk, then those of `rest(first)`, which calls `watch` for
@@ -45,26 +74,19 @@ class Stream:
             self._watch_again(section)
             for entry in section:
                 yield _scored_of(entry)
-        for scored in rest(self._log.done):
-            entry = self._waiting.pop(scored.position)
-            self._log.add(replace(entry, scored=_plain(scored)))
-            yield scored._replace(why=None)  # it is on disk
+        yield from self.scored(rest(self._log.done))
 
     def seen(self, rest: Callable[[int], Iterator[Prediction]]) -> Iterator[int]:
         """Images of a task without scores, counted: from disk, then those of `rest(first)`."""
         for section in self._log.kept():
             self._watch_again(section)
             yield from (entry.position for entry in section)
-        for whole in rest(self._log.done):
-            self.watch(whole)
-            self._log.add(self._waiting.pop(whole.position))
-            yield whole.position
+        yield from self.unscored(rest(self._log.done))
 
     def _watch_again(self, section: Sequence[Entry]) -> None:
         for entry in sorted(section, key=lambda one: one.seen):
             for told in self._watchers:
                 told(entry.prediction())
-        self._seen += len(section)
 
 
 def _plain(scored: Scored) -> dict[str, object]:
@@ -78,18 +100,21 @@ def _plain(scored: Scored) -> dict[str, object]:
         vector = scored.class_vector
         shown = {str(c): float(vector[c]) for c in np.flatnonzero(vector).tolist()}
         values["classes"] = [len(vector), str(vector.dtype), shown]
+    if scored.feature is not None:
+        values["feature"] = scored.feature.astype(int).tolist()
     return values
 
 
 def _scored_of(entry: Entry) -> Scored:
     values = entry.scored or {}
-    score = values.get("score")
+    score, feature = values.get("score"), values.get("feature")
     return Scored(
         entry.position,
         entry.path,
         None if score is None else float(str(score)),
         empty=bool(values.get("empty")),
         class_vector=_vector_of(values),
+        feature=None if feature is None else np.array(feature, np.float32),
     )
 
 

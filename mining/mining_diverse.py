@@ -44,35 +44,55 @@ def diverse_scores(
     settings: MiningSettings,
     total: int,
 ) -> Iterator[Scored]:
-    """One score per image of a stream of `total`; those of the window are above all others.
+    """The base score of every image of a stream of `total`, with its feature.
 
     Base scores are CALD's first stage or the entropy of the detections, by the setting
     `diverse_score`.
     """
     features: Features = {}
-    window = window_size(settings.diverse_window, total)
     seen = predictions
-    if window:
+    if window_size(settings.diverse_window, total):
         seen = noting_features(predictions, predictor, settings, features)
     if settings.diverse_score == "cald":
-        largest, last = 1.0, 0.0
         scores = score_stream(seen, predictor, settings)
+    else:
+        scores = entropy_scores(seen, predictor)
+    for scored in scores:
+        feature = features.pop(scored.position, None)
+        yield scored if scored.score is None else scored._replace(feature=feature)
+
+
+def rank_diverse(
+    scores: Iterable[Scored], predictor: Predictor, settings: MiningSettings, total: int
+) -> Iterator[Scored]:
+    """From the scores of `diverse_scores` the final ones: those of the window above all others."""
+    features: Features = {}
+    window = window_size(settings.diverse_window, total)
+    if settings.diverse_score == "cald":
+        largest, last = 1.0, 0.0
     else:
         # Every detection adds less than 1.
         largest, last = float(predictor.thresholds.max_detections), EMPTY_LAST
-        scores = entropy_scores(seen, predictor)
     log.info(
         "diverse: the %d best images by %s are ranked farthest first",
         window,
         settings.diverse_score,
     )
     return place_empty(
-        spread(scores, features, window, largest),
+        spread(_noted(scores, features), features, window, largest),
         settings.empty_images,
         first=largest + 2,
         last=last,
         seed=settings.seed,
     )
+
+
+def _noted(scores: Iterable[Scored], features: Features) -> Iterator[Scored]:
+    """The same stream; `features` gets that of each image as it passes."""
+    for scored in scores:
+        if scored.feature is not None:
+            features[scored.position] = scored.feature
+        yield scored._replace(feature=None)
 
 
 def window_size(setting: int, candidates: int) -> int:

@@ -28,10 +28,12 @@ def random_scores(predictions: Iterable[Prediction], seed: int) -> Iterator[Scor
         yield Scored(prediction.position, prediction.path, score)
 
 
-def unseen_images(paths: Sequence[str], *, workers: int, first: int = 0) -> Iterator[Prediction]:
+def unseen_images(
+    paths: Sequence[str], *, workers: int, positions: Iterable[int] | None = None
+) -> Iterator[Prediction]:
     """Every image as a prediction without detections: decoded, so that bad files are known, and
-    shown to no network. Those before the position `first` are left out.
+    shown to no network. With `positions` only those, in that order.
     """
-    for decoded in stream_images(paths, workers=workers, first=first):
+    for decoded in stream_images(paths, workers=workers, positions=positions):
         size = None if decoded.image is None else decoded.image.shape[:2]
         yield Prediction(decoded.position, decoded.path, size, error=decoded.error)

@@ -32,6 +32,9 @@ class Scored(NamedTuple):
     """float [classes], where an algorithm looks at classes: its objects' largest confidences."""
     why: dict[str, object] | None = None
     """What decided, in plain values, where an algorithm tells: of the part with the score."""
+    feature: np.ndarray | None = None
+    """float32 [64], whole numbers: what the image looks like, where an algorithm compares images
+    (`mining/backbone_features.py`)."""
 
 
 class ScoredPart(NamedTuple):

@@ -60,6 +60,14 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
 
 
 @pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
+    """More of them, for tasks that are shared out: 40 in the split train."""
+    folder = tmp_path_factory.mktemp("many")
+    draw_dataset(folder, images=60, size_wh=(160, 120), seed=2)
+    return read_source(folder)
+
+
+@pytest.fixture(scope="session")
 def data_yaml(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The drawn data set in YOLO's layout."""
     return write_yolo(drawn, tmp_path_factory.mktemp("yolo"))

@@ -13,18 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.board utils.bounded_yaml utils.boxes
-        utils.by_product utils.class_choice utils.coco_json utils.colours utils.command_line
-        utils.config utils.confusion utils.container utils.descendants utils.detection_files
-        utils.device utils.distributed utils.drawing utils.early_stopping utils.errors
-        utils.failures utils.first_error utils.flag_reader utils.html_page utils.hyp_file
-        utils.images utils.labelled_set utils.lanes utils.launch utils.letterbox
-        utils.lettering utils.log_header utils.log_pace utils.lost_files utils.metrics
-        utils.misses utils.nms utils.option_names utils.optional utils.options
-        utils.plain_values utils.predictions utils.progress utils.redaction utils.run_folder
-        utils.saved_files utils.schedule utils.search_space utils.seeding
-        utils.setting_layers utils.setting_options utils.single_class utils.svg
-        utils.sync_batch_norm utils.termination utils.tiles utils.tta utils.v7_flags
-        utils.version utils.weight_download utils.weight_files utils.workers
+        utils.by_product utils.claims utils.class_choice utils.coco_json utils.colours
+        utils.command_line utils.config utils.confusion utils.container utils.descendants
+        utils.detection_files utils.device utils.distributed utils.drawing
+        utils.early_stopping utils.errors utils.failures utils.first_error utils.flag_reader
+        utils.html_page utils.hyp_file utils.images utils.labelled_set utils.lanes
+        utils.launch utils.letterbox utils.lettering utils.log_header utils.log_pace
+        utils.lost_files utils.metrics utils.misses utils.nms utils.option_names
+        utils.optional utils.options utils.plain_values utils.predictions utils.progress
+        utils.redaction utils.run_folder utils.saved_files utils.schedule utils.search_space
+        utils.seeding utils.setting_layers utils.setting_options utils.single_class
+        utils.svg utils.sync_batch_norm utils.termination utils.tiles utils.tta
+        utils.v7_flags utils.version utils.weight_download utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention
@@ -49,17 +49,17 @@ FLOORS: dict[int, str] = {
         infer train utils.autoanchor utils.autobatch utils.candidate_log
         utils.candidate_report utils.ema utils.evolution utils.freezing utils.keeper
         utils.label_plots utils.optimizer utils.plots utils.preparation utils.ranking_report
-        utils.recipe utils.resume utils.run_record utils.run_state utils.training_charts
-        utils.training_job utils.training_page utils.training_pictures utils.training_report
-        utils.view_boxes val
+        utils.recipe utils.resume utils.run_record utils.run_state utils.section_parts
+        utils.training_charts utils.training_job utils.training_page utils.training_pictures
+        utils.training_report utils.view_boxes val
     """,
     4: """
         mining.algorithms mining.backbone_features mining.cald_reasons mining.candidate_task
         mining.class_balance mining.consistency mining.data_augment mining.explanations
-        mining.farthest_first mining.going_on mining.mining_aldd mining.mining_cald
-        mining.mining_diverse mining.mining_entropy mining.mining_misses
-        mining.mining_random mining.scored utils.ymir_monitor utils.ymir_results
-        utils.ymir_task utils.ymir_yolov5
+        mining.farthest_first mining.going_on mining.looking mining.mining_aldd
+        mining.mining_cald mining.mining_diverse mining.mining_entropy mining.mining_misses
+        mining.mining_random mining.scored mining.shards utils.ymir_monitor
+        utils.ymir_results utils.ymir_task utils.ymir_yolov5
     """,
     5: """
         evolve start tasks

@@ -10,6 +10,9 @@ import torch
 
 import tasks
 from utils.config import TrainSettings
+from utils.distributed import Processes
+from utils.errors import Code, TaskError
+from utils.progress import Progress
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -74,13 +77,33 @@ def test_a_training_has_a_process_for_each_gpu_that_can_share_a_batch(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     train = TrainSettings(**{"batch_size": 16, **settings})
-    task = types.SimpleNamespace(train=train, gpu_ids=granted, run_training=True)
+    task = types.SimpleNamespace(train=train, gpu_ids=granted)
     assert tasks.processes_for(task) == expected
     assert words in caplog.text
     assert bool(caplog.text) == bool(words)
 
 
-def test_what_is_no_training_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("granted", "shared", "expected"),
+    [
+        pytest.param([], True, 1, id="the CPU"),
+        pytest.param([2], True, 1, id="one GPU"),
+        pytest.param([0, 1, 2], True, 3, id="three"),
+        pytest.param([0, 8], True, 1, id="one is not there"),
+        pytest.param([0, 1], False, 1, id="cannot be shared"),
+    ],
+)
+def test_a_mining_has_a_process_for_each_gpu_if_it_can_be_shared(
+    monkeypatch: pytest.MonkeyPatch, granted: list[int], shared: bool, expected: int
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    task = types.SimpleNamespace(train=None, gpu_ids=[0, 1], run_training=False)
-    assert tasks.processes_for(task) == 1
+    monkeypatch.setattr(tasks, "can_be_shared", lambda task, gpus: shared)
+    task = types.SimpleNamespace(train=None, gpu_ids=granted)
+    assert tasks.processes_for(task) == expected
+
+
+def test_a_mining_under_torchrun_is_refused() -> None:
+    task = types.SimpleNamespace(run_training=False)
+    with pytest.raises(TaskError, match="torchrun is for trainings") as caught:
+        tasks.run(task, Progress(lambda fraction: None), Processes(0, 2, 0, 2))
+    assert caught.value.code == Code.CONFIG

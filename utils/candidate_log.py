@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 
@@ -82,7 +84,8 @@ class CandidateLog:
         self.done = 0
         """Candidates, from the first on, that `kept` has handed out."""
         self._identity = identity
-        self._section = section
+        self.section = section
+        """Candidates of a section."""
         self._outdated = outdated
         self._offsets = array("q", [-1]) * total
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,62 +105,81 @@ class CandidateLog:
         self._file.close()
 
     def kept(self) -> Iterator[list[Entry]]:
-        """The whole sections of an earlier run, one by one; then the file ends after the last."""
+        """The whole sections of an earlier run, one by one; then the file ends after the last.
+
+        Those that several processes have left in files of their own come in their places, and into
+        the file. A section in such a file is newer than one in the log.
+        """
         total, end = len(self._offsets), 0
         with self.path.open("rb") as file:
             if self._identity and self._is_ours(file.readline()):
                 end = file.tell()
-                while self.done < total:
-                    wanted = range(self.done, min(self.done + self._section, total))
-                    entries = self._read_section(file, wanted)
-                    if entries is None:
+                while self.done < total and not self._part().is_file():
+                    found = read_section(file, self._next(), self._outdated)
+                    if found is None:
                         break
-                    end, self.done = file.tell(), wanted.stop
-                    yield entries
+                    end = file.tell()
+                    yield self._take_over(found, 0)
         self._file.truncate(end)
         self._file.seek(end)
         if not end:
-            head = {"identity": self._identity, "section": self._section}
-            self._write(json.dumps(head))
+            head = {"identity": self._identity, "section": self.section}
+            self._write(json.dumps(head).encode() + b"\n")
         if self.done:
             log.info("going on after %d of %d candidates (%s)", self.done, total, self.path)
+        yield from self._parts()
+
+    def _parts(self) -> Iterator[list[Entry]]:
+        """The sections that are next in files of their own, as they go over into the log."""
+        before = self.done
+        while self._identity and self.done < len(self._offsets) and self._part().is_file():
+            part = self._part()
+            with part.open("rb") as file:
+                found = read_section(file, self._next(), self._outdated)
+                if found is None or file.read(1):
+                    break
+                file.seek(0)
+                place = self._file.tell()
+                self._write(file.read())
+            if self._whole:
+                part.unlink()
+            yield self._take_over(found, place)
+        if self.done > before:
+            log.info(
+                "candidates %d to %d of %d are those of several processes",
+                before + 1,
+                self.done,
+                len(self._offsets),
+            )
+        if self._whole:
+            shutil.rmtree(parts_folder(self.path), ignore_errors=True)
+
+    def _part(self) -> Path:
+        return part_path(self.path, self._identity, self.done // self.section)
+
+    def _next(self) -> range:
+        return section_of(self.done // self.section, self.section, len(self._offsets))
+
+    def _take_over(self, found: Sequence[tuple[int, Entry]], place: int) -> list[Entry]:
+        """The entries of a section whose lines begin at offsets from `place` on in the log."""
+        for offset, entry in found:
+            self._offsets[entry.position] = place + offset if self._whole else -1
+        self.done += len(found)
+        return [entry for _, entry in found]
 
     def _is_ours(self, line: bytes) -> bool:
-        try:
-            head = json.loads(line)
-            same = head == {"identity": self._identity, "section": self._section}
-        except ValueError:
-            same = False
+        same = _is_head(line, self._identity, self.section)
         if line and not same:
             log.info("%s is of another task or not whole: starting anew", self.path)
-        return same and line.endswith(b"\n")
-
-    def _read_section(self, file, wanted: range) -> list[Entry] | None:  # type: ignore[no-untyped-def]
-        """The lines of `wanted`, each once; None if one is missing, torn or outdated."""
-        entries, positions = [], set()
-        for _ in wanted:
-            offset, line = file.tell(), file.readline()
-            try:
-                entry = _entry_of(line)
-            except (ValueError, KeyError, TypeError):
-                return None
-            if entry.position not in wanted or entry.position in positions:
-                return None
-            if self._outdated(entry):
-                return None
-            positions.add(entry.position)
-            self._offsets[entry.position] = offset
-            entries.append(entry)
-        return entries
+        return same
 
     def add(self, entry: Entry) -> None:
         """Append one image; it is with the operating system when this returns."""
         if self._whole:
             self._offsets[entry.position] = self._file.tell()
-            self._write(_line_of(entry))
+            self._write(line_of(entry))
 
-    def _write(self, text: str) -> None:
-        data = text.encode() + b"\n"
+    def _write(self, data: bytes) -> None:
         try:
             written = self._file.write(data)
             if written != len(data):
@@ -179,7 +201,82 @@ class CandidateLog:
                 return None
 
 
-def _line_of(entry: Entry) -> str:
+def section_of(number: int, section: int, total: int) -> range:
+    """The positions of a section's candidates."""
+    return range(number * section, min((number + 1) * section, total))
+
+
+def parts_folder(known: Path) -> Path:
+    """Where several processes leave what belongs into the log `known`."""
+    return known.with_name("parts")
+
+
+def part_path(known: Path, identity: str, number: int) -> Path:
+    """The file of a section, there once it is whole."""
+    return parts_folder(known) / identity[:16] / f"{number:06d}.jsonl"
+
+
+def parts_done(known: Path) -> int:
+    """How many sections lie there whole."""
+    return sum(1 for _ in parts_folder(known).glob("*/*.jsonl"))
+
+
+def candidates_known(
+    path: Path,
+    *,
+    identity: str,
+    section: int,
+    total: int,
+    outdated: Callable[[Entry], bool] = lambda entry: False,
+) -> int:
+    """How many candidates, from the first on, stand in whole sections in the log `path`."""
+    done = 0
+    try:
+        with path.open("rb") as file:
+            if not identity or not _is_head(file.readline(), identity, section):
+                return 0
+            while done < total:
+                wanted = section_of(done // section, section, total)
+                if read_section(file, wanted, outdated) is None:
+                    break
+                done = wanted.stop
+    except FileNotFoundError:
+        return 0
+    return done
+
+
+def read_section(
+    file: IO[bytes], wanted: range, outdated: Callable[[Entry], bool]
+) -> list[tuple[int, Entry]] | None:
+    """The lines of `wanted`, each once, with their places in the file; None if one is missing, torn
+    or outdated.
+    """
+    found, positions = [], set()
+    for _ in wanted:
+        offset, line = file.tell(), file.readline()
+        try:
+            entry = _entry_of(line)
+        except (ValueError, KeyError, TypeError):
+            return None
+        if entry.position not in wanted or entry.position in positions:
+            return None
+        if outdated(entry):
+            return None
+        positions.add(entry.position)
+        found.append((offset, entry))
+    return found
+
+
+def _is_head(line: bytes, identity: str, section: int) -> bool:
+    try:
+        same = json.loads(line) == {"identity": identity, "section": section}
+    except ValueError:
+        return False
+    return same and line.endswith(b"\n")
+
+
+def line_of(entry: Entry) -> bytes:
+    """The line of an image, with its end."""
     content: dict[str, object] = {
         "n": entry.position,
         "path": entry.path,
@@ -192,7 +289,7 @@ def _line_of(entry: Entry) -> str:
         content["error"] = entry.error
     if entry.scored is not None:
         content["scored"] = sorted(entry.scored)
-    return json.dumps(content, separators=(",", ":"))
+    return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
 def _entry_of(line: bytes) -> Entry:

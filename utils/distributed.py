@@ -71,12 +71,8 @@ class Processes:
         if not self.several:
             yield
             return
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(torch.get_num_threads() // self.local_world, 1))
-        backend = "gloo"
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-            backend = "cpu:gloo,cuda:nccl"
+        self.settle(device)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=LONGEST_WAIT)
         yield
         together = self.total(torch.zeros(1))  # wait for each other
@@ -84,6 +80,15 @@ class Processes:
         # which torch 2.4 keeps while it waits for that thread.
         dist.destroy_process_group()
         del together
+
+    def settle(self, device: torch.device) -> None:
+        """Take this process's share of the machine's CPUs, and its GPU."""
+        if not self.several:
+            return
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(torch.get_num_threads() // self.local_world, 1))
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
 
     def wrapped(self, network: nn.Module) -> nn.Module:
         """The network with gradients that are means over all processes."""

@@ -13,15 +13,21 @@ VARIABLE = "TORCHELASTIC_ERROR_FILE"
 NAME = "first-error.json"
 
 
+def common_folder(environment: Mapping[str, str]) -> Path | None:
+    """The folder that a process shares with those that were launched together with it."""
+    own = environment.get(VARIABLE)
+    return Path(own).parent.parent if own else None
+
+
 def leave_error(code: Code, sentence: str, trace: str, *, environment: Mapping[str, str]) -> bool:
     """Leave an error for the launcher; whether it is the first one of this machine's processes."""
-    own = environment.get(VARIABLE)
-    if not own:
+    folder = common_folder(environment)
+    if folder is None:
         return True
     words = {"code": int(code), "sentence": sentence, "trace": trace}
     try:
         # Only one process can make the file, whichever way they race.
-        with (Path(own).parent.parent / NAME).open("x", encoding="utf-8") as file:
+        with (folder / NAME).open("x", encoding="utf-8") as file:
             json.dump(words, file)
     except FileExistsError:
         return False
@@ -32,8 +38,8 @@ def leave_error(code: Code, sentence: str, trace: str, *, environment: Mapping[s
 
 def error_left(environment: Mapping[str, str]) -> bool:
     """Whether a process of this machine has failed."""
-    own = environment.get(VARIABLE)
-    return bool(own) and (Path(str(own)).parent.parent / NAME).exists()
+    folder = common_folder(environment)
+    return folder is not None and (folder / NAME).exists()
 
 
 def first_error(folder: Path) -> tuple[Code, str, str] | None:

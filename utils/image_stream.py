@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,21 +22,26 @@ class DecodedImage:
 
 
 def stream_images(
-    paths: Sequence[str], *, workers: int = -1, prefetch: int = 16, first: int = 0
+    paths: Sequence[str],
+    *,
+    workers: int = -1,
+    prefetch: int = 16,
+    positions: Iterable[int] | None = None,
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
 
     Threads, not processes: OpenCV decodes without holding the interpreter's lock, nothing has to
     be copied between processes, and /dev/shm, which is small in many containers, is not needed.
     A file that fails comes with `image` None and the reason in `error`. `workers` -1: one thread
-    per CPU, at most 8. Those before the position `first` are left out.
+    per CPU, at most 8. With `positions` only those of `paths` are read, in that order; a position
+    is asked for when its image is about to be read.
     """
     threads = workers if workers > 0 else thread_count()
     waiting: deque[Future[DecodedImage]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
-        for position, path in enumerate(paths[first:], first):
-            waiting.append(pool.submit(_decode, position, path))
+        for position in range(len(paths)) if positions is None else positions:
+            waiting.append(pool.submit(_decode, position, paths[position]))
             if len(waiting) >= max(prefetch, 1):
                 yield waiting.popleft().result()
         while waiting:

@@ -66,9 +66,9 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def thread_count() -> int:
-    """Threads for decoding: one per CPU, at most 8."""
-    return min(_AT_MOST, available_cpus())
+def thread_count(sharers: int = 1) -> int:
+    """Threads for decoding: one per CPU, at most 8; `sharers` processes divide the CPUs."""
+    return min(_AT_MOST, max(available_cpus() // sharers, 1))
 
 
 def prepare_worker(_number: int) -> None:

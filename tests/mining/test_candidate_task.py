@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import torch
 
 import start
 from mining.algorithms import ALGORITHMS
-from mining.candidate_task import section_size
 from tests.conftest import ROOT
 from tools.make_task import write_task
 from tools.sources import SourceDataset
@@ -86,7 +84,7 @@ def test_a_stopped_task_goes_on(
 ) -> None:
     through, stopped = tmp_path / "through", tmp_path / "stopped"
     settings = {"mining_algorithm": name, "empty_images": "mixed"} if "mining" in kinds else {}
-    monkeypatch.setattr("mining.candidate_task.UNSEEN_SECTION", 8)
+    monkeypatch.setattr("mining.looking.UNSEEN_SECTION", 8)
     assert start.main(["--env", str(make(drawn, weights, through, kinds, settings))]) == 0
     env_file = make(drawn, weights, stopped, kinds, settings)
     with monkeypatch.context() as patch:
@@ -170,10 +168,3 @@ def test_a_killed_task_goes_on(
         assert ("going on after" in done.stdout + done.stderr) == (name == "killed")
         written[name] = results(task)
     assert written["through"] == written["killed"]
-
-
-@pytest.mark.parametrize(
-    ("device", "lanes", "size"), [("cpu", 2, 128), ("cpu", 16, 256), ("cuda", 1, 1024)]
-)
-def test_sections_hold_several_batches_for_every_lane(device: str, lanes: int, size: int) -> None:
-    assert section_size(16, lanes, torch.device(device)) == size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,20 @@ def test_no_threads_stay_behind(index: DatasetIndex) -> None:
 
 def test_nothing_to_read() -> None:
     assert list(stream_images([])) == []
+
+
+def test_only_the_positions_asked_for_and_those_late(index: DatasetIndex) -> None:
+    asked = []
+
+    def positions() -> Iterator[int]:
+        for position in (1, 5, 4):
+            asked.append(position)
+            yield position
+
+    stream = stream_images(index.paths, workers=1, prefetch=1, positions=positions())
+    assert next(stream).position == 1
+    assert asked == [1]
+    assert [(image.position, image.path) for image in stream] == [
+        (5, index.paths[5]),
+        (4, index.paths[4]),
+    ]

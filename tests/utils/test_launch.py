@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from utils import launch as launching
 from utils.errors import Code, TaskError
-from utils.launch import launch
+from utils.launch import KilledError, launch, launch_until_done
 
 PROGRAM = """
 import os, sys, time
@@ -31,8 +34,10 @@ def program(folder: Path, deed: str, wait: int) -> list[str]:
 
 @pytest.mark.slow
 def test_all_end_well(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     launch(2, program(tmp_path, f"open({str(tmp_path / 'done')!r}, 'w')", 0))
     assert (tmp_path / "done").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow
@@ -52,3 +57,55 @@ def test_one_fails_and_all_end_within_thirty_seconds(
         launch(2, program(tmp_path, deed, 120))
     assert caught.value.code == code
     assert time.monotonic() - began < 30  # the other would sleep for two minutes
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_another_work(tmp_path: Path) -> None:
+    killed = program(tmp_path, "os.kill(os.getpid(), 9)", 120)
+    with pytest.raises(KilledError, match=r"process 1 of the mining was killed .*: sleep more"):
+        launch(2, killed, what="mining", advice="sleep more")
+
+
+KILLED = KilledError(Code.CONTAINER, "one was killed.")
+OTHER = TaskError(Code.DATASET, "no images.")
+
+
+@pytest.mark.parametrize(
+    ("starts", "begun", "end"),
+    [
+        pytest.param([(1, None)], 1, None, id="well at once"),
+        pytest.param([(1, KILLED), (0, None)], 2, None, id="killed once"),
+        pytest.param([(0, KILLED), (0, None)], 2, None, id="killed before anything was done"),
+        pytest.param([(0, KILLED), (1, KILLED), (0, KILLED), (1, None)], 4, None, id="often"),
+        pytest.param([(1, KILLED), (0, KILLED), (0, KILLED)], 3, KILLED, id="twice for nothing"),
+        pytest.param([(1, OTHER)], 1, OTHER, id="an error of its own"),
+        pytest.param([(1, KILLED), (1, OTHER)], 2, OTHER, id="an error of its own, later"),
+    ],
+)
+def test_started_again_while_something_gets_done(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    starts: Sequence[tuple[int, TaskError | None]],
+    begun: int,
+    end: TaskError | None,
+) -> None:
+    done, calls, waiting = 0, 0, iter(starts)
+
+    def start(count: int, program: Sequence[str], *, what: str, advice: str) -> None:
+        nonlocal done, calls
+        assert (count, program, what, advice) == (2, ["x"], "mining", "sleep")
+        calls += 1
+        more, error = next(waiting)
+        done += more
+        if error:
+            raise error
+
+    monkeypatch.setattr(launching, "launch", start)
+    caught = None
+    try:
+        launch_until_done(2, ["x"], done=lambda: done, what="mining", advice="sleep")
+    except TaskError as error:
+        caught = error
+    assert caught is end
+    assert calls == begun
+    assert caplog.text.count("starting again") == begun - 1

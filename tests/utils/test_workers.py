@@ -67,3 +67,13 @@ def test_processes_on_one_machine_divide_it(monkeypatch: pytest.MonkeyPatch) -> 
 def test_there_is_at_least_one_cpu_and_thread() -> None:
     assert workers.available_cpus() >= 1
     assert 1 <= workers.thread_count() <= 8
+
+
+@pytest.mark.parametrize(
+    ("cpus", "sharers", "expected"), [(2, 1, 2), (64, 1, 8), (64, 4, 8), (16, 4, 4), (2, 8, 1)]
+)
+def test_processes_divide_the_threads_that_decode(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, sharers: int, expected: int
+) -> None:
+    monkeypatch.setattr(workers, "available_cpus", lambda: cpus)
+    assert workers.thread_count(sharers) == expected

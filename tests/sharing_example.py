@@ -1,0 +1,44 @@
+"""A mining or an inference in several processes on the CPU, sections of random mining small:
+`python tests/sharing_example.py COUNT ENV [FATE]`, where FATE is what becomes of the processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import start
+from mining import looking
+from utils.candidate_log import Entry
+from utils.errors import Code, TaskError
+from utils.section_parts import SectionParts
+
+
+def killed(parts: SectionParts, entry: Entry) -> None:
+    """As the system does when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def damaged(parts: SectionParts, entry: Entry) -> None:
+    """An error that every process meets."""
+    raise TaskError(Code.NOT_A_NUMBER, "the weights are damaged.")
+
+
+FATES = {"killed": killed, "damaged": damaged}
+
+if __name__ == "__main__":
+    looking.UNSEEN_SECTION = 8
+    if "--launched" in sys.argv:
+        if fate := os.environ.get("FATE"):
+            SectionParts.add = FATES[fate]  # type: ignore[method-assign]
+        sys.exit(start.main())
+    count = int(sys.argv[1])
+    if len(sys.argv) > 3:
+        os.environ["FATE"] = sys.argv[3]
+    start.processes_for = lambda task: count
+    start.__file__ = __file__
+    sys.exit(start.main(["--env", sys.argv[2]]))
