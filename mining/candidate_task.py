@@ -57,6 +57,7 @@ def run_candidates(task: Task, device: torch.device, progress: Progress) -> None
         predictor = load_predictor(weights, settings, device)
         predictor.section = section_size(settings.batch_size, predictor.lanes.count, device)
         _compare_names(task, predictor, weights)
+        predictor.use_engine(settings.engine, paths, batch_size=settings.batch_size)
         size = predictor.image_size
         log.info("%d candidates, weights %s, %d px", len(paths), weights, size)
     else:
