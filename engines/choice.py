@@ -33,9 +33,9 @@ ON_A_CPU = (open_vino.NAME, onnx_runtime.NAME)
 """What `auto` tries there."""
 FEW_IMAGES = 64
 """Fewer are not worth the timing."""
-LONG_ENOUGH = 120.0
-"""Seconds that torch must need for a task before `auto` tries others: trying takes some five to
-ten for yolov5s at 640 pixels, and a twentieth is what it may cost."""
+LONG_ENOUGH = 240.0
+"""Seconds that torch must need for a task before `auto` tries others. Trying takes 11 to 17 for
+yolov5s at 640 pixels on two cores; the least gain that is taken saves 22 of these 240."""
 MOST_OF_A_TASK = 0.05
 """Share of a task's expected time after which no further engine is tried."""
 GAIN = 1.1
