@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from engines.choice import Subject, choose_engine
+from engines.engine import TORCH, Engine, Surroundings
+from engines.sample import sample_images
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from utils.atomic import write_text
@@ -73,6 +76,8 @@ class Predictor:
     """Images of a stream that share batches with each other only; 0 for no bounds."""
     lanes_in_all: int = 0
     """Lanes that share few images between them, those of other processes too; 0 for its own."""
+    engine: Engine | None = None
+    """What computes the network up to its head; None for torch. `backbone_map` is always torch."""
 
     def __init__(
         self,
@@ -98,6 +103,28 @@ class Predictor:
         self.tiling = tiling
         self.lanes = Lanes(device)
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
+
+    def use_engine(self, name: str, paths: Sequence[str], *, batch_size: int) -> None:
+        """Let the engine that the setting `name` asks for compute, checked on a few of the images
+        at `paths`, which are what will be looked at. TaskError where a named one cannot be had.
+        """
+        self.engine = None
+        if name == TORCH:
+            return
+        layout = self.network.layout
+        around = Surroundings(
+            device=self.device,
+            precision=self.precision,
+            lanes=self.lanes.count,
+            batch_size=batch_size,
+            # Evaluation pads by up to a stride more.
+            side=self.image_size + 2 * self.stride,
+            stride=self.stride,
+            levels=tuple(zip(layout.head_channels, map(int, layout.strides), strict=True)),
+        )
+        subject = Subject(self.network, around, self._look_by, self.lanes)
+        samples = sample_images(paths, self._plan)
+        self.engine = choose_engine(name, subject, samples, images=len(paths))
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -132,6 +159,13 @@ class Predictor:
         return images.to(self.device, non_blocking=True).float().div_(255)
 
     def _look(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        return self._look_by(self.engine, pixels)
+
+    @torch.inference_mode()
+    def _look_by(self, engine: Engine | None, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        if engine is not None:
+            maps = self.network.head(engine(pixels))
+            return maps, self.network.decode(maps)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             maps = [level.float() for level in self.network(pixels)]
@@ -321,6 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.warning("note: %s", note)
     settings = command.settings
     predictor = load_predictor(command.weights, settings, device_of(command.device))
+    predictor.use_engine(settings.engine, command.images, batch_size=settings.batch_size)
     folder = command.run.make() if command.run else Path()
     output = command.output or folder / "detections.json"
     files = DetectionFiles(folder, command.base, predictor.class_names, command.choice)

@@ -223,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         predictor.single_class = True
     elif predictor.thresholds.classes is not None:
         index = index.only(predictor.thresholds.classes)
+    predictor.use_engine(settings.engine, index.paths, batch_size=settings.batch_size)
     found: list[tuple[int, np.ndarray]] = []
     evaluation = evaluate_split(
         predictor,

@@ -38,7 +38,7 @@ def run_candidates(
     `looked_at` several processes have just left all of it on disk: what is missing nevertheless is
     done, and no image is tried again.
     """
-    looking = prepare(task, device)
+    looking = prepare(task, device, shared=looked_at)
     if not looked_at:
         looking.announce()
     paths, candidates, predictor = looking.paths, looking.candidates, looking.predictor

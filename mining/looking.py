@@ -110,8 +110,13 @@ def log_of(task: Task) -> Path:
     return task.out.root / ("mining" if task.run_mining else "infer") / KNOWN
 
 
-def prepare(task: Task, device: torch.device, processes: Processes = ALONE) -> Looking:
-    """Read the candidates and load the network, for one of several processes or for all of it."""
+def prepare(
+    task: Task, device: torch.device, processes: Processes = ALONE, *, shared: bool = False
+) -> Looking:
+    """Read the candidates and load the network, for one of several processes or for all of it.
+
+    `shared` says that several processes look at these candidates: the engine `auto` is then torch.
+    """
     settings = task.infer or task.mining
     assert settings is not None
     assert task.candidate_index is not None
@@ -126,6 +131,11 @@ def prepare(task: Task, device: torch.device, processes: Processes = ALONE) -> L
         section = section_size(settings.batch_size, lanes, device)
         predictor = load_predictor(weights, settings, device)
         predictor.section, predictor.lanes_in_all = section, lanes
+        # Each process could come to another choice, and its numbers would be others.
+        engine = "torch" if settings.engine == "auto" and shared else settings.engine
+        predictor.use_engine(
+            engine, [one.path for one in candidates], batch_size=settings.batch_size
+        )
     return Looking(
         task=task,
         settings=settings,

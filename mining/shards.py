@@ -32,7 +32,7 @@ def look(task: Task, device: torch.device, processes: Processes, progress: Progr
     Sections are claimed in their order, so the place where the first process is tells how far
     all are. Raises TaskError(DATASET) if the images disappear meanwhile.
     """
-    looking = prepare(task, device, processes)
+    looking = prepare(task, device, processes, shared=True)
     if processes.first:
         looking.announce()
     total = len(looking.paths)

@@ -99,8 +99,12 @@ class Detector(nn.Module):
         h and w are multiples of `layout.input_multiple`, which for most networks is the largest
         stride. The same in training and evaluation mode.
         """
+        return self.head(self.head_inputs(images))
+
+    def head_inputs(self, images: Tensor) -> list[Tensor]:
+        """Images as in `forward` to the maps [b, c, y, x] that the head looks at, per level."""
         outputs = self._run(images, self.layout.layers)
-        return self.head([outputs[source] for source in self.layout.head_sources])
+        return [outputs[source] for source in self.layout.head_sources]
 
     def backbone(self, images: Tensor) -> Tensor:
         """Images as in `forward` to the backbone's last map [b, c, y, x]; no more is run."""

@@ -43,7 +43,9 @@ FLOORS: dict[int, str] = {
         utils.val_command utils.yolo_data
     """,
     3: """
-        export exporting.after_training exporting.agreement exporting.command_line
+        engines.agreement engines.choice engines.engine engines.onnx_runtime
+        engines.open_vino engines.sample engines.tensor_rt engines.trunk export
+        exporting.after_training exporting.agreement exporting.command_line
         exporting.onnx_file exporting.onnx_suppression exporting.openvino_file
         exporting.options exporting.quiet exporting.torchscript_file exporting.weights_file
         infer train utils.autoanchor utils.autobatch utils.candidate_log
@@ -66,7 +68,7 @@ FLOORS: dict[int, str] = {
     """,
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-PACKAGES = ("utils", "models", "mining", "exporting")
+PACKAGES = ("utils", "models", "mining", "exporting", "engines")
 HOUSE = (
     *("start", "tasks", "evolve", "train", "infer", "val", "export"),
     *PACKAGES,

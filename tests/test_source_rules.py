@@ -19,6 +19,7 @@ RUNTIME = [
         "mining/*.py",
         "tools/*.py",
         "exporting/*.py",
+        "engines/*.py",
         "docker/live_code/*.py",
         "template/*.py",
     )

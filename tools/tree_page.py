@@ -16,6 +16,7 @@ FOLDERS = {
     "utils": "Rooms that everyone may use",
     "mining": "Which images to label next",
     "exporting": "The network for other programs",
+    "engines": "The network computed by other programs than torch",
     "tools": "Work outside the platform",
     "bench": "Speed, accuracy and endurance, measured",
     "docker/live_code": "What an image starts a live-code task with",

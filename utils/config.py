@@ -326,6 +326,14 @@ class DetectionSettings:
     )
     max_det: int = field(default=300, metadata=_MAX_DET)
     precision: str = field(default="auto", metadata=_PRECISION)
+    engine: str = field(
+        default="torch",
+        metadata=_rule(
+            "program that computes the network; auto takes the fastest that is there and agrees",
+            choices=("torch", "auto", "onnxruntime", "openvino", "tensorrt"),
+            synonyms={"ort": "onnxruntime", "pytorch": "torch", "trt": "tensorrt"},
+        ),
+    )
     half: bool = field(
         default=False, metadata=_rule("compute in float16 on a GPU, whatever precision says")
     )
