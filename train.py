@@ -25,7 +25,7 @@ from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
 from utils.command_line import run_command
 from utils.container import log_to_console
-from utils.device import autocast, describe, device_of
+from utils.device import autocast, computed_in, describe, device_of
 from utils.distributed import Processes
 from utils.early_stopping import why_it_ended
 from utils.errors import Code, TaskError
@@ -215,9 +215,11 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
     training_mode(run.network, run.frozen)
     run.loader.set_epoch(epoch)
     totals = torch.zeros(3, device=device)
+    # What is yet to be resized stays exact.
+    kind = computed_in(device, precision) if run.multi_scale is None else torch.float32
     for step, batch in enumerate(run.loader):
         run.stepper.set(run.schedule.at(epoch * steps + step))
-        images = network_input(batch.images, device)
+        images = network_input(batch.images, device, kind)
         if run.multi_scale is not None:
             images = run.multi_scale.resize(images, epoch, step)
         with autocast(device, precision):
@@ -317,10 +319,13 @@ def finish(job: TrainingJob, report: TrainingReport, keeper: Keeper, progress: P
     return keeper.add_to_best(*exported)
 
 
-def network_input(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 RGB [b, 3, h, w] to floats from 0 to 1 on the device, channels last."""
+def network_input(
+    images: Tensor, device: torch.device, kind: torch.dtype = torch.float32
+) -> Tensor:
+    """uint8 RGB [b, 3, h, w] to numbers of `kind` from 0 to 1 on the device, channels last."""
     moved = images.to(device, non_blocking=True)
-    return moved.contiguous(memory_format=torch.channels_last).float().div_(255)
+    # Bytes are turned last: a CPU moves them no faster than wider numbers.
+    return moved.to(kind).div_(255).contiguous(memory_format=torch.channels_last)
 
 
 def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[float]:

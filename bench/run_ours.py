@@ -22,7 +22,7 @@ from infer import load_predictor
 from models.checkpoint import build_detector, load_checkpoint
 from utils.allocator import keep_freed_memory
 from utils.config import InferSettings, TrainSettings
-from utils.device import has_bfloat16
+from utils.device import computed_in, has_bfloat16
 from utils.labels import read_dataset
 from utils.optimizer import Stepper, build_optimizer
 from utils.progress import Progress
@@ -88,11 +88,12 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
     )
     stepper = Stepper(optimizer)
     batches = torch.load(str(job["batches"]), weights_only=True)
+    kind = computed_in(CPU, settings.precision)
     seconds = []
     for images, targets in batches:
         started = time.perf_counter()
         with train.autocast(CPU, settings.precision):
-            maps = network(train.network_input(images, CPU))
+            maps = network(train.network_input(images, CPU, kind))
         stepper.backward_and_step(loss(maps, targets).total)
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[_whole(job, "warmup") :], "images": _whole(job, "batch_size")}

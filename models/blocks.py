@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.activation import SILU, Activation
+from models.joining import join
 
 # Not in any state dict, so the weights of v7.0 are only right with these two.
 BATCH_NORM_EPS = 1e-3
@@ -119,7 +120,7 @@ class C3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, c1, h, w] to [b, c2, h, w]."""
-        y: Tensor = self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        y: Tensor = self.cv3(join((self.m(self.cv1(x)), self.cv2(x))))
         return y
 
 
@@ -138,7 +139,7 @@ class SPPF(nn.Module):
         x = self.cv1(x)
         once = self.m(x)
         twice = self.m(once)
-        y: Tensor = self.cv2(torch.cat((x, once, twice, self.m(twice)), 1))
+        y: Tensor = self.cv2(join((x, once, twice, self.m(twice))))
         return y
 
 
@@ -151,7 +152,7 @@ class Concat(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Maps [b, ci, h, w] to one [b, sum of ci, h, w]."""
-        return torch.cat(maps, self.axis)
+        return join(maps) if self.axis == 1 else torch.cat(maps, self.axis)
 
 
 class Sum(nn.Module):

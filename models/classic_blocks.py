@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from models.blocks import C3, Bottleneck, Conv, batch_norm
+from models.joining import join
 
 
 class SPP(nn.Module):
@@ -26,7 +26,7 @@ class SPP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[b, c1, h, w] to [b, c2, h, w]."""
         x = self.cv1(x)
-        y: Tensor = self.cv2(torch.cat((x, *(pool(x) for pool in self.m)), 1))
+        y: Tensor = self.cv2(join((x, *(pool(x) for pool in self.m))))
         return y
 
 
@@ -50,7 +50,7 @@ class BottleneckCSP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, c1, h, w] to [b, c2, h, w]."""
-        joined = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
+        joined = join((self.cv3(self.m(self.cv1(x))), self.cv2(x)))
         y: Tensor = self.cv4(self.act(self.bn(joined)))
         return y
 

@@ -5,12 +5,12 @@ After Han et al., GhostNet (arXiv:1911.11907). Child names are those of YOLOv5 v
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from models.activation import Activation
 from models.blocks import C3, Conv
 from models.depthwise import DWConv
+from models.joining import join
 
 
 class GhostConv(nn.Module):
@@ -33,7 +33,7 @@ class GhostConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[b, c1, h, w] to [b, c2, h / s, w / s]."""
         computed = self.cv1(x)
-        return torch.cat((computed, self.cv2(computed)), 1)
+        return join((computed, self.cv2(computed)))
 
 
 class GhostBottleneck(nn.Module):

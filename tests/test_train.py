@@ -344,3 +344,13 @@ def test_exports_are_reported_with_the_best_weights(
     best = load_checkpoint(saved.files[0]).state
     again = load_checkpoint(saved.files[2]).state
     assert all(torch.equal(again[key], value) for key, value in best.items())
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_network_input_is_a_255th_of_every_byte(kind: torch.dtype) -> None:
+    """All 256 bytes, to the last bit what dividing in float32 and rounding gives."""
+    images = torch.arange(2 * 3 * 8 * 16).to(torch.uint8).view(2, 3, 8, 16)
+    given = training.network_input(images, torch.device("cpu"), kind)
+    assert torch.equal(given, (images.float() / 255).to(kind))
+    assert given.dtype == kind
+    assert given.is_contiguous(memory_format=torch.channels_last)

@@ -120,11 +120,19 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
     `float16` is for inference on a GPU; elsewhere it is float32, whose range gradients need.
     """
+    kind = computed_in(device, precision)
+    if kind == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=kind)
+
+
+def computed_in(device: torch.device, precision: str) -> torch.dtype:
+    """The number format of the convolutions under `autocast` of the same arguments."""
     if precision == "float16" and device.type == "cuda":
-        return torch.autocast(device.type, dtype=torch.float16)
+        return torch.float16
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
+        return torch.bfloat16
+    return torch.float32
 
 
 def describe(device: torch.device) -> str:

@@ -8,6 +8,7 @@ import torch
 from utils import device as devices
 from utils.device import (
     autocast,
+    computed_in,
     describe,
     device_of,
     gpu_ids_of,
@@ -84,6 +85,8 @@ def test_float32_is_never_cast() -> None:
 
 
 def test_float16_is_for_gpus() -> None:
+    assert computed_in(torch.device("cpu"), "float16") == torch.float32
+    assert computed_in(torch.device("cuda"), "float16") == torch.float16
     with autocast(torch.device("cpu"), "float16"):
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
     if torch.cuda.is_available():
@@ -99,6 +102,7 @@ def test_auto_follows_the_hardware(
     monkeypatch.setattr(devices, "has_bfloat16", lambda device: bfloat16)
     with autocast(torch.device("cpu"), "auto"):
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
+    assert computed_in(torch.device("cpu"), "auto") == dtype
 
 
 def test_words() -> None:
