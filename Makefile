@@ -1,12 +1,14 @@
 # make demo   draw a data set (or DATA=<a VOC folder>), train, mine and infer through start.py
 # make test   every test;   make check   format, lint, types and tests
 # make test-oldest   every test with Python 3.10 and the lowest versions of all requirements
+# make bench  ours beside yolov5 and ultralytics, as one table (BENCH="--quick --only inference")
 # VENV=<folder> or PYTHON=<interpreter> reuses an environment that is there.
 
 VENV ?= .venv
 BASE_PYTHON ?= python3
 DATA ?=
 OUT ?= runs/demo
+BENCH ?=
 # One test process per core with one thread each; a crash then names its test and spares the rest.
 TEST_PROCESSES ?= auto
 
@@ -59,8 +61,7 @@ format: $(READY)
 	$(PYTHON) -m ruff check --fix .
 
 bench: $(READY)
-	$(PYTHON) -m bench.training_step
-	$(PYTHON) -m bench.inference
+	$(PYTHON) -m bench $(BENCH)
 
 clean:
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """What both programs are given: the same images, labels, weights and batches, as files.
 
-Imported by `python -m bench.training_step` and `python -m bench.inference`.
+Imported by the benchmarks that set ours beside another program.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import matplotlib
 import torch
 import yaml
 
+from bench.widened import fitted
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.layout import read_layout
@@ -55,13 +56,16 @@ def image_files(source: SourceDataset, count: int) -> list[str]:
 def write_weights(
     folder: Path, model: str, weights: Path | None, class_names: tuple[str, ...]
 ) -> Weights:
-    """Weights of `model` for both: those of the file given, or a fresh network (seed 0)."""
+    """Weights of `model` for both: those of the file given, or a fresh network (seed 0).
+
+    Those of a model with half the channels are widened (`bench/widened.py`).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if weights is None:
         torch.manual_seed(0)
         detector = Detector(read_layout(model, nc=len(class_names)))
     else:
-        loaded = load_checkpoint(weights)
+        loaded = fitted(load_checkpoint(weights), model)
         detector, class_names = build_detector(loaded), loaded.class_names
     checkpoint = checkpoint_of(detector, class_names)
     made = Weights(folder / "ours.pt", folder / "state.pt", class_names)
@@ -96,6 +100,32 @@ def write_training_data(folder: Path, source: SourceDataset, images: int) -> tup
     data_file = peer / "data.yaml"
     data_file.write_text(yaml.safe_dump(description), encoding="utf-8")
     return task, data_file
+
+
+def write_evaluation_data(folder: Path, source: SourceDataset, images: int) -> Path:
+    """`images` labelled images as YOLO files for both, links that repeat when there are fewer.
+
+    Returns the data file, whose splits are all the same.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    pictures, labels = folder / "images" / "all", folder / "labels" / "all"
+    pictures.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    labelled = [image for split in SPLITS for image in source.splits[split]]
+    for number in range(images):
+        image = labelled[number % len(labelled)]
+        (pictures / f"{number:06d}{image.path.suffix}").symlink_to(image.path.resolve())
+        text = "\n".join(_yolo_lines(image))
+        (labels / f"{number:06d}.txt").write_text(text, encoding="utf-8")
+    description = {
+        "path": str(folder.absolute()),
+        **dict.fromkeys(("train", "val", "test"), "images/all"),
+        "nc": len(source.class_names),
+        "names": list(source.class_names),
+    }
+    data_file = folder / "data.yaml"
+    data_file.write_text(yaml.safe_dump(description), encoding="utf-8")
+    return data_file
 
 
 def _yolo_lines(image: SourceImage) -> list[str]:

@@ -36,6 +36,28 @@ Times = Mapping[str, Sequence[float]]
 """Seconds an image of each program, round by round."""
 
 
+def mining_job(
+    folder: Path,
+    weights: Path,
+    files: Sequence[str],
+    *,
+    image_size: int,
+    batch_size: int,
+    threads: int,
+) -> dict[str, object]:
+    """A job of mining whose results go to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "weights": str(weights.absolute()),
+        "files": list(files),
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "threads": threads,
+        "warmup": 4,
+        "output": str(folder.absolute()),
+    }
+
+
 def measure(job: Mapping[str, object], programs: Sequence[str], rounds: int) -> Times:
     """Every program in turns, the order turned round each time, in processes of their own."""
     path = Path(str(job["output"])) / "job.json"
@@ -135,15 +157,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.pt"
     save_checkpoint(weights, fitted(load_checkpoint(options.weights), options.model))
-    job = {
-        "weights": str(weights),
-        "files": image_files(find_data(options.data), options.images),
-        "image_size": options.img_size,
-        "batch_size": options.batch_size,
-        "threads": options.threads,
-        "warmup": 4,
-        "output": str(folder),
-    }
+    job = mining_job(
+        folder,
+        weights,
+        image_files(find_data(options.data), options.images),
+        image_size=options.img_size,
+        batch_size=options.batch_size,
+        threads=options.threads,
+    )
     times = measure(job, TASKS if options.with_inference else SPEED, options.pairs)
     table = task_table(times) if options.with_inference else speed_table(times, folder)
     about = (

@@ -1,6 +1,6 @@
 """Ours and the peer in turns, pair by pair, each in a process of its own on an idle machine.
 
-Imported by `python -m bench.training_step` and `python -m bench.inference`.
+Imported by `python -m bench` and by each of its parts that runs alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from bench.material import BUILD, write_peer_configuration
 from bench.peer_environment import peer_interpreter, peer_variables
+from bench.process_memory import MemoryWatch
 from bench.tables import Row, comparison, milliseconds_per_image, parse_result, turns
 from utils.workers import available_cpus
 
@@ -37,55 +39,62 @@ class Contest:
     threads: int
     precision: str = "auto"
     folder: Path = BUILD
+    device: str = ""
+    """The number of a GPU, or '' for the CPU."""
+    script: str = "run_peer.py"
+    """What runs the other program's side of a job."""
     rows: list[Row] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
 
     def measure(self, name: str, job: Mapping[str, object]) -> Row:
         """`pairs` measurements of one job on both programs, in turns; also printed."""
+        results = self.results(job)
+        ours, peer = (tuple(map(_milliseconds, results[name])) for name in ("ours", "peer"))
+        found = [results[name][-1].get("objects") for name in ("ours", "peer")]
+        remark = f"{found[0]} and {found[1]} objects" if found[0] else ""
+        row = Row(name, ours, peer, remark)
+        self.rows.append(row)
+        print(f"{name}: ours {_list(row.ours)}; peer {_list(row.peer)} ms/image", flush=True)
+        return row
+
+    def against(self, script: str) -> Contest:
+        """The same with another program, which `script` runs; what is known of both is shared."""
+        return replace(self, script=script)
+
+    def results(self, job: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
+        """What both programs say of one job, `pairs` times each, in turns."""
         path = (self.folder / "job.json").absolute()
         content = {
             **job,
             "threads": self.threads,
             "precision": self.precision,
+            "device": self.device,
             "output": str(self.folder.absolute()),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
-        taken: dict[str, list[float]] = {"ours": [], "peer": []}
-        objects: dict[str, object] = {}
+        results: dict[str, list[dict[str, object]]] = {"ours": [], "peer": []}
         for pair in turns(self.pairs):
             for program in pair:
-                result = self._run(program, path)
-                taken[program].append(_milliseconds(result))
-                objects[program] = result.get("objects")
-        remark = f"{objects['ours']} and {objects['peer']} objects" if objects["ours"] else ""
-        row = Row(name, tuple(taken["ours"]), tuple(taken["peer"]), remark)
-        self.rows.append(row)
-        print(f"{name}: ours {_list(row.ours)}; peer {_list(row.peer)} ms/image", flush=True)
-        return row
+                results[program].append(self._run(program, path))
+        return results
 
     def _run(self, program: str, job: Path) -> dict[str, object]:
         """One program once, in a process of its own; its result."""
-        surroundings = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
+        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         if program == "ours":
-            command, folder = [sys.executable, "-m", "bench.run_ours", str(job)], ROOT
+            result = run_ours(job, threads)
         else:
             configuration = write_peer_configuration(
                 (self.folder / "peer-configuration").absolute()
             )
-            surroundings = peer_variables(configuration, surroundings)
-            command, folder = (
-                [str(self.peer), str(ROOT / "bench" / "run_peer.py"), str(job)],
-                job.parent,
-            )
-        done = subprocess.run(
-            command, cwd=folder, env=surroundings, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{program} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        result = parse_result(done.stdout)
-        self.settings[program] = (
+            surroundings = peer_variables(configuration, {**os.environ, **threads})
+            command = [str(self.peer), str(ROOT / "bench" / self.script), str(job)]
+            result = run_program(command, job.parent, surroundings)
+        name = "ultralytics" if program == "peer" and self.script != "run_peer.py" else program
+        self.settings[name] = (
             f"torch {result['torch']}, {result['precision']}, {result['threads']} threads"
+            + (f", version {result['version']}" if "version" in result else "")
         )
         return result
 
@@ -96,6 +105,36 @@ class Contest:
             f"{title}\n\n{comparison(self.rows)}\n\n"
             f"{datetime.date.today().isoformat()}, {machine()}; {about}; {self.pairs} pairs.\n"
         )
+
+
+def run_ours(job: Path, variables: Mapping[str, str]) -> dict[str, object]:
+    """Ours on a job file, in a process of its own with these environment variables too."""
+    command = [sys.executable, "-m", "bench.run_ours", str(job)]
+    return run_program(command, ROOT, {**os.environ, **variables})
+
+
+def run_program(
+    command: list[str], folder: Path, surroundings: Mapping[str, str]
+) -> dict[str, object]:
+    """A program's result, and as `peak_mib` the most memory that it and its children held.
+
+    It finds the moment of its start, in seconds since 1970, in the variable BENCH_STARTED.
+    """
+    with (
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**surroundings, "BENCH_STARTED": repr(time.time())},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        MemoryWatch(process.pid) as memory,
+    ):
+        output, errors = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{command} failed:\n{output[-2000:]}\n{errors[-4000:]}")
+    return {**parse_result(output), "peak_mib": memory.peak}
 
 
 def machine() -> str:

@@ -2,13 +2,14 @@
 
     python -m bench.run_ours build/bench/job.json
 
-A job names its kind (training, training_step or inference), files and sizes; run_peer.py takes
-the same file.
+A job names its kind (see KINDS), files and sizes; run_peer.py takes the same file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -28,12 +29,37 @@ from utils.optimizer import Stepper, build_optimizer
 from utils.progress import Progress
 from utils.recipe import criterion
 from utils.run_record import RunRecord
+from utils.yolo_data import read_data_yaml, read_yolo_split
+from val import evaluate_split
 
 CPU = torch.device("cpu")
 
 
 def training(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds of each epoch after the first: data loading, network, optimiser, average."""
+    plan = training_plan(job)
+    seconds = []
+    with RunRecord(plan.folder, None) as record:
+        run = train.prepare(plan, record)
+        for epoch in range(plan.settings.epochs):
+            started = time.perf_counter()
+            train.train_one_epoch(run, epoch, Progress(lambda fraction: None))
+            seconds.append(time.perf_counter() - started)
+    return {"seconds": seconds[1:], "images": len(plan.train)}
+
+
+def start(job: Mapping[str, object]) -> dict[str, object]:
+    """Seconds from the start of the interpreter to the first training batch."""
+    plan = training_plan(job)
+    with RunRecord(plan.folder, plan.folder / "tensorboard") as record:
+        run = train.prepare(plan, record)
+        next(iter(run.loader))
+        seconds = time.time() - float(os.environ["BENCH_STARTED"])
+    return {"seconds": [seconds], "images": len(plan.train)}
+
+
+def training_plan(job: Mapping[str, object]) -> train.TrainingJob:
+    """A training as a task would ask for it."""
     checkpoint = load_checkpoint(str(job["ours_weights"]))
     task, folder = Path(str(job["task"])), Path(str(job["output"])) / "ours"
     train_index, validation = (
@@ -56,24 +82,16 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
         onnx=False,
     )
     shutil.rmtree(folder, ignore_errors=True)
-    plan = train.TrainingJob(
+    return train.TrainingJob(
         settings=settings,
         train=train_index,
         validation=validation,
-        device=CPU,
+        device=device_of(job),
         folder=folder,
         stage_folder=lambda stage: folder / stage,
         on_saved=lambda saved: None,
         weights=Path(str(job["ours_weights"])),
     )
-    seconds = []
-    with RunRecord(folder, None) as record:
-        run = train.prepare(plan, record)
-        for epoch in range(settings.epochs):
-            started = time.perf_counter()
-            train.train_one_epoch(run, epoch, Progress(lambda fraction: None))
-            seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds[1:], "images": len(train_index)}
 
 
 def training_step(job: Mapping[str, object]) -> dict[str, object]:
@@ -108,7 +126,7 @@ def inference(job: Mapping[str, object]) -> dict[str, object]:
         max_det=300,
         precision=str(job["precision"]),
     )
-    predictor = load_predictor(Path(str(job["ours_weights"])), settings, CPU)
+    predictor = load_predictor(Path(str(job["ours_weights"])), settings, device_of(job))
     files = job["files"]
     assert isinstance(files, list)
     batch_size, objects, seconds = _whole(job, "batch_size"), 0, []
@@ -116,9 +134,57 @@ def inference(job: Mapping[str, object]) -> dict[str, object]:
         chosen = files if number else files[: 2 * batch_size]
         started = time.perf_counter()
         stream = predictor.stream(chosen, batch_size=batch_size, workers=settings.workers)
-        objects = sum(len(prediction.detections) for prediction in stream)
+        found = {one.path: one.detections for one in stream}
+        if job.get("json"):
+            path = Path(str(job["output"])) / "our-detections.json"
+            path.write_text(json.dumps({file: rows.tolist() for file, rows in found.items()}))
+        objects = sum(map(len, found.values()))
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(files), "objects": objects}
+
+
+def evaluation(job: Mapping[str, object]) -> dict[str, object]:
+    """Seconds of one evaluation, from the weight and label files to the metrics."""
+    settings = InferSettings(
+        img_size=_whole(job, "image_size"),
+        conf_thres=0.001,
+        iou_thres=0.6,
+        max_det=300,
+        precision=str(job["precision"]),
+    )
+    started = time.perf_counter()
+    description = read_data_yaml(Path(str(job["data"])))
+    index, _ = read_yolo_split(description, "test", max_bad_fraction=0.0)
+    predictor = load_predictor(Path(str(job["ours_weights"])), settings, device_of(job))
+    found = evaluate_split(
+        predictor, index, batch_size=_whole(job, "batch_size"), workers=settings.workers
+    )
+    seconds = time.perf_counter() - started
+    return {"seconds": [seconds], "images": len(index), "map50": found.scores.map50}
+
+
+def index(job: Mapping[str, object]) -> dict[str, object]:
+    """Seconds of reading an index file, and a digest of everything that was read."""
+    path, names = Path(str(job["index"])), job["class_names"]
+    assert isinstance(names, list)
+    started, processor = time.perf_counter(), time.process_time()
+    data, report = read_dataset(path, names, root=path.parent, max_bad_fraction=0.0)
+    seconds, processor = time.perf_counter() - started, time.process_time() - processor
+    digest = hashlib.sha256(repr((data.paths, report)).encode())
+    for array in (data.sizes, data.boxes, data.classes, data.offsets):
+        digest.update(array.tobytes())
+    return {
+        "seconds": [seconds],
+        "processor_seconds": processor,
+        "images": len(data),
+        "boxes": len(data.boxes),
+        "digest": digest.hexdigest(),
+    }
+
+
+def device_of(job: Mapping[str, object]) -> torch.device:
+    """The GPU that a job names, or the CPU."""
+    return torch.device(f"cuda:{job['device']}" if job.get("device") else "cpu")
 
 
 def _arithmetic(precision: str) -> str:
@@ -138,6 +204,9 @@ KINDS: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
     "training": training,
     "training_step": training_step,
     "inference": inference,
+    "evaluation": evaluation,
+    "start": start,
+    "index": index,
 }
 
 

@@ -8,7 +8,9 @@ entry points and otherwise left as it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ numpy.trapz = numpy.trapezoid  # type: ignore[attr-defined]
 
 import yolov5  # noqa: E402
 import yolov5.train  # noqa: E402
+import yolov5.val  # noqa: E402
 from yolov5.models.yolo import Model  # noqa: E402
 from yolov5.utils.callbacks import Callbacks  # noqa: E402
 from yolov5.utils.loss import ComputeLoss  # noqa: E402
@@ -50,6 +53,52 @@ def checkpoint(job: Job) -> str:
     return str(path)
 
 
+class Begun(BaseException):
+    """The first batch of a training is there."""
+
+
+def start(job: Job) -> dict[str, Any]:
+    """Seconds from the start of the interpreter to the first training batch."""
+    callbacks, times = Callbacks(), []
+
+    def begun(*_: object, **__: object) -> None:
+        times.append(time.time() - float(os.environ["BENCH_STARTED"]))
+        raise Begun
+
+    callbacks.register_action("on_train_batch_start", callback=begun)
+    with contextlib.suppress(Begun):
+        train(job, callbacks)
+    return {"seconds": times, "images": job["training_images"]}
+
+
+def evaluation(job: Job) -> dict[str, Any]:
+    """Seconds of one evaluation, from the weight and label files to the metrics."""
+    weights = checkpoint(job)
+    started = time.perf_counter()
+    figures, *_ = yolov5.val.run(
+        data=job["data"],
+        weights=weights,
+        batch_size=job["batch_size"],
+        imgsz=job["image_size"],
+        conf_thres=0.001,
+        iou_thres=0.6,
+        task="test",
+        device=job["device"] or "cpu",
+        half=bool(job["device"]),
+        project=str(Path(job["output"]).absolute() / "peer-runs"),
+        name="val",
+        exist_ok=True,
+        plots=False,
+    )
+    seconds = time.perf_counter() - started
+    return {"seconds": [seconds], "images": job_images(job), "map50": float(figures[2])}
+
+
+def job_images(job: Job) -> int:
+    """How many images an evaluation is of."""
+    return len(list((Path(job["data"]).parent / "images" / "all").iterdir()))
+
+
 def training(job: Job) -> dict[str, Any]:
     """Seconds of each epoch after the first, by the peer's own callbacks; validation excluded."""
     moments: dict[str, list[float]] = {"on_train_epoch_start": [], "on_train_epoch_end": []}
@@ -58,6 +107,14 @@ def training(job: Job) -> dict[str, Any]:
         callbacks.register_action(
             name, callback=lambda *_, times=times, **__: times.append(time.perf_counter())
         )
+    train(job, callbacks)
+    both = zip(*moments.values(), strict=True)
+    seconds = [end - start for start, end in both]
+    return {"seconds": seconds[1:], "images": job["training_images"]}
+
+
+def train(job: Job, callbacks: Callbacks) -> None:
+    """A training as its command line would run it."""
     weights = checkpoint(job)
     sys.argv = sys.argv[:1]
     options = yolov5.train.parse_opt(True)
@@ -68,7 +125,7 @@ def training(job: Job) -> dict[str, Any]:
         batch_size=job["batch_size"],
         imgsz=job["image_size"],
         cache="ram" if job["cache"] == "ram" else None,
-        device="cpu",
+        device=job["device"] or "cpu",
         project=str(Path(job["output"]).absolute() / "peer-runs"),
         name="run",
         exist_ok=True,
@@ -79,9 +136,6 @@ def training(job: Job) -> dict[str, Any]:
         noautoanchor=True,
     )
     yolov5.train.main(options, callbacks)
-    both = zip(*moments.values(), strict=True)
-    seconds = [end - start for start, end in both]
-    return {"seconds": seconds[1:], "images": job["training_images"]}
 
 
 def training_step(job: Job) -> dict[str, Any]:
@@ -105,7 +159,7 @@ def training_step(job: Job) -> dict[str, Any]:
 
 def inference(job: Job) -> dict[str, Any]:
     """Seconds of each pass over the files through its batch call, from disk to detections."""
-    model = yolov5.load(checkpoint(job), device="cpu")
+    model = yolov5.load(checkpoint(job), device=f"cuda:{job['device']}" if job["device"] else "cpu")
     model.conf, model.iou, model.max_det = 0.25, 0.45, 300
     left = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     if left:
@@ -114,10 +168,15 @@ def inference(job: Job) -> dict[str, Any]:
     for number in range(job["passes"] + 1):
         chosen = files if number else files[: 2 * size]
         started = time.perf_counter()
-        objects = 0
+        rows: dict[str, list[list[float]]] = {}
         for first in range(0, len(chosen), size):
-            found = model(chosen[first : first + size], size=job["image_size"])
-            objects += sum(len(rows) for rows in found.xyxy)
+            part = chosen[first : first + size]
+            found = model(part, size=job["image_size"])
+            rows.update(zip(part, (one.tolist() for one in found.xyxy), strict=True))
+        if job.get("json"):
+            path = Path(job["output"]) / "peer-detections.json"
+            path.write_text(json.dumps(rows), encoding="utf-8")
+        objects = sum(map(len, rows.values()))
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(files), "objects": objects}
 
@@ -126,6 +185,8 @@ KINDS: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     "training": training,
     "training_step": training_step,
     "inference": inference,
+    "evaluation": evaluation,
+    "start": start,
 }
 
 

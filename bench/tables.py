@@ -1,6 +1,6 @@
 """Repeated measurements of two programs as one table: pure functions, no clock and no process.
 
-Imported by `python -m bench.training_step` and `python -m bench.inference`.
+Imported by the benchmarks that set ours beside another program.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ the first epoch is left out. Step: forward, loss, backward, clipping, optimiser 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bench.material import (
     BUILD,
@@ -19,8 +20,34 @@ from bench.material import (
     write_weights,
 )
 from bench.pairs import common_arguments, contest, publish
+from tools.sources import SourceDataset
 
 WARMUP_STEPS = 3
+
+
+def training_job(
+    folder: Path,
+    source: SourceDataset,
+    weights: Mapping[str, object],
+    *,
+    image_size: int,
+    batch_size: int,
+    images: int,
+    epochs: int,
+    cache: str = "ram",
+) -> dict[str, object]:
+    """A job of training for both, with its data written; `weights` is what it says of those."""
+    task, peer_data = write_training_data(folder, source, images)
+    return {
+        **weights,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "task": str(task.absolute()),
+        "peer_data": str(peer_data.absolute()),
+        "training_images": len(source.splits["train"][:images]),
+        "epochs": epochs,
+        "cache": cache,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,7 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights = write_weights(BUILD, options.model, options.weights, source.class_names)
     if weights.class_names != source.class_names:
         parser.error(f"the weights know {weights.class_names}, the data {source.class_names}")
-    task, peer_data = write_training_data(BUILD, source, options.images)
+    about = {
+        "model": options.model,
+        "class_names": weights.class_names,
+        "ours_weights": str(weights.ours.absolute()),
+        "state": str(weights.state.absolute()),
+    }
     batches = write_batches(
         BUILD / "batches.pt",
         count=WARMUP_STEPS + options.steps,
@@ -48,17 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         classes=len(source.class_names),
     )
     job = {
-        "model": options.model,
-        "class_names": weights.class_names,
-        "ours_weights": str(weights.ours.absolute()),
-        "state": str(weights.state.absolute()),
-        "image_size": options.img_size,
-        "batch_size": options.batch_size,
-        "task": str(task.absolute()),
-        "peer_data": str(peer_data.absolute()),
-        "training_images": len(source.splits["train"][: options.images]),
-        "epochs": options.epochs,
-        "cache": options.cache,
+        **training_job(
+            BUILD,
+            source,
+            about,
+            image_size=options.img_size,
+            batch_size=options.batch_size,
+            images=options.images,
+            epochs=options.epochs,
+            cache=options.cache,
+        ),
         "batches": str(batches.absolute()),
         "warmup": WARMUP_STEPS,
     }

@@ -13,13 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.board utils.bounded_yaml utils.boxes
-        utils.by_product utils.claims utils.class_choice utils.coco_json utils.colours
-        utils.command_line utils.config utils.confusion utils.container utils.descendants
-        utils.detection_files utils.device utils.distributed utils.drawing
-        utils.early_stopping utils.errors utils.failures utils.first_error utils.flag_reader
-        utils.html_page utils.hyp_file utils.images utils.labelled_set utils.lanes
-        utils.launch utils.letterbox utils.lettering utils.log_header utils.log_pace
-        utils.lost_files utils.metrics utils.misses utils.nms utils.option_names
+        utils.by_product utils.claims utils.class_choice utils.coco_json utils.coco_labels
+        utils.colours utils.command_line utils.config utils.confusion utils.container
+        utils.data_report utils.descendants utils.detection_files utils.device
+        utils.distributed utils.drawing utils.early_stopping utils.errors utils.failures
+        utils.first_error utils.flag_reader utils.html_page utils.hyp_file utils.images
+        utils.index_cache utils.json_lists utils.labelled_set utils.lanes utils.launch
+        utils.letterbox utils.lettering utils.log_header utils.log_pace utils.lost_files
+        utils.metrics utils.misses utils.nms utils.nms_kernel utils.option_names
         utils.optional utils.options utils.plain_values utils.predictions utils.progress
         utils.redaction utils.run_folder utils.saved_files utils.schedule utils.search_space
         utils.seeding utils.setting_layers utils.setting_options utils.single_class

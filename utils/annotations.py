@@ -7,10 +7,9 @@ holds exact `[x, y, w, h]`. Corners are given as read: `utils.labels` clips and 
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from threading import Lock
@@ -20,14 +19,12 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from utils.coco_labels import AnnotationError, Identity, coco_labels, identity
+
 MOST_BYTES = 64 * 2**20
 """For the annotation of one image; a COCO document, which holds many, may be larger."""
 MOST_OBJECTS = 100_000
 """For one image: more would only exhaust time and memory later."""
-
-
-class AnnotationError(Exception):
-    """An annotation file that cannot be used: one clause with file, line, value and rule."""
 
 
 class Object(NamedTuple):
@@ -142,50 +139,31 @@ class CocoFile:
     def __init__(self, content: bytes, path: str, classes: ClassLookup) -> None:
         self.path = path
         self._classes = classes
-        try:
-            document = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise AnnotationError(f"{path}: not a readable JSON document ({error})") from None
-        images = _records(document, "images", path)
-        self._category_names = {
-            _identity(item.get("id")): str(item["name"])
-            for item in _records(document, "categories", path, required=False)
-            if item.get("name")
-        }
-        self._image_ids: dict[str, int | str | None] = {}
-        self._ambiguous: set[str] = set()
-        for image in images:
-            name = PurePath(str(image.get("file_name", ""))).name
-            if name in self._image_ids:
-                self._ambiguous.add(name)
-            self._image_ids[name] = _identity(image.get("id"))
-        self._annotations: dict[int | str | None, list[Mapping[str, object]]] = {}
-        for item in _records(document, "annotations", path, required=False):
-            self._annotations.setdefault(_identity(item.get("image_id")), []).append(item)
+        self._labels = coco_labels(content, path)
 
     def objects_of(self, image_path: str) -> Objects:
         """The objects of one image; AnnotationError when the document does not list it."""
-        name = PurePath(image_path).name
-        if name not in self._image_ids:
+        name, labels = PurePath(image_path).name, self._labels
+        if name not in labels.image_ids:
             raise AnnotationError(f"{self.path}: it does not list the image {name}")
-        if name in self._ambiguous:
+        if name in labels.ambiguous:
             raise AnnotationError(f"{self.path}: it lists several images called {name}")
-        objects, found = Objects(), self._annotations.get(self._image_ids[name], [])
+        objects, found = Objects(), labels.annotations_of(name)
         _refuse_too_many(len(found), f"{self.path}: {name}")
-        for item in found:
-            where = f"{self.path} annotation {item.get('id')} of {name}"
-            category = _identity(item.get("category_id"))
+        for number, category_id, box in found:
+            where = f"{self.path} annotation {number} of {name}"
+            category = identity(category_id)
             index = self._class_index(category, where)
             if index is None:
-                objects.unknown_classes.append(self._category_names[category])
+                objects.unknown_classes.append(labels.category_names[category])
                 continue
-            x, y, width, height = _coco_box(item.get("bbox"), where)
+            x, y, width, height = _coco_box(box, where)
             objects.rows.append(Object(index, x, y, x + width, y + height))
         return objects
 
-    def _class_index(self, category: int | str | None, where: str) -> int | None:
-        if category in self._category_names:
-            return self._classes.index_of(self._category_names[category])
+    def _class_index(self, category: Identity, where: str) -> int | None:
+        if category in self._labels.category_names:
+            return self._classes.index_of(self._labels.category_names[category])
         if isinstance(category, bool) or not isinstance(category, int):
             raise AnnotationError(f"{where}: category_id {category!r} is not a whole number")
         return self._classes.require(category, where)
@@ -284,10 +262,6 @@ def _corner(box: Element, side: str, where: str) -> float:
     return _number((box.findtext(side) or "").strip(), f"{where} {side}")
 
 
-def _identity(value: object) -> int | str | None:
-    return value if isinstance(value, int | str) else None
-
-
 def _coco_box(value: object, where: str) -> tuple[float, float, float, float]:
     try:
         listed = value if isinstance(value, list) else ()
@@ -298,14 +272,3 @@ def _coco_box(value: object, where: str) -> tuple[float, float, float, float]:
     if not readable:
         raise AnnotationError(f"{where}: bbox {str(value)[:80]} is not [x, y, width, height]")
     return x, y, width, height
-
-
-def _records(
-    document: object, key: str, path: str, *, required: bool = True
-) -> list[Mapping[str, object]]:
-    found = document.get(key) if isinstance(document, Mapping) else None
-    if found is None and not required:
-        return []
-    if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
-        raise AnnotationError(f"{path}: not a COCO document ({key} is not a list of records)")
-    return found

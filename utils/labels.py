@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.annotations import AnnotationError, AnnotationReader, Objects, Reader
+from utils.data_report import EXAMPLES, DataReport
 from utils.errors import Code, TaskError
 from utils.images import ImageError, image_size, read_image
+from utils.index_cache import LEAST, KeptReading, key_of, load_reading, save_reading
 from utils.progress import Progress
 
-EXAMPLES = 5
 SLAB, CHUNK = 4096, 32
 
 
@@ -114,64 +114,6 @@ class DatasetIndex:
             np.bincount(owners, minlength=len(self)),
             self.class_names,
         )
-
-
-@dataclass
-class BadRecords:
-    """How many files were skipped, and the reasons of the first few."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, reason: str) -> None:
-        """Count one more; its reason is kept while there are few."""
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(reason)
-
-
-@dataclass
-class DataReport:
-    """What reading a data set found: images kept, files skipped, and boxes changed or left out."""
-
-    index_file: str
-    listed: int = 0
-    kept: int = 0
-    backgrounds: int = 0
-    boxes: int = 0
-    bad_images: BadRecords = field(default_factory=BadRecords)
-    missing_images: int = 0
-    bad_annotations: BadRecords = field(default_factory=BadRecords)
-    duplicate_images: int = 0
-    duplicate_boxes: int = 0
-    clipped: int = 0
-    without_area: int = 0
-    rotated: int = 0
-    unknown_classes: Counter[str] = field(default_factory=Counter)
-
-    def lines(self) -> list[str]:
-        """The report for people: one line of totals, then one per kind of trouble there was."""
-        text = [
-            f"{self.index_file}: {self.kept} of {self.listed} images usable, "
-            f"{self.boxes} boxes, {self.backgrounds} images without objects"
-        ]
-        for title, bad in (("image", self.bad_images), ("annotation", self.bad_annotations)):
-            if bad.count:
-                text.append(f"{bad.count} with an unusable {title} skipped, such as")
-                text += [f"  {example}" for example in bad.examples]
-        unknown = ", ".join(f"{name} ({count})" for name, count in self._first_unknown())
-        troubles = (
-            (self.duplicate_images, "images listed twice, taken once"),
-            (self.duplicate_boxes, "boxes given twice, taken once"),
-            (self.clipped, "boxes reached over the edge of their image and were clipped"),
-            (self.without_area, "boxes without area left out"),
-            (self.rotated, "rotated boxes taken as upright ones"),
-            (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
-        )
-        return text + [f"{count} {what}" for count, what in troubles if count]
-
-    def _first_unknown(self) -> list[tuple[str, int]]:
-        return self.unknown_classes.most_common(EXAMPLES)
 
 
 class Record(NamedTuple):
@@ -344,9 +286,46 @@ def read_records(
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
+    key = _cache_key(unique, reader, class_names)
+    reading = load_reading(key) if key else None
+    if reading is None:
+        reading = _read(unique, reader, report, max_bad_fraction, progress)
+        if key and not report.bad_images.count + report.bad_annotations.count:
+            save_reading(key, reading)
+    elif progress is not None:
+        progress.update(1, 1)
+    paths = reading.paths or [record.image for record in unique]
+    _refuse_if_none_decodes(paths, report)
+    reading.tell(report)
+    boxes = reading.boxes
+    if require_boxes and not len(boxes):
+        raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
+    index = DatasetIndex.build(
+        paths, reading.sizes, boxes, reading.classes, reading.per_image, class_names
+    )
+    return index, report
+
+
+def _cache_key(records: Sequence[Record], reader: Reader, class_names: Sequence[str]) -> str | None:
+    """What tells the reading of these files from any other; None where it is not worth keeping."""
+    if len(records) < LEAST:
+        return None
+    kind = f"{type(reader).__module__}.{type(reader).__qualname__}"
+    files = chain.from_iterable((record.image, record.annotation) for record in records)
+    return key_of(files, kind, *class_names)
+
+
+def _read(
+    records: Sequence[Record],
+    reader: Reader,
+    report: DataReport,
+    max_bad_fraction: float,
+    progress: Progress | None,
+) -> KeptReading:
+    """The usable images with their boxes; `report` gets what is wrong with the others."""
     paths: list[str] = []
     sizes, rows, counts = array("i"), array("d"), array("q")
-    for record, outcome in _examine_all(unique, reader, progress):
+    for record, outcome in _examine_all(records, reader, progress):
         if outcome.size is None:
             report.bad_images.add(str(outcome.image_fault))
             report.missing_images += not os.path.isfile(record.image)
@@ -357,18 +336,20 @@ def read_records(
             sizes.extend(outcome.size)
             counts.append(len(outcome.objects.rows))
             _append(rows, report, outcome.objects)
-    _refuse_if_too_bad(report, len(unique), len(paths), max_bad_fraction)
+    _refuse_if_too_bad(report, len(records), len(paths), max_bad_fraction)
     _refuse_if_none_decodes(paths, report)
     sizes_array = np.array(sizes, np.int32).reshape(-1, 2)
     owners = np.repeat(np.arange(len(paths)), np.array(counts, np.int64))
     table = np.array(rows, np.float64).reshape(-1, 5)
     boxes, classes, owners = _clean(table, owners, sizes_array, report)
-    per_image = np.bincount(owners, minlength=len(paths))
-    report.kept, report.boxes = len(paths), len(boxes)
-    report.backgrounds = int((per_image == 0).sum())
-    if require_boxes and not len(boxes):
-        raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
-    return DatasetIndex.build(paths, sizes_array, boxes, classes, per_image, class_names), report
+    return KeptReading.of(
+        report,
+        paths=paths,
+        sizes=sizes_array,
+        boxes=boxes.astype(np.float32),
+        classes=classes.astype(np.int32),
+        per_image=np.bincount(owners, minlength=len(paths)),
+    )
 
 
 def _append(rows: array[float], report: DataReport, objects: Objects) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from utils.boxes import cxcywh_to_xyxy
+from utils.nms_kernel import nms
 
 # Pixels between classes, so that boxes of different classes never overlap. v7.0's value, added in
 # float32: at class 79 it rounds corners to 1/16 px, and golden case `offset_rounding` counts on it.

@@ -1,0 +1,66 @@
+"""What reading a data set found, for people: what was kept, and what was wrong with the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+EXAMPLES = 5
+
+
+@dataclass
+class BadRecords:
+    """How many files were skipped, and the reasons of the first few."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, reason: str) -> None:
+        """Count one more; its reason is kept while there are few."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(reason)
+
+
+@dataclass
+class DataReport:
+    """What reading a data set found: images kept, files skipped, and boxes changed or left out."""
+
+    index_file: str
+    listed: int = 0
+    kept: int = 0
+    backgrounds: int = 0
+    boxes: int = 0
+    bad_images: BadRecords = field(default_factory=BadRecords)
+    missing_images: int = 0
+    bad_annotations: BadRecords = field(default_factory=BadRecords)
+    duplicate_images: int = 0
+    duplicate_boxes: int = 0
+    clipped: int = 0
+    without_area: int = 0
+    rotated: int = 0
+    unknown_classes: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> list[str]:
+        """The report for people: one line of totals, then one per kind of trouble there was."""
+        text = [
+            f"{self.index_file}: {self.kept} of {self.listed} images usable, "
+            f"{self.boxes} boxes, {self.backgrounds} images without objects"
+        ]
+        for title, bad in (("image", self.bad_images), ("annotation", self.bad_annotations)):
+            if bad.count:
+                text.append(f"{bad.count} with an unusable {title} skipped, such as")
+                text += [f"  {example}" for example in bad.examples]
+        unknown = ", ".join(f"{name} ({count})" for name, count in self._first_unknown())
+        troubles = (
+            (self.duplicate_images, "images listed twice, taken once"),
+            (self.duplicate_boxes, "boxes given twice, taken once"),
+            (self.clipped, "boxes reached over the edge of their image and were clipped"),
+            (self.without_area, "boxes without area left out"),
+            (self.rotated, "rotated boxes taken as upright ones"),
+            (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
+        )
+        return text + [f"{count} {what}" for count, what in troubles if count]
+
+    def _first_unknown(self) -> list[tuple[str, int]]:
+        return self.unknown_classes.most_common(EXAMPLES)
