@@ -18,6 +18,7 @@ from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
 from models.layout import read_layout
 from tests.conftest import ROOT, TINY_TRAINING
+from tests.reliability.checklist import CHECKLIST, Clause
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
@@ -25,88 +26,14 @@ from utils.option_names import PLATFORM_KEYS
 from utils.progress import Progress
 from utils.ymir_yolov5 import read_task
 
-# The checklist at the end of the protocol page, each line with the tests that hold it.
-CHECKLIST: dict[str, tuple[str, ...]] = {
-    "1 read-only /in, a nameless uid without HOME, 64 MB shm, no network": (
-        "tests/test_bare_container.py::test_it_is_as_hard_as_it_says",
-        "tests/test_bare_container.py::test_a_whole_task",
-        "tests/test_bare_container.py::test_live_code",
-        "tests/test_start.py::test_a_nameless_user_without_a_home",
-        "tests/test_contract.py::test_nothing_is_written_beside_the_data",
-        "tests/utils/test_container.py::test_a_home_is_provided_where_there_is_none",
-        "tests/utils/test_workers.py::test_worker_count",
-        "tests/utils/test_workers.py::test_no_shared_memory_means_no_workers",
-        "tests/test_security.py::test_only_a_task_that_asks_for_it_reaches_the_network",
-    ),
-    "2 kill -9 at any moment": (
-        "tests/test_start.py::test_a_killed_training_keeps_its_best_model",
-        "tests/utils/test_atomic.py::test_readers_see_the_old_file_until_the_new_one_is_whole",
-    ),
-    "3 a reader that never pauses": (
-        "tests/test_start.py::test_a_killed_training_keeps_its_best_model",
-        "tests/utils/test_ymir_monitor.py::test_a_reader_never_sees_half_a_record",
-        "tests/utils/test_ymir_monitor.py::test_progress_never_falls_and_stays_in_its_range",
-        "tests/utils/test_ymir_monitor.py::"
-        "test_time_changes_even_when_the_clock_stands_or_is_set_back",
-    ),
-    "4 every annotation format gives the same boxes": (
-        "tests/utils/test_labels.py::test_every_format_gives_the_same_data_set",
-        "tests/utils/test_labels.py::test_index_rules",
-        "tests/utils/test_annotations.py::test_ark_columns",
-        "tests/utils/test_annotations.py::test_ark_one_pixel_box_and_background",
-        "tests/tools/test_make_task.py::test_our_reader_gets_the_same_boxes_back",
-    ),
-    "5 options as text": (
-        "tests/test_start.py::test_typed_settings_run_as_text_does",
-        "tests/utils/test_config.py::test_every_option_as_text_gives_the_same_settings",
-        "tests/utils/test_ymir_yolov5.py::test_all_options_as_text_give_the_same_task",
-    ),
-    "6 gpu_id": (
-        "tests/utils/test_ymir_yolov5.py::test_gpu_ids",
-        "tests/utils/test_device.py::test_ids_count_among_the_visible",
-        "tests/utils/test_device.py::test_no_ids_mean_the_cpu_even_beside_a_gpu",
-    ),
-    "7 infer-result.json": (
-        "tests/test_start.py::test_looking_at_candidates",
-        "tests/test_contract.py::test_each_platform_finds_the_detections_under_its_key",
-        "tests/utils/test_ymir_results.py::test_random_boxes_always_fit",
-        "tests/utils/test_ymir_results.py::test_both_keys_whatever_the_protocol",
-        "tests/utils/test_ymir_results.py::test_every_candidate_is_listed",
-    ),
-    "8 result.tsv": (
-        "tests/test_start.py::test_a_bad_image_among_good_ones_is_named_and_ranked_last",
-        "tests/test_start.py::test_mining_with_inference_gives_the_files_of_each_alone",
-        "tests/utils/test_ymir_results.py::test_mining_scores_fall_and_unreadable_images_come_last",
-    ),
-    "9 every return code": (
-        "tests/test_return_codes.py::test_every_code_has_its_cause",
-        "tests/test_return_codes.py::test_a_task_ends_with_the_code_of_its_cause",
-        "tests/test_return_codes.py::test_memory_that_runs_out",
-        "tests/utils/test_failures.py::test_each_failure_has_its_code_and_a_sentence",
-    ),
-    "10 models": (
-        "tests/utils/test_ymir_yolov5.py::test_weights",
-        "tests/utils/test_ymir_yolov5.py::"
-        "test_a_list_without_usable_weights_is_refused_with_what_was_offered",
-        "tests/test_contract.py::test_weights_with_other_classes",
-    ),
-    "11 mining and inference together": (
-        "tests/test_start.py::test_looking_at_candidates",
-        "tests/test_contract.py::test_progress_is_whole_only_when_all_is_written",
-    ),
-    "12 both generations of ymir_exc": (
-        "tests/test_sdk_generations.py::test_a_task_ends_alike_whatever_is_installed",
-        "tests/test_sdk_generations.py::test_stages",
-        "tests/utils/test_ymir_results.py::test_training",
-    ),
-}
 LOOKING = {"img_size": "96", "batch_size": "4", "conf_thres": "0.01"}
 QUICK = {**TINY_TRAINING, "epochs": "1", "onnx": "false", "plots": "false"}
 
 
-@pytest.mark.parametrize("line", CHECKLIST)
-def test_every_line_of_the_checklist_has_tests_that_exist(line: str) -> None:
-    for name in CHECKLIST[line]:
+@pytest.mark.parametrize("clause", CHECKLIST, ids=lambda clause: str(clause.number))
+def test_every_clause_of_the_checklist_has_tests_that_exist(clause: Clause) -> None:
+    assert clause.tests
+    for name in clause.tests:
         file, _, function = name.partition("::")
         tree = ast.parse((ROOT / file).read_text("utf-8"))
         defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -114,7 +41,31 @@ def test_every_line_of_the_checklist_has_tests_that_exist(line: str) -> None:
 
 
 def test_the_checklist_is_whole() -> None:
-    assert [int(line.split()[0]) for line in CHECKLIST] == list(range(1, 13))
+    assert [clause.number for clause in CHECKLIST] == list(range(1, 13))
+
+
+def rules_of_the_checker() -> set[str]:
+    """The first argument of every finding that `tools.check_out` and its parts may make."""
+    return {
+        node.args[0].value
+        for path in (ROOT / "tools").glob("check_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "Finding"
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+
+def test_every_rule_of_the_checker_belongs_to_a_clause_and_is_tried() -> None:
+    found = rules_of_the_checker()
+    named = [rule for clause in CHECKLIST for rule in clause.rules]
+    tried = "".join(path.read_text("utf-8") for path in (ROOT / "tests/tools").glob("test_check*"))
+    for rule in found:
+        owners = [one for one in named if rule == one or (one[-1] == "." and rule.startswith(one))]
+        assert owners, f"{rule} belongs to no clause"
+        assert f'"{rule}"' in tried, f"{rule} is in no test"
+    for one in named:
+        assert any(rule == one or rule.startswith(one) for rule in found), f"no rule is {one}"
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, int]]:

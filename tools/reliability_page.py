@@ -1,4 +1,4 @@
-"""The part on bad input of docs/reliability.md, written from the table of cases that the tests run.
+"""What docs/reliability.md says of the contract and of bad input, written from the tests' tables.
 
 python -m tools.reliability_page
 """
@@ -10,11 +10,22 @@ from pathlib import Path
 
 from tests.reliability.bad_input import PARTS
 from tests.reliability.case import Case, Fate
+from tests.reliability.checklist import CHECKLIST, Clause
 from utils.atomic import write_text
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
 BEGIN, END = "<!-- bad input: begin -->", "<!-- bad input: end -->"
+CLAUSES_BEGIN, CLAUSES_END = "<!-- contract: begin -->", "<!-- contract: end -->"
 TITLE = "# Reliability\n"
+CLAUSES = """\
+## The contract
+
+`python -m tools.reliability_page` writes this part from
+[tests/reliability/checklist.py](../tests/reliability/checklist.py): the checklist of the protocol,
+the tests that hold each line of it, and the rules by which `python -m tools.check_out TASKDIR` sees
+it in what a task has left (`-` where the line is about what goes in). That checker judges the tasks
+of the tests; every one of its rules stands here and is tried with a broken example.
+"""
 INTRODUCTION = """\
 ## Bad input
 
@@ -43,8 +54,15 @@ all cut off within ends with 300003 before its first step.
 """
 
 
+def clauses() -> str:
+    """The part on the contract, between its two marks."""
+    head = ["| | line | tests | rules of the checker |", "|---|---|---|---|"]
+    rows = [_clause(clause) for clause in CHECKLIST]
+    return "\n".join([CLAUSES_BEGIN, "", CLAUSES, *head, *rows, "", CLAUSES_END])
+
+
 def section() -> str:
-    """The whole part, between its two marks."""
+    """The part on bad input, between its two marks."""
     cases = [case for part in PARTS.values() for case in part]
     counts = {fate.name.lower(): sum(case.fate is fate for case in cases) for fate in Fate}
     parts = [INTRODUCTION.format(count=len(cases), **counts)]
@@ -53,11 +71,27 @@ def section() -> str:
 
 
 def page(before: str) -> str:
-    """The page with this part in place of the one in `before`; the others stay."""
-    if BEGIN not in before or END not in before:
-        return (before or TITLE) + "\n" + section() + "\n"
-    head, _, rest = before.partition(BEGIN)
-    return head + section() + rest.partition(END)[2]
+    """The page with these parts in place of those in `before`; the others stay."""
+    text = _replaced(before or TITLE, clauses(), CLAUSES_BEGIN, CLAUSES_END)
+    return _replaced(text, section(), BEGIN, END)
+
+
+def _replaced(before: str, part: str, begin: str, end: str) -> str:
+    """A part at its place, or at the end where it has none yet."""
+    if begin not in before or end not in before:
+        return before + "\n" + part + "\n"
+    head, _, rest = before.partition(begin)
+    return head + part + rest.partition(end)[2]
+
+
+def _clause(clause: Clause) -> str:
+    names = [_link(*name.split("::")) for name in clause.tests]
+    rules = ", ".join(f"`{rule}*`" if rule[-1] == "." else f"`{rule}`" for rule in clause.rules)
+    return f"| {clause.number} | {clause.words} | {', '.join(names)} | {rules or '-'} |"
+
+
+def _link(file: str, function: str) -> str:
+    return f"[{function}](../{file})"
 
 
 def _part(title: str, cases: Iterable[Case]) -> str:
@@ -84,7 +118,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Write the part."""
+    """Write both parts."""
     before = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
     write_text(PAGE, page(before))
     print(PAGE)

@@ -114,3 +114,9 @@ def test_results_missing(looking: Example) -> None:
         (looking.out / name).unlink()
     rules = [finding.rule for finding in check_out(looking.root)]
     assert rules == ["result.missing", "result.missing"]
+
+
+@pytest.mark.parametrize("name", ["result.tsv", "infer-result.json"])
+def test_results_in_another_encoding(looking: Example, name: str) -> None:
+    (looking.out / name).write_bytes(b"K\xf6ln")
+    only_finding(looking.root, "result.encoding", f"{name} is not UTF-8")

@@ -68,6 +68,11 @@ def test_monitor_missing(looking: Example) -> None:
     only_finding(looking.root, "monitor.missing", "no progress is ever seen")
 
 
+def test_monitor_in_another_encoding(looking: Example) -> None:
+    (looking.out / "monitor.txt").write_bytes(b"t1\t1700000000\t1\t2\t0\tK\xf6ln\n")
+    only_finding(looking.root, "monitor.encoding", "not UTF-8")
+
+
 def test_a_failure_is_reported_as_one(looking: Example) -> None:
     for name in ("result.tsv", "infer-result.json"):
         (looking.out / name).unlink()

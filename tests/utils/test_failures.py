@@ -163,3 +163,19 @@ def test_a_gpu_that_really_is_not_there() -> None:
         torch.zeros(1, device="cuda")
     if torch.version.cuda is not None:
         assert explain(caught.value)[0] == Code.NO_GPU
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ValueError("CUDA out of memory"), id="a value"),
+        pytest.param(RuntimeError("the list of images is out of memory order"), id="an order"),
+        pytest.param(FileNotFoundError(2, "No such file", "out of memory.jpg"), id="a file's name"),
+        pytest.param(OSError(errno.ENOSPC, "No space left", "/out/memory.pt"), id="a full disk"),
+        pytest.param(KeyError("CUDA error: out of memory"), id="a key"),
+        pytest.param(RuntimeError("CUDA error: an illegal memory access"), id="a wrong access"),
+        pytest.param(TaskError(Code.DATASET, "no memory of this image."), id="a data set"),
+    ],
+)
+def test_words_about_memory_are_no_lack_of_it(error: Exception) -> None:
+    assert explain(error)[0] != Code.OUT_OF_MEMORY
