@@ -43,6 +43,7 @@ def network(job: Job) -> Model:
     model = Model(str(definition), nc=len(job["class_names"]))
     model.load_state_dict(torch.load(job["state"], weights_only=True), strict=True)
     model.names = dict(enumerate(job["class_names"]))
+    model.nc = len(job["class_names"])  # as its own training leaves it
     return model
 
 
