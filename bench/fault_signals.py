@@ -15,26 +15,29 @@ TOLD = 10.0
 """Seconds from SIGTERM to the end that a container is given."""
 
 
-def disturb(task: Path, kind: str, number: signal.Signals, after: float) -> Outcome:
-    """Start the task, send the signal after `after` seconds, look at what is left, let it finish.
+def disturb(task: Path, kind: str, number: signal.Signals, moment: float) -> Outcome:
+    """Start the task, send the signal, look at what is left, let it finish.
 
-    For SIGTERM these seconds begin with the first record of monitor.txt: earlier the process ends
-    as any process does.
+    SIGKILL comes `moment` seconds after the start; SIGTERM when monitor.txt says that the part
+    `moment` (0 to 1) is done, or more.
     """
     told = number == signal.SIGTERM
     with Watch(task / "out" / "monitor.txt") as watch:
-        process = start(task)
-        while told and not watch.records and process.poll() is None:
+        process, began = start(task), time.monotonic()
+        while told and watch.progress < moment and process.poll() is None:
             time.sleep(0.01)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(after)
+            process.wait(0 if told else moment)
+        after = time.monotonic() - began
         finished = process.poll() is not None
         sent_at = time.monotonic()
         process.send_signal(number)
         status = process.wait()
         ended_in = time.monotonic() - sent_at
-        kept, wrong = (False, []) if finished else left_behind(task, orderly=told)
-        if told and not finished and status != 1:
+        # A task that was whole when it was told, but not gone yet, ends as if nothing had been.
+        finished = finished or (told and status == 0)
+        kept, wrong = left_behind(task, orderly=told or finished, failed=not finished)
+        if told and status != (0 if finished else 1):
             wrong.append(f"it ended with {status}")
         ended = last_code(task) or ("0" if finished else number.name)
         if told and ended_in > TOLD:

@@ -25,10 +25,12 @@ class Watch:
     reads: int = 0
     records: int = 0
     broken: list[bytes] = field(default_factory=list)
+    progress: float = 0.0
+    """Of the last record."""
 
     def __enter__(self) -> Watch:
         self._before = self.path.read_bytes()
-        self._time, self._progress = 0.0, 0.0
+        self._time, self.progress = 0.0, 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
@@ -40,7 +42,7 @@ class Watch:
 
     def started_again(self) -> None:
         """Another process begins to write."""
-        self._progress = 0.0
+        self.progress = 0.0
 
     def _read(self) -> None:
         while not self._over.wait(PAUSE):
@@ -61,8 +63,8 @@ class Watch:
             return False
         columns = content.split(b"\t")
         time, progress = float(columns[1]), float(columns[2])
-        rises = time > self._time and progress >= self._progress
-        self._time, self._progress = time, progress
+        rises = time > self._time and progress >= self.progress
+        self._time, self.progress = time, progress
         return rises
 
 

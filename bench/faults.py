@@ -4,9 +4,9 @@
     python -m bench.faults --only signals --kills 30 --terms 5
     python -m bench.faults --only NaN                    # the faults with this word in their name
 
-Signals meet a tiny training and a mining task with inference, so many of each, at moments drawn
-over the time that the undisturbed task takes. The other faults happen at a given place
-(`fault_cases`).
+Signals meet a tiny training and a mining task with inference, so many of each: SIGKILL at moments
+drawn over the time that the undisturbed task takes, SIGTERM over its progress. The other faults
+happen at a given place (`fault_cases`).
 Outcomes are added to outcomes.jsonl in the folder `--out`; remove it to begin anew.
 """
 
@@ -54,9 +54,8 @@ def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> I
         for index, (number, kind) in enumerate(chosen):
             task = out / f"{index:03d}-{kind}"
             make(source, task, kind, weights)
-            # Half of the time goes by before the first record, from which SIGTERM counts.
-            longest = lasts[kind] / (2 if number == signal.SIGTERM else 1)
-            yield disturb(task, kind, number, chance.uniform(0.0, longest))
+            latest = 1.0 if number == signal.SIGTERM else lasts[kind]
+            yield disturb(task, kind, number, chance.uniform(0.0, latest))
     for index, fault in enumerate(FAULTS):
         if options.only not in fault.name or options.kind not in ("", fault.kind):
             continue

@@ -60,5 +60,5 @@ def test_signals(
     drawn: SourceDataset, weights: Path, tmp_path: Path, kind: str, number: signal.Signals
 ) -> None:
     make(drawn, tmp_path / "task", kind, weights)
-    outcome = disturb(tmp_path / "task", kind, number, 5.0)
+    outcome = disturb(tmp_path / "task", kind, number, 5.0 if number == signal.SIGKILL else 0.5)
     assert outcome.wrong == (), asdict(outcome)
