@@ -6,6 +6,7 @@ its name once it is whole. `CandidateLog.kept` takes them over in their order.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -105,4 +106,5 @@ class SectionParts:
 
 
 def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
+    # Of this process, as one that an earlier start left behind may still be writing.
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

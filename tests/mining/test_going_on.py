@@ -14,7 +14,13 @@ from utils.predictions import Prediction
 
 ROWS = np.array([[1, 2, 30.1, 40, 0.7, 1]], np.float32)
 SCORED = [
-    Scored(1, "b", 1 / 3, class_vector=np.array([0, 0.1, 0, 0.7], np.float32)),
+    Scored(
+        1,
+        "b",
+        1 / 3,
+        class_vector=np.array([0, 0.1, 0, 0.7], np.float32),
+        feature=np.array([2048, -3, 0], np.float32),
+    ),
     Scored(0, "a", None),
     Scored(2, "c", None, empty=True),
     Scored(3, "d", 0.1 + 0.2, class_vector=np.zeros(3)),
@@ -43,8 +49,8 @@ def run(path: Path, *, stop: int = 9) -> tuple[list[Scored], list[int], list[int
 
 def same(found: list[Scored]) -> bool:
     def plain(one: Scored) -> tuple[object, ...]:
-        vector = one.class_vector
-        return (*one[:4], None if vector is None else (vector.dtype, vector.tolist()))
+        vectors = (one.class_vector, one.feature)
+        return (*one[:4], *(None if v is None else (v.dtype, v.tolist()) for v in vectors))
 
     return [plain(one) for one in found] == [plain(one) for one in SCORED]
 
