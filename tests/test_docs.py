@@ -96,6 +96,8 @@ def test_a_command_line_is_understood(words: list[str], monkeypatch: pytest.Monk
         name, arguments = rest[0].removesuffix(".py").replace("/", "."), rest[1:]
     if name in ("pytest", "pip") or name.startswith("template."):
         return
+    if (ROOT / name / "__main__.py").is_file():
+        name += ".__main__"
     module = importlib.import_module(name)
     if not arguments:
         assert callable(module.main)
