@@ -1,10 +1,11 @@
-"""What a million candidates cost beside the network: index, shards, sorting, writing.
+"""What a million candidates cost beside the network: index, shares, merging, sorting, writing.
 
     python -m bench.scale --images 1000000 --boxes 3 --out runs/scale
 
 Scores and detections are drawn, no image is read: what is measured is everything else that grows
-with the number of candidates. Of each step its time, and the largest resident memory of this
-process during the step, looked at a hundred times a second. Linux only (/proc).
+with the number of candidates, by the code that does it in a task. What several processes write at
+the same time is written here by one after the other. Of each step its time, and the largest
+resident memory of this process during the step, looked at a hundred times a second. Linux only.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from bench.memory import resident_mib
+from mining.going_on import Stream
+from utils.candidate_log import CandidateLog, Entry
 from utils.labels import Candidate, read_candidates
+from utils.predictions import Prediction
+from utils.section_parts import SectionParts
 from utils.ymir_results import InferResultWriter, write_mining_result
 from utils.ymir_task import OutputPaths, Task
 
@@ -28,6 +34,9 @@ Result = TypeVar("Result")
 
 SIZE = (480, 640)
 NAMES = ("red_cell", "white_cell", "platelet")
+SECTION = 128
+"""Candidates of a section, as with batches of 16 on a CPU."""
+IDENTITY = "scale"
 VARIETY = 1000
 """So many different images' detections are drawn, and given out in turn."""
 
@@ -88,16 +97,52 @@ def write_index(path: Path, images: int) -> None:
         )
 
 
-def dealt(candidates: Sequence[Candidate], shards: int) -> list[Sequence[Candidate]]:
-    """Shard r has every so many-th candidate from r on."""
-    return [candidates[rank::shards] for rank in range(shards)]
+def _is_of(rank: int, shares: int, number: int) -> bool:
+    return number % shares == rank
 
 
-def merged(parts: Sequence[np.ndarray], total: int) -> np.ndarray:
-    """Scores of all candidates [total] in their order, from those of the shards."""
-    scores = np.empty(total)
-    for rank, own in enumerate(parts):
-        scores[rank :: len(parts)] = own
+def write_shares(
+    known: Path, candidates: Sequence[Candidate], detections: Sequence[np.ndarray], shares: int
+) -> None:
+    """What `shares` processes leave: their sections in files, with a drawn score an image."""
+    scores = np.random.default_rng(1).random(len(candidates))
+    for rank in range(shares):
+        with SectionParts(
+            known,
+            identity=IDENTITY,
+            section=SECTION,
+            total=len(candidates),
+            claim=partial(_is_of, rank, shares),
+        ) as parts:
+            for position in parts.positions():
+                parts.add(
+                    Entry(
+                        position,
+                        candidates[position].path,
+                        SIZE,
+                        detections[position % len(detections)],
+                        None,
+                        position,
+                        {"score": float(scores[position])},
+                    )
+                )
+
+
+def merge(task: Task, known: Path, candidates: Sequence[Candidate]) -> np.ndarray:
+    """Take the shares over into `known` and write the detections of all; scores [images]."""
+    scores = np.empty(len(candidates))
+    with (
+        InferResultWriter(task) as writer,
+        CandidateLog(known, identity=IDENTITY, section=SECTION, total=len(candidates)) as log,
+    ):
+
+        def write(seen: Prediction) -> None:
+            writer.add(candidates[seen.position].text, seen.detections, NAMES, SIZE)
+
+        for scored in Stream(log, [write]).scores(lambda first: iter(())):
+            assert scored.score is not None
+            scores[scored.position] = scored.score
+        assert log.done == len(candidates), "a section is missing"
     return scores
 
 
@@ -144,7 +189,7 @@ def task_in(folder: Path) -> Task:
     )
 
 
-def measure(folder: Path, *, images: int, boxes: int, shards: int) -> list[Step]:
+def measure(folder: Path, *, images: int, boxes: int, shares: int) -> list[Step]:
     """Every step once, in the order of a task."""
     task, steps = task_in(folder), list[Step]()
     index = folder / "candidate-index.tsv"
@@ -152,9 +197,20 @@ def measure(folder: Path, *, images: int, boxes: int, shards: int) -> list[Step]
     candidates, _ = measured(
         "read the index", lambda: read_candidates(index, folder), steps, file=index
     )
-    parts = measured("deal to shards", lambda: dealt(candidates, shards), steps)
-    drawn = [np.random.default_rng(rank).random(len(part)) for rank, part in enumerate(parts)]
-    scores = measured("merge the scores", lambda: merged(drawn, images), steps)
+    detections = drawn_detections(boxes)
+    known = task.out.root / "mining/known.jsonl"
+    known.unlink(missing_ok=True)  # what an earlier run left must not shorten this one
+    measured(
+        f"write the sections of {shares} processes",
+        lambda: write_shares(known, candidates, detections, shares),
+        steps,
+    )
+    scores = measured(
+        "merge them, write infer-result.json",
+        lambda: merge(task, known, candidates),
+        steps,
+        file=task.out.infer_result,
+    )
     measured(
         "sort and write result.tsv",
         lambda: write_mining_result(
@@ -163,14 +219,6 @@ def measure(folder: Path, *, images: int, boxes: int, shards: int) -> list[Step]
         steps,
         file=task.out.mining_result,
     )
-    detections = drawn_detections(boxes)
-
-    def infer() -> None:
-        with InferResultWriter(task) as writer:
-            for number, one in enumerate(candidates):
-                writer.add(one.text, detections[number % VARIETY], NAMES, SIZE)
-
-    measured("write infer-result.json", infer, steps, file=task.out.infer_result)
     return steps
 
 
@@ -181,11 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--boxes", type=int, default=3, help="detections in each image")
-    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--shares", type=int, default=8, help="processes that share them")
     parser.add_argument("--out", type=Path, default=Path("runs/scale"))
     options = parser.parse_args(arguments)
     print(f"{options.images} images, {options.boxes} boxes each\n\n{HEAD}", flush=True)
-    measure(options.out, images=options.images, boxes=options.boxes, shards=options.shards)
+    measure(options.out, images=options.images, boxes=options.boxes, shares=options.shares)
 
 
 if __name__ == "__main__":

@@ -10,19 +10,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.scale import Step, dealt, line, main, measured, merged, write_index
+from bench.scale import (
+    Step,
+    drawn_detections,
+    line,
+    main,
+    measured,
+    merge,
+    task_in,
+    write_index,
+    write_shares,
+)
 from utils.labels import Candidate, read_candidates
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-@pytest.mark.parametrize("shards", [1, 3, 8, 20])
-def test_shards_put_together_are_the_whole(shards: int) -> None:
-    candidates = [Candidate(str(n), str(n)) for n in range(10)]
-    parts = dealt(candidates, shards)
-    assert len(parts) == shards
-    scores = merged([np.array([float(one.text) for one in part]) for part in parts], 10)
-    assert scores.tolist() == list(range(10))
+@pytest.mark.parametrize("shares", [1, 3, 20])
+def test_shares_put_together_are_the_whole(tmp_path: Path, shares: int) -> None:
+    """As by one process that writes `known.jsonl` itself, whatever the number of shares."""
+    candidates = [Candidate(f"{n}.jpg", f"/in/{n}.jpg") for n in range(300)]
+    task, known = task_in(tmp_path), tmp_path / "out/mining/known.jsonl"
+    detections = drawn_detections(2)
+    write_shares(known, candidates, detections, shares)
+    scores = merge(task, known, candidates)
+    assert scores.tolist() == np.random.default_rng(1).random(300).tolist()
+    lines = known.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["n"] for line in lines[1:]] == list(range(300))
+    found = json.loads(task.out.infer_result.read_text("utf-8"))["detection"]
+    assert list(found) == [one.text for one in candidates]
+    assert not list(known.parent.glob("parts*"))
 
 
 def test_the_index_has_as_many_names_as_asked(tmp_path: Path) -> None:
@@ -58,7 +75,7 @@ def test_the_command_writes_both_results(
     found = json.loads((tmp_path / "out/infer-result.json").read_text("utf-8"))["detection"]
     assert len(found) == 50
     assert all(len(one["boxes"]) == 2 for one in found.values())
-    assert capsys.readouterr().out.count("\n| ") == 6
+    assert capsys.readouterr().out.count("\n| ") == 5
 
 
 def test_a_line_of_the_table() -> None:
