@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -134,10 +134,11 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     most = decoded = given = 0
 
     def endless(
-        names: Sequence[str], *, workers: int, prefetch: int, first: int = 0
+        names: Sequence[str], *, workers: int, prefetch: int, positions: Iterable[int] | None
     ) -> Iterator[DecodedImage]:
         nonlocal decoded, most
         assert prefetch <= infer.LARGE_IMAGES_AHEAD
+        assert positions is None
         for position, name in enumerate(names):
             image = np.full((200, 300, 3), 100, np.uint8)
             alive.append(weakref.ref(image))
