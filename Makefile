@@ -33,8 +33,10 @@ $(VENV)/.ready: extra-requirements.txt requirements-dev.txt
 demo: $(READY)
 	$(PYTHON) -m tools.demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
 
+# What failed beside others, or took its process with it, is run once more alone; twice is a failure.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) || \
+		OMP_NUM_THREADS=1 $(PYTHON) -m pytest --last-failed --last-failed-no-failures none
 
 # `>=2.4` becomes `==2.4.*`, and a version of three or more numbers exactly that one.
 $(OLDEST)/.ready: extra-requirements.txt
