@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,15 @@ TINY_TRAINING = {
     "opset": "17",
 }
 NAMES = ("red_cell", "white_cell", "platelet")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a test process ended that is gone: pytest-xdist tells of its test only."""
+    if error:
+        process = getattr(getattr(node.gateway, "_io", None), "popen", None)
+        ended = process.wait(10) if process else "unknown"
+        print(f"\n{node.gateway.id} is gone, exit status {ended} (-9: killed)", flush=True)
 
 
 @pytest.fixture(scope="session")
