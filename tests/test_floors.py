@@ -22,10 +22,11 @@ FLOORS: dict[int, str] = {
         utils.letterbox utils.lettering utils.log_header utils.log_pace utils.lost_files
         utils.metrics utils.misses utils.nms utils.nms_kernel utils.option_names
         utils.optional utils.options utils.plain_values utils.predictions utils.progress
-        utils.redaction utils.run_folder utils.saved_files utils.schedule utils.search_space
-        utils.seeding utils.setting_layers utils.setting_options utils.single_class
-        utils.svg utils.sync_batch_norm utils.termination utils.tiles utils.tta
-        utils.v7_flags utils.version utils.weight_download utils.weight_files utils.workers
+        utils.redaction utils.rendezvous utils.run_folder utils.saved_files utils.schedule
+        utils.search_space utils.seeding utils.setting_layers utils.setting_options
+        utils.single_class utils.svg utils.sync_batch_norm utils.termination utils.tiles
+        utils.tta utils.v7_flags utils.version utils.weight_download utils.weight_files
+        utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import Code, TaskError
+from utils.rendezvous import own_store
 
 LONGEST_WAIT = timedelta(hours=3)
 """For the first process while it writes, or looks at the best weights, alone; one that dies is
@@ -73,7 +74,10 @@ class Processes:
             return
         self.settle(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=LONGEST_WAIT)
+        store = own_store(os.environ, rank=self.rank, world=self.world, patience=LONGEST_WAIT)
+        dist.init_process_group(
+            backend, store=store, rank=self.rank, world_size=self.world, timeout=LONGEST_WAIT
+        )
         yield
         together = self.total(torch.zeros(1))  # wait for each other
         # Held until after: a thread of gloo that had to free it would wait for the interpreter,
