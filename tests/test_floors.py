@@ -25,7 +25,8 @@ FLOORS: dict[int, str] = {
         utils.redaction utils.run_folder utils.saved_files utils.schedule utils.search_space
         utils.seeding utils.setting_layers utils.setting_options utils.single_class
         utils.svg utils.sync_batch_norm utils.termination utils.tiles utils.tta
-        utils.v7_flags utils.version utils.weight_download utils.weight_files utils.workers
+        utils.v7_flags utils.version utils.voc_labels utils.weight_download
+        utils.weight_files utils.workers
     """,
     1: """
         models.activation models.anchor_search models.anchors models.assign models.attention
@@ -85,6 +86,7 @@ NO_TORCH = (
     "utils.progress",
     "utils.labels",
     "utils.annotations",
+    "utils.voc_labels",
     "utils.ymir_yolov5",
     "utils.errors",
     "utils.atomic",
