@@ -13,12 +13,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.board utils.bounded_yaml utils.boxes
-        utils.by_product utils.claims utils.class_choice utils.coco_json utils.coco_labels
+        utils.by_product utils.claims utils.class_choice utils.clean_boxes
+        utils.coco_json utils.coco_labels
         utils.colours utils.command_line utils.config utils.confusion utils.container
         utils.data_report utils.descendants utils.detection_files utils.device
         utils.distributed utils.drawing utils.early_stopping utils.errors utils.failures
         utils.first_error utils.flag_reader utils.html_page utils.hyp_file utils.images
-        utils.index_cache utils.json_lists utils.labelled_set utils.lanes utils.launch
+        utils.index_cache utils.index_file utils.json_lists utils.labelled_set
+        utils.lanes utils.launch
         utils.letterbox utils.lettering utils.log_header utils.log_pace utils.lost_files
         utils.metrics utils.misses utils.nms utils.nms_kernel utils.option_names
         utils.optional utils.options utils.plain_values utils.predictions utils.progress
@@ -87,6 +89,8 @@ NO_TORCH = (
     "utils.labels",
     "utils.annotations",
     "utils.voc_labels",
+    "utils.clean_boxes",
+    "utils.index_file",
     "utils.ymir_yolov5",
     "utils.errors",
     "utils.atomic",

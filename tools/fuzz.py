@@ -36,7 +36,8 @@ from models.safetensors_file import write_safetensors
 from utils.config import InferSettings, TrainSettings, parse_settings
 from utils.errors import TaskError
 from utils.hyp_file import read_hyp
-from utils.labels import read_candidates, read_dataset
+from utils.index_file import read_candidates
+from utils.labels import read_dataset
 from utils.ymir_yolov5 import open_monitor, read_task
 
 SLOWEST = 10.0

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from utils.errors import Code, TaskError
-from utils.labels import DatasetIndex, _waits, read_candidates, read_dataset, read_index
+from utils.index_file import read_candidates, read_index
+from utils.labels import DatasetIndex, _waits, read_dataset
 from utils.progress import Progress
 
 NAMES = ("helmet", "vest")
@@ -88,34 +89,6 @@ def test_every_format_gives_the_same_data_set(tmp_path: Path, form: str) -> None
     assert index.counts().tolist() == [1, 2]
     assert (report.kept, report.boxes, report.backgrounds) == (3, 3, 1)
     assert len(report.lines()) == 1
-
-
-def test_index_rules(tmp_path: Path) -> None:
-    """Blanks in names, CRLF, blank lines, trailing TAB, relative paths, byte order mark."""
-    index_file = tmp_path / "index.tsv"
-    index_file.write_bytes(
-        b"\xef\xbb\xbf/in/a b.jpg\t/in/a b.txt\r\n\r\n  \nassets/c.jpg\t\n/in/d.jpg\n"
-        b"/in/e\xe9\x85.jpg\tann/e.txt\tmore\n"
-    )
-    root = tmp_path / "root"
-    records = read_index(index_file, root)
-    assert [tuple(record) for record in records] == [
-        ("/in/a b.jpg", "/in/a b.txt"),
-        (f"{root}/assets/c.jpg", None),
-        ("/in/d.jpg", None),
-        ("/in/e\udce9\udc85.jpg", f"{root}/ann/e.txt"),
-    ]
-
-
-def test_candidates_keep_their_text_and_count_once(tmp_path: Path) -> None:
-    index_file = tmp_path / "index.tsv"
-    index_file.write_text("assets/b c.jpg\n/in/a.jpg\t\nassets/b c.jpg\r\n", encoding="utf-8")
-    candidates, repeated = read_candidates(index_file, tmp_path)
-    assert [tuple(candidate) for candidate in candidates] == [
-        ("assets/b c.jpg", f"{tmp_path}/assets/b c.jpg"),
-        ("/in/a.jpg", "/in/a.jpg"),
-    ]
-    assert repeated == 1
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n  \r\n"], ids=["missing", "empty", "blank"])
