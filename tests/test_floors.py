@@ -65,7 +65,7 @@ FLOORS: dict[int, str] = {
         mining.farthest_first mining.going_on mining.looking mining.mining_aldd
         mining.mining_cald mining.mining_diverse mining.mining_entropy mining.mining_misses
         mining.mining_random mining.scored mining.shards utils.ymir_monitor
-        utils.ymir_results utils.ymir_task utils.ymir_yolov5
+        utils.ymir_results utils.ymir_task utils.ymir_weights utils.ymir_yolov5
     """,
     5: """
         evolve start tasks
@@ -91,6 +91,7 @@ NO_TORCH = (
     "utils.voc_labels",
     "utils.clean_boxes",
     "utils.index_file",
+    "utils.ymir_weights",
     "utils.ymir_yolov5",
     "utils.errors",
     "utils.atomic",
