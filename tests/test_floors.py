@@ -62,7 +62,7 @@ FLOORS: dict[int, str] = {
     4: """
         mining.algorithms mining.backbone_features mining.cald_reasons mining.candidate_task
         mining.class_balance mining.consistency mining.data_augment mining.explanations
-        mining.farthest_first mining.going_on mining.looking mining.mining_aldd
+        mining.farthest_first mining.going_on mining.groups mining.looking mining.mining_aldd
         mining.mining_cald mining.mining_diverse mining.mining_entropy mining.mining_misses
         mining.mining_random mining.scored mining.shards utils.ymir_monitor
         utils.ymir_results utils.ymir_task utils.ymir_weights utils.ymir_yolov5
