@@ -19,7 +19,7 @@ import torch
 
 from bench.reference_loop import mine_one_by_one
 from infer import load_predictor
-from mining.mining_cald import cald_scores
+from mining.algorithms import ALGORITHMS
 from mining.scored import in_order
 from models.checkpoint import build_detector, load_checkpoint
 from tasks import run
@@ -74,7 +74,7 @@ def ours(job: Mapping[str, object], precision: str) -> dict[str, object]:
         parts = predictor.stream_parts(
             files, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
         )
-        scores = cald_scores(noted(parts), predictor, settings, len(files))
+        scores = ALGORITHMS["cald"](noted(parts), predictor, settings, len(files))
         return [score for _, score in in_order(scores, files)]
 
     files = _files(job)

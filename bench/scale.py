@@ -24,7 +24,7 @@ import numpy as np
 from bench.memory import resident_mib
 from mining.going_on import Stream
 from utils.candidate_log import CandidateLog, Entry
-from utils.labels import Candidate, read_candidates
+from utils.index_file import Candidate, read_candidates
 from utils.predictions import Prediction
 from utils.section_parts import SectionParts
 from utils.ymir_results import InferResultWriter, write_mining_result

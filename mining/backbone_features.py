@@ -8,16 +8,15 @@ direction counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from infer import Predictor
+from mining.groups import in_groups
 from utils.config import MiningSettings
 from utils.errors import Code, TaskError
-from utils.lanes import group_alike
 from utils.predictions import Prediction
 from utils.seeding import numpy_generator
 
@@ -81,13 +80,7 @@ def noting_features(
             features[one.position] = own
         return group
 
-    groups = group_alike(
-        predictions,
-        _shape,
-        settings.batch_size,
-        section_of=lambda one: predictor.section_of(one.position),
-    )
-    yield from chain.from_iterable(predictor.lanes.map(note, groups))
+    yield from in_groups(predictions, note, shape_of=_shape, predictor=predictor, settings=settings)
 
 
 def _shape(prediction: Prediction) -> tuple[int, ...] | None:

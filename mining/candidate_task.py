@@ -18,7 +18,7 @@ from utils.by_product import by_product
 from utils.candidate_log import CandidateLog
 from utils.candidate_report import CandidateReport
 from utils.errors import Code, TaskError
-from utils.labels import Candidate
+from utils.index_file import Candidate
 from utils.lost_files import refuse_lost, still_there
 from utils.predictions import Prediction
 from utils.progress import Progress

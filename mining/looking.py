@@ -19,7 +19,7 @@ from utils.config import DetectionSettings
 from utils.device import describe
 from utils.distributed import ALONE, Processes
 from utils.images import ImageError, read_image
-from utils.labels import Candidate, read_candidates
+from utils.index_file import Candidate, read_candidates
 from utils.predictions import Prediction, whole_images
 from utils.workers import thread_count
 from utils.ymir_task import Task

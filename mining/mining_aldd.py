@@ -12,17 +12,16 @@ It looks at no detection, so an image without any has a score like every other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from infer import Predictor
+from mining.groups import in_groups
 from mining.scored import Scored, ScoredPart, best_of_parts
 from utils.config import MiningSettings
 from utils.errors import Code, TaskError
-from utils.lanes import group_alike
 from utils.predictions import Prediction
 
 SURROUNDINGS = 9
@@ -93,13 +92,9 @@ def aldd_scores(
             for one, own in zip(group, scores.tolist(), strict=True)
         ]
 
-    groups = group_alike(
-        predictions,
-        _shape,
-        settings.batch_size,
-        section_of=lambda one: predictor.section_of(one.position),
+    yield from best_of_parts(
+        in_groups(predictions, score, shape_of=_shape, predictor=predictor, settings=settings)
     )
-    yield from best_of_parts(chain.from_iterable(predictor.lanes.map(score, groups)))
 
 
 def _image_score(

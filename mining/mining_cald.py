@@ -9,7 +9,6 @@ import argparse
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from mining.cald_reasons import judged, reason
 from mining.class_balance import BALANCED_FIRST, rebalance, window_size
 from mining.consistency import class_vector, join_objects, reference_sample
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
+from mining.groups import in_groups
 from mining.scored import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
 from utils.atomic import write_text
 from utils.boxes import clip
@@ -30,7 +30,6 @@ from utils.container import log_to_console
 from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
 from utils.image_sources import find_images
-from utils.lanes import group_alike
 from utils.letterbox import Letterbox, boxes_to_original
 from utils.predictions import Prediction, View
 from utils.tiles import cut_sides
@@ -84,18 +83,9 @@ def mine(
     predictions = predictor.stream_parts(
         paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
     )
-    scores = cald_scores(predictions, predictor, settings, len(paths))
+    informative = score_stream(predictions, predictor, settings)
+    scores = rank_cald(informative, predictor, settings, len(paths))
     return in_order(counted(scores, len(paths), tell), paths)
-
-
-def cald_scores(
-    predictions: Iterable[Prediction],
-    predictor: Predictor,
-    settings: MiningSettings,
-    total: int,
-) -> Iterator[Scored]:
-    """Both stages over a stream of `total` images, those without objects as the settings say."""
-    return rank_cald(score_stream(predictions, predictor, settings), predictor, settings, total)
 
 
 def rank_cald(
@@ -147,7 +137,7 @@ def score_stream(
     The first predictions are used as they are: a caller who wants them too looks at them on
     their way in. Images without detections and unreadable ones come out at once, so counting what
     comes out is the progress. Every part of an image that was cut is scored by itself, and the
-    image has the score of its most informative part. Memory is bounded as in `group_alike`.
+    image has the score of its most informative part. Memory is bounded as in `in_groups`.
     """
     names = settings.views
     _check_views(names)
@@ -164,14 +154,10 @@ def score_stream(
         waiting = [item for item in group if isinstance(item, _Candidate)]
         return finished + (_score(waiting, predictor, names, settings) if waiting else [])
 
-    groups = group_alike(
-        map(prepare, predictions),
-        _shape,
-        settings.batch_size,
-        section_of=lambda one: predictor.section_of(one.position),
+    prepared = map(prepare, predictions)
+    yield from best_of_parts(
+        in_groups(prepared, score, shape_of=_shape, predictor=predictor, settings=settings)
     )
-    scored = chain.from_iterable(predictor.lanes.map(score, groups))
-    yield from best_of_parts(scored)
 
 
 def _shape(item: _Candidate | ScoredPart) -> tuple[int, ...] | None:

@@ -14,16 +14,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 
 import torch
 from torch import Tensor
 
 from infer import Predictor
+from mining.groups import in_groups
 from mining.scored import Scored, ScoredPart, best_of_parts
 from utils.boxes import pairwise_iou
 from utils.config import MiningSettings
-from utils.lanes import group_alike
 from utils.predictions import Prediction
 
 SAME_OBJECT = 0.5
@@ -79,13 +78,9 @@ def miss_scores(
             parts.append(ScoredPart(one.position, one.path, one.parts, own))
         return parts
 
-    groups = group_alike(
-        predictions,
-        _shape,
-        settings.batch_size,
-        section_of=lambda one: predictor.section_of(one.position),
+    yield from best_of_parts(
+        in_groups(predictions, score, shape_of=_shape, predictor=predictor, settings=settings)
     )
-    yield from best_of_parts(chain.from_iterable(predictor.lanes.map(score, groups)))
 
 
 def _overlaps(rows: Tensor, others: Tensor) -> Tensor:

@@ -144,7 +144,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_python_in_a_page_is_python(page: Path) -> None:
     for block in blocks(page):
         if block.language == "python":
-            compile(block.text, where(page), "exec")
+            assert compile(block.text, where(page), "exec").co_names, block.text
 
 
 def test_the_program_for_detections_runs(

@@ -13,19 +13,20 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: dict[int, str] = {
     0: """
         utils.allocator utils.atomic utils.board utils.bounded_yaml utils.boxes
-        utils.by_product utils.claims utils.class_choice utils.coco_json utils.coco_labels
-        utils.colours utils.command_line utils.config utils.confusion utils.container
-        utils.data_report utils.descendants utils.detection_files utils.device
-        utils.distributed utils.drawing utils.early_stopping utils.errors utils.failures
-        utils.first_error utils.flag_reader utils.html_page utils.hyp_file utils.images
-        utils.index_cache utils.json_lists utils.labelled_set utils.lanes utils.launch
-        utils.letterbox utils.lettering utils.log_header utils.log_pace utils.lost_files
-        utils.metrics utils.misses utils.nms utils.nms_kernel utils.option_names
-        utils.optional utils.options utils.plain_values utils.predictions utils.progress
-        utils.redaction utils.rendezvous utils.run_folder utils.saved_files utils.schedule
-        utils.search_space utils.seeding utils.setting_layers utils.setting_options
-        utils.single_class utils.svg utils.sync_batch_norm utils.termination utils.tiles
-        utils.tta utils.v7_flags utils.version utils.weight_download utils.weight_files
+        utils.by_product utils.claims utils.class_choice utils.clean_boxes utils.coco_json
+        utils.coco_labels utils.colours utils.command_line utils.config utils.confusion
+        utils.container utils.data_report utils.descendants utils.detection_files
+        utils.device utils.distributed utils.drawing utils.early_stopping utils.errors
+        utils.failures utils.first_error utils.flag_reader utils.html_page utils.hyp_file
+        utils.images utils.index_cache utils.index_file utils.json_lists utils.labelled_set
+        utils.lanes utils.launch utils.letterbox utils.lettering utils.log_header
+        utils.log_pace utils.lost_files utils.metrics utils.misses utils.nms
+        utils.nms_kernel utils.option_names utils.optional utils.options utils.plain_values
+        utils.predictions utils.progress utils.redaction utils.rendezvous utils.run_folder
+        utils.saved_files utils.schedule utils.search_space utils.seeding
+        utils.setting_layers utils.setting_options utils.single_class utils.svg
+        utils.sync_batch_norm utils.termination utils.tiles utils.tta utils.v7_flags
+        utils.version utils.voc_labels utils.weight_download utils.weight_files
         utils.workers
     """,
     1: """
@@ -60,10 +61,11 @@ FLOORS: dict[int, str] = {
     4: """
         mining.algorithms mining.backbone_features mining.cald_reasons mining.candidate_task
         mining.class_balance mining.consistency mining.data_augment mining.explanations
-        mining.farthest_first mining.going_on mining.looking mining.mining_aldd
-        mining.mining_cald mining.mining_diverse mining.mining_entropy mining.mining_misses
-        mining.mining_random mining.scored mining.shards utils.ymir_monitor
-        utils.ymir_results utils.ymir_task utils.ymir_yolov5
+        mining.farthest_first mining.going_on mining.groups mining.looking
+        mining.mining_aldd mining.mining_cald mining.mining_diverse mining.mining_entropy
+        mining.mining_misses mining.mining_random mining.scored mining.shards
+        utils.ymir_monitor utils.ymir_results utils.ymir_task utils.ymir_weights
+        utils.ymir_yolov5
     """,
     5: """
         evolve start tasks
@@ -86,6 +88,10 @@ NO_TORCH = (
     "utils.progress",
     "utils.labels",
     "utils.annotations",
+    "utils.voc_labels",
+    "utils.clean_boxes",
+    "utils.index_file",
+    "utils.ymir_weights",
     "utils.ymir_yolov5",
     "utils.errors",
     "utils.atomic",

@@ -45,7 +45,10 @@ def test_requirements_are_lowest_versions_only() -> None:
 
 
 def test_start_still_parses_on_python_3_8() -> None:
-    ast.parse((ROOT / "start.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+    tree = ast.parse((ROOT / "start.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+    assert any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+    with pytest.raises(SyntaxError):
+        ast.parse("match 1:\n    case _:\n        pass", feature_version=(3, 8))
 
 
 def test_no_file_of_the_clone_is_large() -> None:

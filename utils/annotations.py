@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from threading import Lock
 from typing import NamedTuple, Protocol
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 
 from utils.coco_labels import AnnotationError, Identity, coco_labels, identity
+from utils.voc_labels import ANGLE, SIDES, voc_objects
 
 MOST_BYTES = 64 * 2**20
 """For the annotation of one image; a COCO document, which holds many, may be larger."""
@@ -104,16 +102,10 @@ def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Objects:
     The document's own `filename` and `size` are not looked at: the index names the image, and its
     header the size. Entities and external references are refused.
     """
-    try:
-        root = fromstring(content, forbid_dtd=False, forbid_entities=True, forbid_external=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise AnnotationError(f"{path}: not a readable XML document ({error})") from None
-    objects, found = Objects(), root.findall("object")
-    _refuse_too_many(len(found), path)
-    for number, item in enumerate(found, start=1):
+    objects = Objects()
+    for number, (name, box) in enumerate(voc_objects(content, path, most=MOST_OBJECTS), start=1):
         where = f"{path} object {number}"
-        name = (item.findtext("name") or "").strip()
-        box = item.find("bndbox")
+        name = name.strip()
         if not name:
             raise AnnotationError(f"{where}: it has no name")
         if box is None:
@@ -123,9 +115,9 @@ def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Objects:
         if index is None:
             objects.unknown_classes.append(name)
             continue
-        x1, y1, x2, y2 = (_corner(box, side, where) for side in ("xmin", "ymin", "xmax", "ymax"))
+        x1, y1, x2, y2 = _corners(box, where)
         objects.rows.append(Object(index, x1, y1, x2 + 1, y2 + 1))
-        objects.rotated += _number(box.findtext("rotate_angle") or "0", where) != 0
+        objects.rotated += _number(box.get(ANGLE) or "0", where) != 0
     return objects
 
 
@@ -219,11 +211,15 @@ class AnnotationReader:
 
 def _read_bytes(path: str, limit: int | None = None) -> bytes:
     try:
+        found = os.stat(path)
         # A pipe or a device may never end.
-        if os.path.exists(path) and not os.path.isfile(path):
+        if not stat.S_ISREG(found.st_mode):
             raise AnnotationError(f"{path}: not a file")
         with open(path, "rb") as file:
-            content = file.read() if limit is None else file.read(limit + 1)
+            # A read makes room for all that it is asked for: no more than the file is said to hold.
+            content = file.read() if limit is None else file.read(min(found.st_size, limit) + 1)
+            if limit is not None and len(content) > found.st_size:
+                content += file.read(limit + 1 - len(content))
     except OSError as error:
         raise AnnotationError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except ValueError:
@@ -258,8 +254,15 @@ def _number(word: str, where: str) -> float:
     return value
 
 
-def _corner(box: Element, side: str, where: str) -> float:
-    return _number((box.findtext(side) or "").strip(), f"{where} {side}")
+def _corners(box: Mapping[str, str], where: str) -> list[float]:
+    """The four sides; where one is no number, AnnotationError says which."""
+    try:
+        values = [float(box[side]) for side in SIDES]
+        if all(map(math.isfinite, values)):
+            return values
+    except (KeyError, ValueError):
+        pass
+    return [_number(box.get(side, "").strip(), f"{where} {side}") for side in SIDES]
 
 
 def _coco_box(value: object, where: str) -> tuple[float, float, float, float]:

@@ -32,7 +32,10 @@ LEAST = 2000
 """Images of a data set that is worth keeping: fewer are read in a second or two."""
 MOST_FILES = 8
 """Readings kept at once; the one that was used longest ago goes first."""
-READERS = ("annotations", "coco_labels", "data_report", "images", "json_lists", "labels")
+READERS = (
+    *("annotations", "clean_boxes", "coco_labels", "data_report", "images", "index_file"),
+    *("json_lists", "labels", "voc_labels"),
+)
 """The modules, beside this one and `yolo_data`, whose source decides what a reading gives."""
 COUNTS = ("duplicate_boxes", "clipped", "without_area", "rotated")
 """What a report counts beside files."""

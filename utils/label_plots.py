@@ -86,17 +86,7 @@ def draw_anchors(
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     places = np.asarray(anchors, float).reshape(-1, 2)
-    for width, height in places:
-        axes.add_patch(
-            Rectangle(
-                (width / threshold, height / threshold),
-                width * (threshold - 1 / threshold),
-                height * (threshold - 1 / threshold),
-                facecolor=ACCENT,
-                alpha=0.07,
-                edgecolor="none",
-            )
-        )
+    _shade_reach(axes, places, threshold)
     boxes = np.asarray(sizes, float).reshape(-1, 2)
     answered = answers_per_box(anchors, boxes, threshold) > 0
     for chosen, colour, label in (
@@ -132,6 +122,21 @@ def draw_anchors(
     )
     axes.legend(fontsize=8, loc="upper left", framealpha=0.9, edgecolor="none")
     save_figure(figure, path)
+
+
+def _shade_reach(axes: Axes, places: NDArray[np.floating], threshold: float) -> None:
+    """The sizes that each anchor [k, 2] may answer for, overlapping ones darker."""
+    for width, height in places:
+        axes.add_patch(
+            Rectangle(
+                (width / threshold, height / threshold),
+                width * (threshold - 1 / threshold),
+                height * (threshold - 1 / threshold),
+                facecolor=ACCENT,
+                alpha=0.07,
+                edgecolor="none",
+            )
+        )
 
 
 def _some(points: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.annotations import AnnotationError, AnnotationReader, Objects, Reader
+from utils.clean_boxes import clean_boxes
 from utils.data_report import EXAMPLES, DataReport
 from utils.errors import Code, TaskError
 from utils.images import ImageError, image_size, read_image
 from utils.index_cache import LEAST, KeptReading, key_of, load_reading, save_reading
+from utils.index_file import Record, read_index
 from utils.progress import Progress
 
-SLAB, CHUNK = 4096, 32
+SLAB, CHUNK = 4096, 64
+"""Records in hand at once, and of these by one thread; the first chunk shows how fast files are."""
 
 
 @dataclass(frozen=True)
@@ -116,90 +119,6 @@ class DatasetIndex:
         )
 
 
-class Record(NamedTuple):
-    """One line of a training index: image path, and annotation path or None without one."""
-
-    image: str
-    annotation: str | None
-
-
-class Candidate(NamedTuple):
-    """One line of a candidate index: the text as it stands in the file, and the path to open."""
-
-    text: str
-    path: str
-
-
-def read_index(index_file: Path, root: Path) -> list[Record]:
-    """The lines `image<TAB>annotation` of an index file; relative paths are relative to `root`.
-
-    Blanks belong to names, blank lines are skipped, a trailing TAB, CRLF and a byte order mark are
-    accepted. Raises TaskError(DATASET) when the file is missing or lists nothing, or when a path
-    climbs out of `root` by `..`.
-    """
-    records = []
-    for columns in _columns(index_file):
-        annotation = columns[1] if len(columns) > 1 and columns[1].strip() else None
-        records.append(
-            Record(
-                _place(root, columns[0], index_file),
-                None if annotation is None else _place(root, annotation, index_file),
-            )
-        )
-    return records
-
-
-def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]:
-    """The candidate images in the order of the file, and how many repeated lines were left out.
-
-    Raises TaskError(DATASET) when the file is missing or lists nothing, or when a path climbs out
-    of `root` by `..`.
-    """
-    texts = [columns[0] for columns in _columns(index_file)]
-    unique = dict.fromkeys(texts)
-    candidates = [Candidate(text, _place(root, text, index_file)) for text in unique]
-    return candidates, len(texts) - len(candidates)
-
-
-def _place(root: Path, text: str, index_file: Path) -> str:
-    """Where a path of an index lies. An absolute one is the platform's to choose."""
-    path = os.path.join(root, text)
-    if ".." in text.split("/") and not Path(os.path.normpath(path)).is_relative_to(
-        os.path.normpath(root)
-    ):
-        raise TaskError(
-            Code.DATASET,
-            f"the index file {index_file} lists {text[:200]!r}, which leads out of {root}; "
-            "list files below it, or absolute paths without '..'.",
-        )
-    return path
-
-
-def _columns(index_file: Path) -> list[list[str]]:
-    try:
-        # A pipe would never end, and reading it would wait for ever.
-        if index_file.exists() and not index_file.is_file():
-            raise OSError(errno.EINVAL, "not a file")
-        # surrogateescape: a file name in another encoding must come out as it went in.
-        with open(index_file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-            lines = [line.rstrip("\r\n") for line in file]
-    except (OSError, ValueError) as error:
-        raise TaskError(
-            Code.DATASET,
-            f"the index file {index_file} cannot be read "
-            f"({getattr(error, 'strerror', None) or error}); "
-            "it must list one image per line.",
-        ) from None
-    columns = [line.split("\t") for line in lines if line.strip()]
-    if not columns:
-        raise TaskError(
-            Code.DATASET,
-            f"the index file {index_file} lists no image; choose a data set that is not empty "
-            "and an export format with annotations, such as ark:raw.",
-        )
-    return columns
-
-
 class _Outcome(NamedTuple):
     size: tuple[int, int] | None
     objects: Objects
@@ -227,17 +146,27 @@ def _examine_all(
     threads = min(16, 4 + (os.cpu_count() or 1))
     remaining = iter(records)
     done = 0
+
+    def examine(chunk: Sequence[Record]) -> list[_Outcome]:
+        return [_examine(record, reader) for record in chunk]
+
     with ThreadPoolExecutor(threads) as pool:
         # In slabs, so that a million records do not become a million waiting futures.
         while slab := list(islice(remaining, SLAB)):
-            chunks = [slab[start : start + CHUNK] for start in range(0, len(slab), CHUNK)]
-            outcomes = pool.map(
-                lambda chunk: [_examine(record, reader) for record in chunk], chunks
-            )
-            yield from zip(slab, chain.from_iterable(outcomes), strict=True)
+            started, computing = time.perf_counter(), time.thread_time()
+            first = examine(slab[:CHUNK])
+            waits = _waits(time.perf_counter() - started, time.thread_time() - computing)
+            rest = [slab[start : start + CHUNK] for start in range(CHUNK, len(slab), CHUNK)]
+            outcomes = pool.map(examine, rest) if waits else map(examine, rest)
+            yield from zip(slab, chain(first, chain.from_iterable(outcomes)), strict=True)
             done += len(slab)
             if progress is not None:
                 progress.update(done, len(records))
+
+
+def _waits(seconds: float, computing: float) -> bool:
+    """Whether files are waited for: then threads pay; else they take turns, at twice the cost."""
+    return seconds > 2 * computing
 
 
 def read_dataset(
@@ -340,15 +269,15 @@ def _read(
     _refuse_if_none_decodes(paths, report)
     sizes_array = np.array(sizes, np.int32).reshape(-1, 2)
     owners = np.repeat(np.arange(len(paths)), np.array(counts, np.int64))
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    boxes, classes, owners = _clean(table, owners, sizes_array, report)
+    table = np.frombuffer(rows, np.float64).reshape(-1, 5)
+    clean = clean_boxes(table, owners, sizes_array, report)
     return KeptReading.of(
         report,
         paths=paths,
         sizes=sizes_array,
-        boxes=boxes.astype(np.float32),
-        classes=classes.astype(np.int32),
-        per_image=np.bincount(owners, minlength=len(paths)),
+        boxes=clean.boxes,
+        classes=clean.classes,
+        per_image=np.bincount(clean.owners, minlength=len(paths)),
     )
 
 
@@ -408,23 +337,3 @@ def _why_no_boxes(report: DataReport, class_names: Iterable[str]) -> str:
         f"the {report.kept} usable images of {report.index_file} hold no object; "
         "label some of them, or choose other classes."
     )
-
-
-def _clean(
-    table: npt.NDArray[np.float64],
-    owners: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int32],
-    report: DataReport,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Boxes, classes and owners of `table` [m, 5] (class, xyxy): clipped, with area, once each."""
-    limits = sizes[owners][:, [1, 0, 1, 0]]
-    boxes = np.clip(table[:, 1:], 0, limits).astype(np.float32)
-    outside = ((table[:, 1:] < 0) | (table[:, 1:] > limits)).any(axis=1)
-    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    report.without_area += int((~has_area).sum())
-    report.clipped += int((outside & has_area).sum())
-    keys = np.column_stack([owners, table[:, 0], boxes])[has_area]
-    _, first = np.unique(keys, axis=0, return_index=True)
-    report.duplicate_boxes += len(keys) - len(first)
-    kept = keys[np.sort(first)]
-    return kept[:, 2:], kept[:, 1].astype(np.int64), kept[:, 0].astype(np.int64)

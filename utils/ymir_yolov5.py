@@ -1,7 +1,8 @@
 """The bridge to YMIR: a task directory becomes a `Task`, and what is done with it becomes files.
 
-This is the room that others import; it is the only one, with its parts `ymir_task`, `ymir_monitor`
-and `ymir_results`, that knows the platform's files. It knows neither torch nor the network.
+This is the room that others import; it is the only one, with its parts `ymir_task`, `ymir_weights`,
+`ymir_monitor` and `ymir_results`, that knows the platform's files. It knows neither torch nor the
+network.
 
 The package `ymir_exc` is not asked. Its three incompatible generations read `env.yaml` and
 `config.yaml` at one fixed place, drop keys that we need (`protocol_version`) and do not write
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,6 @@ import yaml
 
 from utils.bounded_yaml import load_yaml
 from utils.config import (
-    DetectionSettings,
     InferSettings,
     MiningSettings,
     Settings,
@@ -32,14 +32,6 @@ from utils.config import (
 from utils.errors import Code, TaskError
 from utils.options import absent, refusal, to_bool, to_int, to_list
 from utils.saved_files import SavedFiles
-from utils.weight_files import (
-    SCRATCH,
-    SUFFIXES,
-    check_download,
-    file_of_model,
-    find_weights,
-    weight_folders,
-)
 from utils.ymir_monitor import Monitor
 from utils.ymir_results import (
     InferResultWriter,
@@ -48,6 +40,7 @@ from utils.ymir_results import (
     write_training_result,
 )
 from utils.ymir_task import STAGES, OutputPaths, Task, stage_folder
+from utils.ymir_weights import weights_of_task
 
 __all__ = [
     "InferResultWriter",
@@ -122,7 +115,7 @@ def read_task(
         ),
         out=folders.out,
         weights=(
-            _weights(config, settings, folders.models_in, warnings)
+            weights_of_task(config, settings, folders.models_in, warnings)
             if infer or mining_settings is None or mining_settings.needs_network
             else ()
         ),
@@ -358,67 +351,3 @@ def _gpu_ids(config: Mapping[str, object]) -> tuple[int, ...]:
     if any(number < 0 for number in ids):
         raise refusal("gpu_id", value, wanted)
     return tuple(dict.fromkeys(ids))
-
-
-def _weights(
-    config: Mapping[str, object],
-    settings: TrainSettings | DetectionSettings,
-    models_in: Path,
-    warnings: list[str],
-) -> tuple[Path, ...]:
-    """The usable files, the preferred one first: named by the task, handed in by the platform, or
-    for a training lying in weights_dir or the image under the model's name.
-    """
-    training = settings if isinstance(settings, TrainSettings) else None
-    fetch = training is not None and training.download_weights
-    if training and fetch:
-        check_download(training.model, training.weights_sha256)
-    folders = weight_folders(settings.weights_dir, may_be_made=fetch)
-    key = "pretrained_model_params" if training else "model_params_path"
-    if training and training.weights.lower() == SCRATCH:
-        return ()
-    if settings.weights:
-        key, offered = "weights", [settings.weights]
-    else:
-        value = config.get(key)
-        offered = [] if absent(value) else [str(item) for item in to_list(key, value)]
-    if not offered and training:
-        name = file_of_model(training.model)
-        found = find_weights(name, folders)
-        if found:
-            warnings.append(f"nothing was handed in: {found} is used ('weights: scratch' for none)")
-        elif training.weights_dir and not fetch:
-            warnings.append(f"weights_dir {training.weights_dir} has no {name}")
-        return (found,) if found else ()
-    usable = [
-        found
-        for text in offered
-        if text.lower().endswith(SUFFIXES)
-        and (found := _find_file(text, models_in) or find_weights(text, folders))
-    ]
-    if not usable:
-        listed = ", ".join(offered) or "nothing"
-        places = ", ".join(map(str, (models_in, *folders)))
-        raise TaskError(
-            Code.MODEL,
-            f"{key} offers no usable weights: it lists {listed}; a file that exists, as given or "
-            f"under {places}, with the ending {', '.join(SUFFIXES)} is needed.",
-        )
-    return tuple(sorted(dict.fromkeys(usable), key=_preference))
-
-
-def _find_file(text: str, models_in: Path) -> Path | None:
-    # The base name last: a model packed by protocol 1.1.0 is listed in a stage folder that the
-    # platform does not always recreate.
-    candidates = (Path(text), models_in / text, models_in / Path(text).name)
-    return next((path for path in candidates if os.path.isfile(path)), None)
-
-
-def _preference(path: Path) -> int:
-    ranks: Sequence[bool] = (
-        path.name == "best.pt",
-        "best" in path.name and path.suffix == ".pt",
-        path.name == "last.pt",
-        path.suffix == ".pt",
-    )
-    return ranks.index(True) if True in ranks else len(ranks)

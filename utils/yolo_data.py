@@ -16,7 +16,8 @@ from utils.annotations import AnnotationError, Object, Objects
 from utils.bounded_yaml import load_yaml
 from utils.errors import Code, TaskError
 from utils.images import ImageError, image_size
-from utils.labels import DataReport, DatasetIndex, Record, read_records
+from utils.index_file import Record
+from utils.labels import DataReport, DatasetIndex, read_records
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".mpo"})
 SPLIT_KEYS: Mapping[str, tuple[str, ...]] = {

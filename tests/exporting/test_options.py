@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 
-from exporting.options import NOT_WRITTEN, ExportOptions, Suppression, refuse_impossible
+from exporting.options import (
+    FORMAT_NAMES,
+    NOT_WRITTEN,
+    ExportOptions,
+    Suppression,
+    refuse_impossible,
+)
 from utils.errors import Code, TaskError
 
-PLAIN = ExportOptions(("a",))
+PLAIN, ANY = ExportOptions(("a",)), Suppression()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +46,14 @@ def test_formats_of_v7_that_are_not_written():
     assert set(NOT_WRITTEN) == set(v7.split())
 
 
-@pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("form", ["onnx", "torchscript", "openvino", "safetensors", "state-dict"])
-def test_what_can_be_done_passes(form, half):
-    refuse_impossible(form, dataclasses.replace(PLAIN, half=half))
+@pytest.mark.parametrize("form", FORMAT_NAMES)
+def test_what_can_be_done_passes(form):
+    """Every combination that is refused is one of the two that the rules name."""
+    for half, simplify, suppression in itertools.product((False, True), (False, True), (None, ANY)):
+        options = dataclasses.replace(PLAIN, half=half, simplify=simplify, suppression=suppression)
+        try:
+            refuse_impossible(form, options)
+            refused = False
+        except TaskError:
+            refused = True
+        assert refused == ((half and simplify) if form == "onnx" else suppression is not None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.reliability.case import Ending, Fate, Meet, refused, skipped, taken
 from tests.reliability.reading import read, write_good
 from utils.errors import Code, TaskError
-from utils.labels import read_index
+from utils.index_file import read_index
 
 GOOD = b"a.png\ta.txt\n"
 

@@ -144,8 +144,8 @@ CHECKLIST = (
         "models: listed but flat, bare names, several files, no usable file, unknown class count",
         ("weights.names", "box.class_name"),
         (
-            "tests/utils/test_ymir_yolov5.py::test_weights",
-            "tests/utils/test_ymir_yolov5.py::"
+            "tests/utils/test_ymir_weights.py::test_weights",
+            "tests/utils/test_ymir_weights.py::"
             "test_a_list_without_usable_weights_is_refused_with_what_was_offered",
             "tests/test_contract.py::test_weights_with_other_classes",
         ),

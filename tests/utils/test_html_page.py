@@ -72,7 +72,9 @@ def test_a_table_may_be_empty() -> None:
     page = Page("t")
     page.table(("a", "b"), [])
     page.bars(("a", "b"), [])
-    read_page(page.render())
+    html = page.render()
+    assert read_page(html).text.endswith("t a b a b")
+    assert html.count("<tbody></tbody>") == 2
 
 
 def test_a_small_png_is_taken_as_it_is(tmp_path: Path) -> None:

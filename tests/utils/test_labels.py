@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from utils.errors import Code, TaskError
-from utils.labels import DatasetIndex, read_candidates, read_dataset, read_index
+from utils.index_file import read_candidates, read_index
+from utils.labels import DatasetIndex, _waits, read_dataset
 from utils.progress import Progress
 
 NAMES = ("helmet", "vest")
@@ -88,34 +89,6 @@ def test_every_format_gives_the_same_data_set(tmp_path: Path, form: str) -> None
     assert index.counts().tolist() == [1, 2]
     assert (report.kept, report.boxes, report.backgrounds) == (3, 3, 1)
     assert len(report.lines()) == 1
-
-
-def test_index_rules(tmp_path: Path) -> None:
-    """Blanks in names, CRLF, blank lines, trailing TAB, relative paths, byte order mark."""
-    index_file = tmp_path / "index.tsv"
-    index_file.write_bytes(
-        b"\xef\xbb\xbf/in/a b.jpg\t/in/a b.txt\r\n\r\n  \nassets/c.jpg\t\n/in/d.jpg\n"
-        b"/in/e\xe9\x85.jpg\tann/e.txt\tmore\n"
-    )
-    root = tmp_path / "root"
-    records = read_index(index_file, root)
-    assert [tuple(record) for record in records] == [
-        ("/in/a b.jpg", "/in/a b.txt"),
-        (f"{root}/assets/c.jpg", None),
-        ("/in/d.jpg", None),
-        ("/in/e\udce9\udc85.jpg", f"{root}/ann/e.txt"),
-    ]
-
-
-def test_candidates_keep_their_text_and_count_once(tmp_path: Path) -> None:
-    index_file = tmp_path / "index.tsv"
-    index_file.write_text("assets/b c.jpg\n/in/a.jpg\t\nassets/b c.jpg\r\n", encoding="utf-8")
-    candidates, repeated = read_candidates(index_file, tmp_path)
-    assert [tuple(candidate) for candidate in candidates] == [
-        ("assets/b c.jpg", f"{tmp_path}/assets/b c.jpg"),
-        ("/in/a.jpg", "/in/a.jpg"),
-    ]
-    assert repeated == 1
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n  \r\n"], ids=["missing", "empty", "blank"])
@@ -263,6 +236,32 @@ def test_an_image_listed_twice_counts_once(tmp_path: Path) -> None:
     index_file.write_text(index_file.read_text() * 2, encoding="utf-8")
     index, report = read_dataset(index_file, NAMES, root=tmp_path, max_bad_fraction=0)
     assert (len(index), report.duplicate_images) == (3, 3)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["by-threads", "by-one"])
+def test_the_order_is_that_of_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """Chunks of one record, in slabs of four: whoever reads them, the data set is the same."""
+    monkeypatch.setattr("utils.labels.SLAB", 4)
+    monkeypatch.setattr("utils.labels.CHUNK", 1)
+    monkeypatch.setattr("utils.labels._waits", lambda seconds, computing: waits)
+    texts = [f"0, 1, 1, {side}, {side}" if side % 5 else "words" for side in range(2, 13)]
+    index, report = read_text(tmp_path, texts, bad=0.5)
+    assert index.boxes[:, 2].tolist() == [side + 1 for side in range(2, 13) if side % 5]
+    assert [Path(path).stem for path in index.paths] == [str(n) for n in range(11) if (n + 2) % 5]
+    faults = report.bad_annotations.examples
+    assert [Path(fault.split(" line")[0]).name for fault in faults] == ["3.txt", "8.txt"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "computing", "waits"),
+    [(1.0, 1.0, False), (1.9, 1.0, False), (2.1, 1.0, True), (0.5, 0.001, True), (0, 0, False)],
+)
+def test_threads_are_for_files_that_are_waited_for(
+    seconds: float, computing: float, waits: bool
+) -> None:
+    assert _waits(seconds, computing) == waits
 
 
 def test_progress_moves_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,4 +36,5 @@ def test_more_than_half_must_be_gone(tmp_path: Path, gone: int, refused: bool) -
 
 
 def test_nothing_is_lost_of_nothing() -> None:
-    refuse_lost([], what="images")
+    assert still_there([]) == []
+    refuse_lost(still_there([]), what="images")

@@ -53,7 +53,8 @@ def test_no_labels(tmp_path: Path) -> None:
     draw_precision_recall(judged.classes, index.class_names, tmp_path / "pr.png")
     draw_over_confidence(judged.classes, index.class_names, "F1", tmp_path / "f1.png")
     draw_confusion(judged.confusion.matrix, index.class_names, tmp_path / "confusion.png")
-    shown(tmp_path / "f1.png")
+    for name in ("pr.png", "f1.png", "confusion.png"):
+        shown(tmp_path / name)
 
 
 def test_the_curves_over_confidence_are_those_of_the_metrics(tmp_path: Path) -> None:
