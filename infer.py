@@ -23,6 +23,7 @@ from engines.engine import TORCH, Engine, Surroundings
 from engines.sample import sample_images
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
+from models.packed import packed
 from utils.atomic import write_text
 from utils.class_choice import class_indices
 from utils.command_line import run_command
@@ -30,7 +31,7 @@ from utils.config import DetectionSettings, InferSettings
 from utils.container import log_to_console
 from utils.dataloaders import stream_images
 from utils.detection_files import DetectionFiles
-from utils.device import autocast, device_of
+from utils.device import autocast, computed_in, device_of
 from utils.image_parts import Part, parts_of
 from utils.infer_command import parse_infer_command
 from utils.labelled_set import objects_per_image
@@ -46,6 +47,10 @@ log = logging.getLogger(__name__)
 
 LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are cut into tiles, and so may be very large."""
+
+PIXELS_A_PASS = 1_000_000
+"""Pixels that a core takes through the network at once, be the batch as large as it may: what a
+layer leaves for the next should still lie in its cache."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Predictor:
         self.tiling = tiling
         self.lanes = Lanes(device)
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
+        self._packed = packed(self.network, computed_in(device, precision))
 
     def use_engine(self, name: str, paths: Sequence[str], *, batch_size: int) -> None:
         """Let the engine that the setting `name` asks for compute, checked on a few of the images
@@ -129,14 +135,25 @@ class Predictor:
     @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw head maps and decoded rows float32 [b, rows, 5 + nc] of uint8 RGB [b, 3, h, w]."""
-        return self._look(self._pixels(images))
+        if self.engine is not None:
+            return self._look(self._pixels(images))
+        return _joined([self._look(self._pixels(part)) for part in self._passes(images)])
 
     @torch.inference_mode()
     def backbone_map(self, images: Tensor) -> Tensor:
         """The backbone's last map float32 [b, c, y, x] of uint8 RGB [b, 3, h, w]."""
+        return torch.cat([self._backbone_pass(part) for part in self._passes(images)])
+
+    def _backbone_pass(self, images: Tensor) -> Tensor:
         pixels = self._pixels(images).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            return self.network.backbone(pixels).float()
+            return self._packed.backbone(pixels).float()
+
+    def _passes(self, images: Tensor) -> tuple[Tensor, ...]:
+        """A batch [b, 3, h, w] in the parts that torch takes through the network at once."""
+        if self.device.type != "cpu":
+            return (images,)
+        return images.split(max(PIXELS_A_PASS // images[0, 0].numel(), 1))
 
     @torch.inference_mode()
     def candidates(self, images: Tensor, output: Tensor | None = None) -> Tensor:
@@ -166,9 +183,12 @@ class Predictor:
         if engine is not None:
             maps = self.network.head(engine(pixels))
             return maps, self.network.decode(maps)
+        return _joined([self._pass(part) for part in self._passes(pixels)])
+
+    def _pass(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            maps = [level.float() for level in self.network(pixels)]
+            maps = [level.float() for level in self._packed(pixels)]
         return maps, self.network.decode(maps)
 
     def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Kept]:
@@ -304,6 +324,14 @@ class Predictor:
             item.prediction(rows, view)
             for item, rows, view in zip(fitted, found, views, strict=True)
         ]
+
+
+def _joined(looks: Sequence[tuple[list[Tensor], Tensor]]) -> tuple[list[Tensor], Tensor]:
+    """Maps and rows of the parts of a batch as those of the whole."""
+    if len(looks) == 1:
+        return looks[0]
+    maps, rows = zip(*looks, strict=True)
+    return [torch.cat(level) for level in zip(*maps, strict=True)], torch.cat(rows)
 
 
 def load_predictor(

@@ -33,9 +33,9 @@ FLOORS: dict[int, str] = {
         models.activation models.anchor_search models.anchors models.assign models.attention
         models.block_table models.blocks models.channel_rules models.checkpoint
         models.classic_blocks models.depthwise models.detect models.detector models.ghost
-        models.joining models.layout models.loss models.official models.pickle_data
-        models.rearrange models.safetensors_file models.summary models.torch_file
-        models.torch_names models.transfer
+        models.joining models.layout models.loss models.official models.packed
+        models.pickle_data models.rearrange models.safetensors_file models.summary
+        models.torch_file models.torch_names models.transfer
     """,
     2: """
         utils.annotations utils.augment utils.batches utils.coco_metrics utils.data_table

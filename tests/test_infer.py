@@ -177,6 +177,28 @@ def test_the_flags_of_v7_detect(weights: Path, paths: list[str], tmp_path: Path)
     assert len(list(first.glob("crops/*/*.jpg"))) == sum(map(len, found.values())) > 0
 
 
+@pytest.mark.parametrize("images_a_pass", [1, 2, 4])
+def test_a_batch_goes_through_the_network_in_parts(
+    predictor: Predictor, images_a_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps and features are the same numbers, however many images a pass takes."""
+    images = torch.randint(0, 256, (5, 3, 96, 64), generator=torch.manual_seed(0)).byte()
+    monkeypatch.setattr(infer, "PIXELS_A_PASS", 5 * 96 * 64)
+    maps, rows = predictor.forward(images)
+    features = predictor.backbone_map(images)
+    sizes: list[int] = []
+    plain = predictor._pixels
+    monkeypatch.setattr(predictor, "_pixels", lambda part: sizes.append(len(part)) or plain(part))
+    monkeypatch.setattr(infer, "PIXELS_A_PASS", images_a_pass * 96 * 64 + 1)
+    own_maps, own_rows = predictor.forward(images)
+    assert max(sizes) == images_a_pass
+    assert sum(sizes) == 5
+    assert all(map(torch.equal, own_maps, maps))
+    # torch rounds the last numbers of a sigmoid's run otherwise than those before.
+    assert torch.allclose(own_rows, rows, rtol=1e-6)
+    assert torch.equal(predictor.backbone_map(images), features)
+
+
 def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) -> None:
     """With `augment`, detections are what suppression leaves of all candidates of the three."""
     checkpoint = load_checkpoint(weights)
