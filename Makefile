@@ -1,4 +1,5 @@
-# make demo   draw a data set (or DATA=<a VOC folder>), train, mine and infer through start.py
+# make demo   draw a data set (or DATA=<a VOC folder>), train, mine and infer through start.py;
+#             OUT=<folder>, and DEMO="--limit 64 --set epochs=10" for a short one
 # make test   every test;   make check   format, lint, types and tests
 # make test-oldest   every test with Python 3.10 and the lowest versions of all requirements
 # make bench  ours beside yolov5 and ultralytics, as one table (BENCH="--quick --only inference")
@@ -8,6 +9,7 @@ VENV ?= .venv
 BASE_PYTHON ?= python3
 DATA ?=
 OUT ?= runs/demo
+DEMO ?=
 BENCH ?=
 # One test process per core with one thread each; a crash then names its test and spares the rest.
 TEST_PROCESSES ?= auto
@@ -31,7 +33,8 @@ $(VENV)/.ready: extra-requirements.txt requirements-dev.txt
 	touch $@
 
 demo: $(READY)
-	$(PYTHON) -m tools.demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
+	@$(PYTHON) -m utils.installed
+	$(PYTHON) -m tools.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(DEMO)
 
 # What failed beside others, or took its process with it, is run once more alone; twice is a failure.
 test: $(READY)

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, words = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
     if options.trials < 1:
         raise TaskError(Code.CONFIG, f"--trials is {options.trials}; it must be 1 or more.")
-    command = parse_train_command(["--project", PROJECT, *words])
+    command = parse_train_command(["--project", PROJECT, *words], program="evolve.py")
     for note in command.notes:
         log.warning("note: %s", note)
     device = device_of(command.device)

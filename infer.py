@@ -41,6 +41,7 @@ from utils.nms import Kept, non_max_suppression
 from utils.predictions import Gathering, Prediction, View, whole_images
 from utils.single_class import as_one_class
 from utils.tiles import Tiling
+from utils.trained_size import note_on_size
 from utils.tta import augmented_rows
 
 log = logging.getLogger(__name__)
@@ -360,6 +361,9 @@ def load_predictor(
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
     predictor.labelled_objects = objects_per_image(checkpoint.metadata, predictor.num_classes)
+    note = note_on_size(checkpoint.metadata, predictor.image_size)
+    if note and not settings.tile_size:
+        log.warning("note: %s", note)
     return predictor
 
 

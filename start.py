@@ -12,6 +12,11 @@ if sys.version_info < (3, 10):  # noqa: UP036 - told in a sentence, not a traceb
         "docker/Dockerfile.live-code of this repository."
     )
 
+from utils.installed import complaint
+
+if __name__ == "__main__" and (missing := complaint()):
+    sys.exit(missing)
+
 import argparse
 import logging
 import os
@@ -21,7 +26,7 @@ from pathlib import Path
 
 from utils.atomic import remove_unfinished
 from utils.container import log_to_console, provide_home
-from utils.errors import Code
+from utils.errors import Code, TaskError
 from utils.first_error import error_left, leave_error
 from utils.termination import TOLD_TO_STOP, Deadline, Terminated
 from utils.ymir_yolov5 import Monitor, open_monitor, read_task
@@ -29,8 +34,16 @@ from utils.ymir_yolov5 import Monitor, open_monitor, read_task
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """What the command line says: which task, and whether this program started itself."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--env", type=Path, default=Path("/in/env.yaml"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--env",
+        type=Path,
+        default=Path("/in/env.yaml"),
+        metavar="PATH/env.yaml",
+        help="the task: YMIR's is /in/env.yaml, `python -m tools.make_task` writes others",
+    )
     # For the processes that this program starts: they leave the report of an error to it.
     parser.add_argument("--launched", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -90,12 +103,16 @@ def main(arguments: Sequence[str] | None = None, deadline: Deadline | None = Non
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         sentence, trace = redact(sentence), redact(traceback.format_exc())
-        if leave_error(code, sentence, trace, environment=os.environ) and not options.launched:
+        first = leave_error(code, sentence, trace, environment=os.environ)
+        # Where there is neither a task nor its out/, nobody reads the record.
+        read = options.env.is_file() or monitor.path.parent.is_dir()
+        if first and read and not options.launched:
             monitor.catch_up()
             monitor.fail(code, sentence, trace)
         if not (options.launched and isinstance(error, Terminated)):
             # Else another one has failed, and who started both says so.
-            print(trace, end="")
+            if not isinstance(error, TaskError):  # which says all that a user can act on
+                print(trace, end="")
             print(f"FAILED ({int(code)}): {sentence}", flush=True)
         return deadline.settle(1)
     status = deadline.settle(0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from mining.groups import in_groups
 from mining.scored import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
 from utils.atomic import write_text
 from utils.boxes import clip
+from utils.command_line import run_command
 from utils.config import MiningSettings
 from utils.container import log_to_console
 from utils.device import gpu_ids_of, select_device
@@ -331,7 +333,9 @@ def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score the images of a folder and write `path<TAB>score`, the best to label first."""
     defaults = MiningSettings()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--source", type=Path, required=True, help="an image or a folder")
     parser.add_argument("--output", type=Path, default=Path("result.tsv"))
@@ -350,8 +354,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         empty_images=options.empty_images,
     )
     device = select_device(gpu_ids_of(options.gpu_id))
-    predictor = load_predictor(options.weights, settings, device)
     paths, _ = find_images(options.source)
+    predictor = load_predictor(options.weights, settings, device)
     with tqdm(total=len(paths), disable=None) as bar:
         rows = mine(predictor, paths, settings, tell=lambda done, _: bar.update(done - bar.n))
     rows.sort(key=lambda row: -row[1])
@@ -360,4 +364,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -121,6 +121,9 @@ def look(task: Task) -> None:
 
 def main(env_file: Path) -> int:
     """Run the task. The last line printed is what people see first when it fails."""
+    if not env_file.is_file():
+        print(f"There is no task at {env_file}: give the path of its env.yaml.")
+        return 1
     task = Task(env_file)
     try:
         task.read_settings()
@@ -134,6 +137,7 @@ def main(env_file: Path) -> int:
         task.report(0.0, f"{type(error).__name__}: {error}", code)
         print(f"FAILED ({code}): {error}", flush=True)
         return 1
+    print(f"DONE: the results are in {task.out['root_dir']}", flush=True)
     return 0
 
 

@@ -19,6 +19,12 @@ def test_a_trial_changes_its_values_and_leaves_out_what_takes_time() -> None:
     assert (changed.epochs, changed.box) == (3, 0.1)
 
 
+def test_the_usage_names_this_program(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evolve.main([])
+    assert capsys.readouterr().err.startswith("usage: evolve.py ")
+
+
 def test_no_trials_are_refused() -> None:
     with pytest.raises(TaskError, match="--trials is 0"):
         evolve.main(["--trials", "0", "--data", "data.yaml"])

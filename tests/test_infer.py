@@ -14,7 +14,7 @@ import torch
 
 import infer
 from infer import Prediction, Predictor, Thresholds, load_predictor
-from models.checkpoint import build_detector, load_checkpoint
+from models.checkpoint import build_detector, load_checkpoint, save_checkpoint
 from tools.sources import SourceDataset
 from utils.config import InferSettings
 from utils.dataloaders import DecodedImage
@@ -262,6 +262,27 @@ def test_half_on_a_cpu_is_a_sentence(weights: Path, caplog: pytest.LogCaptureFix
     assert load_predictor(weights, settings, CPU).precision == "float32"
     assert "half (float16) needs a GPU" in caplog.text
     assert infer.chosen_precision(settings, torch.device("cuda")) == "float16"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        pytest.param(InferSettings(img_size=96), False, id="as trained"),
+        pytest.param(InferSettings(img_size=160), True, id="larger"),
+        pytest.param(InferSettings(img_size=160, tile_size=96), False, id="tiles"),
+    ],
+)
+def test_another_size_than_in_training_is_said(
+    weights: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    settings: InferSettings,
+    said: bool,
+) -> None:
+    path = tmp_path / "known.pt"
+    save_checkpoint(path, replace(load_checkpoint(weights), metadata={"img_size": 96}))
+    load_predictor(path, settings, CPU)
+    assert ("note: the weights were trained at 96 px" in caplog.text) == said
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

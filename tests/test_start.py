@@ -428,14 +428,26 @@ def test_failures_end_in_one_sentence(
     untouched = {path: path.read_text("utf-8") for path in (env_file, config)}
     damage(task, tmp_path)
     assert run(env_file) != 0
-    last = capsys.readouterr().out.strip().splitlines()[-1]
+    told = capsys.readouterr().out
+    last = told.strip().splitlines()[-1]
     assert last.startswith(f"FAILED ({int(code)}): ")
     assert mention in last
+    assert "Traceback" not in told, "a reason that a user can act on is told without"
     assert monitor(task)[3:5] == ["4", str(int(code))]
     for path, text in untouched.items():  # the checker needs to know the task
         path.write_text(text, "utf-8")
     unknown_task = "monitor.task_id" if mention == "env.yaml" else "nothing"
     assert [f for f in findings(task, failed=True) if not f.startswith(unknown_task)] == []
+
+
+def test_without_a_task_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "none" / "in" / "env.yaml") == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("FAILED (300001): the task's environment file ")
+    assert "`python -m tools.make_task` writes a task" in line
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow

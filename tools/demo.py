@@ -1,6 +1,7 @@
 """The main job on a laptop: draw or take a data set, train, then mine and infer, and show it.
 
     python -m tools.demo --out runs/demo [--data <a VOC, COCO or YOLO folder>]
+    python -m tools.demo --data path/to/voc --limit 64 --set epochs=10 --set img_size=320
 
 Everything runs through `start.py`, as the platform would run it; each result is checked.
 """
@@ -18,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import yaml
 
 from tools.check_out import check_out
@@ -27,9 +26,8 @@ from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import read_source
 from utils.container import log_to_console
-from utils.drawing import Tile, draw_boxes, fitted, sheet
+from utils.errors import Code, TaskError
 from utils.html_page import Page
-from utils.images import read_image
 
 ROOT = Path(__file__).resolve().parent.parent
 log = logging.getLogger("demo")
@@ -46,6 +44,8 @@ TRAINING = {
 }
 LOOKING = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
 DRAWN_IMAGES = 240
+OWN = frozenset({"drawn", "training", "mining-and-inference", "index.html", "ranking.jpg"})
+"""What a demo leaves in its folder, and the next one there replaces."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,32 @@ def run_task(name: str, task_dir: Path) -> Outcome:
     return Outcome(name, task_dir, time.monotonic() - started, findings)
 
 
-def run_demo(data: Path | None, out: Path, overrides: Mapping[str, str]) -> list[Outcome]:
-    """Train on the training split, then mine and infer on the test split with that model."""
+def make_room(out: Path) -> None:
+    """An empty folder `out`, in place of an earlier demo; TaskError(CONFIG) for anything else."""
+    if out.is_file() or (out.is_dir() and not {path.name for path in out.iterdir()} <= OWN):
+        raise TaskError(
+            Code.CONFIG, f"{out} holds other things than a demo: name a new folder with --out."
+        )
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
+
+
+def run_demo(
+    data: Path | None, out: Path, overrides: Mapping[str, str], *, limit: int | None = None
+) -> list[Outcome]:
+    """Train on the training split, then mine and infer on the test split with that model.
+
+    `limit` takes only the first images of each split. Raises TaskError for a folder `data` that
+    cannot be read or a folder `out` that must not be replaced.
+    """
     if data is None:
-        data = out / "drawn"
-        draw_dataset(data, images=DRAWN_IMAGES, size_wh=(320, 240), seed=0)
-    source = read_source(data)
+        make_room(out)
+        draw_dataset(out / "drawn", images=DRAWN_IMAGES, size_wh=(320, 240), seed=0)
+        source = read_source(out / "drawn")
+    else:
+        source = read_source(data)
+        make_room(out)
     training = out / "training"
     write_task(
         source,
@@ -87,6 +104,7 @@ def run_demo(data: Path | None, out: Path, overrides: Mapping[str, str]) -> list
         kinds=("training",),
         annotation_format="ark",
         settings={**TRAINING, **overrides},
+        limit=limit,
     )
     outcomes = [run_task("training", training)]
     looking = out / "mining-and-inference"
@@ -98,16 +116,19 @@ def run_demo(data: Path | None, out: Path, overrides: Mapping[str, str]) -> list
         annotation_format="ark",
         settings={**LOOKING, "img_size": size},
         weights=[training / "out" / "models" / "best" / "best.pt"],
+        limit=limit,
     )
     outcomes.append(run_task("mining and inference", looking))
     return outcomes
 
 
-def stage_table(training: Path) -> dict[str, object]:
-    """The best stage of a finished training, as the platform reads it."""
+def stage_table(training: Path) -> tuple[dict[str, object], float]:
+    """The best stage of a finished training as the platform reads it, and the confidence at which
+    its objects are counted.
+    """
     result = yaml.safe_load((training / "out" / "models" / "result.yaml").read_text("utf-8"))
     best: dict[str, object] = result["model_stages"][result["best_stage_name"]]
-    return best
+    return best, float(result["evaluate_config"]["conf_thr"])
 
 
 def read_ranking(looking: Path) -> list[tuple[str, float]]:
@@ -116,43 +137,11 @@ def read_ranking(looking: Path) -> list[tuple[str, float]]:
     return [(path, float(score)) for path, score in (row.split("\t") for row in rows if row)]
 
 
-def draw_ranking(looking: Path, target: Path, *, most: int = 8) -> None:
-    """The images to label first (above) and last (below), with what the model sees in them."""
-    ranking = read_ranking(looking)
-    found = json.loads((looking / "out" / "infer-result.json").read_text("utf-8"))["detection"]
-    names = yaml.safe_load((looking / "in" / "config.yaml").read_text("utf-8"))["class_names"]
-    half = min(most, len(ranking) // 2)
-    tiles = []
-    for path, score in ranking[:half] + ranking[-half:]:
-        boxes = found[Path(path).name]["boxes"]
-        corners = np.array(
-            [
-                [
-                    b["box"]["x"],
-                    b["box"]["y"],
-                    b["box"]["x"] + b["box"]["w"],
-                    b["box"]["y"] + b["box"]["h"],
-                ]
-                for b in boxes
-            ]
-        ).reshape(-1, 4)
-        small, scale = fitted(read_image(path))
-        drawn = draw_boxes(
-            small,
-            corners * scale,
-            np.array([names.index(b["class_name"]) for b in boxes], int),
-            names,
-            np.array([b["score"] for b in boxes]),
-        )
-        tiles.append(Tile(drawn, f"score {score:.3f}"))
-    cv2.imwrite(str(target), sheet(tiles))
-
-
 def write_page(out: Path, outcomes: Sequence[Outcome]) -> Path:
     """One page that shows what came out; opens from disk, without anything beside it."""
     training, looking = outcomes[0].folder, outcomes[1].folder
-    draw_ranking(looking, out / "ranking.jpg")
     report = training / "out" / "models" / "attachments" / "report"
+    mining = looking / "out" / "mining"
     page = Page("Train, mine, infer", "What the three tasks of the demo left behind.")
     page.section("In figures")
     page.table(("", ""), summary_rows(outcomes))
@@ -163,7 +152,8 @@ def write_page(out: Path, outcomes: Sequence[Outcome]) -> Path:
     page.section("In pictures")
     for caption_text, path in (
         ("What the model sees: labels left, detections right", report / "validation.jpg"),
-        ("Label these first (above), these last (below)", out / "ranking.jpg"),
+        ("Label these first; white and yellow: what decided", mining / "first.jpg"),
+        ("Label these last", mining / "last.jpg"),
         ("Images that miss most labelled objects", report / "worst.jpg"),
         ("Learning curves", report / "results.png"),
         ("Precision and recall", report / "pr_curve.png"),
@@ -183,7 +173,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     """What came out, as names and values."""
-    best = stage_table(outcomes[0].folder)
+    best, confidence = stage_table(outcomes[0].folder)
     ranking = read_ranking(outcomes[1].folder)
     found = json.loads((outcomes[1].folder / "out" / "infer-result.json").read_text("utf-8"))[
         "detection"
@@ -191,10 +181,9 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     objects = sum(len(row["boxes"]) for row in found.values())
     rows = [
         ("mAP50, validation split", f"{best['mAP']:.3f}"),
-        ("recall at the reported confidence", f"{best['mAR']:.3f}"),
-        ("tp / fp / fn", f"{best['tp']} / {best['fp']} / {best['fn']}"),
+        (f"found / missed / invented at {confidence}", "{tp} / {fn} / {fp}".format(**best)),
         ("images ranked for labelling", f"{len(ranking)}"),
-        ("score, first to last", f"{ranking[0][1]:.3f} to {ranking[-1][1]:.3f}"),
+        ("mining score, first to last", f"{ranking[0][1]:.3f} to {ranking[-1][1]:.3f}"),
         ("objects detected", f"{objects} in {len(found)} images"),
     ]
     for outcome in outcomes:
@@ -210,7 +199,11 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and print the table; status 1 if a result breaks the protocol."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="tools.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; drawn if absent")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument(
@@ -220,10 +213,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="KEY=VALUE",
         help="a setting of the training task, may be repeated",
     )
+    parser.add_argument("--limit", type=int, help="at most so many images of each split")
     options = parser.parse_args(arguments)
+    if any("=" not in pair for pair in options.set):
+        parser.error("--set wants KEY=VALUE")
     log_to_console()
     overrides = dict(pair.split("=", 1) for pair in options.set)
-    outcomes = run_demo(options.data, options.out.resolve(), overrides)
+    try:
+        outcomes = run_demo(options.data, options.out.resolve(), overrides, limit=options.limit)
+    except TaskError as error:
+        sys.exit(f"FAILED: {error.sentence}")
     page = write_page(options.out.resolve(), outcomes)
     print(f"\n{summary(outcomes)}\n\nLook at {page}")
     return 1 if any(outcome.findings for outcome in outcomes) else 0

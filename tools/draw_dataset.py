@@ -89,7 +89,11 @@ def _write_splits(folder: Path, images: int, seed: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw a data set as the command line asks and say how many boxes it has."""
-    parser = argparse.ArgumentParser(prog="tools.draw_dataset", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="tools.draw_dataset",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--images", type=int, default=240, help="number of pictures")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"))

@@ -136,7 +136,11 @@ def _requests(log: Path) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take the picture; status 1 if the page asks a network, complains or is too wide."""
-    parser = argparse.ArgumentParser(prog="tools.look_at_page", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="tools.look_at_page",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("page", type=Path, help="an HTML file")
     parser.add_argument("picture", type=Path, help="PNG file to write")
     parser.add_argument("--width", type=int, default=1400, help="of the window, pixels")

@@ -211,7 +211,11 @@ def _dump(content: Mapping[str, object], path: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tools.make_task", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="tools.make_task",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("data", type=Path, help="a VOC, COCO or YOLO data set")
     parser.add_argument("task_dir", type=Path, help="folder that gets in/ and out/")
     parser.add_argument("--kind", default="training", help="training, mining, infer, mining+infer")
@@ -238,13 +242,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pairs = [pair.partition("=") for pair in options.set]
     if any(not equals for _, equals, _ in pairs):
         parser.error("--set wants KEY=VALUE")
+    settings = {key: value for key, _, value in pairs}
+    if options.kind != "training" and not options.weights and "weights" not in settings:
+        log.warning(
+            "note: no --weights: only mining with mining_algorithm random does without a model"
+        )
     try:
         env_file = write_task(
             read_source(options.data, options.class_names),
             options.task_dir,
             kinds=options.kind.split("+"),
             annotation_format=options.format,
-            settings={key: value for key, _, value in pairs},
+            settings=settings,
             weights=options.weights,
             gpu_id=options.gpu_id,
             limit=options.limit,

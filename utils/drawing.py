@@ -110,16 +110,26 @@ def _print(
     place[:] = np.rint(place * (1 - cover) + np.array(colour, np.float32) * cover)
 
 
-def caption(image: np.ndarray, text: str) -> np.ndarray:
-    """A BGR image with one line of text on a strip above it; characters without glyph become ?.
+def caption(image: np.ndarray, text: str, *, lines: int = 1) -> np.ndarray:
+    """A BGR image with text on a strip above it, 20 pixels a line; characters without glyph
+    become ?.
 
-    On a narrow image the letters are smaller, and the middle of a longer text is left out.
+    On a narrow image the letters are smaller. A longer text goes on in a second line after its
+    first colon, if there are two `lines`; then the middle of what is too long is left out.
     """
-    strip = np.full((20, image.shape[1], 3), GROUND, np.uint8)
-    shown = "".join(letter if drawable(letter) else "?" for letter in text)
-    if shown:
-        _print(strip, _fitting(shown, image.shape[1] - 8), (4, 2), TEXT)
+    strip = np.full((20 * lines, image.shape[1], 3), GROUND, np.uint8)
+    for number, part in enumerate(_parts(text, image.shape[1])[:lines] if lines > 1 else [text]):
+        shown = "".join(letter if drawable(letter) else "?" for letter in part)
+        if shown:
+            _print(strip, _fitting(shown, image.shape[1] - 8), (4, 2 + 20 * number), TEXT)
     return np.concatenate([strip, image])
+
+
+def _parts(text: str, width: int) -> list[str]:
+    """`text`, or before and after its first colon if it is wider than `width` pixels."""
+    name, colon, rest = text.partition(": ")
+    fits = text_mask(text, 10).shape[1] <= width - 8
+    return [text] if fits or not colon else [f"{name}:", rest]
 
 
 def _fitting(text: str, width: int) -> np.ndarray:
@@ -151,7 +161,8 @@ def tile(images: Sequence[np.ndarray], *, columns: int = 4, gap: int = 6) -> np.
 
 def sheet(tiles: Sequence[Tile], *, columns: int = 4) -> np.ndarray:
     """Tiles on one BGR sheet, each below its caption."""
-    return tile([caption(one.image, one.caption) for one in tiles], columns=columns)
+    lines = max((len(_parts(one.caption, one.image.shape[1])) for one in tiles), default=1)
+    return tile([caption(one.image, one.caption, lines=lines) for one in tiles], columns=columns)
 
 
 def draw_batch(

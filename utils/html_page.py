@@ -41,7 +41,11 @@ a {{ color: {ACCENT}; }}
 .numbers b {{ display: block; font-size: 1.6rem; line-height: 1.25; font-weight: 600;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }}
 .numbers span {{ color: {MUTED}; font-size: .875rem; }}
-.scroll {{ overflow-x: auto; margin: .5rem 0 1rem; }}
+.scroll {{ overflow-x: auto; margin: .5rem 0 1rem; background:
+  linear-gradient(90deg, #fff 50%, #fff0) 0 0 / 2rem 100% no-repeat local,
+  linear-gradient(270deg, #fff 50%, #fff0) 100% 0 / 2rem 100% no-repeat local,
+  linear-gradient(90deg, #0003, #0000) 0 0 / .75rem 100% no-repeat scroll,
+  linear-gradient(270deg, #0003, #0000) 100% 0 / .75rem 100% no-repeat scroll; }}
 table.full {{ width: 100%; }}
 table {{ border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: left; padding: .3rem 1.25rem .3rem 0; border-bottom: 1px solid {LINE};
@@ -77,6 +81,7 @@ img {{ display: block; max-width: 100%; height: auto; }}
 @media (max-width: 640px) {{ main {{ padding-top: 1.25rem; }} h1 {{ font-size: 1.5rem; }}
   .gallery.pairs {{ grid-template-columns: 1fr; }}
   .wide img {{ max-width: none; width: 560px; }} .broad img {{ width: 1200px; }}
+  .wide + figcaption::before {{ content: "Slide the picture sideways. "; }}
   table {{ font-size: .875rem; }} th, td {{ padding-right: .75rem; }}
   td:last-child:not(.n):not(.bar):not(:first-child) {{ min-width: 14rem; }} }}
 @media print {{ nav {{ display: none; }} h2 {{ break-after: avoid; }}

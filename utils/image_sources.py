@@ -37,10 +37,12 @@ def find_images(source: str | Path) -> tuple[list[str], Path]:
         matches = (Path(match) for match in sorted(glob.glob(text, recursive=True)))
         found, base = [p for p in matches if p.suffix.lower() in IMAGE_SUFFIXES], Path()
     if not found:
+        # A pattern that nothing matches is no path.
+        there = path.exists() or glob.has_magic(text)
         raise TaskError(
             Code.DATASET,
-            f"{source} holds no image: name an image, a folder, a pattern such as 'a/*.jpg', or a "
-            "text file that lists images.",
+            f"{source} {'holds no image' if there else 'does not exist'}: name an image, a folder, "
+            "a pattern such as 'a/*.jpg', or a text file that lists images.",
         )
     return [str(one) for one in found], base
 

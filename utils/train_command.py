@@ -102,12 +102,12 @@ def hyper_parameters() -> tuple[str, ...]:
     return tuple(key for key in (*read_hyp("scratch-low"), "anchors") if key in known)
 
 
-def parse_train_command(arguments: Sequence[str]) -> TrainCommand:
-    """What the words of a command line ask for.
+def parse_train_command(arguments: Sequence[str], *, program: str = "train.py") -> TrainCommand:
+    """What the words of a command line of `program` ask for.
 
     A wrong flag ends the program as argparse does; TaskError(CONFIG) for values and refused flags.
     """
-    parser = _parser()
+    parser = _parser(program)
     options = parser.parse_args(with_dashes(arguments))
     parsed = fates("train", vars(options))
     own = parsed.command
@@ -141,9 +141,9 @@ def parse_train_command(arguments: Sequence[str]) -> TrainCommand:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="train.py",
+        prog=program,
         description="Train a detector: YOLOv5 v7.0's flags on a data.yaml, or YMIR index files "
         "(--train, --val, --class-names). Every setting of configs/default.yaml may follow as "
         "KEY=VALUE.",

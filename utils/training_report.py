@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from models.anchors import label_sizes
 from models.detector import Detector
 from utils.by_product import by_product
-from utils.drawing import draw_batch, sheet
+from utils.drawing import Tile, draw_batch, sheet
 from utils.evaluation import Evaluation
 from utils.label_plots import draw_anchors, draw_labels
 from utils.plots import (
@@ -32,6 +33,7 @@ BATCHES_SHOWN = 3
 SHARE_OF_TIME = 0.02
 """Of a training's time, what reports before the last may take."""
 PAGE = "report.html"
+NOTHING_MISSED = "no labelled object is missed"
 
 
 class TrainingReport:
@@ -139,8 +141,13 @@ class TrainingReport:
         story.missed = missed_objects(evaluation, story.validation)
         story.worst = draw_missed(story.missed, evaluation, story.validation)
         record.picture("validation.jpg", sheet(story.compared), epoch)
-        record.picture("worst.jpg", sheet(story.worst), epoch)
+        record.picture("worst.jpg", sheet(story.worst or _nothing_missed()), epoch)
 
     def _page(self) -> None:
         self._story.seconds = tuple(self.record.seconds)
         training_page(self._story, self.record.folder).write(self.record.folder / PAGE)
+
+
+def _nothing_missed() -> list[Tile]:
+    """A sheet without images that says why."""
+    return [Tile(np.full((8, 320, 3), 255, np.uint8), NOTHING_MISSED)]

@@ -59,6 +59,10 @@ __all__ = [
 DEFAULT_ENV_FILE = Path("/in/env.yaml")
 DEFAULT_TASK_ID = "default-task"
 REPOSITORY = Path(__file__).resolve().parent.parent
+NO_TASK = (
+    ": YMIR leaves it in /in; without YMIR, `python -m tools.make_task` writes a task, and --env "
+    "names its env.yaml"
+)
 DETECTION = 2
 MOST_VALUES = 100_000
 """Values of one settings file, counting what an alias repeats each time."""
@@ -79,7 +83,7 @@ def read_task(
     that is not detection.
     """
     env_file = Path(env_file)
-    env = _read_mapping(env_file, "the task's environment file")
+    env = _read_mapping(env_file, "the task's environment file", advice=NO_TASK)
     folders = _Folders.of(env, env_file)
     config = _read_mapping(folders.config_file, "the task's configuration file")
     warnings: list[str] = []
@@ -192,12 +196,14 @@ class _Folders:
         return self.root_in / _path_text(self.indices, key, default)
 
 
-def _read_mapping(path: Path, what: str) -> dict[str, object]:
+def _read_mapping(path: Path, what: str, *, advice: str = "") -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = load_yaml(text)
     except OSError as error:
-        raise TaskError(Code.CONFIG, f"{what} {path} cannot be read ({error.strerror}).") from None
+        raise TaskError(
+            Code.CONFIG, f"{what} {path} cannot be read ({error.strerror}){advice}."
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TaskError(Code.CONFIG, f"{what} {path} is not valid YAML ({reason}).") from None

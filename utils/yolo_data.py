@@ -47,6 +47,13 @@ def read_data_yaml(path: Path) -> DataDescription:
     `names` is a list or a mapping of numbers; `nc` is not looked at. `path`, the root, may be
     relative to the file or to the working directory. Raises TaskError(DATASET).
     """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise TaskError(
+            Code.DATASET,
+            f"{path} {what}: name a data.yaml with names, train and val; a folder of another form "
+            "(VOC, COCO) becomes a task with `python -m tools.make_task`.",
+        )
     try:
         content = load_yaml(path.read_text(encoding="utf-8", errors="ignore"))
     except (OSError, yaml.YAMLError, ValueError) as error:

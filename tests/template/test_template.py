@@ -31,6 +31,7 @@ def test_every_kind_of_task(drawn: SourceDataset, tmp_path: Path, kinds: tuple[s
     env_file = write_task(drawn, tmp_path / "task", kinds=kinds, limit=3)
     done = run(env_file)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == f"DONE: the results are in {tmp_path / 'task' / 'out'}\n"
     assert check_out(tmp_path / "task") == []
 
 
@@ -63,6 +64,12 @@ def test_a_mistake_ends_in_a_sentence(
     assert words in done.stdout.splitlines()[-1]
     assert "\t4\t300001" in (tmp_path / "task" / "out" / "monitor.txt").read_text()
     assert check_out(tmp_path / "task", failed=True) == []
+
+
+def test_no_task_is_a_sentence(tmp_path: Path) -> None:
+    done = run(tmp_path / "env.yaml")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith(f"There is no task at {tmp_path / 'env.yaml'}: give")
 
 
 def test_both_configs_have_the_same_keys() -> None:

@@ -45,6 +45,7 @@ MONITOR = [
     pytest.param(f"{TASK_ID}\t1700000000\t1\t7\t0", "monitor.state", "'7'", id="state 7"),
     pytest.param(f"{TASK_ID}\t1700000000\t1\t2.0\t0", "monitor.state", "'2.0'", id="state float"),
     pytest.param(f"{TASK_ID}\t1700000000\t0\t1\t0", "monitor.pending", "pending", id="pending"),
+    pytest.param(f"{TASK_ID}\t1700000000\t0\t1", "monitor.pending", "never", id="never run"),
     pytest.param(f"{TASK_ID}\t1700000000\t1\t2\t300001", "monitor.code", "300001", id="code"),
     pytest.param(f"{TASK_ID}\t1700000000\t1\t4\t300002", "monitor.failed", "300002", id="failed"),
 ]

@@ -8,6 +8,7 @@ from tests.conftest import TINY_TRAINING
 from tests.utils.page_reader import read_page_file
 from tools import demo
 from tools.draw_dataset import draw_dataset
+from utils.errors import TaskError
 
 
 @pytest.mark.slow
@@ -22,7 +23,46 @@ def test_the_demo_runs_both_tasks_and_shows_them(
     assert "mAP50, validation split" in told
     assert told.count("valid") >= 2
     page = read_page_file(out / "index.html")
-    assert len(page.images) == 7
-    assert "Label these first (above), these last (below)" in page.text
-    for picture in ("ranking.jpg", "validation.jpg", "results.png", "pr_curve.png"):
-        assert list(out.rglob(picture))
+    assert len(page.images) == 8
+    assert "Label these first; white and yellow: what decided" in page.text
+    assert "found / missed / invented at 0.25" in page.text
+    again = demo.main(["--data", str(data), "--out", str(out), "--limit=4", *settings])
+    assert again == 0
+    assert len((out / "training" / "in" / "train-index.tsv").read_text().splitlines()) == 4
+
+
+def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("drawn/a.jpg", "training/in/env.yaml", "index.html"):
+        (tmp_path / "demo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "demo" / name).touch()
+    demo.make_room(tmp_path / "demo")
+    assert list((tmp_path / "demo").iterdir()) == []
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(TaskError, match="holds other things than a demo: name a new folder"):
+        demo.make_room(tmp_path)
+    assert (tmp_path / "thesis.txt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["--data", "gone"], "FAILED: There is no data set at gone", id="no data"),
+        pytest.param(["--data", "."], "FAILED: . is no data set that can be read", id="no labels"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_replaces_nothing(
+    arguments: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "index.html").touch()
+    with pytest.raises(SystemExit) as ended:
+        demo.main([*arguments, "--out", "demo"])
+    assert str(ended.value).startswith(words)
+    assert (tmp_path / "demo" / "index.html").is_file()
+
+
+def test_a_setting_has_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        demo.main(["--set", "epochs"])
+    assert "--set wants KEY=VALUE" in capsys.readouterr().err

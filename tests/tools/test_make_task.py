@@ -334,6 +334,23 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([*line, "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param(["--kind", "training"], False, id="training"),
+        pytest.param(["--kind", "mining"], True, id="mining"),
+        pytest.param(["--kind", "mining+infer", "--set", "weights=a.pt"], False, id="a setting"),
+    ],
+)
+def test_a_task_without_a_model_is_said(
+    options: list[str], said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_voc(tmp_path / "data")
+    caplog.set_level("INFO")
+    assert main([str(tmp_path / "data"), str(tmp_path / "task"), *options]) == 0
+    assert ("note: no --weights" in caplog.text) == said
+
+
 def test_real_photographs(shared: Path, tmp_path: Path) -> None:
     """BCCD as the reference results count it: splits, boxes and class order."""
     source = read_source(shared / "data" / "bccd")

@@ -3,7 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.drawing import caption, colour_of, draw_batch, draw_boxes, label_of, tile
+from utils.drawing import (
+    Tile,
+    caption,
+    colour_of,
+    draw_batch,
+    draw_boxes,
+    label_of,
+    sheet,
+    tile,
+)
 
 
 def test_boxes_are_drawn_on_a_copy() -> None:
@@ -45,6 +54,26 @@ def test_a_caption_fits_its_image(width: int) -> None:
 
 def test_a_caption_stands_above() -> None:
     assert caption(np.zeros((10, 90, 3), np.uint8), "score").shape == (30, 90, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        pytest.param("a.jpg: 0.5", 1, id="fits"),
+        pytest.param("a-long-name-of-an-image.jpg: score 0.5, IoU 0.6", 2, id="name and figures"),
+        pytest.param("a-long-name-of-an-image-without-figures.jpg", 1, id="nothing to part"),
+    ],
+)
+def test_all_captions_of_a_sheet_have_the_lines_of_the_longest(text: str, lines: int) -> None:
+    """So that pictures of one row stand at one height; both lines hold letters."""
+    picture = np.zeros((10, 160, 3), np.uint8)
+    drawn = sheet([Tile(picture, text), Tile(picture, "b")])
+    assert drawn.shape[0] == 6 + 20 * lines + 10 + 6
+    strip = drawn[6:-16, 6:166]
+    for number in range(lines):
+        line = strip[20 * number : 20 * number + 20]
+        assert (line != strip[0, 0]).any()
+        assert (line[:, -4:] == strip[0, 0]).all()
 
 
 def test_a_batch_shows_its_targets() -> None:

@@ -70,8 +70,16 @@ def test_addresses_in_a_list_are_refused(folder: Path) -> None:
         find_images(folder / "list.txt")
 
 
-@pytest.mark.parametrize("source", ["empty", "nothing/*.jpg", "gone.jpg"])
-def test_no_image_is_refused(source: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        pytest.param("empty", "empty holds no image: name", id="empty folder"),
+        pytest.param("nothing/*.jpg", "holds no image: name", id="pattern"),
+        pytest.param("gone", "gone does not exist: name", id="no folder"),
+        pytest.param("gone.jpg", "gone.jpg does not exist: name", id="no file"),
+    ],
+)
+def test_no_image_is_refused(source: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TaskError, match="holds no image"):
+    with pytest.raises(TaskError, match=words):
         find_images(tmp_path / source)

@@ -14,6 +14,7 @@ from models.layout import read_layout
 from tests.utils.evaluation_example import ODD_NAMES, blind, evaluation, split
 from tests.utils.page_reader import read_page_file
 from utils.config import TrainSettings
+from utils.images import read_image
 from utils.labels import DataReport, DatasetIndex
 from utils.run_record import RunRecord
 from utils.training_page import Story
@@ -93,6 +94,8 @@ def test_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert not caplog.records
     assert "No labelled object is missed" in read.text
     assert "nothing to show" in read.text
+    # A picture of one strip, which says the same: the file is listed with the model.
+    assert read_image(str(tmp_path / "report" / "worst.jpg")).shape == (40, 332, 3)
 
 
 def test_figures_on_the_page_are_those_of_the_evaluation(tmp_path: Path) -> None:

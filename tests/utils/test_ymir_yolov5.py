@@ -167,6 +167,8 @@ def test_unreadable_files(make_task: MakeTask, name: str, content: bytes | None)
     error = refused(env_file)
     assert error.code == Code.CONFIG
     assert str(path) in error.sentence
+    advised = name == "env.yaml" and content is None
+    assert ("tools.make_task` writes a task" in error.sentence) == advised
 
 
 def test_training_goes_alone(make_task: MakeTask) -> None:

@@ -120,6 +120,18 @@ def test_descriptions_that_make_no_sense(text: str, sentence: str, tmp_path: Pat
     assert sentence in caught.value.sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("gone.yaml", "gone.yaml does not exist: name a data.yaml", id="missing"),
+        pytest.param("", "is a folder: name a data.yaml .*make_task", id="folder"),
+    ],
+)
+def test_what_is_no_file(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=words):
+        read_data_yaml(tmp_path / name)
+
+
 def test_a_split_that_is_not_there(root: Path) -> None:
     description = read_data_yaml(described(root, "train: gone\nnames: [cat, dog]\n"))
     with pytest.raises(TaskError, match="names 'gone', which is not below"):
