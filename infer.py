@@ -109,7 +109,8 @@ class Predictor:
         self.tiling = tiling
         self.lanes = Lanes(device)
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
-        self._packed = packed(self.network, computed_in(device, precision))
+        # What torch computes with; the plain network is what other engines are made from.
+        self.compiled = packed(self.network, computed_in(device, precision))
 
     def use_engine(self, name: str, paths: Sequence[str], *, batch_size: int) -> None:
         """Let the engine that the setting `name` asks for compute, checked on a few of the images
@@ -130,7 +131,7 @@ class Predictor:
             levels=tuple(zip(layout.head_channels, map(int, layout.strides), strict=True)),
         )
         subject = Subject(self.network, around, self._look_by, self.lanes)
-        samples = sample_images(paths, self._plan)
+        samples = sample_images(paths, self.plan)
         self.engine = choose_engine(name, subject, samples, images=len(paths))
 
     @torch.inference_mode()
@@ -148,7 +149,7 @@ class Predictor:
     def _backbone_pass(self, images: Tensor) -> Tensor:
         pixels = self._pixels(images).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            return self._packed.backbone(pixels).float()
+            return self.compiled.backbone(pixels).float()
 
     def _passes(self, images: Tensor) -> tuple[Tensor, ...]:
         """A batch [b, 3, h, w] in the parts that torch takes through the network at once."""
@@ -189,7 +190,7 @@ class Predictor:
     def _pass(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
-            maps = [level.float() for level in self._packed(pixels)]
+            maps = [level.float() for level in self.compiled(pixels)]
         return maps, self.network.decode(maps)
 
     def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Kept]:
@@ -280,9 +281,7 @@ class Predictor:
             batch_size = min(batch_size, max(-(-len(paths) // lanes), 1))
             prefetch = 2 * batch_size
         images = stream_images(paths, workers=workers, prefetch=prefetch, positions=positions)
-        parts = chain.from_iterable(
-            parts_of(decoded, self.tiling, self._plan) for decoded in images
-        )
+        parts = chain.from_iterable(parts_of(decoded, self.tiling, self.plan) for decoded in images)
         groups = group_alike(
             parts,
             lambda part: part.shape,
@@ -295,7 +294,8 @@ class Predictor:
         ):
             yield from predictions
 
-    def _plan(self, size: tuple[int, int]) -> Letterbox:
+    def plan(self, size: tuple[int, int]) -> Letterbox:
+        """Where an image of `size` (height, width) lies in the smallest rectangle it needs."""
         square = (self.image_size, self.image_size)
         return plan_letterbox(size, square, minimal=True, stride=self.stride)
 
