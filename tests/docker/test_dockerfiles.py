@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.linters import complaints
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
 KNOWN = {"ARG", "FROM", "RUN", "COPY", "ENV", "WORKDIR", "CMD"}
@@ -55,3 +57,12 @@ def test_entry_points(name: str) -> None:
     assert os.access(path, os.X_OK)
     subprocess.run(["sh", "-n", str(path)], check=True)
     assert path.read_text().splitlines()[-1].startswith("exec python3 -m live_code")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_nothing_for_a_linter_to_say(path: Path) -> None:
+    assert complaints("hadolint", "--no-color", path) == ""
+
+
+def test_the_linter_would_say_something() -> None:
+    assert "DL3003" in complaints("hadolint", "-", text="FROM a:1\nRUN cd /b && ls\n")

@@ -1,0 +1,52 @@
+"""Shell scripts of the repository, and shell commands of its pages, as shellcheck reads them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.linters import complaints
+from tests.test_docs import PAGES, blocks
+
+SHELLS = ("#!/bin/sh", "#!/bin/bash", "#!/usr/bin/env bash")
+SCRIPTS = [
+    path
+    for pattern in (".ci/*", "*.sh", "docker/**/*.sh", "examples/*.sh", "template/**/*.sh")
+    for path in sorted(ROOT.glob(pattern))
+]
+
+
+def where(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_no_script_is_left_out() -> None:
+    listed = subprocess.run(
+        ["git", "grep", "--files-with-matches", "--perl-regexp", r"\A#!.*\b(ba|da)?sh$"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.splitlines()
+    firsts = {name: (ROOT / name).read_text("utf-8").split("\n", 1)[0] for name in listed}
+    assert {name for name, first in firsts.items() if first in SHELLS} <= set(map(where, SCRIPTS))
+    assert len(SCRIPTS) > 3
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=where)
+def test_a_script_is_sound(path: Path) -> None:
+    assert complaints("shellcheck", path) == ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=where)
+def test_commands_of_a_page_are_sound(page: Path) -> None:
+    for block in blocks(page):
+        if block.language in {"bash", "sh"}:
+            assert complaints("shellcheck", "--shell=bash", "-", text=block.text) == ""
+
+
+def test_an_unsound_script_would_be_noticed() -> None:
+    assert "SC2086" in complaints("shellcheck", "--shell=sh", "-", text="rm -r $1\n")
