@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
 from utils.labels import DatasetIndex, read_dataset
+from utils.termination import NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -117,3 +120,20 @@ def _same_start() -> Iterator[None]:
     before = list(root.handlers)
     yield
     root.handlers[:] = before
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits_to_end_this_process() -> Iterator[None]:
+    """No test leaves a deadline, a signal handler or a wakeup behind that ends a later one."""
+    before = what_waits()
+    yield
+    assert what_waits() == before
+
+
+def what_waits() -> list[object]:
+    """What in this process would act on a signal, or on one that came before."""
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    threads = sum(thread.name == NAME for thread in threading.enumerate())
+    return [wakeup, threads, *map(signal.getsignal, numbers)]

@@ -25,6 +25,8 @@ TOLD_TO_STOP = (
     "there when it is started again."
 )
 
+NAME = "deadline"
+"""Of the threads that wait."""
 LEFT = 0
 """The number, of no signal, that tells the waiting thread that nobody is to be ended."""
 
@@ -104,7 +106,7 @@ class Deadline:
         self._fd_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         # Both begin now: while the interpreter ends it starts no thread any more.
         targets = (self._wait, self._speak)
-        self._threads = [threading.Thread(target=one, daemon=True) for one in targets]
+        self._threads = [threading.Thread(target=one, daemon=True, name=NAME) for one in targets]
         for thread in self._threads:
             thread.start()
 

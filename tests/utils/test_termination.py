@@ -1,17 +1,18 @@
-"""SIGTERM: raised once in the block, by force when nobody listens, ordinary in forked processes."""
+"""SIGTERM: raised once in the block, by force when nobody listens, ordinary in forked processes.
+
+Whatever is told to stop, or forks, is a process of its own: never the one that runs the tests.
+"""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.conftest import ROOT
-from utils.termination import Deadline, Terminated
+from tests.conftest import ROOT, what_waits
+from utils.termination import Deadline
 
 BEGIN = """
 import atexit, ctypes, os, signal, sys, threading, time
@@ -36,22 +37,22 @@ def run(code: str) -> tuple[int, str]:
 
 
 def test_the_block_is_left_once_and_the_old_handler_is_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    seen = []
-
-    def work() -> None:
-        with Deadline().interruptible():
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(60)
-            finally:
-                os.kill(os.getpid(), signal.SIGTERM)
-                seen.append("tidied")
-
-    with pytest.raises(Terminated):
-        work()
-    assert seen == ["tidied"]
-    assert signal.getsignal(signal.SIGTERM) == before
+    code = """
+before = signal.getsignal(signal.SIGTERM)
+try:
+    with deadline.interruptible():
+        try:
+            tell()
+            time.sleep(60)
+        finally:
+            tell()
+            print("tidied", flush=True)
+except KeyboardInterrupt:
+    print("left", signal.getsignal(signal.SIGTERM) == before, flush=True)
+time.sleep(1)  # longer than a deadline that had stayed
+print(threading.active_count(), signal.set_wakeup_fd(-1))
+"""
+    assert run(code) == (0, "tidied\nleft True\n1 -1\n")
 
 
 def test_without_a_signal_nothing_happens() -> None:
@@ -61,6 +62,13 @@ def test_without_a_signal_nothing_happens() -> None:
         pass
     assert deadline.settle(0) == 0
     assert deadline.settle(1) == 0  # settled is settled
+
+
+def test_what_waits_is_noticed_until_it_is_left() -> None:
+    before = what_waits()
+    with Deadline().interruptible():
+        assert all(now != then for now, then in zip(what_waits()[:3], before[:3], strict=True))
+    assert what_waits() == before
 
 
 HANGS = {
@@ -229,13 +237,17 @@ print("left", flush=True)
 
 
 def test_a_forked_process_ends_as_ever() -> None:
-    with Deadline().interruptible():
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.write(writer, b"ready")
-            time.sleep(60)
-            os._exit(0)
-        os.read(reader, 5)
-        os.kill(child, signal.SIGTERM)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    code = """
+reader, writer = os.pipe()
+with deadline.interruptible():
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"ready")
+        time.sleep(60)
+        os._exit(0)
+    os.read(reader, 5)
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    time.sleep(1)  # the signal was the child's: this one goes on
+"""
+    assert run(code) == (0, f"{-signal.SIGTERM}\n")
