@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,13 +20,12 @@ from pathlib import Path
 
 import torch
 
-from bench.material import BUILD, find_data, image_files
+from bench.look_options import look_options, look_parser
+from bench.material import find_data, image_files, write_fitted
 from bench.mining import three
-from bench.pairs import BUSY, machine, publish
+from bench.pairs import machine, publish
 from bench.tables import spread
-from bench.widened import fitted
 from infer import Predictor, load_predictor
-from models.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import InferSettings
 from utils.device import describe, device_of
 from utils.errors import TaskError
@@ -119,30 +117,12 @@ def table(ready: Sequence[Contestant], images: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; default: drawn")
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--model", default="yolov5s")
-    parser.add_argument("--img-size", type=int, default=640)
-    parser.add_argument("--images", type=int, default=48, help="files in one round")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = look_parser(__doc__, name="engines", images=48, turns="--rounds")
     parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
-    parser.add_argument("--out", type=Path, default=BUILD / "engines")
-    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
-    options = parser.parse_args(arguments)
-    if min(options.rounds, options.threads, options.images) < 1:
-        parser.error("--rounds, --threads and --images must be at least 1")
-    if os.getloadavg()[0] > BUSY:
-        print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
+    options = look_options(parser, arguments, turns="--rounds")
     torch.set_num_threads(options.threads)
     device = device_of(options.device)
-    options.out.mkdir(parents=True, exist_ok=True)
-    weights = options.out / "weights.pt"
-    save_checkpoint(weights, fitted(load_checkpoint(options.weights), options.model))
+    weights = write_fitted(options.out, options.weights, options.model)
     files = image_files(find_data(options.data), options.images)
     ready = contestants(weights, files, options, device)
     measure(ready, files, batch_size=options.batch_size, rounds=options.rounds)

@@ -74,6 +74,14 @@ def write_weights(
     return made
 
 
+def write_fitted(folder: Path, weights: Path, model: str) -> Path:
+    """The weight file given, widened to `model` if it has half its channels, in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "weights.pt"
+    save_checkpoint(path, fitted(load_checkpoint(weights), model))
+    return path
+
+
 def write_training_data(folder: Path, source: SourceDataset, images: int) -> tuple[Path, Path]:
     """The first `images` of the training split as a task for ours and YOLO files for the peer.
 

@@ -11,7 +11,6 @@ a model with half the channels are widened without changing what is found (`benc
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
@@ -22,12 +21,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.agreement import agreement, spearman
-from bench.material import BUILD, find_data, image_files
+from bench.look_options import look_options, look_parser
+from bench.material import find_data, image_files, write_fitted
 from bench.mining_run import found_file, read_found
-from bench.pairs import BUSY, ROOT, THREAD_VARIABLES, machine, publish
+from bench.pairs import ROOT, THREAD_VARIABLES, machine, publish
 from bench.tables import parse_result, spread
-from bench.widened import fitted
-from models.checkpoint import load_checkpoint, save_checkpoint
 
 SPEED = ("auto", "float32", "reference")
 TASKS = ("mining+infer", "mining")
@@ -134,29 +132,11 @@ def task_table(times: Times) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; default: drawn")
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--model", default="yolov5s")
-    parser.add_argument("--img-size", type=int, default=640)
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = look_parser(__doc__, name="mining", images=64, turns="--pairs")
     parser.add_argument("--with-inference", action="store_true")
-    parser.add_argument("--out", type=Path, default=BUILD / "mining")
-    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
-    options = parser.parse_args(arguments)
-    if min(options.pairs, options.threads, options.images) < 1:
-        parser.error("--pairs, --threads and --images must be at least 1")
-    if os.getloadavg()[0] > BUSY:
-        print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
+    options = look_options(parser, arguments, turns="--pairs")
     folder = options.out.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "weights.pt"
-    save_checkpoint(weights, fitted(load_checkpoint(options.weights), options.model))
+    weights = write_fitted(folder, options.weights, options.model)
     job = mining_job(
         folder,
         weights,

@@ -173,11 +173,16 @@ def contest(options: argparse.Namespace) -> Contest:
     """A contest as the command line asks for it; makes the peer's environment if missing."""
     if options.pairs < 1 or options.threads < 1:
         raise SystemExit("--pairs and --threads must be at least 1")
-    if os.getloadavg()[0] > BUSY:
-        print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
+    note_if_busy()
     return Contest(
         peer_interpreter(options.peer), options.pairs, options.threads, options.precision
     )
+
+
+def note_if_busy() -> None:
+    """Say so where other programs would spoil the times."""
+    if os.getloadavg()[0] > BUSY:
+        print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
 
 
 def publish(report: str, markdown: Path | None) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 import infer
 from infer import Prediction, Predictor, Thresholds, load_predictor
-from models.checkpoint import build_detector, load_checkpoint, save_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
+from tests.mixed_example import small_predictor, write_mixed
 from tools.sources import SourceDataset
 from utils.config import InferSettings
 from utils.dataloaders import DecodedImage
@@ -29,31 +29,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def predictor(weights: Path) -> Predictor:
-    checkpoint = load_checkpoint(weights)
-    return Predictor(
-        build_detector(checkpoint),
-        checkpoint.class_names,
-        device=CPU,
-        image_size=96,
-        thresholds=Thresholds(confidence=0.01),
-    )
+    return small_predictor(weights, Thresholds(confidence=0.01))
 
 
 @pytest.fixture(scope="module")
 def paths(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Photographs of three shapes, and a file that is none at position 4."""
-    folder = tmp_path_factory.mktemp("mixed")
-    source = cv2.imread(str(drawn.splits["train"][0].path))
-    sizes = [(160, 120), (120, 160), (160, 120), (64, 64), (0, 0), (300, 40), (120, 160)]
-    found = []
-    for position, (width, height) in enumerate(sizes):
-        path = folder / f"{position}.png"
-        if width:
-            cv2.imwrite(str(path), cv2.resize(source, (width, height)))
-        else:
-            path.write_text("no image")
-        found.append(str(path))
-    return found
+    """Photographs of several shapes, and a file that is none at position 4."""
+    return write_mixed(drawn, tmp_path_factory.mktemp("mixed"))
 
 
 def by_position(predictions: Iterator[Prediction]) -> list[Prediction]:
@@ -201,16 +183,8 @@ def test_a_batch_goes_through_the_network_in_parts(
 
 def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) -> None:
     """With `augment`, detections are what suppression leaves of all candidates of the three."""
-    checkpoint = load_checkpoint(weights)
-    predictor = Predictor(
-        build_detector(checkpoint),
-        checkpoint.class_names,
-        device=CPU,
-        image_size=96,
-        thresholds=Thresholds(confidence=0.001),
-        precision="float32",
-        augment=True,
-    )
+    thresholds = Thresholds(confidence=0.001)
+    predictor = small_predictor(weights, thresholds, precision="float32", augment=True)
     parts = predictor.stream_parts(paths[3:4], batch_size=1, workers=1, keep_views=True)
     (found,) = parts
     assert found.view is not None

@@ -8,7 +8,6 @@ import logging
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +18,7 @@ import val
 from engines import choice
 from engines.engine import Engine
 from infer import Predictor, Thresholds, load_predictor
-from models.checkpoint import build_detector, load_checkpoint
+from tests.mixed_example import small_predictor, write_mixed
 from tools.check_out import check_out
 from tools.make_task import write_task
 from utils.config import InferSettings
@@ -27,34 +26,16 @@ from utils.errors import Code, TaskError
 
 CPU = torch.device("cpu")
 ENGINES = ("onnxruntime", "openvino")
-SIZES = [(160, 120), (120, 160), (160, 120), (64, 64), (0, 0), (300, 40), (120, 160)]
-"""(width, height) of pictures; a file that is none at position 4."""
 
 
 @pytest.fixture(scope="module")
 def paths(drawn, tmp_path_factory) -> list[str]:
-    folder = tmp_path_factory.mktemp("mixed")
-    source = cv2.imread(str(drawn.splits["train"][0].path))
-    for position, (width, height) in enumerate(SIZES):
-        path = folder / f"{position}.png"
-        if width:
-            cv2.imwrite(str(path), cv2.resize(source, (width, height)))
-        else:
-            path.write_text("no image")
-    return [str(path) for path in sorted(folder.iterdir())]
+    return write_mixed(drawn, tmp_path_factory.mktemp("mixed"))
 
 
 def predictor(weights: Path, *, augment: bool = False) -> Predictor:
-    checkpoint = load_checkpoint(weights)
-    return Predictor(
-        build_detector(checkpoint),
-        checkpoint.class_names,
-        device=CPU,
-        image_size=96,
-        thresholds=Thresholds(confidence=0.001),
-        precision="float32",
-        augment=augment,
-    )
+    thresholds = Thresholds(confidence=0.001)
+    return small_predictor(weights, thresholds, precision="float32", augment=augment)
 
 
 def detections(one: Predictor, paths: list[str]) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ import torch
 import val
 from infer import Predictor, Thresholds, load_predictor
 from models.checkpoint import build_detector, load_checkpoint
+from tests.mixed_example import small_predictor
 from tools.make_task import write_task
 from tools.sources import read_source
 from utils.config import InferSettings
@@ -53,16 +54,7 @@ def test_scores_do_not_depend_on_the_batch(trained: Path) -> None:
 
 
 def trained_predictor(weights: Path, **options: object) -> Predictor:
-    checkpoint = load_checkpoint(weights)
-    return Predictor(
-        build_detector(checkpoint),
-        checkpoint.class_names,
-        device=CPU,
-        image_size=96,
-        thresholds=Thresholds(0.001, 0.6, 300),
-        precision="float32",
-        **options,  # type: ignore[arg-type]
-    )
+    return small_predictor(weights, Thresholds(0.001, 0.6, 300), precision="float32", **options)
 
 
 def validation_split(trained: Path) -> DatasetIndex:

@@ -7,12 +7,14 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from models.detector import Detector
 from models.loss import DetectionLoss
 from utils.allocator import keep_freed_memory
 from utils.autoanchor import AnchorRules, fit_anchors
 from utils.autobatch import ON_A_CPU, automatic_batch_size
+from utils.config import TrainSettings
 from utils.dataloaders import (
     EvaluationLoader,
     TrainingLoader,
@@ -104,15 +106,7 @@ def prepare(
         "the processes found different numbers of training images ({numbers} for each): all must "
         "read the same files, so look above for files that only some could read.",
     )
-    optimizer = build_optimizer(
-        network,
-        kind=cast("OptimizerKind", settings.optimizer),
-        lr=settings.lr0,
-        momentum=settings.momentum,
-        weight_decay=scaled_weight_decay(
-            settings.weight_decay, settings.batch_size, settings.nominal_batch_size
-        ),
-    )
+    stepper = Stepper(optimizer_of(settings, network))
     run = Run(
         job=job,
         identity=identity,
@@ -122,7 +116,7 @@ def prepare(
         frozen=frozen,
         average=AverageModel(network),
         criterion=loss,
-        stepper=Stepper(optimizer),
+        stepper=stepper,
         schedule=schedule(settings, len(loader)),
         loader=loader,
         evaluation_batches=evaluation_batches(job, image_size, stride, job.processes),
@@ -132,6 +126,19 @@ def prepare(
     if state:
         restore(state, average=run.average, stepper=run.stepper)
     return run
+
+
+def optimizer_of(settings: TrainSettings, network: Detector) -> Optimizer:
+    """The rule of the weight update; the weight decay is that of the batch size that is used."""
+    return build_optimizer(
+        network,
+        kind=cast("OptimizerKind", settings.optimizer),
+        lr=settings.lr0,
+        momentum=settings.momentum,
+        weight_decay=scaled_weight_decay(
+            settings.weight_decay, settings.batch_size, settings.nominal_batch_size
+        ),
+    )
 
 
 def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:

@@ -74,7 +74,7 @@ CHECKLIST = (
         (),
         (
             "tests/utils/test_labels.py::test_every_format_gives_the_same_data_set",
-            "tests/utils/test_labels.py::test_index_rules",
+            "tests/utils/test_index_file.py::test_index_rules",
             "tests/utils/test_annotations.py::test_ark_columns",
             "tests/utils/test_annotations.py::test_ark_one_pixel_box_and_background",
             "tests/tools/test_make_task.py::test_our_reader_gets_the_same_boxes_back",

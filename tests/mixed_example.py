@@ -1,0 +1,42 @@
+"""Image files of mixed shapes, one of them none, and a small predictor that looks at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import torch
+
+from infer import Predictor, Thresholds
+from models.checkpoint import build_detector, load_checkpoint
+from tools.sources import SourceDataset
+
+SIZES = ((160, 120), (120, 160), (160, 120), (64, 64), (0, 0), (300, 40), (120, 160))
+"""(width, height) of the pictures; the file at position 4 is none."""
+
+
+def write_mixed(source: SourceDataset, folder: Path) -> list[str]:
+    """One photograph of the data set in each of `SIZES`; the files, in that order."""
+    photograph = cv2.imread(str(source.splits["train"][0].path))
+    found = []
+    for position, size in enumerate(SIZES):
+        path = folder / f"{position}.png"
+        if all(size):
+            cv2.imwrite(str(path), cv2.resize(photograph, size))
+        else:
+            path.write_text("no image")
+        found.append(str(path))
+    return found
+
+
+def small_predictor(weights: Path, thresholds: Thresholds, **options: object) -> Predictor:
+    """A predictor at 96 px on the CPU; `options` as `Predictor` takes them."""
+    checkpoint = load_checkpoint(weights)
+    return Predictor(
+        build_detector(checkpoint),
+        checkpoint.class_names,
+        device=torch.device("cpu"),
+        image_size=96,
+        thresholds=thresholds,
+        **options,  # type: ignore[arg-type]
+    )
