@@ -36,8 +36,8 @@ PAGES = [
 ZH = ROOT / "docs" / "zh"
 BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-CANNOT_BE_TRIED = ("docker", "git")
-"""Programs of others, of which the pages show single lines."""
+CANNOT_BE_TRIED = ("docker", "git", ".")
+"""Programs of others, of which the pages show single lines; the dot reads a shell's settings."""
 
 
 class Block(NamedTuple):
@@ -94,7 +94,7 @@ def test_a_command_line_is_understood(words: list[str], monkeypatch: pytest.Monk
     else:
         assert (ROOT / rest[0]).is_file(), rest[0]
         name, arguments = rest[0].removesuffix(".py").replace("/", "."), rest[1:]
-    if name in ("pytest", "pip") or name.startswith("template."):
+    if name in ("pytest", "pip", "venv") or name.startswith("template."):
         return
     if (ROOT / name / "__main__.py").is_file():
         name += ".__main__"

@@ -75,7 +75,8 @@ def make_room(out: Path) -> None:
     """An empty folder `out`, in place of an earlier demo; TaskError(CONFIG) for anything else."""
     if out.is_file() or (out.is_dir() and not {path.name for path in out.iterdir()} <= OWN):
         raise TaskError(
-            Code.CONFIG, f"{out} holds other things than a demo: name a new folder with --out."
+            Code.CONFIG,
+            f"{out} holds other things than a demo: name a new folder (--out, or OUT= of make).",
         )
     if out.exists():
         shutil.rmtree(out)

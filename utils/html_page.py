@@ -21,6 +21,8 @@ QUALITY = 85
 BROAD = 2.0
 """Pictures of this many times their height or more are several side by side."""
 LARGEST_PNG = 400_000
+NARROW = 400
+"""Pictures of as many pixels or fewer fit a small screen as they are."""
 
 STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -203,6 +205,7 @@ class Page:
         if path.is_file():
             image = read_image(str(path))
             broad = image.shape[1] >= BROAD * image.shape[0]
+            wide = wide and image.shape[1] > NARROW
             kind = ("scroll wide broad" if broad else "scroll wide") if wide else "scroll"
             source = _of_file(path, image)
             self._body.append(

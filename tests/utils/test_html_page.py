@@ -98,6 +98,17 @@ def test_a_large_picture_becomes_smaller(suffix: str, tmp_path: Path) -> None:
     assert path.stat().st_size > LARGEST_PNG
 
 
+@pytest.mark.parametrize(("width", "slides"), [(300, False), (900, True)])
+def test_only_a_wide_picture_slides_on_a_small_screen(
+    width: int, slides: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), photograph(200, width))
+    page = Page("t")
+    page.picture(path, "noise")
+    assert ('<div class="scroll wide' in page.render()) == slides
+
+
 def test_a_picture_that_does_not_exist_is_left_out(tmp_path: Path) -> None:
     page = Page("t")
     page.picture(tmp_path / "gone.png", "gone")
