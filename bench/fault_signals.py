@@ -11,6 +11,8 @@ from pathlib import Path
 from bench.fault_tasks import Outcome, finishes, last_code, left_behind, start
 from bench.fault_watch import Watch
 
+TOO_LATE = ", too late"
+"""What the name of the fault ends with where the task was whole before the signal."""
 TOLD = 10.0
 """Seconds from SIGTERM to the end that a container is given."""
 
@@ -45,6 +47,6 @@ def disturb(task: Path, kind: str, number: signal.Signals, moment: float) -> Out
         watch.started_again()
         wrong += finishes(task)
     wrong += [f"a record of monitor.txt was {record[:80]!r}" for record in watch.broken[:3]]
-    fault = f"{number.name} at a random moment" + (", too late" if finished else "")
+    fault = f"{number.name} at a random moment" + (TOO_LATE if finished else "")
     seconds = None if finished else ended_in
     return Outcome(kind, fault, after, ended, seconds, watch.reads, kept, tuple(wrong))

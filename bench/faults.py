@@ -17,12 +17,13 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.fault_cases import FAULTS, carry_out
 from bench.fault_disk import may_mount, run_within
-from bench.fault_signals import disturb
+from bench.fault_signals import TOO_LATE, disturb
 from bench.fault_table import remember, remembered, table, write_page
 from bench.fault_tasks import Outcome, make, start
 from tools.draw_dataset import draw_dataset
@@ -44,18 +45,52 @@ def undisturbed(source: SourceDataset, out: Path) -> tuple[Path, dict[str, float
     return weights, lasts
 
 
+def met(
+    number: signal.Signals,
+    kind: str,
+    times: int,
+    *,
+    out: Path,
+    prepare: Callable[[Path], None],
+    lasts: dict[str, float],
+    chance: random.Random,
+) -> Iterator[Outcome]:
+    """Tasks of a kind until `times` were met by the signal, but twice as many at most.
+
+    One that was whole before its signal is an outcome too, and says how long such a task lasts.
+    `prepare` makes the task in the folder it is given.
+    """
+    count = 0
+    for attempt in range(2 * times):
+        if count == times:
+            return
+        task = out / f"{number.name}-{kind}-{attempt:02d}"
+        prepare(task)
+        latest = 1.0 if number == signal.SIGTERM else lasts[kind]
+        outcome = disturb(task, kind, number, chance.uniform(0.0, latest))
+        if outcome.fault.endswith(TOO_LATE):
+            lasts[kind] = min(lasts[kind], outcome.after)
+        else:
+            count += 1
+        yield outcome
+
+
+def _make(source: SourceDataset, kind: str, weights: Path, task: Path) -> None:
+    make(source, task, kind, weights)
+
+
 def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> Iterator[Outcome]:
     """Carry out what was asked for, one after the other."""
     weights, lasts = undisturbed(source, out)
     chance = random.Random(options.seed)
     if options.only in ("", SIGNALS):
-        numbers = [signal.SIGKILL] * options.kills + [signal.SIGTERM] * options.terms
-        chosen = ((n, k) for n in numbers for k in lasts if options.kind in ("", k))
-        for index, (number, kind) in enumerate(chosen):
-            task = out / f"{index:03d}-{kind}"
-            make(source, task, kind, weights)
-            latest = 1.0 if number == signal.SIGTERM else lasts[kind]
-            yield disturb(task, kind, number, chance.uniform(0.0, latest))
+        wanted = {signal.SIGKILL: options.kills, signal.SIGTERM: options.terms}
+        for number, times in wanted.items():
+            for kind in (kind for kind in lasts if options.kind in ("", kind)):
+                prepare = partial(_make, source, kind, weights)
+                yield from met(
+                    number, kind, times, out=out, prepare=prepare, lasts=lasts, chance=chance
+                )
     for index, fault in enumerate(FAULTS):
         if options.only not in fault.name or options.kind not in ("", fault.kind):
             continue

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from bench import faults
 from bench.fault_cases import FAULTS, Fault, carry_out
 from bench.fault_disk import ENTER, may_mount
-from bench.fault_signals import disturb
-from bench.fault_tasks import make
+from bench.fault_signals import TOO_LATE, disturb
+from bench.fault_tasks import Outcome, make
 from tests.conftest import ROOT
 from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset
@@ -62,3 +65,44 @@ def test_signals(
     make(drawn, tmp_path / "task", kind, weights)
     outcome = disturb(tmp_path / "task", kind, number, 5.0 if number == signal.SIGKILL else 0.5)
     assert outcome.wrong == (), asdict(outcome)
+
+
+@pytest.mark.parametrize(
+    ("late", "drawn_until"),
+    [
+        ((), [9.0, 9.0, 9.0]),
+        ((0, 2), [9.0, 4.0, 4.0, 4.0, 4.0]),
+        (range(6), [9.0, *[4.0] * 5]),
+    ],
+)
+def test_a_task_that_was_whole_too_soon_is_replaced_by_another(
+    late: Sequence[int],
+    drawn_until: list[float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    asked: list[float] = []
+
+    class Chance(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            asked.append(b)
+            return b
+
+    def end(task: Path, kind: str, number: signal.Signals, moment: float) -> Outcome:
+        fault = number.name + (TOO_LATE if len(made) - 1 in late else "")
+        return Outcome(kind, fault, 4.0, "none", None, 1, False, ())
+
+    monkeypatch.setattr(faults, "disturb", end)
+    found = faults.met(
+        signal.SIGKILL,
+        "mining",
+        3,
+        out=tmp_path,
+        prepare=lambda task: made.append(task.name),
+        lasts={"mining": 9.0},
+        chance=Chance(),
+    )
+    assert len(list(found)) == len(drawn_until)
+    assert asked == drawn_until
+    assert len(set(made)) == len(made)
