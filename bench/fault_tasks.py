@@ -26,7 +26,7 @@ TRAINING = {
     "opset": "17",
     "plots": "no",
 }
-LOOKING = {"img_size": "320", "batch_size": "1"}
+LOOKING = {"img_size": "640", "batch_size": "1"}
 """Large enough that a signal meets the work and not only the start."""
 UNFINISHED = {"monitor.not_failed", "monitor.pending", "monitor.unfinished", "stray"}
 """What a killed process cannot avoid: its last record stands, a temporary file may lie about."""

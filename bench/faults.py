@@ -5,8 +5,8 @@
     python -m bench.faults --only NaN                    # the faults with this word in their name
 
 Signals meet a tiny training and a mining task with inference, so many of each: SIGKILL at moments
-drawn over the time that the undisturbed task takes, SIGTERM over its progress. The other faults
-happen at a given place (`fault_cases`).
+drawn over the time that the undisturbed task takes, SIGTERM once its work has begun. The other
+faults happen at a given place (`fault_cases`).
 Outcomes are added to outcomes.jsonl in the folder `--out`; remove it to begin anew.
 """
 
@@ -30,6 +30,8 @@ from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset, read_source
 
 SIGNALS = "signals"
+SOONER = 0.75
+"""Share of the time left for the signals that follow one that came too late."""
 
 
 def undisturbed(source: SourceDataset, out: Path) -> tuple[Path, dict[str, float]]:
@@ -52,13 +54,13 @@ def met(
     *,
     out: Path,
     prepare: Callable[[Path], None],
-    lasts: dict[str, float],
+    latest: float,
     chance: random.Random,
 ) -> Iterator[Outcome]:
     """Tasks of a kind until `times` were met by the signal, but twice as many at most.
 
-    One that was whole before its signal is an outcome too, and says how long such a task lasts.
-    `prepare` makes the task in the folder it is given.
+    One that was whole before its signal is an outcome too: the next signals come sooner than
+    `latest` seconds. `prepare` makes the task in the folder it is given.
     """
     count = 0
     for attempt in range(2 * times):
@@ -66,10 +68,9 @@ def met(
             return
         task = out / f"{number.name}-{kind}-{attempt:02d}"
         prepare(task)
-        latest = 1.0 if number == signal.SIGTERM else lasts[kind]
         outcome = disturb(task, kind, number, chance.uniform(0.0, latest))
         if outcome.fault.endswith(TOO_LATE):
-            lasts[kind] = min(lasts[kind], outcome.after)
+            latest *= SOONER
         else:
             count += 1
         yield outcome
@@ -89,7 +90,7 @@ def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> I
             for kind in (kind for kind in lasts if options.kind in ("", kind)):
                 prepare = partial(_make, source, kind, weights)
                 yield from met(
-                    number, kind, times, out=out, prepare=prepare, lasts=lasts, chance=chance
+                    number, kind, times, out=out, prepare=prepare, latest=lasts[kind], chance=chance
                 )
     for index, fault in enumerate(FAULTS):
         if options.only not in fault.name or options.kind not in ("", fault.kind):

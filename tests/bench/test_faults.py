@@ -70,9 +70,9 @@ def test_signals(
 @pytest.mark.parametrize(
     ("late", "drawn_until"),
     [
-        ((), [9.0, 9.0, 9.0]),
-        ((0, 2), [9.0, 4.0, 4.0, 4.0, 4.0]),
-        (range(6), [9.0, *[4.0] * 5]),
+        ((), [8.0, 8.0, 8.0]),
+        ((0, 2), [8.0, 6.0, 6.0, 4.5, 4.5]),
+        (range(6), [8.0 * 0.75**late for late in range(6)]),
     ],
 )
 def test_a_task_that_was_whole_too_soon_is_replaced_by_another(
@@ -100,7 +100,7 @@ def test_a_task_that_was_whole_too_soon_is_replaced_by_another(
         3,
         out=tmp_path,
         prepare=lambda task: made.append(task.name),
-        lasts={"mining": 9.0},
+        latest=8.0,
         chance=Chance(),
     )
     assert len(list(found)) == len(drawn_until)
