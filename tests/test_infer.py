@@ -189,7 +189,7 @@ def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) ->
     (found,) = parts
     assert found.view is not None
     images = found.view.image[None]
-    rows = augmented_rows(predictor.network.predict, images.float() / 255, stride=32, levels=3)
+    rows = augmented_rows(predictor.compiled.predict, images.float() / 255, stride=32, levels=3)
     (expected,) = non_max_suppression(rows, confidence=0.001)
     np.testing.assert_allclose(
         found.detections, boxes_to_original(expected.rows, found.view.plan).numpy(), atol=1e-3
