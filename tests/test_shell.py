@@ -43,9 +43,11 @@ def test_a_script_is_sound(path: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=where)
 def test_commands_of_a_page_are_sound(page: Path) -> None:
+    # A page may source what its command before has made, such as .venv/bin/activate.
+    options = ("--shell=bash", "--exclude=SC1091", "-")
     for block in blocks(page):
         if block.language in {"bash", "sh"}:
-            assert complaints("shellcheck", "--shell=bash", "-", text=block.text) == ""
+            assert complaints("shellcheck", *options, text=block.text) == ""
 
 
 def test_an_unsound_script_would_be_noticed() -> None:
