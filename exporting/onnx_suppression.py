@@ -119,13 +119,8 @@ def with_suppression(model: onnx.ModelProto, suppression: Suppression) -> onnx.M
         offset=0 if suppression.class_agnostic else CLASS_OFFSET,
         detections=DETECTIONS,
     )
-    tail = onnx.compose.add_prefix(
-        onnx.parser.parse_model(text),
-        "suppression/",
-        rename_inputs=False,
-        rename_outputs=False,
-        rename_initializers=False,
-    )
+    tail = onnx.parser.parse_model(text)
+    _prefix(tail.graph, "suppression/")
     joined: onnx.ModelProto = onnx.compose.merge_models(model, tail, io_map=[(ROWS, "decoded")])
     del joined.opset_import[:]
     joined.opset_import.extend(model.opset_import)
@@ -133,6 +128,20 @@ def with_suppression(model: onnx.ModelProto, suppression: Suppression) -> onnx.M
     batch = model.graph.input[0].type.tensor_type.shape.dim[0]
     joined.graph.output[0].type.tensor_type.shape.dim[0].CopyFrom(batch)
     return joined
+
+
+def _prefix(graph: onnx.GraphProto, prefix: str) -> None:
+    """Put `prefix` before the names of nodes and of what they hand on to each other.
+
+    `onnx.compose.add_prefix` does that too, but before 1.17 also to inputs and initializers that
+    it was asked to leave.
+    """
+    ends = {value.name for value in graph.output}
+    between = {name for node in graph.node for name in node.output} - ends
+    for node in graph.node:
+        node.name = prefix + (node.name or node.output[0])
+        node.input[:] = [prefix + name if name in between else name for name in node.input]
+        node.output[:] = [prefix + name if name in between else name for name in node.output]
 
 
 def opened(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -54,7 +54,10 @@ def test_it_reads_what_torch_reads(tmp_path, zipped):
     content = _content()
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     found = read_torch_file(path)
-    reference = torch.load(path, weights_only=True)
+    try:
+        reference = torch.load(path, weights_only=True)
+    except pickle.UnpicklingError:  # the safe reader of torch 2.4 knows no sets
+        reference = content
     assert isinstance(found, dict)
     assert list(found) == list(reference)
     for key, value in reference.items():
