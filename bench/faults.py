@@ -76,10 +76,6 @@ def met(
         yield outcome
 
 
-def _make(source: SourceDataset, kind: str, weights: Path, task: Path) -> None:
-    make(source, task, kind, weights)
-
-
 def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> Iterator[Outcome]:
     """Carry out what was asked for, one after the other."""
     weights, lasts = undisturbed(source, out)
@@ -87,10 +83,12 @@ def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> I
     if options.only in ("", SIGNALS):
         wanted = {signal.SIGKILL: options.kills, signal.SIGTERM: options.terms}
         for number, times in wanted.items():
-            for kind in (kind for kind in lasts if options.kind in ("", kind)):
-                prepare = partial(_make, source, kind, weights)
+            for kind, latest in lasts.items():
+                if options.kind not in ("", kind):
+                    continue
+                prepare = partial(make, source, kind=kind, weights=weights)
                 yield from met(
-                    number, kind, times, out=out, prepare=prepare, latest=lasts[kind], chance=chance
+                    number, kind, times, out=out, prepare=prepare, latest=latest, chance=chance
                 )
     for index, fault in enumerate(FAULTS):
         if options.only not in fault.name or options.kind not in ("", fault.kind):
