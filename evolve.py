@@ -18,7 +18,7 @@ from pathlib import Path
 
 from train import TrainingJob, train
 from utils.command_line import run_command
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.container import log_to_console
 from utils.device import describe, device_of
 from utils.errors import Code, TaskError
@@ -26,6 +26,7 @@ from utils.evolution import search
 from utils.progress import Progress
 from utils.search_space import search_space, starting_point
 from utils.train_command import parse_train_command
+from utils.train_settings import TrainSettings
 
 PROJECT = "runs/evolve"
 TRIALS = 300

@@ -18,20 +18,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from engines.choice import Subject, choose_engine
-from engines.engine import TORCH, Engine, Surroundings
+from engines.engine import TORCH
+from engines.looks import Looks
 from engines.sample import sample_images
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from models.packed import packed
 from utils.atomic import write_text
 from utils.class_choice import class_indices
 from utils.command_line import run_command
-from utils.config import DetectionSettings, InferSettings
 from utils.container import log_to_console
 from utils.dataloaders import stream_images
 from utils.detection_files import DetectionFiles
-from utils.device import autocast, computed_in, device_of
+from utils.detection_settings import DetectionSettings, InferSettings
+from utils.device import device_of
 from utils.image_parts import Part, parts_of
 from utils.infer_command import parse_infer_command
 from utils.labelled_set import objects_per_image
@@ -48,10 +47,6 @@ log = logging.getLogger(__name__)
 
 LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are cut into tiles, and so may be very large."""
-
-PIXELS_A_PASS = 1_000_000
-"""Pixels that a core takes through the network at once, be the batch as large as it may: what a
-layer leaves for the next should still lie in its cache."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +77,6 @@ class Predictor:
     """Images of a stream that share batches with each other only; 0 for no bounds."""
     lanes_in_all: int = 0
     """Lanes that share few images between them, those of other processes too; 0 for its own."""
-    engine: Engine | None = None
-    """What computes the network up to its head; None for torch. `backbone_map` is always torch."""
 
     def __init__(
         self,
@@ -104,58 +97,35 @@ class Predictor:
         self.levels = len(detector.stride)
         self.image_size = -(-image_size // self.stride) * self.stride
         self.thresholds = thresholds or Thresholds()
-        self.precision = precision
         self.augment = augment
         self.tiling = tiling
         self.lanes = Lanes(device)
-        self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
-        # What torch computes with; the plain network is what other engines are made from.
-        self.compiled = packed(self.network, computed_in(device, precision))
+        self.looks = Looks(detector, device=device, precision=precision)
 
     def use_engine(self, name: str, paths: Sequence[str], *, batch_size: int) -> None:
         """Let the engine that the setting `name` asks for compute, checked on a few of the images
         at `paths`, which are what will be looked at. TaskError where a named one cannot be had.
         """
-        self.engine = None
+        self.looks.engine = None
         if name == TORCH:
             return
-        layout = self.network.layout
-        around = Surroundings(
-            device=self.device,
-            precision=self.precision,
-            lanes=self.lanes.count,
+        self.looks.use_engine(
+            name,
+            sample_images(paths, self.plan),
+            lanes=self.lanes,
             batch_size=batch_size,
             # Evaluation pads by up to a stride more.
             side=self.image_size + 2 * self.stride,
-            stride=self.stride,
-            levels=tuple(zip(layout.head_channels, map(int, layout.strides), strict=True)),
+            images=len(paths),
         )
-        subject = Subject(self.network, around, self._look_by, self.lanes)
-        samples = sample_images(paths, self.plan)
-        self.engine = choose_engine(name, subject, samples, images=len(paths))
 
-    @torch.inference_mode()
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw head maps and decoded rows float32 [b, rows, 5 + nc] of uint8 RGB [b, 3, h, w]."""
-        if self.engine is not None:
-            return self._look(self._pixels(images))
-        return _joined([self._look(self._pixels(part)) for part in self._passes(images)])
+        return self.looks(images)
 
-    @torch.inference_mode()
     def backbone_map(self, images: Tensor) -> Tensor:
         """The backbone's last map float32 [b, c, y, x] of uint8 RGB [b, 3, h, w]."""
-        return torch.cat([self._backbone_pass(part) for part in self._passes(images)])
-
-    def _backbone_pass(self, images: Tensor) -> Tensor:
-        pixels = self._pixels(images).contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
-            return self.compiled.backbone(pixels).float()
-
-    def _passes(self, images: Tensor) -> tuple[Tensor, ...]:
-        """A batch [b, 3, h, w] in the parts that torch takes through the network at once."""
-        if self.device.type != "cpu":
-            return (images,)
-        return images.split(max(PIXELS_A_PASS // images[0, 0].numel(), 1))
+        return self.looks.backbone_map(images)
 
     @torch.inference_mode()
     def candidates(self, images: Tensor, output: Tensor | None = None) -> Tensor:
@@ -167,31 +137,12 @@ class Predictor:
         if not self.augment:
             return output
         return augmented_rows(
-            lambda pixels: self._look(pixels)[1],
-            self._pixels(images),
+            lambda pixels: self.looks(pixels)[1],
+            self.looks.pixels(images),
             stride=self.stride,
             levels=self.levels,
             first=output,
         )
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        return images.to(self.device, non_blocking=True).float().div_(255)
-
-    def _look(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-        return self._look_by(self.engine, pixels)
-
-    @torch.inference_mode()
-    def _look_by(self, engine: Engine | None, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-        if engine is not None:
-            maps = self.network.head(engine(pixels))
-            return maps, self.network.decode(maps)
-        return _joined([self._pass(part) for part in self._passes(pixels)])
-
-    def _pass(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
-            maps = [level.float() for level in self.compiled(pixels)]
-        return maps, self.network.decode(maps)
 
     def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Kept]:
         """What remains of decoded rows under the predictor's thresholds, per image."""
@@ -325,14 +276,6 @@ class Predictor:
             item.prediction(rows, view)
             for item, rows, view in zip(fitted, found, views, strict=True)
         ]
-
-
-def _joined(looks: Sequence[tuple[list[Tensor], Tensor]]) -> tuple[list[Tensor], Tensor]:
-    """Maps and rows of the parts of a batch as those of the whole."""
-    if len(looks) == 1:
-        return looks[0]
-    maps, rows = zip(*looks, strict=True)
-    return [torch.cat(level) for level in zip(*maps, strict=True)], torch.cat(rows)
 
 
 def load_predictor(

@@ -22,11 +22,12 @@ import pandas as pd
 from tools.make_task import write_task
 from tools.sources import read_source
 from train import TrainingJob, train
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.container import log_to_console
 from utils.device import select_device
 from utils.labels import read_dataset
 from utils.progress import Progress
+from utils.train_settings import TrainSettings
 
 log = logging.getLogger("accuracy")
 

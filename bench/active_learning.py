@@ -33,12 +33,13 @@ from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
 from utils.atomic import write_text
 from utils.command_line import run_command
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.container import log_to_console
 from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
 from utils.labels import read_dataset
 from utils.resume import CHANGES_NOTHING_LEARNT
+from utils.train_settings import TrainSettings
 
 log = logging.getLogger("active_learning")
 

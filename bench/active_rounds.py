@@ -18,11 +18,11 @@ from tasks import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
 from train import TrainingJob, train
-from utils.config import TrainSettings
 from utils.device import gpu_ids_of, select_device
 from utils.keeper import Saved
 from utils.labels import DatasetIndex
 from utils.progress import Progress
+from utils.train_settings import TrainSettings
 from utils.ymir_yolov5 import read_task
 
 log = logging.getLogger("active_learning")

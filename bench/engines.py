@@ -26,7 +26,7 @@ from bench.mining import three
 from bench.pairs import machine, publish
 from bench.tables import spread
 from infer import Predictor, load_predictor
-from utils.config import InferSettings
+from utils.detection_settings import InferSettings
 from utils.device import describe, device_of
 from utils.errors import TaskError
 

@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from utils.config import MiningSettings, parse_settings
+from utils.config import parse_settings
+from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
 

@@ -22,13 +22,14 @@ import numpy as np
 from bench.material import find_data
 from tools.make_task import write_task
 from train import TrainingJob, prepare, train_and_evaluate
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.container import log_to_console
 from utils.device import select_device
 from utils.keeper import Keeper
 from utils.labels import read_dataset
 from utils.progress import Progress
 from utils.run_record import RunRecord
+from utils.train_settings import TrainSettings
 
 SETTINGS = {
     "model": "yolov5n",

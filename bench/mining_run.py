@@ -25,7 +25,7 @@ from models.checkpoint import build_detector, load_checkpoint
 from tasks import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.predictions import Prediction
 from utils.progress import Progress
 from utils.ymir_yolov5 import read_task

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-import infer
 from bench.material import find_data, image_files
 from bench.tables import spread
+from engines import looks
 from infer import Predictor
 from models.detector import Detector
 from models.layout import read_layout
@@ -34,11 +34,11 @@ def rounds(
     `passes` holds the pixels a pass of each packed contestant. One more round comes first.
     """
     batch_size, count = options
-    packed = predictor.compiled
+    packed = predictor.looks.compiled
     for number in range(count + 1):
         for name, pixels in ((PLAIN, 1 << 60), *passes.items()):
-            predictor.compiled = predictor.network if name == PLAIN else packed
-            infer.PIXELS_A_PASS = pixels
+            predictor.looks.compiled = predictor.looks.network if name == PLAIN else packed
+            looks.PIXELS_A_PASS = pixels
             began = time.perf_counter()
             for _ in predictor.stream(files, batch_size=batch_size, workers=2):
                 pass
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         image_size=options.img_size,
         precision=options.precision,
     )
-    if predictor.compiled is predictor.network:
+    if predictor.looks.compiled is predictor.looks.network:
         raise SystemExit("this torch or processor cannot pack convolutions: nothing to compare")
     height, width = predictor.plan(image_size(files[0])).shape
     passes = {f"packed, {count} a pass": count * height * width for count in options.passes}

@@ -28,7 +28,7 @@ from mining.data_augment import (
     rotation,
 )
 from models.detector import Detector
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.images import read_image
 from utils.letterbox import apply_letterbox, boxes_to_original, plan_letterbox
 from utils.nms import non_max_suppression

@@ -22,13 +22,14 @@ import train
 from infer import load_predictor
 from models.checkpoint import build_detector, load_checkpoint
 from utils.allocator import keep_freed_memory
-from utils.config import InferSettings, TrainSettings
+from utils.detection_settings import InferSettings
 from utils.device import computed_in, has_bfloat16
 from utils.labels import read_dataset
 from utils.optimizer import Stepper, build_optimizer
 from utils.progress import Progress
 from utils.recipe import criterion
 from utils.run_record import RunRecord
+from utils.train_settings import TrainSettings
 from utils.yolo_data import read_data_yaml, read_yolo_split
 from val import evaluate_split
 

@@ -22,12 +22,13 @@ import numpy as np
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage, read_source
 from train import TrainingJob, train
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.container import log_to_console
 from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
 from utils.labels import read_dataset
 from utils.progress import Progress
+from utils.train_settings import TrainSettings
 
 log = logging.getLogger("transfer")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from export import FORMATS, export
 from exporting.options import ExportOptions, Suppression
 from models.detector import Detector
-from utils.config import TrainSettings
 from utils.errors import TaskError
+from utils.train_settings import TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from mining.mining_entropy import EMPTY_LAST, entropy_scores
 from mining.mining_misses import miss_scores
 from mining.mining_random import random_scores, unseen_images
 from mining.scored import Report, Scored, counted, in_order, place_empty
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.predictions import Prediction
 
 Stream = Iterator[Scored]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from infer import Predictor
 from mining.groups import in_groups
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 from utils.predictions import Prediction
 from utils.seeding import numpy_generator

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Protocol, TypeVar
 
 from infer import Predictor
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.lanes import group_alike
 
 

@@ -15,7 +15,7 @@ from mining.going_on import Watcher
 from mining.mining_random import unseen_images
 from mining.scored import Scored
 from utils.candidate_log import Entry, digest_of
-from utils.config import DetectionSettings
+from utils.detection_settings import DetectionSettings
 from utils.device import describe
 from utils.distributed import ALONE, Processes
 from utils.images import ImageError, read_image

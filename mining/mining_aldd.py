@@ -20,7 +20,7 @@ from torch.nn import functional
 from infer import Predictor
 from mining.groups import in_groups
 from mining.scored import Scored, ScoredPart, best_of_parts
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 from utils.predictions import Prediction
 

@@ -27,8 +27,8 @@ from mining.scored import Report, Scored, ScoredPart, best_of_parts, counted, in
 from utils.atomic import write_text
 from utils.boxes import clip
 from utils.command_line import run_command
-from utils.config import MiningSettings
 from utils.container import log_to_console
+from utils.detection_settings import MiningSettings
 from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
 from utils.image_sources import find_images

@@ -19,7 +19,7 @@ from mining.farthest_first import farthest_first
 from mining.mining_cald import score_stream
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
 from mining.scored import Scored, place_empty
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.predictions import Prediction
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from infer import Predictor
 from mining.groups import in_groups
 from mining.scored import Scored, ScoredPart, best_of_parts
 from utils.boxes import pairwise_iou
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.predictions import Prediction
 
 SAME_OBJECT = 0.5

@@ -16,16 +16,17 @@ FLOORS: dict[int, str] = {
         utils.by_product utils.claims utils.class_choice utils.clean_boxes utils.coco_json
         utils.coco_labels utils.colours utils.command_line utils.config utils.confusion
         utils.container utils.data_report utils.descendants utils.detection_files
-        utils.device utils.distributed utils.drawing utils.early_stopping utils.errors
-        utils.failures utils.first_error utils.flag_reader utils.html_page utils.hyp_file
-        utils.images utils.index_cache utils.index_file utils.installed utils.json_lists
-        utils.labelled_set utils.lanes utils.launch utils.letterbox utils.lettering
-        utils.log_header utils.log_pace utils.lost_files utils.metrics utils.misses
-        utils.nms utils.nms_kernel utils.option_names utils.optional utils.options
-        utils.plain_values utils.predictions utils.progress utils.redaction utils.rendezvous
-        utils.run_folder utils.saved_files utils.schedule utils.search_space utils.seeding
-        utils.setting_layers utils.setting_options utils.single_class utils.svg
-        utils.sync_batch_norm utils.termination utils.tiles utils.trained_size utils.tta
+        utils.detection_settings utils.device utils.distributed utils.drawing
+        utils.early_stopping utils.errors utils.failures utils.first_error utils.flag_reader
+        utils.html_page utils.hyp_file utils.images utils.index_cache utils.index_file
+        utils.installed utils.json_lists utils.labelled_set utils.lanes utils.launch
+        utils.letterbox utils.lettering utils.log_header utils.log_pace utils.lost_files
+        utils.metrics utils.misses utils.nms utils.nms_kernel utils.option_names
+        utils.optional utils.options utils.plain_values utils.predictions utils.progress
+        utils.redaction utils.rendezvous utils.run_folder utils.saved_files utils.schedule
+        utils.search_space utils.seeding utils.setting_layers utils.setting_options
+        utils.shared_rules utils.single_class utils.svg utils.sync_batch_norm
+        utils.termination utils.tiles utils.train_settings utils.trained_size utils.tta
         utils.v7_flags utils.version utils.voc_labels utils.weight_download
         utils.weight_files utils.workers
     """,
@@ -46,7 +47,7 @@ FLOORS: dict[int, str] = {
         utils.val_command utils.yolo_data
     """,
     3: """
-        engines.agreement engines.choice engines.engine engines.onnx_runtime
+        engines.agreement engines.choice engines.engine engines.looks engines.onnx_runtime
         engines.open_vino engines.sample engines.tensor_rt engines.trunk export
         exporting.after_training exporting.agreement exporting.command_line
         exporting.onnx_file exporting.onnx_suppression exporting.openvino_file

@@ -16,8 +16,8 @@ from infer import Prediction, Predictor, Thresholds, load_predictor
 from models.checkpoint import load_checkpoint, save_checkpoint
 from tests.mixed_example import small_predictor, write_mixed
 from tools.sources import SourceDataset
-from utils.config import InferSettings
 from utils.dataloaders import DecodedImage
+from utils.detection_settings import InferSettings
 from utils.errors import TaskError
 from utils.lanes import WAITING_BATCHES
 from utils.letterbox import boxes_to_original
@@ -159,28 +159,6 @@ def test_the_flags_of_v7_detect(weights: Path, paths: list[str], tmp_path: Path)
     assert len(list(first.glob("crops/*/*.jpg"))) == sum(map(len, found.values())) > 0
 
 
-@pytest.mark.parametrize("images_a_pass", [1, 2, 4])
-def test_a_batch_goes_through_the_network_in_parts(
-    predictor: Predictor, images_a_pass: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Maps and features are the same numbers, however many images a pass takes."""
-    images = torch.randint(0, 256, (5, 3, 96, 64), generator=torch.manual_seed(0)).byte()
-    monkeypatch.setattr(infer, "PIXELS_A_PASS", 5 * 96 * 64)
-    maps, rows = predictor.forward(images)
-    features = predictor.backbone_map(images)
-    sizes: list[int] = []
-    plain = predictor._pixels
-    monkeypatch.setattr(predictor, "_pixels", lambda part: sizes.append(len(part)) or plain(part))
-    monkeypatch.setattr(infer, "PIXELS_A_PASS", images_a_pass * 96 * 64 + 1)
-    own_maps, own_rows = predictor.forward(images)
-    assert max(sizes) == images_a_pass
-    assert sum(sizes) == 5
-    assert all(map(torch.equal, own_maps, maps))
-    # torch rounds the last numbers of a sigmoid's run otherwise than those before.
-    assert torch.allclose(own_rows, rows, rtol=1e-6)
-    assert torch.equal(predictor.backbone_map(images), features)
-
-
 def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) -> None:
     """With `augment`, detections are what suppression leaves of all candidates of the three."""
     thresholds = Thresholds(confidence=0.001)
@@ -189,7 +167,9 @@ def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) ->
     (found,) = parts
     assert found.view is not None
     images = found.view.image[None]
-    rows = augmented_rows(predictor.compiled.predict, images.float() / 255, stride=32, levels=3)
+    rows = augmented_rows(
+        predictor.looks.compiled.predict, images.float() / 255, stride=32, levels=3
+    )
     (expected,) = non_max_suppression(rows, confidence=0.001)
     np.testing.assert_allclose(
         found.detections, boxes_to_original(expected.rows, found.view.plan).numpy(), atol=1e-3
@@ -233,7 +213,7 @@ def test_classes_suppress_each_other_when_asked(weights: Path) -> None:
 
 def test_half_on_a_cpu_is_a_sentence(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = InferSettings(img_size=96, half=True, precision="float32")
-    assert load_predictor(weights, settings, CPU).precision == "float32"
+    assert load_predictor(weights, settings, CPU).looks.precision == "float32"
     assert "half (float16) needs a GPU" in caplog.text
     assert infer.chosen_precision(settings, torch.device("cuda")) == "float16"
 

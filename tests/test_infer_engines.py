@@ -21,7 +21,7 @@ from infer import Predictor, Thresholds, load_predictor
 from tests.mixed_example import small_predictor, write_mixed
 from tools.check_out import check_out
 from tools.make_task import write_task
-from utils.config import InferSettings
+from utils.detection_settings import InferSettings
 from utils.errors import Code, TaskError
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def test_the_same_detections_at_mixed_shapes(weights, paths, name, augment):
     own = predictor(weights, augment=augment)
     expected = detections(own, paths)
     own.use_engine(name, paths, batch_size=2)
-    assert own.engine is not None
+    assert own.looks.engine is not None
     assert sum(map(len, expected)) > 0
     for one, other in zip(detections(own, paths), expected, strict=True):
         assert found_in(one, other) >= 0.97
@@ -82,7 +82,7 @@ def test_torch_again(weights, paths):
     own = predictor(weights)
     own.use_engine("onnxruntime", paths, batch_size=2)
     own.use_engine("torch", paths, batch_size=2)
-    assert own.engine is None
+    assert own.looks.engine is None
 
 
 def wrong(trunk: Path, around: object) -> Engine:
@@ -98,7 +98,7 @@ def test_auto_falls_back_where_an_engine_disagrees(weights, paths, monkeypatch, 
     own = predictor(weights)
     expected = detections(own, paths)
     own.use_engine("auto", paths * 10, batch_size=2)
-    assert own.engine is None
+    assert own.looks.engine is None
     assert "without openvino: The engine openvino does not compute what torch does" in caplog.text
     assert "engine auto: torch; choosing took" in caplog.text
     for one, other in zip(detections(own, paths), expected, strict=True):
@@ -107,7 +107,7 @@ def test_auto_falls_back_where_an_engine_disagrees(weights, paths, monkeypatch, 
 
 def test_the_default_is_torch(weights):
     assert InferSettings().engine == "torch"
-    assert load_predictor(weights, InferSettings(img_size=96), CPU).engine is None
+    assert load_predictor(weights, InferSettings(img_size=96), CPU).looks.engine is None
 
 
 @pytest.mark.parametrize("program", ["infer", "val"])
@@ -182,7 +182,7 @@ def test_photographs(shared, name, precision):
     photographs = sorted(map(str, (shared / "data/bccd/JPEGImages").glob("*.jpg")))[:12]
     expected = sum(map(len, detections(own, photographs)))
     own.use_engine(name, photographs, batch_size=2)
-    assert own.engine is not None
+    assert own.looks.engine is not None
     found = sum(map(len, detections(own, photographs)))
     assert expected > 100
     assert abs(found - expected) <= 0.03 * expected

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import tasks
-from utils.config import TrainSettings
 from utils.distributed import Processes
 from utils.errors import Code, TaskError
 from utils.progress import Progress
+from utils.train_settings import TrainSettings
 
 DIGEST = "0123456789abcdef" * 4
 

@@ -16,13 +16,14 @@ from exporting.options import ExportOptions
 from models.checkpoint import build_detector, load_checkpoint
 from tests.conftest import NAMES, TINY_TRAINING
 from train import Saved, TrainingJob, train
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.errors import Code, TaskError
 from utils.labels import DatasetIndex
 from utils.preparation import prepare
 from utils.progress import Progress
 from utils.recipe import starting_network
 from utils.run_record import RunRecord
+from utils.train_settings import TrainSettings
 
 
 def job(splits: list[DatasetIndex], folder: Path, **change: object) -> TrainingJob:

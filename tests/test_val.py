@@ -18,8 +18,8 @@ from models.checkpoint import build_detector, load_checkpoint
 from tests.mixed_example import small_predictor
 from tools.make_task import write_task
 from tools.sources import read_source
-from utils.config import InferSettings
 from utils.dataloaders import evaluation_loader
+from utils.detection_settings import InferSettings
 from utils.labels import DatasetIndex, read_dataset
 from utils.tiles import Tiling
 from val import Evaluation, class_table, evaluate, evaluate_stream

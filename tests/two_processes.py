@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import NAMES, TINY_TRAINING
 from train import evaluate_average, network_input
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.distributed import Processes
 from utils.freezing import training_mode
 from utils.labels import read_dataset
@@ -19,6 +19,7 @@ from utils.preparation import prepare
 from utils.progress import Progress
 from utils.run_record import RunRecord
 from utils.sync_batch_norm import normalise_over_all
+from utils.train_settings import TrainSettings
 from utils.training_job import TrainingJob
 
 CPU = torch.device("cpu")

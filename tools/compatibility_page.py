@@ -10,9 +10,10 @@ from dataclasses import Field, fields
 from pathlib import Path
 
 from utils.atomic import write_text
-from utils.config import KINDS, TrainSettings
+from utils.config import KINDS
 from utils.hyp_file import read_hyp, stock_sets
 from utils.option_names import ALIASES, NOT_SUPPORTED, WITHOUT_EFFECT
+from utils.train_settings import TrainSettings
 from utils.v7_flags import FLAGS, Command, Effect, Flag
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "compatibility.md"

@@ -18,10 +18,12 @@ from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, sa
 from models.detector import Detector
 from models.layout import parse_layout, read_layout
 from models.safetensors_file import write_safetensors
-from utils.config import InferSettings, TrainSettings, parse_settings
+from utils.config import parse_settings
+from utils.detection_settings import InferSettings
 from utils.hyp_file import read_hyp
 from utils.index_file import read_candidates
 from utils.labels import read_dataset
+from utils.train_settings import TrainSettings
 from utils.ymir_yolov5 import open_monitor, read_task
 
 ENV = {

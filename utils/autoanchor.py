@@ -9,10 +9,10 @@ from models.anchor_search import search_anchors
 from models.anchors import AnchorFit, anchor_fit, in_stride_order, is_placeholder, label_sizes
 from models.detector import Detector
 from models.layout import Layout, parse_layout
-from utils.config import TrainSettings
 from utils.errors import Code, TaskError
 from utils.labels import DatasetIndex
 from utils.seeding import numpy_generator
+from utils.train_settings import TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config import InferSettings, parse_settings
+from utils.config import parse_settings
 from utils.detection_files import FileChoice
+from utils.detection_settings import InferSettings
 from utils.errors import Code, TaskError
 from utils.flag_reader import add_flags, fates, named_device, with_dashes
 from utils.image_sources import find_images

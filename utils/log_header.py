@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from utils.config import InferSettings, MiningSettings, TrainSettings
+from utils.detection_settings import InferSettings, MiningSettings
+from utils.train_settings import TrainSettings
 from utils.version import VERSION, commit
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -43,6 +43,34 @@ class Rule:
         return text if self.besides is None else f"{text}, or {_plain(self.besides)}"
 
 
+def rule(
+    help: str,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    unit: str = "",
+    choices: tuple[str, ...] = (),
+    synonyms: Mapping[str, str] | None = None,
+    multiple: int = 1,
+    besides: float | None = None,
+    may_be_empty: bool = False,
+) -> dict[str, Rule]:
+    """The metadata of a field that has this `Rule`."""
+    return {
+        "rule": Rule(
+            help,
+            unit,
+            least,
+            most,
+            choices,
+            dict(synonyms or {}),
+            multiple,
+            besides=besides,
+            may_be_empty=may_be_empty,
+        )
+    }
+
+
 def _plain(bound: float) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 

@@ -14,7 +14,6 @@ from models.loss import DetectionLoss
 from utils.allocator import keep_freed_memory
 from utils.autoanchor import AnchorRules, fit_anchors
 from utils.autobatch import ON_A_CPU, automatic_batch_size
-from utils.config import TrainSettings
 from utils.dataloaders import (
     EvaluationLoader,
     TrainingLoader,
@@ -41,6 +40,7 @@ from utils.run_record import RunRecord
 from utils.run_state import RunState, load_network, restore
 from utils.schedule import Schedule, scaled_weight_decay
 from utils.seeding import seed_everything
+from utils.train_settings import TrainSettings
 from utils.training_job import TrainingJob
 from utils.training_page import Story
 from utils.training_report import TrainingReport

@@ -17,12 +17,12 @@ from models.summary import summarize
 from models.transfer import transfer
 from utils.augment import Augmentation
 from utils.autoanchor import with_anchor_count
-from utils.config import TrainSettings
 from utils.distributed import Processes
 from utils.errors import Code, TaskError
 from utils.sampler import Arrangement
 from utils.schedule import Schedule
 from utils.sync_batch_norm import normalise_over_all
+from utils.train_settings import TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from utils.config import TrainSettings
+from utils.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

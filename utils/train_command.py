@@ -11,12 +11,13 @@ from pathlib import Path
 import yaml
 
 from utils.atomic import write_text
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.errors import Code, TaskError
 from utils.flag_reader import add_flags, fates, named_device, with_dashes
 from utils.hyp_file import read_hyp
 from utils.labels import DataReport, DatasetIndex, read_dataset
 from utils.run_folder import RunName, newest_run
+from utils.train_settings import TrainSettings
 from utils.yolo_data import read_data_yaml, read_yolo_split
 
 PROJECT = Path("runs/train")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from utils.config import TrainSettings
 from utils.distributed import ALONE, Processes
 from utils.keeper import Saved
 from utils.labels import DataReport, DatasetIndex
+from utils.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from utils.colours import ACCENT, ALERT, series_colour
-from utils.config import TrainSettings
 from utils.drawing import Tile
 from utils.evaluation import Evaluation
 from utils.html_page import Page
 from utils.labels import DataReport, DatasetIndex
 from utils.svg import Series, line_chart
+from utils.train_settings import TrainSettings
 from utils.training_charts import MOST_COLOURS, confidence_charts, learning_charts
 from utils.training_pictures import Missed
 

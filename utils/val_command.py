@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.config import InferSettings, TrainSettings, parse_settings
+from utils.config import parse_settings
+from utils.detection_settings import InferSettings
 from utils.errors import Code, TaskError
 from utils.flag_reader import add_flags, fates, named_device, with_dashes
 from utils.labels import DataReport, DatasetIndex, read_dataset
 from utils.run_folder import RunName
 from utils.setting_options import add_setting_options, given_settings
+from utils.train_settings import TrainSettings
 from utils.v7_flags import FLAGS
 from utils.yolo_data import read_data_yaml, read_yolo_split
 

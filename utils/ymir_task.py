@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.config import InferSettings, MiningSettings, TrainSettings
+from utils.detection_settings import InferSettings, MiningSettings
+from utils.train_settings import TrainSettings
 
 STAGES_IN_FOLDERS = (1, 1, 0)
 STAGES = (1, 0, 0)

@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from utils.config import DetectionSettings, TrainSettings
+from utils.detection_settings import DetectionSettings
 from utils.errors import Code, TaskError
 from utils.options import absent, to_list
+from utils.train_settings import TrainSettings
 from utils.weight_files import (
     SCRATCH,
     SUFFIXES,

@@ -21,17 +21,12 @@ from pathlib import Path
 import yaml
 
 from utils.bounded_yaml import load_yaml
-from utils.config import (
-    InferSettings,
-    MiningSettings,
-    Settings,
-    TrainSettings,
-    flatten_sections,
-    parse_settings,
-)
+from utils.config import Settings, flatten_sections, parse_settings
+from utils.detection_settings import InferSettings, MiningSettings
 from utils.errors import Code, TaskError
 from utils.options import absent, refusal, to_bool, to_int, to_list
 from utils.saved_files import SavedFiles
+from utils.train_settings import TrainSettings
 from utils.ymir_monitor import Monitor
 from utils.ymir_results import (
     InferResultWriter,

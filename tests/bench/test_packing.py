@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import infer
 from bench import packing
+from engines import looks
 from infer import Predictor
 from models.detector import Detector
 from models.layout import read_layout
@@ -29,11 +29,11 @@ def predictor() -> Predictor:
 def test_who_computes_in_which_round(
     predictor: Predictor, drawn: SourceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infer, "PIXELS_A_PASS", infer.PIXELS_A_PASS)
-    packed, looks = predictor.compiled, []
+    monkeypatch.setattr(looks, "PIXELS_A_PASS", looks.PIXELS_A_PASS)
+    packed, asked = predictor.looks.compiled, []
 
     def note(images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        looks.append((predictor.compiled is packed, infer.PIXELS_A_PASS))
+        asked.append((predictor.looks.compiled is packed, looks.PIXELS_A_PASS))
         return plain(images)
 
     plain = predictor.forward
@@ -42,7 +42,7 @@ def test_who_computes_in_which_round(
     found = list(packing.rounds(predictor, files, {"small": 4096, "large": 8192}, (2, 2)))
     assert [name for name, _ in found] == [packing.PLAIN, "small", "large"] * 2
     assert all(seconds > 0 for _, seconds in found)
-    assert list(dict.fromkeys(looks)) == [(False, 1 << 60), (True, 4096), (True, 8192)]
+    assert list(dict.fromkeys(asked)) == [(False, 1 << 60), (True, 4096), (True, 8192)]
 
 
 def test_the_command(
@@ -50,7 +50,7 @@ def test_the_command(
 ) -> None:
     if not can_pack(torch.float32):
         pytest.skip("float32 cannot be packed here")
-    monkeypatch.setattr(infer, "PIXELS_A_PASS", infer.PIXELS_A_PASS)
+    monkeypatch.setattr(looks, "PIXELS_A_PASS", looks.PIXELS_A_PASS)
     monkeypatch.setattr("bench.material.BUILD", tmp_path)
     monkeypatch.setattr("bench.material.DRAWN_IMAGES", 4)
     arguments = "--model yolov5n --img-size 64 --precision float32 --images 2 --rounds 1 --passes 2"

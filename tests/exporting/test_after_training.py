@@ -13,7 +13,7 @@ from export import FORMATS
 from exporting.after_training import export_beside, options_of
 from exporting.options import Suppression
 from tests.exporting.conftest import NAMES
-from utils.config import TrainSettings
+from utils.train_settings import TrainSettings
 
 
 def beside(weights, detector, **settings):

@@ -11,7 +11,7 @@ import start
 from mining.algorithms import ALGORITHMS
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 
 
 def test_table_and_setting_name_the_same() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mining.backbone_features import SIZE, UNIT, Features, directions, noting_features, projection
 from tests.mining.test_mining_cald import FAINT_RED, GREEN, RED, ColourPredictor, draw, untrained
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 from utils.predictions import Prediction
 from utils.tiles import Tiling

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from utils.config import InferSettings, MiningSettings
+from utils.detection_settings import InferSettings, MiningSettings
 from utils.nms import non_max_suppression
 
 PAGE = (ROOT / "docs/mining.md").read_text("utf-8")

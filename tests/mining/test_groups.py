@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mining.groups import in_groups
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.lanes import Lanes
 
 

@@ -12,7 +12,8 @@ from infer import Predictor
 from mining.algorithms import mine
 from mining.mining_aldd import class_weights, disagreement, heat_maps
 from tests.mining.test_mining_cald import ColourPredictor, draw, untrained
-from utils.config import MiningSettings, parse_settings
+from utils.config import parse_settings
+from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 
 SETTINGS = MiningSettings(mining_algorithm="aldd", batch_size=4, workers=1)
@@ -22,7 +23,7 @@ def lively() -> Predictor:
     """An untrained network without the biases that keep its objectness near 0."""
     predictor = untrained(3)
     with torch.no_grad():
-        for convolution in predictor.network.head.m:
+        for convolution in predictor.looks.network.head.m:
             convolution.bias.zero_()
             convolution.weight.mul_(30)
     return predictor

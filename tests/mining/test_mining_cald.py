@@ -17,7 +17,7 @@ from mining.mining_cald import EMPTY_SCORES, main, mine, score_stream
 from mining.scored import UNREADABLE_SCORE
 from models.detector import Detector
 from models.layout import read_layout
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 from utils.lanes import Lanes
 from utils.predictions import Prediction

@@ -16,7 +16,7 @@ from mining.mining_diverse import STEP, spread, window_size
 from mining.scored import Scored
 from tests.mining.test_backbone_features import MeanColours
 from tests.mining.test_mining_cald import FAINT_RED, GREEN, RED, draw, untrained
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.errors import TaskError
 from utils.tiles import Tiling
 
@@ -219,7 +219,7 @@ def test_a_window_of_none_asks_for_no_feature(paths: list[str]) -> None:
 
 def test_damaged_weights_are_refused(paths: list[str]) -> None:
     predictor: Predictor = untrained(3)
-    for parameter in predictor.network.parameters():
+    for parameter in predictor.looks.network.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(TaskError, match="damaged"):
         mine(predictor, paths, SETTINGS)

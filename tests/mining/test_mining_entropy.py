@@ -19,7 +19,7 @@ from tests.mining.test_mining_cald import (
     draw,
     untrained,
 )
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.nms import non_max_suppression
 from utils.tiles import Tiling
 

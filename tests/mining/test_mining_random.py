@@ -12,7 +12,7 @@ from mining.algorithms import mine
 from mining.mining_random import random_score, random_scores
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.predictions import Prediction
 from utils.tiles import Window
 

@@ -20,7 +20,7 @@ from tests.mining.test_candidate_task import CASES, RESULTS, Stopped, make
 from tools.sources import SourceDataset
 from utils.candidate_log import parts_done, parts_folder
 from utils.claims import Claims
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.distributed import Processes
 from utils.errors import Code, TaskError
 from utils.first_error import VARIABLE

@@ -8,9 +8,9 @@ import torch
 from models.detector import Detector
 from models.layout import read_layout
 from utils.autobatch import automatic_batch_size, fitted_batch_size, measure
-from utils.config import TrainSettings
 from utils.errors import Code, TaskError
 from utils.recipe import criterion
+from utils.train_settings import TrainSettings
 
 GIB = 2**30
 LINE = [(size, (1.0 + 0.5 * size) * GIB) for size in (1, 2, 4, 8, 16)]

@@ -10,15 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.config import (
-    SECTIONS,
-    InferSettings,
-    MiningSettings,
-    TrainSettings,
-    flatten_sections,
-    parse_settings,
-)
+from utils.config import SECTIONS, flatten_sections, parse_settings
+from utils.detection_settings import InferSettings, MiningSettings
 from utils.errors import Code, TaskError
+from utils.train_settings import TrainSettings
 
 DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 

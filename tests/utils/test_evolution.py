@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.errors import Code, TaskError
 from utils.evolution import Found, search
 from utils.search_space import Interval
+from utils.train_settings import TrainSettings
 
 SPACE = {"box": Interval(0.02, 0.2), "anchors": Interval(2, 10, whole=True)}
 START = {"box": 0.05, "anchors": 3}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.errors import Code, TaskError
 from utils.hyp_file import read_hyp, stock_sets
 from utils.option_names import NOT_SUPPORTED
+from utils.train_settings import TrainSettings
 
 # Training.md section 2 of the specification of v7.0: name to scratch-low, -med, -high, VOC, O365.
 TABLE = {

@@ -10,7 +10,7 @@ import torch
 
 from infer import load_predictor
 from tools.sources import SourceDataset
-from utils.config import MiningSettings
+from utils.detection_settings import MiningSettings
 from utils.labelled_set import labelled_metadata, objects_per_image
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from utils.config import InferSettings, MiningSettings, TrainSettings
+from utils.detection_settings import InferSettings, MiningSettings
 from utils.log_header import header, settings_line
+from utils.train_settings import TrainSettings
 from utils.version import VERSION
 
 

@@ -6,9 +6,10 @@ import logging
 
 import pytest
 
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.recipe import arrangement, augmentation
 from utils.sampler import Arrangement
+from utils.train_settings import TrainSettings
 
 
 def settings_of(**values: object) -> TrainSettings:

@@ -10,9 +10,10 @@ import torch
 from models.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.layout import read_layout
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.errors import Code, TaskError
 from utils.recipe import criterion, starting_network
+from utils.train_settings import TrainSettings
 
 NAMES = ("cat", "owl", "dog")
 

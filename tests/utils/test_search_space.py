@@ -6,9 +6,10 @@ from dataclasses import fields
 
 import pytest
 
-from utils.config import TrainSettings, parse_settings
+from utils.config import parse_settings
 from utils.option_names import NOT_SUPPORTED
 from utils.search_space import LIMITS, search_space, starting_point
+from utils.train_settings import TrainSettings
 
 # Training.md section 14 of the specification of v7.0, without the keys whose gain is 0.
 OFFICIAL = """lr0 1e-5 0.1; lrf .01 1; momentum .6 .98; weight_decay 0 .001; warmup_epochs 0 5;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from utils.config import InferSettings, MiningSettings, TrainSettings, parse_settings
+from utils.config import parse_settings
+from utils.detection_settings import InferSettings, MiningSettings
 from utils.setting_layers import unfold_layers
+from utils.train_settings import TrainSettings
 
 
 def test_plain_layers_stay_as_they_are() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from utils.config import InferSettings, TrainSettings
+from utils.detection_settings import InferSettings
 from utils.setting_options import add_setting_options, given_settings
+from utils.train_settings import TrainSettings
 
 
 def test_settings_that_no_flag_stands_for_become_options() -> None:

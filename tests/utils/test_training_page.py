@@ -7,8 +7,8 @@ import pytest
 
 from tests.utils.evaluation_example import ODD_NAMES, evaluation, split
 from tests.utils.page_reader import read_page
-from utils.config import TrainSettings
 from utils.run_record import RunRecord
+from utils.train_settings import TrainSettings
 from utils.training_page import Story, training_page
 
 

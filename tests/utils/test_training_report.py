@@ -13,10 +13,10 @@ from models.detector import Detector
 from models.layout import read_layout
 from tests.utils.evaluation_example import ODD_NAMES, blind, evaluation, split
 from tests.utils.page_reader import read_page_file
-from utils.config import TrainSettings
 from utils.images import read_image
 from utils.labels import DataReport, DatasetIndex
 from utils.run_record import RunRecord
+from utils.train_settings import TrainSettings
 from utils.training_page import Story
 from utils.training_report import TrainingReport
 from val import Evaluation

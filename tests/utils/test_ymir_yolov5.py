@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from utils.config import InferSettings, MiningSettings, TrainSettings
+from utils.detection_settings import InferSettings, MiningSettings
 from utils.errors import Code, TaskError
+from utils.train_settings import TrainSettings
 from utils.ymir_yolov5 import Task, fallback_monitor_path, open_monitor, read_task, stage_folder
 
 MakeTask = Callable[..., Path]
