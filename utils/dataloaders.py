@@ -199,22 +199,34 @@ def training_loader(
     )
     batch_bytes = batch_size * 3 * image_size**2
     workers = worker_count(workers, batch_bytes=batch_bytes, device=device, sharers=sharers)
-    loader = TrainingLoader(
+    loader = _loader(
         QuadDataset(dataset, seed=seed) if arrangement.quad else dataset,
-        **_batching(order, batch_size, quad=arrangement.quad),
+        _batching(order, batch_size, quad=arrangement.quad),
+        workers=workers,
+        pinned=device.type == "cuda",
+        seed=seed,
+    )
+    loader.bad = tuple(bad)
+    loader.kept = store.pixels is not None
+    loader.order = order
+    return loader
+
+
+def _loader(
+    samples: Dataset[Sample], batching: dict[str, Any], *, workers: int, pinned: bool, seed: int
+) -> TrainingLoader:
+    return TrainingLoader(
+        samples,
+        **batching,
         num_workers=workers,
         collate_fn=collate,
-        pin_memory=device.type == "cuda",
+        pin_memory=pinned,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
         multiprocessing_context="fork" if workers else None,
         worker_init_fn=prepare_worker,
         generator=torch_generator(seed),
     )
-    loader.bad = tuple(bad)
-    loader.kept = store.pixels is not None
-    loader.order = order
-    return loader
 
 
 def _order(
