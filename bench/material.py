@@ -11,9 +11,9 @@ from pathlib import Path
 
 import matplotlib
 import torch
-import yaml
 
 from bench.widened import fitted
+from bench.yolo_folder import write_description, yolo_label
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.layout import read_layout
@@ -97,17 +97,9 @@ def write_training_data(folder: Path, source: SourceDataset, images: int) -> tup
         for image in source.splits[split][:limit]:
             shutil.copyfile(image.path, peer / "images" / split / image.path.name)
             label = peer / "labels" / split / f"{image.path.stem}.txt"
-            label.write_text("\n".join(_yolo_lines(image)), encoding="utf-8")
-    description = {
-        "path": str(peer.absolute()),
-        "train": "images/train",
-        "val": "images/val",
-        "nc": len(source.class_names),
-        "names": list(source.class_names),
-    }
-    data_file = peer / "data.yaml"
-    data_file.write_text(yaml.safe_dump(description), encoding="utf-8")
-    return task, data_file
+            label.write_text(_label(image), encoding="utf-8")
+    splits = {"train": "images/train", "val": "images/val"}
+    return task, write_description(peer, splits, source.class_names)
 
 
 def write_evaluation_data(folder: Path, source: SourceDataset, images: int) -> Path:
@@ -123,29 +115,13 @@ def write_evaluation_data(folder: Path, source: SourceDataset, images: int) -> P
     for number in range(images):
         image = labelled[number % len(labelled)]
         (pictures / f"{number:06d}{image.path.suffix}").symlink_to(image.path.resolve())
-        text = "\n".join(_yolo_lines(image))
-        (labels / f"{number:06d}.txt").write_text(text, encoding="utf-8")
-    description = {
-        "path": str(folder.absolute()),
-        **dict.fromkeys(("train", "val", "test"), "images/all"),
-        "nc": len(source.class_names),
-        "names": list(source.class_names),
-    }
-    data_file = folder / "data.yaml"
-    data_file.write_text(yaml.safe_dump(description), encoding="utf-8")
-    return data_file
+        (labels / f"{number:06d}.txt").write_text(_label(image), encoding="utf-8")
+    splits = dict.fromkeys(SPLITS, "images/all")
+    return write_description(folder, splits, source.class_names)
 
 
-def _yolo_lines(image: SourceImage) -> list[str]:
-    """One line per box: class, then centre and size as shares of the image."""
-    height, width = image_size(str(image.path))
-    boxes = image.boxes.clip(0, [width, height, width, height])
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / [width, height]
-    sizes = (boxes[:, 2:] - boxes[:, :2]) / [width, height]
-    return [
-        f"{label} {centre[0]:.8f} {centre[1]:.8f} {size[0]:.8f} {size[1]:.8f}"
-        for label, centre, size in zip(image.classes.tolist(), centres, sizes, strict=True)
-    ]
+def _label(image: SourceImage) -> str:
+    return yolo_label(image.boxes, image.classes, image_size(str(image.path)))
 
 
 def write_batches(
