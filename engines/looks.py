@@ -11,6 +11,7 @@ from engines.choice import Subject, choose_engine
 from engines.engine import Engine, Surroundings
 from models.detector import Detector
 from models.packed import packed
+from utils.allocator import keep_freed_memory
 from utils.device import autocast, computed_in
 from utils.lanes import Lanes
 
@@ -35,6 +36,8 @@ class Looks:
     def __init__(self, detector: Detector, *, device: torch.device, precision: str) -> None:
         self.device = device
         self.precision = precision
+        if device.type == "cpu":
+            keep_freed_memory()
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
         # What torch computes with; the plain network is what other engines are made from.
         self.compiled = packed(self.network, computed_in(device, precision))

@@ -1,4 +1,4 @@
-"""Memory that a training step frees is kept for the next step instead of given back."""
+"""Memory that a pass through a network frees is kept for the next one instead of given back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _MMAP_THRESHOLD = -3
 def keep_freed_memory() -> bool:
     """Tell glibc's allocator not to return large blocks to the kernel; False where it is not glibc.
 
-    On a CPU each step allocates the same activations. Returned and fetched anew they cost tens of
-    thousands of page faults a step, about a tenth of its time (docs/performance.md). The price:
-    the process keeps the most memory it ever used.
+    On a CPU each training step, and each look at an image, allocates the same maps. Returned and
+    fetched anew they cost tens of thousands of page faults a step and thousands a look, about a
+    tenth of the time (docs/performance.md). The price: the process keeps the most memory it ever
+    used.
     """
     if sys.platform != "linux":
         return False

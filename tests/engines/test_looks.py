@@ -62,3 +62,11 @@ def test_bytes_and_numbers_are_the_same_images(network: Looks, images: Tensor) -
 def test_the_answer_is_that_of_the_fused_network(network: Looks, images: Tensor) -> None:
     expected = network.network.predict(images.float() / 255)
     torch.testing.assert_close(network(images)[1], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first look: a look frees and takes the same maps as the one before."""
+    asked: list[bool] = []
+    monkeypatch.setattr(looks, "keep_freed_memory", lambda: asked.append(True))
+    Looks(Detector(read_layout("yolov5n", 1)), device=CPU, precision="float32")
+    assert asked == [True]
