@@ -256,9 +256,9 @@ class Predictor:
         fitted = [item for item in group if item.plan is not None]
         if not fitted:
             return [item.unreadable() for item in group]
-        boxed = [item.letterboxed() for item in fitted]
+        boxed = np.stack([item.letterboxed() for item in fitted])
         # [b, h, w, 3] seen as [b, 3, h, w] is channels-last already: no copy on the host.
-        images = torch.from_numpy(np.stack(boxed)).to(self.device).permute(0, 3, 1, 2).flip(1)
+        images = torch.from_numpy(boxed).to(self.device).permute(0, 3, 1, 2)
         plain = not (self.augment or multi_label)
         seen = self.detect_with_classes(images) if plain or keep_views else []
         if plain:

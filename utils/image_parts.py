@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class Part:
     """(height, width) of the whole image."""
     plan: Letterbox | None
     boxed: np.ndarray | None = None
-    """The part in the network's shape, where that was made already."""
+    """The part in the network's shape, BGR, where that was made already."""
     window: Window | None = None
     parts: int = 1
 
@@ -39,11 +40,13 @@ class Part:
         return self.plan
 
     def letterboxed(self) -> np.ndarray:
-        """BGR uint8 [h, w, 3] in the network's shape."""
-        if self.boxed is not None:
-            return self.boxed
-        assert self.decoded.image is not None
-        return apply_letterbox(self.decoded.image, self.letterbox)
+        """RGB uint8 [h, w, 3] in the network's shape."""
+        boxed = self.boxed
+        if boxed is None:
+            assert self.decoded.image is not None
+            boxed = apply_letterbox(self.decoded.image, self.letterbox)
+        # torch takes ten times as long to turn channels round.
+        return np.asarray(cv2.cvtColor(boxed, cv2.COLOR_BGR2RGB), np.uint8)
 
     def unreadable(self) -> Prediction:
         """What there is to say of an image that cannot be read."""

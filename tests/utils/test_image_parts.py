@@ -49,7 +49,7 @@ def test_a_large_image_is_seen_whole_and_in_tiles_that_hold_nothing_of_it() -> N
         assert part.boxed is not None
         assert not np.shares_memory(part.boxed, image.image)
     # A tile of the network's size is the picture itself.
-    np.testing.assert_array_equal(right.letterboxed(), image.image[:, 56:])
+    np.testing.assert_array_equal(right.letterboxed(), image.image[:, 56:, ::-1])
     assert whole.shape == (64, 64)  # 34 x 64, padded to a multiple of 32
 
 
