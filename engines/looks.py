@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -87,25 +87,25 @@ class Looks:
         subject = Subject(self.network, around, self.by, lanes)
         self.engine = choose_engine(name, subject, samples, images=images)
 
-    def _passes(self, images: Tensor) -> tuple[Tensor, ...]:
-        """A batch in the parts that torch takes through the network at once."""
-        if self.device.type != "cpu":
-            return (images,)
-        return images.split(max(PIXELS_A_PASS // images[0, 0].numel(), 1))
+    def _passes(self, images: Tensor) -> Iterator[Tensor]:
+        """A batch in the parts that torch takes through the network at once, as it likes them."""
+        count = len(images)
+        if self.device.type == "cpu":
+            count = max(PIXELS_A_PASS // images[0, 0].numel(), 1)
+        for part in images.split(count):
+            yield self.pixels(part).contiguous(memory_format=torch.channels_last)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Images as float32 on the device, each value from 0 to 1."""
         pixels = images.to(self.device, non_blocking=True)
         return pixels if pixels.is_floating_point() else pixels.float().div_(255)
 
-    def _pass(self, images: Tensor) -> Answer:
-        pixels = self.pixels(images).contiguous(memory_format=torch.channels_last)
+    def _pass(self, pixels: Tensor) -> Answer:
         with autocast(self.device, self.precision):
             maps = [level.float() for level in self.compiled(pixels)]
         return maps, self.network.decode(maps)
 
-    def _backbone_pass(self, images: Tensor) -> Tensor:
-        pixels = self.pixels(images).contiguous(memory_format=torch.channels_last)
+    def _backbone_pass(self, pixels: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
             return self.compiled.backbone(pixels).float()
 
