@@ -61,7 +61,7 @@ OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
 PLOTS = {"plots": "yes"}
 NO_CACHE = {"cache": "none"}
 WORKERS = {"workers": "2"}
-BATCH, LOOK = "train:network_input", "infer:Predictor._pixels"
+BATCH, LOOK = "train:network_input", "engines.looks:Looks.pixels"
 TRAINING = (
     Fault("training", "a worker process dies", "worker", BATCH, Code.CONTAINER, 5, 0, WORKERS),
     Fault("training", "no memory for batch 5", "memory", BATCH, Code.OUT_OF_MEMORY, 5),

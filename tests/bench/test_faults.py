@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from tools.sources import SourceDataset
 
 DISKS = ("last.state", "result.yaml", "results.csv", "TensorBoard", "best.onnx", "infer-result")
 """Kinds of output whose full disk is tried here; the bench tries all."""
+FILES = {fault.at for fault in FAULTS if fault.at.startswith("file:")}
 
 
 def name(fault: Fault) -> str:
@@ -32,6 +35,12 @@ def name(fault: Fault) -> str:
 
 def test_every_fault_has_a_name_of_its_own() -> None:
     assert len({name(fault) for fault in FAULTS}) == len(FAULTS)
+
+
+@pytest.mark.parametrize("place", sorted({fault.at for fault in FAULTS} - FILES))
+def test_every_function_in_which_a_fault_happens_is_there(place: str) -> None:
+    module, path = place.split(":")
+    assert callable(attrgetter(path)(importlib.import_module(module)))
 
 
 @pytest.mark.slow
