@@ -23,7 +23,7 @@ from exporting.after_training import export_beside
 from infer import Predictor, Thresholds
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
-from utils.command_line import run_command
+from utils.command_line import leave, run_command
 from utils.container import log_to_console
 from utils.device import autocast, computed_in, describe, device_of
 from utils.distributed import Processes
@@ -385,4 +385,4 @@ def train_as_told(
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    leave(run_command(main))

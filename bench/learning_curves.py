@@ -21,6 +21,8 @@ class Curve:
 
     labels: tuple[int, ...]
     values: tuple[float, ...]
+    objects: int = 0
+    """Labelled objects in all images at its end."""
 
     def __post_init__(self) -> None:
         if not self.labels or len(self.labels) != len(self.values):
@@ -57,6 +59,7 @@ def curves_of(
                 curves[strategy][seed] = Curve(
                     tuple(result.labels for result in over),
                     tuple(result.map50 for result in over),
+                    over[-1].boxes,
                 )
     return curves
 
@@ -118,6 +121,7 @@ def table(curves: Curves, targets: Sequence[float]) -> str:
     """The figures of every strategy as Markdown."""
     heads = ["strategy", "seeds", "area under mAP50", "minus random, paired", "last mAP50"]
     heads += [f"labels for mAP50 {target:.3f}" for target in targets]
+    heads += ["objects in the labelled images"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     areas = {
         name: {seed: area(curve) for seed, curve in own.items()} for name, own in curves.items()
@@ -134,6 +138,7 @@ def table(curves: Curves, targets: Sequence[float]) -> str:
             "" if name == RANDOM or difference is None else _signed(difference),
             str(estimate([curve.values[-1] for curve in own.values()])),
             *(_labels_cell(list(own.values()), target) for target in targets),
+            f"{statistics.fmean(curve.objects for curve in own.values()):.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import torch
 
 from tests.conftest import NAMES, TINY_TRAINING
 from train import evaluate_average, network_input
+from utils.command_line import leave
 from utils.config import parse_settings
 from utils.distributed import Processes
 from utils.freezing import training_mode
@@ -114,3 +115,4 @@ if __name__ == "__main__":
     who = Processes.of(os.environ)
     with who.joined(CPU):
         what(who, Path(sys.argv[2]))
+    leave(0)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
 
+from utils.distributed import Processes
 from utils.errors import TaskError
 
 log = logging.getLogger(__name__)
@@ -21,3 +27,19 @@ def run_command(main: Callable[[], object]) -> int:
         log.error("stopped by the keyboard")
         return 130
     return 0
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; one of several is spared the interpreter's own end.
+
+    The threads of gloo outlive their group where DistributedDataParallel has held it. One that
+    frees a tensor needs the interpreter, and while that ends it is cut off in the midst of C++,
+    which aborts a process whose work is done.
+    """
+    if Processes.of(os.environ).several:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)

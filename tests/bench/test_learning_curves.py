@@ -32,7 +32,7 @@ def result(seed: int, strategy: str, number: int, map50: float) -> RoundResult:
         round_number=number,
         added=(),
         labels=10 + 10 * number,
-        boxes=1,
+        boxes=40 * number + 2 * seed,
         epochs=1,
         map50=map50,
         map50_95=0.0,
@@ -168,7 +168,7 @@ def test_only_whole_curves_count() -> None:
         "cald": [0, 1],
         "entropy": [],
     }
-    assert curves["cald"][0] == Curve((10, 20, 30), (0.2, 0.4, 0.6))
+    assert curves["cald"][0] == Curve((10, 20, 30), (0.2, 0.4, 0.6), 80)
     assert list(curves_of(RESULTS, ["entropy"], seeds=[1], rounds=1)["entropy"]) == [1]
 
 
@@ -186,13 +186,13 @@ def test_the_table() -> None:
     # Its mean curve 0.3, 0.4, 0.5 reaches 0.5 at 30 and 0.55 never; seed 1 alone reaches both.
     assert lines[2] == (
         "| random | 2 | 0.4000 ± 0.1000 |  | 0.5000 ± 0.1000 | 30 (1 of 2 seeds) "
-        "| not reached (1 of 2 seeds) |"
+        "| not reached (1 of 2 seeds) | 81 |"
     )
     # cald: areas 0.4 and 0.5; minus random 0.1 and 0.0; mean curve 0.3, 0.45, 0.6.
     # 0.5 is a third of the way from 20 to 30, 0.55 two thirds.
     assert lines[3] == (
         "| cald | 2 | 0.4500 ± 0.0500 | +0.0500 ± 0.0500 (2 pairs) | 0.6000 ± 0.0000 "
-        "| 23 (2 of 2 seeds) | 27 (2 of 2 seeds) |"
+        "| 23 (2 of 2 seeds) | 27 (2 of 2 seeds) | 81 |"
     )
     assert lines[4].startswith("| entropy | 0 |")
 
@@ -200,7 +200,7 @@ def test_the_table() -> None:
 def test_a_table_without_random_has_no_differences() -> None:
     curves = curves_of(RESULTS, ["cald"], seeds=[0, 1], rounds=2)
     assert table(curves, []).splitlines()[2] == (
-        "| cald | 2 | 0.4500 ± 0.0500 |  | 0.6000 ± 0.0000 |"
+        "| cald | 2 | 0.4500 ± 0.0500 |  | 0.6000 ± 0.0000 | 81 |"
     )
 
 
