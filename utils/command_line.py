@@ -7,11 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NoReturn
 
 from utils.distributed import Processes
 from utils.errors import TaskError
+from utils.termination import end_at_once
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,5 @@ def leave(status: int) -> NoReturn:
     """
     if Processes.of(os.environ).several:
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(status)
+        end_at_once(status)
     sys.exit(status)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from utils.descendants import hold_descendants, kill
 
@@ -33,6 +34,14 @@ LEFT = 0
 
 class Terminated(KeyboardInterrupt):
     """The process was told to stop; no `except Exception` on the way may swallow it."""
+
+
+def end_at_once(status: int) -> NoReturn:
+    """End the process without the interpreter's own end; what was printed is not lost."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 class Deadline:
@@ -168,10 +177,7 @@ class Deadline:
             return
         if self._heard:
             kill(hold_descendants(self._owner))
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(self._status)
+        end_at_once(self._status)
 
     def _restore_in_child(self) -> None:
         if not self._left.is_set() and os.getpid() != self._owner:
