@@ -16,17 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from train import TrainingJob, train
+from cli.train import parse_train_command
+from settings.parse import parse_settings
+from settings.train import TrainSettings
+from training.evolution import search
+from training.loop import TrainingJob, train
+from training.search_space import search_space, starting_point
 from utils.command_line import run_command
-from utils.config import parse_settings
-from utils.container import log_to_console
 from utils.device import describe, device_of
+from utils.environment import log_to_console
 from utils.errors import Code, TaskError
-from utils.evolution import search
 from utils.progress import Progress
-from utils.search_space import search_space, starting_point
-from utils.train_command import parse_train_command
-from utils.train_settings import TrainSettings
 
 PROJECT = "runs/evolve"
 TRIALS = 300

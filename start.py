@@ -25,11 +25,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from utils.atomic import remove_unfinished
-from utils.container import log_to_console, provide_home
+from utils.environment import log_to_console, provide_home
 from utils.errors import Code, TaskError
 from utils.first_error import error_left, leave_error
-from utils.termination import TOLD_TO_STOP, Deadline, Terminated
-from utils.ymir_yolov5 import Monitor, open_monitor, read_task
+from utils.shutdown import TOLD_TO_STOP, Deadline, Terminated
+from ymir.task import Monitor, open_monitor, read_task
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,10 +69,10 @@ if __name__ == "__main__":
     own.last_words = last_words(told, open_monitor(told.env))
     own.until_the_end()  # and before the seconds that the imports take
 
-from tasks import processes_for, run, run_in_processes, run_share
+from tasks.run import processes_for, run, run_in_processes, run_share
+from utils.classify_error import explain
 from utils.distributed import Processes
-from utils.failures import explain
-from utils.log_pace import ShareDone
+from utils.logs import ShareDone
 from utils.progress import Progress
 from utils.redaction import redact
 

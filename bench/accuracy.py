@@ -19,15 +19,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from data.dataset_index import read_dataset
+from settings.parse import parse_settings
+from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import read_source
-from train import TrainingJob, train
-from utils.config import parse_settings
-from utils.container import log_to_console
+from training.loop import TrainingJob, train
 from utils.device import select_device
-from utils.labels import read_dataset
+from utils.environment import log_to_console
 from utils.progress import Progress
-from utils.train_settings import TrainSettings
 
 log = logging.getLogger("accuracy")
 

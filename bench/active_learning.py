@@ -29,17 +29,17 @@ from bench.curve_plot import draw_learning_curves
 from bench.label_choice import RANDOM, Strategy, parse_pairs, parse_strategies
 from bench.learning_curves import curves_of, default_target, table
 from bench.round_log import START, alone, check_setup, finished_rounds, read_results
+from data.dataset_index import read_dataset
+from settings.parse import parse_settings
+from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
+from training.resume import CHANGES_NOTHING_LEARNT
 from utils.atomic import write_text
 from utils.command_line import run_command
-from utils.config import parse_settings
-from utils.container import log_to_console
 from utils.device import gpu_ids_of, select_device
+from utils.environment import log_to_console
 from utils.errors import Code, TaskError
-from utils.labels import read_dataset
-from utils.resume import CHANGES_NOTHING_LEARNT
-from utils.train_settings import TrainSettings
 
 log = logging.getLogger("active_learning")
 

@@ -14,16 +14,16 @@ import numpy as np
 
 from bench.label_choice import RANDOM, Strategy, first_of_ranking, random_choice, start_set
 from bench.round_log import START, RoundResult, append_result
-from tasks import run
+from data.dataset_index import DatasetIndex
+from settings.train import TrainSettings
+from tasks.run import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
-from train import TrainingJob, train
+from training.checkpoints import Saved
+from training.loop import TrainingJob, train
 from utils.device import gpu_ids_of, select_device
-from utils.keeper import Saved
-from utils.labels import DatasetIndex
 from utils.progress import Progress
-from utils.train_settings import TrainSettings
-from utils.ymir_yolov5 import read_task
+from ymir.task import read_task
 
 log = logging.getLogger("active_learning")
 

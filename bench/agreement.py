@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from utils.boxes import pairwise_iou
+from ops.boxes import pairwise_iou
 
 SAME_OBJECT = 0.5
 """IoU above which two boxes of one class are about the same object."""

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.yolo_folder import write_description, yolo_label
+from data.images import read_image
 from tools.source_formats import SPLITS
 from tools.sources import SourceImage, read_source
-from utils.images import read_image
 
 LEAST_INSIDE = 0.5
 """Share of an object's box that must lie in a square to count there."""

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.learning_curves import Curves, mean_curve
-from utils.colours import series_colour
-from utils.plots import save_figure, tidy
+from reporting.colours import series_colour
+from reporting.plots import save_figure, tidy
 
 
 def draw_learning_curves(curves: Curves, path: Path) -> None:

@@ -25,8 +25,8 @@ from bench.material import find_data, image_files, write_fitted
 from bench.mining import three
 from bench.pairs import machine, publish
 from bench.tables import spread
-from infer import Predictor, load_predictor
-from utils.detection_settings import InferSettings
+from inference.predictor import Predictor, load_predictor
+from settings.detect import InferSettings
 from utils.device import describe, device_of
 from utils.errors import TaskError
 

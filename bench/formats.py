@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 
 import start
+from data.dataset_index import DatasetIndex, read_dataset
 from models.checkpoint import load_checkpoint
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.platform_export import FORMATS
 from tools.source_formats import SPLITS
 from tools.sources import SourceDataset, SourceImage, read_source
-from utils.labels import DatasetIndex, read_dataset
 
 LOOKING = {"img_size": "128", "batch_size": "16", "conf_thres": "0.001"}
 HEAD = (

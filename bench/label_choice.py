@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from utils.config import parse_settings
-from utils.detection_settings import MiningSettings
+from settings.detect import MiningSettings
+from settings.parse import parse_settings
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
 

@@ -14,14 +14,14 @@ import torch
 
 from bench.widened import fitted
 from bench.yolo_folder import write_description, yolo_label
+from data.images import image_size
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.source_formats import SPLITS
 from tools.sources import SourceDataset, SourceImage, read_source
-from utils.images import image_size
 
 BUILD = Path("build/bench")
 DRAWN_IMAGES = 192

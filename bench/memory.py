@@ -20,16 +20,16 @@ from pathlib import Path
 import numpy as np
 
 from bench.material import find_data
+from data.dataset_index import read_dataset
+from reporting.results_csv import RunRecord
+from settings.parse import parse_settings
+from settings.train import TrainSettings
 from tools.make_task import write_task
-from train import TrainingJob, prepare, train_and_evaluate
-from utils.config import parse_settings
-from utils.container import log_to_console
+from training.checkpoints import Keeper
+from training.loop import TrainingJob, prepare, train_and_evaluate
 from utils.device import select_device
-from utils.keeper import Keeper
-from utils.labels import read_dataset
+from utils.environment import log_to_console
 from utils.progress import Progress
-from utils.run_record import RunRecord
-from utils.train_settings import TrainSettings
 
 SETTINGS = {
     "model": "yolov5n",

@@ -24,13 +24,13 @@ import numpy as np
 
 from bench.material import find_data, image_files
 from bench.memory import resident_mib
-from tasks import ALMOST_ALL, run
+from data.images import read_image
+from tasks.run import ALMOST_ALL, run
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.container import log_to_console
-from utils.images import read_image
+from utils.environment import log_to_console
 from utils.progress import Progress
-from utils.ymir_yolov5 import read_task
+from ymir.task import read_task
 
 SAMPLES = 400
 """Looks at the memory over the whole run."""

@@ -18,17 +18,17 @@ import numpy as np
 import torch
 
 from bench.reference_loop import mine_one_by_one
-from infer import load_predictor
-from mining.algorithms import ALGORITHMS
-from mining.scored import in_order
+from inference.predictions import Prediction
+from inference.predictor import load_predictor
+from mining.registry import ALGORITHMS
+from mining.scores import in_order
 from models.checkpoint import build_detector, load_checkpoint
-from tasks import run
+from settings.detect import MiningSettings
+from tasks.run import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
-from utils.detection_settings import MiningSettings
-from utils.predictions import Prediction
 from utils.progress import Progress
-from utils.ymir_yolov5 import read_task
+from ymir.task import read_task
 
 CPU = torch.device("cpu")
 Found = dict[int, np.ndarray]

@@ -3,7 +3,7 @@
     python -m bench.packing --data path/to/bccd --model yolov5s --img-size 640 --passes 1 2 4
 
 In one process, in turns, on the same files: the network as it is with whole batches, and packed
-(`models/packed.py`) with so many images a pass. Fresh weights, so that nothing is found.
+(`models/onednn.py`) with so many images a pass. Fresh weights, so that nothing is found.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 
 from bench.material import find_data, image_files
 from bench.tables import spread
-from engines import looks
-from infer import Predictor
+from data.images import image_size
+from inference import network as looks
+from inference.predictor import Predictor
 from models.detector import Detector
-from models.layout import read_layout
-from utils.images import image_size
+from models.model_config import read_layout
 
 PLAIN = "plain, whole batches"
 

@@ -22,7 +22,7 @@ from bench.material import BUILD, write_peer_configuration
 from bench.peer_environment import peer_interpreter, peer_variables
 from bench.process_memory import MemoryWatch
 from bench.tables import Row, comparison, milliseconds_per_image, parse_result, turns
-from utils.workers import available_cpus
+from data.workers import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -18,11 +18,11 @@ from bench.mining import mining_job
 from bench.pairs import Contest
 from bench.summary import Line
 from bench.training_step import training_job
+from data.images import image_size
 from models.checkpoint import build_detector, load_checkpoint
 from models.summary import count_gflops
+from ops.letterbox import apply_letterbox, plan_letterbox
 from tools.sources import SourceDataset
-from utils.images import image_size
-from utils.letterbox import apply_letterbox, plan_letterbox
 
 YOLOV5 = "yolov5 7.0.14"
 ULTRALYTICS = "ultralytics, its YOLOv5s-u"

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.images import read_image
 from mining.consistency import BASE_POINT, LARGEST, reference_sample
 from mining.data_augment import (
     GREY,
@@ -28,10 +29,9 @@ from mining.data_augment import (
     rotation,
 )
 from models.detector import Detector
-from utils.detection_settings import MiningSettings
-from utils.images import read_image
-from utils.letterbox import apply_letterbox, boxes_to_original, plan_letterbox
-from utils.nms import non_max_suppression
+from ops.letterbox import apply_letterbox, boxes_to_original, plan_letterbox
+from ops.nms import non_max_suppression
+from settings.detect import MiningSettings
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]

@@ -19,19 +19,19 @@ from pathlib import Path
 import torch
 
 import train
-from infer import load_predictor
+from data.dataset_index import read_dataset
+from data.formats.yolo import read_data_yaml, read_yolo_split
+from evaluation.evaluate import evaluate_split
+from inference.predictor import load_predictor
 from models.checkpoint import build_detector, load_checkpoint
+from reporting.results_csv import RunRecord
+from settings.detect import InferSettings
+from settings.train import TrainSettings
+from training.build import criterion
+from training.optimizer import Stepper, build_optimizer
 from utils.allocator import keep_freed_memory
-from utils.detection_settings import InferSettings
 from utils.device import computed_in, has_bfloat16
-from utils.labels import read_dataset
-from utils.optimizer import Stepper, build_optimizer
 from utils.progress import Progress
-from utils.recipe import criterion
-from utils.run_record import RunRecord
-from utils.train_settings import TrainSettings
-from utils.yolo_data import read_data_yaml, read_yolo_split
-from val import evaluate_split
 
 CPU = torch.device("cpu")
 

@@ -22,13 +22,13 @@ from typing import TypeVar
 import numpy as np
 
 from bench.memory import resident_mib
-from mining.going_on import Stream
-from utils.candidate_log import CandidateLog, Entry
-from utils.index_file import Candidate, read_candidates
-from utils.predictions import Prediction
-from utils.section_parts import SectionParts
-from utils.ymir_results import InferResultWriter, write_mining_result
-from utils.ymir_task import OutputPaths, Task
+from data.index_file import Candidate, read_candidates
+from inference.journal import CandidateLog, Entry
+from inference.predictions import Prediction
+from inference.section_parts import SectionParts
+from tasks.going_on import Stream
+from ymir.results import InferResultWriter, write_mining_result
+from ymir.task_types import OutputPaths, Task
 
 Result = TypeVar("Result")
 

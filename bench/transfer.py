@@ -19,16 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from data.dataset_index import read_dataset
+from settings.parse import parse_settings
+from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage, read_source
-from train import TrainingJob, train
-from utils.config import parse_settings
-from utils.container import log_to_console
+from training.loop import TrainingJob, train
 from utils.device import gpu_ids_of, select_device
+from utils.environment import log_to_console
 from utils.errors import Code, TaskError
-from utils.labels import read_dataset
 from utils.progress import Progress
-from utils.train_settings import TrainSettings
 
 log = logging.getLogger("transfer")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, checkpoint_of
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from utils.errors import Code, TaskError
 
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from export import FORMATS, export
+from exporting.export import FORMATS, export
 from exporting.options import ExportOptions, Suppression
 from models.detector import Detector
+from settings.train import TrainSettings
 from utils.errors import TaskError
-from utils.train_settings import TrainSettings
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 Input `images`: float32 [b, 3, h, w], RGB from 0 to 1, h and w multiples of the largest stride.
 Output `output0`: float32 [b, rows, 5 + classes]: cx, cy, w, h in input pixels, objectness, class
-probabilities; with suppression `detections` instead (`exporting/onnx_suppression.py`).
+probabilities; with suppression `detections` instead (`exporting/onnx_nms.py`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from exporting.agreement import Array, Decoded, Run
-from exporting.onnx_suppression import DETECTIONS, ROWS, check_suppression, opened, with_suppression
+from exporting.onnx_nms import DETECTIONS, ROWS, check_suppression, opened, with_suppression
 from exporting.options import ExportOptions
 from exporting.quiet import quiet
+from exporting.verify import Array, Decoded, Run
 from models.detector import Detector
 
 INPUT = "images"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from exporting.agreement import Array, Run
 from exporting.onnx_file import metadata_of, write_onnx
 from exporting.options import ExportOptions
+from exporting.verify import Array, Run
 from models.detector import Detector
 from utils.optional import optional_package
 

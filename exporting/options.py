@@ -26,7 +26,7 @@ NOT_WRITTEN = {
 
 @dataclass(frozen=True)
 class Suppression:
-    """Non-maximum suppression as part of the file; the meaning of `utils/nms.py`."""
+    """Non-maximum suppression as part of the file; the meaning of `ops/nms.py`."""
 
     confidence: float = 0.25
     iou: float = 0.45

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from exporting.agreement import Array, Decoded, Run
 from exporting.options import ExportOptions
 from exporting.quiet import quiet
+from exporting.verify import Array, Decoded, Run
 from models.detector import Detector
 
 CONFIG = "config.txt"

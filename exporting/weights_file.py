@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from exporting.agreement import Disagreement, Run, reference
 from exporting.options import ExportOptions
+from exporting.verify import Disagreement, Run, reference
 from models.checkpoint import FORMAT, VERSION, build_detector, load_checkpoint
 from models.detector import Detector
 from models.safetensors_file import write_safetensors

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mining.consistency import Objects, compare, deciding
-from utils.letterbox import Letterbox, boxes_to_original
+from ops.letterbox import Letterbox, boxes_to_original
 
 COLUMNS = 21
 """M, whether an object decided, IoU, divergence, m, the reference row (6, network pixels), its box

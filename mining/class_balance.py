@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mining.consistency import jensen_shannon
-from mining.scored import Scored
+from mining.scores import Scored
 
 DEFAULT_SHARE = 0.12
 """CALD on COCO ranks 1.2 times its budget of 1000 anew, of 10,000 candidates."""

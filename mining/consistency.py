@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.boxes import pairwise_iou
+from ops.boxes import pairwise_iou
 
 BASE_POINT = 1.3
 """The useful region of m: 2 is perfectly consistent, near 0 is mostly a wrong reference box."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from utils.boxes import clip
+from ops.boxes import clip
 
 RESIZE_FACTOR = 0.8
 ROTATION_DEGREES = 5.0

@@ -6,9 +6,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from inference.journal import CandidateLog
+from reporting.ranking_report import ranking
 from utils.atomic import replace_file
-from utils.candidate_log import CandidateLog
-from utils.ranking_report import ranking
 
 HEADER = (
     *("rank", "path", "score", "own_score", "objects", "view", "view_scores", "class"),

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Protocol, TypeVar
 
-from infer import Predictor
-from utils.detection_settings import MiningSettings
-from utils.lanes import group_alike
+from inference.batching import group_alike
+from inference.predictor import Predictor
+from settings.detect import MiningSettings
 
 
 class Positioned(Protocol):

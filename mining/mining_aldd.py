@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from infer import Predictor
+from inference.predictions import Prediction
+from inference.predictor import Predictor
 from mining.groups import in_groups
-from mining.scored import Scored, ScoredPart, best_of_parts
-from utils.detection_settings import MiningSettings
+from mining.scores import Scored, ScoredPart, best_of_parts
+from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
-from utils.predictions import Prediction
 
 SURROUNDINGS = 9
 """Side of the square whose mean a pixel is compared with, in pixels of the network's input."""

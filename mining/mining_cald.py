@@ -17,24 +17,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from infer import Predictor, load_predictor
+from data.sources import find_images
+from inference.predictions import Prediction, View
+from inference.predictor import Predictor, load_predictor
 from mining.cald_reasons import judged, reason
 from mining.class_balance import BALANCED_FIRST, rebalance, window_size
 from mining.consistency import class_vector, join_objects, reference_sample
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
 from mining.groups import in_groups
-from mining.scored import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
+from mining.scores import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
+from ops.boxes import clip
+from ops.letterbox import Letterbox, boxes_to_original
+from ops.tiling import cut_sides
+from settings.detect import MiningSettings
 from utils.atomic import write_text
-from utils.boxes import clip
 from utils.command_line import run_command
-from utils.container import log_to_console
-from utils.detection_settings import MiningSettings
 from utils.device import gpu_ids_of, select_device
+from utils.environment import log_to_console
 from utils.errors import Code, TaskError
-from utils.image_sources import find_images
-from utils.letterbox import Letterbox, boxes_to_original
-from utils.predictions import Prediction, View
-from utils.tiles import cut_sides
 
 log = logging.getLogger(__name__)
 

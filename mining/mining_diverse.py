@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from infer import Predictor
-from mining.backbone_features import UNIT, Features, noting_features
+from inference.predictions import Prediction
+from inference.predictor import Predictor
+from mining.diversity import UNIT, Features, noting_features
 from mining.farthest_first import farthest_first
 from mining.mining_cald import score_stream
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
-from mining.scored import Scored, place_empty
-from utils.detection_settings import MiningSettings
-from utils.predictions import Prediction
+from mining.scores import Scored, place_empty
+from settings.detect import MiningSettings
 
 log = logging.getLogger(__name__)
 

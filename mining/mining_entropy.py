@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from infer import Predictor
-from mining.scored import Scored
-from utils.letterbox import boxes_to_original
-from utils.predictions import Prediction, whole_images
+from inference.predictions import Prediction, whole_images
+from inference.predictor import Predictor
+from mining.scores import Scored
+from ops.letterbox import boxes_to_original
 
 EMPTY_LAST = -10.0
 """Score of an image without detections where those come last, as in earlier implementations."""

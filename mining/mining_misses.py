@@ -18,12 +18,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from infer import Predictor
+from inference.predictions import Prediction
+from inference.predictor import Predictor
 from mining.groups import in_groups
-from mining.scored import Scored, ScoredPart, best_of_parts
-from utils.boxes import pairwise_iou
-from utils.detection_settings import MiningSettings
-from utils.predictions import Prediction
+from mining.scores import Scored, ScoredPart, best_of_parts
+from ops.boxes import pairwise_iou
+from settings.detect import MiningSettings
 
 SAME_OBJECT = 0.5
 """IoU from which on detections of two looks are of one object, whatever their class."""

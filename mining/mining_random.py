@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from data.loaders import stream_images
+from inference.predictions import Prediction
 from mining.data_augment import image_generator
-from mining.scored import Scored
-from utils.dataloaders import stream_images
-from utils.predictions import Prediction
+from mining.scores import Scored
 
 
 def random_score(seed: int, path: str) -> float:

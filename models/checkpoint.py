@@ -10,12 +10,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from models.channel_rules import scaled_repeats
 from models.detector import Detector
-from models.layout import Layout, parse_layout
-from models.official import is_official, official_parts
+from models.model_config import Layout, parse_layout
+from models.registry import scaled_repeats
+from models.safe_load.torch_file import read_torch_file, unusable
+from models.safe_load.yolov5 import is_official, official_parts
 from models.safetensors_file import is_safetensors, read_safetensors
-from models.torch_file import read_torch_file, unusable
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from models.anchors import in_stride_order
 from models.block_table import BLOCKS, JOINTS
 from models.blocks import Conv
-from models.detect import Detect
-from models.layout import IMAGE, Layer, Layout
+from models.head import Detect
+from models.model_config import IMAGE, Layer, Layout
 from utils.errors import Code, TaskError
 
 

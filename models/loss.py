@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.assign import Assignment, assign
-from utils.boxes import aligned_iou
+from models.assigner import Assignment, assign
+from ops.boxes import aligned_iou
 
 # Weight of each level's objectness, finest first; from v7.0, held by tests/models/test_loss.py.
 _THREE_LEVEL_BALANCE = (4.0, 1.0, 0.4)

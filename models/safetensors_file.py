@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from models.torch_file import unusable
+from models.safe_load.torch_file import unusable
 from utils.optional import optional_package
 
 ENTRY = "ymir-yolov5"

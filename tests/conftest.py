@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import start
+from data.dataset_index import DatasetIndex, read_dataset
 from tests.yolo_example import write_yolo
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
-from utils.labels import DatasetIndex, read_dataset
-from utils.termination import NAME
+from utils.shutdown import NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from infer import Predictor, Thresholds
+from inference.predictor import Predictor, Thresholds
 from models.checkpoint import build_detector, load_checkpoint
 from tools.sources import SourceDataset
 

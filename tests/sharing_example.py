@@ -12,10 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import start
-from mining import looking
-from utils.candidate_log import Entry
+from inference.journal import Entry
+from inference.section_parts import SectionParts
+from tasks.run import looking
 from utils.errors import Code, TaskError
-from utils.section_parts import SectionParts
 
 
 def killed(parts: SectionParts, entry: Entry) -> None:

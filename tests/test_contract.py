@@ -13,18 +13,18 @@ import torch
 import yaml
 
 import start
-import tasks
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
+from settings.option_names import PLATFORM_KEYS
+from tasks.run import run as tasks
 from tests.conftest import ROOT, TINY_TRAINING
 from tests.reliability.checklist import CHECKLIST, Clause
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.option_names import PLATFORM_KEYS
 from utils.progress import Progress
-from utils.ymir_yolov5 import read_task
+from ymir.task import read_task
 
 LOOKING = {"img_size": "96", "batch_size": "4", "conf_thres": "0.01"}
 QUICK = {**TINY_TRAINING, "epochs": "1", "onnx": "false", "plots": "false"}

@@ -19,10 +19,9 @@ import yaml
 
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from models.summary import summarize
-from tests.test_floors import FLOOR_OF
-from utils.config import SECTIONS, parse_settings
+from settings.parse import SECTIONS, parse_settings
 from utils.errors import Code
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,16 +193,6 @@ def test_every_return_code_is_explained(folder: str) -> None:
     text = (ROOT / folder / "return-codes.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| (\w+) \|", text, re.MULTILINE)
     assert [(int(number), name) for number, name in rows] == [(int(c), c.name) for c in Code]
-
-
-@pytest.mark.parametrize("folder", ["docs", "docs/zh"])
-def test_the_picture_of_the_floors_is_the_plan(folder: str) -> None:
-    text = (ROOT / folder / "architecture.md").read_text(encoding="utf-8")
-    floors = re.findall(r'^    F(\d)\["[^<]*<br/>([^"]*)"\]$', text, re.MULTILINE)
-    assert {int(floor) for floor, _ in floors} == set(FLOOR_OF.values())
-    for floor, names in floors:
-        for name in names.split(", "):
-            assert FLOOR_OF.get(name) == int(floor), name
 
 
 @pytest.mark.parametrize("letter", "nsmlx")

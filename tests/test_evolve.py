@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import evolve
+from settings.train import TrainSettings
 from utils.errors import TaskError
-from utils.train_settings import TrainSettings
 
 
 def test_a_trial_changes_its_values_and_leaves_out_what_takes_time() -> None:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from torch.distributed.run import get_args_parser
 
+from cli.train import parse_train_command
 from tests.conftest import ROOT
 from tests.job_schema import MisfitError, built
-from utils.train_command import parse_train_command
 
 SLURM = ROOT / "examples/slurm.sh"
 JOB = ROOT / "examples/pytorchjob.yaml"

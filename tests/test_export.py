@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import export as exports
-from export import FORMATS, export, verify
+from exporting.export import FORMATS, export, verify
 from exporting.options import FORMAT_NAMES, ExportOptions, Suppression
-from models.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
+from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.model_config import parse_layout, read_layout
 from tests.exporting.conftest import NAMES, lively
 from utils.errors import Code, TaskError
 
@@ -184,6 +184,6 @@ def small_weights(weights, tmp_path):
     """Weights in both of our own formats."""
     path = tmp_path / "best.pt"
     path.write_bytes(weights.read_bytes())
-    detector = exports.build_detector(load_checkpoint(path))
+    detector = build_detector(load_checkpoint(path))
     export(detector, "safetensors", path=tmp_path / "best.safetensors", options=OPTIONS)
     return path

@@ -15,8 +15,8 @@ import torch
 import yaml
 
 import start
-import tasks
 from models.checkpoint import load_checkpoint, save_checkpoint
+from tasks.run import run as tasks
 from tests.conftest import ROOT, TINY_TRAINING
 from tools.check_out import check_out
 from tools.make_task import write_task

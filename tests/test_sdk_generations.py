@@ -18,15 +18,15 @@ from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 from utils.errors import Code
-from utils.ymir_monitor import Monitor
-from utils.ymir_results import (
+from ymir.monitor import Monitor
+from ymir.results import (
     InferResultWriter,
     ModelStage,
     write_mining_result,
     write_training_result,
 )
-from utils.ymir_task import Task, stage_folder
-from utils.ymir_yolov5 import read_task
+from ymir.task import read_task
+from ymir.task_types import Task, stage_folder
 
 GENERATIONS = ("none", "1.1.0.523", "2.x")
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from inference.journal import parts_done, parts_folder
 from tests.conftest import ROOT
 from tests.killing_example import kill_rank, processes_below, read_without_pause, wait_for
-from tests.mining.test_candidate_task import CASES
-from tests.mining.test_shards import clear, everything
+from tests.tasks.test_candidates import CASES
+from tests.tasks.test_shards import clear, everything
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.candidate_log import parts_done, parts_folder
 from utils.errors import Code
 
 PROGRAM = ROOT / "tests" / "sharing_example.py"

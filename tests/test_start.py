@@ -17,7 +17,7 @@ import yaml
 import start
 from models.checkpoint import load_checkpoint
 from tests.conftest import ROOT, TINY_TRAINING
-from tests.utils.page_reader import read_page_file
+from tests.reporting.page_reader import read_page_file
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset

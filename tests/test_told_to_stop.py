@@ -24,7 +24,7 @@ SAID = "FAILED (160004): the task was told to stop (SIGTERM)"
 PROGRAM = """
 import atexit, ctypes, os, runpy, signal, sys, threading, time
 import tasks, train
-from utils import termination
+from utils import shutdown as termination
 termination.Deadline.__init__.__kwdefaults__.update(grace={grace})
 def deadlock():
     mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)

@@ -10,20 +10,21 @@ import pytest
 import torch
 import yaml
 
-import train as training
-from export import verify
+import train as train_program
+from data.dataset_index import DatasetIndex
+from exporting.export import verify
 from exporting.options import ExportOptions
 from models.checkpoint import build_detector, load_checkpoint
+from reporting.results_csv import RunRecord
+from settings.parse import parse_settings
+from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING
-from train import Saved, TrainingJob, train
-from utils.config import parse_settings
+from training import loop as training
+from training.build import starting_network
+from training.loop import Saved, TrainingJob, train
+from training.setup import prepare
 from utils.errors import Code, TaskError
-from utils.labels import DatasetIndex
-from utils.preparation import prepare
 from utils.progress import Progress
-from utils.recipe import starting_network
-from utils.run_record import RunRecord
-from utils.train_settings import TrainSettings
 
 
 def job(splits: list[DatasetIndex], folder: Path, **change: object) -> TrainingJob:
@@ -190,7 +191,7 @@ def official_run(data_yaml: Path, weights: Path, tmp_path_factory: pytest.TempPa
     project = tmp_path_factory.mktemp("runs")
     words = f"--data {data_yaml} --weights {weights} --img 96 --batch-size 4 --epochs 1 --seed 1"
     words += f" --hyp scratch-low --device cpu --project {project} --name exp --noplots"
-    training.main([*words.split(), "onnx=no", "nominal_batch_size=4", "workers=0"])
+    train_program.main([*words.split(), "onnx=no", "nominal_batch_size=4", "workers=0"])
     return project / "exp"
 
 
@@ -227,7 +228,7 @@ def test_new_anchors_reach_every_file(splits: list[DatasetIndex], tmp_path: Path
 
 def test_the_command_line_trains(trained: Path, tmp_path: Path) -> None:
     settings = {**TINY_TRAINING, "epochs": 1, "onnx": "no", "plots": "no"}
-    training.main(
+    train_program.main(
         [
             "--train",
             str(trained / "in/train-index.tsv"),

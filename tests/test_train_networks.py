@@ -10,7 +10,7 @@ import yaml
 
 import start
 from models.checkpoint import build_detector, load_checkpoint
-from models.layout import read_layout
+from models.model_config import read_layout
 from tests.conftest import TINY_TRAINING
 from tools.make_task import write_task
 from tools.sources import SourceDataset

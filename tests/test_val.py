@@ -13,16 +13,17 @@ import pytest
 import torch
 
 import val
-from infer import Predictor, Thresholds, load_predictor
+from data.dataset_index import DatasetIndex, read_dataset
+from data.loaders import evaluation_loader
+from evaluation import evaluate as evaluate_module
+from evaluation.evaluate import Evaluation, class_table, evaluate, evaluate_stream
+from inference.predictor import Predictor, Thresholds, load_predictor
 from models.checkpoint import build_detector, load_checkpoint
+from ops.tiling import Tiling
+from settings.detect import InferSettings
 from tests.mixed_example import small_predictor
 from tools.make_task import write_task
 from tools.sources import read_source
-from utils.dataloaders import evaluation_loader
-from utils.detection_settings import InferSettings
-from utils.labels import DatasetIndex, read_dataset
-from utils.tiles import Tiling
-from val import Evaluation, class_table, evaluate, evaluate_stream
 
 CPU = torch.device("cpu")
 NAMES = ("red_cell", "white_cell", "platelet")
@@ -88,7 +89,7 @@ def test_a_stream_without_tiles_finds_what_batches_find(trained: Path, weights: 
     """Two ways to the network (area and bilinear shrinking, two paddings): nearly one result."""
     index = validation_split(trained)
     predictor = trained_predictor(weights)
-    one = val.evaluate_split(predictor, index, batch_size=4)
+    one = evaluate_module.evaluate_split(predictor, index, batch_size=4)
     other = evaluate_stream(predictor, index, batch_size=4, workers=1)
     assert other.scores.map50 == pytest.approx(one.scores.map50, abs=0.1)
 
@@ -98,7 +99,7 @@ def test_three_looks_are_evaluated_too(trained: Path, weights: Path) -> None:
     rows = {augment: dict[int, np.ndarray]() for augment in (False, True)}
     for augment, own in rows.items():
         predictor = trained_predictor(weights, augment=augment)
-        val.evaluate_split(predictor, index, batch_size=4, watch=own.__setitem__)
+        evaluate_module.evaluate_split(predictor, index, batch_size=4, watch=own.__setitem__)
     assert not any(np.array_equal(rows[True][p], rows[False][p]) for p in rows[True])
 
 
@@ -111,9 +112,9 @@ def test_a_training_without_the_package_of_coco_has_its_other_tables(
 ) -> None:
     index = validation_split(trained)
     loader = evaluation_loader(index, image_size=96, batch_size=4, workers=0)
-    monkeypatch.setattr(val, "coco_available", lambda: False)
+    monkeypatch.setattr(evaluate_module, "coco_available", lambda: False)
     with caplog.at_level("INFO"):
-        val.final_report(trained_predictor(weights), index, loader, tmp_path)
+        evaluate_module.final_report(trained_predictor(weights), index, loader, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["classes.csv"]
     assert "faster-coco-eval is not installed" in caplog.text
 
@@ -244,7 +245,7 @@ def test_tiles_find_in_large_sheets_what_is_too_small_for_one_look(
     )
     index = sheets(photographs, tmp_path)
     found = {
-        tile_size: val.evaluate_split(
+        tile_size: evaluate_module.evaluate_split(
             load_predictor(weights, dataclasses.replace(settings, tile_size=tile_size), CPU),
             index,
             batch_size=8,

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import torch
 
+from data.dataset_index import read_dataset
+from reporting.results_csv import RunRecord
+from settings.parse import parse_settings
+from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING
-from train import evaluate_average, network_input
+from training.freezing import training_mode
+from training.job import TrainingJob
+from training.loop import evaluate_average, network_input
+from training.setup import prepare
+from training.sync_batch_norm import normalise_over_all
 from utils.command_line import leave
-from utils.config import parse_settings
 from utils.distributed import Processes
-from utils.freezing import training_mode
-from utils.labels import read_dataset
-from utils.preparation import prepare
 from utils.progress import Progress
-from utils.run_record import RunRecord
-from utils.sync_batch_norm import normalise_over_all
-from utils.train_settings import TrainSettings
-from utils.training_job import TrainingJob
 
 CPU = torch.device("cpu")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from data.images import image_size
 from tools.sources import SourceDataset
-from utils.images import image_size
 
 
 def write_yolo(source: SourceDataset, folder: Path) -> Path:

@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 
+from settings.hyp_file import read_hyp, stock_sets
+from settings.option_names import ALIASES, NOT_SUPPORTED, WITHOUT_EFFECT
+from settings.parse import KINDS
+from settings.train import TrainSettings
+from settings.v7_flags import FLAGS, Command, Effect, Flag
 from utils.atomic import write_text
-from utils.config import KINDS
-from utils.hyp_file import read_hyp, stock_sets
-from utils.option_names import ALIASES, NOT_SUPPORTED, WITHOUT_EFFECT
-from utils.train_settings import TrainSettings
-from utils.v7_flags import FLAGS, Command, Effect, Flag
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "compatibility.md"
 SCRIPTS: dict[Command, tuple[str, str]] = {
     "train": ("train.py", "train.py"),
     "val": ("val.py", "val.py"),
-    "detect": ("detect.py", "infer.py"),
+    "detect": ("detect.py", "detect.py"),
     "export": ("export.py", "export.py"),
 }
 IN_TASKS: tuple[Command, ...] = ("train", "detect")
@@ -31,7 +31,7 @@ INTRODUCTION = """\
 `python -m tools.compatibility_page` writes this page from the tables that the program goes by; a
 test keeps the two equal.
 
-The flags below work on the command lines of `train.py`, `val.py` and `infer.py`, and in the
+The flags below work on the command lines of `train.py`, `val.py` and `detect.py`, and in the
 setting `args_options` of a YMIR task: those of train.py in a training, those of detect.py in
 mining and inference. The string is split as a shell would split it and never given to one. In a
 task, a flag that belongs to a command line alone has no effect; a warning names it and says why.

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import yaml
 
+from reporting.page import Page
 from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import read_source
-from utils.container import log_to_console
+from utils.environment import log_to_console
 from utils.errors import Code, TaskError
-from utils.html_page import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 log = logging.getLogger("demo")

@@ -14,17 +14,17 @@ import torch
 import yaml
 from PIL import Image
 
+from data.dataset_index import read_dataset
+from data.index_file import read_candidates
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.model_config import parse_layout, read_layout
 from models.safetensors_file import write_safetensors
-from utils.config import parse_settings
-from utils.detection_settings import InferSettings
-from utils.hyp_file import read_hyp
-from utils.index_file import read_candidates
-from utils.labels import read_dataset
-from utils.train_settings import TrainSettings
-from utils.ymir_yolov5 import open_monitor, read_task
+from settings.detect import InferSettings
+from settings.hyp_file import read_hyp
+from settings.parse import parse_settings
+from settings.train import TrainSettings
+from ymir.task import open_monitor, read_task
 
 ENV = {
     "task_id": "t1",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from settings.parse import SECTIONS
 from utils.atomic import write_text
-from utils.config import SECTIONS
 
 FOLDER = Path(__file__).resolve().parent.parent / "docker" / "img-man"
 NOTE = "# Written by python -m tools.image_templates: change the settings, not this file.\n"

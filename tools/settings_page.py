@@ -10,17 +10,17 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
+from settings.detect import DetectionSettings, InferSettings, MiningSettings
+from settings.option_names import ALIASES
+from settings.train import TrainSettings
 from utils.atomic import write_text
-from utils.detection_settings import DetectionSettings, InferSettings, MiningSettings
-from utils.option_names import ALIASES
-from utils.train_settings import TrainSettings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 INTRODUCTION = """\
 # Settings
 
-Written by `python -m tools.settings_page` from the classes of `utils/train_settings.py` and
-`utils/detection_settings.py`; a test keeps the page true. [中文说明](zh/settings.md)
+Written by `python -m tools.settings_page` from the classes of `settings/train.py` and
+`settings/detect.py`; a test keeps the page true. [中文说明](zh/settings.md)
 
 Every value may also arrive as text (`'True'`, `'0.5'`, `'1e-3'`, `'[1, 2]'` or `'1, 2'`), as YMIR's
 web form sends it. An empty value means the default. An unknown key is a warning with the nearest
@@ -35,8 +35,8 @@ v7.0's command lines stand in [compatibility.md](compatibility.md).
 INTRODUCTION_ZH = """\
 # 全部设置
 
-本页由 `python -m tools.settings_page` 根据 `utils/train_settings.py` 与
-`utils/detection_settings.py` 中的设置类生成，并由测试保证一致。
+本页由 `python -m tools.settings_page` 根据 `settings/train.py` 与
+`settings/detect.py` 中的设置类生成，并由测试保证一致。
 表格沿用程序中的英文说明：setting 为名称，default 为默认值，values 为允许的取值，meaning 为含义。
 [English](../settings.md)
 

@@ -18,10 +18,8 @@ import yaml
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
-from utils.annotations import AnnotationError
-from utils.errors import Code, TaskError
-from utils.images import ImageError, image_size
-from utils.yolo_data import (
+from data.formats.base import AnnotationError
+from data.formats.yolo import (
     SPLIT_KEYS,
     images_of,
     images_under,
@@ -29,6 +27,8 @@ from utils.yolo_data import (
     parse_yolo_line,
     read_data_yaml,
 )
+from data.images import ImageError, image_size
+from utils.errors import Code, TaskError
 
 SPLITS = ("train", "val", "test")
 LabelledBox = tuple[str, float, float, float, float]

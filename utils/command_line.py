@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from utils.distributed import Processes
 from utils.errors import TaskError
-from utils.termination import end_at_once
+from utils.shutdown import end_at_once
 
 log = logging.getLogger(__name__)
 

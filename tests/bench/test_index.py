@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench.index import index_table, main, write_links
+from data.dataset_index import read_dataset
 from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset, read_source
-from utils.labels import read_dataset
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from bench.label_choice import (
     random_choice,
     start_set,
 )
-from mining.algorithms import ALGORITHMS
+from mining.registry import ALGORITHMS
 from utils.errors import Code, TaskError
 
 IMAGES = [f"{number:02}.jpg" for number in range(12)]

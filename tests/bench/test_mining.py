@@ -11,7 +11,7 @@ from bench.mining import main, speed_table, task_table, three
 from bench.mining_run import found_file, read_found, write_found
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from tools.draw_dataset import draw_dataset
 from tools.sources import read_source
 

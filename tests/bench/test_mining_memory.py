@@ -17,13 +17,13 @@ from bench.mining_memory import (
     summary,
     write_crops,
 )
+from data.images import read_image
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.layout import read_layout
-from tasks import ALMOST_ALL
+from models.model_config import read_layout
+from tasks.run import ALMOST_ALL
 from tools.draw_dataset import draw_dataset
 from tools.sources import read_source
-from utils.images import read_image
 
 
 def line(per_10_000: float, *, jump: float = 0.0) -> list[Sample]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from bench import packing
-from engines import looks
-from infer import Predictor
+from inference import network as looks
+from inference.predictor import Predictor
 from models.detector import Detector
-from models.layout import read_layout
-from models.packed import can_pack
+from models.model_config import read_layout
+from models.onednn import can_pack
 from tools.sources import SourceDataset
 
 CPU = torch.device("cpu")

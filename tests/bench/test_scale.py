@@ -21,7 +21,7 @@ from bench.scale import (
     write_index,
     write_shares,
 )
-from utils.index_file import Candidate, read_candidates
+from data.index_file import Candidate, read_candidates
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -9,7 +9,7 @@ from torch import nn
 from bench.widened import fitted
 from models.checkpoint import Checkpoint, build_detector, checkpoint_of
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from utils.errors import Code, TaskError
 
 

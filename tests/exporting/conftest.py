@@ -7,7 +7,7 @@ import torch
 
 from exporting.options import ExportOptions
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.model_config import parse_layout, read_layout
 
 NAMES = ("it's", "dog", "owl")
 

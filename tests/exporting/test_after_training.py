@@ -9,11 +9,11 @@ import sys
 import onnx
 import pytest
 
-from export import FORMATS
 from exporting.after_training import export_beside, options_of
+from exporting.export import FORMATS
 from exporting.options import Suppression
+from settings.train import TrainSettings
 from tests.exporting.conftest import NAMES
-from utils.train_settings import TrainSettings
 
 
 def beside(weights, detector, **settings):

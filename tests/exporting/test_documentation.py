@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from export import export
+from exporting.export import export
 from exporting.options import FORMAT_NAMES, NOT_WRITTEN
-from utils.nms import non_max_suppression
+from ops.nms import non_max_suppression
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text("utf-8")
 

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from export import export, verify
+from exporting.export import export, verify
 from exporting.onnx_file import LAST_TRACED_OPSET, write_onnx
 from exporting.options import ExportOptions, Suppression
 from tests.exporting.conftest import NAMES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from export import export
+from exporting.export import export
 from exporting.openvino_file import run_openvino, write_openvino
 from utils.errors import Code, TaskError
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from exporting.agreement import Disagreement
+from exporting.verify import Disagreement
 from exporting.weights_file import (
     run_state_dict,
     run_weights,
@@ -18,7 +18,7 @@ from exporting.weights_file import (
 )
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from tests.exporting.conftest import NAMES
 
 

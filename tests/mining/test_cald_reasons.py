@@ -10,10 +10,10 @@ import torch
 
 from mining.cald_reasons import brought_back
 from mining.mining_cald import score_stream
-from mining.scored import Scored
+from mining.scores import Scored
+from ops.boxes import pairwise_iou
 from tests.mining.test_mining_cald import FAINT_RED, GREEN, SETTINGS, ColourPredictor, Read, draw
 from tests.mining.test_mining_cald import see_colours as see
-from utils.boxes import pairwise_iou
 
 
 def scored(path: str, views: tuple[str, ...], read: Read = see) -> Scored:

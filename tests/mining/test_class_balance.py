@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mining.class_balance import class_divergence, rebalance, window_size
-from mining.scored import Scored
+from mining.scores import Scored
 
 # Section 2.6: labelled images with classes {1, 1, 2} and {1}: (2, 1, 0) and (1, 0, 0) on average.
 LABELLED = (1.5, 0.5, 0.0)

@@ -8,9 +8,9 @@ import re
 import pytest
 import torch
 
+from ops.nms import non_max_suppression
+from settings.detect import InferSettings, MiningSettings
 from tests.conftest import ROOT
-from utils.detection_settings import InferSettings, MiningSettings
-from utils.nms import non_max_suppression
 
 PAGE = (ROOT / "docs/mining.md").read_text("utf-8")
 ROWS = re.findall(r"^\| (\d+(?:, \d+)*) \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE)

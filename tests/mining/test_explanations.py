@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from inference.journal import CandidateLog, Entry
 from mining.explanations import HEADER, write_explanations
-from utils.candidate_log import CandidateLog, Entry
 
 WHY = {
     "view": "flip",

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from inference.batching import Lanes
 from mining.groups import in_groups
-from utils.detection_settings import MiningSettings
-from utils.lanes import Lanes
+from settings.detect import MiningSettings
 
 
 class Item(NamedTuple):

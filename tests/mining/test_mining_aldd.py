@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from infer import Predictor
-from mining.algorithms import mine
+from inference.predictor import Predictor
 from mining.mining_aldd import class_weights, disagreement, heat_maps
+from mining.registry import mine
+from settings.detect import MiningSettings
+from settings.parse import parse_settings
 from tests.mining.test_mining_cald import ColourPredictor, draw, untrained
-from utils.config import parse_settings
-from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 
 SETTINGS = MiningSettings(mining_algorithm="aldd", batch_size=4, workers=1)

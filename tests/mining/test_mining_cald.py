@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from infer import Predictor, Thresholds, load_predictor
+from inference.batching import Lanes
+from inference.predictions import Prediction
+from inference.predictor import Predictor, Thresholds, load_predictor
 from mining.mining_cald import EMPTY_SCORES, main, mine, score_stream
-from mining.scored import UNREADABLE_SCORE
+from mining.scores import UNREADABLE_SCORE
 from models.detector import Detector
-from models.layout import read_layout
-from utils.detection_settings import MiningSettings
+from models.model_config import read_layout
+from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
-from utils.lanes import Lanes
-from utils.predictions import Prediction
 
 SETTINGS = MiningSettings(batch_size=4, workers=0)
 Read = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mining.mining_cald import mine, score_stream
+from settings.detect import MiningSettings
 from tests.mining.test_mining_cald import BLUE, FAINT_RED, GREEN, RED, ColourPredictor, draw
-from utils.detection_settings import MiningSettings
 from utils.errors import Code, TaskError
 
 SETTINGS = MiningSettings(batch_size=4, workers=1, balance_window=3)

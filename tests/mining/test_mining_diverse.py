@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infer import Predictor
-from mining.algorithms import mine
-from mining.backbone_features import SIZE, UNIT, Features
+from inference.predictor import Predictor
+from mining.diversity import SIZE, UNIT, Features
 from mining.mining_diverse import STEP, spread, window_size
-from mining.scored import Scored
-from tests.mining.test_backbone_features import MeanColours
+from mining.registry import mine
+from mining.scores import Scored
+from ops.tiling import Tiling
+from settings.detect import MiningSettings
+from tests.mining.test_diversity import MeanColours
 from tests.mining.test_mining_cald import FAINT_RED, GREEN, RED, draw, untrained
-from utils.detection_settings import MiningSettings
 from utils.errors import TaskError
-from utils.tiles import Tiling
 
 SETTINGS = MiningSettings(
     mining_algorithm="diverse", batch_size=4, workers=1, views=("flip",), diverse_window=9

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from mining.algorithms import mine
 from mining.mining_entropy import detection_entropy
+from mining.registry import mine
+from ops.nms import non_max_suppression
+from ops.tiling import Tiling
+from settings.detect import MiningSettings
 from tests.mining.test_mining_cald import (
     FAINT_RED,
     GREEN,
@@ -19,9 +22,6 @@ from tests.mining.test_mining_cald import (
     draw,
     untrained,
 )
-from utils.detection_settings import MiningSettings
-from utils.nms import non_max_suppression
-from utils.tiles import Tiling
 
 SETTINGS = MiningSettings(mining_algorithm="entropy", batch_size=4, workers=1)
 

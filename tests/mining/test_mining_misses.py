@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mining.algorithms import mine
 from mining.mining_misses import mirrored_back, possible_misses
+from mining.registry import mine
+from settings.detect import MiningSettings
 from tests.mining.test_mining_cald import GREEN, RED, ColourPredictor, draw, see_colours, untrained
-from utils.detection_settings import MiningSettings
 
 SETTINGS = MiningSettings(mining_algorithm="misses", batch_size=4, workers=1)
 A, NEAR_A, B = (0.0, 0, 10, 10), (0.0, 0, 10, 8), (50.0, 0, 60, 10)  # IoU of the first two: .8

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import start
-from mining.algorithms import mine
+from inference.predictions import Prediction
 from mining.mining_random import random_score, random_scores
+from mining.registry import mine
+from ops.tiling import Window
+from settings.detect import MiningSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.detection_settings import MiningSettings
-from utils.predictions import Prediction
-from utils.tiles import Window
 
 SETTINGS = MiningSettings(mining_algorithm="random", workers=1)
 

@@ -9,6 +9,7 @@ import pytest
 from torch import Tensor
 
 from mining.mining_cald import EMPTY_SCORES, mine
+from ops.tiling import Tiling
 from tests.mining.test_mining_cald import (
     FAINT_RED,
     GREEN,
@@ -19,7 +20,6 @@ from tests.mining.test_mining_cald import (
     draw,
     see_colours,
 )
-from utils.tiles import Tiling
 
 TILED = Tiling(96, 0.25)
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from models.blocks import C3, SPPF, Bottleneck, Concat, Conv
-from models.detect import Detect
 from models.detector import Detector
-from models.layout import parse_layout
+from models.head import Detect
+from models.model_config import parse_layout
 
 TINY = {
     "nc": 3,

@@ -12,7 +12,7 @@ from models.checkpoint import (
     save_checkpoint,
 )
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from utils.errors import Code, TaskError
 
 NAMES = ("cat", "dog", "owl")

@@ -13,7 +13,7 @@ import torch
 from models.blocks import Conv
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.model_config import parse_layout, read_layout
 from utils.errors import TaskError
 
 SIZES = [f"models/yolov5{s}.yaml" for s in "nsmlx"] + [

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import pickle_data
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from models.torch_file import read_torch_file
+from models.safe_load import pickle_reader as pickle_data
+from models.safe_load.torch_file import read_torch_file
 from tests.models.weight_file_example import (
     call,
     change_pickle,

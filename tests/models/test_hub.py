@@ -9,8 +9,8 @@ import torch
 
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
 from models.loss import DetectionLoss, LossGains
+from models.model_config import parse_layout, read_layout
 
 FILES = sorted(path.stem for path in (Path(__file__).parents[2] / "models" / "hub").glob("*.yaml"))
 # At one width and depth the sizes of a graph are the same network.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import models.loss
-from models.assign import assign
+from models.assigner import assign
 from models.loss import (
     DetectionLoss,
     LossGains,
@@ -19,7 +19,7 @@ from models.loss import (
     objectness_target,
     scale_gains,
 )
-from utils.boxes import aligned_iou
+from ops.boxes import aligned_iou
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # Cases of the extract beside this test: those whose maps are small.

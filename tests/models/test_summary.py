@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.detector import Detector
-from models.layout import parse_layout, read_layout
+from models.model_config import parse_layout, read_layout
 from models.summary import Summary, count_gflops, count_layers, summarize
 
 STOCK = sorted(

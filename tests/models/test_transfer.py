@@ -7,7 +7,7 @@ import torch
 
 from models.checkpoint import Checkpoint, checkpoint_of
 from models.detector import Detector
-from models.layout import parse_layout
+from models.model_config import parse_layout
 from models.transfer import class_pairs, transfer
 from utils.errors import Code, TaskError
 

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.dataset_index import DatasetIndex
+from data.image_cache import open_store
+from data.images import ImageError, read_image
+from data.stream import stream_images
 from tests.reliability.case import Case, Ending, Fate, Meet, skipped, taken
 from tests.reliability.reading import HEIGHT, WIDTH, picture, read, write_good
-from utils.image_cache import open_store
-from utils.image_stream import stream_images
-from utils.images import ImageError, read_image
-from utils.labels import DatasetIndex
 
 
 def saved(form: str, mode: str = "RGB", **options: Any) -> bytes:

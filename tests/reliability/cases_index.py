@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from data.index_file import read_index
 from tests.reliability.case import Ending, Fate, Meet, refused, skipped, taken
 from tests.reliability.reading import read, write_good
 from utils.errors import Code, TaskError
-from utils.index_file import read_index
 
 GOOD = b"a.png\ta.txt\n"
 

@@ -8,7 +8,7 @@ import yaml
 
 from tests.reliability.case import Case, Ending, Fate, Meet, refused, taken
 from utils.errors import Code, TaskError
-from utils.ymir_yolov5 import Task, read_task
+from ymir.task import Task, read_task
 
 
 def settings(**config: object) -> Meet:

@@ -11,7 +11,7 @@ import torch
 
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.layout import read_layout
+from models.model_config import read_layout
 from tests.models.weight_file_example import call, pickled, write_zip
 from tests.reliability.case import Case, Ending, Fate, Meet, refused, taken
 from utils.errors import Code, TaskError

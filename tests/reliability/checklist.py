@@ -31,9 +31,9 @@ CHECKLIST = (
             "tests/test_bare_container.py::test_live_code",
             "tests/test_start.py::test_a_nameless_user_without_a_home",
             "tests/test_contract.py::test_nothing_is_written_beside_the_data",
-            "tests/utils/test_container.py::test_a_home_is_provided_where_there_is_none",
-            "tests/utils/test_workers.py::test_worker_count",
-            "tests/utils/test_workers.py::test_no_shared_memory_means_no_workers",
+            "tests/utils/test_environment.py::test_a_home_is_provided_where_there_is_none",
+            "tests/data/test_workers.py::test_worker_count",
+            "tests/data/test_workers.py::test_no_shared_memory_means_no_workers",
             "tests/test_security.py::test_only_a_task_that_asks_for_it_reaches_the_network",
         ),
     ),
@@ -61,9 +61,9 @@ CHECKLIST = (
             "tests/bench/test_faults.py::test_signals",
             "tests/test_start.py::test_a_killed_training_keeps_its_best_model",
             "tests/test_train.py::test_progress_rises_while_the_network_is_evaluated",
-            "tests/utils/test_ymir_monitor.py::test_a_reader_never_sees_half_a_record",
-            "tests/utils/test_ymir_monitor.py::test_progress_never_falls_and_stays_in_its_range",
-            "tests/utils/test_ymir_monitor.py::"
+            "tests/ymir/test_monitor.py::test_a_reader_never_sees_half_a_record",
+            "tests/ymir/test_monitor.py::test_progress_never_falls_and_stays_in_its_range",
+            "tests/ymir/test_monitor.py::"
             "test_time_changes_even_when_the_clock_stands_or_is_set_back",
         ),
     ),
@@ -73,10 +73,10 @@ CHECKLIST = (
         "spaces in names, CRLF and a trailing TAB work",
         (),
         (
-            "tests/utils/test_labels.py::test_every_format_gives_the_same_data_set",
-            "tests/utils/test_index_file.py::test_index_rules",
-            "tests/utils/test_annotations.py::test_ark_columns",
-            "tests/utils/test_annotations.py::test_ark_one_pixel_box_and_background",
+            "tests/data/test_dataset_index.py::test_every_format_gives_the_same_data_set",
+            "tests/data/test_index_file.py::test_index_rules",
+            "tests/data/formats/test_base.py::test_ark_columns",
+            "tests/data/formats/test_base.py::test_ark_one_pixel_box_and_background",
             "tests/tools/test_make_task.py::test_our_reader_gets_the_same_boxes_back",
             "tests/bench/test_formats.py::test_the_whole_comparison",
             "tests/bench/test_formats.py::test_all_of_bccd_in_three_formats",
@@ -88,8 +88,8 @@ CHECKLIST = (
         (),
         (
             "tests/test_start.py::test_typed_settings_run_as_text_does",
-            "tests/utils/test_config.py::test_every_option_as_text_gives_the_same_settings",
-            "tests/utils/test_ymir_yolov5.py::test_all_options_as_text_give_the_same_task",
+            "tests/settings/test_parse.py::test_every_option_as_text_gives_the_same_settings",
+            "tests/ymir/test_task.py::test_all_options_as_text_give_the_same_task",
         ),
     ),
     Clause(
@@ -97,7 +97,7 @@ CHECKLIST = (
         "`gpu_id`: `''`, `'0'`, `0`, `'0,1'`, `'0, 1'`, an index out of range",
         (),
         (
-            "tests/utils/test_ymir_yolov5.py::test_gpu_ids",
+            "tests/ymir/test_task.py::test_gpu_ids",
             "tests/utils/test_device.py::test_ids_count_among_the_visible",
             "tests/utils/test_device.py::test_no_ids_mean_the_cpu_even_beside_a_gpu",
         ),
@@ -110,9 +110,9 @@ CHECKLIST = (
         (
             "tests/test_start.py::test_looking_at_candidates",
             "tests/test_contract.py::test_each_platform_finds_the_detections_under_its_key",
-            "tests/utils/test_ymir_results.py::test_random_boxes_always_fit",
-            "tests/utils/test_ymir_results.py::test_both_keys_whatever_the_protocol",
-            "tests/utils/test_ymir_results.py::test_every_candidate_is_listed",
+            "tests/ymir/test_results.py::test_random_boxes_always_fit",
+            "tests/ymir/test_results.py::test_both_keys_whatever_the_protocol",
+            "tests/ymir/test_results.py::test_every_candidate_is_listed",
         ),
     ),
     Clause(
@@ -122,7 +122,7 @@ CHECKLIST = (
         (
             "tests/test_start.py::test_a_bad_image_among_good_ones_is_named_and_ranked_last",
             "tests/test_start.py::test_mining_with_inference_gives_the_files_of_each_alone",
-            "tests/utils/test_ymir_results.py::"
+            "tests/ymir/test_results.py::"
             "test_mining_scores_fall_and_unreadable_images_come_last",
         ),
     ),
@@ -135,8 +135,8 @@ CHECKLIST = (
             "tests/test_return_codes.py::test_every_code_has_its_cause",
             "tests/test_return_codes.py::test_a_task_ends_with_the_code_of_its_cause",
             "tests/test_return_codes.py::test_memory_that_runs_out",
-            "tests/utils/test_failures.py::test_each_failure_has_its_code_and_a_sentence",
-            "tests/utils/test_failures.py::test_words_about_memory_are_no_lack_of_it",
+            "tests/utils/test_classify_error.py::test_each_failure_has_its_code_and_a_sentence",
+            "tests/utils/test_classify_error.py::test_words_about_memory_are_no_lack_of_it",
         ),
     ),
     Clause(
@@ -144,8 +144,8 @@ CHECKLIST = (
         "models: listed but flat, bare names, several files, no usable file, unknown class count",
         ("weights.names", "box.class_name"),
         (
-            "tests/utils/test_ymir_weights.py::test_weights",
-            "tests/utils/test_ymir_weights.py::"
+            "tests/ymir/test_weights.py::test_weights",
+            "tests/ymir/test_weights.py::"
             "test_a_list_without_usable_weights_is_refused_with_what_was_offered",
             "tests/test_contract.py::test_weights_with_other_classes",
         ),
@@ -166,7 +166,7 @@ CHECKLIST = (
         (
             "tests/test_sdk_generations.py::test_a_task_ends_alike_whatever_is_installed",
             "tests/test_sdk_generations.py::test_stages",
-            "tests/utils/test_ymir_results.py::test_training",
+            "tests/ymir/test_results.py::test_training",
         ),
     ),
 )  # fmt: skip

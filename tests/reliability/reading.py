@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from data.dataset_index import read_dataset
 from tests.reliability.case import Ending, Fate
 from utils.errors import TaskError
-from utils.labels import read_dataset
 
 NAMES = ("helmet", "vest")
 WIDTH, HEIGHT = 40, 24

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from settings.v7_flags import FLAGS
 from tools.compatibility_page import PAGE, page
-from utils.v7_flags import FLAGS
 
 
 def test_the_page_is_what_the_tables_say() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY_TRAINING
-from tests.utils.page_reader import read_page_file
+from tests.reporting.page_reader import read_page_file
 from tools import demo
 from tools.draw_dataset import draw_dataset
 from utils.errors import TaskError

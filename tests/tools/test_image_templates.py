@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from settings.parse import SECTIONS, parse_settings
 from tools.image_templates import FOLDER, RESERVED, TRAINING_ONLY, template, templates
-from utils.config import SECTIONS, parse_settings
 
 
 def test_the_files_are_what_the_settings_say() -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from data.dataset_index import read_dataset
 from tools.draw_dataset import draw_dataset
 from tools.make_task import main, write_task
 from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import TaskError
-from utils.labels import read_dataset
 
 NAMES = ("cat", "dog bowl")
 BOXES = {"one": [(0, 2, 3, 10, 20), (1, 30, 5, 63, 47)], "two": [], "three": [(1, 0, 0, 1, 1)]}

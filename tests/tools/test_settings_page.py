@@ -8,8 +8,8 @@ from dataclasses import fields
 import pytest
 import yaml
 
+from settings.parse import SECTIONS, parse_settings
 from tools.settings_page import DOCS, pages
-from utils.config import SECTIONS, parse_settings
 
 ROW = re.compile(r"^\| `(\w+)` \| `(.*?)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 PARTS = {

@@ -24,4 +24,4 @@ def test_no_folder_with_modules_is_left_out() -> None:
 def test_programs_come_in_reading_order() -> None:
     names = [path.stem for path in modules(".")]
     assert names[:3] == ["start", "tasks", "train"]
-    assert first_line(ROOT / "tasks.py").startswith("The kinds of YMIR task")
+    assert first_line(ROOT / "tasks.run.py").startswith("The kinds of YMIR task")

@@ -1,0 +1,112 @@
+"""The command line of `detect.py`: the flags of v7.0's detect, and every other setting."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.options import add_setting_options, given_settings
+from cli.run_folder import RunName
+from data.sources import find_images
+from inference.outputs import FileChoice
+from settings.detect import InferSettings
+from settings.flags import add_flags, fates, named_device, with_dashes
+from settings.options import to_int
+from settings.parse import parse_settings
+from settings.v7_flags import FLAGS
+from utils.errors import Code, TaskError
+
+PROJECT = "runs/detect"
+TAKEN = ("args_options", *(flag.setting for flag in FLAGS["detect"] if flag.setting))
+
+
+@dataclass(frozen=True)
+class InferCommand:
+    """What a command line asks for.
+
+    `run` is the run's folder, not made yet, or None where only the JSON file `output` is wanted;
+    no `output` means one in that folder. `base` is the folder that the images' names are relative
+    to. `device` is the text of --device or --gpu-id, None where neither was given.
+    """
+
+    settings: InferSettings
+    weights: Path
+    images: list[str]
+    base: Path
+    device: str | None
+    output: Path | None
+    run: RunName | None
+    choice: FileChoice
+    notes: tuple[str, ...]
+
+
+def parse_infer_command(arguments: Sequence[str]) -> InferCommand:
+    """What the words of a command line ask for.
+
+    A wrong flag ends the program as argparse does; TaskError for values, refused flags and
+    sources without images.
+    """
+    parser = _parser()
+    options = vars(parser.parse_args(with_dashes(arguments)))
+    parsed = fates("detect", options)
+    own = parsed.command
+    if "weights" not in options or "source" not in own:
+        parser.error("--weights and --source are required")
+    settings, notes = parse_settings(
+        InferSettings, parsed.settings, given_settings(InferSettings, options, TAKEN)
+    )
+    weights = _only_one(options["weights"])
+    images, base = find_images(str(own["source"]))
+    choice = FileChoice(
+        pictures="nosave" not in own,
+        labels="save_txt" in own,
+        confidences="save_conf" in own,
+        crops="save_crop" in own,
+        thickness=to_int("line_thickness", own["line_thickness"])
+        if "line_thickness" in own
+        else None,
+        hide_labels="hide_labels" in own,
+        hide_confidences="hide_conf" in own,
+    )
+    output: Path | None = options["output"]
+    run = None
+    wants_files = choice.labels or choice.crops or not {"project", "name"}.isdisjoint(own)
+    if output is None or wants_files:
+        project = Path(str(own.get("project", PROJECT)))
+        run = RunName(project, str(own.get("name", "exp")), "exist_ok" in own)
+    return InferCommand(
+        settings=settings,
+        weights=weights,
+        images=images,
+        base=base,
+        device=named_device(own, options["gpu_id"]),
+        output=output,
+        run=run,
+        choice=choice,
+        notes=(*parsed.notes, *notes),
+    )
+
+
+def _only_one(weights: Sequence[str]) -> Path:
+    if len(weights) != 1:
+        raise TaskError(
+            Code.CONFIG,
+            f"--weights names {len(weights)} files: detecting with several networks at once is "
+            "not offered; name one.",
+        )
+    return Path(weights[0])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="detect.py",
+        description="Detect objects in images with the flags of YOLOv5 v7.0's detect.py: pictures "
+        "and detections.json go to a run folder, or only the JSON file that --output names.",
+    )
+    add_flags(parser, "detect")
+    parser.add_argument("--output", type=Path, help="this JSON file only, and no run folder")
+    parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
+    add_setting_options(parser, InferSettings, TAKEN)
+    return parser

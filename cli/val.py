@@ -1,0 +1,158 @@
+"""The command line of `val.py`: the flags of v7.0's val on a data.yaml, or a YMIR index file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cli.options import add_setting_options, given_settings
+from cli.run_folder import RunName
+from data.dataset_index import DataReport, DatasetIndex, read_dataset
+from data.formats.yolo import read_data_yaml, read_yolo_split
+from settings.detect import InferSettings
+from settings.flags import add_flags, fates, named_device, with_dashes
+from settings.parse import parse_settings
+from settings.train import TrainSettings
+from settings.v7_flags import FLAGS
+from utils.errors import Code, TaskError
+
+PROJECT = "runs/val"
+TASKS = ("train", "val", "test")
+TAKEN = ("args_options", *(flag.setting for flag in FLAGS["val"] if flag.setting))
+
+
+@dataclass(frozen=True)
+class ValCommand:
+    """What a command line asks for.
+
+    Exactly one of `description` (with its `split`) and `index_file` is given. `run` is the
+    run's folder, not made yet, or None where no file is wanted. `device` is the text of
+    --device or --gpu-id, None where neither was given. `coco` asks for COCO's figures, `report`
+    is a folder for the tables.
+    """
+
+    settings: InferSettings
+    weights: Path
+    description: Path | None
+    split: str
+    index_file: Path | None
+    device: str | None
+    single_class: bool
+    save_labels: bool
+    save_confidences: bool
+    save_json: bool
+    run: RunName | None
+    coco: bool
+    report: Path | None
+    notes: tuple[str, ...]
+
+    def read_data(self, class_names: Sequence[str]) -> tuple[DatasetIndex, DataReport]:
+        """The labelled split with the class numbers of a network that knows `class_names`."""
+        if self.index_file is not None:
+            return read_dataset(
+                self.index_file, class_names, root=self.index_file.parent, max_bad_fraction=1.0
+            )
+        assert self.description is not None
+        description = read_data_yaml(self.description)
+        index, report = read_yolo_split(description, self.split, max_bad_fraction=1.0)
+        if self.single_class:
+            return index, report
+        return with_numbers_of(index, class_names), report
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether the split is COCO's own validation split, whose JSON has other class numbers."""
+        if self.description is None:
+            return False
+        entries = read_data_yaml(self.description).entries[self.split]
+        return any(entry.endswith("val2017.txt") for entry in entries)
+
+
+def with_numbers_of(index: DatasetIndex, class_names: Sequence[str]) -> DatasetIndex:
+    """The data set with the class numbers of `class_names`, which must be the same names.
+
+    Raises TaskError(DATASET) where they are not.
+    """
+    names = tuple(class_names)
+    if index.class_names == names:
+        return index
+    if set(index.class_names) != set(names):
+        raise TaskError(
+            Code.DATASET,
+            f"the data set knows the classes {', '.join(index.class_names)} and the weights "
+            f"{', '.join(names)}: evaluate weights on data of their own classes, or with "
+            "--single-cls.",
+        )
+    numbers = np.array([names.index(name) for name in index.class_names], np.int32)
+    return replace(index, classes=numbers[index.classes], class_names=names)
+
+
+def parse_val_command(arguments: Sequence[str]) -> ValCommand:
+    """What the words of a command line ask for.
+
+    A wrong flag ends the program as argparse does; TaskError(CONFIG) for values and refused flags.
+    """
+    parser = _parser()
+    options = vars(parser.parse_args(with_dashes(arguments)))
+    parsed = fates("val", options)
+    own = parsed.command
+    if "weights" not in options:
+        parser.error("--weights is required")
+    if (options["index"] is None) == ("data" not in own):
+        parser.error("give either --data data.yaml or --index")
+    if len(options["weights"]) != 1:
+        raise TaskError(Code.CONFIG, "--weights names several files: evaluate one at a time.")
+    split = str(own.get("task", "val"))
+    if split not in TASKS:
+        raise TaskError(
+            Code.CONFIG,
+            f"--task {split} is refused: it must be one of {', '.join(TASKS)}; bench/ measures "
+            "speed.",
+        )
+    further = given_settings(InferSettings, options, TAKEN)
+    settings, notes = parse_settings(InferSettings, _official_defaults(), parsed.settings, further)
+    run = None
+    if not {"save_txt", "save_json", "project", "name"}.isdisjoint(own):
+        project = Path(str(own.get("project", PROJECT)))
+        run = RunName(project, str(own.get("name", "exp")), "exist_ok" in own)
+    return ValCommand(
+        settings=settings,
+        weights=Path(options["weights"][0]),
+        description=Path(str(own["data"])) if "data" in own else None,
+        split=split,
+        index_file=options["index"],
+        device=named_device(own, options["gpu_id"]),
+        single_class="single_cls" in own,
+        save_labels="save_txt" in own,
+        save_confidences="save_conf" in own,
+        save_json="save_json" in own,
+        run=run,
+        coco=options["coco"],
+        report=options["report"],
+        notes=(*parsed.notes, *notes),
+    )
+
+
+def _official_defaults() -> dict[str, object]:
+    """Evaluation's thresholds, which are those of a training and not of inference."""
+    defaults = TrainSettings()
+    return {name: getattr(defaults, name) for name in ("conf_thres", "iou_thres", "max_det")}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="val.py",
+        description="Evaluate weights with the flags of YOLOv5 v7.0's val.py on a data.yaml, or "
+        "on a YMIR index file (--index).",
+    )
+    add_flags(parser, "val")
+    parser.add_argument("--index", type=Path, help="a YMIR index: image TAB labels")
+    parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
+    parser.add_argument("--coco", action="store_true", help="add COCO's twelve figures")
+    parser.add_argument("--report", type=Path, help="folder for the tables as CSV files")
+    add_setting_options(parser, InferSettings, TAKEN)
+    return parser

@@ -1,0 +1,241 @@
+"""Training pictures at training size: kept decoded in memory or on disk, or read when asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from data.dataset_index import DatasetIndex
+from data.images import ImageError, Pixels, read_image
+from ops.letterbox import resize_image
+
+log = logging.getLogger(__name__)
+
+# Part of the free memory that pictures may take; the rest is for the network and the workers.
+MEMORY_SHARE = 0.6
+# Part of the free disk that pictures may take.
+DISK_SHARE = 0.9
+# Bad files named in the log one by one; the rest is only counted.
+_NAMED_AT_MOST = 10
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that could not be used: its position in the data set, its file and the reason."""
+
+    position: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PictureStore:
+    """The images of a data set, long side at the training size: uint8 [h, w, 3], BGR.
+
+    `sizes` int64 [n, 2] are their (height, width). `pixels` holds them end to end from `starts`
+    int64 [n] on, or is None: then every request decodes the file. One flat array rather than many,
+    in memory or in a file, so that forked workers share all of it.
+    """
+
+    index: DatasetIndex
+    sizes: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    pixels: Pixels | None = None
+    _named: set[str] = field(default_factory=set, repr=False)
+
+    def picture(self, position: int) -> Pixels | None:
+        """One picture (if kept: a view, not to be written to); None if its file is bad.
+
+        A bad file is named in the log the first time that it is met.
+        """
+        if self.pixels is not None:
+            return self._place(self.pixels, position)
+        try:
+            return self.read(position)
+        except ImageError as error:
+            if error.path not in self._named:
+                self._named.add(error.path)
+                log.warning("image left out: %s", error)
+            return None
+
+    def read(self, position: int) -> Pixels:
+        """One picture from its file, resized bilinearly as in v7.0. Raises ImageError."""
+        path, expected = self.index.paths[position], tuple(self.index.sizes[position].tolist())
+        image = read_image(path)
+        if image.shape[:2] != expected:
+            raise ImageError(
+                path, f"its size is now {image.shape[:2]} (height, width), was {expected}"
+            )
+        return np.asarray(resize_image(image, self.size(position)), np.uint8)
+
+    def size(self, position: int) -> tuple[int, int]:
+        """(height, width) of one picture."""
+        return int(self.sizes[position, 0]), int(self.sizes[position, 1])
+
+    def filled(
+        self, pixels: Pixels, *, threads: int, tell: Tell | None
+    ) -> tuple[PictureStore, list[BadImage]]:
+        """The store with everything decoded into `pixels`, without those that failed, and these."""
+
+        def decode(position: int) -> BadImage | None:
+            try:
+                self._place(pixels, position)[...] = self.read(position)
+            except ImageError as error:
+                return BadImage(position, error.path, error.reason)
+            return None
+
+        count, bad = len(self.index), []
+        # Threads, because OpenCV decodes and resizes without holding the interpreter's lock.
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            for position, failure in enumerate(pool.map(decode, range(count))):
+                if failure is not None:
+                    bad.append(failure)
+                if tell is not None:
+                    tell(position + 1, count)
+        good = np.setdiff1d(np.arange(count), [failure.position for failure in bad])
+        index = self.index.subset(good) if bad else self.index
+        kept = replace(
+            self, index=index, sizes=self.sizes[good], starts=self.starts[good], pixels=pixels
+        )
+        return kept, bad
+
+    def _place(self, pixels: Pixels, position: int) -> Pixels:
+        height, width = self.size(position)
+        start = int(self.starts[position])
+        return pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def open_store(
+    index: DatasetIndex,
+    image_size: int,
+    *,
+    cache: str = "none",
+    folder: str = "",
+    threads: int = 1,
+    tell: Tell | None = None,
+) -> tuple[PictureStore, list[BadImage]]:
+    """Pictures of a data set with their long side at `image_size`, and the images that failed.
+
+    With `cache` 'ram' or 'disk' everything is decoded now by `threads` threads, if it fits into
+    60% of the free memory or 90% of the disk under `folder` ('' for the system's temporary one);
+    `tell(done, total)` hears of each image. Images that fail are named in the log and dropped
+    from the store's index. Otherwise nothing is read yet and none can fail.
+    """
+    sizes = picture_sizes(index.sizes, image_size)
+    ends = np.cumsum(sizes.prod(1) * 3)
+    store = PictureStore(index, sizes, starts=ends - sizes.prod(1) * 3)
+    needed = int(ends[-1]) if len(ends) else 0
+    what, pixels = f"{len(index)} training images", None
+    if cache == "ram" and fits_in_memory(needed, what):
+        pixels = np.empty(needed, np.uint8)
+    elif cache == "disk":
+        pixels = array_on_disk(needed, Path(folder or tempfile.gettempdir()), what)
+    if pixels is None:
+        return store, []
+    store, bad = store.filled(pixels, threads=threads, tell=tell)
+    for failure in bad[:_NAMED_AT_MOST]:
+        log.warning("image left out: %s: %s", failure.path, failure.reason)
+    if len(bad) > _NAMED_AT_MOST:
+        log.warning("%d more images were left out", len(bad) - _NAMED_AT_MOST)
+    return store, bad
+
+
+def picture_sizes(sizes: npt.NDArray[np.integer], image_size: int) -> npt.NDArray[np.int64]:
+    """(height, width) [n, 2] after the long side becomes `image_size`: rounded, at least 1."""
+    if not len(sizes):
+        return np.zeros((0, 2), np.int64)
+    ratio = image_size / sizes.max(1, keepdims=True)
+    return np.maximum(np.rint(sizes * ratio), 1).astype(np.int64)
+
+
+def fits_in_memory(needed: int, what: str) -> bool:
+    """Whether `needed` bytes are at most 60% of the free memory; if not, the log says so."""
+    free = available_memory()
+    if free is None or needed <= MEMORY_SHARE * free:
+        return True
+    log.warning(
+        "%s would take %.1f GiB of memory and %.1f GiB are free: they are read from disk each time",
+        what,
+        needed / 2**30,
+        free / 2**30,
+    )
+    return False
+
+
+def array_on_disk(needed: int, folder: Path, what: str) -> Pixels | None:
+    """`needed` bytes in a file of `folder`; None, and a word in the log, where they do not fit.
+
+    The file has no name, so nobody meets it half written, and it is gone with the process, however
+    that ends. Its space is taken at once: a disk that filled up later would end the process.
+    """
+    size = max(needed, 1)
+    try:
+        free = shutil.disk_usage(folder).free
+        if size > DISK_SHARE * free:
+            reason = f"{free / 2**30:.1f} GiB are free"
+        else:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                pixels = np.memmap(file, np.uint8, "r+", shape=(size,))
+            return np.asarray(pixels)[:needed]
+    except OSError as error:
+        reason = str(error)
+    log.warning(
+        "%s would take %.1f GiB in %s (%s): they are read from their files each time; the setting "
+        "cache_dir may name another folder",
+        what,
+        size / 2**30,
+        folder,
+        reason,
+    )
+    return None
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of memory still free for this process, or None where nobody tells.
+
+    The smaller of what the machine and what the container (cgroup v2 or v1) have left; pages that
+    merely cache files count as free. `root` is for tests.
+    """
+    candidates = []
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            candidates.append(int(line.split()[1]) * 1024)
+    groups = (
+        (root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        (
+            root / "sys/fs/cgroup/memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    )
+    for folder, limit_name, usage_name, cached_name in groups:
+        limit, usage = _lines(folder / limit_name), _lines(folder / usage_name)
+        if limit and usage and limit[0].isdigit():
+            cached = [
+                int(line.split()[1])
+                for line in _lines(folder / "memory.stat")
+                if line.startswith(cached_name + " ")
+            ]
+            candidates.append(max(int(limit[0]) - int(usage[0]) + sum(cached), 0))
+    return min(candidates, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split("\n")
+    except OSError:
+        return []

@@ -1,0 +1,59 @@
+"""Decoded images on their way to inference: threads a little ahead of whoever consumes them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from data.images import ImageError, Pixels, read_image
+from data.workers import thread_count
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One image of a stream: BGR uint8 [h, w, 3], or None and the reason in `error`."""
+
+    position: int
+    path: str
+    image: Pixels | None
+    error: str | None = None
+
+
+def stream_images(
+    paths: Sequence[str],
+    *,
+    workers: int = -1,
+    prefetch: int = 16,
+    positions: Iterable[int] | None = None,
+) -> Iterator[DecodedImage]:
+    """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
+
+    Threads, not processes: OpenCV decodes without holding the interpreter's lock, nothing has to
+    be copied between processes, and /dev/shm, which is small in many containers, is not needed.
+    A file that fails comes with `image` None and the reason in `error`. `workers` -1: one thread
+    per CPU, at most 8. With `positions` only those of `paths` are read, in that order; a position
+    is asked for when its image is about to be read.
+    """
+    threads = workers if workers > 0 else thread_count()
+    waiting: deque[Future[DecodedImage]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for position in range(len(paths)) if positions is None else positions:
+            waiting.append(pool.submit(_decode, position, paths[position]))
+            if len(waiting) >= max(prefetch, 1):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(position: int, path: str) -> DecodedImage:
+    try:
+        return DecodedImage(position, path, read_image(path))
+    except ImageError as error:
+        return DecodedImage(position, path, None, error.reason)
+    except MemoryError:
+        return DecodedImage(position, path, None, "not enough memory to decode it")

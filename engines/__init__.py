@@ -1,1 +1,0 @@
-"""The network computed by other programs than torch, where they are installed and agree with it."""

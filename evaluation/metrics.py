@@ -1,0 +1,260 @@
+"""From matched detections to precision, recall and average precision; pure.
+
+Shape legend: n detections, m labels, c classes that have labels, T overlap thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ops.boxes import pairwise_iou
+
+FloatArray = NDArray[np.floating]
+Float64Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# COCO's thresholds, as float32 like the overlaps that are compared with them.
+IOU_THRESHOLDS: NDArray[np.float32] = np.linspace(0.5, 0.95, 10, dtype=np.float32)
+IOU_THRESHOLDS.setflags(write=False)
+_CURVE_POINTS = 1000
+_TINY = 1e-16
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """Metrics of each class that has labels, in rising order of `classes` [c].
+
+    `labels` counts the ground truth; `ap` is [c, T]. `precision`, `recall`, `f1`, `tp` and `fp`
+    [c] are at the one confidence where the smoothed mean F1 is highest, `best_index` on
+    `confidence`, the shared axis [1000] of the curves `precision_curve`, `recall_curve` and
+    `f1_curve` [c, 1000]; `envelope` [c, 1000] is precision over recall, on the same 0..1 axis,
+    at the first threshold.
+    """
+
+    classes: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    ap: Float64Array
+    precision: Float64Array
+    recall: Float64Array
+    f1: Float64Array
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    best_index: int
+    confidence: Float64Array
+    precision_curve: Float64Array
+    recall_curve: Float64Array
+    f1_curve: Float64Array
+    envelope: Float64Array
+
+    @property
+    def fn(self) -> NDArray[np.int64]:
+        """Labels not found at the best confidence, [c]."""
+        return self.labels - self.tp
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the classes that have labels; counts are sums over them.
+
+    Precision, recall and the counts are at the confidence of the best mean F1, `confidence`.
+    All 0 when there are no labels or no detections.
+    """
+
+    precision: float
+    recall: float
+    map50: float
+    map50_95: float
+    fitness: float
+    confidence: float
+    tp: int
+    fp: int
+    fn: int
+
+    def __str__(self) -> str:
+        """The figures of a line in the log."""
+        return (
+            f"P {self.precision:.3f}  R {self.recall:.3f}  mAP50 {self.map50:.3f}  "
+            f"mAP50-95 {self.map50_95:.3f}"
+        )
+
+
+def fitness(map50: float, map50_95: float) -> float:
+    """One number to compare models by: mostly the strict mean average precision."""
+    return 0.1 * map50 + 0.9 * map50_95
+
+
+def match_detections(
+    detections: FloatArray, labels: FloatArray, thresholds: FloatArray = IOU_THRESHOLDS
+) -> BoolArray:
+    """Which detections of one image are right at each overlap threshold, bool [n, T].
+
+    `detections` is [n, 6]: xyxy, confidence, class, by falling confidence; `labels` is [m, 5]:
+    class, xyxy. A detection stands for the label of its class that it overlaps most; of those
+    that stand for one label with an overlap of at least the threshold, the first is right.
+    """
+    return match_with_labels(detections, labels, thresholds)[0]
+
+
+def match_with_labels(
+    detections: FloatArray, labels: FloatArray, thresholds: FloatArray = IOU_THRESHOLDS
+) -> tuple[BoolArray, NDArray[np.int64]]:
+    """As `match_detections`, and the index of the label that each detection stands for, int [n].
+
+    The index means nothing for a detection that is right at no threshold.
+    """
+    if not len(detections) or not len(labels):
+        nobody = np.zeros((len(detections), len(thresholds)), dtype=bool)
+        return nobody, np.zeros(len(detections), dtype=np.int64)
+    overlap = pairwise_iou(
+        torch.from_numpy(np.ascontiguousarray(detections[:, :4])),
+        torch.from_numpy(np.ascontiguousarray(labels[:, 1:5])),
+    ).numpy()
+    overlap = np.where(detections[:, 5:6] == labels[:, 0], overlap, -1.0)
+    label = overlap.argmax(1)
+    enough = overlap[np.arange(len(label)), label][:, None] >= thresholds
+
+    order = np.argsort(label, kind="stable")  # by label, then by confidence
+    first_of_label = np.searchsorted(label[order], label[order])
+    reached = enough[order].cumsum(0)
+    before_label = reached[first_of_label] - enough[order][first_of_label]
+    correct = np.empty_like(enough)
+    correct[order] = enough[order] & (reached - before_label == 1)
+    return correct, label
+
+
+def ap_per_class(
+    correct: BoolArray, confidence: FloatArray, predicted: FloatArray, target: FloatArray
+) -> ClassMetrics:
+    """Metrics per class from all detections of a data set.
+
+    `correct` [n, T] from `match_detections`, `confidence` [n] and `predicted` class [n] describe
+    the detections in any order (equal confidences keep theirs); `target` [m] holds the class of
+    every label. Classes without labels are left out. The average precision is the 101-point
+    area of COCO closed with (recall 1, precision 0), so that a perfect class has 0.995.
+    """
+    classes, labels = np.unique(np.asarray(target).astype(np.int64), return_counts=True)
+    axis = np.linspace(0, 1, _CURVE_POINTS)
+    ap = np.zeros((len(classes), correct.shape[1]))
+    precision, recall, envelope = (np.zeros((len(classes), len(axis))) for _ in range(3))
+
+    for row, hits, scores in _by_class(correct, confidence, predicted, classes):
+        found = hits.cumsum(0)
+        recalls = found / (labels[row] + _TINY)
+        precisions = found / np.arange(1, len(found) + 1)[:, None]
+        # numpy interpolates over rising values only, hence the two minus signs.
+        recall[row] = np.interp(-axis, -scores, recalls[:, 0], left=0)
+        precision[row] = np.interp(-axis, -scores, precisions[:, 0], left=1)
+        for column in range(hits.shape[1]):
+            curve = _closed_envelope(recalls[:, column], precisions[:, column])
+            ap[row, column] = _area(*curve)
+            if column == 0:
+                envelope[row] = np.interp(axis, *curve)
+
+    f1 = 2 * precision * recall / (precision + recall + _TINY)
+    best = int(smooth(f1.mean(0), 0.1).argmax()) if len(classes) else 0
+    tp, fp = _counts(precision[:, best], recall[:, best], labels)
+    return ClassMetrics(
+        classes=classes,
+        labels=labels,
+        ap=ap,
+        precision=precision[:, best],
+        recall=recall[:, best],
+        f1=f1[:, best],
+        tp=tp,
+        fp=fp,
+        best_index=best,
+        confidence=axis,
+        precision_curve=precision,
+        recall_curve=recall,
+        f1_curve=f1,
+        envelope=envelope,
+    )
+
+
+def at_index(metrics: ClassMetrics, index: int) -> ClassMetrics:
+    """The same metrics read at another place on the confidence axis, `index` of 0 to 999."""
+    precision, recall = metrics.precision_curve[:, index], metrics.recall_curve[:, index]
+    tp, fp = _counts(precision, recall, metrics.labels)
+    return replace(
+        metrics,
+        precision=precision,
+        recall=recall,
+        f1=metrics.f1_curve[:, index],
+        tp=tp,
+        fp=fp,
+        best_index=index,
+    )
+
+
+def _counts(
+    precision: Float64Array, recall: Float64Array, labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """True and false positives [c] that precision [c] and recall [c] of `labels` [c] stand for."""
+    tp = (recall * labels).round()
+    fp = (tp / (precision + _TINY) - tp).round()
+    return tp.astype(np.int64), fp.astype(np.int64)
+
+
+def summarise(metrics: ClassMetrics) -> Scores:
+    """Means and sums over the classes that have labels."""
+    if not len(metrics.classes) or not metrics.ap.any():
+        missed = int(metrics.labels.sum())
+        return Scores(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, tp=0, fp=0, fn=missed)
+    map50, map50_95 = float(metrics.ap[:, 0].mean()), float(metrics.ap.mean())
+    return Scores(
+        precision=float(metrics.precision.mean()),
+        recall=float(metrics.recall.mean()),
+        map50=map50,
+        map50_95=map50_95,
+        fitness=fitness(map50, map50_95),
+        confidence=float(metrics.confidence[metrics.best_index]),
+        tp=int(metrics.tp.sum()),
+        fp=int(metrics.fp.sum()),
+        fn=int(metrics.fn.sum()),
+    )
+
+
+def smooth(values: FloatArray, fraction: float) -> Float64Array:
+    """Moving mean of `values` [k] over an odd window of about twice `fraction` of its length.
+
+    The ends are continued with their own values.
+    """
+    window = round(len(values) * fraction * 2) // 2 + 1
+    return np.convolve(np.pad(values, window // 2, mode="edge"), np.ones(window) / window, "valid")
+
+
+def _by_class(
+    correct: BoolArray,
+    confidence: FloatArray,
+    predicted: FloatArray,
+    classes: NDArray[np.int64],
+) -> Iterator[tuple[int, BoolArray, FloatArray]]:
+    """Rank of a class, and its detections by falling confidence; classes with none are left out."""
+    order = np.lexsort((-confidence, predicted))  # stable, unlike a reversed sort
+    starts = np.searchsorted(predicted[order], classes, side="left")
+    ends = np.searchsorted(predicted[order], classes, side="right")
+    for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        if start < end:
+            chosen = order[start:end]
+            yield row, correct[chosen], confidence[chosen]
+
+
+def _closed_envelope(
+    recall: Float64Array, precision: Float64Array
+) -> tuple[Float64Array, Float64Array]:
+    """The curve from recall 0 to recall 1, precision made to fall only."""
+    closed = np.concatenate([[1.0], precision, [0.0]])
+    falling = np.maximum.accumulate(closed[::-1])[::-1]
+    return np.concatenate([[0.0], recall, [1.0]]), falling
+
+
+def _area(recall: Float64Array, precision: Float64Array) -> float:
+    """Area under the curve, by trapezoids between 101 points of recall."""
+    grid = np.linspace(0, 1, 101)
+    height = np.interp(grid, recall, precision)
+    return float(((height[1:] + height[:-1]) / 2 * np.diff(grid)).sum())

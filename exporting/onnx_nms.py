@@ -1,0 +1,191 @@
+"""Non-maximum suppression inside an ONNX file: the decoded rows go on to detections in the graph.
+
+The output `detections` is float32 [b, max_detections, 6]: x1, y1, x2, y2 in input pixels, score,
+class, by falling score, and rows of zeros where an image has fewer. One shape whatever is seen:
+ONNX Runtime needs none, but TensorRT plans its memory by shapes, and users of a fixed batch want
+one array. The other common layout, [n, 7] with the image number in front, has a length that only
+the pictures decide, so that every consumer has to sort rows to images again.
+
+The thresholds and the limit are constants in the file. As inputs with defaults they could be
+given anew with every run, but ONNX Runtime warns about such inputs whenever a file is opened. A
+stricter confidence is a comparison of the scores afterwards.
+
+The graph does what `ops/nms.py` does (best class only): boxes of different classes are moved
+apart by v7.0's offset, so one pass suppresses within each class and the limit counts all classes
+together. That a row's objectness exceeds the confidence needs no look of its own: its score is
+no larger. Only the limit of 30000 candidates is missing; suppression never looks that far down
+before `max_detections` are found, unless nearly all of them overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx.compose
+import onnx.parser
+import torch
+
+from exporting.options import Suppression
+from exporting.verify import Array, Disagreement
+from ops.nms import CLASS_OFFSET, float32_below, non_max_suppression
+
+ROWS = "output0"
+DETECTIONS = "detections"
+SCORE_THRESHOLD = "score_threshold"
+IOU_THRESHOLD = "iou_threshold"
+TRIED_CANDIDATES = 200
+"""Rows that enter suppression when it is tried out: enough for many overlaps and a full output."""
+
+Look = Callable[[Array, Mapping[str, Array]], tuple[Array, Array]]
+"""Images and thresholds by name, to the decoded rows and the detections of one run."""
+
+# Only operators and forms that stayed the same from operator set 11 on.
+_GRAPH = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+suppression (float[batch, rows, outputs] decoded) => (float[batch, {limit}, 6] {detections})
+<float[1] {iou_name} = {{{iou}}}, float[1] {score_name} = {{{confidence}}}>
+{{
+  zero = Constant <value: tensor = float {{0}}> ()
+  half = Constant <value: tensor = float {{0.5}}> ()
+  offset_of_a_class = Constant <value: tensor = float {{{offset}}}> ()
+  below_every_score = Constant <value: tensor = float {{-1}}> ()
+  one = Constant <value: tensor = int64[1] {{1}}> ()
+  most = Constant <value: tensor = int64[1] {{{limit}}}> ()
+  last_axis = Constant <value: tensor = int64[1] {{2}}> ()
+  column_0 = Constant <value: tensor = int64[1] {{0}}> ()
+  column_2 = Constant <value: tensor = int64[1] {{2}}> ()
+  column_4 = Constant <value: tensor = int64[1] {{4}}> ()
+  column_5 = Constant <value: tensor = int64[1] {{5}}> ()
+  column_end = Constant <value: tensor = int64[1] {{1000000}}> ()
+  image_and_row = Constant <value: tensor = int64[2] {{0, 2}}> ()
+  to_table = Constant <value: tensor = int64[2] {{0, -1}}> ()
+  to_column = Constant <value: tensor = int64[3] {{0, -1, 1}}> ()
+  six_times = Constant <value: tensor = int64[3] {{1, 1, 6}}> ()
+  margin_of_scores = Constant <value: tensor = int64[4] {{0, 0, 0, {limit}}}> ()
+  margin_of_rows = Constant <value: tensor = int64[6] {{0, 0, 0, 0, {limit}, 0}}> ()
+
+  centre = Slice (decoded, column_0, column_2, last_axis)
+  size = Slice (decoded, column_2, column_4, last_axis)
+  objectness = Slice (decoded, column_4, column_5, last_axis)
+  classes = Slice (decoded, column_5, column_end, last_axis)
+  half_size = Mul (size, half)
+  low = Sub (centre, half_size)
+  high = Add (centre, half_size)
+  corners = Concat <axis = 2> (low, high)
+  scores = Mul (classes, objectness)
+  score, label = TopK <axis = 2> (scores, one)
+  label_number = Cast <to = 1> (label)
+
+  shift = Mul (label_number, offset_of_a_class)
+  apart = Add (corners, shift)
+  candidates = Transpose <perm = [0, 2, 1]> (score)
+  selected = NonMaxSuppression (apart, candidates, most, {iou_name}, {score_name})
+
+  places = Gather <axis = 1> (selected, image_and_row)
+  score_table = Reshape (score, to_table)
+  table_shape = Shape (score_table)
+  nothing = Expand (below_every_score, table_shape)
+  chosen = GatherND (score_table, places)
+  kept = ScatterND (nothing, places, chosen)
+  kept_padded = Pad (kept, margin_of_scores, below_every_score)
+  best, order = TopK <axis = 1> (kept_padded, most)
+
+  table = Concat <axis = 2> (corners, score, label_number)
+  table_padded = Pad (table, margin_of_rows, zero)
+  order_column = Reshape (order, to_column)
+  order_of_six = Tile (order_column, six_times)
+  picked = GatherElements <axis = 1> (table_padded, order_of_six)
+  is_kept = Greater (best, zero)
+  is_kept_column = Reshape (is_kept, to_column)
+  {detections} = Where (is_kept_column, picked, zero)
+}}
+"""
+
+
+def with_suppression(model: onnx.ModelProto, suppression: Suppression) -> onnx.ModelProto:
+    """The model with its output `output0` led on to `detections`; metadata is not carried over."""
+    (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
+    text = _GRAPH.format(
+        ir=model.ir_version,
+        opset=opset,
+        iou_name=IOU_THRESHOLD,
+        score_name=SCORE_THRESHOLD,
+        iou=repr(float32_below(suppression.iou)),
+        confidence=repr(float(np.float32(suppression.confidence))),
+        limit=suppression.max_detections,
+        offset=0 if suppression.class_agnostic else CLASS_OFFSET,
+        detections=DETECTIONS,
+    )
+    tail = onnx.parser.parse_model(text)
+    _prefix(tail.graph, "suppression/")
+    joined: onnx.ModelProto = onnx.compose.merge_models(model, tail, io_map=[(ROWS, "decoded")])
+    del joined.opset_import[:]
+    joined.opset_import.extend(model.opset_import)
+    # The name of the batch, or its number, as the network's own input has it.
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    joined.graph.output[0].type.tensor_type.shape.dim[0].CopyFrom(batch)
+    return joined
+
+
+def _prefix(graph: onnx.GraphProto, prefix: str) -> None:
+    """Put `prefix` before the names of nodes and of what they hand on to each other.
+
+    `onnx.compose.add_prefix` does that too, but before 1.17 also to inputs and initializers that
+    it was asked to leave.
+    """
+    ends = {value.name for value in graph.output}
+    between = {name for node in graph.node for name in node.output} - ends
+    for node in graph.node:
+        node.name = prefix + (node.name or node.output[0])
+        node.input[:] = [prefix + name if name in between else name for name in node.input]
+        node.output[:] = [prefix + name if name in between else name for name in node.output]
+
+
+def opened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A twin of a suppressing model that also gives its rows, and takes thresholds if given."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    kind = onnx.TensorProto.FLOAT
+    twin.graph.output.append(onnx.helper.make_tensor_value_info(ROWS, kind, ["b", "n", "o"]))
+    for name in (SCORE_THRESHOLD, IOU_THRESHOLD):
+        twin.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [1]))
+    return twin
+
+
+def check_suppression(look: Look, images: Array, suppression: Suppression) -> Array:
+    """Hold `detections` against `ops/nms.py` applied to the rows of the same run of the file.
+
+    `images` [b, 3, h, w]; returns their decoded rows. Tried at the file's own thresholds, and at
+    a confidence so low that some rows pass whatever the network sees. Raises `Disagreement`.
+    """
+    rows, found = look(images, {})
+    _compare(found, rows, suppression)
+    lower = replace(suppression, confidence=_passed_by_some(rows))
+    again, found = look(images, {SCORE_THRESHOLD: np.array([lower.confidence], np.float32)})
+    _compare(found, again, lower)
+    return rows
+
+
+def _passed_by_some(rows: Array) -> float:
+    """A float32 confidence that about `TRIED_CANDIDATES` of the rows [b, n, o] exceed per image."""
+    scores = np.sort((rows[..., 5:] * rows[..., 4:5]).max(axis=-1).ravel())
+    wanted = min(TRIED_CANDIDATES * len(rows), len(scores))
+    return float(np.clip(scores[-wanted], 0, 1))
+
+
+def _compare(found: Array, rows: Array, suppression: Suppression) -> None:
+    expected = non_max_suppression(
+        torch.from_numpy(rows),
+        confidence=float(np.float32(suppression.confidence)),
+        iou=suppression.iou,
+        max_detections=suppression.max_detections,
+        class_agnostic=suppression.class_agnostic,
+    )
+    for image, kept in zip(found, expected, strict=True):
+        padded = np.zeros((suppression.max_detections, 6), np.float32)
+        padded[: len(kept.rows)] = kept.rows.numpy()
+        if image.shape != padded.shape or not np.allclose(image, padded, rtol=1e-6, atol=1e-4):
+            raise Disagreement("its suppression keeps other detections than ops/nms.py")

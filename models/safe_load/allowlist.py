@@ -1,0 +1,207 @@
+"""The names that a YOLOv5 weight file may hold, and the harmless value that each becomes.
+
+Layers, paths and numpy values become stand-ins; tensors are rebuilt by functions of our own that
+check every number against the storage it refers to. (spec: architecture, section 7.1.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from models.safe_load.pickle_reader import KEYS, Name, Refused, StandIn
+
+_MODULES = {
+    "models.yolo": "DetectionModel Model Detect",
+    "models.common": (
+        "Conv C3 Bottleneck SPPF Concat Focus SPP BottleneckCSP C3TR C3Ghost C3SPP C3x GhostConv "
+        "GhostBottleneck DWConv DWConvTranspose2d CrossConv TransformerBlock TransformerLayer "
+        "Contract Expand"
+    ),
+    # The ghost and cross blocks lived here in v5.0.
+    "models.experimental": "Sum MixConv2d CrossConv GhostConv GhostBottleneck",
+    "torch.nn.modules.conv": "Conv2d ConvTranspose2d",
+    "torch.nn.modules.batchnorm": "BatchNorm2d SyncBatchNorm",
+    "torch.nn.modules.activation": (
+        "SiLU LeakyReLU Hardswish ReLU ReLU6 ELU GELU Mish Sigmoid Tanh Hardsigmoid "
+        "MultiheadAttention"
+    ),
+    "torch.nn.modules.container": "Sequential ModuleList",
+    "torch.nn.modules.pooling": "MaxPool2d",
+    "torch.nn.modules.upsampling": "Upsample",
+    "torch.nn.modules.linear": ("Linear Identity NonDynamicallyQuantizableLinear _LinearWithBias"),
+    "torch.nn.modules.padding": "ZeroPad2d",
+    # Activations that v5.0 brought along for versions of torch without them.
+    "utils.activations": "SiLU Hardswish",
+}
+_VALUES = {
+    "numpy": "ndarray dtype",
+    "numpy.core.multiarray": "_reconstruct scalar",
+    "numpy._core.multiarray": "_reconstruct scalar",
+}
+_PATHS = {"pathlib": "PosixPath WindowsPath PurePosixPath PureWindowsPath Path PurePath"}
+_STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+class ModuleStandIn(StandIn):
+    """Stands for a network layer, whose state holds parameters, buffers and children."""
+
+
+class PathStandIn(StandIn):
+    """Stands for a file path: a list of its parts."""
+
+    def __str__(self) -> str:
+        """The path as text, with forward slashes."""
+        return "/".join(str(part) for part in self.arguments).replace("//", "/")
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """The numbers behind one or more tensors: a flat tensor [n]."""
+
+    numbers: Tensor
+
+
+@cache
+def known_names() -> Mapping[str, Name]:
+    """Every name a weight file may use, by its dotted path."""
+    return {name.path: name for name in _names()}
+
+
+def refusal_of_name(path: str) -> str:
+    """Why a file with another name in it is refused; completes the sentence 'the file ...'."""
+    shown = path if len(path) <= 100 else path[:97] + "..."
+    shown = shown.encode("ascii", "backslashreplace").decode().replace("\n", " ")
+    if path.startswith(("models.", "torch.nn.modules.")):
+        return (
+            f"holds a {shown}, which is not part of YOLOv5's detection models, so it was not opened"
+        )
+    return f"asks for {shown}, which a YOLOv5 detection model does not need, so it was not opened"
+
+
+def _names() -> Iterator[Name]:
+    kinds: tuple[tuple[type[StandIn], Mapping[str, str]], ...] = (
+        (ModuleStandIn, _MODULES),
+        (StandIn, _VALUES),
+        (PathStandIn, _PATHS),
+    )
+    for kind, table in kinds:
+        for module, names in table.items():
+            for name in names.split():
+                path = f"{module}.{name}"
+                yield Name(path, partial(_stand_in, kind, path))
+    for name, dtype in _STORAGES.items():
+        yield Name(f"torch.{name}", partial(_no_storage_by_call, dtype))
+    for path, make in _BUILDERS.items():
+        yield Name(path, make)
+
+
+def storage_dtype(name: object) -> torch.dtype:
+    """The number format that a storage class of the file stands for; refuses other names."""
+    dtype = _STORAGES.get(name.path.removeprefix("torch.")) if isinstance(name, Name) else None
+    if dtype is None:
+        raise Refused("has a tensor of an unknown number format")
+    return dtype
+
+
+def _stand_in(kind: type[StandIn], path: str, *arguments: object) -> StandIn:
+    return kind(path, arguments)
+
+
+def _no_storage_by_call(dtype: torch.dtype, *arguments: object) -> object:
+    raise Refused(f"makes a {dtype} storage from nothing")
+
+
+def _rebuilt_tensor(
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    *_: object,
+) -> Tensor:
+    """A view into a storage; gradients, hooks and metadata are left out."""
+    if not isinstance(storage, Storage):
+        raise Refused("has a tensor without numbers")
+    shape, steps = _counts(size), _counts(stride)
+    start = _counts((offset,))[0]
+    if len(shape) != len(steps):
+        raise Refused("has a tensor whose size and stride disagree")
+    last = start + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    if 0 not in shape and last >= storage.numbers.numel():
+        raise Refused("has a tensor that is larger than the numbers stored for it")
+    return storage.numbers.as_strided(shape, steps, start)
+
+
+def _counts(values: object) -> tuple[int, ...]:
+    if not isinstance(values, (tuple, list)) or len(values) > 16:
+        raise Refused("has a tensor without a size")
+    if not all(type(value) is int and 0 <= value < 2**48 for value in values):
+        raise Refused("has a tensor of an impossible size")
+    return tuple(values)
+
+
+def _rebuilt_parameter(tensor: object, *_: object) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise Refused("has a parameter without a tensor")
+    return tensor
+
+
+def _ordered_dict(pairs: object = ()) -> dict[object, object]:
+    if not isinstance(pairs, (tuple, list)):
+        raise Refused("has an ordered mapping that is not one")
+    result: dict[object, object] = {}
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], KEYS):
+            raise Refused("has an ordered mapping that is not one")
+        result[pair[0]] = pair[1]
+    return result
+
+
+def _set(members: object = ()) -> set[object]:
+    if not isinstance(members, (tuple, list)) or not all(isinstance(m, KEYS) for m in members):
+        raise Refused("has a set of something other than words and numbers")
+    return set(members)
+
+
+def _size(values: object = ()) -> tuple[int, ...]:
+    return _counts(values)
+
+
+def _device(*arguments: object) -> str:
+    return ":".join(str(part) for part in arguments if isinstance(part, (str, int)))
+
+
+def _encoded(text: object, codec: object = "latin1") -> bytes:
+    """Bytes, which old pickle protocols write as text."""
+    if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
+        raise Refused("has bytes in an unknown form")
+    return text.encode("latin-1")
+
+
+_BUILDERS: Mapping[str, Callable[..., object]] = {
+    "torch._utils._rebuild_tensor": _rebuilt_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuilt_tensor,
+    "torch._utils._rebuild_parameter": _rebuilt_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuilt_parameter,
+    "torch.nn.parameter.Parameter": _rebuilt_parameter,
+    "torch.Size": _size,
+    "torch.device": _device,
+    "collections.OrderedDict": _ordered_dict,
+    "builtins.set": _set,
+    "_codecs.encode": _encoded,
+}

@@ -1,0 +1,88 @@
+"""Mining and inference by several processes: each looks at the sections that it claims.
+
+What they find lies then in files, a section each; `run_candidates` makes the results of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from data.lost_files import refuse_lost, still_there
+from inference.claims import Claims
+from inference.predictions import Prediction
+from inference.section_parts import SectionParts
+from mining.registry import ALGORITHMS
+from tasks.going_on import Writing
+from tasks.looking import is_readable_by_now, prepare
+from utils.device import describe
+from utils.distributed import Processes
+from utils.progress import Progress
+from ymir.task_types import Task
+
+log = logging.getLogger(__name__)
+
+
+def look(task: Task, device: torch.device, processes: Processes, progress: Progress) -> None:
+    """As one of several processes, look at candidates as long as there are unclaimed sections.
+
+    Sections are claimed in their order, so the place where the first process is tells how far
+    all are. Raises TaskError(DATASET) if the images disappear meanwhile.
+    """
+    looking = prepare(task, device, processes, shared=True)
+    if processes.first:
+        looking.announce()
+    total = len(looking.paths)
+    there = still_there(looking.paths)
+    unreadable = 0
+
+    def watch(prediction: Prediction) -> None:
+        nonlocal unreadable
+        unreadable += prediction.error is not None
+
+    with SectionParts(
+        looking.known,
+        identity=looking.identity,
+        section=looking.section,
+        total=total,
+        claim=Claims.of(os.environ).take,
+        outdated=is_readable_by_now,
+    ) as parts:
+        writing = Writing(parts.add, [watch], section=looking.section)
+        if task.run_mining:
+            scores = looking.scores(parts.positions(), writing.watch)
+            done: Iterator[int] = (scored.position for scored in writing.scored(scores))
+        else:
+            done = writing.unscored(looking.found(parts.positions()))
+        for position in done:
+            progress.update(position + 1, total)
+    if unreadable:
+        refuse_lost(there, what="candidate images")
+
+
+def can_be_shared(
+    task: Task,
+    gpus: Sequence[int],
+    *,
+    kind: Callable[[torch.device], str] = describe,
+) -> bool:
+    """Whether several processes may look at the candidates, one on each of these GPUs.
+
+    If not, the log says why.
+    """
+    if task.mining and not ALGORITHMS[task.mining.mining_algorithm].separate:
+        log.warning(
+            "note: %s scores images by each other and computes in one process, on one GPU",
+            task.mining.mining_algorithm,
+        )
+        return False
+    kinds = {kind(torch.device("cuda", number)) for number in gpus} if task.needs_network else set()
+    if len(kinds) > 1:
+        log.warning(
+            "note: the GPUs differ (%s), and so would their numbers: this task computes on one",
+            ", ".join(sorted(kinds)),
+        )
+    return len(kinds) < 2

@@ -1,0 +1,129 @@
+"""v7.0's export flags: each does its job or is refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli.export import REFUSED, read_command_line
+from exporting.options import Suppression
+from utils.errors import Code, TaskError
+
+
+def read(*arguments: str):
+    return read_command_line(["--weights", "best.pt", *arguments], "what it is for")
+
+
+def test_what_nothing_means():
+    request = read()
+    assert request.weights == (Path("best.pt"),)
+    assert request.formats == ("onnx",)
+    assert request.output is None
+    options = request.options_for(("a", "b"), 32)
+    assert options.class_names == ("a", "b")
+    assert (options.size, options.batch_size, options.dynamic) == ((640, 640), 1, True)
+    assert (options.half, options.opset, options.simplify, options.suppression) == (
+        *(False, 17),
+        *(False, None),
+    )
+    assert options.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        pytest.param("--imgsz 320", "size", (320, 320), id="one side"),
+        pytest.param("--img-size 320 256", "size", (320, 256), id="height and width"),
+        pytest.param("--img 300", "size", (320, 320), id="rounded up to the stride"),
+        pytest.param("--batch-size 4", "batch_size", 4, id="a batch"),
+        pytest.param("--batch-size 4", "dynamic", False, id="a batch asks for a fixed shape"),
+        pytest.param("--batch-size 4 --dynamic", "dynamic", True, id="unless told otherwise"),
+        pytest.param("--no-dynamic", "dynamic", False, id="a fixed shape"),
+        pytest.param("--half", "half", True, id="half"),
+        pytest.param("--simplify", "simplify", True, id="simplify"),
+        pytest.param("--opset 12", "opset", 12, id="opset"),
+        pytest.param("--verbose", "verbose", True, id="verbose"),
+        pytest.param("--device cpu", "device", torch.device("cpu"), id="cpu"),
+        pytest.param("--gpu-id=", "device", torch.device("cpu"), id="no GPU"),
+        pytest.param("--nms", "suppression", Suppression(), id="nms"),
+        pytest.param(
+            "--nms --conf-thres 0.1 --iou-thres 0.6 --topk-all 50 --agnostic-nms",
+            "suppression",
+            Suppression(0.1, 0.6, 50, True),
+            id="nms in detail",
+        ),
+        pytest.param("--nms --conf-thres 0", "suppression", Suppression(0.0), id="zero counts"),
+    ],
+)
+def test_flags_do_their_job(arguments, name, value):
+    assert getattr(read(*arguments.split()).options_for(("a",), 32), name) == value
+
+
+def test_formats_and_weights_in_any_number():
+    words = ["--include", "ONNX", "state_dict", "onnx", "torchscript", "--weights", "a.pt", "b.pt"]
+    request = read_command_line(words, "")
+    assert request.formats == ("onnx", "state-dict", "torchscript")
+    assert request.weights == (Path("a.pt"), Path("b.pt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        *(
+            pytest.param(f"--{name.replace('_', '-')}", reason, id=name)
+            for name, reason in REFUSED.items()
+        ),
+        pytest.param("--workspace 8", "trtexec", id="with its value"),
+        pytest.param("--topk-per-class 100", "--topk-all", id="per class"),
+        pytest.param("--include onnx engine", "trtexec", id="a format not written"),
+        pytest.param("--include tflite", "onnx2tf", id="TensorFlow"),
+        pytest.param("--include onnxx", "not known", id="mistyped"),
+        pytest.param("--conf-thres 0.3", "add --nms", id="a threshold of nothing"),
+        pytest.param("--agnostic-nms", "add --nms", id="agnostic without suppression"),
+        pytest.param("--nms --iou-thres 45", "must be 0 to 1", id="percent"),
+        pytest.param("--nms --topk-all 0", "must be 1 to", id="none kept"),
+        pytest.param("--imgsz 0", "must be 1 to 8192", id="no size"),
+        pytest.param("--imgsz 1 2 3", "one side, or height and width", id="three sides"),
+        pytest.param("--batch-size 0", "must be 1 to", id="no batch"),
+        pytest.param("--device tpu", "neither cpu nor numbers", id="another device"),
+        pytest.param("--half --simplify", "choose one", id="half and simplify"),
+        pytest.param("--nms --include safetensors", "into ONNX files only", id="nms elsewhere"),
+        pytest.param("--output a --include onnx torchscript", "names one file", id="one output"),
+    ],
+)
+def test_refusals(arguments, words):
+    with pytest.raises(TaskError) as caught:
+        read(*arguments.split())
+    assert caught.value.code is Code.CONFIG
+    assert words in caught.value.sentence
+    assert "\n" not in caught.value.sentence
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(TaskError, match="no GPU is visible"):
+        read("--device", "0")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("names: [x, y]", ("x", "y"), id="a list"),
+        pytest.param("names: {0: x, 1: 7}", ("x", "7"), id="a mapping"),
+        pytest.param("names: {1: x, 2: y}", None, id="not from 0"),
+        pytest.param("names: [x]", None, id="too few"),
+        pytest.param("nc: 2", None, id="no names"),
+        pytest.param("- x", None, id="no mapping"),
+        pytest.param("names: [", None, id="no YAML"),
+    ],
+)
+def test_names_of_a_data_file(tmp_path, text, expected):
+    (tmp_path / "data.yaml").write_text(text, "utf-8")
+    request = read("--data", str(tmp_path / "data.yaml"))
+    if expected is None:
+        with pytest.raises(TaskError, match=r"--data .*data\.yaml"):
+            request.options_for(("a", "b"), 32)
+    else:
+        assert request.options_for(("a", "b"), 32).class_names == expected

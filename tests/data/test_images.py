@@ -1,0 +1,124 @@
+"""Files of every kind become 8-bit BGR, and bad ones a reason."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images import ImageError, image_size, read_image
+
+HEIGHT, WIDTH = 24, 40
+COARSE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+PICTURE = cv2.resize(COARSE, (WIDTH, HEIGHT))
+RGB = Image.fromarray(PICTURE[..., ::-1].copy())
+
+
+def save(path: Path, image: Image.Image = RGB, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("a.png", 0), ("a.bmp", 0), ("a.tif", 0), ("a.jpg", 8), ("a.webp", 12)],
+)
+def test_formats(tmp_path: Path, name: str, tolerance: float) -> None:
+    path = save(tmp_path / name)
+    image = read_image(path)
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - PICTURE).mean() <= tolerance
+    assert image_size(path) == image.shape[:2] == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        pytest.param("L", "a.png", id="gray"),
+        pytest.param("P", "a.png", id="palette"),
+        pytest.param("P", "a.gif", id="gif"),
+        pytest.param("RGBA", "a.png", id="alpha"),
+        pytest.param("CMYK", "a.jpg", id="cmyk jpeg"),
+        pytest.param("CMYK", "a.tif", id="cmyk tiff"),
+        pytest.param("1", "a.png", id="one bit"),
+    ],
+)
+def test_colour_modes_become_bgr(tmp_path: Path, mode: str, name: str) -> None:
+    image = read_image(save(tmp_path / name, RGB.convert(mode)))
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    assert image.dtype == np.uint8
+    if mode in ("RGBA", "CMYK"):
+        assert np.abs(image.astype(int) - PICTURE).mean() < 8
+
+
+def test_sixteen_bits_are_scaled_down(tmp_path: Path) -> None:
+    gray = PICTURE[..., 0]
+    save(tmp_path / "deep.png", Image.fromarray(gray.astype(np.uint16) * 257))
+    image = read_image(tmp_path / "deep.png").astype(int)
+    assert np.abs(image - gray[..., None]).max() <= 1
+
+
+def test_content_counts_not_the_suffix(tmp_path: Path) -> None:
+    save(tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), PICTURE)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_orientation_tag_is_ignored(tmp_path: Path, name: str, orientation: int) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    options = {"lossless": True} if name == "a.webp" else {}
+    path = save(tmp_path / name, exif=tag, **options)
+    image = read_image(path)
+    assert image_size(path) == image.shape[:2] == (HEIGHT, WIDTH)
+    assert np.abs(image.astype(int) - PICTURE).mean() < 8
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.bmp"])
+def test_cut_off_files_are_refused(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 40])
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read_image(path)
+
+
+def test_bytes_after_the_end_of_a_jpeg_do_not_matter(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg")
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes() + b"more")
+    assert np.abs(read_image(path).astype(int) - whole).max() <= 2
+
+
+@pytest.mark.parametrize("read", [read_image, image_size])
+class TestRefusals:
+    def test_missing(self, tmp_path: Path, read) -> None:
+        with pytest.raises(ImageError, match=r"none\.jpg: file not found"):
+            read(tmp_path / "none.jpg")
+
+    def test_folder(self, tmp_path: Path, read) -> None:
+        with pytest.raises(ImageError, match="is a directory"):
+            read(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff"])
+    def test_no_image(self, tmp_path: Path, read, content: bytes) -> None:
+        path = tmp_path / "a.jpg"
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match="not a readable image file"):
+            read(path)
+
+    def test_too_many_pixels(self, tmp_path: Path, read) -> None:
+        path = save(tmp_path / "a.png")
+        assert read(path, limit=HEIGHT * WIDTH) is not None
+        with pytest.raises(ImageError, match="more than the limit of 959 pixels"):
+            read(path, limit=HEIGHT * WIDTH - 1)
+
+
+def test_error_survives_the_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(ImageError("a.jpg", "is odd")))
+    assert (error.path, error.reason, str(error)) == ("a.jpg", "is odd", "a.jpg: is odd")

@@ -1,0 +1,377 @@
+"""Training samples and batches: in every arrangement the same, whoever makes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data.augmentations import Augmentation, normalised_targets
+from data.dataset_index import DatasetIndex
+from data.loaders import (
+    Batch,
+    training_loader,
+)
+from data.samplers import Arrangement
+from evaluation.metrics import ap_per_class
+from ops.letterbox import boxes_to_network, plan_evaluation
+from tests.data.rectangles_example import draw_rectangles
+from utils.errors import Code, TaskError
+
+STILL = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> DatasetIndex:
+    return draw_rectangles(tmp_path)
+
+
+def loader_of(index: DatasetIndex, **changes: object):
+    arguments = {
+        "image_size": 64,
+        "batch_size": 3,
+        "seed": 1,
+        "augmentation": Augmentation(),
+        "workers": 0,
+    }
+    return training_loader(index, **(arguments | changes))
+
+
+def epoch_of(loader, epoch: int) -> list[Batch]:
+    loader.set_epoch(epoch)
+    return list(loader)
+
+
+def same(first: list[Batch], second: list[Batch]) -> bool:
+    return all(
+        torch.equal(a.images, b.images) and torch.equal(a.targets, b.targets)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+class TestTrainingLoader:
+    def test_batches(self, index: DatasetIndex) -> None:
+        loader = loader_of(index)
+        batches = epoch_of(loader, 0)
+        assert len(loader) == len(batches) == 3
+        assert [len(batch.images) for batch in batches] == [3, 3, 1]
+        for batch in batches:
+            assert batch.images.dtype == torch.uint8
+            assert batch.images.shape[1:] == (3, 64, 64)
+            assert batch.targets.dtype == torch.float32
+            assert batch.targets.shape[1] == 6
+            assert set(batch.targets[:, 0].tolist()) <= set(range(len(batch.images)))
+            assert ((batch.targets[:, 2:] >= 0) & (batch.targets[:, 2:] <= 1)).all()
+
+    @pytest.mark.parametrize(
+        ("workers", "augmentation"),
+        [
+            (1, Augmentation()),
+            (2, Augmentation()),
+            (2, Augmentation(mosaic=0.8, mosaic9=0.5, mixup=0.5)),
+        ],
+    )
+    def test_workers_and_cache_change_nothing(
+        self, index: DatasetIndex, workers: int, augmentation: Augmentation
+    ) -> None:
+        alone = loader_of(index, augmentation=augmentation)
+        helped = loader_of(index, augmentation=augmentation, workers=workers, cache="none")
+        for epoch in (0, 1):
+            assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
+
+    def test_filters_depend_on_the_sample_alone(self, index: DatasetIndex) -> None:
+        pytest.importorskip("albumentations", reason="the package albumentations is optional")
+        filtered = Augmentation(albumentations=True)
+        plain = loader_of(index)
+        alone = loader_of(index, augmentation=filtered)
+        helped = loader_of(index, augmentation=filtered, workers=2)
+        pairs = [(epoch_of(alone, epoch), epoch_of(helped, epoch)) for epoch in range(20)]
+        assert all(same(*pair) for pair in pairs)
+        assert not all(same(pair[0], epoch_of(plain, epoch)) for epoch, pair in enumerate(pairs))
+
+    def test_a_missing_package_is_refused_before_any_image_is_read(
+        self, index: DatasetIndex, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "albumentations", None)
+        heard: list[int] = []
+        with pytest.raises(TaskError, match="needs the package albumentations") as caught:
+            loader_of(
+                index,
+                augmentation=Augmentation(albumentations=True),
+                tell=lambda done, _: heard.append(done),
+            )
+        assert caught.value.code == Code.CONFIG
+        assert heard == []
+
+    def test_seed_and_epoch_change_samples(self, index: DatasetIndex) -> None:
+        loader = loader_of(index)
+        first = epoch_of(loader, 0)
+        assert not same(first, epoch_of(loader, 1))
+        assert same(first, epoch_of(loader, 0))
+        assert not same(first, epoch_of(loader_of(index, seed=2), 0))
+
+    def test_boxes_sit_on_what_is_white(self, index: DatasetIndex) -> None:
+        """Without colour changes each target's inside is white and its surroundings are not."""
+        calm = Augmentation(hsv_h=0, hsv_s=0, hsv_v=0, scale=0.3, mosaic=0.5)
+        checked = 0
+        for batch in epoch_of(loader_of(index, augmentation=calm), 0):
+            for image, _, x, y, width, height in batch.targets.tolist():
+                left, top = (x - width / 2) * 64, (y - height / 2) * 64
+                right, bottom = (x + width / 2) * 64, (y + height / 2) * 64
+                own = batch.images[int(image)]
+                inside = own[
+                    :, round(top) + 2 : round(bottom) - 1, round(left) + 2 : round(right) - 1
+                ]
+                if inside.numel():
+                    assert inside.float().mean() > 250
+                    checked += 1
+        assert checked > 5
+
+    def test_without_augmentation_images_are_letterboxed(self, index: DatasetIndex) -> None:
+        loader = loader_of(index, augmentation=STILL, batch_size=7)
+        keys = list(loader.sampler)
+        batch = next(iter(loader))
+        place = [image for _, image in keys].index(0)
+        image = batch.images[place].numpy()
+        assert (image[:, :8] == 114).all()
+        np.testing.assert_array_equal(
+            image[:, 8:56, 10], 255 * (np.arange(48) >= 2) * np.ones((3, 1)) * (np.arange(48) < 42)
+        )
+        target = batch.targets[batch.targets[:, 0] == place][0].numpy()
+        np.testing.assert_allclose(target[2:], [18 / 64, 30 / 64, 28 / 64, 40 / 64], atol=1e-5)
+
+    def test_bad_image_is_dropped_with_the_cache(self, index: DatasetIndex) -> None:
+        Path(index.paths[2]).write_bytes(b"")
+        loader = loader_of(index)
+        assert [failure.path for failure in loader.bad] == [index.paths[2]]
+        assert sum(len(batch.images) for batch in epoch_of(loader, 0)) == 6
+
+    def test_bad_image_becomes_grey_without_the_cache(
+        self, index: DatasetIndex, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        Path(index.paths[2]).write_bytes(b"")
+        loader = loader_of(index, cache="none", augmentation=STILL, batch_size=7)
+        with caplog.at_level(logging.WARNING):
+            batch = epoch_of(loader, 0)[0]
+            epoch_of(loader, 1)
+        place = [image for _, image in _keys(loader, 0)].index(2)
+        assert (batch.images[place] == 114).all()
+        assert place not in batch.targets[:, 0].tolist()
+        assert caplog.text.count(index.paths[2]) == 1
+
+    def test_nothing_left_is_refused(self, index: DatasetIndex) -> None:
+        for path in index.paths:
+            Path(path).unlink()
+        with pytest.raises(TaskError, match="none of the 7 training images") as caught:
+            loader_of(index)
+        assert caught.value.code == Code.DATASET
+
+
+def _keys(loader, epoch: int) -> list[tuple[int, int]]:
+    loader.set_epoch(epoch)
+    return list(loader.sampler)
+
+
+SMOOTH_SIZES = [(48, 64), (64, 48), (40, 64), (64, 64), (20, 50), (64, 30), (64, 64)]
+
+
+@pytest.fixture
+def smooth(tmp_path: Path) -> DatasetIndex:
+    """Seven pictures without pixel noise, each with one box."""
+    paths = []
+    for number, (height, width) in enumerate(SMOOTH_SIZES):
+        coarse = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"smooth{number}.png"))
+        cv2.imwrite(paths[-1], cv2.resize(coarse, (width, height)))
+    boxes = [(4, 2, width // 2, height - 6) for height, width in SMOOTH_SIZES]
+    return DatasetIndex.build(paths, SMOOTH_SIZES, boxes, np.arange(7) % 3, [1] * 7, "abc")
+
+
+class TestDefaultSamples:
+    """What the default settings draw must stay what it was before there were more of them."""
+
+    def test_order(self, smooth: DatasetIndex) -> None:
+        assert _keys(loader_of(smooth), 0) == [(0, image) for image in (6, 1, 4, 0, 3, 2, 5)]
+
+    @pytest.mark.parametrize(
+        ("key", "green", "targets"),
+        [
+            (
+                (0, 0),
+                [[134, 134, 134, 134], [166, 172, 165, 148], [150, 185, 139, 152]],
+                [[0, 4216, 5137, 2367, 3381], [0, 4216, 8752, 2367, 2496]],
+            ),
+            (
+                (1, 3),
+                [[179, 192, 168, 184], [138, 156, 150, 136], [109, 116, 117, 92]],
+                [[0, 3986, 4706, 4438, 8876]],
+            ),
+        ],
+    )
+    def test_recorded_samples(
+        self,
+        smooth: DatasetIndex,
+        key: tuple[int, int],
+        green: list[list[int]],
+        targets: list[list[int]],
+    ) -> None:
+        """Seed 1, 64 pixels: upper means of the green plane over 16 x 16 pixels, targets x 10^4."""
+        image, own = loader_of(smooth).dataset[key]
+        means = image[1].float().reshape(4, 16, 4, 16).mean((1, 3)).numpy()
+        np.testing.assert_allclose(means[:3], green, atol=1.5)
+        np.testing.assert_allclose(own[:, 1:].numpy() * [1, 1e4, 1e4, 1e4, 1e4], targets, atol=0.6)
+
+
+class TestCloseMosaic:
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_the_last_epochs_are_as_without_mosaics(
+        self, index: DatasetIndex, workers: int
+    ) -> None:
+        """Of 4 epochs 2 with mosaics; the worker processes stay the same ones all along."""
+        closing = Arrangement(mosaic_epochs=2)
+        loader = loader_of(index, workers=workers, arrangement=closing)
+        always = loader_of(index)
+        never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
+        for epoch in (0, 1, 2, 3, 1):
+            expected = always if epoch < 2 else never
+            assert same(epoch_of(loader, epoch), epoch_of(expected, epoch)), epoch
+        assert not same(epoch_of(always, 2), epoch_of(never, 2))
+
+    def test_nothing_is_mixed_then_either(self, index: DatasetIndex) -> None:
+        mixed = Augmentation(mixup=1.0)
+        loader = loader_of(index, augmentation=mixed, arrangement=Arrangement(mosaic_epochs=0))
+        never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
+        assert same(epoch_of(loader, 0), epoch_of(never, 0))
+
+
+class TestRectangular:
+    rect = Arrangement(rect=True)
+
+    def test_recorded_frames(self, golden, tmp_path: Path) -> None:
+        """v7.0's batch shapes for 13 images at 640 pixels, 3 a batch, pad 0 (letterbox.json)."""
+        recorded = json.loads(golden("letterbox.json").read_text())["dataset"]
+        (case,) = [case for case in recorded["rect"] if case["pad"] == 0]
+        paths = []
+        for number, (height, width) in enumerate(recorded["image_hw"]):
+            paths.append(str(tmp_path / f"{number}.png"))
+            cv2.imwrite(paths[-1], np.zeros((height, width, 3), np.uint8))
+        count = len(paths)
+        index = DatasetIndex.build(paths, recorded["image_hw"], [], [], [0] * count, "a")
+        loader = loader_of(
+            index,
+            image_size=case["img_size"],
+            batch_size=case["batch_size"],
+            stride=case["stride"],
+            arrangement=self.rect,
+        )
+        loader.set_epoch(0)
+        order = [image for batch in loader.batch_sampler for _, image in batch]
+        assert order == case["image_order"]
+        shapes = [list(batch.images.shape[2:]) for batch in loader]
+        assert shapes == case["batch_shapes_hw"]
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("cache", ["ram", "disk", "none"])
+    def test_cache_and_workers_change_nothing(
+        self, index: DatasetIndex, cache: str, workers: int
+    ) -> None:
+        alone = loader_of(index, cache="none", arrangement=self.rect)
+        helped = loader_of(index, cache=cache, workers=workers, arrangement=self.rect)
+        for epoch in (0, 1):
+            assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
+        assert not same(epoch_of(alone, 0), epoch_of(alone, 1))
+
+    def test_still_images_are_letterboxed_into_the_frame(self, index: DatasetIndex) -> None:
+        """v7.0's letterbox of the image at full size, pixel for pixel; its box on what is white."""
+        loader = loader_of(index, augmentation=STILL, arrangement=self.rect)
+        loader.set_epoch(0)
+        for keys, batch in zip(list(loader.batch_sampler), list(loader), strict=True):
+            height, width = batch.images.shape[2:]
+            assert height % 32 == width % 32 == 0
+            for place, (_, image) in enumerate(keys):
+                source = cv2.imread(index.paths[image])
+                plan = plan_evaluation(source.shape[:2], 64, (height, width))
+                resized = cv2.resize(source, plan.resized[::-1])
+                expected = cv2.copyMakeBorder(
+                    resized, *plan.borders, cv2.BORDER_CONSTANT, value=(114,) * 3
+                )
+                got = batch.images[place].numpy()[::-1].transpose(1, 2, 0)
+                np.testing.assert_array_equal(got, expected)
+                own = batch.targets[batch.targets[:, 0] == place, 2:].numpy()
+                boxes = boxes_to_network(index.boxes_of(image), plan)
+                wanted = normalised_targets(boxes, index.classes_of(image), (height, width))
+                np.testing.assert_allclose(own, wanted[:, 1:], atol=1e-6)
+
+    def test_there_are_no_mosaics(self, index: DatasetIndex) -> None:
+        loader = loader_of(index, arrangement=self.rect)
+        single = loader_of(index, augmentation=Augmentation(mosaic=0.0), arrangement=self.rect)
+        assert same(epoch_of(loader, 0), epoch_of(single, 0))
+
+
+class TestImageWeights:
+    weighted = Arrangement(image_weights=True)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_workers_change_nothing(self, index: DatasetIndex, workers: int) -> None:
+        """Workers that were started before the weights changed draw from the new pool."""
+        alone = loader_of(index, arrangement=self.weighted)
+        helped = loader_of(index, workers=workers, arrangement=self.weighted)
+        found = np.zeros((1, 10), bool), np.array([0.9]), np.array([1]), np.array([0, 1, 2])
+        found[0][:] = True
+        before = epoch_of(alone, 1)
+        for epoch in (0, 1, 2):
+            assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
+            for loader in (alone, helped):
+                loader.weigh(ap_per_class(*found))
+        assert not same(before, epoch_of(alone, 1))
+
+    def test_pictures_of_mosaics_are_of_the_draw(self, index: DatasetIndex) -> None:
+        """Class b (images 1 and 4) is all there is to learn: nothing else is ever seen."""
+        loader = loader_of(index, arrangement=self.weighted)
+        found = np.ones((2, 10), bool), np.array([0.9, 0.9]), np.array([0, 2]), np.array([0, 1, 2])
+        loader.weigh(ap_per_class(*found))
+        loader.order.weights[[0, 2, 3, 5, 6]] = 0  # AP ends at 0.995: a little would be left
+        classes = torch.cat([batch.targets[:, 1] for batch in epoch_of(loader, 0)])
+        assert set(classes.tolist()) == {1.0}
+
+    def test_other_arrangements_hear_nothing(self, index: DatasetIndex) -> None:
+        loader = loader_of(index)
+        before = epoch_of(loader, 0)
+        loader.weigh(
+            ap_per_class(np.ones((1, 10), bool), np.ones(1), np.zeros(1), np.zeros(1, int))
+        )
+        assert same(before, epoch_of(loader, 0))
+
+
+class TestQuad:
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("rect", [False, True])
+    @pytest.mark.parametrize("batch_size", [3, 4, 6, 7])
+    def test_every_batch_size_gives_batches_of_twice_the_side(
+        self, index: DatasetIndex, batch_size: int, rect: bool, workers: int
+    ) -> None:
+        loader = loader_of(
+            index,
+            batch_size=batch_size,
+            workers=workers,
+            arrangement=Arrangement(quad=True, rect=rect),
+        )
+        batches = epoch_of(loader, 0)
+        assert len(batches) == len(loader) == -(-7 // batch_size)
+        full = -(-batch_size // 4)
+        assert [len(batch.images) for batch in batches[:-1]] == [full] * (len(batches) - 1)
+        assert len(batches[-1].images) == -(-(7 - (len(loader) - 1) * batch_size) // 4)
+        for batch in batches:
+            assert max(batch.images.shape[2:]) == 128
+            assert ((batch.targets[:, 2:] >= 0) & (batch.targets[:, 2:] <= 1)).all()
+
+
+@pytest.mark.parametrize("cache", ["disk", "val"])
+def test_where_pictures_are_kept_changes_nothing(index: DatasetIndex, cache: str) -> None:
+    assert same(epoch_of(loader_of(index), 0), epoch_of(loader_of(index, cache=cache), 0))

@@ -1,0 +1,85 @@
+"""What may be looked at: files in every form; nothing that needs a network or a camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.sources import find_images
+from utils.errors import Code, TaskError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.png", "deep/c.JPG", "notes.txt", "film.mp4"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text("")
+    (tmp_path / "data" / "list.txt").write_text("b.jpg\n\n./deep/c.JPG\n")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        pytest.param("", ["a.png", "b.jpg", "c.JPG"], id="folder"),
+        pytest.param("b.jpg", ["b.jpg"], id="file"),
+        pytest.param("*.jpg", ["b.jpg"], id="pattern"),
+        pytest.param("**/*.*", ["a.png", "b.jpg", "c.JPG"], id="pattern through folders"),
+        pytest.param("list.txt", ["b.jpg", "c.JPG"], id="list"),
+    ],
+)
+def test_sources(source: str, names: list[str], folder: Path) -> None:
+    found, base = find_images(f"{folder}/{source}" if source else folder)
+    assert [Path(path).name for path in found] == names
+    assert all(Path(path).is_file() for path in found)
+    assert base in (folder, Path())
+
+
+def test_a_list_may_be_relative_to_where_one_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "list.txt").write_text("data/b.jpg\n")
+    monkeypatch.chdir(folder.parent)
+    assert [Path(p).resolve() for p in find_images("data/list.txt")[0]] == [folder / "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        pytest.param("0", "is a camera", id="camera"),
+        pytest.param("rtsp://host/media", "is an address in a network", id="stream"),
+        pytest.param("https://host/a.jpg", "is an address in a network", id="web"),
+        pytest.param("screen", "is a screen", id="screen"),
+        pytest.param("list.streams", "is a list of streams", id="streams"),
+        pytest.param("film.mp4", "is a video", id="video"),
+    ],
+)
+def test_what_is_no_image_file_is_refused(
+    source: str, reason: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(TaskError, match=reason) as caught:
+        find_images(source)
+    assert caught.value.code == Code.DATASET
+
+
+def test_addresses_in_a_list_are_refused(folder: Path) -> None:
+    (folder / "list.txt").write_text("b.jpg\nrtsp://host/media\n")
+    with pytest.raises(TaskError, match="is an address"):
+        find_images(folder / "list.txt")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        pytest.param("empty", "empty holds no image: name", id="empty folder"),
+        pytest.param("nothing/*.jpg", "holds no image: name", id="pattern"),
+        pytest.param("gone", "gone does not exist: name", id="no folder"),
+        pytest.param("gone.jpg", "gone.jpg does not exist: name", id="no file"),
+    ],
+)
+def test_no_image_is_refused(source: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TaskError, match=words):
+        find_images(tmp_path / source)

@@ -1,0 +1,79 @@
+"""Workers are limited by the machine and by what its shared memory can hold."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from data import workers
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("requested", "cpus", "device", "free_mib", "expected"),
+    [
+        pytest.param(-1, 2, CPU, 1000, 0, id="no gpu: the network needs the cpus"),
+        pytest.param(-1, 16, CPU, 1000, 0, id="no gpu, many cpus"),
+        pytest.param(-1, 16, CUDA, 1000, 8, id="gpu: at most eight"),
+        pytest.param(-1, 4, CUDA, 1000, 4, id="gpu: one per cpu"),
+        pytest.param(3, 16, CPU, 1000, 3, id="as asked for"),
+        pytest.param(0, 16, CUDA, 1000, 0, id="none asked for"),
+        pytest.param(-1, 16, CUDA, 64, 2, id="shared memory for two"),
+        pytest.param(-1, 16, CUDA, 10, 0, id="shared memory for none"),
+    ],
+)
+def test_worker_count(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    requested: int,
+    cpus: int,
+    device: torch.device,
+    free_mib: int,
+    expected: int,
+) -> None:
+    """Batches of 10 MiB, two of them ahead per worker, 70% of the shared memory."""
+    monkeypatch.setattr(workers, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mib * MIB))
+    with caplog.at_level(logging.WARNING):
+        got = workers.worker_count(requested, batch_bytes=10 * MIB, device=device)
+    assert got == expected
+    assert ("shm-size" in caplog.text) == (free_mib < 100)
+
+
+def test_no_shared_memory_means_no_workers(tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    got = workers.worker_count(4, batch_bytes=MIB, device=CPU, shared_memory=missing)
+    assert got == 0
+
+
+def test_processes_on_one_machine_divide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "available_cpus", lambda: 16)
+    monkeypatch.setattr(workers.sys, "platform", "linux")
+    for free, expected in ((1000, 4), (64, 0), (120, 1)):
+        usage = SimpleNamespace(free=free * MIB)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        got = workers.worker_count(-1, batch_bytes=10 * MIB, device=CUDA, sharers=4)
+        assert got == expected
+
+
+def test_there_is_at_least_one_cpu_and_thread() -> None:
+    assert workers.available_cpus() >= 1
+    assert 1 <= workers.thread_count() <= 8
+
+
+@pytest.mark.parametrize(
+    ("cpus", "sharers", "expected"), [(2, 1, 2), (64, 1, 8), (64, 4, 8), (16, 4, 4), (2, 8, 1)]
+)
+def test_processes_divide_the_threads_that_decode(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, sharers: int, expected: int
+) -> None:
+    monkeypatch.setattr(workers, "available_cpus", lambda: cpus)
+    assert workers.thread_count(sharers) == expected

@@ -1,0 +1,57 @@
+"""A small labelled split on disk and an evaluation of it, for the tests of what is drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data.dataset_index import DatasetIndex
+from evaluation.evaluator import Evaluation, Tally
+
+ODD_NAMES = ("<script>alert(1)</script>", "细胞", "$a_b^$ $", "_hidden", "x" * 90, "naïve & more")
+SIZE = (60, 80)
+
+
+def names_of(count: int) -> tuple[str, ...]:
+    """Odd names first, then plain ones."""
+    return tuple(ODD_NAMES[n] if n < len(ODD_NAMES) else f"class_{n}" for n in range(count))
+
+
+def split(folder: Path, *, classes: int, images: int = 6, boxes: int = 4) -> DatasetIndex:
+    """Pictures of noise with `boxes` labels each, their classes in turn."""
+    rng = np.random.default_rng(classes)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in range(images):
+        paths.append(str(folder / f"photo {number} <b>.png"))
+        cv2.imwrite(paths[-1], rng.integers(0, 255, (*SIZE, 3), np.uint8))
+    corners = rng.uniform(0, 40, (images * boxes, 2))
+    return DatasetIndex.build(
+        paths,
+        [SIZE] * images,
+        np.concatenate([corners, corners + rng.uniform(8, 18, corners.shape)], axis=1),
+        np.arange(images * boxes) % classes,
+        [boxes] * images,
+        names_of(classes),
+    )
+
+
+def evaluation(index: DatasetIndex, *, miss_first: int = 0, confidence: float = 0.25) -> Evaluation:
+    """Every label found with certainty 0.9, but of image i only those from `miss_first - i` on."""
+    tally, shown = Tally(len(index.class_names)), {}
+    for position in range(len(index)):
+        boxes, classes = index.boxes_of(position), index.classes_of(position)
+        labels = np.concatenate([classes[:, None].astype(np.float32), boxes], axis=1)
+        kept = slice(max(miss_first - position, 0), None)
+        rows = np.column_stack([boxes, np.full(len(boxes), 0.9), classes]).astype(np.float32)[kept]
+        tally.add(rows, labels)
+        shown[position] = rows
+    summary = tally.evaluation(report_confidence=confidence)
+    return Evaluation(**{**vars(summary), "detections": shown})
+
+
+def blind(index: DatasetIndex) -> Evaluation:
+    """No detection at all."""
+    return evaluation(index, miss_first=10**6)

@@ -1,0 +1,231 @@
+"""Matching and average precision against recorded cases of v7.0, by hand and by slow loops."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.metrics import (
+    IOU_THRESHOLDS,
+    ClassMetrics,
+    ap_per_class,
+    at_index,
+    fitness,
+    match_detections,
+    match_with_labels,
+    smooth,
+    summarise,
+)
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+ABOUT = json.loads((GOLDEN / "matching.json").read_text())
+RECORDED = dict(np.load(GOLDEN / "matching.npz", allow_pickle=False))
+MATCHING = ["typical", "crowded", "single", "no_match", "exact", "rank"]
+
+
+def recorded_metrics(name: str) -> ClassMetrics:
+    # Rows in the order v7.0 used: the result of "ties" depends on the order of equal scores.
+    order = RECORDED[f"ap.{name}.order"]
+    tp, confidence, predicted = (
+        RECORDED[f"ap.{name}.in.{key}"][order] for key in ("tp", "conf", "pred_cls")
+    )
+    return ap_per_class(tp, confidence, predicted, RECORDED[f"ap.{name}.in.target_cls"])
+
+
+@pytest.mark.parametrize("name", ABOUT["ap"])
+def test_recorded_average_precision(name: str) -> None:
+    """Numbers: v7.0's `ap_per_class` on random hits."""
+    metrics = recorded_metrics(name)
+    found = {"ap": metrics.ap, "p": metrics.precision, "r": metrics.recall, "f1": metrics.f1}
+    for key, values in found.items():
+        np.testing.assert_allclose(values, RECORDED[f"ap.{name}.out.{key}"], rtol=0, atol=1e-9)
+    for key, counts in {"tp": metrics.tp, "fp": metrics.fp, "classes": metrics.classes}.items():
+        np.testing.assert_array_equal(counts, RECORDED[f"ap.{name}.out.{key}"])
+    assert metrics.best_index == ABOUT["ap"][name]["f1_index"]
+    scores = summarise(metrics)
+    assert scores.map50 == pytest.approx(ABOUT["ap"][name]["map50"], abs=1e-9)
+    assert scores.map50_95 == pytest.approx(ABOUT["ap"][name]["map"], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", MATCHING)
+def test_recorded_matching(name: str) -> None:
+    """Numbers: v7.0's `process_batch`. "rank": the most confident wins, not the best placed."""
+    detections, labels = RECORDED[f"pb.{name}.det"], RECORDED[f"pb.{name}.lab"]
+    correct = match_detections(detections, labels, RECORDED["pb.iouv"])
+    np.testing.assert_array_equal(correct, RECORDED[f"pb.{name}.correct"])
+
+
+def test_thresholds() -> None:
+    np.testing.assert_allclose(IOU_THRESHOLDS, RECORDED["pb.iouv"], rtol=0, atol=1e-7)
+    assert IOU_THRESHOLDS.dtype == np.float32
+
+
+def test_matching_example() -> None:
+    """The worked example of the v7.0 specification: the third label is nobody's best."""
+    detections = np.array(
+        [
+            [0, 0, 10, 10, 0.9, 0],
+            [0, 0, 10, 12, 0.8, 0],
+            [0, 0, 9, 10, 0.7, 0],
+            [20, 20, 30, 30, 0.6, 1],
+            [20, 20, 30, 31, 0.5, 0],
+        ],
+        dtype=np.float32,
+    )
+    labels = np.array([[0, 0, 0, 10, 10], [1, 20, 20, 30, 29], [0, 1, 0, 11, 10]], dtype=np.float32)
+    assert match_detections(detections, labels).sum(1).tolist() == [10, 0, 0, 9, 0]
+    correct, label = match_with_labels(detections, labels)
+    assert label[correct.any(1)].tolist() == [0, 1]
+
+
+def slow_matching(detections: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The rule of the specification, one detection at a time."""
+    correct = np.zeros((len(detections), len(thresholds)), dtype=bool)
+    for column, threshold in enumerate(thresholds):
+        taken = set()
+        for row, detection in enumerate(detections):
+            overlaps = []
+            for label in labels:
+                low = np.maximum(detection[:2], label[1:3])
+                high = np.minimum(detection[2:4], label[3:5])
+                shared = np.prod(np.maximum(high - low, 0))
+                sizes = np.prod(detection[2:4] - detection[:2]) + np.prod(label[3:] - label[1:3])
+                overlaps.append(shared / (sizes - shared + np.float32(1e-7)))
+            overlaps = np.where(labels[:, 0] == detection[5], overlaps, -1)
+            best = int(overlaps.argmax())
+            if overlaps[best] >= threshold and best not in taken:
+                taken.add(best)
+                correct[row, column] = True
+    return correct
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matching_equals_a_slow_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 20, (7, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 20, (7, 2))], 1)
+    labels = np.column_stack([rng.integers(0, 2, 7), boxes]).astype(np.float32)
+    moved = boxes[rng.integers(0, 7, 60)] + rng.normal(0, 1.0, (60, 4))
+    confidence = np.sort(rng.uniform(0, 1, 60))[::-1]
+    detections = np.column_stack([moved, confidence, rng.integers(0, 2, 60)]).astype(np.float32)
+    found = match_detections(detections, labels)
+    np.testing.assert_array_equal(found, slow_matching(detections, labels, IOU_THRESHOLDS))
+    assert found.any()
+
+
+@pytest.mark.parametrize(("detections", "labels"), [(0, 0), (0, 3), (4, 0)])
+def test_matching_with_nothing(detections: int, labels: int) -> None:
+    correct = match_detections(np.zeros((detections, 6)), np.zeros((labels, 5)))
+    assert correct.shape == (detections, 10)
+    assert not correct.any()
+
+
+def test_average_precision_example() -> None:
+    """Numbers: the worked example of the v7.0 specification."""
+    correct = np.array([[1, 1], [0, 0], [1, 0], [1, 1], [0, 0]], dtype=bool)
+    metrics = ap_per_class(
+        correct,
+        np.array([0.9, 0.8, 0.7, 0.6, 0.5]),
+        np.array([0, 0, 0, 1, 1]),
+        np.array([0, 0, 0, 1, 2]),
+    )
+    np.testing.assert_allclose(metrics.ap, [[0.6672, 0.44555], [0.995, 0.995], [0, 0]], atol=1e-5)
+    np.testing.assert_allclose(metrics.precision, [0.66667, 0.74775, 0], atol=1e-5)
+    np.testing.assert_allclose(metrics.recall, [0.66667, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(metrics.f1, [0.66667, 0.85567, 0], atol=1e-5)
+    assert metrics.tp.tolist() == [2, 1, 0]
+    assert metrics.fp.tolist() == [1, 0, 0]
+    assert metrics.fn.tolist() == [1, 0, 1]
+
+
+def test_order_of_the_rows_does_not_matter_without_ties() -> None:
+    rng = np.random.default_rng(0)
+    correct, confidence = rng.random((50, 10)) < 0.5, rng.permutation(50) / 50
+    predicted, target = rng.integers(0, 4, 50), rng.integers(0, 3, 30)
+    shuffled = rng.permutation(50)
+    one = ap_per_class(correct, confidence, predicted, target)
+    other = ap_per_class(correct[shuffled], confidence[shuffled], predicted[shuffled], target)
+    np.testing.assert_array_equal(one.ap, other.ap)
+    assert summarise(one) == summarise(other)
+
+
+def test_curves() -> None:
+    metrics = recorded_metrics("normal")
+    shape = (len(metrics.classes), 1000)
+    curves = (
+        metrics.precision_curve,
+        metrics.recall_curve,
+        metrics.f1_curve,
+        metrics.envelope,
+    )
+    for curve in curves:
+        assert curve.shape == shape
+        assert curve.min() >= 0
+    assert metrics.precision_curve.max() <= 1
+    assert metrics.envelope.max() <= 1
+    assert metrics.confidence.shape == (1000,)
+    assert (np.diff(metrics.recall_curve, axis=1) <= 1e-12).all()
+    assert (np.diff(metrics.envelope, axis=1) <= 1e-12).all()
+    found = metrics.f1_curve[:, metrics.best_index]
+    np.testing.assert_array_equal(found, metrics.f1)
+
+
+@pytest.mark.parametrize(
+    ("detections", "labels", "missed"),
+    [
+        pytest.param(0, 0, 0, id="nothing"),
+        pytest.param(5, 0, 0, id="no-labels"),
+        pytest.param(0, 4, 4, id="no-detections"),
+        pytest.param(5, 4, 4, id="nothing-right"),
+    ],
+)
+def test_no_hits_give_zeros_without_a_warning(detections: int, labels: int, missed: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = ap_per_class(
+            np.zeros((detections, 10), dtype=bool),
+            np.linspace(0.9, 0.1, detections),
+            np.zeros(detections),
+            np.zeros(labels),
+        )
+        scores = summarise(metrics)
+    assert (scores.precision, scores.recall, scores.map50, scores.map50_95) == (0, 0, 0, 0)
+    assert (scores.fitness, scores.tp, scores.fp, scores.fn) == (0, 0, 0, missed)
+
+
+def test_counts_of_a_perfect_detector() -> None:
+    """0.995, not 1: the 101-point area is closed with precision 0 at recall 1, as in v7.0."""
+    scores = summarise(recorded_metrics("perfect"))
+    assert scores.map50 == pytest.approx(0.995)
+    assert (scores.tp, scores.fp, scores.fn) == (30, 0, 0)
+    assert scores.precision == scores.recall == pytest.approx(1)
+
+
+def test_metrics_read_at_another_confidence() -> None:
+    """At the best index nothing changes; at confidence 1 nothing is found."""
+    metrics = recorded_metrics("normal")
+    again = at_index(metrics, metrics.best_index)
+    for name in ("precision", "recall", "f1", "tp", "fp"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(metrics, name))
+    strict = at_index(metrics, 999)
+    assert not strict.tp.any()
+    assert strict.fn.tolist() == metrics.labels.tolist()
+    np.testing.assert_array_equal(strict.ap, metrics.ap)
+
+
+def test_recorded_fitness() -> None:
+    """Numbers: v7.0; columns precision, recall, mAP50, mAP50-95 and three losses."""
+    rows = RECORDED["fitness.in"]
+    found = [fitness(row[2], row[3]) for row in rows]
+    np.testing.assert_allclose(found, RECORDED["fitness.out"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.05])
+def test_recorded_smoothing(fraction: float) -> None:
+    """Numbers: v7.0's box filter."""
+    found = smooth(RECORDED["smooth.in"], fraction)
+    np.testing.assert_allclose(found, RECORDED[f"smooth.out_f{fraction}"], rtol=0, atol=1e-12)

@@ -1,0 +1,99 @@
+"""Tables say what was measured, line by line."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.coco import CocoMetrics
+from evaluation.evaluator import Evaluation, Tally
+from evaluation.tables import (
+    COLUMNS,
+    class_table,
+    coco_csv,
+    coco_table,
+    size_table,
+    write_tables,
+)
+
+NAMES = ("bolt", "nut", "washer")
+COCO = CocoMetrics(0.5, 0.75, 0.5, None, 0.25, 1.0, 0.1, 0.2, 0.3, None, 0.4, 1.0)
+
+
+def evaluation(*, by_size: bool = True) -> Evaluation:
+    """A small bolt that is found, a large one that is not, a large nut that is; no washer."""
+    tally = Tally(len(NAMES))
+    tally.add(
+        np.array([(10, 10, 30, 30, 0.9, 0), (150, 150, 350, 350, 0.8, 1)], np.float32),
+        np.array(
+            [(0, 10, 10, 30, 30), (0, 10, 200, 120, 320), (1, 150, 150, 350, 350)], np.float32
+        ),
+    )
+    return tally.evaluation(report_confidence=0.25, by_size=by_size)
+
+
+def words(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_classes_with_their_counts() -> None:
+    """The bolts' curve falls from recall 1/2 to nothing at 1: v7.0 counts the triangle too."""
+    heading, everything, *classes = words(class_table(evaluation(), NAMES))
+    assert heading == ["class", "labels", "TP", "FP", "FN", "P", "R", "mAP50", "mAP50-95"]
+    assert classes == [
+        ["bolt", "2", "1", "0", "1", "1.000", "0.500", "0.750", "0.750"],
+        ["nut", "1", "1", "0", "0", "1.000", "1.000", "0.995", "0.995"],
+    ]
+    assert everything[:7] == ["all", "3", "2", "0", "1", "1.000", "0.750"]
+    assert float(everything[7]) == pytest.approx((0.75 + 0.995) / 2, abs=0.001)
+
+
+def test_sizes_beside_each_other() -> None:
+    lines = words(size_table(evaluation(), NAMES))
+    assert lines[0] == ["small", "medium", "large"]
+    assert lines[3] == ["bolt", "1", "1.000", "0.995", "0.995", "0", "-", "-", "-", "1", "0.000",
+                        "0.000", "0.000"]  # fmt: skip
+    assert lines[4][:5] == ["nut", "0", "-", "-", "-"]
+    assert size_table(evaluation(by_size=False), NAMES) == ""
+
+
+def test_an_evaluation_of_nothing_has_a_line() -> None:
+    nothing = Tally(3).evaluation(report_confidence=0.25, by_size=True)
+    assert words(class_table(nothing, NAMES))[1][:5] == ["all", "0", "0", "0", "0"]
+    assert words(size_table(nothing, NAMES))[2][0] == "all"
+
+
+def test_files_hold_every_class_and_size(tmp_path: Path) -> None:
+    write_tables(tmp_path, evaluation(), NAMES, COCO)
+    with (tmp_path / "classes.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["class"], row["size"], row["labels"]) for row in rows] == [
+        ("all", "all", "3"),
+        ("bolt", "all", "2"),
+        ("nut", "all", "1"),
+        ("all", "small", "1"),
+        ("bolt", "small", "1"),
+        ("all", "large", "2"),
+        ("bolt", "large", "1"),
+        ("nut", "large", "1"),
+    ]
+    assert (rows[1]["tp"], rows[1]["fn"], rows[1]["recall"]) == ("1", "1", "0.50000")
+    assert (tmp_path / "coco.csv").read_text(encoding="utf-8") == coco_csv(COCO)
+
+
+def test_without_cocos_figures_there_is_no_file_of_them(tmp_path: Path) -> None:
+    assert [path.name for path in write_tables(tmp_path, evaluation(), NAMES)] == ["classes.csv"]
+    assert not (tmp_path / "coco.csv").exists()
+
+
+def test_cocos_figures() -> None:
+    first, second = coco_table(COCO).splitlines()
+    assert first == "COCO  AP 0.500  AP50 0.750  AP75 0.500  APs -  APm 0.250  APl 1.000"
+    assert second.endswith("ARl 1.000")
+    lines = coco_csv(COCO).splitlines()
+    assert lines[:2] == ["metric,value", "AP,0.50000"]
+    assert "APs," in lines

@@ -1,0 +1,211 @@
+"""Suppression in the graph gives what `ops/nms.py` gives, and a wrong one is noticed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from exporting.export import export, verify
+from exporting.onnx_file import run_onnx
+from exporting.onnx_nms import check_suppression, opened, with_suppression
+from exporting.options import Suppression
+from exporting.verify import Disagreement
+from ops.nms import non_max_suppression
+from utils.errors import TaskError
+
+
+def graph_of(suppression: Suppression, opset: int = 17) -> onnx.ModelProto:
+    """The suppression alone: a graph that hands its input on as decoded rows."""
+    kind = (TensorProto.FLOAT, ["batch", "rows", "outputs"])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["images"], ["output0"])],
+        "rows",
+        [helper.make_tensor_value_info("images", *kind)],
+        [helper.make_tensor_value_info("output0", *kind)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+    joined = with_suppression(model, suppression)
+    onnx.checker.check_model(joined, full_check=True)
+    return joined
+
+
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+    )
+
+
+def suppressing(suppression: Suppression, opset: int = 17) -> onnxruntime.InferenceSession:
+    return session_of(graph_of(suppression, opset))
+
+
+def expected(rows: np.ndarray, suppression: Suppression) -> np.ndarray:
+    """`detections` by way of ops/nms.py."""
+    padded = np.zeros((len(rows), suppression.max_detections, 6), np.float32)
+    kept = non_max_suppression(
+        torch.from_numpy(rows),
+        confidence=suppression.confidence,
+        iou=suppression.iou,
+        max_detections=suppression.max_detections,
+        class_agnostic=suppression.class_agnostic,
+    )
+    for image, found in zip(padded, kept, strict=True):
+        image[: len(found.rows)] = found.rows.numpy()
+    return padded
+
+
+def crowd(batch: int, count: int, classes: int, seed: int = 0) -> np.ndarray:
+    """Rows [b, n, 5 + classes] of boxes that overlap a lot, on a 200 px image."""
+    generator = np.random.default_rng(seed)
+    rows = generator.random((batch, count, 5 + classes), dtype=np.float32)
+    rows[..., :2] *= 200
+    rows[..., 2:4] = 10 + 60 * rows[..., 2:4]
+    return rows
+
+
+# From the specification, recorded from the official implementation: rows A to F of three classes.
+RECORDED = np.array(
+    [
+        [50, 50, 20, 20, 0.9, 0.8, 0.1, 0.3],
+        [52, 50, 20, 20, 0.8, 0.9, 0.05, 0.6],
+        [50, 52, 20, 20, 0.95, 0.2, 0.9, 0.1],
+        [150, 50, 40, 20, 0.2, 0.9, 0.9, 0.9],
+        [150, 50, 42, 20, 0.6, 0.5, 0.4, 0.45],
+        [10, 10, 1, 1, 0.3, 1, 0, 0],
+    ],
+    np.float32,
+)[None]
+
+
+@pytest.mark.parametrize(
+    ("suppression", "scores", "labels"),
+    [
+        pytest.param(Suppression(), [0.855, 0.72, 0.3, 0.3], [1, 0, 0, 0], id="defaults"),
+        pytest.param(Suppression(class_agnostic=True), [0.855, 0.3, 0.3], [1, 0, 0], id="agnostic"),
+        pytest.param(Suppression(max_detections=2), [0.855, 0.72], [1, 0], id="two at most"),
+    ],
+)
+def test_recorded_case(suppression, scores, labels):
+    (found,) = suppressing(suppression).run(None, {"images": RECORDED})
+    assert found.shape == (1, suppression.max_detections, 6)
+    np.testing.assert_allclose(found[0, : len(scores), 4], scores, atol=1e-6)
+    assert found[0, : len(labels), 5].tolist() == labels
+    assert not found[0, len(scores) :].any()
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18, 20])
+@pytest.mark.parametrize("classes", [1, 3, 80])
+@pytest.mark.parametrize(
+    "suppression",
+    [
+        pytest.param(Suppression(), id="defaults"),
+        pytest.param(Suppression(confidence=0.001, iou=0.6), id="evaluation"),
+        pytest.param(Suppression(confidence=1e-5, max_detections=7), id="few are kept"),
+        pytest.param(Suppression(iou=0.2, class_agnostic=True), id="agnostic"),
+        pytest.param(Suppression(confidence=0.0, iou=1.0, max_detections=600), id="everything"),
+        pytest.param(Suppression(confidence=1.0), id="nothing"),
+    ],
+)
+def test_same_as_our_own(suppression, classes, opset):
+    rows = crowd(3, 400, classes)
+    rows[1, :, 4] = 0  # an image without detections among others
+    (found,) = suppressing(suppression, opset).run(None, {"images": rows})
+    np.testing.assert_allclose(found, expected(rows, suppression), rtol=0, atol=1e-5)
+
+
+def test_equal_scores_keep_their_order():
+    rows = crowd(1, 200, 2)
+    rows[..., 4:] = 0.75
+    (found,) = suppressing(Suppression()).run(None, {"images": rows})
+    np.testing.assert_array_equal(found, expected(rows, Suppression()))
+
+
+def test_a_twin_tells_its_rows_and_takes_thresholds():
+    model = graph_of(Suppression())
+    assert [entry.name for entry in model.graph.input] == ["images"]
+    rows = crowd(2, 300, 3)
+    stricter = {
+        "score_threshold": np.array([0.5], np.float32),
+        "iou_threshold": np.array([0.1], np.float32),
+    }
+    session = session_of(opened(model))
+    found, told = session.run(None, {"images": rows, **stricter})
+    np.testing.assert_array_equal(told, rows)
+    np.testing.assert_allclose(found, expected(rows, Suppression(0.5, 0.1)), atol=1e-5)
+    assert len(model.graph.output) == len(model.graph.input) == 1
+
+
+@pytest.mark.slow
+def test_a_whole_file(detector, plain, tmp_path):
+    options = dataclasses.replace(plain, suppression=Suppression(0.3, 0.5, max_detections=30))
+    path = tmp_path / "best.onnx"
+    export(detector, "onnx", path=path, options=options)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (output,) = session.get_outputs()
+    assert (output.name, output.shape) == ("detections", ["batch", 30, 6])
+    images = np.random.default_rng(2).random((2, 3, 96, 128), dtype=np.float32)
+    (found,) = session.run(None, {"images": images})
+    rows = detector.fused().predict(torch.from_numpy(images)).numpy()
+    assert (found[..., 4] > 0.3).any(axis=1).all(), "the test network sees nothing"
+    # Rounding decides between scores that are all but equal: it may change the order, and which of
+    # two neighbours suppresses the other.
+    for one, two in zip(found, expected(rows, options.suppression), strict=True):
+        for own, other in ((one, two), (two, one)):
+            apart = np.abs(own[:, None] - other[None]).max(axis=-1).min(axis=1)
+            alone = own[apart > 0.05]
+            assert len(alone) <= 3
+            nearest = np.abs(alone[:, None, 4] - other[None, :, 4]).min(axis=1)
+            assert (nearest < 1e-3).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"iou": 0.7}, id="another overlap"),
+        pytest.param({"class_agnostic": True}, id="classes not kept apart"),
+        pytest.param({"confidence": 0.6}, id="another confidence"),
+        pytest.param({"max_detections": 5}, id="another limit"),
+    ],
+)
+def test_another_suppression_is_noticed(detector, plain, tmp_path, change):
+    options = dataclasses.replace(plain, suppression=Suppression())
+    path = tmp_path / "best.onnx"
+    export(detector, "onnx", path=path, options=options)
+    wanted = dataclasses.replace(options, suppression=Suppression(**change))
+    with pytest.raises(TaskError, match="its suppression keeps other detections"):
+        verify(detector, "onnx", path=path, options=wanted)
+
+
+def test_it_is_tried_also_where_nothing_is_seen(small, plain, tmp_path):
+    """A network that is sure of nothing must not make a broken suppression look right."""
+    rows = crowd(1, 50, 3)
+    rows[..., 4] *= 0.01
+    right, wrong = (session_of(opened(graph_of(Suppression(iou=iou)))) for iou in (0.45, 0.9))
+
+    def look(session):
+        return lambda images, more: session.run(
+            ["output0", "detections"], {"images": images, **more}
+        )
+
+    assert not right.run(None, {"images": rows})[0].any()
+    np.testing.assert_array_equal(check_suppression(look(right), rows, Suppression()), rows)
+    with pytest.raises(Disagreement):
+        check_suppression(look(wrong), rows, Suppression())
+
+
+def test_the_rows_of_the_file_are_compared_as_well(small, plain, tmp_path):
+    options = dataclasses.replace(plain, suppression=Suppression())
+    export(small, "onnx", path=tmp_path / "a.onnx", options=options)
+    images = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
+    rows = run_onnx(tmp_path / "a.onnx", options)(images)
+    expected_rows = small.fused().predict(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(rows, expected_rows, atol=1e-3)

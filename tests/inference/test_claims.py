@@ -1,0 +1,33 @@
+"""Numbers of which each goes to one process, however many ask at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+from inference.claims import Claims
+from utils.first_error import VARIABLE
+
+
+def test_each_number_goes_to_one(tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def ask(_: int) -> list[int]:
+        claims = Claims(tmp_path / "claims")
+        together.wait()
+        return [number for number in range(200) if claims.take(number)]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(ask, range(4)))
+    assert sorted(number for own in taken for number in own) == list(range(200))
+
+
+def test_processes_of_one_start_share_and_another_start_begins_anew(tmp_path: Path) -> None:
+    def of(attempt: str, rank: int) -> Claims:
+        return Claims.of({VARIABLE: str(tmp_path / attempt / str(rank) / "error.json")})
+
+    assert of("attempt_0", 0).take(3)
+    assert not of("attempt_0", 1).take(3)
+    assert of("attempt_0", 1).take(4)
+    assert of("attempt_1", 1).take(3)

@@ -1,0 +1,193 @@
+"""What a weight file may name: everything the specification lists, each as something inert."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.safe_load.allowlist import (
+    ModuleStandIn,
+    PathStandIn,
+    Storage,
+    known_names,
+    refusal_of_name,
+    storage_dtype,
+)
+from models.safe_load.pickle_reader import KEYS, Name, Refused, StandIn
+
+# Spec: architecture, section 7.1.
+LISTED = [
+    "models.yolo.DetectionModel",
+    "models.yolo.Model",
+    "models.yolo.Detect",
+    "models.common.Conv",
+    "models.common.C3",
+    "models.common.Bottleneck",
+    "models.common.SPPF",
+    "models.common.Concat",
+    "models.common.Focus",
+    "models.common.SPP",
+    "models.common.BottleneckCSP",
+    "models.common.C3TR",
+    "models.common.C3Ghost",
+    "models.common.C3SPP",
+    "models.common.C3x",
+    "models.common.GhostConv",
+    "models.common.GhostBottleneck",
+    "models.common.DWConv",
+    "models.common.CrossConv",
+    "models.common.TransformerBlock",
+    "models.common.TransformerLayer",
+    "models.common.Contract",
+    "models.common.Expand",
+    "models.experimental.Sum",
+    "models.experimental.MixConv2d",
+    "torch.nn.modules.conv.Conv2d",
+    "torch.nn.modules.batchnorm.BatchNorm2d",
+    "torch.nn.modules.activation.SiLU",
+    "torch.nn.modules.activation.LeakyReLU",
+    "torch.nn.modules.activation.Hardswish",
+    "torch.nn.modules.activation.ReLU",
+    "torch.nn.modules.activation.ReLU6",
+    "torch.nn.modules.activation.MultiheadAttention",
+    "torch.nn.modules.container.Sequential",
+    "torch.nn.modules.container.ModuleList",
+    "torch.nn.modules.pooling.MaxPool2d",
+    "torch.nn.modules.upsampling.Upsample",
+    "torch.nn.modules.linear.Linear",
+    "torch.nn.modules.linear.Identity",
+    "torch.nn.modules.linear.NonDynamicallyQuantizableLinear",
+    "torch.nn.modules.padding.ZeroPad2d",
+    "torch.nn.parameter.Parameter",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch.HalfStorage",
+    "torch.FloatStorage",
+    "torch.LongStorage",
+    "torch.DoubleStorage",
+    "torch.IntStorage",
+    "torch.BoolStorage",
+    "torch.ByteStorage",
+    "torch.Size",
+    "torch.device",
+    "collections.OrderedDict",
+    "builtins.set",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "_codecs.encode",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib.PurePosixPath",
+]
+
+
+@pytest.mark.parametrize("path", LISTED)
+def test_the_specification_is_covered(path):
+    assert known_names()[path].path == path
+
+
+def test_layers_paths_and_numpy_become_stand_ins():
+    for path, name in known_names().items():
+        home = path.partition(".")[0]
+        if home in {"models", "numpy", "pathlib", "utils"} or path.startswith("torch.nn.modules."):
+            made = name.make(1, "a")
+            assert isinstance(made, StandIn)
+            assert (made.name, made.arguments, made.state) == (path, (1, "a"), None)
+            assert isinstance(made, ModuleStandIn) is (home in {"models", "torch", "utils"})
+            assert isinstance(made, PathStandIn) is (home == "pathlib")
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (("/", "runs", "exp"), "/runs/exp"),
+        (("runs", "exp"), "runs/exp"),
+        ((), ""),
+        (("C:\\", "runs"), "C:\\/runs"),
+    ],
+)
+def test_paths_become_text(parts, text):
+    assert str(known_names()["pathlib.PosixPath"].make(*parts)) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "expected"),
+    [
+        ("torch.Size", ((1, 2),), (1, 2)),
+        ("torch.device", ("cuda", 0), "cuda:0"),
+        ("torch.device", ("cpu",), "cpu"),
+        ("collections.OrderedDict", (), {}),
+        ("collections.OrderedDict", ([["a", 1]],), {"a": 1}),
+        ("builtins.set", (["a", 1],), {"a", 1}),
+        ("builtins.set", (), set()),
+        ("_codecs.encode", ("a\xff", "latin1"), b"a\xff"),
+    ],
+)
+def test_plain_values(path, arguments, expected):
+    made = known_names()[path].make(*arguments)
+    assert made == expected
+    assert type(made) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "words"),
+    [
+        ("torch.Size", (("a",),), "impossible size"),
+        ("torch.Size", (5,), "without a size"),
+        ("collections.OrderedDict", (5,), "not one"),
+        ("collections.OrderedDict", ([[(1,), 2]],), "not one"),
+        ("collections.OrderedDict", ([["a"]],), "not one"),
+        ("builtins.set", ([[1]],), "words and numbers"),
+        ("builtins.set", ("abc",), "words and numbers"),
+        ("_codecs.encode", ("a", "zlib_codec"), "unknown form"),
+        ("_codecs.encode", (b"a", "latin1"), "unknown form"),
+        ("torch.FloatStorage", (2**40,), "from nothing"),
+        ("torch._utils._rebuild_parameter", ("a", True), "without a tensor"),
+        ("torch._utils._rebuild_tensor_v2", (torch.ones(1), 0, (1,), (1,)), "without numbers"),
+    ],
+)
+def test_arguments_that_make_no_sense(path, arguments, words):
+    with pytest.raises(Refused, match=words):
+        known_names()[path].make(*arguments)
+
+
+def test_tensors_are_views_within_their_storage():
+    storage = Storage(torch.arange(6.0))
+    rebuild = known_names()["torch._utils._rebuild_tensor_v2"].make
+    assert rebuild(storage, 1, (2, 2), (2, 1), True, {}, None).tolist() == [[1, 2], [3, 4]]
+    assert rebuild(storage, 6, (0,), (1,)).shape == (0,)
+    assert rebuild(storage, 5, (), ()).item() == 5
+    with pytest.raises(Refused, match="larger than"):
+        rebuild(storage, 2, (2, 2), (3, 1))
+
+
+@pytest.mark.parametrize("name", ["FloatStorage", Name("builtins.exec", print), None])
+def test_only_storages_have_a_number_format(name):
+    assert storage_dtype(known_names()["torch.HalfStorage"]) is torch.float16
+    with pytest.raises(Refused, match="unknown number format"):
+        storage_dtype(name)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("posix.system", "asks for posix.system, which"),
+        ("models.common.CBAM", "holds a models.common.CBAM, which is not part of"),
+        ("a\nb" * 100, "asks for a b"),
+        ("\u202e", r"asks for \u202e"),
+    ],
+)
+def test_refusals_are_one_short_readable_line(path, words):
+    sentence = refusal_of_name(path)
+    assert words in sentence
+    assert "\n" not in sentence
+    assert len(sentence) < 250
+
+
+def test_keys_are_hashed_at_once():
+    assert all(kind in (str, int, float, bytes, type(None)) for kind in KEYS)

@@ -1,0 +1,219 @@
+"""Files of torch.save: read as torch reads them where sound, refused where they are not."""
+
+from __future__ import annotations
+
+import pathlib
+import pickle
+import random
+import threading
+import types
+import zipfile
+
+import pytest
+import torch
+from torch import serialization
+
+from models.safe_load.torch_file import read_torch_file
+from tests.models.weight_file_example import pickled, tensor, write_old, write_zip
+from utils.errors import Code, TaskError
+
+DTYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+
+
+def _content() -> dict[str, object]:
+    base = torch.arange(24).view(4, 6)
+    return {
+        **{str(dtype): torch.arange(7).to(dtype) for dtype in DTYPES},
+        "rows": base[1:3],
+        "columns": base[:, ::2],
+        "turned": base.T,
+        "expanded": torch.ones(1, 3).expand(2, 3),
+        "channels last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "single": torch.tensor(3.5),
+        "empty": torch.zeros(0, 4),
+        "parameter": torch.nn.Parameter(torch.rand(3)),
+        "plain": [1, -(2**40), 0.5, "ä", None, True, (1, 2), {3: {4}}, torch.Size([5])],
+    }
+
+
+def _same(found: object, expected: object) -> bool:
+    if isinstance(expected, torch.Tensor):
+        assert isinstance(found, torch.Tensor)
+        assert found.dtype == expected.dtype
+        assert found.stride() == expected.stride()
+        return torch.equal(found, expected.data)
+    return found == expected
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_it_reads_what_torch_reads(tmp_path, zipped):
+    path = tmp_path / "any.pt"
+    content = _content()
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    found = read_torch_file(path)
+    try:
+        reference = torch.load(path, weights_only=True)
+    except pickle.UnpicklingError:  # the safe reader of torch 2.4 knows no sets
+        reference = content
+    assert isinstance(found, dict)
+    assert list(found) == list(reference)
+    for key, value in reference.items():
+        assert _same(found[key], value), key
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_views_share_their_numbers(tmp_path, zipped):
+    base = torch.zeros(6)
+    path = tmp_path / "any.pt"
+    torch.save([base, base[2:4]], path, _use_new_zipfile_serialization=zipped)
+    whole, part = read_torch_file(path)
+    part.fill_(1)
+    assert whole.tolist() == [0, 0, 1, 1, 0, 0]
+
+
+def test_the_safe_list_of_torch_is_left_alone(tmp_path):
+    """Other threads may be reading with it at the same time."""
+    path = tmp_path / "any.pt"
+    torch.save({"w": torch.ones(2), "path": pathlib.PurePosixPath("/a/b")}, path)
+    before = set(serialization.get_safe_globals())
+    changed, done = [], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            if set(serialization.get_safe_globals()) != before:
+                changed.append(1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    results: list[object] = []
+    readers = [
+        threading.Thread(target=lambda: results.append(read_torch_file(path))) for _ in range(4)
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    done.set()
+    watcher.join()
+    assert len(results) == 4
+    assert not changed
+
+
+def test_a_name_another_library_allowed_is_still_refused(tmp_path):
+    path = tmp_path / "best.pt"
+    torch.save(types.SimpleNamespace(), path)
+    before = serialization.get_safe_globals()
+    serialization.add_safe_globals([types.SimpleNamespace])
+    try:
+        with pytest.raises(TaskError, match="SimpleNamespace"):
+            read_torch_file(path)
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
+
+
+def _zip(path: pathlib.Path, *members: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.writestr(member, b"x")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda p: None, "does not exist", id="missing"),
+        pytest.param(lambda p: p.mkdir(), "does not exist", id="folder"),
+        pytest.param(lambda p: p.write_bytes(b""), "is empty", id="empty"),
+        pytest.param(lambda p: p.write_text("<html>"), "not a PyTorch file", id="web page"),
+        pytest.param(lambda p: p.write_bytes(b"PK\x03\x04" + bytes(90)), "damaged", id="cut short"),
+        pytest.param(lambda p: _zip(p, "a/b.txt"), "not a PyTorch file", id="other zip"),
+        pytest.param(lambda p: _zip(p, "a/1", "b/2"), "archive of 2 folders", id="two folders"),
+        pytest.param(lambda p: _zip(p, "a/constants.pkl"), "TorchScript", id="TorchScript"),
+        pytest.param(lambda p: _zip(p, "a/data.pkl"), "damaged", id="nonsense inside"),
+        pytest.param(lambda p: p.write_bytes(pickle.dumps({"a": 1})), "not a PyTorch", id="pickle"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path, make, words):
+    path = tmp_path / "best.pt"
+    make(path)
+    with pytest.raises(TaskError, match=words) as caught:
+        read_torch_file(path)
+    assert caught.value.code is Code.MODEL
+    assert str(path) in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("zipped", "kept"),
+    [(True, 0.3), (True, 0.99), (False, 0.01), (False, 0.3), (False, 0.999)],
+)
+def test_a_file_cut_short(tmp_path, zipped, kept):
+    path = tmp_path / "best.pt"
+    torch.save(_content(), path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(TaskError, match=r"damaged or cut short|not a PyTorch file"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize("cut", [1, 8, 9])
+def test_an_old_file_that_ends_with_an_empty_tensor_cut_short(tmp_path, cut):
+    path = tmp_path / "best.pt"
+    torch.save({"empty": torch.zeros(0, 4)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(TaskError, match="damaged or cut short"):
+        read_torch_file(path)
+
+
+def test_a_flipped_bit_among_the_weights_is_noticed(tmp_path):
+    path = tmp_path / "best.pt"
+    weights = torch.arange(1000.0)
+    torch.save(weights, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(TaskError, match="damaged"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+def test_damage_anywhere_is_one_sentence(tmp_path, zipped):
+    """Random bytes at random places: read as something, or refused; never another exception."""
+    path = tmp_path / "best.pt"
+    torch.save(_content(), path, _use_new_zipfile_serialization=zipped)
+    whole, chance = path.read_bytes(), random.Random(0)
+    codes = []
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 3, 10))):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        path.write_bytes(bytes(content))
+        try:
+            read_torch_file(path)
+        except TaskError as error:
+            codes.append(error.code)
+    assert set(codes) == {Code.MODEL}
+    assert len(codes) > 30
+
+
+@pytest.mark.parametrize(
+    "write", [write_zip, write_old], ids=["zip, no storages", "old, no storages"]
+)
+def test_files_written_by_hand(tmp_path, write):
+    """The example writer of the tests makes sound files, so that a refusal is not its fault."""
+    path = write(tmp_path / "a.pt", pickle.dumps({"a": [1, 2]}, protocol=2))
+    assert read_torch_file(path) == {"a": [1, 2]}
+
+
+def test_storages_written_by_hand(tmp_path):
+    content = pickled(tensor("0", 3, size=(3,), stride=(1,)))
+    numbers = torch.tensor([1.0, 2.0, 3.0]).numpy().tobytes()
+    for path in (
+        write_zip(tmp_path / "a.pt", content, {"0": numbers}),
+        write_old(tmp_path / "b.pt", content, {"0": (3, numbers)}),
+    ):
+        found = read_torch_file(path)
+        assert isinstance(found, torch.Tensor)
+        assert found.tolist() == [1, 2, 3]

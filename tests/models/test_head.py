@@ -1,0 +1,133 @@
+"""The head: decoding by hand and against the reference, biases at birth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from models.head import CACHED_SHAPES, Detect
+
+ANCHORS = ((10.0, 13.0, 16.0, 30.0), (60.0, 50.0, 90.0, 120.0))
+
+
+def _head(nc: int = 3) -> Detect:
+    return Detect(nc, ANCHORS, (8.0, 16.0), (4, 6))
+
+
+def test_one_cell_decoded_by_hand():
+    """Architecture 4.2: x = (2v - 0.5 + gx)s, w = (2v)^2 A, with v = sigmoid(logit)."""
+    head = _head(nc=1)
+    raw = [torch.zeros(1, 2, 2, 3, 6), torch.zeros(1, 2, 1, 2, 6)]
+    raw[0][0, 1, 1, 2] = torch.tensor([math.log(3), 0.0, math.log(3), 0.0, -math.log(3), 9.0])
+    rows = head.decode(raw)
+    assert rows.shape == (1, 12 + 4, 6)
+    # Anchor 1, row 1, column 2 of a grid of 2 rows and 3 columns.
+    index = (1 * 2 + 1) * 3 + 2
+    expected = [(1.5 - 0.5 + 2) * 8, (1 - 0.5 + 1) * 8, 2.25 * 16, 30.0, 0.25, 0.99987661]
+    torch.testing.assert_close(rows[0, index], torch.tensor(expected))
+    # Second level, anchor 0, column 1: a zero logit is the cell's centre and the anchor's size.
+    torch.testing.assert_close(rows[0, 13], torch.tensor([24.0, 8.0, 60.0, 50.0, 0.5, 0.5]))
+
+
+def test_decode_equals_the_reference(golden):
+    """tests/golden/decode.npz: image 0, the first two classes of golden/yolov5n_official.npz."""
+    with np.load(golden("decode.npz")) as arrays:
+        raw = [torch.from_numpy(arrays[f"raw{level}"]) for level in range(3)]
+        pixels = arrays["anchors"] * arrays["stride"][:, None, None]
+        head = Detect(2, pixels.reshape(3, -1).tolist(), arrays["stride"].tolist(), (1, 1, 1))
+        assert np.array_equal(head.anchors.numpy(), arrays["anchors"])
+        rows = head.decode(raw).numpy()
+        np.testing.assert_allclose(rows[..., :4], arrays["y"][..., :4], rtol=2e-4, atol=5e-3)
+        np.testing.assert_allclose(rows[..., 4:], arrays["y"][..., 4:], atol=5e-5)
+
+
+def test_raw_maps_are_anchor_major_views():
+    head = _head()
+    maps = [torch.rand(2, 4, 4, 6), torch.rand(2, 6, 2, 3)]
+    for level, raw in enumerate(head(maps)):
+        flat = head.m[level](maps[level])
+        assert raw.shape == (2, 2, *flat.shape[2:], 8)
+        torch.testing.assert_close(raw[1, 1, 0, 2], flat[1, 8:, 0, 2])
+
+
+def test_raw_maps_are_not_copied_in_channels_last():
+    head = _head().to(memory_format=torch.channels_last)
+    maps = [torch.rand(2, 4, 4, 6), torch.rand(2, 6, 2, 3)]
+    raw = head([x.contiguous(memory_format=torch.channels_last) for x in maps])
+    assert all(level.stride(-1) == 1 for level in raw)
+
+
+@pytest.mark.parametrize(
+    ("nc", "bias"),
+    [
+        pytest.param(1, 11.0021, id="one class is taken for granted"),
+        pytest.param(80, -4.88027, id="eighty classes"),
+    ],
+)
+def test_biases_at_birth(nc, bias):
+    """Values of the specification (architecture 4.3.4), on top of the default random bias."""
+    head = _head(nc)
+    before = [torch.zeros_like(conv.bias) for conv in head.m]
+    for conv, zeros in zip(head.m, before, strict=True):
+        conv.bias.data.copy_(zeros)
+    head.reset_biases((8.0, 16.0))
+    for conv, objectness in zip(head.m, (-6.68461, -5.29832), strict=True):
+        levels = conv.bias.detach().view(2, nc + 5)
+        assert torch.equal(levels[:, :4], torch.zeros(2, 4))
+        torch.testing.assert_close(levels[:, 4], torch.full((2,), objectness), atol=1e-4, rtol=0)
+        expected = torch.full((2, nc), bias)
+        torch.testing.assert_close(levels[:, 5:], expected, atol=1e-3, rtol=0)
+
+
+def test_half_precision_is_widened():
+    raw = [torch.randn(1, 2, 40, 40, 8), torch.randn(1, 2, 20, 20, 8)]
+    rows = _head().decode([level.bfloat16() for level in raw])
+    assert rows.dtype == torch.float32
+    exact = _head().decode([level.bfloat16().float() for level in raw])
+    assert torch.equal(rows, exact)
+
+
+def test_grids_are_remembered_and_bounded():
+    head = _head()
+    for size in range(1, CACHED_SHAPES * 2):
+        head.decode([torch.zeros(1, 2, size, 1, 8), torch.zeros(1, 2, 1, size, 8)])
+        assert len(head._cells) <= CACHED_SHAPES
+    assert list(head.state_dict()) == [
+        "anchors",
+        "m.0.weight",
+        "m.0.bias",
+        "m.1.weight",
+        "m.1.bias",
+    ]
+
+
+def test_a_grid_made_in_inference_mode_serves_training_too():
+    head = _head()
+    raw = [torch.zeros(1, 2, 2, 2, 8), torch.zeros(1, 2, 1, 1, 8)]
+    with torch.inference_mode():
+        head.decode(raw)
+    raw = [level.requires_grad_() for level in raw]
+    head.decode(raw).sum().backward()
+    assert raw[0].grad is not None
+
+
+def test_empty_batch():
+    raw = [torch.zeros(0, 2, 2, 2, 8), torch.zeros(0, 2, 1, 1, 8)]
+    assert _head().decode(raw).shape == (0, 10, 8)
+
+
+def test_autocast_leaves_the_last_convolutions_alone():
+    head = _head()
+    maps = [torch.rand(1, conv.in_channels, 4, 4).bfloat16().float() for conv in head.m]
+    expected = head(maps)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = head([level.bfloat16() for level in maps])
+        other = functional.conv2d(maps[0], head.m[0].weight, head.m[0].bias)
+    assert other.dtype == torch.bfloat16  # autocast was at work around the head
+    for ours, exact in zip(found, expected, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, exact)

@@ -1,0 +1,334 @@
+"""Letterbox: plans, pixels and boxes against v7.0's recorded results, and there and back."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ops.letterbox import (
+    Letterbox,
+    apply_evaluation,
+    apply_letterbox,
+    boxes_to_network,
+    boxes_to_original,
+    fit_long_side,
+    plan_evaluation,
+    plan_letterbox,
+    rectangular_shapes,
+    resize_image,
+    scale_boxes,
+)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CASES = json.loads((ROOT / "tests" / "golden" / "letterbox.json").read_text())
+FULL = ROOT.parent / "shared" / "golden" / "letterbox.npz"
+LIBRARIES = [pytest.param(np.asarray, id="numpy"), pytest.param(torch.as_tensor, id="torch")]
+
+
+@pytest.fixture(scope="module")
+def arrays(golden):
+    """The whole reference file where it is at hand, else the extract without its larger images."""
+    loaded = {}
+    for path in (golden("letterbox.npz"), FULL):
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as file:
+                loaded |= {key: file[key] for key in file.files}
+    return loaded
+
+
+def pick(arrays, *keys):
+    if not set(keys) <= set(arrays):
+        pytest.skip("this image is only in the full reference file")
+    return [arrays[key] for key in keys]
+
+
+def as_size(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def planned(case, source_hw):
+    return plan_letterbox(
+        source_hw,
+        as_size(case["new_shape"]),
+        minimal=case.get("auto", True),
+        stretch=case.get("scaleFill", False),
+        enlarge=case.get("scaleup", True),
+        stride=case.get("stride", 32),
+    )
+
+
+def random_image(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def random_boxes(size_hw, count=20, seed=0):
+    corners = np.random.default_rng(seed).random((count, 2, 2)) * (size_hw[1], size_hw[0])
+    return np.concatenate((corners.min(1), corners.max(1)), 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{i}-{case['h']}x{case['w']}-to-{case['new_shape']}")
+        for i, case in enumerate(CASES["letterbox"])
+    ],
+)
+def test_plan_matches_v7(case):
+    """The 51 calls of v7.0's letterbox in letterbox.json."""
+    plan = planned(case, (case["h"], case["w"]))
+    assert plan.source == (case["h"], case["w"])
+    assert plan.shape == tuple(case["out_hw"])
+    assert plan.resized == tuple(case["resized_wh"][::-1])
+    assert plan.ratio == pytest.approx(tuple(case["ratio_wh"]), abs=1e-12)
+    assert plan.padding == tuple(case["dw_dh"])
+    assert plan.borders == tuple(case["top_bottom_left_right"])
+
+
+@pytest.mark.parametrize("case", CASES["pixels"], ids=lambda case: f"px{case['index']}")
+def test_pixels_match_v7(arrays, case):
+    """Images out of v7.0's letterbox (letterbox.npz, px*)."""
+    image, expected = pick(arrays, f"px{case['index']}.in", f"px{case['index']}.out")
+    plan = planned(case, image.shape[:2])
+    np.testing.assert_array_equal(apply_letterbox(image, plan), expected)
+    assert plan.ratio == pytest.approx(tuple(case["ratio_wh"]), abs=1e-12)
+    assert plan.padding == tuple(case["dw_dh"])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("case", CASES["scale_boxes"], ids=lambda case: f"sb{case['index']}")
+def test_scale_boxes_matches_v7(arrays, case, library):
+    """Boxes out of v7.0's scale_boxes, tensors and arrays (letterbox.npz, sb*)."""
+    name = f"sb{case['index']}"
+    boxes, expected = pick(arrays, f"{name}.in", f"{name}.out")
+    if library is np.asarray:
+        (expected,) = pick(arrays, f"{name}.out_np")
+    result = scale_boxes(
+        library(boxes), case["img1_shape_hw"], case["img0_shape_hw"], case["ratio_pad"]
+    )
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "case",
+    CASES["dataset"]["load_image"],
+    ids=lambda case: f"load{case['index']}-augment{int(case['augment'])}",
+)
+def test_long_side_matches_v7(arrays, case):
+    """Images out of v7.0's load_image (letterbox.npz, load*), which cuts sizes off: `truncate`."""
+    name = f"load{case['index']}"
+    image, expected = pick(arrays, f"{name}.src", f"{name}.augment{int(case['augment'])}")
+    size = fit_long_side(image.shape[:2], case["img_size"], truncate=True)
+    assert image.shape[:2] == tuple(case["hw0"])
+    assert size == tuple(case["hw"])
+    result = resize_image(image, size, area=not case["augment"])
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    "case", CASES["dataset"]["val_items"], ids=lambda case: f"item{case['index']}"
+)
+def test_evaluation_items_match_v7(arrays, case):
+    """Validation items of v7.0 in its rectangular batches (letterbox.npz, item*).
+
+    v7.0 shifts labels by half the missing pixels even where that ends in .5; the image lies at
+    the border rounded down, and so do our boxes. That known difference is taken out here.
+    """
+    name = f"item{case['index']}"
+    image, expected = pick(arrays, f"{name}.src", f"{name}.image")
+    source_labels, expected_labels = pick(arrays, f"{name}.src_labels", f"{name}.labels")
+    order, batch_index, shapes = rectangular_shapes(
+        np.array(CASES["dataset"]["image_hw"]),
+        image_size=case["img_size"],
+        batch_size=case["batch_size"],
+        stride=case["stride"],
+        pad=case["pad"],
+    )
+    assert order[case["index"]] == case["source_image"]
+    height, width = (int(side) for side in shapes[batch_index[case["index"]]])
+    plan = plan_evaluation(image.shape[:2], case["img_size"], (height, width), truncate=True)
+    result = apply_evaluation(image, plan)
+    np.testing.assert_array_equal(result[..., ::-1].transpose(2, 0, 1), expected)
+    assert plan.ratio[::-1] == pytest.approx(tuple(case["ratio_hw"]), abs=1e-12)
+    assert plan.padding == tuple(case["pad_wh"])
+
+    centre, half = source_labels[:, 1:3], source_labels[:, 3:] / 2
+    unit = np.concatenate((centre - half, centre + half), 1)
+    boxes = boxes_to_network(unit * np.tile(plan.source[::-1], 2), plan)
+    boxes += np.tile(np.subtract(plan.padding, (plan.borders[2], plan.borders[0])), 2)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    labels = np.concatenate(((low + high) / 2, high - low), 1) / np.tile((width, height), 2)
+    np.testing.assert_allclose(labels, expected_labels[:, 2:], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES["dataset"]["rect"], ids=lambda case: f"{case['img_size']}")
+def test_rectangular_shapes_match_v7(case):
+    """Batch shapes of v7.0's data set (letterbox.json, dataset.rect)."""
+    order, batch_index, shapes = rectangular_shapes(
+        np.array(CASES["dataset"]["image_hw"]),
+        image_size=case["img_size"],
+        batch_size=case["batch_size"],
+        stride=case["stride"],
+        pad=case["pad"],
+    )
+    assert order.tolist() == case["image_order"]
+    assert batch_index.tolist() == case["batch_of_image"]
+    assert shapes.tolist() == case["batch_shapes_hw"]
+
+
+def test_rectangular_shapes_equal_a_slow_loop():
+    sizes = np.random.default_rng(3).integers(20, 2000, (41, 2))
+    order, batch_index, shapes = rectangular_shapes(sizes, image_size=416, batch_size=6)
+    for batch, (height, width) in enumerate(shapes):
+        ratios = [sizes[i, 0] / sizes[i, 1] for i in order[batch_index == batch]]
+        frame = (max(ratios), 1) if max(ratios) < 1 else (1, 1)
+        frame = (1, 1 / min(ratios)) if min(ratios) > 1 else frame
+        assert (height, width) == tuple(np.ceil(np.array(frame) * 416 / 32 + 0.5) * 32)
+
+
+def test_every_image_fits_its_rectangular_shape():
+    """Without spare strides too, so that evaluation never shrinks an image a second time."""
+    sizes = np.random.default_rng(4).integers(1, 3000, (500, 2))
+    order, batch_index, shapes = rectangular_shapes(sizes, image_size=640, batch_size=7, pad=0.0)
+    for image, batch in zip(order, batch_index, strict=True):
+        source = (int(sizes[image, 0]), int(sizes[image, 1]))
+        plan = plan_evaluation(source, 640, tuple(shapes[batch].tolist()))
+        assert plan.resized == fit_long_side(source, 640)
+        assert plan.shape == tuple(shapes[batch])
+
+
+def test_no_images_give_no_batches():
+    order, batch_index, shapes = rectangular_shapes(
+        np.zeros((0, 2), np.int32), image_size=640, batch_size=4
+    )
+    assert (order.shape, batch_index.shape, shapes.shape) == ((0,), (0,), (0, 2))
+
+
+def test_one_batch_of_equal_ratios_keeps_its_order():
+    order, *_ = rectangular_shapes(np.full((50, 2), 480), image_size=640, batch_size=8)
+    assert order.tolist() == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("source", "rounded", "truncated"),
+    [
+        pytest.param((480, 640), (240, 320), (240, 320), id="photograph"),
+        pytest.param((129, 168), (246, 320), (245, 320), id="rounded-up"),
+        pytest.param((10, 20000), (1, 320), (1, 320), id="thin"),
+        pytest.param((100, 100), (320, 320), (320, 320), id="enlarged"),
+        pytest.param((50, 77), (208, 320), (207, 319), id="one-short"),
+    ],
+)
+def test_long_side_is_rounded(source, rounded, truncated):
+    """v7.0 cuts sizes off, making some long sides one short, thin images vanish; ours rounds."""
+    assert fit_long_side(source, 320) == rounded
+    assert fit_long_side(source, 320, truncate=True) == truncated
+
+
+def test_a_rounded_long_side_is_never_short():
+    sizes = [fit_long_side((1, width), 640) for width in range(10, 6000)]
+    assert {width for _, width in sizes} == {640}
+
+
+def test_thin_images_keep_a_pixel():
+    plan = plan_letterbox((10, 20000), (640, 640))
+    assert plan.resized == (1, 640)
+    assert plan.shape == (640, 640)
+    assert apply_letterbox(random_image(10, 20000), plan).shape == (640, 640, 3)
+
+
+PLANS = [
+    pytest.param(plan_letterbox((333, 500), (640, 640)), id="square"),
+    pytest.param(plan_letterbox((333, 500), (640, 640), minimal=True), id="minimal"),
+    pytest.param(plan_letterbox((333, 500), (320, 352), stretch=True), id="stretched"),
+    pytest.param(plan_letterbox((100, 201), (640, 640), enlarge=False), id="odd-border"),
+    pytest.param(plan_evaluation((333, 500), 320, (256, 352)), id="evaluation"),
+    pytest.param(plan_evaluation((500, 333), 320, (224, 224)), id="evaluation-in-small-shape"),
+]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("plan", PLANS)
+def test_boxes_go_there_and_back(plan, library):
+    boxes = random_boxes(plan.source)
+    given = library(boxes.copy())
+    there = boxes_to_network(given, plan)
+    back = boxes_to_original(there, plan)
+    assert type(back) is type(given)
+    np.testing.assert_allclose(back, boxes, atol=2e-4)
+    np.testing.assert_array_equal(given, boxes)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("apply", [apply_letterbox, apply_evaluation])
+def test_the_whole_image_lies_where_the_boxes_say(plan, apply):
+    """A white image is white inside the box of the whole image, and grey outside."""
+    image = np.full((*plan.source, 3), 255, np.uint8)
+    result = apply(image, plan, value=7)
+    height, width = plan.source
+    whole = boxes_to_network(np.array([[0.0, 0.0, width, height]]), plan)
+    left, top, right, bottom = whole.round().astype(int)[0]
+    assert result.shape == (*plan.shape, 3)
+    assert (result[top:bottom, left:right] == 255).all()
+    assert (result == 255).all(2).sum() == (bottom - top) * (right - left)
+    assert (image == 255).all()
+
+
+def test_a_plan_that_does_nothing_gives_a_new_image():
+    image = random_image(64, 96)
+    for apply in (apply_letterbox, apply_evaluation):
+        result = apply(image, plan_letterbox((64, 96), (64, 96)))
+        assert np.array_equal(result, image)
+        assert not np.shares_memory(result, image)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_further_columns_are_kept_and_boxes_clipped(library):
+    plan = plan_letterbox((720, 1280), (384, 640))
+    boxes = np.array([[100, 50, 300, 200, 0.5, 3], [-5, -5, 700, 400, 0.9, 1]], np.float32)
+    expected = [[200, 76, 600, 376, 0.5, 3], [0, 0, 1280, 720, 0.9, 1]]
+    given = library(boxes.copy())
+    np.testing.assert_allclose(boxes_to_original(given, plan), expected, rtol=1e-6)
+    np.testing.assert_allclose(scale_boxes(given, (384, 640), (720, 1280)), expected, rtol=1e-6)
+    np.testing.assert_array_equal(given, boxes)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_no_boxes_give_no_boxes(library):
+    plan = plan_letterbox((720, 1280), (384, 640))
+    none = library(np.zeros((0, 6), np.float32))
+    assert boxes_to_network(none, plan).shape == (0, 6)
+    assert boxes_to_original(none, plan).shape == (0, 6)
+    assert scale_boxes(none, (384, 640), (720, 1280)).shape == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "settings", "expected"),
+    [
+        pytest.param(
+            (1080, 810),
+            (640, 640),
+            {"minimal": True},
+            Letterbox((1080, 810), (640, 480), (640, 480), (640 / 1080,) * 2, (0, 0), (0, 0, 0, 0)),
+            id="standing",
+        ),
+        pytest.param(
+            (375, 500),
+            (512, 672),
+            {"enlarge": False},
+            Letterbox((375, 500), (375, 500), (512, 672), (1, 1), (86, 68.5), (68, 69, 86, 86)),
+            id="not-enlarged",
+        ),
+        pytest.param(
+            (720, 1280),
+            (640, 640),
+            {"minimal": True, "stride": 64},
+            Letterbox((720, 1280), (360, 640), (384, 640), (0.5, 0.5), (0, 12), (12, 12, 0, 0)),
+            id="stride-64",
+        ),
+    ],
+)
+def test_plans_by_hand(source, target, settings, expected):
+    """Vectors of v7.0's letterbox that its description states in words."""
+    assert plan_letterbox(source, target, **settings) == expected

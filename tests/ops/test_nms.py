@@ -1,0 +1,288 @@
+"""Non-maximum suppression against v7.0's recorded results, hand-made cases and a slow loop."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ops.boxes import cxcywh_to_xyxy, pairwise_iou
+from ops.nms import CLASS_OFFSET, non_max_suppression, suppress_rows
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+CASES = json.loads((GOLDEN / "nms.json").read_text())
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+]
+
+
+@pytest.fixture(scope="module")
+def arrays(golden):
+    loaded = {}
+    for name in ("nms.npz", "nms_80_classes.npz"):
+        with np.load(golden(name), allow_pickle=False) as file:
+            loaded |= {key: torch.from_numpy(file[key]) for key in file.files}
+    return loaded
+
+
+def random_prediction(batch=3, rows=200, classes=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    prediction = torch.rand(batch, rows, 5 + classes, generator=generator)
+    prediction[..., :2] *= 200
+    prediction[..., 2:4] = 10 + prediction[..., 2:4] * 60
+    return prediction
+
+
+def sorted_rows(rows):
+    """Rows in an order that does not depend on how equal scores were ordered."""
+    rows = rows.cpu().double().numpy()
+    return rows[np.lexsort((*rows[:, :4].T.round(2), rows[:, 5], -rows[:, 4]))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", CASES)
+def test_matches_v7(arrays, name, device):
+    """Detections of v7.0's non_max_suppression without its time limit (nms.npz)."""
+    case = CASES[name]
+    prediction = arrays[case["input"]].to(device)
+    priors = None
+    if case["labels"]:
+        priors = [arrays[f"labels.{case['labels']}.{i}"] for i in range(len(prediction))]
+    result = non_max_suppression(
+        prediction,
+        confidence=case["conf_thres"],
+        iou=case["iou_thres"],
+        max_detections=case["max_det"],
+        multi_label=case["multi_label"],
+        class_agnostic=case["agnostic"],
+        classes=case["classes"],
+        priors=priors,
+    )
+    assert [len(kept.rows) for kept in result] == case["detections_per_image"]
+    for index, kept in enumerate(result):
+        expected = sorted_rows(arrays[f"{name}.out{index}"])
+        rows = sorted_rows(kept.rows)
+        np.testing.assert_allclose(rows[:, :4], expected[:, :4], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(rows[:, 4], expected[:, 4], rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(rows[:, 5], expected[:, 5])
+
+
+BY_HAND = torch.tensor(
+    [
+        [50, 50, 20, 20, 0.9, 0.8, 0.1, 0.3],
+        [52, 50, 20, 20, 0.8, 0.9, 0.05, 0.6],
+        [50, 52, 20, 20, 0.95, 0.2, 0.9, 0.1],
+        [150, 50, 40, 20, 0.2, 0.9, 0.9, 0.9],
+        [150, 50, 42, 20, 0.6, 0.5, 0.4, 0.45],
+        [10, 10, 1, 1, 0.3, 1, 0, 0],
+    ]
+)
+A, B, C, D, E, F = range(6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param({}, [(C, 1), (A, 0), (E, 0), (F, 0)], id="defaults"),
+        pytest.param(
+            {"multi_label": True},
+            [(C, 1), (A, 0), (B, 2), (E, 0), (F, 0), (E, 2)],
+            id="multi-label",
+        ),
+        pytest.param({"class_agnostic": True}, [(C, 1), (E, 0), (F, 0)], id="agnostic"),
+        pytest.param(
+            {"multi_label": True, "confidence": 0.001, "iou": 0.6},
+            [(C, 1), (A, 0), (B, 2), (E, 0), (F, 0), (E, 2), (E, 1)],
+            id="validation",
+        ),
+        pytest.param({"classes": [1]}, [(C, 1)], id="one-class"),
+        pytest.param({"classes": []}, [], id="no-class"),
+        pytest.param({"max_detections": 2}, [(C, 1), (A, 0)], id="two-detections"),
+        pytest.param({"max_detections": 0}, [], id="no-detections"),
+        pytest.param({"confidence": 1.0}, [], id="nothing-is-surer-than-1"),
+    ],
+)
+def test_by_hand(settings, expected):
+    """Six candidates whose v7.0 results are stated in words: D falls by its objectness."""
+    (kept,) = non_max_suppression(BY_HAND[None], **settings)
+    assert sorted(zip(kept.source.tolist(), kept.rows[:, 5].tolist(), strict=True)) == sorted(
+        expected
+    )
+    assert (kept.rows[:, 4].diff() <= 0).all()
+
+
+def test_thresholds_are_strict():
+    """Objectness 0.5 and score 0.5 do not exceed 0.5; an IoU of 0.5 does not exceed 0.5."""
+    box = [0.5, 1.0, 1.0, 2.0]
+    edge = torch.tensor([[[*box, 0.5, 1.0], [*box, 1.0, 0.5], [*box, 0.75, 0.75]]])
+    (kept,) = non_max_suppression(edge, confidence=0.5)
+    assert kept.source.tolist() == [2]
+    half = torch.tensor([[[0.5, 1.0, 1.0, 2.0, 1.0, 1.0], [0.5, 0.5, 1.0, 1.0, 1.0, 0.9]]])
+    (kept,) = non_max_suppression(half, iou=0.5)
+    assert kept.source.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_iou_just_above_a_threshold_that_float32_cannot_hold(device):
+    """3/5 as float32 is above 0.6, so v7.0 suppresses it on the CPU, and so do all devices here."""
+    pair = torch.tensor([[[2.5, 1, 5, 2, 1, 1], [1.5, 1, 3, 2, 1, 0.9]]], device=device)
+    (kept,) = non_max_suppression(pair, iou=0.6)
+    assert kept.source.tolist() == [0]
+
+
+def slow_suppression(prediction, confidence, iou, limit, multi_label):
+    """One image, one candidate at a time: the definition."""
+    candidates = []
+    for source, row in enumerate(prediction):
+        scores = row[5:] * row[4]
+        labels = range(len(scores)) if multi_label else [int(scores.argmax())]
+        box = cxcywh_to_xyxy(row[:4])
+        for label in labels:
+            if row[4] > confidence and scores[label] > confidence:
+                candidates.append((-float(scores[label]), source, label, box))
+    kept = []
+    for _, source, label, box in sorted(candidates, key=lambda candidate: candidate[:3]):
+        rivals = [other + CLASS_OFFSET * label for _, same, other in kept if same == label]
+        placed = box + CLASS_OFFSET * label
+        if all(pairwise_iou(placed[None], rival[None]) <= iou for rival in rivals):
+            kept.append((source, label, box))
+    return [(source, label) for source, label, _ in kept[:limit]]
+
+
+@pytest.mark.parametrize("limit", [1, 10, 300])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_equals_a_slow_loop(multi_label, limit):
+    prediction = random_prediction(batch=1, rows=120)
+    (kept,) = non_max_suppression(
+        prediction, confidence=0.05, iou=0.3, multi_label=multi_label, max_detections=limit
+    )
+    expected = slow_suppression(prediction[0], 0.05, 0.3, limit, multi_label)
+    assert list(zip(kept.source.tolist(), kept.rows[:, 5].tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("limit", [1, 3, 20])
+def test_a_short_list_is_the_head_of_the_long_one(limit):
+    """Looking at the best candidates first changes nothing, however deep the limit lies."""
+    prediction = random_prediction(rows=2000, seed=5)
+    settings = {"confidence": 0.001, "iou": 0.2, "multi_label": True}
+    short = non_max_suppression(prediction, max_detections=limit, **settings)
+    long = non_max_suppression(prediction, max_detections=8000, **settings)
+    for few, many in zip(short, long, strict=True):
+        assert torch.equal(few.rows, many.rows[:limit])
+        assert torch.equal(few.source, many.source[:limit])
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_batch_equals_its_images(multi_label):
+    prediction = random_prediction()
+    prediction[1, :, 4] = 0
+    together = non_max_suppression(prediction, multi_label=multi_label)
+    for index, kept in enumerate(together):
+        (alone,) = non_max_suppression(prediction[index : index + 1], multi_label=multi_label)
+        assert torch.equal(kept.rows, alone.rows)
+        assert torch.equal(kept.source, alone.source)
+    assert together[1].rows.shape == (0, 6)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_source_leads_back_to_box_and_scores(multi_label):
+    prediction = random_prediction()
+    for image, kept in enumerate(non_max_suppression(prediction, multi_label=multi_label)):
+        rows = prediction[image, kept.source]
+        assert kept.source.dtype == torch.int64
+        assert torch.equal(kept.rows[:, :4], cxcywh_to_xyxy(rows[:, :4]))
+        scores = rows[:, 5:] * rows[:, 4:5]
+        assert torch.equal(kept.rows[:, 4], scores.gather(1, kept.rows[:, 5:].long())[:, 0])
+
+
+def test_priors_have_no_source():
+    prior = torch.tensor([[2.0, 900.0, 900.0, 20.0, 10.0]])
+    with_prior, without = non_max_suppression(
+        random_prediction(batch=2), priors=[prior, torch.zeros(0, 5)]
+    )
+    assert with_prior.source[0] == -1
+    assert with_prior.rows[0].tolist() == [890, 895, 910, 905, 1, 2]
+    assert (with_prior.source[1:] >= 0).all()
+    assert (without.source >= 0).all()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_priors_obey_the_class_filter(multi_label):
+    priors = [torch.tensor([[2.0, 900, 900, 20, 10], [1.0, 900, 900, 20, 10]])] * 3
+    for kept in non_max_suppression(
+        random_prediction(), priors=priors, classes=[1], multi_label=multi_label
+    ):
+        assert kept.source[0] == -1
+        assert (kept.rows[:, 5] == 1).all()
+        assert (kept.source == -1).sum() == 1
+
+
+def test_only_the_best_candidates_enter(monkeypatch):
+    """With ties across the limit, the earlier rows enter."""
+    monkeypatch.setattr("ops.nms.MAX_CANDIDATES", 3)
+    prediction = torch.zeros(1, 6, 6)
+    prediction[0, :, 0] = torch.arange(6) * 100
+    prediction[0, :, 2:4] = 10
+    prediction[0, :, 4] = 1
+    prediction[0, :, 5] = torch.tensor([0.5, 0.7, 0.7, 0.9, 0.7, 0.6])
+    (kept,) = non_max_suppression(prediction)
+    assert kept.source.tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((0, 7, 8), id="no-images"), pytest.param((2, 0, 8), id="no-rows")]
+)
+def test_nothing_in_nothing_out(shape, multi_label):
+    result = non_max_suppression(torch.zeros(shape), multi_label=multi_label)
+    assert len(result) == shape[0]
+    for kept in result:
+        assert kept.rows.shape == (0, 6)
+        assert kept.rows.dtype == torch.float32
+        assert kept.source.shape == (0,)
+
+
+def test_the_prediction_is_left_alone():
+    prediction = random_prediction().requires_grad_()
+    before = prediction.detach().clone()
+    (first, *_) = non_max_suppression(prediction, multi_label=True, priors=[torch.zeros(0, 5)] * 3)
+    assert torch.equal(prediction, before)
+    assert not first.rows.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_rows_are_float32_whatever_comes_in(dtype):
+    prediction = random_prediction().to(dtype)
+    for got, expected in zip(
+        non_max_suppression(prediction), non_max_suppression(prediction.float()), strict=True
+    ):
+        assert got.rows.dtype == torch.float32
+        assert torch.equal(got.rows, expected.rows)
+
+
+@pytest.mark.parametrize("name", ["confidence", "iou"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_impossible_thresholds_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is .*between 0 and 1"):
+        non_max_suppression(random_prediction(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("agnostic", "limit", "expected"),
+    [(False, 10, [0, 2, 3]), (True, 10, [0, 3]), (False, 2, [0, 2])],
+)
+def test_rows_that_are_detections_already(agnostic, limit, expected):
+    """Far out in a large image: same class overlapping, another class, and one apart."""
+    rows = torch.tensor(
+        [
+            [19000, 19000, 19020, 19020, 0.9, 3],
+            [19001, 19000, 19021, 19020, 0.8, 3],
+            [19001, 19000, 19021, 19020, 0.7, 0],
+            [100, 100, 110, 110, 0.6, 3],
+        ]
+    )
+    kept = suppress_rows(rows, iou=0.5, class_agnostic=agnostic, limit=limit)
+    assert kept.tolist() == expected
+    assert suppress_rows(rows[:0], iou=0.5, class_agnostic=agnostic, limit=limit).tolist() == []

@@ -1,0 +1,218 @@
+"""Tiles cover their image, and what they cut comes out whole and once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ops.tiling import Rows, Tiling, Window, cut_sides, merge_parts, tile_windows
+
+
+def merge(
+    found: list[tuple[Window, Rows]], size: tuple[int, int], *, agnostic: bool = False
+) -> Rows:
+    return merge_parts(found, size, iou=0.45, class_agnostic=agnostic, limit=1000)
+
+
+def rows(*given: tuple[float, ...]) -> Rows:
+    return np.array(given, np.float32).reshape(-1, 6)
+
+
+@pytest.mark.parametrize(
+    ("size", "tiling", "expected"),
+    [
+        pytest.param((100, 200), Tiling(200), [], id="fits"),
+        pytest.param(
+            (100, 300),
+            Tiling(200),
+            [Window(0, 0, 200, 100), Window(100, 0, 300, 100)],
+            id="one-row-lower-than-a-tile",
+        ),
+        pytest.param(
+            (200, 361),
+            Tiling(200, 0.2),
+            [Window(0, 0, 200, 200), Window(80, 0, 280, 200), Window(161, 0, 361, 200)],
+            id="one-pixel-more-than-two-tiles",
+        ),
+        pytest.param(
+            (400, 200),
+            Tiling(200, 0.0),
+            [Window(0, 0, 200, 200), Window(0, 200, 200, 400)],
+            id="no-overlap",
+        ),
+    ],
+)
+def test_windows(size: tuple[int, int], tiling: Tiling, expected: list[Window]) -> None:
+    assert tile_windows(size, tiling) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 900), st.integers(1, 900)),
+    st.integers(32, 320),
+    st.floats(0, 0.9),
+    st.data(),
+)
+def test_whatever_is_smaller_than_the_overlap_lies_whole_in_a_tile(
+    size: tuple[int, int], side: int, overlap: float, data: st.DataObject
+) -> None:
+    tiling = Tiling(side, overlap)
+    windows = tile_windows(size, tiling)
+    if not windows:
+        assert max(size) <= side
+        return
+    assert all(
+        w.left >= 0 and w.top >= 0 and w.right <= size[1] and w.bottom <= size[0] for w in windows
+    )
+    assert {(w.right - w.left, w.bottom - w.top) for w in windows} == {
+        (min(side, size[1]), min(side, size[0]))
+    }
+    small = max(1, int(overlap * side))
+    left = data.draw(st.integers(0, max(0, size[1] - small)))
+    top = data.draw(st.integers(0, max(0, size[0] - small)))
+    right, bottom = min(left + small, size[1]), min(top + small, size[0])
+    assert any(
+        w.left <= left and w.top <= top and w.right >= right and w.bottom >= bottom for w in windows
+    )
+
+
+def test_sides_are_cut_where_the_border_is_none_of_the_image() -> None:
+    """A tile of 100 pixels in the middle of the upper edge: near its border is within 1 pixel."""
+    boxes = rows(
+        (100, 0, 150, 50, 1, 0),  # left border of the tile, upper edge of the image
+        (101, 10, 199, 50, 1, 0),  # just near on both sides
+        (102, 10, 198, 98, 1, 0),  # near nothing
+        (120, 60, 200, 100, 1, 0),  # lower right corner
+    )
+    found = cut_sides(boxes[:, :4], Window(100, 0, 200, 100), (300, 300))
+    assert found.tolist() == [
+        [True, False, False, False],
+        [True, False, True, False],
+        [False, False, False, False],
+        [False, False, True, True],
+    ]
+
+
+SIZE = (100, 180)
+WHOLE, LEFT, RIGHT = Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(
+            [(LEFT, rows((70, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 20, 120, 40, 0.6, 0)))],
+            rows((70, 20, 120, 40, 0.9, 0)),
+            id="two-halves-become-one-with-the-surer-row",
+        ),
+        pytest.param(
+            [
+                (WHOLE, rows((71, 20, 119, 41, 0.5, 0))),
+                (LEFT, rows((70, 20, 100, 40, 0.9, 0))),
+            ],
+            rows((71, 20, 119, 41, 0.5, 0)),
+            id="a-fragment-yields-to-the-whole-though-it-is-surer",
+        ),
+        pytest.param(
+            [
+                (WHOLE, rows((71, 20, 150, 41, 0.01, 0))),
+                (LEFT, rows((70, 20, 100, 40, 0.9, 0))),
+            ],
+            rows((70, 20, 100, 40, 0.9, 0), (71, 20, 150, 41, 0.01, 0)),
+            id="but-not-to-a-mere-suspicion",
+        ),
+        pytest.param(
+            [(LEFT, rows((82, 20, 98, 40, 0.8, 0))), (RIGHT, rows((82, 20, 98, 40, 0.9, 0)))],
+            rows((82, 20, 98, 40, 0.9, 0)),
+            id="seen-whole-in-both-tiles",
+        ),
+        pytest.param(
+            [(LEFT, rows((70, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 60, 120, 80, 0.6, 0)))],
+            rows((70, 20, 100, 40, 0.9, 0), (80, 60, 120, 80, 0.6, 0)),
+            id="two-objects-at-different-heights",
+        ),
+        pytest.param(
+            [(LEFT, rows((70, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 20, 120, 40, 0.6, 1)))],
+            rows((70, 20, 100, 40, 0.9, 0), (80, 20, 120, 40, 0.6, 1)),
+            id="two-classes",
+        ),
+        pytest.param(
+            [(LEFT, rows((90, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 20, 88, 40, 0.6, 0)))],
+            rows((90, 20, 100, 40, 0.9, 0), (80, 20, 88, 40, 0.6, 0)),
+            id="neighbours-that-each-end-within-the-strip",
+        ),
+        pytest.param(
+            [(LEFT, rows((10, 20, 40, 40, 0.9, 0))), (RIGHT, rows())],
+            rows((10, 20, 40, 40, 0.9, 0)),
+            id="one-part-empty",
+        ),
+        pytest.param([(LEFT, rows()), (RIGHT, rows())], rows(), id="all-empty"),
+    ],
+)
+def test_merging(found: list[tuple[Window, Rows]], expected: Rows) -> None:
+    np.testing.assert_allclose(merge(found, SIZE), expected)
+
+
+def test_classes_suppress_each_other_only_when_asked() -> None:
+    found = [(WHOLE, rows((10, 10, 40, 40, 0.9, 0))), (LEFT, rows((10, 10, 40, 41, 0.8, 1)))]
+    assert len(merge(found, SIZE)) == 2
+    assert len(merge(found, SIZE, agnostic=True)) == 1
+
+
+def test_far_corners_of_very_large_images_stay_exact() -> None:
+    """The 7680 pixels that keep classes apart elsewhere are less than this image is wide."""
+    size = (20000, 20000)
+    whole = Window(0, 0, 20000, 20000)
+    one, other = (100, 100, 150, 150, 0.9, 1), (7780, 7780, 7830, 7830, 0.8, 0)
+    far = (19003, 19000, 19013, 19010, 0.7, 79)
+    np.testing.assert_array_equal(
+        merge([(whole, rows(one, other, far))], size), rows(one, other, far)
+    )
+
+
+def test_the_limit_keeps_the_surest() -> None:
+    found = [(LEFT, rows((5, 5, 9, 9, 0.5, 0))), (RIGHT, rows((150, 5, 160, 9, 0.6, 0)))]
+    kept = merge_parts(found, SIZE, iou=0.45, class_agnostic=False, limit=1)
+    np.testing.assert_allclose(kept, rows((150, 5, 160, 9, 0.6, 0)))
+
+
+def ideal_detections(window: Window, objects: Rows, *, least: float = 4) -> Rows:
+    """What a perfect detector sees through a window: every object, cut at the window's border."""
+    seen = objects.copy()
+    seen[:, 0:4:2] = seen[:, 0:4:2].clip(window.left, window.right)
+    seen[:, 1:4:2] = seen[:, 1:4:2].clip(window.top, window.bottom)
+    sides = seen[:, 2:4] - seen[:, :2]
+    return seen[(sides >= least).all(1)]
+
+
+def scattered(generator: np.random.Generator, size: tuple[int, int], largest: int) -> Rows:
+    """Objects with 16 pixels of room around each, of two classes."""
+    placed: list[tuple[float, ...]] = []
+    for _ in range(400):
+        width, height = generator.integers(8, largest + 1, 2)
+        left = generator.integers(0, max(size[1] - width, 1))
+        top = generator.integers(0, max(size[0] - height, 1))
+        box = (left, top, left + width, top + height)
+        apart = all(
+            box[2] + 16 <= b[0] or b[2] + 16 <= box[0] or box[3] + 16 <= b[1] or b[3] + 16 <= box[1]
+            for b in placed
+        )
+        if apart:
+            placed.append((*box, generator.uniform(0.3, 1), generator.integers(2)))
+    return rows(*placed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("whole_view", [True, False], ids=["with-whole", "tiles-alone"])
+def test_every_object_comes_out_once_and_whole(seed: int, whole_view: bool) -> None:
+    """Objects of any size up to twice a tile, on seams and corners of seams."""
+    generator = np.random.default_rng(seed)
+    size = (int(generator.integers(300, 700)), int(generator.integers(300, 700)))
+    objects = scattered(generator, size, largest=256)
+    windows = tile_windows(size, Tiling(128, 0.25))
+    views = [Window(0, 0, size[1], size[0]), *windows] if whole_view else windows
+    found = merge([(view, ideal_detections(view, objects)) for view in views], size)
+    expected = objects[np.argsort(-objects[:, 4], kind="stable")]
+    np.testing.assert_allclose(found, expected)

@@ -1,0 +1,98 @@
+"""A task's string of v7.0 flags becomes settings, notes or a refusal; nothing is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from settings.flags import flags_of_task, with_dashes
+from utils.errors import Code, TaskError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("", {}, id="nothing"),
+        pytest.param(None, {}, id="none"),
+        pytest.param("--epochs 5", {"epochs": "5"}, id="value"),
+        pytest.param("--epochs=5", {"epochs": "5"}, id="equals"),
+        pytest.param("--batch 8", {"batch_size": "8"}, id="prefix, as argparse allows"),
+        pytest.param("--batch-size -1", {"batch_size": "-1"}, id="negative"),
+        pytest.param("--img 320 --cos-lr", {"img_size": "320", "schedule": "cosine"}, id="cosine"),
+        pytest.param("--img-size 320", {"img_size": "320"}, id="older spelling"),
+        pytest.param(
+            "--noplots --noval --nosave --noautoanchor",
+            {"plots": False, "noval": True, "nosave": True, "noautoanchor": True},
+            id="negative flags",
+        ),
+        pytest.param("--cache", {"cache": "ram"}, id="bare cache"),
+        pytest.param("--cache disk --rect", {"cache": "disk", "rect": True}, id="cache disk"),
+        pytest.param("--resume", {"resume": True}, id="bare resume"),
+        pytest.param("--resume a/last.pt", {"resume": "a/last.pt"}, id="resume a file"),
+        pytest.param("--freeze 10", {"freeze": "10"}, id="freeze"),
+        pytest.param("--freeze 0 1 2", {"freeze": "0,1,2"}, id="freeze several"),
+        pytest.param("--weights 'my best.pt'", {"weights": "my best.pt"}, id="quoted"),
+        pytest.param("--epochs 5 --epochs 6", {"epochs": "6"}, id="the last one counts"),
+        pytest.param(
+            "--patience 50 --hyp hyp.scratch-med.yaml",
+            {"patience": "50", "hyp": "hyp.scratch-med.yaml"},
+            id="patience and hyp",
+        ),
+    ],
+)
+def test_flags_become_settings(text: str | None, expected: dict[str, object]) -> None:
+    parsed = flags_of_task("train", text)
+    assert parsed.settings == expected
+    assert parsed.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        pytest.param("--exist-ok", "the platform says where a task writes", id="exist-ok"),
+        pytest.param("--project runs/x", "the platform says where", id="project"),
+        pytest.param("--name x", "--name has no effect in a task", id="name"),
+        pytest.param("--data coco.yaml", "a task brings its own data set", id="data"),
+        pytest.param("--device 0", "gpu_id says where a task computes", id="device"),
+        pytest.param("--bucket b", "nothing is sent to a cloud bucket", id="bucket"),
+        pytest.param("--entity me", "TensorBoard files are written", id="entity"),
+        pytest.param("--bbox_interval 3", "--bbox-interval has no effect", id="underscores"),
+        pytest.param("--local_rank -1", "none is needed here", id="launcher"),
+        pytest.param("--patiense 50", "--patiense 50 is no flag of v7.0", id="a typo"),
+        pytest.param("50", "50 is no flag", id="a word alone"),
+    ],
+)
+def test_what_has_no_effect_is_said(text: str, note: str) -> None:
+    parsed = flags_of_task("train", text)
+    assert parsed.settings == parsed.command == {}
+    assert len(parsed.notes) == 1
+    assert note in parsed.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "sentence"),
+    [
+        pytest.param("train", "--name 'a", "check its quotation marks", id="open quote"),
+        pytest.param("train", "--epochs", "expected one argument", id="no value"),
+        pytest.param("train", "--no", "ambiguous", id="ambiguous prefix"),
+        pytest.param("train", "--evolve 30", "--evolve is refused", id="evolve"),
+        pytest.param("detect", "--view-img", "no window is opened", id="view-img"),
+        pytest.param("detect", "--visualize", "feature maps are not drawn", id="visualize"),
+        pytest.param("val", "--save-hybrid", "raise every score falsely", id="save-hybrid"),
+    ],
+)
+def test_refusals_say_why(command: str, text: str, sentence: str) -> None:
+    with pytest.raises(TaskError) as caught:
+        flags_of_task(command, text)  # type: ignore[arg-type]
+    assert caught.value.code == Code.CONFIG
+    assert sentence in caught.value.sentence
+
+
+def test_no_shell_ever_sees_the_string() -> None:
+    parsed = flags_of_task("train", "--hyp $(touch x);`touch y` --epochs 3")
+    assert parsed.settings == {"hyp": "$(touch", "epochs": "3"}
+    assert "x);`touch" in parsed.notes[0]
+
+
+def test_only_the_names_of_flags_get_dashes() -> None:
+    words = ["--save_txt", "a_b", "--name=a_b", "-x_y"]
+    assert with_dashes(words) == ["--save-txt", "a_b", "--name=a_b", "-x_y"]

@@ -1,0 +1,244 @@
+"""Parameter groups as recorded from v7.0, and the accumulate-clip-step gesture."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models.detector import Detector
+from models.model_config import read_layout
+from training.optimizer import Faults, OptimizerKind, Stepper, build_optimizer, parameter_groups
+from training.schedule import Schedule, StepSettings
+
+RECORDED = json.loads((Path(__file__).parent.parent / "golden" / "schedule.json").read_text())
+KINDS: list[OptimizerKind] = ["sgd", "adam", "adamw"]
+
+
+def tiny_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
+
+
+def stepper_for(model: nn.Module, kind: OptimizerKind = "sgd", **how: float) -> Stepper:
+    optimizer = build_optimizer(model, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
+    return Stepper(optimizer, **how)
+
+
+def snapshot(model: nn.Module) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", ["yolov5n", "yolov5s"])
+def test_recorded_groups(size: str, kind: OptimizerKind) -> None:
+    """Numbers: tensors, elements and settings of v7.0's groups: biases, weights, norms."""
+    names = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+    recorded = RECORDED["param_groups"][f"{size}_{names[kind]}"]
+    model = Detector(read_layout(size))
+    optimizer = build_optimizer(model, kind=kind, lr=0.01, momentum=0.937, weight_decay=5e-4)
+    for group, wanted in zip(optimizer.param_groups, recorded, strict=True):
+        assert len(group["params"]) == wanted["tensors"]
+        assert sum(parameter.numel() for parameter in group["params"]) == wanted["elements"]
+        for key in {"weight_decay", "momentum", "nesterov", "betas"} & set(wanted):
+            found = list(group[key]) if key == "betas" else group[key]
+            assert found == wanted[key], key
+
+
+def test_every_parameter_is_in_exactly_one_group_and_odd_biases_do_not_decay() -> None:
+    """v7.0 decays `in_proj_bias`: a defect, not ours."""
+    model = nn.Sequential(nn.MultiheadAttention(4, 2), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model.append(model[2])  # shared: counted once
+    groups = parameter_groups(model, 0.5)
+    assert [group["weight_decay"] for group in groups] == [0.0, 0.5, 0.0]
+    found = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(found) == sorted(id(parameter) for parameter in model.parameters())
+    biases, weights, norms = (group["params"] for group in groups)
+    assert any(parameter is model[0].in_proj_bias for parameter in biases)
+    assert all(parameter.ndim == 2 for parameter in weights)
+    assert len(norms) == 1
+
+
+def test_settings_reach_the_groups_and_leave_an_adams_beta() -> None:
+    settings = StepSettings(0.3, 0.2, 0.1, momentum=0.5, accumulate=3)
+    sgd, adam = stepper_for(tiny_model()), stepper_for(tiny_model(), "adam")
+    for stepper in (sgd, adam):
+        stepper.set(settings)
+        assert [group["lr"] for group in stepper.optimizer.param_groups] == [0.3, 0.2, 0.1]
+        assert stepper.accumulate == 3
+    assert {group["momentum"] for group in sgd.optimizer.param_groups} == {0.5}
+    assert {group["betas"] for group in adam.optimizer.param_groups} == {(0.9, 0.999)}
+
+
+@pytest.mark.parametrize("name", RECORDED["runs"])
+def test_steps_happen_where_they_were_recorded(name: str) -> None:
+    """Numbers: the iterations at which v7.0's loop stepped, and how often it had until then."""
+    run = RECORDED["runs"][name]
+    schedule = Schedule(
+        epochs=run["epochs"],
+        batches_per_epoch=run["nb"],
+        batch_size=run["batch_size"],
+        warmup_epochs=run["hyp"]["warmup_epochs"],
+        cap_warmup=False,
+    )
+    weight = nn.Parameter(torch.zeros(1))
+    stepper = Stepper(torch.optim.SGD([{"params": [weight]}] + [{"params": []}] * 2, lr=0.0))
+    rows = {row[0]: row for row in run["rows"]}
+    for iteration in range(run["epochs"] * run["nb"]):
+        stepper.set(schedule.at(iteration))
+        stepped = stepper.backward_and_step(weight.sum())
+        if iteration in rows:
+            assert (stepped, stepper.steps) == (bool(rows[iteration][7]), rows[iteration][8])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulating_equals_one_large_batch(kind: OptimizerKind) -> None:
+    inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    whole, parts = tiny_model(), tiny_model()
+    at_once, in_parts = stepper_for(whole, kind), stepper_for(parts, kind)
+    in_parts.accumulate = 3
+    assert at_once.backward_and_step(whole(inputs).sum())
+    results = [in_parts.backward_and_step(parts(pair).sum()) for pair in inputs.split(2)]
+    assert results == [False, False, True]
+    assert (at_once.steps, in_parts.steps, in_parts.pending) == (1, 1, 0)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+        assert other.grad is None
+
+
+def test_left_over_gradients_are_kept_and_flushed() -> None:
+    """v7.0 clears what is pending at an epoch's end: a defect, not ours."""
+    model = tiny_model()
+    stepper = stepper_for(model)
+    stepper.accumulate = 4
+    before = snapshot(model)
+    assert not stepper.backward_and_step(model(torch.ones(2, 3)).sum())
+    assert same(before, snapshot(model))
+    assert stepper.flush()
+    assert not same(before, snapshot(model))
+    assert not stepper.flush()
+    assert stepper.steps == 1
+
+
+def test_first_step_is_plain_nesterov() -> None:
+    """By hand: buffer = gradient, update = lr (gradient + momentum * buffer)."""
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(2.0)
+    optimizer = build_optimizer(model, lr=0.1, momentum=0.5, weight_decay=0.0)
+    Stepper(optimizer).backward_and_step(model(torch.ones(1, 1)).sum())
+    assert model.weight.item() == pytest.approx(2 - 0.1 * 1.5)
+
+
+def test_large_gradients_are_clipped_together() -> None:
+    model = nn.Linear(4, 1, bias=False)
+    before = model.weight.detach().clone()
+    optimizer = build_optimizer(model, lr=1.0, momentum=0.0, weight_decay=0.0)
+    Stepper(optimizer, max_norm=10.0).backward_and_step(1000 * model(torch.ones(1, 4)).sum())
+    assert (before - model.weight).norm().item() == pytest.approx(10, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("first", [0, 2], ids=["first-step", "third-step"])
+def test_broken_gradients_change_nothing(
+    kind: OptimizerKind, fused: bool, bad: float, first: int
+) -> None:
+    """A run with a broken batch ends where the same run without it does."""
+    results = []
+    inputs = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(2))
+    for broken in (False, True):
+        model = tiny_model()
+        optimizer = build_optimizer(model, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = fused, not fused
+        stepper = Stepper(optimizer)
+        for number, batch in enumerate(inputs):
+            if broken and number == first:
+                before = snapshot(model)
+                stepper.backward_and_step(model(batch * bad).sum())
+                assert same(before, snapshot(model))
+                assert all(parameter.grad is None for parameter in model.parameters())
+            stepper.backward_and_step(model(batch).square().sum())
+        results.append(snapshot(model))
+        assert stepper.faults() == Faults(losses=int(broken), steps=int(broken))
+        assert bool(stepper.faults()) is broken
+    assert same(*results)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_the_host_never_waits() -> None:
+    model = tiny_model().cuda()
+    stepper, inputs = stepper_for(model), torch.ones(2, 3).cuda()
+    stepper.backward_and_step(model(inputs).sum())
+    before = snapshot(model)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        stepper.backward_and_step(model(inputs * float("nan")).sum())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert same(before, snapshot(model))
+    assert stepper.faults() == Faults(losses=1, steps=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
+@pytest.mark.parametrize("stop_at", [0, 1, 4], ids=["at-once", "gradients-wait", "after-a-step"])
+def test_going_on_from_a_state_is_exact(kind: OptimizerKind, fused: bool, stop_at: int) -> None:
+    """Weights in channels-last memory: the fused kernels pair their elements by address."""
+
+    def model() -> nn.Module:
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
+        return layers.to(memory_format=torch.channels_last)
+
+    def stepper_of(network: nn.Module) -> Stepper:
+        optimizer = build_optimizer(network, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = fused, not fused
+        stepper = Stepper(optimizer)
+        stepper.accumulate = 2
+        return stepper
+
+    batches = torch.randn(7, 2, 3, 6, 6, generator=torch.Generator().manual_seed(3))
+    through, first, second = model(), model(), model()
+    one, other, another = (stepper_of(network) for network in (through, first, second))
+    for batch in batches:
+        one.backward_and_step(through(batch).square().sum())
+    for batch in batches[:stop_at]:
+        other.backward_and_step(first(batch).square().sum())
+    second.load_state_dict(first.state_dict())
+    stored = io.BytesIO()
+    torch.save(other.state(), stored)
+    stored.seek(0)
+    another.load_state(torch.load(stored, weights_only=True))
+    for batch in batches[stop_at:]:
+        another.backward_and_step(second(batch).square().sum())
+    assert same(snapshot(through), snapshot(second))
+    assert (one.steps, one.pending) == (another.steps, another.pending) == (3, 1)
+
+
+def test_faults_are_part_of_the_state() -> None:
+    model = tiny_model()
+    stepper = stepper_for(model)
+    stepper.backward_and_step(model(torch.full((2, 3), float("nan"))).sum())
+    again = stepper_for(tiny_model())
+    again.load_state(stepper.state())
+    assert again.faults() == Faults(losses=1, steps=1)
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = tiny_model()
+    model[0].requires_grad_(False)
+    optimizer = build_optimizer(model, lr=0.1, momentum=0.9, weight_decay=0.1)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(p) for p in model.parameters()} - {id(p) for p in model[0].parameters()}

@@ -1,0 +1,256 @@
+"""monitor.txt: always complete, rising, with a new time in every record; a failure comes last."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+
+import ymir.monitor as ymir_monitor
+from utils.errors import Code
+from ymir.monitor import Monitor
+
+
+class Clock:
+    """A clock that stands where it was put."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def columns(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\n")[0].split("\t")
+
+
+def test_a_record_has_the_protocol_s_columns(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    Monitor(path, "t01", clock=Clock()).report(0.42, "epoch 21/50")
+    assert path.read_text() == "t01\t1700000000.000000\t0.420000\t2\t0\nepoch 21/50\n"
+
+
+def test_at_most_once_a_second_but_the_last_step_always(tmp_path: Path) -> None:
+    path, timer = tmp_path / "monitor.txt", Clock(50.0)
+    monitor = Monitor(path, "t01", timer=timer)
+    seen = []
+    for step, fraction in enumerate([0.1, 0.2, 0.3, 1.0, 1.0]):
+        timer.now = 50.0 + 0.4 * step
+        monitor.report(fraction)
+        seen.append(float(columns(path)[2]))
+    assert seen == [0.1, 0.1, 0.1, 1.0, 1.0]
+
+
+def test_progress_never_falls_and_stays_in_its_range(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    seen = []
+    for fraction in (0.5, 0.2, -1.0, float("nan"), 0.6, 7.0):
+        monitor.report(fraction)
+        seen.append(float(columns(path)[2]))
+    assert seen == [0.5, 0.5, 0.5, 0.5, 0.6, 1.0]
+
+
+def test_time_changes_even_when_the_clock_stands_or_is_set_back(tmp_path: Path) -> None:
+    path, clock = tmp_path / "monitor.txt", Clock()
+    monitor = Monitor(path, "t01", interval=0, clock=clock)
+    stamps = []
+    for shift in (0.0, 0.0, -3600.0, 5.0):
+        clock.now += shift
+        monitor.report(0.1)
+        stamps.append(float(columns(path)[1]))
+    monitor.fail(Code.CONFIG, "x")
+    stamps.append(float(columns(path)[1]))
+    assert stamps == sorted(set(stamps))
+
+
+@pytest.mark.parametrize("code", list(Code), ids=lambda code: code.name)
+def test_a_failure_has_state_4_and_its_code(tmp_path: Path, code: Code) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01")
+    monitor.report(0.3)
+    monitor.fail(code, "the index\tfile\nis empty.", "Traceback\n\n  line\n")
+    first, *rest = path.read_text().splitlines()
+    assert first.split("\t")[2:] == ["0.300000", "4", str(int(code)), "the index file is empty."]
+    assert rest == ["the index\tfile", "is empty.", "Traceback", "  line"]
+
+
+def test_nothing_follows_a_failure(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.fail(Code.MODEL, "first.")
+    before = path.read_text()
+    monitor.report(0.9)
+    monitor.fail(Code.CONFIG, "second.")
+    assert path.read_text() == before
+
+
+def test_a_long_traceback_keeps_the_sentence_and_its_own_end(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    text = "\n".join(f"frame {number}" for number in range(500))
+    Monitor(path, "t01").fail(Code.CONTAINER, "it broke.", text)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 100
+    assert (lines[1], lines[-1]) == ("it broke.", "frame 499")
+
+
+def test_trouble_in_writing_is_logged_not_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = Monitor(tmp_path / "nowhere" / "monitor.txt", "t01")
+    monitor.report(0.1)
+    monitor.fail(Code.CONFIG, "broken \udce9 name")
+    assert "nowhere" in caplog.text
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_odd_characters_do_not_hide_the_failure(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    Monitor(path, "t01").fail(Code.DATASET, "broken \udce9 name, 颜色")
+    assert columns(path)[3:] == ["4", "300002", "broken ? name, 颜色"]
+
+
+def test_a_reader_never_sees_half_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.0)
+    stop, faults, seen = threading.Event(), [], []
+
+    def poll() -> None:
+        while not stop.is_set():
+            found = columns(path)
+            if len(found) != 5:
+                faults.append(found)
+                return
+            seen.append((float(found[2]), float(found[1])))
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for step in range(200):
+        monitor.report(step / 200)
+    stop.set()
+    reader.join()
+    assert not faults
+    assert len(seen) > 10
+    assert seen == sorted(seen)
+    assert [item.name for item in tmp_path.iterdir()] == ["monitor.txt"]
+
+
+def test_on_a_full_disk_the_end_takes_the_place_of_the_last_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.3, "x" * 40)
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(ymir_monitor, "write_text", full)
+    before = path.read_bytes()
+    for fraction in (0.4, 0.5):
+        monitor.report(fraction)
+    assert path.read_bytes() == before
+    assert len(caplog.records) == 1
+    monitor.fail(Code.CONTAINER, "no space is left.", "\n".join(["frame"] * 3000))
+    content = path.read_bytes()
+    assert content.startswith(before.split(b"\t")[0] + b"\t")
+    assert columns(path)[3:] == ["4", "160004", "no space is left."]
+    assert content.endswith(b"frame\n")
+    assert len(content) <= max(len(before), path.stat().st_blocks * 512)
+
+
+def test_a_failure_goes_on_from_what_another_process_reported(tmp_path: Path) -> None:
+    """The launcher's own monitor has seen nothing of the progress of the processes it started."""
+    path, clock = tmp_path / "monitor.txt", Clock()
+    Monitor(path, "t01", clock=Clock(clock.now + 60)).report(0.7)
+    launcher = Monitor(path, "t01", clock=clock)
+    launcher.catch_up()
+    launcher.fail(Code.DATASET, "no images.")
+    _, stamp, progress, state, code, _ = columns(path)
+    assert (progress, state, code) == ("0.700000", "4", str(int(Code.DATASET)))
+    assert float(stamp) > clock.now + 60
+
+
+def test_catching_up_never_goes_back(tmp_path: Path) -> None:
+    path, clock = tmp_path / "monitor.txt", Clock()
+    Monitor(path, "t01", clock=Clock(clock.now - 60)).report(0.2)
+    monitor = Monitor(tmp_path / "own.txt", "t01", interval=0, clock=clock)
+    monitor.report(0.5)
+    monitor.path = path
+    monitor.catch_up()
+    monitor.report(0.0)
+    assert float(columns(path)[1]) > clock.now
+    assert columns(path)[2] == "0.500000"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(None, id="no file"),
+        pytest.param("", id="empty"),
+        pytest.param("t01", id="one column"),
+        pytest.param("t01\tnow\t0.5\t2\t0", id="no time"),
+        pytest.param("t01\t1800000000\thalf\t2\t0", id="no number"),
+        pytest.param("t01\t1800000000\tnan\t2\t0", id="not a number"),
+    ],
+)
+def test_catching_up_with_no_record_changes_no_progress(tmp_path: Path, record: str | None) -> None:
+    path = tmp_path / "monitor.txt"
+    if record is not None:
+        path.write_text(record)
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.catch_up()
+    monitor.report(0.25)
+    assert columns(path)[2] == "0.250000"
+
+
+def test_on_a_full_disk_the_task_still_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.3, "free text")
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(ymir_monitor, "write_text", full)
+    monitor.report(1.0)
+    assert columns(path)[2:] == ["1.000000", "2", "0"]
+    assert path.read_text().count("\n") == 1
+
+
+def test_whoever_insists_waits_for_no_thread_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "monitor.txt"
+    monitor = Monitor(path, "t01", interval=0)
+    monitor.report(0.5)
+    go, whole = threading.Event(), ymir_monitor.write_text
+
+    def hang(where: Path, text: str) -> None:
+        if threading.current_thread() is stuck:
+            go.wait()
+        whole(where, text)
+
+    monkeypatch.setattr(ymir_monitor, "write_text", hang)
+    stuck = threading.Thread(target=monitor.report, args=(0.7,))
+    stuck.start()
+    monitor.insist(Code.CONTAINER, "told to stop.", patience=0.05)
+    assert columns(path)[2:] == ["0.700000", "4", "160004", "told to stop."]
+    go.set()
+    stuck.join()
+    monitor.report(0.9)  # whoever goes on says nothing any more
+    assert columns(path)[2] == "0.700000"
+
+
+def test_whoever_insists_leaves_another_failure_alone(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.txt"
+    Monitor(path, "t01").fail(Code.DATASET, "no images.")
+    before = path.read_bytes()
+    Monitor(path, "t01").insist(Code.CONTAINER, "told to stop.")
+    assert path.read_bytes() == before

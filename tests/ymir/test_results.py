@@ -1,0 +1,393 @@
+"""Result files as the platform reads them: result.yaml, result.tsv, infer-result.json."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+
+from utils.errors import Code, TaskError
+from ymir.monitor import Monitor
+from ymir.results import (
+    InferResultWriter,
+    ModelStage,
+    write_mining_result,
+    write_training_result,
+)
+from ymir.task import read_task
+from ymir.task_types import Task, stage_folder
+
+MakeTask = Callable[..., Path]
+NAMES = ("helmet", "vest")
+
+
+def task_of(make_task: MakeTask, kind: str = "training", protocol: str | None = "1.1.0") -> Task:
+    return read_task(make_task(kind, env={"protocol_version": protocol}), environ={})
+
+
+def save(task: Task, stage: str, *names: str) -> None:
+    folder = stage_folder(task, stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"weights")
+
+
+def result(task: Task) -> dict:
+    return yaml.safe_load(task.out.training_result.read_text(encoding="utf-8"))
+
+
+BEST = ModelStage("best", ("best.pt",), 1700000400, 0.71, 0.64, 512, 77, 143)
+LAST = ModelStage("last", ("last.pt",), 1700000900, 0.69)
+
+
+def test_stages_of_protocol_1_1(make_task: MakeTask) -> None:
+    task = task_of(make_task)
+    save(task, "best", "best.pt")
+    save(task, "last", "last.pt")
+    assert (task.out.models / "best" / "best.pt").is_file()
+    write_training_result(
+        task, [BEST, LAST], "best", evaluate_config={"iou_thr": 0.5, "conf_thr": 0.25}
+    )
+    assert result(task) == {
+        "best_stage_name": "best",
+        "mAP": 0.71,
+        "model_stages": {
+            "best": {
+                "stage_name": "best",
+                "files": ["best.pt"],
+                "timestamp": 1700000400,
+                "mAP": 0.71,
+                "mAR": 0.64,
+                "tp": 512,
+                "fp": 77,
+                "fn": 143,
+            },
+            "last": {
+                "stage_name": "last",
+                "files": ["last.pt"],
+                "timestamp": 1700000900,
+                "mAP": 0.69,
+                "mAR": 0.0,
+                "tp": 0,
+                "fp": 0,
+                "fn": 0,
+            },
+        },
+        "evaluate_config": {"iou_thr": 0.5, "conf_thr": 0.25},
+    }
+
+
+@pytest.mark.parametrize(
+    ("protocol", "keys"),
+    [
+        pytest.param(None, {"model", "map"}, id="no-version"),
+        pytest.param("0.0.1", {"model", "map"}, id="0.0.1"),
+        pytest.param("1.0.0", {"best_stage_name", "mAP", "model_stages"}, id="1.0.0"),
+    ],
+)
+def test_older_protocols_have_flat_files(
+    make_task: MakeTask, protocol: str | None, keys: set[str]
+) -> None:
+    task = task_of(make_task, protocol=protocol)
+    save(task, "best", "best.pt", "best.onnx")
+    save(task, "last", "last.pt")
+    assert (task.out.models / "best.onnx").is_file()
+    best = ModelStage("best", ("best.pt", "best.onnx", "gone.txt"), 1, 0.5)
+    write_training_result(task, [best, LAST], "best")
+    written = result(task)
+    assert set(written) == keys
+    if protocol != "1.0.0":
+        assert written == {"model": ["best.pt", "best.onnx"], "map": 0.5}
+
+
+def test_only_whole_files_are_listed(make_task: MakeTask) -> None:
+    task = task_of(make_task)
+    save(task, "best", "best.pt")
+    (task.out.models / "best" / "empty.onnx").touch()
+    (task.out.models / "best" / "link.pt").symlink_to(task.out.models / "best" / "best.pt")
+    names = ("best.pt", "empty.onnx", "link.pt", "missing.onnx")
+    write_training_result(task, [ModelStage("best", names, 1, 0.5), LAST], "best")
+    stages = result(task)["model_stages"]
+    assert {name: stage["files"] for name, stage in stages.items()} == {"best": ["best.pt"]}
+
+
+def test_a_best_stage_without_files_is_refused_and_the_old_result_stays(
+    make_task: MakeTask,
+) -> None:
+    task = task_of(make_task)
+    save(task, "best", "best.pt")
+    write_training_result(task, [BEST], "best")
+    before = task.out.training_result.read_bytes()
+    for stages in ([BEST], [LAST]):
+        with pytest.raises(ValueError, match="last"):
+            write_training_result(task, stages, "last")
+    assert task.out.training_result.read_bytes() == before
+
+
+def test_figures_become_plain_and_stay_in_range(make_task: MakeTask) -> None:
+    task = task_of(make_task)
+    save(task, "best", "best.pt")
+    stage = ModelStage(
+        "best",
+        ("best.pt",),
+        np.int64(5),
+        np.float64(1.0000001),
+        float("nan"),
+        np.int64(3),
+        -1,
+        np.int32(2),
+    )
+    write_training_result(task, [stage], "best", evaluate_config={"conf_thr": np.float32(0.5)})
+    written = result(task)["model_stages"]["best"]
+    assert (written["mAP"], written["mAR"], written["tp"], written["fp"]) == (1.0, 0.0, 3, 0)
+    assert "python" not in task.out.training_result.read_text()
+
+
+def test_the_best_and_the_ten_latest_are_kept(make_task: MakeTask) -> None:
+    task = task_of(make_task)
+    stages = [ModelStage(f"epoch_{number}", ("w.pt",), number, 0.5) for number in range(20)]
+    for stage in stages:
+        save(task, stage.name, "w.pt")
+    write_training_result(task, stages, "epoch_3")
+    assert list(result(task)["model_stages"]) == ["epoch_3"] + [f"epoch_{n}" for n in range(10, 20)]
+
+
+def test_attachments_must_exist(make_task: MakeTask) -> None:
+    task = task_of(make_task)
+    save(task, "best", "best.pt")
+    folder = task.out.models / "attachments" / "images"
+    folder.mkdir(parents=True)
+    (folder / "curve.png").write_bytes(b"png")
+    attachments = {"images": ["curve.png", "gone.png"], "reports": ["results.csv"]}
+    write_training_result(task, [BEST], "best", attachments)
+    assert result(task)["attachments"] == {"images": ["curve.png"]}
+
+
+@pytest.mark.parametrize("name", ["epoch-1", "a@b", "a/b", "1st", ""])
+def test_stage_names_the_platform_cannot_hold_are_our_own_mistake(
+    make_task: MakeTask, name: str
+) -> None:
+    with pytest.raises(AssertionError, match="identifier"):
+        write_training_result(task_of(make_task), [ModelStage(name, (), 1, 0.5)], name)
+
+
+def test_mining_scores_fall_and_unreadable_images_come_last(make_task: MakeTask) -> None:
+    task = task_of(make_task, "mining")
+    rows = [
+        ("/in/a b.jpg", 0.25),
+        ("/in/bad.jpg", None),
+        ("/in/c.jpg", 0.9),
+        ("/in/tie.jpg", 0.25),
+        ("/in/low.jpg", -0.5),
+        ("/in/c.jpg", 0.1),
+        ("/in/noise.jpg", 0.2500000001),
+    ]
+    assert write_mining_result(task, iter(rows)) == 6
+    assert task.out.mining_result.read_text().splitlines() == [
+        "/in/c.jpg\t0.900000",
+        "/in/a b.jpg\t0.250000",
+        "/in/tie.jpg\t0.250000",
+        "/in/noise.jpg\t0.250000",
+        "/in/low.jpg\t-0.500000",
+        "/in/bad.jpg\t-1.500000",
+    ]
+
+
+def test_mining_without_any_readable_image(make_task: MakeTask) -> None:
+    task = task_of(make_task, "mining")
+    write_mining_result(task, [("b", None), ("a", None)])
+    assert task.out.mining_result.read_text() == "b\t-1.000000\na\t-1.000000\n"
+
+
+def test_an_infinite_score_is_told_and_nothing_is_written(make_task: MakeTask) -> None:
+    task = task_of(make_task, "mining")
+    with pytest.raises(TaskError, match=r"x\.jpg is nan") as caught:
+        write_mining_result(task, [("x.jpg", float("nan"))])
+    assert caught.value.code == Code.NOT_A_NUMBER
+    assert not task.out.mining_result.exists()
+
+
+def test_paths_come_out_as_they_came_in(make_task: MakeTask) -> None:
+    task = task_of(make_task, "mining")
+    write_mining_result(task, [("caf\udce9.jpg", 0.5), ("颜色.jpg", 0.4)])
+    assert task.out.mining_result.read_bytes().splitlines() == [
+        b"caf\xe9.jpg\t0.500000",
+        "颜色.jpg\t0.400000".encode(),
+    ]
+
+
+def detection(task: Task) -> dict:
+    return json.loads(task.out.infer_result.read_text(encoding="utf-8"))["detection"]
+
+
+def test_detections_become_whole_boxes_inside_the_image(make_task: MakeTask) -> None:
+    task = task_of(make_task, "infer")
+    rows = np.array(
+        [
+            [30.4, 40.6, 79.6, 104.5, 0.5, 0],
+            [-5.0, -3.0, 200.0, 300.0, 1.0000001, 1],
+            [99.9, 119.9, 100.0, 120.0, 0.25, 0],  # a sliver in the corner
+            [10.2, 10.2, 10.3, 10.3, 0.1234567, 0],  # less than a pixel
+            [1.0, 1.0, float("nan"), 5.0, 0.9, 0],
+        ],
+        np.float32,
+    )
+    with InferResultWriter(task) as results:
+        results.add("/in/assets/9c/a b.jpg", rows, NAMES, (120, 100))
+        results.add("/in/assets/none.jpg", np.zeros((0, 6)), NAMES, (5, 5))
+        results.add_empty("/in/assets/bad.jpg")
+    found = detection(task)
+    assert found["none.jpg"] == found["bad.jpg"] == {"boxes": [], "annotations": []}
+    assert found["a b.jpg"]["boxes"] == [
+        {"box": {"x": 0, "y": 0, "w": 100, "h": 120}, "class_name": "vest", "score": 1.0},
+        {"box": {"x": 30, "y": 41, "w": 50, "h": 63}, "class_name": "helmet", "score": 0.5},
+        {"box": {"x": 99, "y": 119, "w": 1, "h": 1}, "class_name": "helmet", "score": 0.25},
+        {"box": {"x": 10, "y": 10, "w": 1, "h": 1}, "class_name": "helmet", "score": 0.123457},
+    ]
+
+
+def test_random_boxes_always_fit(make_task: MakeTask) -> None:
+    task = task_of(make_task, "infer")
+    generator = np.random.default_rng(0)
+    corners = np.sort(generator.uniform(-20, 60, (300, 2, 2)), axis=1).reshape(300, 4)
+    rows = np.column_stack([corners, generator.uniform(0, 1, 300), generator.integers(0, 2, 300)])
+    with InferResultWriter(task) as results:
+        results.add("a.jpg", rows, NAMES, (31, 47))
+    boxes = [item["box"] for item in detection(task)["a.jpg"]["boxes"]]
+    assert len(boxes) == 300
+    for box in boxes:
+        assert all(type(value) is int for value in box.values())
+        assert min(box["x"], box["y"]) >= 0
+        assert min(box["w"], box["h"]) >= 1
+        assert box["x"] + box["w"] <= 47
+        assert box["y"] + box["h"] <= 31
+
+
+@pytest.mark.parametrize("protocol", [None, "1.0.0", "1.1.0"])
+def test_both_keys_whatever_the_protocol(make_task: MakeTask, protocol: str | None) -> None:
+    task = task_of(make_task, "infer", protocol)
+    with InferResultWriter(task) as results:
+        results.add("a.jpg", [[1, 2, 3, 4, 0.5, 0]], NAMES, (9, 9))
+    record = detection(task)["a.jpg"]
+    assert list(record) == ["boxes", "annotations"]
+    assert all(boxes == record["boxes"] for boxes in record.values())
+
+
+def test_every_candidate_is_listed(make_task: MakeTask, caplog: pytest.LogCaptureFixture) -> None:
+    task = task_of(make_task, "infer")
+    with InferResultWriter(task, ["/in/x/a.jpg", "/in/y/b.jpg"]) as results:
+        results.add_empty("/in/x/a.jpg")
+        results.add_empty("/in/other/a.jpg")
+    assert list(detection(task)) == ["a.jpg", "b.jpg"]
+    assert "/in/other/a.jpg" in caplog.text
+
+
+def test_a_failure_leaves_no_half_written_file(make_task: MakeTask) -> None:
+    task = task_of(make_task, "infer")
+    task.out.infer_result.write_text("old")
+    with pytest.raises(IndexError), InferResultWriter(task) as results:
+        results.add("a.jpg", [[1, 2, 3, 4, 0.5, 99]], NAMES, (9, 9))
+    assert task.out.infer_result.read_text() == "old"
+    assert not list(task.out.root.glob(".*"))
+
+
+def test_an_empty_result_is_still_a_document(make_task: MakeTask) -> None:
+    task = task_of(make_task, "infer")
+    with InferResultWriter(task):
+        pass
+    assert detection(task) == {}
+
+
+@pytest.fixture
+def sdk(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The installed ymir_exc, looking at our task directory (protocol section 11)."""
+    package = pytest.importorskip("ymir_exc")
+    settings = importlib.import_module("ymir_exc.settings")
+    env_file = make_task("mining infer", env={"protocol_version": None})
+    task = read_task(env_file)
+    names = ("models_dir", "training_result_file", "mining_result_file", "infer_result_file")
+    paths = (
+        task.out.models,
+        task.out.training_result,
+        task.out.mining_result,
+        task.out.infer_result,
+    )
+    env = yaml.safe_load(env_file.read_text())
+    env["output"] |= {name: str(path) for name, path in zip(names, paths, strict=True)}
+    env["output"]["monitor_file"] = str(task.out.monitor)
+    env["input"]["candidate_index_file"] = str(task.candidate_index)
+    env_file.write_text(yaml.safe_dump(env))
+    monkeypatch.setattr(settings, "DEFAULT_ENV_FILE_PATH", str(env_file))
+    return package
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+class TestSameAsThePackage:
+    """What the platform reads is the same, whether ymir_exc wrote it or we did."""
+
+    @pytest.fixture
+    def task(self, sdk: ModuleType, tmp_path: Path) -> Task:
+        return read_task(tmp_path / "in" / "env.yaml", environ={})
+
+    @staticmethod
+    def part(name: str) -> ModuleType:
+        return importlib.import_module(f"ymir_exc.{name}")
+
+    def test_reading(self, task: Task) -> None:
+        env = self.part("env").get_current_env()
+        assert (env.task_id, env.run_mining, env.run_infer) == ("t0001", True, True)
+        assert env.output.infer_result_file == str(task.out.infer_result)
+        assert tuple(self.part("env").get_executor_config()["class_names"]) == task.class_names
+
+    def test_mining(self, task: Task) -> None:
+        rows = [("/in/b.jpg", 0.5), ("/in/a.jpg", 0.75), ("/in/c.jpg", 0.5)]
+        self.part("result_writer").write_mining_result(rows)
+        theirs = [line.split("\t") for line in task.out.mining_result.read_text().splitlines()]
+        write_mining_result(task, rows)
+        ours = [line.split("\t") for line in task.out.mining_result.read_text().splitlines()]
+        assert [(path, float(score)) for path, score in ours] == [
+            (path, float(score)) for path, score in theirs
+        ]
+
+    def test_inference(self, task: Task) -> None:
+        writer = self.part("result_writer")
+        if not hasattr(writer, "Annotation"):
+            pytest.skip("this generation of ymir_exc has no Annotation")
+        box = writer.Box(x=30, y=41, w=50, h=64)
+        found = [writer.Annotation(class_name="helmet", score=0.8125, box=box)]
+        writer.write_infer_result({"/in/a.jpg": found, "/in/b.jpg": []})
+        theirs = detection(task)
+        with InferResultWriter(task) as results:
+            results.add("/in/a.jpg", [[30, 41, 80, 105, 0.8125, 0]], NAMES, (200, 200))
+            results.add("/in/b.jpg", [], NAMES, (200, 200))
+        ours = detection(task)
+        for name, record in theirs.items():
+            for key, boxes in record.items():
+                assert ours[name][key] == boxes
+
+    def test_training(self, task: Task) -> None:
+        try:
+            self.part("result_writer").write_training_result(["best.pt"], 0.5, {})
+        except TypeError:
+            pytest.skip("this generation of ymir_exc writes stages another way")
+        theirs = result(task)
+        if "model" not in theirs:
+            pytest.skip("this generation of ymir_exc writes stages")
+        save(task, "best", "best.pt")
+        write_training_result(task, [ModelStage("best", ("best.pt",), 1, 0.5)], "best")
+        ours = result(task)
+        assert ours == {key: theirs[key] for key in ("model", "map")}
+
+    def test_monitor(self, task: Task) -> None:
+        self.part("monitor").write_monitor_logger(0.42)
+        theirs = task.out.monitor.read_text().splitlines()[0].split("\t")
+        Monitor(task.out.monitor, task.task_id).report(0.42)
+        ours = task.out.monitor.read_text().splitlines()[0].split("\t")
+        assert (ours[0], float(ours[2]), ours[3]) == (theirs[0], float(theirs[2]), theirs[3])
+        assert abs(float(ours[1]) - float(theirs[1])) < 60

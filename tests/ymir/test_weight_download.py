@@ -1,0 +1,171 @@
+"""A weight file arrives whole and is the one that was meant, or there is a sentence and no file."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import socket
+import threading
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from utils.errors import Code, TaskError
+from ymir import weight_download
+from ymir.weight_download import RELEASE, download_weights
+
+CONTENT = b"weights" * 10_000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path.endswith("gone.pt"):
+            self.send_error(404)
+            return
+        if self.path.endswith("silent.pt"):
+            self.server.finished.wait(20)  # type: ignore[attr-defined]
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT[: 100 if self.path.endswith("short.pt") else None])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The address of a release on this machine."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server) as running:
+        running.finished = threading.Event()  # type: ignore[attr-defined]
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.finished.set()  # type: ignore[attr-defined]
+        running.shutdown()
+        thread.join()
+
+
+def nothing_in(folder: Path) -> bool:
+    return not folder.exists() or not list(folder.iterdir())
+
+
+def test_a_file_arrives(server: str, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    path = download_weights("yolov5n.pt", DIGEST, [folder], release=server)
+    assert path == folder / "yolov5n.pt"
+    assert path.read_bytes() == CONTENT
+    assert [p.name for p in folder.iterdir()] == ["yolov5n.pt"]
+
+
+def test_a_file_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "yolov5n.pt").write_bytes(CONTENT)
+    path = download_weights(
+        "yolov5n.pt", DIGEST, [tmp_path / "to"], release=f"{tmp_path.as_uri()}/"
+    )
+    assert path.read_bytes() == CONTENT
+
+
+def test_another_sum_leaves_the_old_file(server: str, tmp_path: Path) -> None:
+    (tmp_path / "yolov5n.pt").write_bytes(b"old")
+    with pytest.raises(TaskError, match="another SHA-256") as caught:
+        download_weights("yolov5n.pt", "0" * 64, [tmp_path], release=server)
+    assert caught.value.code is Code.MODEL
+    assert [p.name for p in tmp_path.iterdir()] == ["yolov5n.pt"]
+    assert (tmp_path / "yolov5n.pt").read_bytes() == b"old"
+
+
+def _closed_port() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}/"
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"could not be fetched .*refused") as caught:
+        download_weights("yolov5n.pt", DIGEST, [tmp_path], release=_closed_port())
+    assert caught.value.code is Code.NETWORK
+    assert nothing_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("gone.pt", Code.NETWORK, "Not Found"),
+        ("silent.pt", Code.NETWORK, "timed out"),
+        ("short.pt", Code.MODEL, "another SHA-256"),
+    ],
+)
+def test_servers_that_do_not_deliver(
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    code: Code,
+    words: str,
+) -> None:
+    monkeypatch.setattr(weight_download, "PATIENCE", 0.5)
+    with pytest.raises(TaskError, match=words) as caught:
+        download_weights(name, DIGEST, [tmp_path], release=server)
+    assert caught.value.code is code
+    assert nothing_in(tmp_path)
+    assert socket.getdefaulttimeout() is None
+
+
+def test_what_torch_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release of v7.0, the whole sum, and a timeout while it lasts."""
+    asked: dict[str, object] = {}
+
+    def fetch(url: str, dst: str, hash_prefix: str, progress: bool) -> None:
+        asked.update(url=url, hash_prefix=hash_prefix, timeout=socket.getdefaulttimeout())
+        Path(dst).write_bytes(CONTENT)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    download_weights("yolov5s.pt", DIGEST, [tmp_path])
+    assert asked == {"url": RELEASE + "yolov5s.pt", "hash_prefix": DIGEST, "timeout": 60.0}
+    assert RELEASE.endswith("/ultralytics/yolov5/releases/download/v7.0/")
+    assert RELEASE.startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (urllib.error.URLError("no route"), Code.NETWORK),
+        (ConnectionResetError("reset"), Code.NETWORK),
+        (TimeoutError("slow"), Code.NETWORK),
+    ],
+)
+def test_failures_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: Code
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(TaskError, match="put the file into weights_dir yourself") as caught:
+        download_weights("yolov5s.pt", DIGEST, [tmp_path])
+    assert caught.value.code is code
+
+
+def test_a_full_disk_is_not_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(OSError, match="No space"):
+        download_weights("yolov5s.pt", DIGEST, [tmp_path])
+
+
+def test_the_first_folder_that_can_be_written_to(server: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    blocked = tmp_path / "file" / "weights"
+    path = download_weights("yolov5n.pt", DIGEST, [blocked, tmp_path / "out"], release=server)
+    assert path.parent == tmp_path / "out"
+    with pytest.raises(TaskError, match=r"none of .* can be written to") as caught:
+        download_weights("yolov5n.pt", DIGEST, [blocked], release=server)
+    assert caught.value.code is Code.CONFIG

@@ -1,0 +1,123 @@
+"""Anchors held against the boxes of a training set, and replaced where others fit more of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from data.dataset_index import DatasetIndex
+from models.anchor_search import search_anchors
+from models.anchors import AnchorFit, anchor_fit, in_stride_order, is_placeholder, label_sizes
+from models.detector import Detector
+from models.model_config import Layout, parse_layout
+from settings.train import TrainSettings
+from utils.errors import Code, TaskError
+from utils.seeding import numpy_generator
+
+log = logging.getLogger(__name__)
+
+TINY = 3.0
+"""Boxes with a side below this many pixels of the network's input are named in the log (v7.0)."""
+
+_PURPOSE = (0, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class AnchorRules:
+    """What may happen to the anchors of a network.
+
+    `threshold` is the largest side ratio of a box and its anchor; `wanted` asks for new anchors
+    whatever the fit, `forbidden` keeps those that are there; `seed` starts the search.
+    """
+
+    threshold: float = 4.0
+    wanted: bool = False
+    forbidden: bool = False
+    seed: int = 0
+
+    @classmethod
+    def of(cls, settings: TrainSettings) -> AnchorRules:
+        """The rules that a training task asks for."""
+        return cls(
+            threshold=settings.anchor_t,
+            wanted=settings.anchors > 0,
+            forbidden=settings.noautoanchor,
+            seed=settings.seed,
+        )
+
+
+def fit_anchors(
+    network: Detector, index: DatasetIndex, image_size: int, rules: AnchorRules
+) -> bool:
+    """Check the network's anchors against the boxes, and replace them in place; True if replaced.
+
+    New ones are looked for when the best possible recall is 0.98 or less, when `rules` want them,
+    or when the network has only placeholders; only in the first case must their recall be higher
+    to be taken. `image_size` is the longer side of the network's input in pixels. Raises
+    TaskError(CONFIG) when new anchors are both necessary and forbidden.
+    """
+    sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
+    pixels = (network.anchors * network.stride.view(-1, 1, 1)).flatten(1).cpu()
+    missing = rules.wanted or is_placeholder(pixels.tolist())
+    if missing and rules.forbidden:
+        raise TaskError(
+            Code.CONFIG,
+            "noautoanchor is set, but the model has no anchors of its own (or the setting anchors "
+            "asks for new ones): leave noautoanchor off, or set anchors to 0 and name a model "
+            "file that lists them.",
+        )
+    anchors = pixels.reshape(-1, 2).numpy()
+    before = None if missing else anchor_fit(anchors, sizes, rules.threshold)
+    if before is not None:
+        _tell("anchors", before, _advice(before, forbidden=rules.forbidden))
+        if before.good or rules.forbidden:
+            return False
+    else:
+        log.info("anchors: %d new ones are looked for in %d boxes", len(anchors), len(sizes))
+    tiny = int((sizes < TINY).any(axis=1).sum())
+    if tiny:
+        log.warning(
+            "%d of %d boxes have a side below %d pixels at img_size %d: a larger one may help",
+            *(tiny, len(sizes), TINY, image_size),
+        )
+    found = search_anchors(
+        sizes,
+        len(anchors),
+        image_size=image_size,
+        threshold=rules.threshold,
+        generator=numpy_generator(rules.seed, *_PURPOSE),
+    )
+    after = anchor_fit(found, sizes, rules.threshold)
+    if before is not None and after.best_possible_recall <= before.best_possible_recall:
+        _tell("anchors kept, the search found none better", after, "")
+        return False
+    levels = found.reshape(len(network.stride), -1)
+    network.set_anchors(in_stride_order(levels.tolist(), network.stride.tolist()))
+    _tell("new anchors", after, ": " + ", ".join(f"{w:.0f}x{h:.0f}" for w, h in found))
+    return True
+
+
+def _tell(what: str, fit: AnchorFit, end: str) -> None:
+    log.log(
+        logging.INFO if fit.good else logging.WARNING,
+        "%s: best possible recall %.3f, %.2f anchors a box%s",
+        *(what, fit.best_possible_recall, fit.anchors_above_threshold, end),
+    )
+
+
+def _advice(fit: AnchorFit, *, forbidden: bool) -> str:
+    if fit.good:
+        return ""
+    if forbidden:
+        return " - many boxes fit no anchor, and noautoanchor keeps them: another img_size may help"
+    return " - many boxes fit no anchor: better ones are looked for"
+
+
+def with_anchor_count(layout: Layout, per_level: int) -> Layout:
+    """The layout with another number of anchors per level, as placeholders that `fit_anchors`
+    replaces; the same layout when `per_level` is 0 or what it has.
+    """
+    if per_level in (0, len(layout.anchors[0]) // 2):
+        return layout
+    rows = [[1.0] * 2 * per_level for _ in layout.anchors]
+    return parse_layout({**layout.definition, "anchors": rows}, layout.nc)
