@@ -27,8 +27,8 @@ from pathlib import Path
 from utils.atomic import remove_unfinished
 from utils.environment import log_to_console, provide_home
 from utils.errors import Code, TaskError
-from utils.first_error import error_left, leave_error
-from utils.shutdown import TOLD_TO_STOP, Deadline, Terminated
+from utils.first_error import error_left, write_error_file
+from utils.shutdown import TOLD_TO_STOP, ShutdownHandler, Terminated
 from ymir.task import Monitor, open_monitor, read_task
 
 
@@ -49,11 +49,11 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def last_words(options: argparse.Namespace, monitor: Monitor) -> Callable[[Sequence[int]], object]:
+def on_timeout(options: argparse.Namespace, monitor: Monitor) -> Callable[[Sequence[int]], object]:
     """What a thread says of a task that SIGTERM has not brought to its end in time."""
 
     def speak(held: Sequence[int]) -> None:
-        first = leave_error(Code.CONTAINER, TOLD_TO_STOP, "", environment=os.environ)
+        first = write_error_file(Code.CONTAINER, TOLD_TO_STOP, "", environment=os.environ)
         if first and not options.launched:
             monitor.insist(Code.CONTAINER, TOLD_TO_STOP)
             os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {TOLD_TO_STOP}\n".encode())
@@ -64,14 +64,14 @@ def last_words(options: argparse.Namespace, monitor: Monitor) -> Callable[[Seque
 
 if __name__ == "__main__":
     provide_home(os.environ)  # before matplotlib and torch look for a home
-    own = Deadline()
+    own = ShutdownHandler()
     told = read_options()
-    own.last_words = last_words(told, open_monitor(told.env))
+    own.on_timeout = on_timeout(told, open_monitor(told.env))
     own.until_the_end()  # and before the seconds that the imports take
 
 from tasks.run import processes_for, run, run_in_processes, run_share
 from utils.classify_error import explain
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.logs import ShareDone
 from utils.progress import Progress
 from utils.redaction import redact
@@ -79,14 +79,14 @@ from utils.redaction import redact
 log = logging.getLogger("start")
 
 
-def main(arguments: Sequence[str] | None = None, deadline: Deadline | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, deadline: ShutdownHandler | None = None) -> int:
     """Run one task; return the exit status. The last line printed says how it ended."""
     options = read_options(arguments)
-    processes = Processes.of(os.environ)
+    processes = DistContext.of(os.environ)
     log_to_console(quiet=not processes.first)
     monitor = open_monitor(options.env)
-    deadline = deadline or Deadline()
-    deadline.last_words = last_words(options, monitor)
+    deadline = deadline or ShutdownHandler()
+    deadline.on_timeout = on_timeout(options, monitor)
     try:
         with deadline.interruptible():
             task = read_task(options.env)
@@ -94,20 +94,20 @@ def main(arguments: Sequence[str] | None = None, deadline: Deadline | None = Non
             count = 1 if processes.several else processes_for(task)
             if count > 1:
                 program = [os.path.abspath(__file__), "--launched", "--env", str(options.env)]
-                run_in_processes(task, count, program, progress, catch_up=monitor.catch_up)
+                run_in_processes(task, count, program, progress, reload=monitor.reload)
             elif options.launched:
-                monitor.catch_up()
+                monitor.reload()
                 run_share(task, progress, processes)
             else:
                 run(task, progress, processes)
     except (Exception, KeyboardInterrupt) as error:
         code, sentence = explain(error)
         sentence, trace = redact(sentence), redact(traceback.format_exc())
-        first = leave_error(code, sentence, trace, environment=os.environ)
+        first = write_error_file(code, sentence, trace, environment=os.environ)
         # Where there is neither a task nor its out/, nobody reads the record.
         read = options.env.is_file() or monitor.path.parent.is_dir()
         if first and read and not options.launched:
-            monitor.catch_up()
+            monitor.reload()
             monitor.fail(code, sentence, trace)
         if not (options.launched and isinstance(error, Terminated)):
             # Else another one has failed, and who started both says so.
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None, deadline: Deadline | None = Non
     return status
 
 
-def reporter(monitor: Monitor, processes: Processes) -> Callable[[float], object]:
+def reporter(monitor: Monitor, processes: DistContext) -> Callable[[float], object]:
     """Who hears of progress: monitor and log, from the first process, until one has failed."""
     share = ShareDone(log)
 

@@ -22,7 +22,7 @@ from training.job import TrainingJob
 from training.loop import take_part
 from utils.command_line import leave, run_command
 from utils.device import describe, device_of
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.environment import log_to_console
 from utils.progress import Progress
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train without YMIR: on a data.yaml with v7.0's flags, or on YMIR index files."""
-    processes = Processes.of(os.environ)
+    processes = DistContext.of(os.environ)
     log_to_console(quiet=not processes.first)
     command = parse_train_command(sys.argv[1:] if arguments is None else arguments)
     for note in command.notes:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train_as_told(
-    command: TrainCommand, device: torch.device, processes: Processes
+    command: TrainCommand, device: torch.device, processes: DistContext
 ) -> Saved | None:
     """Train what a command line asks for, in a run folder that the first process makes."""
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)

@@ -79,8 +79,8 @@ FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "last.state", "file:last.state", 2, BLOCK, {}),
     ("training", "result.yaml", "file:result.yaml", 3, 0, {}),
     ("training", "monitor.txt", "file:monitor.txt", 3, 0, {}),
-    ("training", "results.csv", "reporting.results_csv:RunRecord.epoch", 2, 0, {}),
-    ("training", "TensorBoard", "reporting.tensorboard:Board.scalars", 2, 0, {}),
+    ("training", "results.csv", "reporting.results_csv:CsvLogger.epoch", 2, 0, {}),
+    ("training", "TensorBoard", "reporting.tensorboard:TensorBoardLogger.scalars", 2, 0, {}),
     ("training", "a picture", "file:pr_curve.png", 1, 0, PLOTS),
     ("training", "report.html", "file:report.html", 1, 0, PLOTS),
     ("training", "best.onnx", "file:best.onnx", 1, BLOCK, {}),
@@ -97,7 +97,13 @@ FAULTS = (
     ),
     Fault("mining", "the disk is full: report.html", "full", PAGE, Code.OK, settings=PLOTS),
     Fault(
-        "training", OWN, "full", "reporting.tensorboard:Board.scalars", Code.OK, nth=2, disk=CURVES
+        "training",
+        OWN,
+        "full",
+        "reporting.tensorboard:TensorBoardLogger.scalars",
+        Code.OK,
+        nth=2,
+        disk=CURVES,
     ),
     Fault("mining", OWN, "full", PAGE, Code.OK, settings=PLOTS, disk=CURVES),
 )

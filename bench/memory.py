@@ -21,11 +21,11 @@ import numpy as np
 
 from bench.material import find_data
 from data.dataset_index import read_dataset
-from reporting.results_csv import RunRecord
+from reporting.results_csv import CsvLogger
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
-from training.checkpoints import Keeper
+from training.checkpoints import ModelCheckpoint
 from training.loop import TrainingJob, prepare, train_and_evaluate
 from utils.device import select_device
 from utils.environment import log_to_console
@@ -104,9 +104,9 @@ def epochs_until(deadline: float) -> Iterator[int]:
 def measure(job: TrainingJob, minutes: float) -> list[Sample]:
     """Train and evaluate until the time is up; one sample an epoch, in `memory.csv` at once."""
     samples: list[Sample] = []
-    keeper = Keeper(job.stage_folder, job.on_saved)
+    keeper = ModelCheckpoint(job.stage_folder, job.on_saved)
     with (
-        RunRecord(job.folder, job.tensorboard) as record,
+        CsvLogger(job.folder, job.tensorboard) as record,
         (job.folder / "memory.csv").open("w", newline="", encoding="ascii") as file,
     ):
         table = csv.writer(file)

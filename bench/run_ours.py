@@ -24,11 +24,11 @@ from data.formats.yolo import read_data_yaml, read_yolo_split
 from evaluation.evaluate import evaluate_split
 from inference.predictor import load_predictor
 from models.checkpoint import build_detector, load_checkpoint
-from reporting.results_csv import RunRecord
+from reporting.results_csv import CsvLogger
 from settings.detect import InferSettings
 from settings.train import TrainSettings
 from training.build import criterion
-from training.optimizer import Stepper, build_optimizer
+from training.optimizer import OptimizerStep, build_optimizer
 from utils.allocator import keep_freed_memory
 from utils.device import computed_in, has_bfloat16
 from utils.progress import Progress
@@ -40,7 +40,7 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds of each epoch after the first: data loading, network, optimiser, average."""
     plan = training_plan(job)
     seconds = []
-    with RunRecord(plan.folder, None) as record:
+    with CsvLogger(plan.folder, None) as record:
         run = train.prepare(plan, record)
         for epoch in range(plan.settings.epochs):
             started = time.perf_counter()
@@ -52,7 +52,7 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
 def start(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds from the start of the interpreter to the first training batch."""
     plan = training_plan(job)
-    with RunRecord(plan.folder, plan.folder / "tensorboard") as record:
+    with CsvLogger(plan.folder, plan.folder / "tensorboard") as record:
         run = train.prepare(plan, record)
         next(iter(run.loader))
         seconds = time.time() - float(os.environ["BENCH_STARTED"])
@@ -105,7 +105,7 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
     optimizer = build_optimizer(
         network, lr=settings.lr0, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    stepper = Stepper(optimizer)
+    stepper = OptimizerStep(optimizer)
     batches = torch.load(str(job["batches"]), weights_only=True)
     kind = computed_in(CPU, settings.precision)
     seconds = []

@@ -23,9 +23,9 @@ import numpy as np
 
 from bench.memory import resident_mib
 from data.index_file import Candidate, read_candidates
-from inference.journal import CandidateLog, Entry
+from inference.journal import Entry, Journal
 from inference.predictions import Prediction
-from inference.section_parts import SectionParts
+from inference.section_parts import ShardWriter
 from tasks.going_on import Stream
 from ymir.results import InferResultWriter, write_mining_result
 from ymir.task_types import OutputPaths, Task
@@ -107,7 +107,7 @@ def write_shares(
     """What `shares` processes leave: their sections in files, with a drawn score an image."""
     scores = np.random.default_rng(1).random(len(candidates))
     for rank in range(shares):
-        with SectionParts(
+        with ShardWriter(
             known,
             identity=IDENTITY,
             section=SECTION,
@@ -133,7 +133,7 @@ def merge(task: Task, known: Path, candidates: Sequence[Candidate]) -> np.ndarra
     scores = np.empty(len(candidates))
     with (
         InferResultWriter(task) as writer,
-        CandidateLog(known, identity=IDENTITY, section=SECTION, total=len(candidates)) as log,
+        Journal(known, identity=IDENTITY, section=SECTION, total=len(candidates)) as log,
     ):
 
         def write(seen: Prediction) -> None:

@@ -88,7 +88,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class SampleDraw(View):
+class AugmentationParams(View):
     """Everything random about one training sample.
 
     `colour` holds the factors of hue, saturation and brightness. With `mixed` that view is laid
@@ -153,7 +153,7 @@ def draw_sample(
     side: int,
     augmentation: Augmentation,
     generator: np.random.Generator,
-) -> SampleDraw:
+) -> AugmentationParams:
     """Draw everything for the sample of picture `index`, to be `side` pixels wide.
 
     `pool` [n] are the pictures, one for each in the data set, that a mosaic may add.
@@ -173,7 +173,7 @@ def draw_sample(
         other = int(generator.integers(0, len(pool)))
         mates, middle = draw_mosaic(other, pool, side, augmentation, generator)
         mixed = View(mates, middle, draw_affine(augmentation, generator))
-    return SampleDraw(
+    return AugmentationParams(
         pictures=pictures,
         centre=centre,
         affine=affine,
@@ -240,7 +240,7 @@ def shift_colours(image: Pixels, colour: tuple[float, float, float]) -> Pixels:
     return np.asarray(cv2.cvtColor(shifted, cv2.COLOR_HSV2BGR), np.uint8)
 
 
-def planes_rgb(image: Pixels) -> Pixels:
+def to_chw_rgb(image: Pixels) -> Pixels:
     """BGR or BGRX [h, w, 3 or 4] to contiguous RGB [3, h, w]."""
     planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
     cv2.split(image, [planes[2], planes[1], planes[0], *planes[3:]])
@@ -268,7 +268,7 @@ def blend(first: Pixels, second: Pixels, share: float) -> Pixels:
 
 
 def apply_sample(
-    draw: SampleDraw,
+    draw: AugmentationParams,
     pictures: Sequence[Pixels],
     boxes: Sequence[npt.NDArray[np.floating]],
     classes: Sequence[npt.NDArray[np.integer]],
@@ -303,7 +303,7 @@ def apply_sample(
     if draw.flip_horizontal:
         image = np.asarray(cv2.flip(image, 1), np.uint8)
         targets[:, 1] = 1 - targets[:, 1]
-    return planes_rgb(image), targets
+    return to_chw_rgb(image), targets
 
 
 def _apply_view(

@@ -57,7 +57,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(torch.stack([image for image, _ in samples]), torch.cat(targets))
 
 
-def placed_targets(place: int, targets: np.ndarray) -> Tensor:
+def add_batch_index(place: int, targets: np.ndarray) -> Tensor:
     """Targets [k, 5] with the place in the batch put in front: [k, 6]."""
     placed = np.full((len(targets), 6), place, np.float32)
     placed[:, 1:] = targets

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.augmentations import normalised_targets, planes_rgb
-from data.batches import EvaluationBatch, placed_targets
+from data.augmentations import normalised_targets, to_chw_rgb
+from data.batches import EvaluationBatch, add_batch_index
 from data.dataset_index import DatasetIndex
 from data.image_cache import fits_in_memory
 from data.images import ImageError, read_image
@@ -23,7 +23,7 @@ from ops.letterbox import (
     plan_evaluation,
     rectangular_shapes,
 )
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.seeding import torch_generator
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ class EvaluationDataset(Dataset[EvaluationBatch]):
             plan = plan_evaluation(size, self.image_size, (height, width))
             boxes = boxes_to_network(self.index.boxes_of(position), plan)
             own = normalised_targets(boxes, self.index.classes_of(position), (height, width))
-            targets.append(placed_targets(len(planes), own))
-            planes.append(torch.from_numpy(planes_rgb(apply_evaluation(image, plan))))
+            targets.append(add_batch_index(len(planes), own))
+            planes.append(torch.from_numpy(to_chw_rgb(apply_evaluation(image, plan))))
             plans.append(plan)
             indices.append(position)
         return EvaluationBatch(
@@ -151,7 +151,7 @@ def evaluation_loader(
     workers: int = -1,
     cache: str = "none",
     device: torch.device | None = None,
-    processes: Processes = ALONE,
+    processes: DistContext = SINGLE_PROCESS,
 ) -> EvaluationLoader:
     """Every image of a data set once, letterboxed in rectangular batches; nothing is random.
 
@@ -164,12 +164,12 @@ def evaluation_loader(
     )
     numbers = range(processes.rank, len(dataset), processes.world)
     sizes = [dataset.bytes_of(number) for number in numbers]
-    sharers = processes.local_world
+    local_world_size = processes.local_world
     keep = cache in ("ram", "val") and fits_in_memory(
-        sum(sizes) * sharers, f"{len(index)} evaluation images"
+        sum(sizes) * local_world_size, f"{len(index)} evaluation images"
     )
     workers = worker_count(
-        workers, batch_bytes=max(sizes, default=0), device=device, sharers=sharers
+        workers, batch_bytes=max(sizes, default=0), device=device, local_world_size=local_world_size
     )
     return EvaluationLoader(dataset, numbers, workers=workers, pin=device.type == "cuda", keep=keep)
 

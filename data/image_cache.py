@@ -40,7 +40,7 @@ class BadImage:
 
 
 @dataclass(frozen=True)
-class PictureStore:
+class ImageCache:
     """The images of a data set, long side at the training size: uint8 [h, w, 3], BGR.
 
     `sizes` int64 [n, 2] are their (height, width). `pixels` holds them end to end from `starts`
@@ -85,7 +85,7 @@ class PictureStore:
 
     def filled(
         self, pixels: Pixels, *, threads: int, tell: Tell | None
-    ) -> tuple[PictureStore, list[BadImage]]:
+    ) -> tuple[ImageCache, list[BadImage]]:
         """The store with everything decoded into `pixels`, without those that failed, and these."""
 
         def decode(position: int) -> BadImage | None:
@@ -124,7 +124,7 @@ def open_store(
     folder: str = "",
     threads: int = 1,
     tell: Tell | None = None,
-) -> tuple[PictureStore, list[BadImage]]:
+) -> tuple[ImageCache, list[BadImage]]:
     """Pictures of a data set with their long side at `image_size`, and the images that failed.
 
     With `cache` 'ram' or 'disk' everything is decoded now by `threads` threads, if it fits into
@@ -134,7 +134,7 @@ def open_store(
     """
     sizes = picture_sizes(index.sizes, image_size)
     ends = np.cumsum(sizes.prod(1) * 3)
-    store = PictureStore(index, sizes, starts=ends - sizes.prod(1) * 3)
+    store = ImageCache(index, sizes, starts=ends - sizes.prod(1) * 3)
     needed = int(ends[-1]) if len(ends) else 0
     what, pixels = f"{len(index)} training images", None
     if cache == "ram" and fits_in_memory(needed, what):

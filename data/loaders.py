@@ -14,19 +14,19 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from data.augmentations import Augmentation, Filters, apply_sample, draw_sample
-from data.batches import Batch, EvaluationBatch, Sample, collate, placed_targets
+from data.batches import Batch, EvaluationBatch, Sample, add_batch_index, collate
 from data.dataset_index import DatasetIndex
 from data.evaluation_loader import EvaluationDataset, EvaluationLoader, evaluation_loader
-from data.image_cache import BadImage, PictureStore, Tell, open_store
+from data.image_cache import BadImage, ImageCache, Tell, open_store
 from data.image_weights import class_average_precision
 from data.mosaic import FILL
 from data.pixel_filters import PixelFilters
 from data.quad import QuadDataset
 from data.samplers import (
-    Arrangement,
-    InFours,
+    BatchingConfig,
     Key,
     Positions,
+    QuadBatchSampler,
     RectangularBatches,
     TrainingSampler,
     WeightedSampler,
@@ -66,7 +66,7 @@ class TrainingDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        store: PictureStore,
+        store: ImageCache,
         *,
         image_size: int,
         augmentation: Augmentation,
@@ -115,7 +115,7 @@ class TrainingDataset(Dataset[Sample]):
         planes, targets = apply_sample(
             draw, pictures, boxes, classes, self.side, frame=frame, filters=self.filters
         )
-        return torch.from_numpy(planes), placed_targets(0, targets)
+        return torch.from_numpy(planes), add_batch_index(0, targets)
 
 
 class TrainingLoader(DataLoader[Sample]):
@@ -150,9 +150,9 @@ def training_loader(
     device: torch.device | None = None,
     rank: int = 0,
     world: int = 1,
-    sharers: int = 1,
+    local_world_size: int = 1,
     tell: Tell | None = None,
-    arrangement: Arrangement | None = None,
+    arrangement: BatchingConfig | None = None,
     stride: int = 32,
 ) -> TrainingLoader:
     """Augmented batches of a data set, put together as `arrangement` says (by default shuffled).
@@ -161,11 +161,11 @@ def training_loader(
     `cache_dir`) all images are decoded before this returns, and `tell(done, total)` hears of
     each; images that fail are dropped, named in the log, and listed in the loader's `bad`. Raises
     TaskError when none is left, or when an optional package that the augmentation asks for is
-    missing. `stride` is that of rectangular frames, `sharers` the number of processes that share
-    the machine's CPUs. Call `set_epoch` before each pass.
+    missing. `stride` is that of rectangular frames, `local_world_size` the number of
+    processes that share the machine's CPUs. Call `set_epoch` before each pass.
     """
     device = device or torch.device("cpu")
-    arrangement = arrangement or Arrangement()
+    arrangement = arrangement or BatchingConfig()
     filters = PixelFilters() if augmentation.albumentations else None
     store, bad = open_store(
         index, image_size, cache=cache, folder=cache_dir, threads=thread_count(), tell=tell
@@ -198,7 +198,9 @@ def training_loader(
         filters=filters,
     )
     batch_bytes = batch_size * 3 * image_size**2
-    workers = worker_count(workers, batch_bytes=batch_bytes, device=device, sharers=sharers)
+    workers = worker_count(
+        workers, batch_bytes=batch_bytes, device=device, local_world_size=local_world_size
+    )
     loader = _loader(
         QuadDataset(dataset, seed=seed) if arrangement.quad else dataset,
         _batching(order, batch_size, quad=arrangement.quad),
@@ -232,7 +234,7 @@ def _loader(
 def _order(
     index: DatasetIndex,
     pool: Positions,
-    arrangement: Arrangement,
+    arrangement: BatchingConfig,
     *,
     image_size: int,
     batch_size: int,
@@ -263,4 +265,4 @@ def _batching(
     batches: Sampler[Any] = order
     if isinstance(order, TrainingSampler):
         batches = BatchSampler(batches, batch_size, drop_last=False)
-    return {"batch_sampler": InFours(batches) if quad else batches}
+    return {"batch_sampler": QuadBatchSampler(batches) if quad else batches}

@@ -22,7 +22,7 @@ def still_there(paths: Sequence[str]) -> list[str]:
     return [path for path in spread(paths) if os.path.isfile(path)]
 
 
-def refuse_lost(paths: Sequence[str], *, what: str) -> None:
+def check_data_available(paths: Sequence[str], *, what: str) -> None:
     """Raise TaskError(DATASET) when more than half of these files, once there, are gone."""
     gone = [path for path in paths if not os.path.isfile(path)]
     if 2 * len(gone) > len(paths):

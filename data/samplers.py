@@ -24,7 +24,7 @@ Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class BatchingConfig:
     """How an epoch is put together; the default is v7.0's: every image once, shuffled, mosaics."""
 
     rect: bool = False
@@ -131,7 +131,7 @@ class RectangularBatches(Sampler[list[Key]]):
             yield [(self.epoch, image) for image in self.batches[number]]
 
 
-class InFours(Sampler[list[tuple[Key, ...]]]):
+class QuadBatchSampler(Sampler[list[tuple[Key, ...]]]):
     """The batches of another sampler with four keys in each place; the last may hold fewer."""
 
     def __init__(self, batches: Sampler[Any]) -> None:

@@ -27,7 +27,7 @@ def worker_count(
     batch_bytes: int,
     device: torch.device,
     shared_memory: Path = SHARED_MEMORY,
-    sharers: int = 1,
+    local_world_size: int = 1,
 ) -> int:
     """How many worker processes to start: what is asked for or suits the machine, if it fits.
 
@@ -35,10 +35,10 @@ def worker_count(
     CPU busy, and a process that takes one away stalls the others at the end of each layer, so a
     batch is made between two steps. Batches of workers travel through /dev/shm, so workers are
     limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
-    The CPUs and the shared memory are divided by `sharers`, the processes that train here.
+    The CPUs and the shared memory are divided by `local_world_size`, the processes that train here.
     """
     cpus = available_cpus()
-    automatic = min(_AT_MOST, max(cpus // sharers, 1)) if device.type == "cuda" else 0
+    automatic = min(_AT_MOST, max(cpus // local_world_size, 1)) if device.type == "cuda" else 0
     wanted = automatic if requested < 0 else requested
     if sys.platform != "linux":
         return 0  # only a forked worker shares the pictures in memory
@@ -46,7 +46,7 @@ def worker_count(
         free = shutil.disk_usage(shared_memory).free
     except OSError:
         free = 0
-    fitting = int(SHARED_MEMORY_SHARE * free // max(batch_bytes * PREFETCH * sharers, 1))
+    fitting = int(SHARED_MEMORY_SHARE * free // max(batch_bytes * PREFETCH * local_world_size, 1))
     if fitting < wanted:
         log.warning(
             "%s has %d MiB free: %d worker processes instead of %d prepare batches "
@@ -66,9 +66,9 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def thread_count(sharers: int = 1) -> int:
-    """Threads for decoding: one per CPU, at most 8; `sharers` processes divide the CPUs."""
-    return min(_AT_MOST, max(available_cpus() // sharers, 1))
+def thread_count(local_world_size: int = 1) -> int:
+    """Return the threads for decoding: the CPUs divided by `local_world_size`, at most 8."""
+    return min(_AT_MOST, max(available_cpus() // local_world_size, 1))
 
 
 def prepare_worker(_number: int) -> None:

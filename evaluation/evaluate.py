@@ -17,18 +17,18 @@ import torch
 from data.dataset_index import DatasetIndex
 from data.loaders import EvaluationBatch, evaluation_loader
 from evaluation.coco import PACKAGE, coco_available, coco_metrics
-from evaluation.evaluator import Evaluation, OperatingPoint, Tally
-from evaluation.shares import BatchSeen, Findings, of_all
+from evaluation.evaluator import CountsAtThreshold, Evaluation, Evaluator
+from evaluation.shares import BatchResult, RankResults, of_all
 from evaluation.tables import class_table, coco_table, size_table, write_tables
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import boxes_to_original
 from ops.nms import Kept
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 
 __all__ = [
+    "CountsAtThreshold",
     "Evaluation",
-    "OperatingPoint",
     "class_table",
     "evaluate",
     "no_evaluation",
@@ -49,7 +49,7 @@ def evaluate(
     report_confidence: float = 0.25,
     by_size: bool = False,
     watch: Watch | None = None,
-    processes: Processes = ALONE,
+    processes: DistContext = SINGLE_PROCESS,
 ) -> Evaluation:
     """Run the split through `predictor` and match its detections to the labels of `index`.
 
@@ -60,7 +60,7 @@ def evaluate(
     Of several processes each looks at its own `batches`; the first one returns the evaluation of
     all, equal to that of one process, the others that of their share.
     """
-    found = Findings(Tally(len(index.class_names)))
+    found = RankResults(Evaluator(len(index.class_names)))
 
     def look(batch: EvaluationBatch) -> tuple[EvaluationBatch, list[Kept], torch.Tensor]:
         maps, output = predictor.forward(batch.images)
@@ -69,7 +69,7 @@ def evaluate(
 
     def detections() -> Iterator[tuple[int, np.ndarray]]:
         for batch, kept, loss in predictor.lanes.map(look, batches):
-            found.batches.append(BatchSeen(batch.number, batch.indices, loss))
+            found.batches.append(BatchResult(batch.number, batch.indices, loss))
             for position, plan, one in zip(batch.indices, batch.plans, kept, strict=True):
                 rows = boxes_to_original(one.rows, plan).cpu().numpy()
                 found.shown[position] = rows[rows[:, 4] >= report_confidence]
@@ -113,9 +113,9 @@ def evaluate_stream(
 
 def _tally(
     found: Iterable[tuple[int, np.ndarray]], index: DatasetIndex, watch: Watch | None
-) -> Tally:
+) -> Evaluator:
     """The matches of every image's detections with its labels."""
-    tally = Tally(len(index.class_names))
+    tally = Evaluator(len(index.class_names))
     for position, detections in found:
         tally.add(detections, _labels(index, position))
         if watch is not None:
@@ -125,7 +125,7 @@ def _tally(
 
 def no_evaluation(num_classes: int) -> Evaluation:
     """The figures of weights that nobody has looked at: zeros."""
-    return Tally(num_classes).evaluation(report_confidence=0.0)
+    return Evaluator(num_classes).evaluation(report_confidence=0.0)
 
 
 def _loss(

@@ -27,7 +27,7 @@ SIZE_LIMITS = (32.0**2, 96.0**2)
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class CountsAtThreshold:
     """What a user sees at one confidence: counts at IoU 0.5 over all classes."""
 
     confidence: float
@@ -46,7 +46,7 @@ class Evaluation:
     classes: ClassMetrics
     labels_per_class: np.ndarray
     confusion: ConfusionMatrix
-    at_confidence: OperatingPoint
+    at_confidence: CountsAtThreshold
     losses: tuple[float, float, float]
     """Mean over batches of box, objectness and class loss; zeros without a criterion."""
     by_size: tuple[ClassMetrics, ...] = ()
@@ -70,7 +70,7 @@ class Record:
     target_size: NDArray[np.int64]
 
 
-class Tally:
+class Evaluator:
     """Collects the matches of a split."""
 
     def __init__(self, num_classes: int) -> None:
@@ -153,7 +153,7 @@ def operating_point(
     predicted: np.ndarray,
     target: np.ndarray,
     threshold: float,
-) -> OperatingPoint:
+) -> CountsAtThreshold:
     """Counts at IoU 0.5 of the detections at or above `threshold`.
 
     `correct`, `confidence` and `predicted` [n] are of the detections, `target` [m] of the labels.
@@ -163,7 +163,7 @@ def operating_point(
     present = np.unique(target)
     recalls = [hits[predicted == c].sum() / (target == c).sum() for c in present]
     true_positives = int(hits.sum())
-    return OperatingPoint(
+    return CountsAtThreshold(
         confidence=threshold,
         true_positives=true_positives,
         false_positives=int(shown.sum()) - true_positives,

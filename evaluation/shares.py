@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluation.evaluator import Record, Tally
-from utils.distributed import Processes
+from evaluation.evaluator import Evaluator, Record
+from utils.distributed import DistContext
 
 OF_DETECTIONS = tuple(f.name for f in fields(Record) if not f.name.startswith("target"))
 OF_LABELS = tuple(f.name for f in fields(Record) if f.name.startswith("target"))
 
 
 @dataclass(frozen=True)
-class BatchSeen:
+class BatchResult:
     """A batch of a split: its number, where its images stand in the split, its losses [3]."""
 
     number: int
@@ -29,15 +29,15 @@ class BatchSeen:
 
 
 @dataclass
-class Findings:
+class RankResults:
     """What was found in some batches of a split.
 
     `tally` has a record for each image, in the order of `batches`; `shown` are the detections
     that an evaluation keeps, by position in the split.
     """
 
-    tally: Tally
-    batches: list[BatchSeen] = field(default_factory=list)
+    tally: Evaluator
+    batches: list[BatchResult] = field(default_factory=list)
     shown: dict[int, np.ndarray] = field(default_factory=dict)
 
     def mean_losses(self) -> tuple[float, float, float]:
@@ -48,7 +48,7 @@ class Findings:
         return (box, obj, cls)
 
 
-def of_all(own: Findings, processes: Processes) -> Findings:
+def of_all(own: RankResults, processes: DistContext) -> RankResults:
     """In the first process the findings of all, batches in rising order; in others their own."""
     if not processes.several:
         return own
@@ -57,10 +57,10 @@ def of_all(own: Findings, processes: Processes) -> Findings:
     return joined([unpacked(part, classes) for part in parts]) if processes.first else own
 
 
-def joined(parts: Sequence[Findings]) -> Findings:
+def joined(parts: Sequence[RankResults]) -> RankResults:
     """One account of the batches of all parts, in rising order of their numbers."""
-    whole = Findings(Tally(parts[0].tally.num_classes))
-    pieces: list[tuple[BatchSeen, list[Record], Findings]] = []
+    whole = RankResults(Evaluator(parts[0].tally.num_classes))
+    pieces: list[tuple[BatchResult, list[Record], RankResults]] = []
     for part in parts:
         whole.tally.confusion.matrix += part.tally.confusion.matrix
         records = iter(part.tally.records)
@@ -72,7 +72,7 @@ def joined(parts: Sequence[Findings]) -> Findings:
     return whole
 
 
-def packed(found: Findings) -> bytes:
+def packed(found: RankResults) -> bytes:
     """Findings as an archive of plain arrays, none of which can hold code."""
     records, batches = found.tally.records, found.batches
     positions = [position for seen in batches for position in seen.positions]
@@ -99,11 +99,11 @@ def packed(found: Findings) -> bytes:
     return archive.getvalue()
 
 
-def unpacked(content: bytes, num_classes: int) -> Findings:
+def unpacked(content: bytes, num_classes: int) -> RankResults:
     """What was packed, equal to the last bit."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = dict(archive)
-    tally = Tally(num_classes)
+    tally = Evaluator(num_classes)
     tally.confusion.matrix += arrays["confusion"]
     positions = arrays["position"]
     if len(positions):
@@ -115,10 +115,10 @@ def unpacked(content: bytes, num_classes: int) -> Findings:
     places = [tuple(images.tolist()) for images in _cut(positions, arrays["images"])]
     losses = torch.from_numpy(arrays["losses"])
     batches = [
-        BatchSeen(number, own, loss)
+        BatchResult(number, own, loss)
         for number, own, loss in zip(arrays["batch"].tolist(), places, losses, strict=True)
     ]
-    return Findings(tally, batches, shown)
+    return RankResults(tally, batches, shown)
 
 
 def _whole(numbers: Sequence[int]) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ WAITING_BATCHES = 4
 """Items of differing shapes wait for company up to this many batches in all."""
 
 
-class Lanes:
+class WorkerPool:
     """Runs a function over a stream of batches, several at once, results in order.
 
     On a CPU whole batches side by side beat many threads inside each operation: no core waits for
@@ -47,7 +47,7 @@ class Lanes:
                 future.cancel()
 
 
-def group_alike(
+def bucket_by_shape(
     items: Iterable[Item],
     shape_of: Callable[[Item], Hashable | None],
     batch_size: int,

@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.first_error import common_folder
 
 
-class Claims:
+class ShardLocks:
     """Whoever makes a number's file in `folder` first has the number, until the folder goes."""
 
     def __init__(self, folder: Path) -> None:
@@ -17,7 +17,7 @@ class Claims:
         folder.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Claims:
+    def of(cls, environment: Mapping[str, str]) -> ShardLocks:
         """Those of the processes that torch's launcher started together with this one."""
         folder = common_folder(environment)
         assert folder is not None, "only a process that was launched has others to share with"

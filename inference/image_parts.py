@@ -68,7 +68,7 @@ class Part:
         )
 
 
-def parts_of(
+def split_into_tiles(
     decoded: DecodedImage,
     tiling: Tiling | None,
     plan_for: Callable[[tuple[int, int]], Letterbox],

@@ -62,7 +62,7 @@ def digest_of(what: Mapping[str, object], texts: Sequence[str], weights: Path | 
     return digest.hexdigest()
 
 
-class CandidateLog:
+class Journal:
     """The lines of `total` candidates in `path`; use as a context manager.
 
     Iterate over `kept` first, then `add` what comes after. What an earlier run wrote counts if it
@@ -93,7 +93,7 @@ class CandidateLog:
         self._file = path.open("r+b", buffering=0)
         self._whole = True
 
-    def __enter__(self) -> CandidateLog:
+    def __enter__(self) -> Journal:
         return self
 
     def __exit__(

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from inference.backends.base import Engine, Surroundings
-from inference.backends.choice import Subject, choose_engine
-from inference.batching import Lanes
+from inference.backends.base import BackendSpec, Engine
+from inference.backends.choice import BenchmarkTarget, choose_engine
+from inference.batching import WorkerPool
 from models.detector import Detector
 from models.onednn import packed
 from utils.allocator import keep_freed_memory
@@ -64,7 +64,7 @@ class Looks:
         name: str,
         samples: Sequence[Tensor],
         *,
-        lanes: Lanes,
+        lanes: WorkerPool,
         batch_size: int,
         side: int,
         images: int,
@@ -75,7 +75,7 @@ class Looks:
         a named engine cannot be had.
         """
         layout = self.network.layout
-        around = Surroundings(
+        around = BackendSpec(
             device=self.device,
             precision=self.precision,
             lanes=lanes.count,
@@ -84,7 +84,7 @@ class Looks:
             stride=layout.input_multiple,
             levels=tuple(zip(layout.head_channels, map(int, layout.strides), strict=True)),
         )
-        subject = Subject(self.network, around, self.by, lanes)
+        subject = BenchmarkTarget(self.network, around, self.by, lanes)
         self.engine = choose_engine(name, subject, samples, images=images)
 
     def _passes(self, images: Tensor) -> Iterator[Tensor]:

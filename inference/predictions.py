@@ -45,7 +45,7 @@ class Prediction:
     """How many parts the image was seen in; each comes as a `Prediction` of its own."""
 
 
-class Gathering:
+class TileMerger:
     """Puts the parts of images together as they come; holds no pixels.
 
     `iou`, `class_agnostic` and `limit` say what remains of the detections of all parts, as in
@@ -82,7 +82,7 @@ class Gathering:
         return replace(part, detections=merged, view=None, window=None, parts=1)
 
 
-def whole_images(parts: Iterable[Prediction], gathering: Gathering) -> Iterator[Prediction]:
+def merge_tiles(parts: Iterable[Prediction], gathering: TileMerger) -> Iterator[Prediction]:
     """One `Prediction` per image of a stream of parts, as each is completed."""
     for part in parts:
         whole = gathering.add(part)

@@ -18,11 +18,11 @@ from torch import Tensor
 from data.loaders import stream_images
 from inference.backends.base import TORCH
 from inference.backends.sample import sample_images
-from inference.batching import Lanes, group_alike
+from inference.batching import WorkerPool, bucket_by_shape
 from inference.class_choice import class_indices
-from inference.image_parts import Part, parts_of
+from inference.image_parts import Part, split_into_tiles
 from inference.network import Looks
-from inference.predictions import Gathering, Prediction, View, whole_images
+from inference.predictions import Prediction, TileMerger, View, merge_tiles
 from inference.single_class import as_one_class
 from inference.tta import augmented_rows
 from models.checkpoint import build_detector, load_checkpoint
@@ -41,7 +41,7 @@ LARGE_IMAGES_AHEAD = 4
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class NmsConfig:
     """What non-maximum suppression keeps."""
 
     confidence: float = 0.25
@@ -76,7 +76,7 @@ class Predictor:
         *,
         device: torch.device,
         image_size: int = 640,
-        thresholds: Thresholds | None = None,
+        thresholds: NmsConfig | None = None,
         precision: str = "auto",
         augment: bool = False,
         tiling: Tiling | None = None,
@@ -87,10 +87,10 @@ class Predictor:
         self.stride = detector.layout.input_multiple
         self.levels = len(detector.stride)
         self.image_size = -(-image_size // self.stride) * self.stride
-        self.thresholds = thresholds or Thresholds()
+        self.thresholds = thresholds or NmsConfig()
         self.augment = augment
         self.tiling = tiling
-        self.lanes = Lanes(device)
+        self.lanes = WorkerPool(device)
         self.looks = Looks(detector, device=device, precision=precision)
 
     def use_engine(self, name: str, paths: Sequence[str], *, batch_size: int) -> None:
@@ -186,16 +186,16 @@ class Predictor:
             keep_views=keep_views,
             multi_label=multi_label,
         )
-        return whole_images(parts, self.gathering())
+        return merge_tiles(parts, self.gathering())
 
     def section_of(self, position: int) -> int:
         """Which section the image at `position` of a stream belongs to."""
         return position // self.section if self.section else 0
 
-    def gathering(self) -> Gathering:
+    def gathering(self) -> TileMerger:
         """What puts the parts of `stream_parts` together under the predictor's thresholds."""
         limits = self.thresholds
-        return Gathering(
+        return TileMerger(
             iou=limits.iou,
             class_agnostic=limits.class_agnostic,
             limit=limits.max_detections,
@@ -223,8 +223,10 @@ class Predictor:
             batch_size = min(batch_size, max(-(-len(paths) // lanes), 1))
             prefetch = 2 * batch_size
         images = stream_images(paths, workers=workers, prefetch=prefetch, positions=positions)
-        parts = chain.from_iterable(parts_of(decoded, self.tiling, self.plan) for decoded in images)
-        groups = group_alike(
+        parts = chain.from_iterable(
+            split_into_tiles(decoded, self.tiling, self.plan) for decoded in images
+        )
+        groups = bucket_by_shape(
             parts,
             lambda part: part.shape,
             batch_size,
@@ -283,7 +285,7 @@ def load_predictor(
         checkpoint.class_names,
         device=device,
         image_size=image_size or settings.img_size,
-        thresholds=Thresholds(
+        thresholds=NmsConfig(
             settings.conf_thres,
             settings.iou_thres,
             settings.max_det,

@@ -1,7 +1,7 @@
 """Sections of a task's candidates, each in a file of its own beside the log of all of them.
 
 Several processes share the sections out: each writes those that it claims, and a section's file has
-its name once it is whole. `CandidateLog.kept` takes them over in their order.
+its name once it is whole. `Journal.kept` takes them over in their order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from inference.journal import (
 )
 
 
-class SectionParts:
+class ShardWriter:
     """What one of several processes does for the log `known`; use as a context manager.
 
     `claim` says whether the section of a number is this process's. Of an earlier run those
@@ -49,7 +49,7 @@ class SectionParts:
         self._path = Path()
         self._missing = 0
 
-    def __enter__(self) -> SectionParts:
+    def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from inference.predictions import Prediction
 from inference.predictor import Predictor
-from mining.groups import in_groups
+from mining.groups import map_by_shape
 from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
@@ -80,7 +80,9 @@ def noting_features(
             features[one.position] = own
         return group
 
-    yield from in_groups(predictions, note, shape_of=_shape, predictor=predictor, settings=settings)
+    yield from map_by_shape(
+        predictions, note, shape_of=_shape, predictor=predictor, settings=settings
+    )
 
 
 def _shape(prediction: Prediction) -> tuple[int, ...] | None:

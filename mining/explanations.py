@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from inference.journal import CandidateLog
+from inference.journal import Journal
 from reporting.ranking_report import ranking
 from utils.atomic import replace_file
 
@@ -19,7 +19,7 @@ HEADER = (
 
 
 def write_explanations(
-    path: Path, known: CandidateLog, scores: Sequence[float | None], names: Sequence[str]
+    path: Path, known: Journal, scores: Sequence[float | None], names: Sequence[str]
 ) -> None:
     """Replace the CSV file `path`: a line an image, best first, from what `known` has on disk.
 

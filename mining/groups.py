@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Protocol, TypeVar
 
-from inference.batching import group_alike
+from inference.batching import bucket_by_shape
 from inference.predictor import Predictor
 from settings.detect import MiningSettings
 
@@ -24,7 +24,7 @@ Item = TypeVar("Item", bound=Positioned)
 Result = TypeVar("Result")
 
 
-def in_groups(
+def map_by_shape(
     items: Iterable[Item],
     work: Callable[[list[Item]], Sequence[Result]],
     *,
@@ -35,9 +35,9 @@ def in_groups(
     """What `work` makes of groups of up to `batch_size` items, one after the other.
 
     Items of one shape come together, those without a shape alone, and no group holds items of two
-    sections. Memory is bounded as in `group_alike`.
+    sections. Memory is bounded as in `bucket_by_shape`.
     """
-    groups = group_alike(
+    groups = bucket_by_shape(
         items,
         shape_of,
         settings.batch_size,

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from inference.predictions import Prediction
 from inference.predictor import Predictor
-from mining.groups import in_groups
+from mining.groups import map_by_shape
 from mining.scores import Scored, ScoredPart, best_of_parts
 from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
@@ -93,7 +93,7 @@ def aldd_scores(
         ]
 
     yield from best_of_parts(
-        in_groups(predictions, score, shape_of=_shape, predictor=predictor, settings=settings)
+        map_by_shape(predictions, score, shape_of=_shape, predictor=predictor, settings=settings)
     )
 
 

@@ -24,7 +24,7 @@ from mining.cald_reasons import judged, reason
 from mining.class_balance import BALANCED_FIRST, rebalance, window_size
 from mining.consistency import class_vector, join_objects, reference_sample
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
-from mining.groups import in_groups
+from mining.groups import map_by_shape
 from mining.scores import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
 from ops.boxes import clip
 from ops.letterbox import Letterbox, boxes_to_original
@@ -139,7 +139,7 @@ def score_stream(
     The first predictions are used as they are: a caller who wants them too looks at them on
     their way in. Images without detections and unreadable ones come out at once, so counting what
     comes out is the progress. Every part of an image that was cut is scored by itself, and the
-    image has the score of its most informative part. Memory is bounded as in `in_groups`.
+    image has the score of its most informative part. Memory is bounded as in `map_by_shape`.
     """
     names = settings.views
     _check_views(names)
@@ -158,7 +158,7 @@ def score_stream(
 
     prepared = map(prepare, predictions)
     yield from best_of_parts(
-        in_groups(prepared, score, shape_of=_shape, predictor=predictor, settings=settings)
+        map_by_shape(prepared, score, shape_of=_shape, predictor=predictor, settings=settings)
     )
 
 

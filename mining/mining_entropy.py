@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from inference.predictions import Prediction, whole_images
+from inference.predictions import Prediction, merge_tiles
 from inference.predictor import Predictor
 from mining.scores import Scored
 from ops.letterbox import boxes_to_original
@@ -32,7 +32,7 @@ def entropy_scores(predictions: Iterable[Prediction], predictor: Predictor) -> I
     Those of tiles are put together before they are added up, so an object counts once.
     """
     single = map(_of_one_look, predictions)
-    for whole in whole_images(single, predictor.gathering()):
+    for whole in merge_tiles(single, predictor.gathering()):
         if whole.error is not None:
             yield Scored(whole.position, whole.path, None)
         elif len(whole.detections):

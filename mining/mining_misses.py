@@ -20,7 +20,7 @@ from torch import Tensor
 
 from inference.predictions import Prediction
 from inference.predictor import Predictor
-from mining.groups import in_groups
+from mining.groups import map_by_shape
 from mining.scores import Scored, ScoredPart, best_of_parts
 from ops.boxes import pairwise_iou
 from settings.detect import MiningSettings
@@ -79,7 +79,7 @@ def miss_scores(
         return parts
 
     yield from best_of_parts(
-        in_groups(predictions, score, shape_of=_shape, predictor=predictor, settings=settings)
+        map_by_shape(predictions, score, shape_of=_shape, predictor=predictor, settings=settings)
     )
 
 

@@ -14,14 +14,14 @@ import numpy as np
 from data.images import ImageError, read_image
 from inference.journal import Entry
 from inference.predictions import Prediction
-from reporting.by_product import by_product
+from reporting.best_effort import best_effort
 from reporting.colours import SERIES, series_colour
 from reporting.drawing import Tile, draw_boxes, fitted, sheet
 from reporting.lettering import shortened
 from reporting.page import Page
 from reporting.ranking_report import add_choice
 from reporting.svg import histogram
-from reporting.tensorboard import Board
+from reporting.tensorboard import TensorBoardLogger
 from reporting.view_boxes import DECIDED, draw_deciding, words_of, write_jpeg
 
 log = logging.getLogger(__name__)
@@ -125,11 +125,11 @@ class CandidateReport:
         the contact sheets of both ends of the ranking.
         """
         self._known = known
-        with by_product(PAGE, log):
+        with best_effort(PAGE, log):
             page = self._page()
             if scores:
                 add_choice(page, scores, self._classes_of, self._names)
-            with Board(folder) as board:
+            with TensorBoardLogger(folder) as board:
                 for name, title, tiles in self._galleries():
                     page.section(title)
                     if self._mining:

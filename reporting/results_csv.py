@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from data.images import read_image
-from reporting.tensorboard import Board
+from reporting.tensorboard import TensorBoardLogger
 from utils.atomic import replace_file, write_text
 
 COLUMNS = (
@@ -34,7 +34,7 @@ COLUMNS = (
 JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 88)
 
 
-class RunRecord:
+class CsvLogger:
     """Writes each epoch's figures as they come; use as a context manager.
 
     `rows` are the lines (epoch, then the values) of a run that this one goes on with. `seconds`
@@ -58,9 +58,9 @@ class RunRecord:
         self._last = clock()
         self._write_rows()
         # Points of epochs that are trained once more are hidden.
-        self._board = Board(tensorboard, first_step=len(self.rows))
+        self._board = TensorBoardLogger(tensorboard, first_step=len(self.rows))
 
-    def __enter__(self) -> RunRecord:
+    def __enter__(self) -> CsvLogger:
         return self
 
     def __exit__(

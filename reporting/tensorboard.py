@@ -18,7 +18,7 @@ LONGEST = 1000
 """Of a picture's sides, pixels: they are kept without loss, and large ones take long."""
 
 
-class Board:
+class TensorBoardLogger:
     """Event files in `folder`, or nothing at all without one; use as a context manager.
 
     Points of an earlier run at `first_step` and later are hidden. The folder may be on another
@@ -34,7 +34,7 @@ class Board:
             except OSError as error:
                 self._give_up(error)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> TensorBoardLogger:
         return self
 
     def __exit__(

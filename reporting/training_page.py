@@ -31,7 +31,7 @@ PAIRS = 10
 
 
 @dataclass
-class Story:
+class ReportData:
     """What is known of a training so far; `best` and `last` are (epoch, evaluation)."""
 
     settings: TrainSettings
@@ -54,7 +54,7 @@ class Story:
     worst: Sequence[Tile] = ()
 
 
-def training_page(story: Story, folder: Path) -> Page:
+def training_page(story: ReportData, folder: Path) -> Page:
     """The page, with the picture files of `folder` that exist."""
     assert story.best is not None
     epoch, evaluation = story.best
@@ -91,7 +91,7 @@ def training_page(story: Story, folder: Path) -> Page:
     return page
 
 
-def _results(page: Page, story: Story) -> None:
+def _results(page: Page, story: ReportData) -> None:
     assert story.best is not None
     _, evaluation = story.best
     names, scores, table = story.train.class_names, evaluation.scores, evaluation.classes
@@ -142,7 +142,7 @@ def _results(page: Page, story: Story) -> None:
     )
 
 
-def _stages(story: Story) -> list[list[object]]:
+def _stages(story: ReportData) -> list[list[object]]:
     rows: list[list[object]] = []
     kept = ", ".join(f"{path.name} ({_megabytes(path)})" for path in story.files if path.is_file())
     for name, stage, files in (
@@ -156,7 +156,7 @@ def _stages(story: Story) -> list[list[object]]:
     return rows
 
 
-def _mistakes(page: Page, story: Story, folder: Path) -> None:
+def _mistakes(page: Page, story: ReportData, folder: Path) -> None:
     assert story.best is not None
     at = story.best[1].at_confidence
     page.section("What it gets wrong")
@@ -210,7 +210,7 @@ def _confused(matrix: np.ndarray, names: Sequence[str]) -> list[list[object]]:
     return rows
 
 
-def _data(page: Page, story: Story, folder: Path) -> None:
+def _data(page: Page, story: ReportData, folder: Path) -> None:
     page.section("Data")
     splits = (("training", story.train), ("validation", story.validation))
     rows: list[list[object]] = []
@@ -282,7 +282,7 @@ def _settings(page: Page, settings: TrainSettings) -> None:
     page.table(header, rows, folded=f"All {len(rows)} settings")
 
 
-def _environment(page: Page, story: Story) -> None:
+def _environment(page: Page, story: ReportData) -> None:
     page.section("Time and environment")
     seconds = np.array(story.seconds or [0.0])
     rows: list[list[object]] = [

@@ -13,7 +13,7 @@ import torch
 from evaluation.evaluator import Evaluation
 from models.anchors import label_sizes
 from models.detector import Detector
-from reporting.by_product import by_product
+from reporting.best_effort import best_effort
 from reporting.drawing import Tile, draw_batch, sheet
 from reporting.label_plots import draw_anchors, draw_labels
 from reporting.plots import (
@@ -23,8 +23,8 @@ from reporting.plots import (
     draw_over_confidence,
     draw_precision_recall,
 )
-from reporting.results_csv import RunRecord
-from reporting.training_page import Story, training_page
+from reporting.results_csv import CsvLogger
+from reporting.training_page import ReportData, training_page
 from reporting.training_pictures import draw_missed, labels_and_detections, missed_objects
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class TrainingReport:
 
     def __init__(
         self,
-        record: RunRecord,
-        story: Story,
+        record: CsvLogger,
+        story: ReportData,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,7 +60,7 @@ class TrainingReport:
         """Figures of the labels, and of the network's anchors against them."""
         if not self._on:
             return
-        with by_product("the figures of the labels", log):
+        with best_effort("the figures of the labels", log):
             folder, train, anchor_t = self.record.folder, self._story.train, self._anchor_t
             draw_labels(train, folder / "labels.png")
             anchors = (network.anchors * network.stride.view(-1, 1, 1)).reshape(-1, 2)
@@ -80,7 +80,7 @@ class TrainingReport:
         """The first batches of a training, as the network gets them."""
         if not self._on or epoch or step >= BATCHES_SHOWN:
             return
-        with by_product("a training batch", log):
+        with best_effort("a training batch", log):
             drawn = draw_batch(images.numpy(), targets.numpy(), self._story.train.class_names)
             self.record.picture(f"train_batch{step}.jpg", drawn)
 
@@ -112,12 +112,12 @@ class TrainingReport:
         """Name further files of the best stage on the page; no picture is drawn again."""
         self._story.files = (*self._story.files, *files)
         if self._on:
-            with by_product(PAGE, log):
+            with best_effort(PAGE, log):
                 self._page()
 
     def _write(self) -> None:
         began = self._clock()
-        with by_product(PAGE, log):
+        with best_effort(PAGE, log):
             self._draw()
             self._page()
         self._written = self._clock()

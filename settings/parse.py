@@ -10,7 +10,7 @@ from typing import TypeVar, get_type_hints
 from settings.detect import InferSettings, MiningSettings
 from settings.option_names import ALIASES, NOT_SUPPORTED, PLATFORM_KEYS, WITHOUT_EFFECT
 from settings.options import FALSE_WORDS, Rule, absent, convert
-from settings.setting_layers import unfold_layers
+from settings.setting_layers import merge_layers
 from settings.train import TrainSettings
 from settings.v7_flags import Command
 from utils.errors import Code, TaskError
@@ -33,7 +33,7 @@ def parse_settings(
     """
     chosen: dict[str, object] = {}
     command: Command = "train" if kind is TrainSettings else "detect"
-    unfolded, warnings = unfold_layers(layers, command=command)
+    unfolded, warnings = merge_layers(layers, command=command)
     for layer in unfolded:
         chosen.update(_parse_layer(kind, layer, warnings))
     for item in fields(kind):

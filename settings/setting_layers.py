@@ -12,7 +12,7 @@ from settings.v7_flags import Command
 Layer = Mapping[str, object]
 
 
-def unfold_layers(layers: Sequence[Layer], *, command: Command) -> tuple[list[Layer], list[str]]:
+def merge_layers(layers: Sequence[Layer], *, command: Command) -> tuple[list[Layer], list[str]]:
     """The layers with what their `hyp` and `args_options` stand for, and notes for the log.
 
     The hyper-parameter set that the last layer names comes first of all, so that every key

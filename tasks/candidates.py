@@ -10,16 +10,16 @@ from functools import partial
 import torch
 
 from data.index_file import Candidate
-from data.lost_files import refuse_lost, still_there
-from inference.journal import CandidateLog
+from data.lost_files import check_data_available, still_there
+from inference.journal import Journal
 from inference.predictions import Prediction
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
 from mining.scores import Scored, counted
-from reporting.by_product import by_product
+from reporting.best_effort import best_effort
 from reporting.candidate_report import CandidateReport
-from tasks.going_on import Stream, Watcher
-from tasks.looking import Looking, is_readable_by_now, prepare
+from tasks.going_on import OnImage, Stream
+from tasks.looking import CandidateJob, is_readable_by_now, prepare
 from utils.errors import Code, TaskError
 from utils.progress import Progress
 from ymir.task import InferResultWriter, Task, write_mining_result
@@ -48,13 +48,13 @@ def run_candidates(
     unreadable = Unreadable(paths)
     scores: Sequence[float | None] = ()
     with ExitStack() as stack:
-        watchers: list[Watcher] = [unreadable.add, report.add]
+        watchers: list[OnImage] = [unreadable.add, report.add]
         if task.run_infer:
             assert predictor is not None
             writer = stack.enter_context(InferResultWriter(task))
             watchers.append(partial(_write, candidates, writer, predictor.class_names))
         known = stack.enter_context(
-            CandidateLog(
+            Journal(
                 looking.known,
                 identity=looking.identity,
                 section=looking.section,
@@ -65,7 +65,7 @@ def run_candidates(
         stream = Stream(known, watchers)
         if task.run_mining:
             scores = _mine(looking, stream, report, progress)
-            with by_product(EXPLANATIONS, log):
+            with best_effort(EXPLANATIONS, log):
                 names = predictor.class_names if predictor else ()
                 write_explanations(known.path.with_name(EXPLANATIONS), known, scores, names)
         else:
@@ -84,7 +84,7 @@ def run_candidates(
 
 
 def _mine(
-    looking: Looking, stream: Stream, report: CandidateReport, progress: Progress
+    looking: CandidateJob, stream: Stream, report: CandidateReport, progress: Progress
 ) -> Sequence[float | None]:
     task, total = looking.task, len(looking.paths)
     settings = task.mining
@@ -138,7 +138,7 @@ class Unreadable:
         disappeared meanwhile (DATASET).
         """
         if self._count:
-            refuse_lost(self._there, what="candidate images")
+            check_data_available(self._there, what="candidate images")
         if self._count == self._total:
             raise TaskError(
                 Code.IMAGE_FORMAT,

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from inference.journal import CandidateLog, Entry
+from inference.journal import Entry, Journal
 from inference.predictions import Prediction
 from mining.scores import Scored
 
-Watcher = Callable[[Prediction], object]
+OnImage = Callable[[Prediction], object]
 """Told of each image, once all of it has been looked at."""
 
 
@@ -23,7 +23,7 @@ class Writing:
     """
 
     def __init__(
-        self, add: Callable[[Entry], object], watchers: Sequence[Watcher], *, section: int
+        self, add: Callable[[Entry], object], watchers: Sequence[OnImage], *, section: int
     ) -> None:
         self._add = add
         self._watchers = watchers
@@ -62,7 +62,7 @@ class Writing:
 class Stream(Writing):
     """All images of a task: those that a log has of an earlier run, then the rest."""
 
-    def __init__(self, log: CandidateLog, watchers: Sequence[Watcher]) -> None:
+    def __init__(self, log: Journal, watchers: Sequence[OnImage]) -> None:
         super().__init__(log.add, watchers, section=log.section)
         self._log = log
 

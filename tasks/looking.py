@@ -13,15 +13,15 @@ from data.images import ImageError, read_image
 from data.index_file import Candidate, read_candidates
 from data.workers import thread_count
 from inference.journal import Entry, digest_of
-from inference.predictions import Prediction, whole_images
+from inference.predictions import Prediction, merge_tiles
 from inference.predictor import Predictor, load_predictor
 from mining.mining_random import unseen_images
 from mining.registry import ALGORITHMS
 from mining.scores import Scored
 from settings.detect import DetectionSettings
-from tasks.going_on import Watcher
+from tasks.going_on import OnImage
 from utils.device import describe
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 from ymir.task_types import Task
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ CHANGES_NO_NUMBER = frozenset({"args_options", "plots", "workers"})
 
 
 @dataclass(frozen=True)
-class Looking:
+class CandidateJob:
     """The candidates of a task, and the network that looks at them.
 
     No batch mixes images of two sections of `section` candidates, so it does not matter which
@@ -55,7 +55,7 @@ class Looking:
         """Where what is known of each candidate is written."""
         return log_of(self.task)
 
-    def scores(self, positions: Iterable[int], watch: Watcher) -> Iterator[Scored]:
+    def scores(self, positions: Iterable[int], watch: OnImage) -> Iterator[Scored]:
         """Scores of the candidates at `positions` (whole sections, rising) that no other image
         has changed yet; `watch` is told of each image before its score comes.
         """
@@ -84,7 +84,7 @@ class Looking:
             workers=self.workers,
             positions=positions,
         )
-        return whole_images(parts, self.predictor.gathering())
+        return merge_tiles(parts, self.predictor.gathering())
 
     def found_from(self, first: int) -> Iterator[Prediction]:
         """As `found`, of all candidates from one on."""
@@ -111,8 +111,12 @@ def log_of(task: Task) -> Path:
 
 
 def prepare(
-    task: Task, device: torch.device, processes: Processes = ALONE, *, shared: bool = False
-) -> Looking:
+    task: Task,
+    device: torch.device,
+    processes: DistContext = SINGLE_PROCESS,
+    *,
+    shared: bool = False,
+) -> CandidateJob:
     """Read the candidates and load the network, for one of several processes or for all of it.
 
     `shared` says that several processes look at these candidates: the engine `auto` is then torch.
@@ -136,7 +140,7 @@ def prepare(
         predictor.use_engine(
             engine, [one.path for one in candidates], batch_size=settings.batch_size
         )
-    return Looking(
+    return CandidateJob(
         task=task,
         settings=settings,
         candidates=candidates,
@@ -187,7 +191,7 @@ def identity_of(
 
 
 def _seen_whole(
-    parts: Iterable[Prediction], predictor: Predictor | None, watch: Watcher
+    parts: Iterable[Prediction], predictor: Predictor | None, watch: OnImage
 ) -> Iterator[Prediction]:
     """Pass parts of images on; an image whose last part came is shown to the watcher first."""
     gathering = predictor.gathering() if predictor else None

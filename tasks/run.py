@@ -18,7 +18,7 @@ from tasks.looking import log_of
 from tasks.shards import can_be_shared, look
 from training.loop import Saved, TrainingJob, take_part
 from utils.device import describe, own_gpu, present, select_device
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.launch import launch, launch_until_done
 from utils.logs import duration
@@ -69,7 +69,7 @@ def processes_for(task: Task) -> int:
     return count
 
 
-def run(task: Task, progress: Progress, processes: Processes = ALONE) -> None:
+def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS) -> None:
     """Do what the task asks for; results are complete on disk when this returns.
 
     Only a training may be run by several processes. Raises TaskError(CONFIG) if another is.
@@ -98,7 +98,7 @@ def run(task: Task, progress: Progress, processes: Processes = ALONE) -> None:
     log.info("finished in %s", duration(time.monotonic() - began))
 
 
-def run_share(task: Task, progress: Progress, processes: Processes) -> None:
+def run_share(task: Task, progress: Progress, processes: DistContext) -> None:
     """What one of the processes of `run_in_processes` does."""
     if task.run_training:
         run(task, progress, processes)
@@ -107,7 +107,7 @@ def run_share(task: Task, progress: Progress, processes: Processes) -> None:
         look(task, _begin(task, processes), processes, part)
 
 
-def _begin(task: Task, processes: Processes) -> torch.device:
+def _begin(task: Task, processes: DistContext) -> torch.device:
     """The device of this process; what runs there stands at the head of the log."""
     device = select_device(own_gpu(task.gpu_ids if task.needs_network else (), processes))
     log.info("%s", header(task.task_id, describe(device)))
@@ -126,12 +126,12 @@ def run_in_processes(
     program: Sequence[str],
     progress: Progress,
     *,
-    catch_up: Callable[[], object],
+    reload: Callable[[], object],
 ) -> None:
     """Do the task in `count` processes of `program`, which calls `run_share`.
 
     In a mining or an inference one that is killed is replaced, and only what it was at is done
-    again. `catch_up` is called when they have ended, before progress is told again.
+    again. `reload` is called when they have ended, before progress is told again.
     """
     progress.update(0, 1)
     if task.run_training:
@@ -147,7 +147,7 @@ def run_in_processes(
         what=what,
         advice="lower batch_size or workers",
     )
-    catch_up()
+    reload()
     with progress.stage(LOOKED_AT):
         log.info("the %s of %d processes is put together", what, count)
     with progress.stage(ALMOST_ALL - LOOKED_AT) as part:
@@ -158,7 +158,7 @@ def run_in_processes(
 
 
 def run_training(
-    task: Task, device: torch.device, progress: Progress, processes: Processes = ALONE
+    task: Task, device: torch.device, progress: Progress, processes: DistContext = SINGLE_PROCESS
 ) -> None:
     """Train, and report the best and the last weights after every improvement."""
     settings = task.train

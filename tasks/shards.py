@@ -11,22 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from data.lost_files import refuse_lost, still_there
-from inference.claims import Claims
+from data.lost_files import check_data_available, still_there
+from inference.claims import ShardLocks
 from inference.predictions import Prediction
-from inference.section_parts import SectionParts
+from inference.section_parts import ShardWriter
 from mining.registry import ALGORITHMS
 from tasks.going_on import Writing
 from tasks.looking import is_readable_by_now, prepare
 from utils.device import describe
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.progress import Progress
 from ymir.task_types import Task
 
 log = logging.getLogger(__name__)
 
 
-def look(task: Task, device: torch.device, processes: Processes, progress: Progress) -> None:
+def look(task: Task, device: torch.device, processes: DistContext, progress: Progress) -> None:
     """As one of several processes, look at candidates as long as there are unclaimed sections.
 
     Sections are claimed in their order, so the place where the first process is tells how far
@@ -43,12 +43,12 @@ def look(task: Task, device: torch.device, processes: Processes, progress: Progr
         nonlocal unreadable
         unreadable += prediction.error is not None
 
-    with SectionParts(
+    with ShardWriter(
         looking.known,
         identity=looking.identity,
         section=looking.section,
         total=total,
-        claim=Claims.of(os.environ).take,
+        claim=ShardLocks.of(os.environ).take,
         outdated=is_readable_by_now,
     ) as parts:
         writing = Writing(parts.add, [watch], section=looking.section)
@@ -60,7 +60,7 @@ def look(task: Task, device: torch.device, processes: Processes, progress: Progr
         for position in done:
             progress.update(position + 1, total)
     if unreadable:
-        refuse_lost(there, what="candidate images")
+        check_data_available(there, what="candidate images")
 
 
 def can_be_shared(

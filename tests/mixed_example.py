@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from inference.predictor import Predictor, Thresholds
+from inference.predictor import NmsConfig, Predictor
 from models.checkpoint import build_detector, load_checkpoint
 from tools.sources import SourceDataset
 
@@ -29,7 +29,7 @@ def write_mixed(source: SourceDataset, folder: Path) -> list[str]:
     return found
 
 
-def small_predictor(weights: Path, thresholds: Thresholds, **options: object) -> Predictor:
+def small_predictor(weights: Path, thresholds: NmsConfig, **options: object) -> Predictor:
     """A predictor at 96 px on the CPU; `options` as `Predictor` takes them."""
     checkpoint = load_checkpoint(weights)
     return Predictor(

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from utils.distributed import Processes
+from utils.distributed import DistContext
 
 LATE = 2.0
 """Seconds after the other, which has looked for this one by then."""
 
 
-def live(processes: Processes, folder: Path, lives: int) -> None:
+def live(processes: DistContext, folder: Path, lives: int) -> None:
     """One start of one process."""
     start = len(list(folder.glob(f"start * {processes.rank}")))
     (folder / f"start {start} {processes.rank}").touch()
@@ -37,4 +37,4 @@ def live(processes: Processes, folder: Path, lives: int) -> None:
 
 
 if __name__ == "__main__":
-    live(Processes.of(os.environ), Path(sys.argv[1]), int(sys.argv[2]))
+    live(DistContext.of(os.environ), Path(sys.argv[1]), int(sys.argv[2]))

@@ -13,17 +13,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import start
 from inference.journal import Entry
-from inference.section_parts import SectionParts
+from inference.section_parts import ShardWriter
 from tasks.run import looking
 from utils.errors import Code, TaskError
 
 
-def killed(parts: SectionParts, entry: Entry) -> None:
+def killed(parts: ShardWriter, entry: Entry) -> None:
     """As the system does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def damaged(parts: SectionParts, entry: Entry) -> None:
+def damaged(parts: ShardWriter, entry: Entry) -> None:
     """An error that every process meets."""
     raise TaskError(Code.NOT_A_NUMBER, "the weights are damaged.")
 
@@ -34,7 +34,7 @@ if __name__ == "__main__":
     looking.UNSEEN_SECTION = 8
     if "--launched" in sys.argv:
         if fate := os.environ.get("FATE"):
-            SectionParts.add = FATES[fate]  # type: ignore[method-assign]
+            ShardWriter.add = FATES[fate]  # type: ignore[method-assign]
         sys.exit(start.main())
     count = int(sys.argv[1])
     if len(sys.argv) > 3:

@@ -15,7 +15,7 @@ import detect
 from data.loaders import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
-from inference.predictor import Prediction, Predictor, Thresholds, load_predictor
+from inference.predictor import NmsConfig, Prediction, Predictor, load_predictor
 from inference.tta import augmented_rows
 from models.checkpoint import load_checkpoint, save_checkpoint
 from ops.letterbox import boxes_to_original
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def predictor(weights: Path) -> Predictor:
-    return small_predictor(weights, Thresholds(confidence=0.01))
+    return small_predictor(weights, NmsConfig(confidence=0.01))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_the_flags_of_v7_detect(weights: Path, paths: list[str], tmp_path: Path)
 
 def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) -> None:
     """With `augment`, detections are what suppression leaves of all candidates of the three."""
-    thresholds = Thresholds(confidence=0.001)
+    thresholds = NmsConfig(confidence=0.001)
     predictor = small_predictor(weights, thresholds, precision="float32", augment=True)
     parts = predictor.stream_parts(paths[3:4], batch_size=1, workers=1, keep_views=True)
     (found,) = parts

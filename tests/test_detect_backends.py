@@ -17,7 +17,7 @@ import start
 import val
 from inference.backends import choice
 from inference.backends.base import Engine
-from inference.predictor import Predictor, Thresholds, load_predictor
+from inference.predictor import NmsConfig, Predictor, load_predictor
 from settings.detect import InferSettings
 from tests.mixed_example import small_predictor, write_mixed
 from tools.check_out import check_out
@@ -34,7 +34,7 @@ def paths(drawn, tmp_path_factory) -> list[str]:
 
 
 def predictor(weights: Path, *, augment: bool = False) -> Predictor:
-    thresholds = Thresholds(confidence=0.001)
+    thresholds = NmsConfig(confidence=0.001)
     return small_predictor(weights, thresholds, precision="float32", augment=augment)
 
 
@@ -92,7 +92,7 @@ def wrong(trunk: Path, around: object) -> Engine:
 
 def test_auto_falls_back_where_an_engine_disagrees(weights, paths, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(choice, "BUILDERS", dict.fromkeys(ENGINES, wrong))
+    monkeypatch.setattr(choice, "BACKENDS", dict.fromkeys(ENGINES, wrong))
     monkeypatch.setattr(choice, "installed", list)
     monkeypatch.setattr(choice, "seconds_an_image", lambda *_: 10.0)
     own = predictor(weights)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from data.loaders import DecodedImage
 from inference import predictor as predictor_module
-from inference.batching import WAITING_BATCHES, Lanes
-from inference.predictor import Prediction, Predictor, Thresholds
+from inference.batching import WAITING_BATCHES, WorkerPool
+from inference.predictor import NmsConfig, Prediction, Predictor
 from ops.tiling import Tiling, tile_windows
 
 SIZE = (500, 620)
@@ -28,12 +28,12 @@ class BlobPredictor(Predictor):
 
     def __init__(self, tiling: Tiling | None) -> None:
         self.device = torch.device("cpu")
-        self.lanes = Lanes(self.device)
+        self.lanes = WorkerPool(self.device)
         self.class_names = ("red", "green", "blue")
         self.num_classes = 3
         self.stride = 32
         self.image_size = 128
-        self.thresholds = Thresholds()
+        self.thresholds = NmsConfig()
         self.tiling = tiling
         self.shapes: list[tuple[int, ...]] = []
 

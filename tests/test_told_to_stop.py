@@ -25,7 +25,7 @@ PROGRAM = """
 import atexit, ctypes, os, runpy, signal, sys, threading, time
 import tasks, train
 from utils import shutdown as termination
-termination.Deadline.__init__.__kwdefaults__.update(grace={grace})
+termination.ShutdownHandler.__init__.__kwdefaults__.update(grace={grace})
 def deadlock():
     mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     library.pthread_mutex_lock(mutex)

@@ -17,7 +17,7 @@ from data.dataset_index import DatasetIndex, read_dataset
 from data.loaders import evaluation_loader
 from evaluation import evaluate as evaluate_module
 from evaluation.evaluate import Evaluation, class_table, evaluate, evaluate_stream
-from inference.predictor import Predictor, Thresholds, load_predictor
+from inference.predictor import NmsConfig, Predictor, load_predictor
 from models.checkpoint import build_detector, load_checkpoint
 from ops.tiling import Tiling
 from settings.detect import InferSettings
@@ -39,7 +39,7 @@ def evaluate_trained(trained: Path, batch_size: int, names: tuple[str, ...]) -> 
         names,
         device=CPU,
         image_size=96,
-        thresholds=Thresholds(0.001, 0.6, 300),
+        thresholds=NmsConfig(0.001, 0.6, 300),
     )
     loader = evaluation_loader(index, image_size=96, batch_size=batch_size, workers=0)
     return evaluate(predictor, index, loader)
@@ -55,7 +55,7 @@ def test_scores_do_not_depend_on_the_batch(trained: Path) -> None:
 
 
 def trained_predictor(weights: Path, **options: object) -> Predictor:
-    return small_predictor(weights, Thresholds(0.001, 0.6, 300), precision="float32", **options)
+    return small_predictor(weights, NmsConfig(0.001, 0.6, 300), precision="float32", **options)
 
 
 def validation_split(trained: Path) -> DatasetIndex:
@@ -213,7 +213,7 @@ def test_the_reference_checkpoint_scores_what_the_official_code_says(
         checkpoint.class_names,
         device=CPU,
         image_size=320,
-        thresholds=Thresholds(0.001, 0.6, 300),
+        thresholds=NmsConfig(0.001, 0.6, 300),
         precision="float32",
     )
     loader = evaluation_loader(index, image_size=320, batch_size=16, stride=32, workers=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data.dataset_index import read_dataset
-from reporting.results_csv import RunRecord
+from reporting.results_csv import CsvLogger
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING
@@ -20,13 +20,13 @@ from training.loop import evaluate_average, network_input
 from training.setup import prepare
 from training.sync_batch_norm import normalise_over_all
 from utils.command_line import leave
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.progress import Progress
 
 CPU = torch.device("cpu")
 
 
-def speak(processes: Processes, folder: Path) -> None:
+def speak(processes: DistContext, folder: Path) -> None:
     """Every kind of message once."""
     rank = processes.rank
     assert processes.total(torch.tensor([rank + 1])).item() == 3
@@ -43,7 +43,7 @@ def speak(processes: Processes, folder: Path) -> None:
         (folder / f"{rank}.txt").write_text(str(error))
 
 
-def normalise(processes: Processes, folder: Path) -> None:
+def normalise(processes: DistContext, folder: Path) -> None:
     """One batch norm of all on this process's half of a batch."""
     holder = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
     normalise_over_all(holder, CPU)
@@ -53,7 +53,7 @@ def normalise(processes: Processes, folder: Path) -> None:
     torch.save((out, images.grad, holder.state_dict()), folder / f"{processes.rank}.pt")
 
 
-def job_of(processes: Processes, folder: Path, **changes: object) -> TrainingJob:
+def job_of(processes: DistContext, folder: Path, **changes: object) -> TrainingJob:
     """A tiny training on the CPU, of which `folder` says where the data is."""
     source = Path((folder / "data.txt").read_text())
     tiny = {**TINY_TRAINING, "onnx": False, "plots": False, "workers": 0, "precision": "float32"}
@@ -76,11 +76,11 @@ def job_of(processes: Processes, folder: Path, **changes: object) -> TrainingJob
     )
 
 
-def evaluation(processes: Processes, folder: Path) -> None:
+def evaluation(processes: DistContext, folder: Path) -> None:
     """The evaluation of averaged weights whose batch statistics differ between the processes."""
     job = job_of(processes, folder, batch_size="6")
     job = replace(job, validation=job.train)  # three batches
-    with RunRecord(job.folder, None) as record:
+    with CsvLogger(job.folder, None) as record:
         run = prepare(job, record if processes.first else None)
         for name, one in run.average.module.named_buffers():
             if name.endswith("running_mean"):
@@ -90,11 +90,11 @@ def evaluation(processes: Processes, folder: Path) -> None:
             torch.save(found, folder / f"evaluation {processes.world}.pt")
 
 
-def gradients(processes: Processes, folder: Path) -> None:
+def gradients(processes: DistContext, folder: Path) -> None:
     """The gradients of one batch, before any step, in float64: nothing but the sharing differs."""
     torch.set_default_dtype(torch.float64)
     job = replace(job_of(processes, folder, batch_size="8", sync_bn=True), weights=None)
-    with RunRecord(job.folder, None) as record:
+    with CsvLogger(job.folder, None) as record:
         run = prepare(job, record if processes.first else None)
         training_mode(run.network, ())
         run.loader.set_epoch(0)
@@ -112,7 +112,7 @@ def gradients(processes: Processes, folder: Path) -> None:
 if __name__ == "__main__":
     deeds = (speak, normalise, evaluation, gradients)
     what = {deed.__name__: deed for deed in deeds}[sys.argv[1]]
-    who = Processes.of(os.environ)
+    who = DistContext.of(os.environ)
     with who.joined(CPU):
         what(who, Path(sys.argv[2]))
     leave(0)

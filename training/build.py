@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data.augmentations import Augmentation
-from data.samplers import Arrangement
+from data.samplers import BatchingConfig
 from models.checkpoint import layout_of, load_checkpoint
 from models.detector import Detector
 from models.loss import DetectionLoss, scale_gains
@@ -21,7 +21,7 @@ from settings.train import TrainSettings
 from training.autoanchor import with_anchor_count
 from training.schedule import Schedule
 from training.sync_batch_norm import normalise_over_all
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def starting_network(
 
 
 def synchronise(
-    network: Detector, wanted: bool, *, processes: Processes, device: torch.device
+    network: Detector, wanted: bool, *, processes: DistContext, device: torch.device
 ) -> None:
     """With `wanted`, give the network batch statistics over all processes, if there are several.
 
@@ -90,11 +90,11 @@ def augmentation(settings: TrainSettings) -> Augmentation:
     )
 
 
-def arrangement(settings: TrainSettings) -> Arrangement:
+def arrangement(settings: TrainSettings) -> BatchingConfig:
     """The part of the settings that says which images an epoch shows, and in which batches."""
     if settings.image_weights and settings.rect:
         log.warning("image_weights draws the images one by one: rect has no effect beside it")
-    return Arrangement(
+    return BatchingConfig(
         rect=settings.rect and not settings.image_weights,
         image_weights=settings.image_weights,
         quad=settings.quad,

@@ -29,7 +29,7 @@ class Saved:
     """An older stage that goes once this one is reported: list it no longer."""
 
 
-class Keeper:
+class ModelCheckpoint:
     """Saves after every epoch and tells `on_saved` once the file is whole.
 
     `best` is rewritten when the fitness rises (an equal fitness is no improvement), or as long as

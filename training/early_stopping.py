@@ -12,7 +12,7 @@ def exhausted(epoch: int, best_epoch: int, patience: int) -> bool:
     return patience > 0 and epoch - best_epoch >= patience
 
 
-def why_it_ended(epoch: int, epochs: int, best_epoch: int, patience: int) -> str:
+def stop_reason(epoch: int, epochs: int, best_epoch: int, patience: int) -> str:
     """The sentence for the log; epochs are told from 1."""
     return (
         f"ended after epoch {epoch + 1} of {epochs}: none of the last {epoch - best_epoch} epochs "

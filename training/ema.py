@@ -14,7 +14,7 @@ Model = TypeVar("Model", bound=nn.Module)
 _STATISTICS = ("running_mean", "running_var")
 
 
-class AverageModel(Generic[Model]):
+class ModelEMA(Generic[Model]):
     """A copy of a model that follows its weights slowly; `module` is the copy, in eval mode.
 
     Parameters and batch statistics are averaged, other buffers (anchors, counters) copied. Create

@@ -11,7 +11,7 @@ import torch
 from data.dataset_index import DataReport, DatasetIndex
 from settings.train import TrainSettings
 from training.checkpoints import Saved
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainingJob:
     """A checkpoint to start from; None trains from scratch."""
     reports: Sequence[DataReport] = ()
     """What reading `train` and `validation` found, for the page."""
-    processes: Processes = ALONE
+    processes: DistContext = SINGLE_PROCESS
     """Who trains together; all have the same job but for the device."""
 
     def of_one_class(self) -> TrainingJob:

@@ -16,22 +16,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from data.lost_files import refuse_lost, spread
+from data.lost_files import check_data_available, spread
 from data.quad import LOSS_FACTOR
 from evaluation.evaluate import Evaluation, class_table, evaluate, final_report, no_evaluation
 from exporting.after_training import export_beside
-from inference.predictor import Predictor, Thresholds
+from inference.predictor import NmsConfig, Predictor
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
 from models.labelled_set import labelled_metadata
-from reporting.results_csv import RunRecord
+from reporting.results_csv import CsvLogger
 from reporting.training_report import TrainingReport
-from training.checkpoints import Keeper, Saved
-from training.early_stopping import why_it_ended
+from training.checkpoints import ModelCheckpoint, Saved
+from training.early_stopping import stop_reason
 from training.freezing import training_mode
 from training.job import TrainingJob
 from training.resume import best_epoch, find_state, is_over
-from training.run_state import RunState, parts_of, write_run_state
+from training.run_state import RunState, split_into_tiles, write_run_state
 from training.setup import Run, evaluation_batches, prepare, story_of
 from utils.device import autocast, computed_in
 from utils.errors import Code, TaskError
@@ -50,11 +50,11 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
     """
     settings = job.settings
     job = job.of_one_class()
-    keeper = Keeper(
+    keeper = ModelCheckpoint(
         job.stage_folder, job.on_saved, period=settings.save_period, hold=settings.nosave
     )
     state = common_state(job)
-    with RunRecord(job.folder, job.tensorboard, state.rows if state else ()) as record:
+    with CsvLogger(job.folder, job.tensorboard, state.rows if state else ()) as record:
         report = TrainingReport(record, story_of(job))
         if state:
             keeper.restore(state.stages)
@@ -114,7 +114,7 @@ def common_state(job: TrainingJob) -> RunState | None:
 def learn(
     job: TrainingJob,
     report: TrainingReport,
-    keeper: Keeper,
+    keeper: ModelCheckpoint,
     state: RunState | None,
     progress: Progress,
 ) -> RunState:
@@ -140,11 +140,13 @@ def learn(
                 break
     assert state is not None
     if state.epoch + 1 < epochs:
-        log.info("%s", why_it_ended(state.epoch, epochs, best_epoch(state), patience))
+        log.info("%s", stop_reason(state.epoch, epochs, best_epoch(state), patience))
     return state
 
 
-def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress) -> RunState:
+def train_and_evaluate(
+    run: Run, epoch: int, keeper: ModelCheckpoint, progress: Progress
+) -> RunState:
     """One epoch: learn, look how good the average is, keep it, and say so."""
     started, settings = time.monotonic(), run.job.settings
     with progress.stage(0.85) as part:
@@ -184,7 +186,7 @@ def train_and_evaluate(run: Run, epoch: int, keeper: Keeper, progress: Progress)
     return state
 
 
-def keep_state(run: Run, epoch: int, keeper: Keeper) -> RunState:
+def keep_state(run: Run, epoch: int, keeper: ModelCheckpoint) -> RunState:
     """Where the training stands now, on disk unless nothing is to be saved before its end."""
     assert run.report is not None
     state = RunState(
@@ -193,7 +195,7 @@ def keep_state(run: Run, epoch: int, keeper: Keeper) -> RunState:
         batch_size=run.job.settings.batch_size,
         rows=run.report.record.rows,
         stages=list(keeper.stages.values()),
-        parts=parts_of(run.network, run.average, run.stepper),
+        parts=split_into_tiles(run.network, run.average, run.stepper),
     )
     if not run.job.settings.nosave:
         write_run_state(run.job.state_file, state)
@@ -244,9 +246,9 @@ def refuse_not_finite(run: Run, epoch: int) -> None:
 def refuse_lost_images(run: Run) -> None:
     """End a training whose images are gone, unless it reads no file any more."""
     if not run.loader.kept:
-        refuse_lost(spread(run.job.train.paths), what="training images")
+        check_data_available(spread(run.job.train.paths), what="training images")
     if not run.evaluation_batches.kept:
-        refuse_lost(spread(run.job.validation.paths), what="validation images")
+        check_data_available(spread(run.job.validation.paths), what="validation images")
 
 
 def is_evaluated(job: TrainingJob, epoch: int) -> bool:
@@ -259,7 +261,7 @@ def evaluate_average(run: Run, progress: Progress) -> Evaluation:
 
     Those of the first process: without `sync_bn` each has batch statistics of its own.
     """
-    run.job.processes.take_over(run.average.module)
+    run.job.processes.broadcast_module(run.average.module)
     batches = run.evaluation_batches
     return evaluate(
         evaluating(run.job, run.average.module, run.image_size),
@@ -280,17 +282,19 @@ def evaluating(job: TrainingJob, network: Detector, image_size: int) -> Predicto
         device=job.device,
         image_size=image_size,
         precision=settings.precision,
-        thresholds=Thresholds(settings.conf_thres, settings.iou_thres, settings.max_det),
+        thresholds=NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
     )
 
 
-def finish(job: TrainingJob, report: TrainingReport, keeper: Keeper, progress: Progress) -> Saved:
+def finish(
+    job: TrainingJob, report: TrainingReport, keeper: ModelCheckpoint, progress: Progress
+) -> Saved:
     """Pictures and exports of the best weights; the model itself is safe already."""
     best = keeper.best
     assert best is not None
     names, settings = job.train.class_names, job.settings
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
-    refuse_lost(spread(job.validation.paths), what="validation images")
+    check_data_available(spread(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
     image_size = int(str(checkpoint.metadata["img_size"]))

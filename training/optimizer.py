@@ -87,7 +87,7 @@ def build_optimizer(
     return optimizer
 
 
-class Stepper:
+class OptimizerStep:
     """Gathers gradients over batches, clips their norm and steps the optimiser.
 
     Gradients are summed over `accumulate` batches. What is left at the end of an epoch is

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from evaluation.confusion_matrix import ConfusionMatrix
-from evaluation.evaluator import Evaluation, OperatingPoint
+from evaluation.evaluator import CountsAtThreshold, Evaluation
 from evaluation.metrics import ClassMetrics, Scores
 from models.detector import Detector
 from training.checkpoints import Saved
-from training.ema import AverageModel
-from training.optimizer import Stepper
+from training.ema import ModelEMA
+from training.optimizer import OptimizerStep
 from training.plain_values import from_plain, to_plain
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
@@ -23,7 +23,7 @@ from utils.seeding import random_state, restore_random_state
 
 FORMAT = "ymir-yolov5 training"
 VERSION = 1
-CLASSES = (Evaluation, Scores, ClassMetrics, ConfusionMatrix, OperatingPoint, Saved)
+CLASSES = (Evaluation, Scores, ClassMetrics, ConfusionMatrix, CountsAtThreshold, Saved)
 """What a state may hold beside plain values: how good the kept weights are."""
 
 
@@ -44,8 +44,8 @@ class RunState:
     parts: dict[str, Any] | None = None
 
 
-def parts_of(
-    network: Detector, average: AverageModel[Detector], stepper: Stepper
+def split_into_tiles(
+    network: Detector, average: ModelEMA[Detector], stepper: OptimizerStep
 ) -> dict[str, object]:
     """What changes while learning, as live tensors: write it before the next step."""
     return {
@@ -63,7 +63,7 @@ def load_network(network: Detector, state: RunState) -> None:
     _load(network, state.parts["network"])
 
 
-def restore(state: RunState, *, average: AverageModel[Detector], stepper: Stepper) -> None:
+def restore(state: RunState, *, average: ModelEMA[Detector], stepper: OptimizerStep) -> None:
     """Put average, optimiser and random numbers where they stood; the network comes before."""
     assert state.parts is not None
     _load(average.module, state.parts["average"])

@@ -17,8 +17,8 @@ from data.loaders import (
 )
 from models.detector import Detector
 from models.loss import DetectionLoss
-from reporting.results_csv import RunRecord
-from reporting.training_page import Story
+from reporting.results_csv import CsvLogger
+from reporting.training_page import ReportData
 from reporting.training_report import TrainingReport
 from settings.train import TrainSettings
 from training.autoanchor import AnchorRules, fit_anchors
@@ -31,17 +31,17 @@ from training.build import (
     starting_network,
     synchronise,
 )
-from training.ema import AverageModel
+from training.ema import ModelEMA
 from training.freezing import freeze, frozen_layers
 from training.job import TrainingJob
 from training.multi_scale import MultiScale
-from training.optimizer import OptimizerKind, Stepper, build_optimizer
+from training.optimizer import OptimizerKind, OptimizerStep, build_optimizer
 from training.resume import identity_of
 from training.run_state import RunState, load_network, restore
 from training.schedule import Schedule, scaled_weight_decay
 from utils.allocator import keep_freed_memory
 from utils.device import describe
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.seeding import seed_everything
 
@@ -59,9 +59,9 @@ class Run:
     model: nn.Module
     """The network, or what makes its gradients those of all processes: call this."""
     frozen: tuple[int, ...]
-    average: AverageModel[Detector]
+    average: ModelEMA[Detector]
     criterion: DetectionLoss
-    stepper: Stepper
+    stepper: OptimizerStep
     schedule: Schedule
     loader: TrainingLoader
     evaluation_batches: EvaluationLoader
@@ -73,7 +73,7 @@ class Run:
 
 def prepare(
     job: TrainingJob,
-    record: RunRecord | None,
+    record: CsvLogger | None,
     state: RunState | None = None,
     report: TrainingReport | None = None,
 ) -> Run:
@@ -96,7 +96,7 @@ def prepare(
         load_network(network, state)
     else:
         fit_anchors(network, job.train, image_size, AnchorRules.of(settings))
-    job.processes.take_over(network)
+    job.processes.broadcast_module(network)
     loss = criterion(settings, network, image_size).to(device)
     job = with_batch_size(job, network, loss, image_size, state.batch_size if state else None)
     settings = job.settings
@@ -106,7 +106,7 @@ def prepare(
         "the processes found different numbers of training images ({numbers} for each): all must "
         "read the same files, so look above for files that only some could read.",
     )
-    stepper = Stepper(optimizer_of(settings, network))
+    stepper = OptimizerStep(optimizer_of(settings, network))
     run = Run(
         job=job,
         identity=identity,
@@ -114,7 +114,7 @@ def prepare(
         network=network,
         model=job.processes.wrapped(network),
         frozen=frozen,
-        average=AverageModel(network),
+        average=ModelEMA(network),
         criterion=loss,
         stepper=stepper,
         schedule=schedule(settings, len(loader)),
@@ -169,7 +169,7 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
         world=processes.world,
         augmentation=augmentation(settings),
         workers=settings.workers,
-        sharers=processes.local_world,
+        local_world_size=processes.local_world,
         cache=settings.cache,
         cache_dir=settings.cache_dir,
         arrangement=arrangement(settings),
@@ -179,7 +179,7 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
 
 
 def evaluation_batches(
-    job: TrainingJob, image_size: int, stride: int, processes: Processes = ALONE
+    job: TrainingJob, image_size: int, stride: int, processes: DistContext = SINGLE_PROCESS
 ) -> EvaluationLoader:
     """The batches to evaluate on: all, or one process's share."""
     settings = job.settings
@@ -239,8 +239,8 @@ def with_batch_size(
     return replace(job, settings=replace(settings, batch_size=min(chosen, len(job.train))))
 
 
-def story_of(job: TrainingJob) -> Story:
+def story_of(job: TrainingJob) -> ReportData:
     """What the report tells of a training from its start."""
-    return Story(
+    return ReportData(
         job.settings, job.train, job.validation, describe(job.device), job.weights, job.reports
     )

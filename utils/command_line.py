@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.errors import TaskError
 from utils.shutdown import end_at_once
 
@@ -36,7 +36,7 @@ def leave(status: int) -> NoReturn:
     frees a tensor needs the interpreter, and while that ends it is cut off in the midst of C++,
     which aborts a process whose work is done.
     """
-    if Processes.of(os.environ).several:
+    if DistContext.of(os.environ).several:
         atexit._run_exitfuncs()
         end_at_once(status)
     sys.exit(status)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def gpu_ids_of(text: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def device_of(text: str | None, processes: Processes = ALONE) -> torch.device:
+def device_of(text: str | None, processes: DistContext = SINGLE_PROCESS) -> torch.device:
     """The device a command line names; None, which names none, is the first GPU or else the CPU.
 
     Of several processes each has a GPU of its own.
@@ -83,7 +83,7 @@ def device_of(text: str | None, processes: Processes = ALONE) -> torch.device:
     return select_device(own_gpu(ids, processes))
 
 
-def own_gpu(gpu_ids: Sequence[int], processes: Processes) -> Sequence[int]:
+def own_gpu(gpu_ids: Sequence[int], processes: DistContext) -> Sequence[int]:
     """Of the ids that several processes were granted the one of this process; none is the CPU."""
     if not gpu_ids or not processes.several:
         return gpu_ids

@@ -25,7 +25,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 
 @dataclass(frozen=True)
-class Processes:
+class DistContext:
     """Process `rank` of `world`, of which `local_world` are on this machine; alone by default.
 
     Every method that speaks with the others must be called by all of them in the same order; for
@@ -38,7 +38,7 @@ class Processes:
     local_world: int = 1
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Processes:
+    def of(cls, environment: Mapping[str, str]) -> DistContext:
         """What the launcher's variables say. Raises TaskError(CONFIG) if they are no numbers."""
         if any(not environment.get(name) for name in VARIABLES):
             return cls()
@@ -103,7 +103,7 @@ class Processes:
             network, device_ids=[device.index] if device.type == "cuda" else None
         )
 
-    def take_over(self, network: nn.Module) -> None:
+    def broadcast_module(self, network: nn.Module) -> None:
         """Give the network the weights and buffers that it has in the first process."""
         if self.several:
             with torch.no_grad():
@@ -180,4 +180,4 @@ class Processes:
             raise TaskError(Code.CONFIG, trouble.format(numbers=listed))
 
 
-ALONE = Processes()
+SINGLE_PROCESS = DistContext()

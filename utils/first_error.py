@@ -19,7 +19,9 @@ def common_folder(environment: Mapping[str, str]) -> Path | None:
     return Path(own).parent.parent if own else None
 
 
-def leave_error(code: Code, sentence: str, trace: str, *, environment: Mapping[str, str]) -> bool:
+def write_error_file(
+    code: Code, sentence: str, trace: str, *, environment: Mapping[str, str]
+) -> bool:
     """Leave an error for the launcher; whether it is the first one of this machine's processes."""
     folder = common_folder(environment)
     if folder is None:

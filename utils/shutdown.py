@@ -44,10 +44,10 @@ def end_at_once(status: int) -> NoReturn:
     os._exit(status)
 
 
-class Deadline:
+class ShutdownHandler:
     """From SIGTERM to the end of the process: an orderly one, or one by force in time.
 
-        deadline = Deadline()
+        deadline = ShutdownHandler()
         deadline.until_the_end()            # a program, before its slow imports
         with deadline.interruptible():      # Terminated is raised here, once
             work()
@@ -55,13 +55,13 @@ class Deadline:
 
     A main thread that is busy inside a library hears the signal late or never. Therefore threads
     wait besides, which take their word from the signal itself: `grace` seconds after it they hold
-    all descendants still, let `last_words` leave a report for at most `patience` seconds, and end
+    all descendants still, let `on_timeout` leave a report for at most `patience` seconds, and end
     the descendants and the process. Its status is the one it was settled with, else 1. Forked
     processes get the ordinary SIGTERM back. Used once, by the main thread.
     """
 
     def __init__(self, *, grace: float = GRACE, patience: float = PATIENCE) -> None:
-        self.last_words: Callable[[Sequence[int]], object] = lambda held: None
+        self.on_timeout: Callable[[Sequence[int]], object] = lambda held: None
         """What is left to say of a task that was not settled; gets the processes held still."""
         self._grace, self._patience = grace, patience
         self._owner = 0
@@ -168,7 +168,7 @@ class Deadline:
         self._due.wait()
         try:
             if self._forced:
-                self.last_words(self._held)
+                self.on_timeout(self._held)
         finally:
             self._said.set()
 

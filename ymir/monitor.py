@@ -66,7 +66,7 @@ class Monitor:
             self._complete = self._progress >= 1.0
             self._write(RUNNING, Code.OK, "", note)
 
-    def catch_up(self) -> None:
+    def reload(self) -> None:
         """Take over the progress and time of a record that another process has written."""
         columns = self._columns()
         try:
@@ -91,7 +91,7 @@ class Monitor:
         try:
             self._failed = True
             if self._columns()[3:4] != [str(FAILED)]:
-                self.catch_up()
+                self.reload()
                 self._write_failure(code, sentence, "")
         finally:
             if waited_for:

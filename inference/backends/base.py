@@ -23,7 +23,7 @@ Run = Callable[[Tensor], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class BackendSpec:
     """Where an engine is to compute, and what it will be shown."""
 
     device: torch.device

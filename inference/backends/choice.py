@@ -18,15 +18,15 @@ from inference.backends import onnxruntime as onnx_runtime
 from inference.backends import openvino as open_vino
 from inference.backends import tensorrt as tensor_rt
 from inference.backends.agreement import Agreement, agreement
-from inference.backends.base import AUTO, TORCH, Engine, Surroundings, first_line
+from inference.backends.base import AUTO, TORCH, BackendSpec, Engine, first_line
 from inference.backends.sample import by_shape, upper_half
-from inference.batching import Lanes
+from inference.batching import WorkerPool
 from models.detector import Detector
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
-BUILDERS: dict[str, Callable[[Path, Surroundings], Engine]] = {
+BACKENDS: dict[str, Callable[[Path, BackendSpec], Engine]] = {
     open_vino.NAME: open_vino.build_openvino,
     onnx_runtime.NAME: onnx_runtime.build_onnxruntime,
     tensor_rt.NAME: tensor_rt.build_tensorrt,
@@ -52,18 +52,18 @@ Look = Callable[[Engine | None, Tensor], object]
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkTarget:
     """A network that is to be computed, and how a task does it."""
 
     network: Detector
     """Fused, on its device."""
-    around: Surroundings
+    around: BackendSpec
     look: Look
-    lanes: Lanes
+    lanes: WorkerPool
 
 
 def choose_engine(
-    wish: str, subject: Subject, samples: Sequence[Tensor], *, images: int
+    wish: str, subject: BenchmarkTarget, samples: Sequence[Tensor], *, images: int
 ) -> Engine | None:
     """The engine for the setting `wish`, checked on the samples [3, h, w]; None for torch.
 
@@ -86,7 +86,9 @@ def choose_engine(
     return _fastest(subject, samples, images)
 
 
-def checked(name: str, subject: Subject, samples: Sequence[Tensor]) -> tuple[Engine, Agreement]:
+def checked(
+    name: str, subject: BenchmarkTarget, samples: Sequence[Tensor]
+) -> tuple[Engine, Agreement]:
     """An engine that agrees with torch on the samples, and how closely; TaskError if there is none.
 
     The network goes through a folder that is gone afterwards.
@@ -97,7 +99,7 @@ def checked(name: str, subject: Subject, samples: Sequence[Tensor]) -> tuple[Eng
             trunk = Path(folder) / "trunk.onnx"
             half = name == onnx_runtime.NAME and around.arithmetic == "float16"
             write_trunk(subject.network, trunk, half=half)
-            engine = BUILDERS[name](trunk, around)
+            engine = BACKENDS[name](trunk, around)
     except TaskError:
         raise
     # The exporter and the engines raise many kinds.
@@ -124,7 +126,7 @@ def installed(names: Sequence[str]) -> list[str]:
     return [name for name in names if importlib.util.find_spec(name) is not None]
 
 
-def seconds_an_image(subject: Subject, engine: Engine | None, batch: Tensor) -> float:
+def seconds_an_image(subject: BenchmarkTarget, engine: Engine | None, batch: Tensor) -> float:
     """Time of one batch [b, 3, h, w] in every lane at once, per image."""
     count = subject.lanes.count
     began = time.perf_counter()
@@ -133,7 +135,7 @@ def seconds_an_image(subject: Subject, engine: Engine | None, batch: Tensor) -> 
     return (time.perf_counter() - began) / (count * len(batch))
 
 
-def _fastest(subject: Subject, samples: Sequence[Tensor], images: int) -> Engine | None:
+def _fastest(subject: BenchmarkTarget, samples: Sequence[Tensor], images: int) -> Engine | None:
     """What `auto` takes on a CPU: torch, unless another gains more than its trial costs."""
     names = installed(ON_A_CPU)
     if not names or images < FEW_IMAGES:
@@ -171,7 +173,7 @@ def _fastest(subject: Subject, samples: Sequence[Tensor], images: int) -> Engine
     return best
 
 
-def _gain(subject: Subject, engine: Engine, batch: Tensor) -> float:
+def _gain(subject: BenchmarkTarget, engine: Engine, batch: Tensor) -> float:
     """How many times as fast as torch an engine is, measured in turns."""
     seconds_an_image(subject, engine, batch)
     own, theirs = [], []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from exporting.neck_onnx import INPUT, output_names
-from inference.backends.base import Engine, Surroundings
+from inference.backends.base import BackendSpec, Engine
 from utils.errors import Code, TaskError
 from utils.optional import optional_package
 
@@ -23,12 +23,12 @@ SILENT = 3
 """Severity of what it prints: errors only."""
 
 
-def arithmetic_of(around: Surroundings) -> str:
+def arithmetic_of(around: BackendSpec) -> str:
     """The number format it computes in: it has no bfloat16 for convolutions."""
     return "float16" if around.arithmetic == "float16" else "float32"
 
 
-def build_onnxruntime(trunk: Path, around: Surroundings) -> Engine:
+def build_onnxruntime(trunk: Path, around: BackendSpec) -> Engine:
     """The engine from the trunk's ONNX file. TaskError(CONFIG) where the package is missing."""
     runtime = optional_package("onnxruntime", purpose=f"The engine {NAME}")
     settings = runtime.SessionOptions()
@@ -46,7 +46,7 @@ def build_onnxruntime(trunk: Path, around: Surroundings) -> Engine:
     return Engine(NAME, arithmetic_of(around), run)
 
 
-def _on_gpu(runtime: ModuleType, settings: object, trunk: Path, around: Surroundings) -> Engine:
+def _on_gpu(runtime: ModuleType, settings: object, trunk: Path, around: BackendSpec) -> Engine:
     """Images and maps stay in torch's memory on the GPU."""
     number = around.device.index or 0
     session = None

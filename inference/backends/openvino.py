@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inference.backends.base import Engine, Surroundings
+from inference.backends.base import BackendSpec, Engine
 from utils.errors import Code, TaskError
 from utils.optional import optional_package
 
@@ -19,12 +19,12 @@ NAME = "openvino"
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def arithmetic_of(around: Surroundings) -> str:
+def arithmetic_of(around: BackendSpec) -> str:
     """The number format it computes in."""
     return around.arithmetic
 
 
-def build_openvino(trunk: Path, around: Surroundings) -> Engine:
+def build_openvino(trunk: Path, around: BackendSpec) -> Engine:
     """The engine from the trunk's ONNX file.
 
     TaskError(CONFIG) where the package is missing, and on a GPU.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from exporting.neck_onnx import INPUT, output_names
-from inference.backends.base import Engine, Surroundings
+from inference.backends.base import BackendSpec, Engine
 from utils.errors import Code, TaskError
 from utils.optional import optional_package
 
@@ -23,12 +23,12 @@ NAME = "tensorrt"
 FLAGS = {"float16": "FP16", "bfloat16": "BF16"}
 
 
-def arithmetic_of(around: Surroundings) -> str:
+def arithmetic_of(around: BackendSpec) -> str:
     """The number format it may compute in, layer by layer as it finds fastest."""
     return around.arithmetic
 
 
-def build_tensorrt(trunk: Path, around: Surroundings) -> Engine:
+def build_tensorrt(trunk: Path, around: BackendSpec) -> Engine:
     """The engine from the trunk's ONNX file, for any shape within the surroundings' limits.
 
     TaskError(CONFIG) where the package is missing or without a GPU; RuntimeError with what
@@ -48,7 +48,7 @@ def build_tensorrt(trunk: Path, around: Surroundings) -> Engine:
 class _Compiled:
     """The network on the GPU in use, called from one thread; memory is torch's."""
 
-    def __init__(self, tensorrt: ModuleType, trunk: Path, around: Surroundings) -> None:
+    def __init__(self, tensorrt: ModuleType, trunk: Path, around: BackendSpec) -> None:
         self.around = around
         self.names = output_names(len(around.levels))
         plan = _plan(tensorrt, trunk, around)
@@ -73,7 +73,7 @@ class _Compiled:
         return maps
 
 
-def _plan(tensorrt: ModuleType, trunk: Path, around: Surroundings) -> Any:
+def _plan(tensorrt: ModuleType, trunk: Path, around: BackendSpec) -> Any:
     """The network compiled for the GPU in use, serialised."""
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)

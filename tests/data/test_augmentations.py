@@ -13,7 +13,7 @@ import pytest
 from data.augmentations import (
     AffineDraw,
     Augmentation,
-    SampleDraw,
+    AugmentationParams,
     View,
     affine_matrix,
     apply_sample,
@@ -23,8 +23,8 @@ from data.augmentations import (
     draw_affine,
     draw_sample,
     normalised_targets,
-    planes_rgb,
     shift_colours,
+    to_chw_rgb,
 )
 from data.mosaic import mosaic_tiles, transform_boxes
 
@@ -147,9 +147,9 @@ def corners(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.concatenate((middle - half, middle + half), 1)
 
 
-def still(pictures: tuple[int, ...], centre: tuple[int, int] | None) -> SampleDraw:
+def still(pictures: tuple[int, ...], centre: tuple[int, int] | None) -> AugmentationParams:
     """A draw that changes nothing but where pictures lie."""
-    return SampleDraw(pictures, centre, AffineDraw(), None, False, False)
+    return AugmentationParams(pictures, centre, AffineDraw(), None, False, False)
 
 
 class TestDraws:
@@ -290,7 +290,7 @@ def test_normalised_targets_stay_inside() -> None:
 
 def test_planes_are_rgb_and_contiguous() -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    planes = planes_rgb(image)
+    planes = to_chw_rgb(image)
     assert planes.flags.c_contiguous
     np.testing.assert_array_equal(planes, image[..., ::-1].transpose(2, 0, 1))
 

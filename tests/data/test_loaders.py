@@ -18,7 +18,7 @@ from data.loaders import (
     Batch,
     training_loader,
 )
-from data.samplers import Arrangement
+from data.samplers import BatchingConfig
 from evaluation.metrics import ap_per_class
 from ops.letterbox import boxes_to_network, plan_evaluation
 from tests.data.rectangles_example import draw_rectangles
@@ -234,7 +234,7 @@ class TestCloseMosaic:
         self, index: DatasetIndex, workers: int
     ) -> None:
         """Of 4 epochs 2 with mosaics; the worker processes stay the same ones all along."""
-        closing = Arrangement(mosaic_epochs=2)
+        closing = BatchingConfig(mosaic_epochs=2)
         loader = loader_of(index, workers=workers, arrangement=closing)
         always = loader_of(index)
         never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
@@ -245,13 +245,13 @@ class TestCloseMosaic:
 
     def test_nothing_is_mixed_then_either(self, index: DatasetIndex) -> None:
         mixed = Augmentation(mixup=1.0)
-        loader = loader_of(index, augmentation=mixed, arrangement=Arrangement(mosaic_epochs=0))
+        loader = loader_of(index, augmentation=mixed, arrangement=BatchingConfig(mosaic_epochs=0))
         never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
         assert same(epoch_of(loader, 0), epoch_of(never, 0))
 
 
 class TestRectangular:
-    rect = Arrangement(rect=True)
+    rect = BatchingConfig(rect=True)
 
     def test_recorded_frames(self, golden, tmp_path: Path) -> None:
         """v7.0's batch shapes for 13 images at 640 pixels, 3 a batch, pad 0 (letterbox.json)."""
@@ -315,7 +315,7 @@ class TestRectangular:
 
 
 class TestImageWeights:
-    weighted = Arrangement(image_weights=True)
+    weighted = BatchingConfig(image_weights=True)
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_workers_change_nothing(self, index: DatasetIndex, workers: int) -> None:
@@ -360,7 +360,7 @@ class TestQuad:
             index,
             batch_size=batch_size,
             workers=workers,
-            arrangement=Arrangement(quad=True, rect=rect),
+            arrangement=BatchingConfig(quad=True, rect=rect),
         )
         batches = epoch_of(loader, 0)
         assert len(batches) == len(loader) == -(-7 // batch_size)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data.lost_files import LOOKED_AT, refuse_lost, spread, still_there
+from data.lost_files import LOOKED_AT, check_data_available, spread, still_there
 from utils.errors import Code, TaskError
 
 
@@ -28,13 +28,13 @@ def test_more_than_half_must_be_gone(tmp_path: Path, gone: int, refused: bool) -
     for path in paths[:gone]:
         path.unlink()
     if not refused:
-        refuse_lost(watched, what="images")
+        check_data_available(watched, what="images")
         return
     with pytest.raises(TaskError, match=f"{gone} are gone") as caught:
-        refuse_lost(watched, what="images")
+        check_data_available(watched, what="images")
     assert caught.value.code == Code.DATASET
 
 
 def test_nothing_is_lost_of_nothing() -> None:
     assert still_there([]) == []
-    refuse_lost(still_there([]), what="images")
+    check_data_available(still_there([]), what="images")

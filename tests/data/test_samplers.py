@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler
 
 from data.dataset_index import DatasetIndex
 from data.samplers import (
-    InFours,
+    QuadBatchSampler,
     RectangularBatches,
     TrainingSampler,
     WeightedSampler,
@@ -123,7 +123,7 @@ class TestRectangularBatches:
 def test_in_fours() -> None:
     sampler = TrainingSampler(11, seed=0)
     plain = list(BatchSampler(sampler, 6, drop_last=False))
-    fours = InFours(BatchSampler(sampler, 6, drop_last=False))
+    fours = QuadBatchSampler(BatchSampler(sampler, 6, drop_last=False))
     assert len(fours) == 2
     batches = list(fours)
     assert [[len(keys) for keys in batch] for batch in batches] == [[4, 2], [4, 1]]

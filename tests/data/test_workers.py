@@ -60,7 +60,7 @@ def test_processes_on_one_machine_divide_it(monkeypatch: pytest.MonkeyPatch) -> 
     for free, expected in ((1000, 4), (64, 0), (120, 1)):
         usage = SimpleNamespace(free=free * MIB)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        got = workers.worker_count(-1, batch_bytes=10 * MIB, device=CUDA, sharers=4)
+        got = workers.worker_count(-1, batch_bytes=10 * MIB, device=CUDA, local_world_size=4)
         assert got == expected
 
 
@@ -70,10 +70,11 @@ def test_there_is_at_least_one_cpu_and_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "sharers", "expected"), [(2, 1, 2), (64, 1, 8), (64, 4, 8), (16, 4, 4), (2, 8, 1)]
+    ("cpus", "local_world_size", "expected"),
+    [(2, 1, 2), (64, 1, 8), (64, 4, 8), (16, 4, 4), (2, 8, 1)],
 )
 def test_processes_divide_the_threads_that_decode(
-    monkeypatch: pytest.MonkeyPatch, cpus: int, sharers: int, expected: int
+    monkeypatch: pytest.MonkeyPatch, cpus: int, local_world_size: int, expected: int
 ) -> None:
     monkeypatch.setattr(workers, "available_cpus", lambda: cpus)
-    assert workers.thread_count(sharers) == expected
+    assert workers.thread_count(local_world_size) == expected

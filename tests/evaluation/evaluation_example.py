@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from data.dataset_index import DatasetIndex
-from evaluation.evaluator import Evaluation, Tally
+from evaluation.evaluator import Evaluation, Evaluator
 
 ODD_NAMES = ("<script>alert(1)</script>", "细胞", "$a_b^$ $", "_hidden", "x" * 90, "naïve & more")
 SIZE = (60, 80)
@@ -40,7 +40,7 @@ def split(folder: Path, *, classes: int, images: int = 6, boxes: int = 4) -> Dat
 
 def evaluation(index: DatasetIndex, *, miss_first: int = 0, confidence: float = 0.25) -> Evaluation:
     """Every label found with certainty 0.9, but of image i only those from `miss_first - i` on."""
-    tally, shown = Tally(len(index.class_names)), {}
+    tally, shown = Evaluator(len(index.class_names)), {}
     for position in range(len(index)):
         boxes, classes = index.boxes_of(position), index.classes_of(position)
         labels = np.concatenate([classes[:, None].astype(np.float32), boxes], axis=1)

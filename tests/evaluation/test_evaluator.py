@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.evaluator import SIZES, Evaluation, Tally, operating_point, size_class
+from evaluation.evaluator import SIZES, Evaluation, Evaluator, operating_point, size_class
 
 SMALL, MEDIUM, LARGE = (10, 10, 30, 30), (50, 50, 110, 110), (150, 150, 350, 350)
 
@@ -50,7 +50,7 @@ def labels(*rows: tuple[float, ...]) -> np.ndarray:
 
 
 def tallied(found: np.ndarray, known: np.ndarray) -> Evaluation:
-    tally = Tally(2)
+    tally = Evaluator(2)
     tally.add(found, known)
     return tally.evaluation(report_confidence=0.25, by_size=True)
 
@@ -82,13 +82,13 @@ def test_a_detection_belongs_to_the_size_of_the_label_it_finds() -> None:
 
 
 def test_sizes_are_left_out_unless_asked_for() -> None:
-    tally = Tally(2)
+    tally = Evaluator(2)
     tally.add(detections(), labels((0, *SMALL)))
     assert tally.evaluation(report_confidence=0.25).by_size == ()
 
 
 def test_an_empty_split_has_figures_too() -> None:
-    evaluation = Tally(2).evaluation(report_confidence=0.25, by_size=True)
+    evaluation = Evaluator(2).evaluation(report_confidence=0.25, by_size=True)
     assert evaluation.scores.map50 == 0.0
     assert evaluation.labels_per_class.tolist() == [0, 0]
     assert evaluation.at_confidence.false_negatives == 0

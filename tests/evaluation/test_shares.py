@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from data.loaders import evaluation_loader
-from evaluation.evaluator import Evaluation, Tally
-from evaluation.shares import BatchSeen, Findings, joined, of_all, packed, unpacked
+from evaluation.evaluator import Evaluation, Evaluator
+from evaluation.shares import BatchResult, RankResults, joined, of_all, packed, unpacked
 from tests.evaluation.evaluation_example import split
 from tests.utils.test_distributed import launch
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 
 CLASSES = 3
 
 
-def found_in(batches: range) -> Findings:
+def found_in(batches: range) -> RankResults:
     """Batches of one to three images with random boxes; those with an even number have none."""
-    found = Findings(Tally(CLASSES))
+    found = RankResults(Evaluator(CLASSES))
     for number in batches:
         rng = np.random.default_rng(number)
         positions = tuple(100 - 3 * number - place for place in range(1 + number % 3))
@@ -36,7 +36,7 @@ def found_in(batches: range) -> Findings:
             labels = np.concatenate([classes, boxes], axis=1).astype(np.float32)[:kept]
             found.tally.add(rows, labels)
             found.shown[position] = rows[rows[:, 4] >= 0.25]
-        found.batches.append(BatchSeen(number, positions, torch.from_numpy(rng.random(3))))
+        found.batches.append(BatchResult(number, positions, torch.from_numpy(rng.random(3))))
     return found
 
 
@@ -60,7 +60,7 @@ def same(one: object, other: object) -> None:
         assert one == other
 
 
-def evaluated(found: Findings) -> Evaluation:
+def evaluated(found: RankResults) -> Evaluation:
     figures = found.tally.evaluation(
         report_confidence=0.25, losses=found.mean_losses(), by_size=True
     )
@@ -92,14 +92,14 @@ def test_a_share_is_not_the_whole() -> None:
 
 def test_one_alone_sends_nothing() -> None:
     found = found_in(range(3))
-    assert of_all(found, ALONE) is found
+    assert of_all(found, SINGLE_PROCESS) is found
 
 
 def test_every_batch_is_in_one_share(tmp_path: Path) -> None:
     index = split(tmp_path, classes=2, images=7)
     loaders = [
         evaluation_loader(index, image_size=64, batch_size=2, workers=0, processes=who)
-        for who in (ALONE, *(Processes(rank, 3, rank, 3) for rank in range(3)))
+        for who in (SINGLE_PROCESS, *(DistContext(rank, 3, rank, 3) for rank in range(3)))
     ]
     (alone, *shares) = [{b.number: b.indices for b in loader} for loader in loaders]
     assert list(alone) == [0, 1, 2, 3]

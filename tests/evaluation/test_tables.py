@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.coco import CocoMetrics
-from evaluation.evaluator import Evaluation, Tally
+from evaluation.evaluator import Evaluation, Evaluator
 from evaluation.tables import (
     COLUMNS,
     class_table,
@@ -25,7 +25,7 @@ COCO = CocoMetrics(0.5, 0.75, 0.5, None, 0.25, 1.0, 0.1, 0.2, 0.3, None, 0.4, 1.
 
 def evaluation(*, by_size: bool = True) -> Evaluation:
     """A small bolt that is found, a large one that is not, a large nut that is; no washer."""
-    tally = Tally(len(NAMES))
+    tally = Evaluator(len(NAMES))
     tally.add(
         np.array([(10, 10, 30, 30, 0.9, 0), (150, 150, 350, 350, 0.8, 1)], np.float32),
         np.array(
@@ -61,7 +61,7 @@ def test_sizes_beside_each_other() -> None:
 
 
 def test_an_evaluation_of_nothing_has_a_line() -> None:
-    nothing = Tally(3).evaluation(report_confidence=0.25, by_size=True)
+    nothing = Evaluator(3).evaluation(report_confidence=0.25, by_size=True)
     assert words(class_table(nothing, NAMES))[1][:5] == ["all", "0", "0", "0", "0"]
     assert words(size_table(nothing, NAMES))[2][0] == "all"
 

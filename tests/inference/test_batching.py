@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from inference.batching import Lanes, group_alike
+from inference.batching import WorkerPool, bucket_by_shape
 
 CPU = torch.device("cpu")
 
@@ -26,12 +26,12 @@ def test_results_keep_the_order_of_the_items() -> None:
         time.sleep(0.05 if item == 0 else 0)
         return item * item
 
-    assert list(Lanes(CPU).map(slow_first, range(7))) == [n * n for n in range(7)]
+    assert list(WorkerPool(CPU).map(slow_first, range(7))) == [n * n for n in range(7)]
 
 
 @pytest.mark.usefixtures("two_threads")
 def test_each_lane_computes_with_one_thread_and_the_caller_keeps_its_own() -> None:
-    lanes = Lanes(CPU)
+    lanes = WorkerPool(CPU)
     assert lanes.count == 2
     assert set(lanes.map(lambda _: torch.get_num_threads(), range(6))) == {1}
     assert torch.get_num_threads() == 2
@@ -47,7 +47,7 @@ def test_only_a_few_items_are_taken_ahead() -> None:
             taken += 1
             yield number
 
-    for given, _ in enumerate(Lanes(CPU).map(lambda item: item, items()), start=1):
+    for given, _ in enumerate(WorkerPool(CPU).map(lambda item: item, items()), start=1):
         assert taken <= given + 2
 
 
@@ -59,11 +59,11 @@ def test_the_first_error_comes_out() -> None:
         return item
 
     with pytest.raises(ValueError, match="item 2"):
-        list(Lanes(CPU).map(fail, range(9)))
+        list(WorkerPool(CPU).map(fail, range(9)))
 
 
 def test_a_gpu_is_fed_by_the_calling_thread() -> None:
-    lanes = Lanes(torch.device("cuda"))
+    lanes = WorkerPool(torch.device("cuda"))
     assert lanes.count == 1
     assert list(lanes.map(lambda _: threading.current_thread(), [0])) == [
         threading.current_thread()
@@ -72,7 +72,7 @@ def test_a_gpu_is_fed_by_the_calling_thread() -> None:
 
 def test_sections_share_no_batch() -> None:
     items = [("a", 0), ("b", 0), ("a", 0), ("a", 0), ("a", 1), ("b", 1), ("a", 2)]
-    groups = list(group_alike(items, lambda item: item[0], 2, section_of=lambda item: item[1]))
+    groups = list(bucket_by_shape(items, lambda item: item[0], 2, section_of=lambda item: item[1]))
     assert groups == [
         [("a", 0), ("a", 0)], [("b", 0)], [("a", 0)], [("a", 1)], [("b", 1)], [("a", 2)],
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
-from inference.claims import Claims
+from inference.claims import ShardLocks
 from utils.first_error import VARIABLE
 
 
@@ -14,7 +14,7 @@ def test_each_number_goes_to_one(tmp_path: Path) -> None:
     together = Barrier(4)
 
     def ask(_: int) -> list[int]:
-        claims = Claims(tmp_path / "claims")
+        claims = ShardLocks(tmp_path / "claims")
         together.wait()
         return [number for number in range(200) if claims.take(number)]
 
@@ -24,8 +24,8 @@ def test_each_number_goes_to_one(tmp_path: Path) -> None:
 
 
 def test_processes_of_one_start_share_and_another_start_begins_anew(tmp_path: Path) -> None:
-    def of(attempt: str, rank: int) -> Claims:
-        return Claims.of({VARIABLE: str(tmp_path / attempt / str(rank) / "error.json")})
+    def of(attempt: str, rank: int) -> ShardLocks:
+        return ShardLocks.of({VARIABLE: str(tmp_path / attempt / str(rank) / "error.json")})
 
     assert of("attempt_0", 0).take(3)
     assert not of("attempt_0", 1).take(3)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from data.loaders import DecodedImage
-from inference.image_parts import parts_of
+from inference.image_parts import split_into_tiles
 from ops.letterbox import Letterbox, plan_letterbox
 from ops.tiling import Tiling, Window
 
@@ -21,7 +21,7 @@ def decoded(size: tuple[int, int]) -> DecodedImage:
 
 
 def test_without_tiling_an_image_is_one_part_and_keeps_its_pixels() -> None:
-    (part,) = parts_of(decoded((50, 90)), None, plan)
+    (part,) = split_into_tiles(decoded((50, 90)), None, plan)
     assert part.window is None
     assert part.parts == 1
     assert part.decoded.image is not None
@@ -29,13 +29,13 @@ def test_without_tiling_an_image_is_one_part_and_keeps_its_pixels() -> None:
 
 
 def test_a_small_image_is_one_part_with_tiling_too() -> None:
-    (part,) = parts_of(decoded((50, 64)), Tiling(64, 0.1), plan)
+    (part,) = split_into_tiles(decoded((50, 64)), Tiling(64, 0.1), plan)
     assert part.window is None
 
 
 def test_a_large_image_is_seen_whole_and_in_tiles_that_hold_nothing_of_it() -> None:
     image = decoded((64, 120))
-    whole, left, right = parts_of(image, Tiling(64, 0.1), plan)
+    whole, left, right = split_into_tiles(image, Tiling(64, 0.1), plan)
     assert [p.window for p in (whole, left, right)] == [
         Window(0, 0, 120, 64),
         Window(0, 0, 64, 64),
@@ -54,7 +54,7 @@ def test_a_large_image_is_seen_whole_and_in_tiles_that_hold_nothing_of_it() -> N
 
 
 def test_boxes_come_back_to_the_pixels_of_the_original() -> None:
-    _, _, right = parts_of(decoded((64, 120)), Tiling(64, 0.1), plan)
+    _, _, right = split_into_tiles(decoded((64, 120)), Tiling(64, 0.1), plan)
     rows = torch.tensor([[4.0, 5.0, 20.0, 30.0, 0.9, 1.0]])
     prediction = right.prediction(rows, None)
     np.testing.assert_allclose(prediction.detections, [[60, 5, 76, 30, 0.9, 1]])
@@ -63,6 +63,6 @@ def test_boxes_come_back_to_the_pixels_of_the_original() -> None:
 
 
 def test_an_unreadable_image_is_one_part_without_a_shape() -> None:
-    (part,) = parts_of(DecodedImage(0, "b.png", None, "cut off"), Tiling(64, 0.1), plan)
+    (part,) = split_into_tiles(DecodedImage(0, "b.png", None, "cut off"), Tiling(64, 0.1), plan)
     assert part.shape is None
     assert part.unreadable().error == "cut off"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.journal import CandidateLog, Entry, digest_of
+from inference.journal import Entry, Journal, digest_of
 
 ROWS = np.random.default_rng(0).normal(0, 300, (7, 3, 6)).astype(np.float32)
 ORDER = (1, 0, 2, 5, 4, 3, 6)
@@ -22,8 +22,8 @@ def entry(position: int) -> Entry:
     return Entry(position, f"/in/{position}.jpg", (60, 80), ROWS[position], None, 9, scored)
 
 
-def open_log(path: Path, identity: str = "one", total: int = 7, section: int = 3) -> CandidateLog:
-    return CandidateLog(path, identity=identity, section=section, total=total)
+def open_log(path: Path, identity: str = "one", total: int = 7, section: int = 3) -> Journal:
+    return Journal(path, identity=identity, section=section, total=total)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def kept(path: Path, **changed: object) -> list[list[int]]:
 
 
 def test_a_section_with_an_outdated_image_is_done_again(path: Path) -> None:
-    with CandidateLog(
+    with Journal(
         path, identity="one", section=3, total=7, outdated=lambda one: one.error is not None
     ) as log:
         assert [[one.position for one in section] for section in log.kept()] == [[1, 0, 2]]

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from inference.predictions import Gathering, Prediction, whole_images
+from inference.predictions import Prediction, TileMerger, merge_tiles
 from ops.tiling import Window
 
 SIZE = (100, 180)
@@ -19,8 +19,8 @@ ROWS = (
 )
 
 
-def gathering() -> Gathering:
-    return Gathering(iou=0.45, class_agnostic=False, limit=100)
+def gathering() -> TileMerger:
+    return TileMerger(iou=0.45, class_agnostic=False, limit=100)
 
 
 def part(position: int, number: int) -> Prediction:
@@ -30,7 +30,7 @@ def part(position: int, number: int) -> Prediction:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_the_order_of_the_parts_does_not_matter(order: tuple[int, ...]) -> None:
-    (whole,) = whole_images([part(0, number) for number in order], gathering())
+    (whole,) = merge_tiles([part(0, number) for number in order], gathering())
     np.testing.assert_allclose(whole.detections, [[70, 20, 120, 40, 0.9, 0]])
     assert (whole.window, whole.parts, whole.size) == (None, 1, SIZE)
 
@@ -39,11 +39,11 @@ def test_images_come_as_they_are_completed() -> None:
     plain = Prediction(2, "2.png", (10, 10))
     bad = Prediction(3, "3.png", None, error="cut off")
     parts = [part(0, 0), part(1, 0), plain, part(1, 1), part(1, 2), bad, part(0, 2), part(0, 1)]
-    found = list(whole_images(parts, gathering()))
+    found = list(merge_tiles(parts, gathering()))
     assert [prediction.position for prediction in found] == [2, 1, 3, 0]
     assert found[0] is plain
     assert found[2] is bad
 
 
 def test_an_image_with_missing_parts_stays_back() -> None:
-    assert list(whole_images([part(0, 0), part(0, 1)], gathering())) == []
+    assert list(merge_tiles([part(0, 0), part(0, 1)], gathering())) == []

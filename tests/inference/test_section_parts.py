@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from inference.journal import (
-    CandidateLog,
     Entry,
+    Journal,
     candidates_known,
     part_path,
     parts_done,
     parts_folder,
 )
-from inference.section_parts import SectionParts
+from inference.section_parts import ShardWriter
 from tests.inference.test_journal import ORDER, entry
 
 SECTIONS = ((1, 0, 2), (5, 4, 3), (6,))
@@ -28,8 +28,8 @@ def broken(one: Entry) -> bool:
     return one.error is not None
 
 
-def open_log(path: Path, outdated: Callable[[Entry], bool] = lambda one: False) -> CandidateLog:
-    return CandidateLog(path, identity="one", section=3, total=7, outdated=outdated)
+def open_log(path: Path, outdated: Callable[[Entry], bool] = lambda one: False) -> Journal:
+    return Journal(path, identity="one", section=3, total=7, outdated=outdated)
 
 
 def open_parts(
@@ -38,8 +38,8 @@ def open_parts(
     *,
     outdated: Callable[[Entry], bool] = lambda one: False,
     identity: str = "one",
-) -> SectionParts:
-    return SectionParts(
+) -> ShardWriter:
+    return ShardWriter(
         path,
         identity=identity,
         section=3,
@@ -174,7 +174,7 @@ def test_a_damaged_section_and_those_after_it_are_done_again(
 
 def test_sections_of_another_task_are_not_taken_over(path: Path) -> None:
     write(path, 0)
-    with CandidateLog(path, identity="two", section=3, total=7) as log:
+    with Journal(path, identity="two", section=3, total=7) as log:
         assert list(log.kept()) == []
     assert not parts_folder(path).exists()
 

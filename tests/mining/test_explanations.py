@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.journal import CandidateLog, Entry
+from inference.journal import Entry, Journal
 from mining.explanations import HEADER, write_explanations
 
 WHY = {
@@ -26,7 +26,7 @@ WHY = {
 
 def test_a_line_an_image(tmp_path: Path) -> None:
     rows = np.ones((2, 6), np.float32)
-    with CandidateLog(tmp_path / "log", identity="", section=1, total=3) as log:
+    with Journal(tmp_path / "log", identity="", section=1, total=3) as log:
         list(log.kept())
         log.add(Entry(0, 'a,"b\n.jpg', (9, 9), rows, None, 0, {"score": 0.375, "why": WHY}))
         log.add(Entry(1, "b\udcff.jpg", None, rows[:0], "broken", 1, {"score": None}))

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from inference.batching import Lanes
-from mining.groups import in_groups
+from inference.batching import WorkerPool
+from mining.groups import map_by_shape
 from settings.detect import MiningSettings
 
 
@@ -20,7 +20,7 @@ class Item(NamedTuple):
 def test_groups_by_hand() -> None:
     """Sections of 4: the two of shape (2,) in the first are no company for that in the second."""
     predictor: Any = SimpleNamespace(
-        section_of=lambda position: position // 4, lanes=Lanes(torch.device("cpu"))
+        section_of=lambda position: position // 4, lanes=WorkerPool(torch.device("cpu"))
     )
     shapes = [(1,), (2,), (1,), (2,), (2,), None, (1,)]
     groups: list[list[int]] = []
@@ -29,7 +29,7 @@ def test_groups_by_hand() -> None:
         groups.append([one.position for one in group])
         return [10 * one.position for one in group]
 
-    made = in_groups(
+    made = map_by_shape(
         (Item(position, shape) for position, shape in enumerate(shapes)),
         work,
         shape_of=lambda one: one.shape,

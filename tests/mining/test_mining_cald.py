@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.batching import Lanes
+from inference.batching import WorkerPool
 from inference.predictions import Prediction
-from inference.predictor import Predictor, Thresholds, load_predictor
+from inference.predictor import NmsConfig, Predictor, load_predictor
 from mining.mining_cald import EMPTY_SCORES, main, mine, score_stream
 from mining.scores import UNREADABLE_SCORE
 from models.detector import Detector
@@ -46,12 +46,12 @@ class ColourPredictor(Predictor):
 
     def __init__(self, see: Read = see_colours) -> None:
         self.device = torch.device("cpu")
-        self.lanes = Lanes(self.device)
+        self.lanes = WorkerPool(self.device)
         self.class_names = ("red", "green", "blue")
         self.num_classes = 3
         self.stride = 32
         self.image_size = 96
-        self.thresholds = Thresholds()
+        self.thresholds = NmsConfig()
         self.see = see
         self.shapes: list[tuple[int, ...]] = []
 
@@ -318,7 +318,7 @@ def untrained(classes: int) -> Predictor:
         [f"class {n}" for n in range(classes)],
         device=torch.device("cpu"),
         image_size=96,
-        thresholds=Thresholds(confidence=0.0, iou=0.45, max_detections=20),
+        thresholds=NmsConfig(confidence=0.0, iou=0.45, max_detections=20),
         precision="float32",
     )
 

@@ -18,7 +18,7 @@ from reporting.plots import (
     draw_over_confidence,
     draw_precision_recall,
 )
-from reporting.results_csv import RunRecord
+from reporting.results_csv import CsvLogger
 from tests.evaluation.evaluation_example import blind, evaluation, split
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -69,7 +69,7 @@ def test_the_curves_over_confidence_are_those_of_the_metrics(tmp_path: Path) -> 
 
 
 def test_losses_that_are_no_numbers_are_drawn(tmp_path: Path) -> None:
-    with RunRecord(tmp_path, None) as record:
+    with CsvLogger(tmp_path, None) as record:
         record.epoch(0, [float("nan")] * 13)
         record.epoch(1, [float("inf"), *[0.5] * 12])
     with warnings.catch_warnings():

@@ -8,11 +8,11 @@ import pandas as pd
 
 from evaluation.metrics import ap_per_class
 from reporting.plots import draw_confusion, draw_learning_curves, draw_precision_recall
-from reporting.results_csv import COLUMNS, RunRecord
+from reporting.results_csv import COLUMNS, CsvLogger
 
 
 def test_every_epoch_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
-    with RunRecord(tmp_path / "report", tmp_path / "board") as record:
+    with CsvLogger(tmp_path / "report", tmp_path / "board") as record:
         record.epoch(0, [float(n) for n in range(13)])
         table = pd.read_csv(record.results_csv, skipinitialspace=True)
         assert [name.strip() for name in table.columns] == list(COLUMNS)
@@ -21,7 +21,7 @@ def test_every_epoch_is_on_disk_before_the_run_ends(tmp_path: Path) -> None:
 
 
 def test_pictures_and_figures_can_be_opened(tmp_path: Path) -> None:
-    with RunRecord(tmp_path, None) as record:
+    with CsvLogger(tmp_path, None) as record:
         record.picture("batch.jpg", np.full((20, 30, 3), 90, np.uint8))
         record.epoch(0, [0.1] * 13)
         record.epoch(1, [0.2] * 13)
@@ -48,10 +48,10 @@ def test_figures_of_an_untrained_model(tmp_path: Path) -> None:
 def test_going_on_keeps_every_epoch_once(tmp_path: Path) -> None:
     values = [[0.1 * n + epoch / 3 for n in range(13)] for epoch in range(4)]
     for folder, split in (("whole", 4), ("parts", 2)):
-        with RunRecord(tmp_path / folder, None) as record:
+        with CsvLogger(tmp_path / folder, None) as record:
             for epoch in range(split):
                 record.epoch(epoch, values[epoch])
-    with RunRecord(tmp_path / "parts", tmp_path / "board", record.rows[:1]) as record:
+    with CsvLogger(tmp_path / "parts", tmp_path / "board", record.rows[:1]) as record:
         for epoch in range(1, 4):  # epoch 1 once more: its state was not written
             record.epoch(epoch, values[epoch])
     whole, parts = (tmp_path / name / "results.csv" for name in ("whole", "parts"))

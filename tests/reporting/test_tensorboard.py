@@ -8,11 +8,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from reporting.tensorboard import LONGEST, Board
+from reporting.tensorboard import LONGEST, TensorBoardLogger
 
 
 def test_scalars_and_pictures_can_be_read_back(tmp_path: Path) -> None:
-    with Board(tmp_path) as board:
+    with TensorBoardLogger(tmp_path) as board:
         board.scalars({"a/b": 0.5}, 0)
         board.scalars({"a/b": 0.75}, 1)
         board.picture("sheet", np.full((30, 4 * LONGEST, 3), 9, np.uint8), 4)
@@ -24,7 +24,7 @@ def test_scalars_and_pictures_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
-    with Board(None) as board:
+    with TensorBoardLogger(None) as board:
         board.scalars({"a": 1.0}, 0)
         board.picture("b", np.zeros((2, 2, 3), np.uint8))
     assert not list(tmp_path.iterdir())
@@ -34,7 +34,7 @@ def test_a_folder_that_cannot_be_written_costs_the_curves_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    with Board(tmp_path / "file" / "board") as board:
+    with TensorBoardLogger(tmp_path / "file" / "board") as board:
         board.scalars({"a": 1.0}, 0)
         board.picture("b", np.zeros((2, 2, 3), np.uint8))
     assert [record.message[:29] for record in caplog.records] == ["no more TensorBoard curves, /"]
@@ -46,7 +46,7 @@ def test_a_disk_that_fills_up_costs_the_curves_only(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    with Board(tmp_path) as board:
+    with TensorBoardLogger(tmp_path) as board:
         board.scalars({"a": 1.0}, 0)
         monkeypatch.setattr(SummaryWriter, "flush", full)
         board.scalars({"a": 2.0}, 1)

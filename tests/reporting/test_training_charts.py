@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reporting.results_csv import RunRecord
+from reporting.results_csv import CsvLogger
 from reporting.training_charts import MOST_COLOURS, confidence_charts, learning_charts
 from tests.evaluation.evaluation_example import blind, evaluation, names_of, split
 from tests.reporting.page_reader import Reader
@@ -18,7 +18,7 @@ def text_of(markup: str) -> str:
 
 
 def test_learning_curves_begin_with_epoch_one(tmp_path: Path) -> None:
-    with RunRecord(tmp_path, None) as record:
+    with CsvLogger(tmp_path, None) as record:
         for epoch in range(3):
             record.epoch(epoch, [0.5 / (epoch + 1)] * 13)
     charts = learning_charts(record.results_csv)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reporting.results_csv import RunRecord
-from reporting.training_page import Story, training_page
+from reporting.results_csv import CsvLogger
+from reporting.training_page import ReportData, training_page
 from settings.train import TrainSettings
 from tests.evaluation.evaluation_example import ODD_NAMES, evaluation, split
 from tests.reporting.page_reader import read_page
@@ -14,11 +14,11 @@ from tests.reporting.page_reader import read_page
 
 def page_text(tmp_path: Path, **change: object) -> str:
     index = split(tmp_path / "data", classes=2)
-    with RunRecord(tmp_path, None) as record:
+    with CsvLogger(tmp_path, None) as record:
         record.epoch(0, [0.1] * 13)
         record.epoch(1, [0.2] * 13)
     judged = evaluation(index)
-    story = Story(TrainSettings(), index, index, "CPU", best=(0, judged), last=(1, judged))
+    story = ReportData(TrainSettings(), index, index, "CPU", best=(0, judged), last=(1, judged))
     story.seconds = (3.0, 5.0)
     for key, value in change.items():
         setattr(story, key, value)

@@ -14,8 +14,8 @@ from data.images import read_image
 from evaluation.evaluate import Evaluation
 from models.detector import Detector
 from models.model_config import read_layout
-from reporting.results_csv import RunRecord
-from reporting.training_page import Story
+from reporting.results_csv import CsvLogger
+from reporting.training_page import ReportData
 from reporting.training_report import TrainingReport
 from settings.train import TrainSettings
 from tests.evaluation.evaluation_example import ODD_NAMES, blind, evaluation, split
@@ -46,16 +46,16 @@ class Clock:
         return self.now
 
 
-def story(index: DatasetIndex, **settings: object) -> Story:
+def story(index: DatasetIndex, **settings: object) -> ReportData:
     report = DataReport("train-index.tsv")
     report.bad_images.add("<img src=x onerror=alert(1)>: not a readable image file")
     chosen = TrainSettings(epochs=3, **settings)  # type: ignore[arg-type]
-    return Story(chosen, index, index, "CPU <1 thread>", reports=(report,))
+    return ReportData(chosen, index, index, "CPU <1 thread>", reports=(report,))
 
 
 def write_all(folder: Path, index: DatasetIndex, judged: Evaluation) -> Path:
     clock = Clock()
-    with RunRecord(folder, None, clock=clock) as record:
+    with CsvLogger(folder, None, clock=clock) as record:
         report = TrainingReport(record, story(index), clock=clock)
         report.begin(Detector(read_layout("yolov5n", nc=len(index.class_names))), 64)
         report.batch(0, 0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
@@ -111,7 +111,7 @@ def test_figures_on_the_page_are_those_of_the_evaluation(tmp_path: Path) -> None
 
 def test_plots_off_leaves_nothing(tmp_path: Path) -> None:
     index = split(tmp_path / "data", classes=2)
-    with RunRecord(tmp_path / "report", None) as record:
+    with CsvLogger(tmp_path / "report", None) as record:
         report = TrainingReport(record, story(index, plots=False))
         report.begin(Detector(read_layout("yolov5n", nc=2)), 64)
         report.batch(0, 0, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
@@ -125,7 +125,7 @@ def test_an_early_page_costs_little_time(tmp_path: Path) -> None:
     """Nothing in the first seconds; then a page, and the next only after fifty times its cost."""
     index = split(tmp_path / "data", classes=1, images=1)
     judged, clock, written = evaluation(index), Clock(), []
-    with RunRecord(tmp_path / "report", None, clock=clock) as record:
+    with CsvLogger(tmp_path / "report", None, clock=clock) as record:
         report = TrainingReport(record, story(index), clock=clock)
 
         def write() -> None:
@@ -142,7 +142,7 @@ def test_an_early_page_costs_little_time(tmp_path: Path) -> None:
 
 def test_an_early_page_says_so(tmp_path: Path) -> None:
     index, clock = split(tmp_path / "data", classes=1), Clock()
-    with RunRecord(tmp_path / "report", None, clock=clock) as record:
+    with CsvLogger(tmp_path / "report", None, clock=clock) as record:
         report = TrainingReport(record, story(index), clock=clock)
         clock.now = 100
         record.epoch(0, [0.1] * 13)

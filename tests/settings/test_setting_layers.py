@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from settings.detect import InferSettings, MiningSettings
 from settings.parse import parse_settings
-from settings.setting_layers import unfold_layers
+from settings.setting_layers import merge_layers
 from settings.train import TrainSettings
 
 
 def test_plain_layers_stay_as_they_are() -> None:
     layers = [{"epochs": 3}, {"lr0": 0.1}]
-    assert unfold_layers(layers, command="train") == (layers, [])
+    assert merge_layers(layers, command="train") == (layers, [])
 
 
 def test_flags_count_more_than_the_keys_beside_them() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import start
-from inference.journal import CandidateLog, Entry
+from inference.journal import Entry, Journal
 from mining.registry import ALGORITHMS
 from tests.conftest import ROOT
 from tools.make_task import write_task
@@ -53,16 +53,16 @@ def results(task: Path) -> list[bytes]:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
-    add, count = CandidateLog.add, 0
+    add, count = Journal.add, 0
 
-    def adding(log: CandidateLog, entry: Entry) -> None:
+    def adding(log: Journal, entry: Entry) -> None:
         nonlocal count
         if count == lines:
             raise Stopped
         count += 1
         add(log, entry)
 
-    monkeypatch.setattr(CandidateLog, "add", adding)
+    monkeypatch.setattr(Journal, "add", adding)
 
 
 CASES = [

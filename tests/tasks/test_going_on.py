@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.journal import CandidateLog
+from inference.journal import Journal
 from inference.predictions import Prediction
 from mining.scores import Scored
 from tasks.going_on import Stream
@@ -35,7 +35,7 @@ def run(path: Path, *, stop: int = 9) -> tuple[list[Scored], list[int], list[int
     """Scores that came, positions that a watcher heard of, first positions asked for."""
     heard: list[int] = []
     asked: list[int] = []
-    with CandidateLog(path, identity="x", section=2, total=4) as log:
+    with Journal(path, identity="x", section=2, total=4) as log:
         stream = Stream(log, [lambda one: heard.append(one.position)])
 
         def rest(first: int) -> Iterator[Scored]:
@@ -74,7 +74,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
 def test_images_without_scores_come_back_too(tmp_path: Path) -> None:
     for asked in (0, 4):
         heard: list[Prediction] = []
-        with CandidateLog(tmp_path / "log", identity="x", section=3, total=4) as log:
+        with Journal(tmp_path / "log", identity="x", section=3, total=4) as log:
             stream = Stream(log, [heard.append])
             firsts: list[int] = []
 

@@ -11,7 +11,7 @@ import torch
 from tasks.looking import identity_of, log_of, prepare, section_size
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from ymir.task import Task, read_task
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def test_several_processes_look_as_one_does(task: Task, monkeypatch: pytest.Monk
     try:
         torch.set_num_threads(12)
         alone = prepare(task, CPU)
-        shared = prepare(task, CPU, Processes(1, 3, 1, 3))
+        shared = prepare(task, CPU, DistContext(1, 3, 1, 3))
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)

@@ -10,7 +10,7 @@ import torch
 
 from settings.train import TrainSettings
 from tasks.run import run as tasks
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 from utils.progress import Progress
 
@@ -105,5 +105,5 @@ def test_a_mining_has_a_process_for_each_gpu_if_it_can_be_shared(
 def test_a_mining_under_torchrun_is_refused() -> None:
     task = types.SimpleNamespace(run_training=False)
     with pytest.raises(TaskError, match="torchrun is for trainings") as caught:
-        tasks.run(task, Progress(lambda fraction: None), Processes(0, 2, 0, 2))
+        tasks.run(task, Progress(lambda fraction: None), DistContext(0, 2, 0, 2))
     assert caught.value.code == Code.CONFIG

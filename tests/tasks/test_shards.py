@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import start
-from inference.claims import Claims
+from inference.claims import ShardLocks
 from inference.journal import parts_done, parts_folder
-from inference.section_parts import SectionParts
+from inference.section_parts import ShardWriter
 from mining.registry import ALGORITHMS
 from settings.detect import MiningSettings
 from tasks.candidates import run_candidates
@@ -22,7 +22,7 @@ from tasks.looking import log_of
 from tasks.shards import can_be_shared, look
 from tests.tasks.test_candidates import CASES, RESULTS, Stopped, make
 from tools.sources import SourceDataset
-from utils.distributed import Processes
+from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 from utils.first_error import VARIABLE
 from utils.progress import Progress
@@ -42,8 +42,8 @@ def share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Share:
     def run(env_file: Path, rank: int, mine: Callable[[int], bool]) -> list[float]:
         told: list[float] = []
         with monkeypatch.context() as patch:
-            patch.setattr(Claims, "take", lambda claims, number: mine(number))
-            look(read_task(env_file), CPU, Processes(rank, 2, rank, 2), Progress(told.append))
+            patch.setattr(ShardLocks, "take", lambda claims, number: mine(number))
+            look(read_task(env_file), CPU, DistContext(rank, 2, rank, 2), Progress(told.append))
         return told
 
     return run
@@ -114,16 +114,16 @@ def test_a_stopped_share_is_done_by_whoever_goes_on(
     alone = everything(env_file)
     clear(env_file)
     with monkeypatch.context() as patch:
-        add, count = SectionParts.add, 0
+        add, count = ShardWriter.add, 0
 
-        def adding(parts: SectionParts, entry: object) -> None:
+        def adding(parts: ShardWriter, entry: object) -> None:
             nonlocal count
             count += 1
             if count > 12:
                 raise Stopped
             add(parts, entry)  # type: ignore[arg-type]
 
-        patch.setattr(SectionParts, "add", adding)
+        patch.setattr(ShardWriter, "add", adding)
         with pytest.raises(Stopped):
             share(env_file, 0, lambda number: True)
     assert parts_done(log_of(read_task(env_file))) == 1

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from data.samplers import Arrangement
+from data.samplers import BatchingConfig
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from training.build import arrangement, augmentation
@@ -34,19 +34,23 @@ def test_copy_paste_is_said_to_do_nothing(
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        pytest.param({}, Arrangement(mosaic_epochs=100), id="default"),
-        pytest.param({"close_mosaic": 10, "epochs": 30}, Arrangement(mosaic_epochs=20), id="close"),
-        pytest.param({"close_mosaic": 9, "epochs": 3}, Arrangement(mosaic_epochs=0), id="too many"),
-        pytest.param({"rect": True}, Arrangement(rect=True, mosaic_epochs=100), id="rect"),
-        pytest.param({"quad": True}, Arrangement(quad=True, mosaic_epochs=100), id="quad"),
+        pytest.param({}, BatchingConfig(mosaic_epochs=100), id="default"),
+        pytest.param(
+            {"close_mosaic": 10, "epochs": 30}, BatchingConfig(mosaic_epochs=20), id="close"
+        ),
+        pytest.param(
+            {"close_mosaic": 9, "epochs": 3}, BatchingConfig(mosaic_epochs=0), id="too many"
+        ),
+        pytest.param({"rect": True}, BatchingConfig(rect=True, mosaic_epochs=100), id="rect"),
+        pytest.param({"quad": True}, BatchingConfig(quad=True, mosaic_epochs=100), id="quad"),
     ],
 )
-def test_arrangement(values: dict[str, object], expected: Arrangement) -> None:
+def test_arrangement(values: dict[str, object], expected: BatchingConfig) -> None:
     assert arrangement(settings_of(**values)) == expected
 
 
 def test_image_weights_win_over_rect(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         chosen = arrangement(settings_of(rect=True, image_weights=True))
-    assert chosen == Arrangement(image_weights=True, mosaic_epochs=100)
+    assert chosen == BatchingConfig(image_weights=True, mosaic_epochs=100)
     assert "rect has no effect" in caplog.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.early_stopping import exhausted, why_it_ended
+from training.early_stopping import exhausted, stop_reason
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_exhausted(epoch: int, best: int, patience: int, ended: bool) -> None:
 
 
 def test_the_sentence_counts_epochs_from_one() -> None:
-    assert why_it_ended(13, 300, 3, 10) == (
+    assert stop_reason(13, 300, 3, 10) == (
         "ended after epoch 14 of 300: none of the last 10 epochs was better than epoch 4 "
         "(patience 10)"
     )

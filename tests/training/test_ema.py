@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.ema import AverageModel
+from training.ema import ModelEMA
 
 RECORDED = json.loads((Path(__file__).parent.parent / "golden" / "schedule.json").read_text())
 
@@ -35,14 +35,14 @@ def changed(model: nn.Module, by: float) -> None:
 
 def test_recorded_decay() -> None:
     """Numbers: the decay v7.0 uses at its n-th update."""
-    average = AverageModel(nn.Linear(1, 1))
+    average = ModelEMA(nn.Linear(1, 1))
     for updates, decay in RECORDED["ema_decay"].items():
         assert average.decay(int(updates)) == pytest.approx(decay, rel=1e-12)
 
 
 def test_update_is_the_weighted_mean() -> None:
     model = Anchored()
-    average = AverageModel(model)
+    average = ModelEMA(model)
     names = [n for n in model.state_dict() if "anchors" not in n and "num_batches" not in n]
     wanted = {name: model.state_dict()[name].clone() for name in names}
     for number in range(1, 4):
@@ -59,7 +59,7 @@ def test_update_is_the_weighted_mean() -> None:
 def test_constants_and_counters_are_copied() -> None:
     """v7.0 averages the anchors, which then lag behind: a defect, not ours."""
     model = Anchored()
-    average = AverageModel(model)
+    average = ModelEMA(model)
     changed(model, by=5.0)
     average.update(model)
     assert torch.equal(average.module.anchors, torch.tensor([6.0, 7.0]))
@@ -68,7 +68,7 @@ def test_constants_and_counters_are_copied() -> None:
 
 def test_the_copy_is_apart_and_the_model_untouched() -> None:
     model = Anchored().train()
-    average = AverageModel(model)
+    average = ModelEMA(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     average.update(model)
     assert model.training
@@ -82,7 +82,7 @@ def test_the_copy_is_apart_and_the_model_untouched() -> None:
 
 def test_a_wrapped_model_gives_the_same_average() -> None:
     model = Anchored()
-    plain, wrapped = AverageModel(model), AverageModel(model)
+    plain, wrapped = ModelEMA(model), ModelEMA(model)
     changed(model, by=1.0)
     plain.update(model)
     wrapped.update(nn.Sequential(model))

@@ -8,7 +8,7 @@ import torch
 from models.detector import Detector
 from models.model_config import read_layout
 from training.freezing import freeze, frozen_layers, training_mode
-from training.optimizer import Stepper, build_optimizer
+from training.optimizer import OptimizerStep, build_optimizer
 from utils.errors import Code, TaskError
 
 
@@ -46,7 +46,7 @@ def test_nothing_of_a_frozen_layer_moves(layers: tuple[int, ...]) -> None:
     network = Detector(read_layout("yolov5n", nc=1))
     freeze(network, layers)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    stepper = Stepper(build_optimizer(network, lr=0.1, momentum=0.9, weight_decay=0.1))
+    stepper = OptimizerStep(build_optimizer(network, lr=0.1, momentum=0.9, weight_decay=0.1))
     for _ in range(2):
         training_mode(network, layers)
         stepper.backward_and_step(sum(m.square().mean() for m in network(torch.rand(2, 3, 64, 64))))

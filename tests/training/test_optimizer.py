@@ -12,7 +12,13 @@ from torch import nn
 
 from models.detector import Detector
 from models.model_config import read_layout
-from training.optimizer import Faults, OptimizerKind, Stepper, build_optimizer, parameter_groups
+from training.optimizer import (
+    Faults,
+    OptimizerKind,
+    OptimizerStep,
+    build_optimizer,
+    parameter_groups,
+)
 from training.schedule import Schedule, StepSettings
 
 RECORDED = json.loads((Path(__file__).parent.parent / "golden" / "schedule.json").read_text())
@@ -24,9 +30,9 @@ def tiny_model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
 
 
-def stepper_for(model: nn.Module, kind: OptimizerKind = "sgd", **how: float) -> Stepper:
+def stepper_for(model: nn.Module, kind: OptimizerKind = "sgd", **how: float) -> OptimizerStep:
     optimizer = build_optimizer(model, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
-    return Stepper(optimizer, **how)
+    return OptimizerStep(optimizer, **how)
 
 
 def snapshot(model: nn.Module) -> list[torch.Tensor]:
@@ -90,7 +96,7 @@ def test_steps_happen_where_they_were_recorded(name: str) -> None:
         cap_warmup=False,
     )
     weight = nn.Parameter(torch.zeros(1))
-    stepper = Stepper(torch.optim.SGD([{"params": [weight]}] + [{"params": []}] * 2, lr=0.0))
+    stepper = OptimizerStep(torch.optim.SGD([{"params": [weight]}] + [{"params": []}] * 2, lr=0.0))
     rows = {row[0]: row for row in run["rows"]}
     for iteration in range(run["epochs"] * run["nb"]):
         stepper.set(schedule.at(iteration))
@@ -134,7 +140,7 @@ def test_first_step_is_plain_nesterov() -> None:
     with torch.no_grad():
         model.weight.fill_(2.0)
     optimizer = build_optimizer(model, lr=0.1, momentum=0.5, weight_decay=0.0)
-    Stepper(optimizer).backward_and_step(model(torch.ones(1, 1)).sum())
+    OptimizerStep(optimizer).backward_and_step(model(torch.ones(1, 1)).sum())
     assert model.weight.item() == pytest.approx(2 - 0.1 * 1.5)
 
 
@@ -142,7 +148,7 @@ def test_large_gradients_are_clipped_together() -> None:
     model = nn.Linear(4, 1, bias=False)
     before = model.weight.detach().clone()
     optimizer = build_optimizer(model, lr=1.0, momentum=0.0, weight_decay=0.0)
-    Stepper(optimizer, max_norm=10.0).backward_and_step(1000 * model(torch.ones(1, 4)).sum())
+    OptimizerStep(optimizer, max_norm=10.0).backward_and_step(1000 * model(torch.ones(1, 4)).sum())
     assert (before - model.weight).norm().item() == pytest.approx(10, rel=1e-4)
 
 
@@ -161,7 +167,7 @@ def test_broken_gradients_change_nothing(
         optimizer = build_optimizer(model, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
         for group in optimizer.param_groups:
             group["fused"], group["foreach"] = fused, not fused
-        stepper = Stepper(optimizer)
+        stepper = OptimizerStep(optimizer)
         for number, batch in enumerate(inputs):
             if broken and number == first:
                 before = snapshot(model)
@@ -201,11 +207,11 @@ def test_going_on_from_a_state_is_exact(kind: OptimizerKind, fused: bool, stop_a
         layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
         return layers.to(memory_format=torch.channels_last)
 
-    def stepper_of(network: nn.Module) -> Stepper:
+    def stepper_of(network: nn.Module) -> OptimizerStep:
         optimizer = build_optimizer(network, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
         for group in optimizer.param_groups:
             group["fused"], group["foreach"] = fused, not fused
-        stepper = Stepper(optimizer)
+        stepper = OptimizerStep(optimizer)
         stepper.accumulate = 2
         return stepper
 

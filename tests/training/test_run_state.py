@@ -12,25 +12,25 @@ from evaluation.evaluate import no_evaluation
 from models.detector import Detector
 from models.model_config import read_layout
 from training.checkpoints import Saved
-from training.ema import AverageModel
-from training.optimizer import Stepper, build_optimizer
+from training.ema import ModelEMA
+from training.optimizer import OptimizerStep, build_optimizer
 from training.run_state import (
     RunState,
     load_network,
-    parts_of,
     read_run_state,
     restore,
+    split_into_tiles,
     write_run_state,
 )
 from utils.errors import Code, TaskError
 
 
-def trained_a_little(seed: int) -> tuple[Detector, AverageModel[Detector], Stepper]:
+def trained_a_little(seed: int) -> tuple[Detector, ModelEMA[Detector], OptimizerStep]:
     torch.manual_seed(seed)
     network = Detector(read_layout("yolov5n", nc=1)).to(memory_format=torch.channels_last)
-    average = AverageModel(network)
+    average = ModelEMA(network)
     optimizer = build_optimizer(network, lr=0.01, momentum=0.9, weight_decay=0.0)
-    stepper = Stepper(optimizer)
+    stepper = OptimizerStep(optimizer)
     stepper.accumulate = 2
     for number in range(seed):
         images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
@@ -40,7 +40,7 @@ def trained_a_little(seed: int) -> tuple[Detector, AverageModel[Detector], Stepp
     return network, average, stepper
 
 
-def state_of(network: Detector, average: AverageModel[Detector], stepper: Stepper) -> RunState:
+def state_of(network: Detector, average: ModelEMA[Detector], stepper: OptimizerStep) -> RunState:
     evaluation = no_evaluation(2)
     evaluation.confusion.matrix[0, 1] = 4
     return RunState(
@@ -49,7 +49,7 @@ def state_of(network: Detector, average: AverageModel[Detector], stepper: Steppe
         batch_size=16,
         rows=[[0, 0.1 + 0.2], [1, float("nan")]],
         stages=[Saved("best", (Path("best") / "best.pt",), 3, evaluation)],
-        parts=parts_of(network, average, stepper),
+        parts=split_into_tiles(network, average, stepper),
     )
 
 

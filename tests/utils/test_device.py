@@ -17,7 +17,7 @@ from utils.device import (
     present,
     select_device,
 )
-from utils.distributed import ALONE, Processes
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 
 
@@ -163,16 +163,16 @@ def test_which_of_the_granted_gpus_are_there(
 @pytest.mark.parametrize(
     ("granted", "processes", "expected"),
     [
-        pytest.param([], Processes(1, 2, 1, 2), [], id="none granted: the CPU"),
-        pytest.param([2, 0], ALONE, [2, 0], id="alone: as granted"),
-        pytest.param([2, 0], Processes(0, 2, 0, 2), [2], id="first of two"),
-        pytest.param([2, 0], Processes(1, 2, 1, 2), [0], id="second of two"),
-        pytest.param([2, 0], Processes(3, 4, 1, 2), [0], id="second on the second machine"),
-        pytest.param([0, 9, 2], Processes(1, 2, 1, 2), [2], id="one is not there"),
+        pytest.param([], DistContext(1, 2, 1, 2), [], id="none granted: the CPU"),
+        pytest.param([2, 0], SINGLE_PROCESS, [2, 0], id="alone: as granted"),
+        pytest.param([2, 0], DistContext(0, 2, 0, 2), [2], id="first of two"),
+        pytest.param([2, 0], DistContext(1, 2, 1, 2), [0], id="second of two"),
+        pytest.param([2, 0], DistContext(3, 4, 1, 2), [0], id="second on the second machine"),
+        pytest.param([0, 9, 2], DistContext(1, 2, 1, 2), [2], id="one is not there"),
     ],
 )
 def test_each_process_has_a_gpu_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, granted: list[int], processes: Processes, expected: list[int]
+    monkeypatch: pytest.MonkeyPatch, granted: list[int], processes: DistContext, expected: list[int]
 ) -> None:
     pretend(monkeypatch, visible=3)
     assert list(own_gpu(granted, processes)) == expected
@@ -181,12 +181,12 @@ def test_each_process_has_a_gpu_of_its_own(
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, visible=1)
     with pytest.raises(TaskError, match=r"2 processes .* GPUs 0, 1 there are 1: start") as caught:
-        own_gpu([0, 1], Processes(0, 2, 0, 2))
+        own_gpu([0, 1], DistContext(0, 2, 0, 2))
     assert caught.value.code == Code.CONFIG
 
 
 def test_without_a_word_several_processes_share_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, visible=2)
-    assert device_of(None, Processes(1, 2, 1, 2)) == torch.device("cuda", 1)
+    assert device_of(None, DistContext(1, 2, 1, 2)) == torch.device("cuda", 1)
     assert device_of(None) == torch.device("cuda", 0)
-    assert device_of("cpu", Processes(1, 2, 1, 2)) == torch.device("cpu")
+    assert device_of("cpu", DistContext(1, 2, 1, 2)) == torch.device("cpu")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from utils.distributed import ALONE, VARIABLES, Processes
+from utils.distributed import SINGLE_PROCESS, VARIABLES, DistContext
 from utils.errors import Code, TaskError
 
 SET = {
@@ -39,37 +39,37 @@ def launch(count: int, *words: object) -> None:
 
 
 def test_who_this_is_stands_in_the_environment() -> None:
-    assert Processes.of(SET) == Processes(3, 4, 1, 2)
-    assert not Processes.of(SET).first
+    assert DistContext.of(SET) == DistContext(3, 4, 1, 2)
+    assert not DistContext.of(SET).first
 
 
 @pytest.mark.parametrize("missing", VARIABLES)
 def test_without_a_launcher_a_process_is_alone(missing: str) -> None:
     """A container may set one of these names for another purpose."""
     there = {name: value for name, value in SET.items() if name != missing}
-    assert Processes.of(there) == ALONE
-    assert ALONE.first
-    assert not ALONE.several
+    assert DistContext.of(there) == SINGLE_PROCESS
+    assert SINGLE_PROCESS.first
+    assert not SINGLE_PROCESS.several
 
 
 def test_words_for_numbers_are_refused() -> None:
     with pytest.raises(TaskError, match="must be numbers") as caught:
-        Processes.of({**SET, "RANK": "first"})
+        DistContext.of({**SET, "RANK": "first"})
     assert caught.value.code == Code.CONFIG
 
 
 def test_one_alone_speaks_with_nobody() -> None:
     values = torch.ones(2)
     network = torch.nn.Linear(1, 1)
-    with ALONE.joined(torch.device("cpu")):
-        assert ALONE.total(values) is values
-        assert ALONE.mean(values) is values
-        assert ALONE.first_says(3) == 3
-        assert ALONE.first_writes("so") == "so"
-        assert ALONE.gather(b"so") == [b"so"]
-        assert ALONE.wrapped(network) is network
-        ALONE.agree(1, "never")
-        ALONE.take_over(network)
+    with SINGLE_PROCESS.joined(torch.device("cpu")):
+        assert SINGLE_PROCESS.total(values) is values
+        assert SINGLE_PROCESS.mean(values) is values
+        assert SINGLE_PROCESS.first_says(3) == 3
+        assert SINGLE_PROCESS.first_writes("so") == "so"
+        assert SINGLE_PROCESS.gather(b"so") == [b"so"]
+        assert SINGLE_PROCESS.wrapped(network) is network
+        SINGLE_PROCESS.agree(1, "never")
+        SINGLE_PROCESS.broadcast_module(network)
 
 
 @pytest.mark.slow

@@ -18,12 +18,14 @@ PROGRAM = """
 import os, sys, time
 sys.path.insert(0, {root!r})
 from utils.errors import Code
-from utils.first_error import leave_error
+from utils.first_error import write_error_file
 if os.environ["RANK"] == "1":
     {deed}
 time.sleep({wait})
 """
-FAIL = 'leave_error(Code.DATASET, "no images.", "the trace", environment=os.environ); sys.exit(1)'
+FAIL = (
+    'write_error_file(Code.DATASET, "no images.", "the trace", environment=os.environ); sys.exit(1)'
+)
 
 
 def program(folder: Path, deed: str, wait: int) -> list[str]:

@@ -12,18 +12,18 @@ import sys
 import pytest
 
 from tests.conftest import ROOT, what_waits
-from utils.shutdown import Deadline
+from utils.shutdown import ShutdownHandler
 
 BEGIN = """
 import atexit, ctypes, os, signal, sys, threading, time
-from utils.shutdown import Deadline
+from utils.shutdown import ShutdownHandler
 def tell(): os.kill(os.getpid(), signal.SIGTERM)
 def lock(library):
     mutex = ctypes.create_string_buffer(64)
     library.pthread_mutex_lock(mutex)
     library.pthread_mutex_lock(mutex)
-deadline = Deadline(grace=0.3, patience=0.3)
-deadline.last_words = lambda held: os.write(1, b"by force\\n")
+deadline = ShutdownHandler(grace=0.3, patience=0.3)
+deadline.on_timeout = lambda held: os.write(1, b"by force\\n")
 """
 
 
@@ -56,8 +56,8 @@ print(threading.active_count(), signal.set_wakeup_fd(-1))
 
 
 def test_without_a_signal_nothing_happens() -> None:
-    deadline = Deadline(grace=0)
-    deadline.last_words = lambda held: pytest.fail("nobody asked")
+    deadline = ShutdownHandler(grace=0)
+    deadline.on_timeout = lambda held: pytest.fail("nobody asked")
     with deadline.interruptible():
         pass
     assert deadline.settle(0) == 0
@@ -66,7 +66,7 @@ def test_without_a_signal_nothing_happens() -> None:
 
 def test_what_waits_is_noticed_until_it_is_left() -> None:
     before = what_waits()
-    with Deadline().interruptible():
+    with ShutdownHandler().interruptible():
         assert all(now != then for now, then in zip(what_waits()[:3], before[:3], strict=True))
     assert what_waits() == before
 
@@ -167,7 +167,7 @@ def test_what_is_not_settled_ends_as_ever() -> None:
 
 def test_last_words_that_hang_are_not_waited_for() -> None:
     code = """
-deadline.last_words = lambda held: time.sleep(60)
+deadline.on_timeout = lambda held: time.sleep(60)
 deadline.until_the_end()
 tell()
 time.sleep(60)
@@ -179,7 +179,7 @@ def test_after_last_words_nothing_is_settled_any_more() -> None:
     code = """
 def speak(held):
     print(deadline.settle(0), flush=True)
-deadline.last_words = speak
+deadline.on_timeout = speak
 deadline.until_the_end()
 tell()
 time.sleep(60)
@@ -203,7 +203,7 @@ def test_a_child_that_ignores_the_signal_ends_by_force() -> None:
     code = f"""
 deadline.until_the_end()
 {DEAF}
-deadline.last_words = lambda held: print(len(held), "held", flush=True)
+deadline.on_timeout = lambda held: print(len(held), "held", flush=True)
 tell()
 os.wait()
 """

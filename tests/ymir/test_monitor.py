@@ -168,7 +168,7 @@ def test_a_failure_goes_on_from_what_another_process_reported(tmp_path: Path) ->
     path, clock = tmp_path / "monitor.txt", Clock()
     Monitor(path, "t01", clock=Clock(clock.now + 60)).report(0.7)
     launcher = Monitor(path, "t01", clock=clock)
-    launcher.catch_up()
+    launcher.reload()
     launcher.fail(Code.DATASET, "no images.")
     _, stamp, progress, state, code, _ = columns(path)
     assert (progress, state, code) == ("0.700000", "4", str(int(Code.DATASET)))
@@ -181,7 +181,7 @@ def test_catching_up_never_goes_back(tmp_path: Path) -> None:
     monitor = Monitor(tmp_path / "own.txt", "t01", interval=0, clock=clock)
     monitor.report(0.5)
     monitor.path = path
-    monitor.catch_up()
+    monitor.reload()
     monitor.report(0.0)
     assert float(columns(path)[1]) > clock.now
     assert columns(path)[2] == "0.500000"
@@ -203,7 +203,7 @@ def test_catching_up_with_no_record_changes_no_progress(tmp_path: Path, record: 
     if record is not None:
         path.write_text(record)
     monitor = Monitor(path, "t01", interval=0)
-    monitor.catch_up()
+    monitor.reload()
     monitor.report(0.25)
     assert columns(path)[2] == "0.250000"
 

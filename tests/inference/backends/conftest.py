@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from inference.backends.base import Surroundings
-from inference.backends.choice import Subject
+from inference.backends.base import BackendSpec
+from inference.backends.choice import BenchmarkTarget
 from inference.backends.sample import sample_images
-from inference.batching import Lanes
+from inference.batching import WorkerPool
 from models.detector import Detector
 from models.model_config import read_layout
 from ops.letterbox import plan_letterbox
@@ -27,8 +27,8 @@ def network() -> Detector:
 
 
 @pytest.fixture(scope="session")
-def around() -> Surroundings:
-    return Surroundings(
+def around() -> BackendSpec:
+    return BackendSpec(
         device=CPU,
         precision="float32",
         lanes=1,
@@ -59,7 +59,7 @@ def subject(network, around):
                 return network.predict(pixels)
             return network.decode(network.head(engine(pixels)))
 
-    return Subject(network, around, look, Lanes(CPU))
+    return BenchmarkTarget(network, around, look, WorkerPool(CPU))
 
 
 def same_maps(engine, network, shapes=((1, 3, 96, 128), (3, 3, 128, 64), (2, 3, 32, 32))):

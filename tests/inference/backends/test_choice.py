@@ -37,7 +37,7 @@ def broken(trunk, around):
 def builders(monkeypatch, network):
     """Stand-ins for both engines of a CPU, both taken for installed; change them in the test."""
     made = {"openvino": exact(network, "openvino"), "onnxruntime": exact(network, "onnxruntime")}
-    monkeypatch.setattr(choice, "BUILDERS", made)
+    monkeypatch.setattr(choice, "BACKENDS", made)
     monkeypatch.setattr(choice, "installed", lambda names: list(names))
     return made
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def by_product(what: str, log: logging.Logger) -> Iterator[None]:
+def best_effort(what: str, log: logging.Logger) -> Iterator[None]:
     """Run a block whose failure must not cost the results: any exception becomes a warning.
 
     `what` is what will be missing. For drawings and pages only: they handle foreign names and

@@ -4,13 +4,13 @@ import logging
 
 import pytest
 
-from reporting.by_product import by_product
+from reporting.best_effort import best_effort
 
 log = logging.getLogger("by-product")
 
 
 def test_a_failure_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with by_product("the picture", log):
+    with best_effort("the picture", log):
         raise ValueError("no room")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -18,11 +18,11 @@ def test_a_failure_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_whoever_stops_the_task_stops_it() -> None:
-    with pytest.raises(KeyboardInterrupt), by_product("the picture", log):
+    with pytest.raises(KeyboardInterrupt), best_effort("the picture", log):
         raise KeyboardInterrupt
 
 
 def test_success_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    with by_product("the picture", log):
+    with best_effort("the picture", log):
         pass
     assert not caplog.records
