@@ -20,10 +20,11 @@ from data.lost_files import check_data_available, spread
 from data.quad import LOSS_FACTOR
 from evaluation.evaluate import Evaluation, class_table, evaluate, final_report, no_evaluation
 from exporting.after_training import export_beside
-from inference.predictor import NmsConfig, Predictor
+from inference.predictor import Predictor
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
 from models.labelled_set import labelled_metadata
+from ops.nms import NmsConfig
 from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
