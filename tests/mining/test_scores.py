@@ -13,6 +13,7 @@ from inference.batching import WorkerPool
 from mining.scores import (
     Scored,
     ScoredPart,
+    ScoringContext,
     best_of_parts,
     counted,
     in_order,
