@@ -112,7 +112,8 @@ def _image_score(
 
 def _entropy(p: Tensor) -> Tensor:
     """Return the binary entropy of probabilities, in nats."""
-    return torch.special.entr(p) + torch.special.entr(1 - p)
+    entropy: Tensor = torch.special.entr(p) + torch.special.entr(1 - p)
+    return entropy
 
 
 def _mean(maps: Tensor) -> Tensor:
