@@ -16,8 +16,8 @@ import start
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
 from models.model_config import read_layout
-from settings.option_names import PLATFORM_KEYS
-from tasks.run import run as tasks
+from settings.parse import PLATFORM_KEYS
+from tasks.run import run as run_task
 from tests.conftest import ROOT, TINY_TRAINING
 from tests.reliability.checklist import CHECKLIST, Clause
 from tools.check_out import check_out
@@ -52,7 +52,8 @@ def rules_of_the_checker() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
     ]
     pairs = [node.elts for node in nodes if isinstance(node, ast.Tuple) and len(node.elts) == 2]
-    pairs += [n.args for n in nodes if isinstance(n, ast.Call) and len(n.args) == 2]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and len(node.args) == 2]
+    pairs += [call.args for call in calls if getattr(call.func, "id", "") == "Finding"]
     return {
         rule.value
         for rule, sentence in pairs
@@ -154,7 +155,7 @@ def test_progress_is_whole_only_when_all_is_written(
             if fraction >= 1:
                 final.append(state_of(task / "out"))
 
-        tasks.run(read_task(env_file), Progress(tell))
+        run_task(read_task(env_file), Progress(tell))
         assert told == sorted(told)
         assert told.count(1.0) == 1
         assert final == [state_of(task / "out")]
