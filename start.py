@@ -55,7 +55,7 @@ def on_timeout(options: argparse.Namespace, monitor: Monitor) -> Callable[[Seque
     def speak(held: Sequence[int]) -> None:
         first = write_error_file(Code.CONTAINER, TOLD_TO_STOP, "", environment=os.environ)
         if first and not options.launched:
-            monitor.insist(Code.CONTAINER, TOLD_TO_STOP)
+            monitor.fail_now(Code.CONTAINER, TOLD_TO_STOP)
             os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {TOLD_TO_STOP}\n".encode())
         remove_unfinished(monitor.path.parent, {os.getpid(), *held})
 
