@@ -69,7 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # The one file that may fetch something, if a task asks for it.
     "ymir/weight_download.py": ("http", "socket", "urllib", "torch.hub.download_url_to_file"),
     # mallopt of the C library that is loaded anyway.
-    "utils/allocator.py": ("ctypes",),
+    "utils/device.py": ("ctypes",),
     # A program that this one has just written, loaded to compare it with the network.
     "exporting/torchscript_file.py": ("torch.jit.load",),
     # start.py itself, and another program's, as lists of words.

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Barrier
 
 from inference.claims import ShardLocks
-from utils.first_error import VARIABLE
+from utils.errors import VARIABLE
 
 
 def test_each_number_goes_to_one(tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from tasks.shards import can_be_shared, look
 from tests.tasks.test_candidates import CASES, RESULTS, Stopped, make
 from tools.sources import SourceDataset
 from utils.distributed import DistContext
-from utils.errors import Code, TaskError
-from utils.first_error import VARIABLE
+from utils.errors import VARIABLE, Code, TaskError
 from utils.progress import Progress
 from ymir.task import read_task
 
