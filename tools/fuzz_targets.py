@@ -21,8 +21,7 @@ from models.detector import Detector
 from models.model_config import parse_layout, read_layout
 from models.safetensors_file import write_safetensors
 from settings.detect import InferSettings
-from settings.hyp_file import read_hyp
-from settings.parse import parse_settings
+from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings
 from ymir.task import open_monitor, read_task
 

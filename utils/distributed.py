@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.nn.parallel import DistributedDataParallel
 
 from utils.environment import RANK_VARIABLES, agent_store, ranks, threads_are_set
@@ -184,7 +185,7 @@ class DistContext:
 SINGLE_PROCESS = DistContext()
 
 
-def launcher_store(rank: int, world_size: int, timeout: timedelta) -> dist.Store | None:
+def launcher_store(rank: int, world_size: int, timeout: timedelta) -> Store | None:
     """Return the part of the launcher's store that belongs to this start; see `rendezvous`.
 
     None without a launcher's store: rank 0 then has one of its own, which ends with it.
@@ -192,11 +193,13 @@ def launcher_store(rank: int, world_size: int, timeout: timedelta) -> dist.Store
     address = agent_store()
     if address is None:
         return None
-    store = dist.TCPStore(*address, is_master=False, timeout=timeout, wait_for_workers=False)
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        *address, is_master=False, timeout=timeout, wait_for_workers=False
+    )
     return rendezvous(store, rank, world_size, timeout)
 
 
-def rendezvous(store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> dist.Store:
+def rendezvous(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
     """Return a part of the store that the `world_size` processes of this start have to themselves.
 
     `torchrun --max-restarts` starts processes again on the store that the killed ones had: an
@@ -214,10 +217,10 @@ def rendezvous(store: dist.Store, rank: int, world_size: int, timeout: timedelta
         store.set(f"question/{rank}", question)
         name = store.get(f"answer/{question}").decode()  # waits for it
         store.set(f"confirmed/{name}/{rank}", "")
-    return dist.PrefixStore(name, store)
+    return PrefixStore(name, store)
 
 
-def _answer(store: dist.Store, name: str, world_size: int, timeout: timedelta) -> None:
+def _answer(store: Store, name: str, world_size: int, timeout: timedelta) -> None:
     missing = list(range(1, world_size))
     end = time.monotonic() + timeout.total_seconds()
     while missing := [one for one in missing if not store.check([f"confirmed/{name}/{one}"])]:
