@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from types import ModuleType
@@ -92,3 +95,21 @@ def read_error_file(folder: Path) -> tuple[Code, str, str] | None:
         except (OSError, ValueError, KeyError):
             continue
     return None
+
+
+@contextmanager
+def best_effort(what: str, log: logging.Logger) -> Iterator[None]:
+    """Turn any exception of a block into a warning that `what` is missing.
+
+    For figures and pages only: a model must not be lost to a name that cannot be drawn.
+    """
+    try:
+        yield
+    except Exception as error:
+        log.warning(
+            "%s could not be made (%s: %s); the results are not affected",
+            what,
+            type(error).__name__,
+            error,
+            exc_info=True,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from utils.errors import (
     Code,
     TaskError,
+    best_effort,
     has_error_file,
     optional_package,
     read_error_file,
@@ -55,3 +57,22 @@ def test_only_the_first_error_is_written(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_a_launcher_every_error_is_the_first() -> None:
     assert write_error_file(Code.DATASET, "so", "")
     assert not has_error_file()
+
+
+def test_a_failure_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with best_effort("the picture", logging.getLogger()):
+        raise ValueError("no room")
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "the picture could not be made (ValueError: no room)" in record.getMessage()
+
+
+def test_whoever_stops_the_task_stops_it() -> None:
+    with pytest.raises(KeyboardInterrupt), best_effort("the picture", logging.getLogger()):
+        raise KeyboardInterrupt
+
+
+def test_success_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with best_effort("the picture", logging.getLogger()):
+        pass
+    assert not caplog.records
