@@ -195,9 +195,7 @@ def test_weights_with_other_classes(drawn: SourceDataset, tmp_path: Path) -> Non
 def test_class_names_in_any_script_and_case(
     make_platform_config: Callable[..., Path], names: list[str]
 ) -> None:
-    assert read_task(make_platform_config(class_names=names), environ={}).class_names == tuple(
-        names
-    )
+    assert read_task(make_platform_config(class_names=names)).class_names == tuple(names)
 
 
 @pytest.fixture
@@ -239,7 +237,7 @@ def test_reserved_keys_are_no_unknown_settings(
     make_platform_config: Callable[..., Path],
 ) -> None:
     assert set(RESERVED) == set(PLATFORM_KEYS)
-    assert read_task(make_platform_config(**RESERVED), environ={}).warnings == ()
+    assert read_task(make_platform_config(**RESERVED)).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -249,7 +247,7 @@ def test_reserved_keys_are_no_unknown_settings(
 def test_export_formats_that_can_be_trained_from(
     make_platform_config: Callable[..., Path], value: str | None
 ) -> None:
-    assert read_task(make_platform_config(export_format=value), environ={}).run_training
+    assert read_task(make_platform_config(export_format=value)).run_training
 
 
 def test_the_log_of_a_training(
