@@ -9,7 +9,7 @@ from torch import nn
 from bench.widened import fitted
 from models.checkpoint import Checkpoint, build_detector, checkpoint_of
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from utils.errors import Code, TaskError
 
 
@@ -17,7 +17,7 @@ from utils.errors import Code, TaskError
 def narrow() -> Checkpoint:
     """A yolov5n whose normalisations are not those of birth."""
     torch.manual_seed(0)
-    detector = Detector(read_layout("yolov5n", nc=3))
+    detector = Detector(read_model_config("yolov5n", nc=3))
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None

@@ -18,7 +18,7 @@ from inference.predictor import NmsConfig, Predictor, load_predictor
 from mining.mining_cald import EMPTY_SCORES, main, mine, score_stream
 from mining.scores import UNREADABLE_SCORE
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
 
@@ -314,7 +314,7 @@ def test_views_on_a_gpu_score_as_on_the_cpu(paths: list[str]) -> None:
 def untrained(classes: int) -> Predictor:
     torch.manual_seed(0)
     return Predictor(
-        Detector(read_layout("yolov5n", nc=classes)),
+        Detector(read_model_config("yolov5n", nc=classes)),
         [f"class {n}" for n in range(classes)],
         device=torch.device("cpu"),
         image_size=96,

@@ -13,7 +13,7 @@ from data.dataset_index import DataReport, DatasetIndex
 from data.images import read_image
 from evaluation.evaluate import Evaluation
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from reporting.results_csv import CsvLogger
 from reporting.training_page import ReportData
 from reporting.training_report import TrainingReport
@@ -57,7 +57,7 @@ def write_all(folder: Path, index: DatasetIndex, judged: Evaluation) -> Path:
     clock = Clock()
     with CsvLogger(folder, None, clock=clock) as record:
         report = TrainingReport(record, story(index), clock=clock)
-        report.begin(Detector(read_layout("yolov5n", nc=len(index.class_names))), 64)
+        report.begin(Detector(read_model_config("yolov5n", nc=len(index.class_names))), 64)
         report.batch(0, 0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
         record.epoch(0, [0.1] * 13)
         report.epoch(0, judged, best=True)
@@ -113,7 +113,7 @@ def test_plots_off_leaves_nothing(tmp_path: Path) -> None:
     index = split(tmp_path / "data", classes=2)
     with CsvLogger(tmp_path / "report", None) as record:
         report = TrainingReport(record, story(index, plots=False))
-        report.begin(Detector(read_layout("yolov5n", nc=2)), 64)
+        report.begin(Detector(read_model_config("yolov5n", nc=2)), 64)
         report.batch(0, 0, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
         report.epoch(0, evaluation(index), best=True)
         report.finish(0, evaluation(index), [])
