@@ -30,7 +30,7 @@ from mining.data_augment import (
 )
 from models.detector import Detector
 from ops.letterbox import apply_letterbox, boxes_to_original, plan_letterbox
-from ops.nms import non_max_suppression
+from ops.nms import NmsConfig, non_max_suppression
 from settings.detect import MiningSettings
 
 Pixels = NDArray[np.uint8]
@@ -97,9 +97,7 @@ def _look(detector: Detector, image: Pixels, settings: MiningSettings) -> tuple[
     output = detector.predict(torch.from_numpy(planes)[None].float() / 255)
     kept = non_max_suppression(
         output,
-        confidence=settings.conf_thres,
-        iou=settings.iou_thres,
-        max_detections=settings.max_det,
+        NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
     )[0]
     return kept.rows, output[0, kept.source, 5:]
 

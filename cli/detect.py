@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.options import add_setting_options, given_settings
-from cli.run_folder import RunName
+from cli.options import RunName, add_setting_options, given_settings
 from data.sources import find_images
 from inference.outputs import FileChoice
+from settings.convert import to_int
 from settings.detect import InferSettings
-from settings.flags import add_flags, fates, named_device, with_dashes
-from settings.options import to_int
+from settings.flags import add_flags, named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings
 from settings.v7_flags import FLAGS
 from utils.errors import Code, TaskError
@@ -50,7 +49,7 @@ def parse_infer_command(arguments: Sequence[str]) -> InferCommand:
     """
     parser = _parser()
     options = vars(parser.parse_args(with_dashes(arguments)))
-    parsed = fates("detect", options)
+    parsed = resolve_flags("detect", options)
     own = parsed.command
     if "weights" not in options or "source" not in own:
         parser.error("--weights and --source are required")

@@ -13,9 +13,9 @@ import yaml
 from exporting.options import (
     FORMAT_NAMES,
     ExportOptions,
-    Suppression,
     refuse_impossible,
 )
+from ops.nms import NmsConfig
 from utils.device import gpu_ids_of, select_device
 from utils.errors import Code, TaskError
 
@@ -71,7 +71,7 @@ def read_command_line(arguments: Sequence[str] | None, description: str) -> Requ
         half=given.half,
         opset=given.opset,
         simplify=given.simplify,
-        suppression=_suppression(given),
+        nms=_nms(given),
         verbose=given.verbose,
         device=select_device(_ids(given.device)),
     )
@@ -121,7 +121,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _suppression(given: argparse.Namespace) -> Suppression | None:
+def _nms(given: argparse.Namespace) -> NmsConfig | None:
     limits = ("conf_thres", "iou_thres", "topk_all")
     if not given.nms:
         asked = [name for name in limits if getattr(given, name) is not None]
@@ -131,9 +131,9 @@ def _suppression(given: argparse.Namespace) -> Suppression | None:
                 Code.CONFIG, f"{_flag(asked[0])} concerns the suppression in the file; add --nms."
             )
         return None
-    usual = Suppression()
+    usual = NmsConfig()
     confidence, iou, most = (getattr(given, name) for name in limits)
-    return Suppression(
+    return NmsConfig(
         confidence=_within("conf_thres", usual.confidence if confidence is None else confidence),
         iou=_within("iou_thres", usual.iou if iou is None else iou),
         max_detections=int(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from settings.parse import Settings
@@ -26,7 +27,7 @@ def add_setting_options(
                 dest=item.name,
                 default=argparse.SUPPRESS,
                 metavar="VALUE",
-                help=item.metadata["rule"].help,
+                help=item.metadata["spec"].help,
                 **alone,
             )
 
@@ -37,3 +38,45 @@ def given_settings(
     """The values of those options in a parsed command line."""
     names = {item.name for item in fields(kind)} - set(taken)
     return {name: value for name, value in given.items() if name in names}
+
+
+@dataclass(frozen=True)
+class RunName:
+    """A run folder before it is made, so that a run that cannot start leaves none."""
+
+    project: Path
+    name: str = "exp"
+    exist_ok: bool = False
+
+    @classmethod
+    def of(cls, folder: Path) -> RunName:
+        """A folder of one's own choice, which may be there already."""
+        return cls(folder.parent, folder.name, exist_ok=True)
+
+    def make(self) -> Path:
+        """Make the folder; see `run_folder`."""
+        return run_folder(self.project, self.name, exist_ok=self.exist_ok)
+
+
+def run_folder(project: Path, name: str, *, exist_ok: bool = False) -> Path:
+    """Make and return `project`/`name`, or that with the next free number from 2 on.
+
+    With `exist_ok` a folder that is there is used again. Two programs that start at the same time
+    get different folders.
+    """
+    project.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = project / (name if number == 1 else f"{name}{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=exist_ok)
+        except FileExistsError:
+            number += 1
+            continue
+        return folder
+
+
+def newest_run(project: Path, file: Path) -> Path | None:
+    """The run folder below `project` whose `file` was written last; None when there is none."""
+    found = [run for run in project.glob("*") if (run / file).is_file()]
+    return max(found, key=lambda run: (run / file).stat().st_mtime, default=None)

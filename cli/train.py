@@ -10,12 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from cli.run_folder import RunName, newest_run
+from cli.options import RunName, newest_run
 from data.dataset_index import DataReport, DatasetIndex, read_dataset
 from data.formats.yolo import read_data_yaml, read_yolo_split
-from settings.flags import add_flags, fates, named_device, with_dashes
-from settings.hyp_file import read_hyp
-from settings.parse import parse_settings
+from settings.flags import add_flags, named_device, resolve_flags, with_dashes
+from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings
 from utils.atomic import write_text
 from utils.errors import Code, TaskError
@@ -110,7 +109,7 @@ def parse_train_command(arguments: Sequence[str], *, program: str = "train.py") 
     """
     parser = _parser(program)
     options = parser.parse_args(with_dashes(arguments))
-    parsed = fates("train", vars(options))
+    parsed = resolve_flags("train", vars(options))
     own = parsed.command
     resumed = _resumed_run(parsed.settings, own)
     stated = {} if resumed is None else _stated_options(resumed)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.options import add_setting_options, given_settings
-from cli.run_folder import RunName
+from cli.options import RunName, add_setting_options, given_settings
 from data.dataset_index import DataReport, DatasetIndex, read_dataset
 from data.formats.yolo import read_data_yaml, read_yolo_split
 from settings.detect import InferSettings
-from settings.flags import add_flags, fates, named_device, with_dashes
+from settings.flags import add_flags, named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from settings.v7_flags import FLAGS
@@ -98,7 +97,7 @@ def parse_val_command(arguments: Sequence[str]) -> ValCommand:
     """
     parser = _parser()
     options = vars(parser.parse_args(with_dashes(arguments)))
-    parsed = fates("val", options)
+    parsed = resolve_flags("val", options)
     own = parsed.command
     if "weights" not in options:
         parser.error("--weights is required")

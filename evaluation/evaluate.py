@@ -23,7 +23,7 @@ from evaluation.tables import class_table, coco_table, size_table, write_tables
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import boxes_to_original
-from ops.nms import Kept
+from ops.nms import Detections
 from utils.distributed import SINGLE_PROCESS, DistContext
 
 __all__ = [
@@ -62,7 +62,7 @@ def evaluate(
     """
     found = RankResults(Evaluator(len(index.class_names)))
 
-    def look(batch: EvaluationBatch) -> tuple[EvaluationBatch, list[Kept], torch.Tensor]:
+    def look(batch: EvaluationBatch) -> tuple[EvaluationBatch, list[Detections], torch.Tensor]:
         maps, output = predictor.forward(batch.images)
         rows = predictor.candidates(batch.images, output)
         return batch, predictor.suppress(rows, multi_label=True), _loss(criterion, maps, batch)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.confusion_matrix import ConfusionMatrix
 from evaluation.metrics import (
+    IOU_THRESHOLDS,
     BoolArray,
     ClassMetrics,
     Scores,
@@ -20,7 +21,6 @@ from evaluation.metrics import (
 )
 from ops.boxes import area
 
-IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SIZES = ("small", "medium", "large")
 SIZE_LIMITS = (32.0**2, 96.0**2)
 """Areas in pixels of the original image from which an object is medium, and large: COCO's."""
@@ -61,7 +61,7 @@ class Record:
     """Matches of one image: n detections, m labels."""
 
     correct: BoolArray
-    """[n, 10], at each of IOU_THRESHOLDS."""
+    """[n, T], at each of IOU_THRESHOLDS."""
     confidence: NDArray[np.floating]
     predicted: NDArray[np.int64]
     size: NDArray[np.int64]
@@ -84,7 +84,7 @@ class Evaluator:
         [m, 5] class, xyxy; both in pixels of the original.
         """
         self.confusion.add(detections, labels)
-        correct, label = match_with_labels(detections, labels, IOU_THRESHOLDS)
+        correct, label = match_with_labels(detections, labels)
         target_size = size_class(labels[:, 1:])
         size = size_class(detections[:, :4])
         found = correct[:, 0]
@@ -139,7 +139,9 @@ class Evaluator:
 
 def _nothing() -> Record:
     none = np.zeros(0, np.int64)
-    return Record(np.zeros((0, 10), bool), np.zeros(0, np.float32), none, none, none, none)
+    return Record(
+        np.zeros((0, len(IOU_THRESHOLDS)), bool), np.zeros(0, np.float32), none, none, none, none
+    )
 
 
 def size_class(boxes: NDArray[np.floating]) -> NDArray[np.int64]:

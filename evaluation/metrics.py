@@ -18,8 +18,9 @@ FloatArray = NDArray[np.floating]
 Float64Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# COCO's thresholds, as float32 like the overlaps that are compared with them.
 IOU_THRESHOLDS: NDArray[np.float32] = np.linspace(0.5, 0.95, 10, dtype=np.float32)
+"""COCO's, [T]; in float32 like the IoUs compared with them: .65, .7, .9 and .95 are larger in
+float64, where an IoU of exactly that value would not count."""
 IOU_THRESHOLDS.setflags(write=False)
 _CURVE_POINTS = 1000
 _TINY = 1e-16
@@ -88,27 +89,25 @@ def fitness(map50: float, map50_95: float) -> float:
     return 0.1 * map50 + 0.9 * map50_95
 
 
-def match_detections(
-    detections: FloatArray, labels: FloatArray, thresholds: FloatArray = IOU_THRESHOLDS
-) -> BoolArray:
+def match_detections(detections: FloatArray, labels: FloatArray) -> BoolArray:
     """Which detections of one image are right at each overlap threshold, bool [n, T].
 
     `detections` is [n, 6]: xyxy, confidence, class, by falling confidence; `labels` is [m, 5]:
     class, xyxy. A detection stands for the label of its class that it overlaps most; of those
     that stand for one label with an overlap of at least the threshold, the first is right.
     """
-    return match_with_labels(detections, labels, thresholds)[0]
+    return match_with_labels(detections, labels)[0]
 
 
 def match_with_labels(
-    detections: FloatArray, labels: FloatArray, thresholds: FloatArray = IOU_THRESHOLDS
+    detections: FloatArray, labels: FloatArray
 ) -> tuple[BoolArray, NDArray[np.int64]]:
     """As `match_detections`, and the index of the label that each detection stands for, int [n].
 
     The index means nothing for a detection that is right at no threshold.
     """
     if not len(detections) or not len(labels):
-        nobody = np.zeros((len(detections), len(thresholds)), dtype=bool)
+        nobody = np.zeros((len(detections), len(IOU_THRESHOLDS)), dtype=bool)
         return nobody, np.zeros(len(detections), dtype=np.int64)
     overlap = pairwise_iou(
         torch.from_numpy(np.ascontiguousarray(detections[:, :4])),
@@ -116,7 +115,7 @@ def match_with_labels(
     ).numpy()
     overlap = np.where(detections[:, 5:6] == labels[:, 0], overlap, -1.0)
     label = overlap.argmax(1)
-    enough = overlap[np.arange(len(label)), label][:, None] >= thresholds
+    enough = overlap[np.arange(len(label)), label][:, None] >= IOU_THRESHOLDS
 
     order = np.argsort(label, kind="stable")  # by label, then by confidence
     first_of_label = np.searchsorted(label[order], label[order])

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from evaluation.metrics import match_detections
-from ops.boxes import pairwise_iou
+from evaluation.metrics import match_with_labels
 
 FloatArray = NDArray[np.floating]
-LEAST_IOU = np.array([0.5], np.float32)
 
 
 def found_labels(detections: FloatArray, labels: FloatArray) -> NDArray[np.bool_]:
@@ -20,16 +17,9 @@ def found_labels(detections: FloatArray, labels: FloatArray) -> NDArray[np.bool_
     that precision and recall are counted with, so the number found is the number of true
     positives.
     """
+    correct, label = match_with_labels(detections, labels)
     found = np.zeros(len(labels), bool)
-    right = match_detections(detections, labels, LEAST_IOU)[:, 0]
-    if not right.any():
-        return found
-    overlap = pairwise_iou(
-        torch.from_numpy(np.ascontiguousarray(detections[right, :4])),
-        torch.from_numpy(np.ascontiguousarray(labels[:, 1:5])),
-    ).numpy()
-    same = detections[right, 5:6] == labels[:, 0]
-    found[np.where(same, overlap, -1.0).argmax(1)] = True
+    found[label[correct[:, 0]]] = True
     return found
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exporting.export import FORMATS, export
-from exporting.options import ExportOptions, Suppression
+from exporting.options import ExportOptions
 from models.detector import Detector
+from ops.nms import NmsConfig
 from settings.train import TrainSettings
 from utils.errors import TaskError
 
@@ -49,12 +50,12 @@ def options_of(
     """How a file is to be: any batch and size; the `onnx_` settings concern ONNX alone."""
     onnx = form == "onnx"
     # The thresholds are those of inference: the training's own are meant for measuring.
-    suppression = Suppression(max_detections=settings.max_det)
+    nms = NmsConfig(max_detections=settings.max_det)
     return ExportOptions(
         class_names=tuple(class_names),
         size=(image_size, image_size),
         opset=settings.opset,
         half=onnx and settings.onnx_half,
         simplify=onnx and settings.onnx_simplify,
-        suppression=suppression if onnx and settings.onnx_nms else None,
+        nms=nms if onnx and settings.onnx_nms else None,
     )

@@ -8,7 +8,6 @@ probabilities; with suppression `detections` instead (`exporting/onnx_nms.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -47,8 +46,8 @@ def write_onnx(detector: Detector, path: Path, options: ExportOptions) -> None:
     model = onnx.load(path)
     if options.simplify:
         model = _simplified(model, path)
-    if options.suppression is not None:
-        model = with_suppression(model, options.suppression)
+    if options.nms is not None:
+        model = with_suppression(model, options.nms)
     onnx.helper.set_model_props(model, metadata_of(options, stride))
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -59,7 +58,7 @@ def run_onnx(path: Path, options: ExportOptions) -> Run:
 
     Where the file suppresses, every run also checks that (`check_suppression`).
     """
-    if options.suppression is None:
+    if options.nms is None:
         session = _session(str(path))
 
         def run(images: Array) -> Array:
@@ -69,13 +68,13 @@ def run_onnx(path: Path, options: ExportOptions) -> Run:
         return run
 
     session = _session(opened(onnx.load(path)).SerializeToString())
-    suppression = options.suppression
+    nms = options.nms
 
     def look(images: Array, thresholds: Mapping[str, Array]) -> tuple[Array, Array]:
         rows, found = session.run([ROWS, DETECTIONS], {INPUT: images, **thresholds})
         return rows, found
 
-    return lambda images: check_suppression(look, images, suppression)
+    return lambda images: check_suppression(look, images, nms)
 
 
 def metadata_of(options: ExportOptions, stride: int) -> dict[str, str]:
@@ -87,8 +86,9 @@ def metadata_of(options: ExportOptions, stride: int) -> dict[str, str]:
     }
     if options.half:
         metadata["precision"] = "float16 weights, float32 input and output"
-    if options.suppression is not None:
-        metadata["nms"] = str(asdict(options.suppression))
+    if options.nms is not None:
+        names = ("confidence", "iou", "max_detections", "class_agnostic")
+        metadata["nms"] = str({name: getattr(options.nms, name) for name in names})
     return metadata
 
 

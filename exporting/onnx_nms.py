@@ -28,9 +28,8 @@ import onnx.compose
 import onnx.parser
 import torch
 
-from exporting.options import Suppression
 from exporting.verify import Array, Disagreement
-from ops.nms import CLASS_OFFSET, float32_below, non_max_suppression
+from ops.nms import CLASS_OFFSET, NmsConfig, float32_below, non_max_suppression
 
 ROWS = "output0"
 DETECTIONS = "detections"
@@ -105,7 +104,7 @@ suppression (float[batch, rows, outputs] decoded) => (float[batch, {limit}, 6] {
 """
 
 
-def with_suppression(model: onnx.ModelProto, suppression: Suppression) -> onnx.ModelProto:
+def with_suppression(model: onnx.ModelProto, nms: NmsConfig) -> onnx.ModelProto:
     """The model with its output `output0` led on to `detections`; metadata is not carried over."""
     (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
     text = _GRAPH.format(
@@ -113,10 +112,10 @@ def with_suppression(model: onnx.ModelProto, suppression: Suppression) -> onnx.M
         opset=opset,
         iou_name=IOU_THRESHOLD,
         score_name=SCORE_THRESHOLD,
-        iou=repr(float32_below(suppression.iou)),
-        confidence=repr(float(np.float32(suppression.confidence))),
-        limit=suppression.max_detections,
-        offset=0 if suppression.class_agnostic else CLASS_OFFSET,
+        iou=repr(float32_below(nms.iou)),
+        confidence=repr(float(np.float32(nms.confidence))),
+        limit=nms.max_detections,
+        offset=0 if nms.class_agnostic else CLASS_OFFSET,
         detections=DETECTIONS,
     )
     tail = onnx.parser.parse_model(text)
@@ -155,15 +154,15 @@ def opened(model: onnx.ModelProto) -> onnx.ModelProto:
     return twin
 
 
-def check_suppression(look: Look, images: Array, suppression: Suppression) -> Array:
+def check_suppression(look: Look, images: Array, nms: NmsConfig) -> Array:
     """Hold `detections` against `ops/nms.py` applied to the rows of the same run of the file.
 
     `images` [b, 3, h, w]; returns their decoded rows. Tried at the file's own thresholds, and at
     a confidence so low that some rows pass whatever the network sees. Raises `Disagreement`.
     """
     rows, found = look(images, {})
-    _compare(found, rows, suppression)
-    lower = replace(suppression, confidence=_passed_by_some(rows))
+    _compare(found, rows, nms)
+    lower = replace(nms, confidence=_passed_by_some(rows))
     again, found = look(images, {SCORE_THRESHOLD: np.array([lower.confidence], np.float32)})
     _compare(found, again, lower)
     return rows
@@ -176,16 +175,11 @@ def _passed_by_some(rows: Array) -> float:
     return float(np.clip(scores[-wanted], 0, 1))
 
 
-def _compare(found: Array, rows: Array, suppression: Suppression) -> None:
-    expected = non_max_suppression(
-        torch.from_numpy(rows),
-        confidence=float(np.float32(suppression.confidence)),
-        iou=suppression.iou,
-        max_detections=suppression.max_detections,
-        class_agnostic=suppression.class_agnostic,
-    )
+def _compare(found: Array, rows: Array, nms: NmsConfig) -> None:
+    as_stored = replace(nms, confidence=float(np.float32(nms.confidence)))
+    expected = non_max_suppression(torch.from_numpy(rows), as_stored)
     for image, kept in zip(found, expected, strict=True):
-        padded = np.zeros((suppression.max_detections, 6), np.float32)
+        padded = np.zeros((nms.max_detections, 6), np.float32)
         padded[: len(kept.rows)] = kept.rows.numpy()
         if image.shape != padded.shape or not np.allclose(image, padded, rtol=1e-6, atol=1e-4):
             raise Disagreement("its suppression keeps other detections than ops/nms.py")

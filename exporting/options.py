@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ops.nms import NmsConfig
 from utils.errors import Code, TaskError
 
 FORMAT_NAMES = ("onnx", "torchscript", "openvino", "safetensors", "state-dict")
@@ -25,22 +26,12 @@ NOT_WRITTEN = {
 
 
 @dataclass(frozen=True)
-class Suppression:
-    """Non-maximum suppression as part of the file; the meaning of `ops/nms.py`."""
-
-    confidence: float = 0.25
-    iou: float = 0.45
-    max_detections: int = 300
-    class_agnostic: bool = False
-
-
-@dataclass(frozen=True)
 class ExportOptions:
     """How an exported file shall be.
 
     `size` is (height, width) in pixels, multiples of the largest stride. A `dynamic` file takes
     any batch and size, and `size` is only noted in it; any other file takes `batch_size` images
-    of `size`. `half` keeps weights in float16. `opset`, `simplify` and `suppression` concern ONNX
+    of `size`. `half` keeps weights in float16. `opset`, `simplify` and `nms` concern ONNX
     alone. The network that the file is compared with computes on `device`.
     """
 
@@ -51,7 +42,7 @@ class ExportOptions:
     half: bool = False
     opset: int = 17
     simplify: bool = False
-    suppression: Suppression | None = None
+    nms: NmsConfig | None = None
     verbose: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -64,7 +55,7 @@ def refuse_impossible(form: str, options: ExportOptions) -> None:
         raise TaskError(
             Code.CONFIG, f"The format {form} is not known; choose among {', '.join(FORMAT_NAMES)}."
         )
-    if form != "onnx" and options.suppression is not None:
+    if form != "onnx" and options.nms is not None:
         raise TaskError(
             Code.CONFIG,
             f"Suppression (nms) is put into ONNX files only, not into {form}: choose onnx, or "

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from ops.letterbox import Letterbox
-from ops.tiling import Window, merge_parts
+from ops.nms import NmsConfig
+from ops.tiling import Window, merge_tile_detections
 
 NO_DETECTIONS = np.zeros((0, 6), np.float32)
 
@@ -48,14 +49,11 @@ class Prediction:
 class TileMerger:
     """Puts the parts of images together as they come; holds no pixels.
 
-    `iou`, `class_agnostic` and `limit` say what remains of the detections of all parts, as in
-    `merge_parts`.
+    `nms` says what remains of the detections of all parts, as in `merge_tile_detections`.
     """
 
-    def __init__(self, *, iou: float, class_agnostic: bool, limit: int) -> None:
-        self.iou = iou
-        self.class_agnostic = class_agnostic
-        self.limit = limit
+    def __init__(self, nms: NmsConfig) -> None:
+        self.nms = nms
         self._waiting: dict[int, list[Prediction]] = {}
 
     def add(self, part: Prediction) -> Prediction | None:
@@ -76,9 +74,7 @@ class TileMerger:
             ((p.window, p.detections) for p in own if p.window is not None),
             key=lambda pair: (pair[0].bottom - pair[0].top, pair[0].right - pair[0].left, pair[0]),
         )
-        merged = merge_parts(
-            found, part.size, iou=self.iou, class_agnostic=self.class_agnostic, limit=self.limit
-        )
+        merged = merge_tile_detections(found, part.size, self.nms)
         return replace(part, detections=merged, view=None, window=None, parts=1)
 
 

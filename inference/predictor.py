@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from inference.tta import augmented_rows
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from ops.letterbox import Letterbox, plan_letterbox
-from ops.nms import Kept, non_max_suppression
+from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
 
@@ -36,19 +35,6 @@ log = logging.getLogger(__name__)
 
 LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are cut into tiles, and so may be very large."""
-
-
-@dataclass(frozen=True)
-class NmsConfig:
-    """What non-maximum suppression keeps."""
-
-    confidence: float = 0.25
-    iou: float = 0.45
-    max_detections: int = 300
-    classes: tuple[int, ...] | None = None
-    """Only these classes; None for all."""
-    class_agnostic: bool = False
-    """Whether a box also suppresses boxes of other classes."""
 
 
 class Predictor:
@@ -133,21 +119,12 @@ class Predictor:
             first=output,
         )
 
-    def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Kept]:
+    def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Detections]:
         """What remains of decoded rows under the predictor's thresholds, per image."""
-        limits = self.thresholds
         output = as_one_class(output) if self.single_class else output
-        return non_max_suppression(
-            output,
-            confidence=limits.confidence,
-            iou=limits.iou,
-            multi_label=multi_label,
-            max_detections=limits.max_detections,
-            class_agnostic=limits.class_agnostic,
-            classes=limits.classes,
-        )
+        return non_max_suppression(output, self.thresholds, multi_label=multi_label)
 
-    def detect(self, images: Tensor) -> list[Kept]:
+    def detect(self, images: Tensor) -> list[Detections]:
         """Detections in pixels of the letterboxed images given (uint8 RGB [b, 3, h, w])."""
         return self.suppress(self.candidates(images))
 
@@ -192,12 +169,7 @@ class Predictor:
 
     def gathering(self) -> TileMerger:
         """What puts the parts of `stream_parts` together under the predictor's thresholds."""
-        limits = self.thresholds
-        return TileMerger(
-            iou=limits.iou,
-            class_agnostic=limits.class_agnostic,
-            limit=limits.max_detections,
-        )
+        return TileMerger(self.thresholds)
 
     def stream_parts(
         self,

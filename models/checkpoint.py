@@ -96,7 +96,7 @@ def _integer(value: object) -> int | None:
 
 def _number(value: object) -> float | None:
     known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if known and math.isfinite(cast("float", value)) else None
+    return cast("float", value) if known and math.isfinite(cast("float", value)) else None
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,20 @@
-"""Scored candidates to kept detections, image by image: greedy non-maximum suppression."""
+"""Greedy non-maximum suppression (NMS) of a batch of predictions, with the results of v7.0."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ops.boxes import cxcywh_to_xyxy
-from ops.nms_kernel import nms
 
 # Pixels between classes, so that boxes of different classes never overlap. v7.0's value, added in
 # float32: at class 79 it rounds corners to 1/16 px, and golden case `offset_rounding` counts on it.
@@ -19,7 +23,29 @@ MAX_CANDIDATES = 30000  # v7.0's limit on the boxes of one image that enter supp
 
 
 @dataclass(frozen=True)
-class Kept:
+class NmsConfig:
+    """Settings of NMS; defaults are v7.0's for detection. ValueError for a threshold outside 0..1.
+
+    `confidence` is the confidence threshold, `iou` the NMS IoU threshold; both are exceeded, not
+    reached. `classes` keeps only those classes (none of them if empty). With `class_agnostic` a
+    box suppresses boxes of every class.
+    """
+
+    confidence: float = 0.25
+    iou: float = 0.45
+    max_detections: int = 300
+    classes: tuple[int, ...] | None = None
+    class_agnostic: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the thresholds."""
+        for name in ("confidence", "iou"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Detections:
     """The detections of one image, by falling confidence.
 
     `rows` is float32 [n, 6]: x1, y1, x2, y2 in pixels of the network input, confidence, class.
@@ -33,75 +59,67 @@ class Kept:
 
 def non_max_suppression(
     prediction: Tensor,
+    config: NmsConfig | None = None,
     *,
-    confidence: float = 0.25,
-    iou: float = 0.45,
-    max_detections: int = 300,
     multi_label: bool = False,
-    class_agnostic: bool = False,
-    classes: Sequence[int] | None = None,
     priors: Sequence[Tensor] | None = None,
-) -> list[Kept]:
-    """The detections of each image of a batch, suppressed as YOLOv5 v7.0 does, without its clock.
+) -> list[Detections]:
+    """Return the detections of each image of a batch, as v7.0 does without its time limit.
 
     `prediction` [b, rows, 5 + classes] holds cx, cy, w, h in pixels, objectness and class
-    probabilities. A row's score for a class is objectness times class probability; objectness
-    and score must both exceed `confidence`. A row counts for its best class only or, with
-    `multi_label`, for every class that passes. Of two boxes of one class (of any class if
-    `class_agnostic`) whose IoU exceeds `iou`, the better scored stays; equal scores are taken in
-    row order. `classes` keeps those classes only (none of them if empty). `priors` gives known
-    labels [k, 5] (class, cx, cy, w, h in pixels) per image, which enter with score 1.
-    An image without detections gives `Kept` with 0 rows. Everything stays on the device of
-    `prediction`, which is not changed. ValueError for a threshold outside 0..1.
+    probabilities; it is not changed, and results stay on its device. The score of a class is
+    objectness times class probability; objectness and score must both exceed the confidence
+    threshold. A row counts for its best class or, with `multi_label`, for every class that
+    passes. Of two boxes of one class whose IoU exceeds the threshold the better scored stays;
+    equal scores are taken in row order. `priors` are known labels [k, 5] (class, cx, cy, w, h in
+    pixels) of each image, which enter with score 1.
     """
-    for name, value in (("confidence", confidence), ("iou", iou)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; it must lie between 0 and 1")
+    config = config or NmsConfig()
     prediction = prediction.detach()
     # One mask over the whole batch: what follows only sees the few rows that can pass.
-    image, source = (prediction[..., 4].float() > confidence).nonzero(as_tuple=True)
+    image, source = (prediction[..., 4].float() > config.confidence).nonzero(as_tuple=True)
     rows = prediction[image, source].float()
     if priors is not None:
-        rows, image, source = _with_priors(rows, image, source, priors)
+        rows, image, source = _add_priors(rows, image, source, priors)
     boxes = cxcywh_to_xyxy(rows[:, :4])
-    picked, label, score = _score(rows, confidence, multi_label)
-    if classes is not None:
-        wanted = torch.isin(label, torch.tensor(classes, dtype=torch.long, device=label.device))
+    picked, label, score = _select_candidates(rows, config.confidence, multi_label)
+    if config.classes is not None:
+        wanted = torch.isin(label, torch.tensor(config.classes, dtype=torch.long).to(label.device))
         picked, label, score = picked[wanted], label[wanted], score[wanted]
     counts = torch.bincount(image[picked], minlength=len(prediction)).tolist()
-    kept = []
-    for own, own_label, own_score in zip(
+    detections = []
+    for rows_of_image, labels, scores in zip(
         picked.split(counts), label.split(counts), score.split(counts), strict=True
     ):
-        best = _best_first(own_score)
-        own, own_label, own_score = own[best], own_label[best], own_score[best]
+        best = _sort_by_score(scores)
+        index, labels, scores = rows_of_image[best], labels[best], scores[best]
         # Kept in float32 on purpose: see CLASS_OFFSET.
-        offset = 0 if class_agnostic else (own_label * CLASS_OFFSET).to(boxes)[:, None]
-        stay = _suppress(boxes[own] + offset, own_score, iou, max_detections)
-        own = own[stay]
-        columns = (boxes[own], own_score[stay, None], own_label[stay, None].to(boxes))
-        kept.append(Kept(torch.cat(columns, 1), source[own]))
-    return kept
+        offset = 0 if config.class_agnostic else (labels * CLASS_OFFSET).to(boxes)[:, None]
+        kept = _suppress(boxes[index] + offset, scores, config)
+        index = index[kept]
+        columns = (boxes[index], scores[kept, None], labels[kept, None].to(boxes))
+        detections.append(Detections(torch.cat(columns, 1), source[index]))
+    return detections
 
 
-def suppress_rows(rows: Tensor, *, iou: float, class_agnostic: bool, limit: int) -> Tensor:
-    """Indices of the detections that stay, at most `limit`, of rows [n, 6] in falling confidence.
+def suppress_rows(rows: Tensor, config: NmsConfig) -> Tensor:
+    """Return the indices of the detections kept of rows [n, 6] in falling confidence.
 
     Rows are xyxy in pixels of an image of any size, confidence, class: computed in float64, where
-    the offset between classes rounds nothing.
+    the offset between classes rounds nothing. The confidence threshold is not applied.
     """
     boxes = rows[:, :4].double()
-    if not class_agnostic and len(boxes):
+    if not config.class_agnostic and len(boxes):
         boxes = boxes + rows[:, 5:6].double() * (boxes.max() + 1)
-    return _suppress(boxes, rows[:, 4].double(), iou, limit)
+    return _suppress(boxes, rows[:, 4].double(), config)
 
 
-def _with_priors(
+def _add_priors(
     rows: Tensor, image: Tensor, source: Tensor, priors: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Prediction rows [k, 5 + classes], image and source [k], with the labels of each image added.
+    """Return rows [k, 5 + classes], image and source [k] with the labels of each image added.
 
-    A label becomes a row that is certain of one class, and its source is -1.
+    A label becomes a row that is certain of one class, with source -1.
     """
     label = torch.cat([prior.to(rows) for prior in priors])
     owner = torch.repeat_interleave(image.new_tensor([len(prior) for prior in priors]))
@@ -115,8 +133,10 @@ def _with_priors(
     return torch.cat((rows, certain))[order], image[order], source[order]
 
 
-def _score(rows: Tensor, confidence: float, multi_label: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Which of the rows [k, 5 + classes] pass, for what class, with what score; each [n]."""
+def _select_candidates(
+    rows: Tensor, confidence: float, multi_label: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return row index, class and score, each [n], of what passes of rows [k, 5 + classes]."""
     scores = rows[:, 5:] * rows[:, 4:5]
     if multi_label:
         picked, label = (scores > confidence).nonzero(as_tuple=True)
@@ -126,8 +146,8 @@ def _score(rows: Tensor, confidence: float, multi_label: bool) -> tuple[Tensor, 
     return picked, best_label[picked], best[picked]
 
 
-def _best_first(score: Tensor) -> Tensor:
-    """Indices of the best candidates by falling score; equal scores keep their order."""
+def _sort_by_score(score: Tensor) -> Tensor:
+    """Return the indices of the best `MAX_CANDIDATES` by falling score; equal scores in order."""
     if len(score) <= MAX_CANDIDATES:
         return score.sort(descending=True, stable=True).indices
     # Sorting millions of hopeless pairs would take longer than everything else together.
@@ -135,23 +155,40 @@ def _best_first(score: Tensor) -> Tensor:
     return among[score[among].sort(descending=True, stable=True).indices[:MAX_CANDIDATES]]
 
 
-def _suppress(boxes: Tensor, score: Tensor, iou: float, limit: int) -> Tensor:
-    """Indices of the first `limit` survivors of greedy suppression; boxes come best first.
+def _suppress(boxes: Tensor, score: Tensor, config: NmsConfig) -> Tensor:
+    """Return the indices kept by greedy suppression, at most `max_detections`; best come first.
 
     Suppression never looks ahead: what survives among the best candidates survives among all.
-    So it looks at the best few first, and further down only while survivors are missing.
+    So the best few are tried first, and more of them only while survivors are missing.
     """
-    threshold = float32_below(iou)
-    reach = 2 * limit
+    threshold, limit = float32_below(config.iou), config.max_detections
+    tried = 2 * limit
     while True:
-        survivors = nms(boxes[:reach], score[:reach], threshold)[:limit]
-        if len(survivors) == limit or reach >= len(boxes):
-            return survivors
-        reach *= 2
+        kept: Tensor = nms_operator()(boxes[:tried], score[:tried], threshold)[:limit]
+        if len(kept) == limit or tried >= len(boxes):
+            return kept
+        tried *= 2
+
+
+@lru_cache(maxsize=1)
+def nms_operator() -> Any:
+    """Return `torchvision.ops.nms` without importing torchvision, which takes seconds.
+
+    Where torchvision's operator library is not found or does not load, torchvision itself is
+    imported, which then says what is wrong.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    try:
+        for library in sorted(folder.glob("_C*.so")):
+            torch.ops.load_library(str(library))
+        return torch.ops.torchvision.nms
+    except (AttributeError, OSError, RuntimeError):
+        return importlib.import_module("torchvision.ops").nms
 
 
 def float32_below(value: float) -> float:
-    """The largest float32 not above `value`.
+    """Return the largest float32 not above `value`.
 
     The CPU kernel compares with a float64 threshold, the CUDA kernel with a float32 one; this
     number divides the float32 IoUs as `value` does, for both.

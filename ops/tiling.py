@@ -1,9 +1,9 @@
-"""Large images in overlapping tiles: where these lie, and one list of objects from all of them.
+"""Overlapping tiles of large images, and the merging of their detections.
 
-An object smaller than the overlap lies whole in some tile; the look at the whole image answers
-for the large ones. What a tile cuts at its border is a fragment: fragments that continue each
-other across a seam become one object, and a fragment inside an object seen whole is dropped.
-Boxes are xyxy in pixels of the original image throughout.
+An object smaller than the overlap lies whole in some tile; larger ones are found in the whole
+image. A detection that a tile's border cuts is a fragment: fragments that continue each other
+across a seam become one object, and a fragment inside a whole object is dropped. Boxes are xyxy in
+pixels of the original image throughout.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ops.nms import suppress_rows
+from ops.nms import NmsConfig, suppress_rows
 
 Rows = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 NEAR_BORDER = 0.01
-"""Share of a tile's side within which a box counts as cut by it: a detector is not exact."""
+"""Share of a tile's side within which a box counts as cut by it: detections are not exact."""
 SAME_EXTENT = 0.5
 """Least overlap, along the seam, of two fragments that continue each other."""
 COVERED = 0.5
 """A fragment yields to a whole object that holds more than this share of it ..."""
-MUCH_SURER = 0.25
+LEAST_CONFIDENCE = 0.25
 """... unless the whole object has less than this share of the fragment's confidence."""
 _CHUNK = 128
 
 
 class Window(NamedTuple):
-    """A part of an image in its pixels: left, top, right, bottom."""
+    """A rectangle of an image in its pixels: left, top, right, bottom."""
 
     left: int
     top: int
@@ -43,7 +43,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How large images are cut."""
+    """Size and overlap of tiles."""
 
     size: int
     """Side of a tile in pixels of the original."""
@@ -52,10 +52,10 @@ class Tiling:
 
 
 def tile_windows(size_hw: tuple[int, int], tiling: Tiling) -> list[Window]:
-    """The tiles of an image, row by row; none for an image that fits into one.
+    """Return the tiles of an image, row by row; none for an image that fits into one.
 
-    Evenly spaced, all of one size (but never larger than the image), the outer ones flush with
-    the image's borders.
+    They are evenly spaced and of one size (but never larger than the image); the outer ones are
+    flush with the image's borders.
     """
     height, width = size_hw
     if max(height, width) <= tiling.size:
@@ -77,56 +77,52 @@ def _starts(length: int, tiling: Tiling) -> list[int]:
 
 
 def cut_sides(boxes: NDArray[np.floating], window: Window, size_hw: tuple[int, int]) -> Flags:
-    """Which sides (left, top, right, bottom) of boxes [n, 4] the window cuts: bool [n, 4].
+    """Return which sides (left, top, right, bottom) of boxes [n, 4] the window cuts: bool [n, 4].
 
-    A side is cut where it lies at a border of the window that is none of the image.
+    A side is cut where it lies at a border of the window that is no border of the image.
     """
     near = _margins(np.array([window]))
     low = boxes[:, :2] <= np.array(window[:2]) + near
     high = boxes[:, 2:4] >= np.array(window[2:]) - near
     inner = (window.left > 0, window.top > 0, window.right < size_hw[1], window.bottom < size_hw[0])
-    return np.concatenate([low, high], 1) & np.array(inner)
+    cut: Flags = np.concatenate([low, high], 1) & np.array(inner)
+    return cut
 
 
 def _margins(windows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How near (x, y) to a border is at it, in pixels: [n, 2] of windows [n, 4]."""
-    return np.maximum(NEAR_BORDER * (windows[:, 2:] - windows[:, :2]), 1.0)
+    """Return the tolerances (x, y) in pixels [n, 2] at the borders of windows [n, 4]."""
+    margins: NDArray[np.float64] = np.maximum(NEAR_BORDER * (windows[:, 2:] - windows[:, :2]), 1.0)
+    return margins
 
 
-def merge_parts(
-    found: Sequence[tuple[Window, Rows]],
-    size_hw: tuple[int, int],
-    *,
-    iou: float,
-    class_agnostic: bool,
-    limit: int,
+def merge_tile_detections(
+    found: Sequence[tuple[Window, Rows]], size_hw: tuple[int, int], config: NmsConfig
 ) -> Rows:
-    """One list of objects of an image from what was found in each of its parts.
+    """Merge the detections of the tiles of one image, without duplicates and fragments.
 
-    Every entry gives a part and its detections [n, 6]: xyxy in pixels of the original, confidence,
-    class. The result has the same form, at most `limit` rows by falling confidence.
+    Every entry is a tile and its detections [n, 6]: xyxy in pixels of the original, confidence,
+    class. Return rows of the same form by falling confidence, at most `config.max_detections`.
     """
-    rows = np.concatenate([own for _, own in found])
+    rows = np.concatenate([tile_rows for _, tile_rows in found])
     windows = np.concatenate(
-        [np.repeat(np.array([window], np.int64), len(own), 0) for window, own in found]
+        [np.repeat(np.array([window], np.int64), len(tile_rows), 0) for window, tile_rows in found]
     )
-    sides = np.concatenate([cut_sides(own[:, :4], window, size_hw) for window, own in found])
-    groups = np.zeros(len(rows)) if class_agnostic else rows[:, 5]
+    sides = np.concatenate(
+        [cut_sides(tile_rows[:, :4], window, size_hw) for window, tile_rows in found]
+    )
+    groups = np.zeros(len(rows)) if config.class_agnostic else rows[:, 5]
     merged = [
         _without_fragments(rows[groups == group], windows[groups == group], sides[groups == group])
         for group in np.unique(groups)
     ]
     joined = np.concatenate([rows[:0], *merged])
-    order = np.argsort(-joined[:, 4], kind="stable")
-    joined = joined[order]
-    kept = suppress_rows(
-        torch.from_numpy(joined), iou=iou, class_agnostic=class_agnostic, limit=limit
-    )
-    return joined[kept.numpy()]
+    joined = joined[np.argsort(-joined[:, 4], kind="stable")]
+    kept: Rows = joined[suppress_rows(torch.from_numpy(joined), config).numpy()]
+    return kept
 
 
 def _without_fragments(rows: Rows, windows: NDArray[np.int64], sides: Flags) -> Rows:
-    """Rows of one class with fragments joined, and without those that a whole object covers."""
+    """Return rows of one class with fragments joined, without those inside a whole object."""
     is_cut = sides.any(1)
     if not is_cut.any():
         return rows
@@ -137,8 +133,9 @@ def _without_fragments(rows: Rows, windows: NDArray[np.int64], sides: Flags) -> 
 
 
 def _join(rows: Rows, windows: NDArray[np.int64], sides: Flags) -> tuple[Rows, Flags]:
-    """Fragments [k, 6] with those that continue each other made one, and whether each is still
-    cut: bool [k]. A joined object has the row of its surest fragment and the box around all.
+    """Join fragments [k, 6] that continue each other; return them and which are still cut [k].
+
+    A joined object has the row of its most confident fragment and the box enclosing all.
     """
     owner = np.arange(len(rows))
     for first, second in _continuations(rows, windows, sides):
@@ -148,12 +145,12 @@ def _join(rows: Rows, windows: NDArray[np.int64], sides: Flags) -> tuple[Rows, F
     joined, still_cut = [], []
     for root in np.unique(roots):
         members = np.flatnonzero(roots == root)
-        own, near = rows[members], _margins(windows[members])
-        box = np.concatenate([own[:, :2].min(0), own[:, 2:4].max(0)])
-        # A side is whole if some fragment that reaches as far ends there of its own accord.
-        reaches = np.abs(own[:, :4] - box) <= np.concatenate([near, near], 1)
+        group, near = rows[members], _margins(windows[members])
+        box = np.concatenate([group[:, :2].min(0), group[:, 2:4].max(0)])
+        # A side is whole if a fragment that reaches as far is not cut there.
+        reaches = np.abs(group[:, :4] - box) <= np.concatenate([near, near], 1)
         still_cut.append(not (reaches & ~sides[members]).any(0).all())
-        best = own[own[:, 4].argmax()].copy()
+        best = group[group[:, 4].argmax()].copy()
         best[:4] = box
         joined.append(best)
     return np.array(joined, np.float32).reshape(-1, 6), np.array(still_cut, bool)
@@ -169,10 +166,10 @@ def _root(owner: NDArray[np.int64], index: int) -> int:
 def _continuations(
     rows: Rows, windows: NDArray[np.int64], sides: Flags
 ) -> Iterator[tuple[int, int]]:
-    """Pairs of fragments (of one class) that are the two sides of one object across a seam.
+    """Yield pairs of fragments (of one class) that are the two sides of one object across a seam.
 
-    Both fill the strip that their tiles share, the first leaves it at the near tile's border and
-    the second at the far tile's, and along the seam they reach equally far.
+    Both fill the strip that their tiles share, the first is cut at the near tile's border, the
+    second at the far tile's, and along the seam they have the same extent.
     """
     margins = _margins(windows)
     for start in range(0, len(rows), _CHUNK):
@@ -195,15 +192,15 @@ def _continuations(
 
 
 def _covered(fragments: Rows, whole: Rows) -> Flags:
-    """Which fragments [k, 6] lie for the most part in an object [n, 6] seen whole: bool [k]."""
+    """Return which fragments [k, 6] lie for the most part in a whole object [n, 6]: bool [k]."""
     covered = np.zeros(len(fragments), bool)
     for start in range(0, len(fragments), _CHUNK):
-        own = fragments[start : start + _CHUNK, None]
-        low = np.maximum(own[..., :2], whole[None, :, :2])
-        high = np.minimum(own[..., 2:4], whole[None, :, 2:4])
+        block = fragments[start : start + _CHUNK, None]
+        low = np.maximum(block[..., :2], whole[None, :, :2])
+        high = np.minimum(block[..., 2:4], whole[None, :, 2:4])
         shared = (high - low).clip(min=0).prod(-1)
-        area = (own[..., 2:4] - own[..., :2]).clip(min=0).prod(-1)
+        area = (block[..., 2:4] - block[..., :2]).clip(min=0).prod(-1)
         inside = shared > COVERED * area
-        inside &= whole[None, :, 4] >= MUCH_SURER * own[..., 4]
+        inside &= whole[None, :, 4] >= LEAST_CONFIDENCE * block[..., 4]
         covered[start : start + _CHUNK] = inside.any(1)
     return covered

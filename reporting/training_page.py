@@ -30,7 +30,7 @@ WEAKEST = 10
 PAIRS = 10
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReportData:
     """What is known of a training so far; `best` and `last` are (epoch, evaluation)."""
 
@@ -270,7 +270,7 @@ def _settings(page: Page, settings: TrainSettings) -> None:
     changed: list[list[object]] = []
     for item in fields(TrainSettings):
         value, default = getattr(settings, item.name), getattr(defaults, item.name)
-        row: list[object] = [item.name, _plain(value), _plain(default), item.metadata["rule"].help]
+        row: list[object] = [item.name, _plain(value), _plain(default), item.metadata["spec"].help]
         rows.append(row)
         if value != default:
             changed.append(row)

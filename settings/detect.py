@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from settings.options import rule
 from settings.rules import (
     ARGS,
     BAD,
@@ -15,6 +14,7 @@ from settings.rules import (
     WEIGHTS,
     WEIGHTS_DIR,
     WORKERS,
+    spec,
 )
 
 
@@ -26,36 +26,32 @@ class DetectionSettings:
     weights_dir: str = field(default="", metadata=WEIGHTS_DIR)
     args_options: str = field(default="", metadata=ARGS)
     img_size: int = field(default=640, metadata=SIZE)
-    batch_size: int = field(default=16, metadata=rule("images per forward pass", 1, 4096))
+    batch_size: int = field(default=16, metadata=spec("images per forward pass", 1, 4096))
     workers: int = field(default=-1, metadata=WORKERS)
-    conf_thres: float = field(default=0.25, metadata=rule("least confidence kept", 0, 1))
-    iou_thres: float = field(
-        default=0.45, metadata=rule("overlap above which a box is suppressed", 0, 1)
-    )
+    conf_thres: float = field(default=0.25, metadata=spec("confidence threshold", 0, 1))
+    iou_thres: float = field(default=0.45, metadata=spec("NMS IoU threshold", 0, 1))
     max_det: int = field(default=300, metadata=MAX_DET)
     precision: str = field(default="auto", metadata=PRECISION)
     engine: str = field(
         default="torch",
-        metadata=rule(
-            "program that computes the network; auto takes the fastest that is there and agrees",
+        metadata=spec(
+            "inference backend; auto takes the fastest that is installed and agrees with torch",
             choices=("torch", "auto", "onnxruntime", "openvino", "tensorrt"),
             synonyms={"ort": "onnxruntime", "pytorch": "torch", "trt": "tensorrt"},
         ),
     )
     half: bool = field(
-        default=False, metadata=rule("compute in float16 on a GPU, whatever precision says")
+        default=False, metadata=spec("half precision (float16) on a GPU, whatever precision says")
     )
     classes: tuple[str, ...] = field(
         default=(),
-        metadata=rule("only these classes, by name or number; [] for all", may_be_empty=True),
+        metadata=spec("filter by class, by name or number; [] for all", allow_empty=True),
     )
-    agnostic_nms: bool = field(
-        default=False, metadata=rule("a box also suppresses boxes of other classes")
-    )
+    agnostic_nms: bool = field(default=False, metadata=spec("class-agnostic NMS"))
     tile_size: int = field(
         default=0,
-        metadata=rule(
-            "side of the tiles that larger images are also seen in, 0 for none",
+        metadata=spec(
+            "side of the tiles of larger images, beside the whole image; 0 for none",
             0,
             65536,
             unit="pixels of the original",
@@ -63,10 +59,10 @@ class DetectionSettings:
     )
     tile_overlap: float = field(
         default=0.2,
-        metadata=rule("share of its side that a tile has in common with the next", 0, 0.9),
+        metadata=spec("overlap of neighbouring tiles, as a fraction of the side", 0, 0.9),
     )
     plots: bool = field(
-        default=True, metadata=rule("write report.html: counts, scores, example images")
+        default=True, metadata=spec("write report.html: counts, scores, example images")
     )
     max_bad_fraction: float = field(default=1.0, metadata=BAD)
 
@@ -76,7 +72,7 @@ class InferSettings(DetectionSettings):
     """Everything an inference task may be told."""
 
     augment: bool = field(
-        default=False, metadata=rule("see every image at three scales, one of them mirrored")
+        default=False, metadata=spec("test-time augmentation: three scales, one of them flipped")
     )
 
 
@@ -86,30 +82,30 @@ class MiningSettings(DetectionSettings):
 
     mining_algorithm: str = field(
         default="cald",
-        metadata=rule(
-            "how images are scored",
+        metadata=spec(
+            "mining algorithm",
             choices=("cald", "aldd", "diverse", "entropy", "misses", "random"),
         ),
     )
     views: tuple[str, ...] = field(
         default=("flip", "cutout", "resize", "rotate"),
-        metadata=rule(
+        metadata=spec(
             "perturbed views whose detections are compared",
             choices=("flip", "cutout", "resize", "rotate"),
         ),
     )
     empty_images: str = field(
         default="last",
-        metadata=rule(
-            "rank of images without any detection; mixed spreads them through the others",
+        metadata=spec(
+            "rank of images without detections; mixed spreads them through the others",
             choices=("first", "last", "mixed"),
         ),
     )
     balance_window: int = field(
         default=-1,
-        metadata=rule(
-            "best images that cald ranks anew by class balance, about 1.2 times as many as will be "
-            "labelled; -1 for 12 % of the candidates, 0 for none",
+        metadata=spec(
+            "window of CALD's second stage (class balance), about 1.2 times the labelling budget; "
+            "-1 for 12 % of the candidates, 0 for none",
             -1,
             100000000,
             unit="images",
@@ -117,7 +113,7 @@ class MiningSettings(DetectionSettings):
     )
     labelled_objects: tuple[float, ...] = field(
         default=(),
-        metadata=rule(
+        metadata=spec(
             "objects of each class per labelled image, in the order of the classes; [] for what "
             "training noted in the weights",
             0,
@@ -126,15 +122,15 @@ class MiningSettings(DetectionSettings):
     )
     diverse_score: str = field(
         default="cald",
-        metadata=rule(
-            "what diverse weighs against likeness: consistency or uncertainty",
+        metadata=spec(
+            "score that diverse weighs against similarity: consistency or uncertainty",
             choices=("cald", "entropy"),
         ),
     )
     diverse_window: int = field(
         default=-1,
-        metadata=rule(
-            "best images that diverse ranks anew, several times as many as will be labelled; -1 "
+        metadata=spec(
+            "window of the farthest-first order of diverse, several times the labelling budget; -1 "
             "for a fourth of the candidates but at most 10000, 0 for none",
             -1,
             100000,
@@ -143,11 +139,11 @@ class MiningSettings(DetectionSettings):
     )
     miss_conf: float = field(
         default=0.05,
-        metadata=rule("least confidence of what misses takes for an overlooked object", 0, 1),
+        metadata=spec("confidence threshold of what misses counts as a false negative", 0, 1),
     )
     class_distribution_scores: tuple[float, ...] = field(
         default=(),
-        metadata=rule(
+        metadata=spec(
             "weights of the classes in aldd, in their order; 1 for those left out", 0, 1000000
         ),
     )

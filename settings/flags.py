@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from settings.options import absent
-from settings.v7_flags import FLAGS, Command, Effect
+from settings.convert import absent
+from settings.v7_flags import FLAGS, Command, FlagStatus
 from utils.errors import Code, TaskError
 
 
@@ -36,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
 def add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
     """Give a parser every v7.0 flag of a command; what is not given leaves no attribute."""
     for flag in FLAGS[command]:
-        done = flag.effect in (Effect.SETTING, Effect.COMMAND)
+        done = flag.effect in (FlagStatus.SETTING, FlagStatus.COMMAND)
         text = flag.says if done else f"({flag.effect.name.lower()}) {flag.says}"
         shared: dict[str, Any] = {"dest": flag.key, "default": argparse.SUPPRESS, "help": text}
         if flag.takes == "nothing":
@@ -57,7 +57,7 @@ def with_dashes(words: Sequence[str]) -> list[str]:
     return spelt
 
 
-def fates(command: Command, given: Mapping[str, object]) -> ParsedFlags:
+def resolve_flags(command: Command, given: Mapping[str, object]) -> ParsedFlags:
     """What becomes of flags as `add_flags` leaves them in a namespace.
 
     Raises TaskError(CONFIG) for a flag that is refused.
@@ -69,11 +69,11 @@ def fates(command: Command, given: Mapping[str, object]) -> ParsedFlags:
         if key not in given:
             continue
         value = given[key]
-        if flag.effect is Effect.REFUSED:
+        if flag.effect is FlagStatus.REFUSED:
             raise TaskError(Code.CONFIG, f"{flag.names[0]} is refused: {flag.says}.")
-        if flag.effect is Effect.IGNORED:
+        if flag.effect is FlagStatus.IGNORED:
             notes.append(f"{flag.names[0]} has no effect: {flag.says}")
-        elif flag.effect is Effect.COMMAND:
+        elif flag.effect is FlagStatus.COMMAND:
             parsed.command[key] = value
         else:
             parsed.settings[flag.setting] = ",".join(value) if isinstance(value, list) else value
@@ -107,7 +107,7 @@ def flags_of_task(command: Command, text: object) -> ParsedFlags:
     parser = _Parser(prog=f"args_options ({command})", add_help=False)
     add_flags(parser, command)
     known, unknown = parser.parse_known_args(words)
-    parsed = fates(command, vars(known))
+    parsed = resolve_flags(command, vars(known))
     notes = [
         f"{flag.names[0]} has no effect in a task: {flag.in_a_task}"
         for flag in FLAGS[command]

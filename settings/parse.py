@@ -1,23 +1,91 @@
-"""The settings of a task, parsed from plain mappings into the data class of its kind."""
+"""Parsing of settings: layers of plain mappings to the frozen settings of one kind of task."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TypeVar, get_type_hints
 
+import yaml
+
+from settings.convert import FALSE_WORDS, absent, convert, to_float
 from settings.detect import InferSettings, MiningSettings
-from settings.option_names import ALIASES, NOT_SUPPORTED, PLATFORM_KEYS, WITHOUT_EFFECT
-from settings.options import FALSE_WORDS, Rule, absent, convert
-from settings.setting_layers import merge_layers
+from settings.flags import flags_of_task
+from settings.rules import FieldSpec
 from settings.train import TrainSettings
 from settings.v7_flags import Command
 from utils.errors import Code, TaskError
+from utils.safe_yaml import load_yaml
 
 KINDS = (TrainSettings, InferSettings, MiningSettings)
 SECTIONS = {"training": TrainSettings, "infer": InferSettings, "mining": MiningSettings}
 Settings = TypeVar("Settings", TrainSettings, InferSettings, MiningSettings)
+
+# Another name of an option, and what it is called here.
+ALIASES = {
+    "batch": "batch_size",
+    "batch_size_per_gpu": "batch_size",
+    "imgsz": "img_size",
+    "img": "img_size",
+    "image_size": "img_size",
+    "num_workers": "workers",
+    "num_workers_per_gpu": "workers",
+    "cfg": "model",
+    "cos_lr": "schedule",
+    "nbs": "nominal_batch_size",
+    "conf": "conf_thres",
+    "confidence": "conf_thres",
+    "conf_threshold": "conf_thres",
+    "iou": "iou_thres",
+    "iou_threshold": "iou_thres",
+    "max_detections": "max_det",
+    "opset_version": "opset",
+    "simplify": "onnx_simplify",
+}
+
+# Options of those repositories that this version does not act on.
+NOT_SUPPORTED = frozenset(
+    {
+        "device",
+        "dnn",
+        "evolve",
+        "pin_memory",
+        "save_best_only",
+    }
+)
+
+# Options that v7.0 knows and does not use.
+WITHOUT_EFFECT = {"iou_t": "v7.0 does not use it either"}
+
+# Keys of config.yaml that are the platform's own (protocol section 5).
+PLATFORM_KEYS = frozenset(
+    {
+        "class_names",
+        "code_config",
+        "export_format",
+        "git_branch",
+        "git_url",
+        "gpu_count",
+        "gpu_id",
+        "model_params_path",
+        "object_type",
+        "openpai_enable",
+        "pretrained_model_params",
+        "pypi_mirror",
+        "run_infer",
+        "run_mining",
+        "run_training",
+        "shm_size",
+        "task_id",
+    }
+)
+
+Layer = Mapping[str, object]
+
+STOCK = Path(__file__).resolve().parent.parent / "configs" / "hyps"
 
 
 def parse_settings(
@@ -25,7 +93,7 @@ def parse_settings(
 ) -> tuple[Settings, list[str]]:
     """Settings of one kind from plain mappings, a later one over an earlier one.
 
-    `hyp` and `args_options` are unfolded into further layers (`settings.setting_layers`).
+    `hyp` and `args_options` are expanded into further layers (see `merge_layers`).
     Every value may be text ('True', '0.5', '[1, 2]', '1e-3'); None, '' and 'None' mean the
     default. Returns the settings and warnings: unknown keys with the nearest known one, options
     that are not supported yet, sizes that were rounded up. Raises TaskError(CONFIG) naming key,
@@ -37,7 +105,7 @@ def parse_settings(
     for layer in unfolded:
         chosen.update(_parse_layer(kind, layer, warnings))
     for item in fields(kind):
-        value, multiple = chosen.get(item.name), item.metadata["rule"].multiple
+        value, multiple = chosen.get(item.name), item.metadata["spec"].multiple
         if isinstance(value, int) and value % multiple:
             chosen[item.name] = -(-value // multiple) * multiple
             warnings.append(
@@ -50,17 +118,17 @@ def _parse_layer(
     kind: type[Settings], layer: Mapping[str, object], warnings: list[str]
 ) -> dict[str, object]:
     types = get_type_hints(kind)
-    rules: dict[str, Rule] = {item.name: item.metadata["rule"] for item in fields(kind)}
+    specs: dict[str, FieldSpec] = {item.name: item.metadata["spec"] for item in fields(kind)}
     chosen: dict[str, object] = {}
     given: dict[str, str] = {}
     for key, value in layer.items():
         name = _canonical(key)
-        if name not in rules:
+        if name not in specs:
             warnings += _why_ignored(key, name, value)
             continue
-        if absent(value) and not _says_none(value, rules[name]):
+        if absent(value) and not specs[name].allow_none(value):
             continue
-        converted = convert(str(key), value, types[name], rules[name])
+        converted = convert(str(key), value, types[name], specs[name])
         if name in given and converted != chosen[name]:
             raise TaskError(
                 Code.CONFIG,
@@ -69,10 +137,6 @@ def _parse_layer(
             )
         given[name], chosen[name] = key, converted
     return chosen
-
-
-def _says_none(value: object, rule: Rule) -> bool:
-    return "none" in rule.choices and str(value).strip().lower() == "none" and value is not None
 
 
 def flatten_sections(values: Mapping[str, object], section: str) -> dict[str, object]:
@@ -110,3 +174,82 @@ def _why_ignored(key: object, name: str, value: object) -> list[str]:
     near = difflib.get_close_matches(name, sorted(_known_names() | set(ALIASES)), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return [f"unknown setting {key}, ignored{hint}"]
+
+
+def merge_layers(layers: Sequence[Layer], *, command: Command) -> tuple[list[Layer], list[str]]:
+    """The layers with what their `hyp` and `args_options` stand for, and notes for the log.
+
+    The hyper-parameter set that the last layer names comes first of all, so that every key
+    overrides it. The flags of an `args_options` follow the layer they stand in: who writes them
+    means them, while a form fills in every key. `command` is the v7.0 command that the flags
+    belong to; only a training has hyper-parameters.
+    """
+    notes: list[str] = []
+    unfolded: list[Layer] = []
+    for layer in layers:
+        unfolded.append(layer)
+        flags = flags_of_task(command, _last([layer], "args_options"))
+        notes += flags.notes
+        if flags.settings:
+            unfolded.append(flags.settings)
+    chosen = _last(unfolded, "hyp")
+    if command == "train" and not absent(chosen):
+        unfolded.insert(0, read_hyp(str(chosen)))
+    return unfolded, notes
+
+
+def _last(layers: Sequence[Layer], name: str) -> object:
+    """The last value that says something for a key, whichever way the key is spelt."""
+    found: object = None
+    for layer in layers:
+        for key, value in layer.items():
+            spelt = str(key).strip().lstrip("-").replace("-", "_")
+            if spelt == name and not absent(value):
+                found = value
+    return found
+
+
+def stock_sets() -> tuple[str, ...]:
+    """Names of the sets that come with the program."""
+    return tuple(sorted(path.stem for path in STOCK.glob("*.yaml")))
+
+
+def read_hyp(name: str) -> dict[str, object]:
+    """The settings that a hyper-parameter set gives.
+
+    `name` is a file, or a stock set as it is called here or in v7.0 ('scratch-med',
+    'hyp.scratch-med.yaml', 'data/hyps/hyp.VOC.yaml'). A file's `anchors` is rounded to a whole
+    number, as v7.0 does. Raises TaskError(CONFIG) when there is no such set or it is no mapping.
+    """
+    path = _find(name)
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8", errors="ignore"))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TaskError(
+            Code.CONFIG, f"the hyper-parameter file {path} cannot be read as YAML ({reason})."
+        ) from None
+    if not isinstance(content, Mapping):
+        raise TaskError(
+            Code.CONFIG,
+            f"the hyper-parameter file {path} must hold keys with values, such as lr0: 0.01.",
+        )
+    values = {str(key): value for key, value in content.items()}
+    if values.get("anchors") is not None:
+        values["anchors"] = round(to_float("anchors", values["anchors"]))
+    return values
+
+
+def _find(name: str) -> Path:
+    given = Path(name)
+    if os.path.isfile(given):
+        return given
+    stem = given.name.lower().removesuffix(".yaml").removeprefix("hyp.")
+    in_a_usual_place = given.parent.as_posix() in {".", "data/hyps", "configs/hyps"}
+    if in_a_usual_place and stem in stock_sets():
+        return STOCK / f"{stem}.yaml"
+    raise TaskError(
+        Code.CONFIG,
+        f"there is no hyper-parameter file {name}, nor a set of that name; name a YAML file or "
+        f"one of {', '.join(stock_sets())}.",
+    )

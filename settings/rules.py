@@ -1,21 +1,74 @@
-"""The rules of options that tasks of several kinds have in common."""
+"""Specifications of settings: range or choices, unit and help text of each field."""
 
 from __future__ import annotations
 
-from settings.options import rule
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-SIZE = rule(
-    "longest side of the network's input", 32, 8192, unit="pixels, a multiple of 32", multiple=32
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """What a setting may be: help text, closed range or choices, unit.
+
+    `also` is one more number that is allowed, outside the range; `multiple` is what a size is
+    rounded up to; `allow_empty` lets a list have no entry; `synonyms` are other spellings of the
+    choices.
+    """
+
+    help: str
+    min: float | None = None
+    max: float | None = None
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+    multiple: int = 1
+    also: float | None = None
+    allow_empty: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The range or the choices in words; '' when any value of the type is accepted."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.min is None or self.max is None:
+            return ""
+        text = f"{_number_text(self.min)} to {_number_text(self.max)}"
+        return text if self.also is None else f"{text}, or {_number_text(self.also)}"
+
+    def allow_none(self, value: object) -> bool:
+        """Return whether the word 'none' is given and one of the choices, not an absent value."""
+        return "none" in self.choices and str(value).strip().lower() == "none" and value is not None
+
+
+def spec(
+    help: str, min: float | None = None, max: float | None = None, **more: Any
+) -> dict[str, FieldSpec]:
+    """Return the metadata of a dataclass field that has the `FieldSpec` of these arguments."""
+    return {"spec": FieldSpec(help, min, max, **more)}
+
+
+def _number_text(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+# Settings that several kinds of task share.
+SIZE = spec(
+    "image size: longest side of the network input",
+    32,
+    8192,
+    unit="pixels, a multiple of 32",
+    multiple=32,
 )
-WORKERS = rule("processes that read images, -1 for as many as fit the machine", -1, 128)
-SEED = rule("start of every random sequence", 0, 2**31 - 1)
-WEIGHTS = rule("weight file to use; '' for those that the platform hands in")
-WEIGHTS_DIR = rule("folder in which weight files are looked for, before the image's own /weights")
-ARGS = rule("command line of v7.0 in one string, such as '--img 320 --half'")
-MAX_DET = rule("most detections kept per image", 1, 10000)
-BAD = rule("share of unusable images or annotations above which the task fails", 0, 1)
-PRECISION = rule(
-    "arithmetic of the network; auto takes bfloat16 where the hardware has it",
+WORKERS = spec("data-loading worker processes, -1 for as many as fit the machine", -1, 128)
+SEED = spec("random seed", 0, 2**31 - 1)
+WEIGHTS = spec("weight file to use; '' for those that the platform hands in")
+WEIGHTS_DIR = spec("folder searched for weight files, before the image's own /weights")
+ARGS = spec("command line of v7.0 in one string, such as '--img 320 --half'")
+MAX_DET = spec("maximum detections per image", 1, 10000)
+BAD = spec("share of unusable images or annotations above which the task fails", 0, 1)
+PRECISION = spec(
+    "precision of the network; auto takes bfloat16 where the hardware has it",
     choices=("auto", "float32", "bfloat16"),
     synonyms={"fp32": "float32", "32": "float32", "bf16": "bfloat16"},
 )

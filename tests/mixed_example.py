@@ -7,8 +7,9 @@ from pathlib import Path
 import cv2
 import torch
 
-from inference.predictor import NmsConfig, Predictor
+from inference.predictor import Predictor
 from models.checkpoint import build_detector, load_checkpoint
+from ops.nms import NmsConfig
 from tools.sources import SourceDataset
 
 SIZES = ((160, 120), (120, 160), (160, 120), (64, 64), (0, 0), (300, 40), (120, 160))

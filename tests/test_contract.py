@@ -16,8 +16,8 @@ import start
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
-from settings.option_names import PLATFORM_KEYS
-from tasks.run import run as tasks
+from settings.parse import PLATFORM_KEYS
+from tasks.run import run as run_task
 from tests.conftest import ROOT, TINY_TRAINING
 from tests.reliability.checklist import CHECKLIST, Clause
 from tools.check_out import check_out
@@ -148,7 +148,7 @@ def test_progress_is_whole_only_when_all_is_written(
             if fraction >= 1:
                 final.append(state_of(task / "out"))
 
-        tasks.run(read_task(env_file), Progress(tell))
+        run_task(read_task(env_file), Progress(tell))
         assert told == sorted(told)
         assert told.count(1.0) == 1
         assert final == [state_of(task / "out")]

@@ -15,11 +15,11 @@ import detect
 from data.loaders import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
-from inference.predictor import NmsConfig, Prediction, Predictor, load_predictor
+from inference.predictor import Prediction, Predictor, load_predictor
 from inference.tta import augmented_rows
 from models.checkpoint import CheckpointMetadata, load_checkpoint, save_checkpoint
 from ops.letterbox import boxes_to_original
-from ops.nms import non_max_suppression
+from ops.nms import NmsConfig, non_max_suppression
 from settings.detect import InferSettings
 from tests.mixed_example import small_predictor, write_mixed
 from tools.sources import SourceDataset
@@ -171,7 +171,7 @@ def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) ->
     rows = augmented_rows(
         predictor.looks.compiled.predict, images.float() / 255, stride=32, levels=3
     )
-    (expected,) = non_max_suppression(rows, confidence=0.001)
+    (expected,) = non_max_suppression(rows, NmsConfig(confidence=0.001))
     np.testing.assert_allclose(
         found.detections, boxes_to_original(expected.rows, found.view.plan).numpy(), atol=1e-3
     )

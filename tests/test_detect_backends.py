@@ -17,7 +17,8 @@ import start
 import val
 from inference.backends import choice
 from inference.backends.base import Engine
-from inference.predictor import NmsConfig, Predictor, load_predictor
+from inference.predictor import Predictor, load_predictor
+from ops.nms import NmsConfig
 from settings.detect import InferSettings
 from tests.mixed_example import small_predictor, write_mixed
 from tools.check_out import check_out

@@ -15,7 +15,8 @@ from torch import Tensor
 from data.loaders import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES, WorkerPool
-from inference.predictor import NmsConfig, Prediction, Predictor
+from inference.predictor import Prediction, Predictor
+from ops.nms import NmsConfig
 from ops.tiling import Tiling, tile_windows
 
 SIZE = (500, 620)

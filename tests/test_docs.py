@@ -206,5 +206,5 @@ def test_parameters_of_the_sizes(letter: str) -> None:
 @pytest.mark.parametrize("name", ["mining.md", "choosing.md", "zh/choosing.md"])
 def test_every_mining_algorithm_is_explained(name: str) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    rule = SECTIONS["mining"].__dataclass_fields__["mining_algorithm"].metadata["rule"]
+    rule = SECTIONS["mining"].__dataclass_fields__["mining_algorithm"].metadata["spec"]
     assert [word for word in rule.choices if f"`{word}`" not in text] == []

@@ -9,16 +9,17 @@ import torch
 
 import export as exports
 from exporting.export import FORMATS, export, verify
-from exporting.options import FORMAT_NAMES, ExportOptions, Suppression
+from exporting.options import FORMAT_NAMES, ExportOptions
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.model_config import parse_model_config, read_model_config
+from ops.nms import NmsConfig
 from tests.exporting.conftest import NAMES, lively
 from utils.errors import Code, TaskError
 
 OPTIONS = ExportOptions(NAMES, size=(96, 128))
 HALF = dataclasses.replace(OPTIONS, half=True)
-SUPPRESSED = dataclasses.replace(OPTIONS, suppression=Suppression(max_detections=20))
+SUPPRESSED = dataclasses.replace(OPTIONS, nms=NmsConfig(max_detections=20))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     **LIBRARY,
     "training": BELOW_TRAINING,
     "mining": {"inference", "data", "models", "ops", "reporting", "settings", "utils"},
-    "cli": {"settings", "data", "exporting", "utils"},
+    "cli": {"settings", "data", "exporting", "ops", "utils"},
     "tasks": {*LIBRARY, "training", "mining", "cli"},
 }
 """The packages that each package may import, itself aside."""

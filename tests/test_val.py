@@ -17,8 +17,9 @@ from data.dataset_index import DatasetIndex, read_dataset
 from data.loaders import evaluation_loader
 from evaluation import evaluate as evaluate_module
 from evaluation.evaluate import Evaluation, class_table, evaluate, evaluate_stream
-from inference.predictor import NmsConfig, Predictor, load_predictor
+from inference.predictor import Predictor, load_predictor
 from models.checkpoint import build_detector, load_checkpoint
+from ops.nms import NmsConfig
 from ops.tiling import Tiling
 from settings.detect import InferSettings
 from tests.mixed_example import small_predictor

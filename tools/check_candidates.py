@@ -35,9 +35,11 @@ def check_mining_result(task: TaskFiles) -> Iterator[Finding]:
             return
     yield from _check_scores(path, [score for _, score in rows])
     yield from _check_members(path, task, [image for image, _ in rows])
-    unreadable = [image_size(task.image(image)) is None for image, _ in rows]
+    places = [(image, task.image(image)) for image, _ in rows]
+    here = [(image, path) for image, path in places if path is not None]
+    unreadable = [image_size(path) is None for _, path in here]
     if unreadable != sorted(unreadable):
-        late = rows[unreadable.index(True)][0]
+        late = here[unreadable.index(True)][0]
         yield Finding(
             "tsv.unreadable_first",
             f"{path}: {late} cannot be read, yet it stands before images that can; it belongs at "

@@ -9,11 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 
-from settings.hyp_file import read_hyp, stock_sets
-from settings.option_names import ALIASES, NOT_SUPPORTED, WITHOUT_EFFECT
-from settings.parse import KINDS
+from settings.parse import ALIASES, KINDS, NOT_SUPPORTED, WITHOUT_EFFECT, read_hyp, stock_sets
 from settings.train import TrainSettings
-from settings.v7_flags import FLAGS, Command, Effect, Flag
+from settings.v7_flags import FLAGS, Command, Flag, FlagStatus
 from utils.atomic import write_text
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "compatibility.md"
@@ -90,11 +88,11 @@ def _names(flag: Flag) -> str:
 
 
 def _fate(flag: Flag, command: Command) -> tuple[str, str]:
-    if flag.effect is Effect.IGNORED:
+    if flag.effect is FlagStatus.IGNORED:
         return "no effect", flag.says
-    if flag.effect is Effect.REFUSED:
+    if flag.effect is FlagStatus.REFUSED:
         return "refused", flag.says
-    if flag.effect is Effect.COMMAND:
+    if flag.effect is FlagStatus.COMMAND:
         without = f"; without effect in a task: {flag.in_a_task}"
         return "yes", flag.says + (without if command in IN_TASKS else "")
     known = {item.name for kind in KINDS for item in fields(kind)}
@@ -120,7 +118,7 @@ def _hyper_parameters() -> str:
 
 def _hyper_parameter(name: str, setting: Field | None) -> tuple[str, str]:
     if setting is not None:
-        rule = setting.metadata["rule"]
+        rule = setting.metadata["spec"]
         unit = f" [{rule.unit}]" if rule.unit else ""
         return _text(setting.default), f"{rule.help}{unit}; {rule.allowed}"
     if name in WITHOUT_EFFECT:

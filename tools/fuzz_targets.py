@@ -26,8 +26,7 @@ from models.checkpoint import (
 from models.detector import Detector
 from models.model_config import parse_model_config, read_model_config
 from settings.detect import InferSettings
-from settings.hyp_file import read_hyp
-from settings.parse import parse_settings
+from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings
 from ymir.task import open_monitor, read_task
 

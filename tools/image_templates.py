@@ -46,7 +46,7 @@ def template(section: str, *, full: bool) -> str:
     keys = RESERVED | (TRAINING_ONLY if section == "training" else {})
     lines = [_line(key, value, meaning) for key, (value, meaning) in keys.items()]
     for item in fields(SECTIONS[section]) if full else ():
-        rule = item.metadata["rule"]
+        rule = item.metadata["spec"]
         value = list(item.default) if isinstance(item.default, tuple) else item.default
         extra = "".join(f"; {part}" for part in (rule.unit, rule.allowed) if part)
         lines.append(_line(item.name, value, rule.help + extra))

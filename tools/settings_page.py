@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
-from settings.option_names import ALIASES
+from settings.parse import ALIASES
 from settings.train import TrainSettings
 from utils.atomic import write_text
 
@@ -87,7 +87,7 @@ def _table(kind: type, *, leave_out: frozenset[str] = frozenset()) -> str:
 
 def values(item: Field, type_: type) -> str:
     """What a setting may be: its range or choices, else its type, then its unit."""
-    rule = item.metadata["rule"]
+    rule = item.metadata["spec"]
     listed = get_origin(type_) is tuple
     single = get_args(type_)[0] if listed else type_
     allowed = rule.allowed.replace("one of ", "") if rule.choices else rule.allowed
@@ -101,7 +101,7 @@ def values(item: Field, type_: type) -> str:
 
 
 def _help(item: Field) -> str:
-    return str(item.metadata["rule"].help)
+    return str(item.metadata["spec"].help)
 
 
 def _default(value: object) -> str:

@@ -5,6 +5,7 @@ Deliberately written from the protocol alone, so that a mistake of the bridge ca
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +39,9 @@ class TaskFiles:
     input_root: tuple[Path, Path]
     output: Mapping[str, Path] = field(default_factory=dict)
 
-    def image(self, listed: str) -> Path:
-        """The file behind a line of the candidate index."""
-        return _moved(Path(listed), *self.input_root)
+    def image(self, listed: str) -> Path | None:
+        """The file behind a line of the candidate index; None when it is not below in/."""
+        return _below(*self.input_root, listed)
 
     def legacy(self) -> bool:
         """Whether the platform knows no model stages: no version is stated, or one before 1.0.0."""
@@ -65,8 +66,9 @@ OUTPUT_NAMES = {
 def read_task_files(task_dir: Path) -> TaskFiles:
     """Read TASKDIR/in/env.yaml (or TASKDIR/env.yaml) and the config file it names.
 
-    Paths written for a container (/in, /out) are looked for below TASKDIR/in and TASKDIR/out when
-    they do not exist as they stand. Raises OSError or ValueError when the task cannot be read.
+    Paths below the roots that env.yaml states (/in and /out in a container) are read below
+    TASKDIR/in and TASKDIR/out, and no others are: a copy of a task is judged by its own files.
+    Raises OSError or ValueError when the task cannot be read.
     """
     task_dir = Path(task_dir)
     places = (task_dir / "in" / "env.yaml", task_dir / "env.yaml")
@@ -78,12 +80,19 @@ def read_task_files(task_dir: Path) -> TaskFiles:
     declared_in = Path(str(into.get("root_dir") or "/in"))
     declared_out = Path(str(out.get("root_dir") or "/out"))
     roots_in, roots_out = (declared_in, task_dir / "in"), (declared_out, task_dir / "out")
-    config_name = str(into.get("config_file") or "config.yaml")
-    config = _mapping(_moved(declared_in / config_name, *roots_in))
     index = str(into.get("candidate_index_file") or "")
+
+    def place(key: str, written: str, roots: tuple[Path, Path]) -> Path:
+        path = _below(*roots, written)
+        if path is None:
+            raise ValueError(f"{env_file} has {key} outside of the folder of the task")
+        return path
+
+    config_name = str(into.get("config_file") or "config.yaml")
+    config = _mapping(place("config_file", config_name, roots_in))
     candidates: tuple[str, ...] = ()
     if index:
-        text = _moved(declared_in / index, *roots_in).read_text(encoding="utf-8")
+        text = place("candidate_index_file", index, roots_in).read_text(encoding="utf-8")
         lines = (line.rstrip("\r").split("\t")[0] for line in text.split("\n"))
         candidates = tuple(line for line in lines if line.strip())
     version = str(env.get("protocol_version") or "")
@@ -97,7 +106,7 @@ def read_task_files(task_dir: Path) -> TaskFiles:
         candidates=candidates,
         input_root=roots_in,
         output={
-            key: _moved(declared_out / str(out.get(key) or name), *roots_out)
+            key: place(key, str(out.get(key) or name), roots_out)
             for key, name in OUTPUT_NAMES.items()
         },
     )
@@ -122,8 +131,9 @@ def _mapping(path: Path) -> dict:
     return content
 
 
-def _moved(path: Path, declared_root: Path, actual_root: Path) -> Path:
-    """A path below a container's root, found below the actual one if the former is not here."""
-    if path.exists() or not path.is_relative_to(declared_root) or declared_root.is_dir():
-        return path
-    return actual_root / path.relative_to(declared_root)
+def _below(declared_root: Path, actual_root: Path, written: str) -> Path | None:
+    """The file of this task that a written path (relative or absolute) means; None for others."""
+    normal = os.path.normpath(declared_root / written)
+    if not Path(normal).is_relative_to(declared_root):
+        return None
+    return actual_root / Path(normal).relative_to(declared_root)

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from data.dataset_index import DatasetIndex
-from settings.options import FALSE_WORDS, TRUE_WORDS
+from settings.convert import FALSE_WORDS, TRUE_WORDS
 from training.checkpoints import Saved
 from training.early_stopping import exhausted
 from training.job import TrainingJob

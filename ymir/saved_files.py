@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePath
 
-from settings.options import refusal
+from settings.convert import config_error
 
 WEIGHTS = (".pt", ".pth")
 KEY = "ymir_saved_file_patterns"
@@ -25,7 +25,7 @@ class SavedFiles:
             self._patterns = [re.compile(word) for word in words]
         except re.error as error:
             wanted = f"regular expressions between commas ({error})"
-            raise refusal(KEY, patterns, wanted) from None
+            raise config_error(KEY, patterns, wanted) from None
 
     def wants(self, name: str) -> bool:
         """Whether a file of this name is handed over."""

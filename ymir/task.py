@@ -20,8 +20,8 @@ from pathlib import Path
 
 import yaml
 
+from settings.convert import absent, config_error, to_bool, to_int, to_list
 from settings.detect import InferSettings, MiningSettings
-from settings.options import absent, refusal, to_bool, to_int, to_list
 from settings.parse import Settings, flatten_sections, parse_settings
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
@@ -239,7 +239,7 @@ def _path_text(section: Mapping[str, object], key: str, default: str) -> str:
     if value is None or value == "":
         return default
     if not isinstance(value, str) or "\0" in value:
-        raise refusal(key, value, "a path")
+        raise config_error(key, value, "a path")
     return value
 
 
@@ -262,7 +262,7 @@ def _what_to_run(env: Mapping[str, object], warnings: list[str]) -> tuple[bool, 
 def _task_id(env: Mapping[str, object], config: Mapping[str, object]) -> str:
     value = env.get("task_id") or config.get("task_id") or DEFAULT_TASK_ID
     if not re.fullmatch(r"[\w.\-]+", str(value)):
-        raise refusal("task_id", value, "letters, digits and _")
+        raise config_error("task_id", value, "letters, digits and _")
     return str(value)
 
 
@@ -274,7 +274,7 @@ def _protocol(stated: object, platform_version: str) -> tuple[int, int, int]:
         return STAGES if understands_stages else (0, 0, 0)
     numbers = re.fullmatch(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?.*", str(stated).strip())
     if numbers is None:
-        raise refusal("protocol_version", stated, "a version such as 1.1.0")
+        raise config_error("protocol_version", stated, "a version such as 1.1.0")
     major, minor, patch = (int(number or 0) for number in numbers.groups())
     return major, minor, patch
 
@@ -305,10 +305,10 @@ def _read_code_config(config: Mapping[str, object], repository: Path) -> dict[st
         return {}
     root = repository.resolve()
     if "\0" in str(value):
-        raise refusal("code_config", value, "a file inside the repository")
+        raise config_error("code_config", value, "a file inside the repository")
     path = Path(os.path.realpath(root / str(value)))
     if not path.is_relative_to(root):
-        raise refusal("code_config", value, "a file inside the repository")
+        raise config_error("code_config", value, "a file inside the repository")
     return _read_mapping(path, "the settings file that code_config names,")
 
 
@@ -330,13 +330,13 @@ def _class_names(config: Mapping[str, object], *, required: bool) -> tuple[str, 
     names = []
     for item in listed:
         if isinstance(item, bool) or not isinstance(item, str | int | float):
-            raise refusal("class_names", value, f"a list of names; put {item!r} in quotes")
+            raise config_error("class_names", value, f"a list of names; put {item!r} in quotes")
         names.append(str(item).strip())
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise refusal("class_names", value, f"without repeated names ({', '.join(repeated)})")
+        raise config_error("class_names", value, f"without repeated names ({', '.join(repeated)})")
     if "" in names or (required and not names):
-        raise refusal("class_names", value, "a list of one or more names, none of them empty")
+        raise config_error("class_names", value, "a list of one or more names, none of them empty")
     return tuple(names)
 
 
@@ -350,5 +350,5 @@ def _gpu_ids(config: Mapping[str, object]) -> tuple[int, ...]:
     listed = to_list("gpu_id", value) if isinstance(value, str | list) else [value]
     ids = [to_int("gpu_id", item, wanted) for item in listed]
     if any(number < 0 for number in ids):
-        raise refusal("gpu_id", value, wanted)
+        raise config_error("gpu_id", value, wanted)
     return tuple(dict.fromkeys(ids))

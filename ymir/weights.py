@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from settings.convert import absent, to_list
 from settings.detect import DetectionSettings
-from settings.options import absent, to_list
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
 from ymir.weight_files import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.detect import InferCommand, parse_infer_command
-from cli.run_folder import RunName
+from cli.options import RunName
 from inference.outputs import FileChoice
 from utils.errors import TaskError
 

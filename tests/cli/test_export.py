@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cli.export import REFUSED, read_command_line
-from exporting.options import Suppression
+from ops.nms import NmsConfig
 from utils.errors import Code, TaskError
 
 
@@ -24,7 +24,7 @@ def test_what_nothing_means():
     options = request.options_for(("a", "b"), 32)
     assert options.class_names == ("a", "b")
     assert (options.size, options.batch_size, options.dynamic) == ((640, 640), 1, True)
-    assert (options.half, options.opset, options.simplify, options.suppression) == (
+    assert (options.half, options.opset, options.simplify, options.nms) == (
         *(False, 17),
         *(False, None),
     )
@@ -47,14 +47,14 @@ def test_what_nothing_means():
         pytest.param("--verbose", "verbose", True, id="verbose"),
         pytest.param("--device cpu", "device", torch.device("cpu"), id="cpu"),
         pytest.param("--gpu-id=", "device", torch.device("cpu"), id="no GPU"),
-        pytest.param("--nms", "suppression", Suppression(), id="nms"),
+        pytest.param("--nms", "nms", NmsConfig(), id="nms"),
         pytest.param(
             "--nms --conf-thres 0.1 --iou-thres 0.6 --topk-all 50 --agnostic-nms",
-            "suppression",
-            Suppression(0.1, 0.6, 50, True),
+            "nms",
+            NmsConfig(0.1, 0.6, 50, class_agnostic=True),
             id="nms in detail",
         ),
-        pytest.param("--nms --conf-thres 0", "suppression", Suppression(0.0), id="zero counts"),
+        pytest.param("--nms --conf-thres 0", "nms", NmsConfig(0.0), id="zero counts"),
     ],
 )
 def test_flags_do_their_job(arguments, name, value):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.run_folder import RunName
+from cli.options import RunName
 from cli.train import DataSource, hyper_parameters, parse_train_command
 from utils.errors import TaskError
 

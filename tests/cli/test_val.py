@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.run_folder import RunName
+from cli.options import RunName
 from cli.val import ValCommand, parse_val_command, with_numbers_of
 from data.dataset_index import DatasetIndex
 from utils.errors import TaskError

@@ -11,7 +11,7 @@ import pytest
 
 from exporting.after_training import export_beside, options_of
 from exporting.export import FORMATS
-from exporting.options import Suppression
+from ops.nms import NmsConfig
 from settings.train import TrainSettings
 from tests.exporting.conftest import NAMES
 
@@ -105,9 +105,9 @@ def test_settings_of_onnx_concern_onnx_alone():
     settings = TrainSettings(onnx_nms=True, onnx_half=True, onnx_simplify=True, max_det=9)
     asked = {"class_names": NAMES, "image_size": 96}
     onnx_options = options_of("onnx", settings, **asked)
-    assert onnx_options.suppression == Suppression(max_detections=9)
+    assert onnx_options.nms == NmsConfig(max_detections=9)
     assert onnx_options.half
     assert onnx_options.simplify
     other = options_of("torchscript", settings, **asked)
-    assert (other.suppression, other.half, other.simplify) == (None, False, False)
+    assert (other.nms, other.half, other.simplify) == (None, False, False)
     assert other.size == (96, 96)

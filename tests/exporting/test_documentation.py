@@ -13,7 +13,7 @@ import torch
 
 from exporting.export import export
 from exporting.options import FORMAT_NAMES, NOT_WRITTEN
-from ops.nms import non_max_suppression
+from ops.nms import NmsConfig, non_max_suppression
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text("utf-8")
 
@@ -43,7 +43,7 @@ def test_the_example_runs(detector, plain, tmp_path, monkeypatch, capsys):
     rows = torch.from_numpy(values["rows"])[None]
     torch.testing.assert_close(rows, detector.fused().predict(images), atol=0.05, rtol=1e-3)
     # Of the same rows, for rounding decides between scores that are all but equal.
-    (kept,) = non_max_suppression(rows, max_detections=10000)
+    (kept,) = non_max_suppression(rows, NmsConfig(max_detections=10000))
     assert len(printed) == len(kept.rows) > 3
     assert ast.literal_eval(printed[0].split()[0]) in {int(label) for label in kept.rows[:, 5]}
     scores = sorted((float(line.split()[1]) for line in printed), reverse=True)

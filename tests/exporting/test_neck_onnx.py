@@ -8,6 +8,11 @@ import torch
 from exporting.neck_onnx import NeckExtractor, output_names, write_neck
 
 
+@pytest.fixture(scope="module")
+def network(detector):
+    return detector.fused().to(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-5), (True, 0.05)])
 def test_the_maps_are_those_before_the_head(network, half, tolerance):
     images = torch.rand(2, 3, 64, 96)

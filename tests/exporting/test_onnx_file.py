@@ -13,7 +13,8 @@ import torch
 
 from exporting.export import export, verify
 from exporting.onnx_file import LAST_TRACED_OPSET, write_onnx
-from exporting.options import ExportOptions, Suppression
+from exporting.options import ExportOptions
+from ops.nms import NmsConfig
 from tests.exporting.conftest import NAMES
 
 
@@ -52,12 +53,13 @@ def test_metadata(exported):
 
 
 def test_metadata_of_what_differs(small, plain, tmp_path):
-    options = dataclasses.replace(plain, half=True, suppression=Suppression(iou=0.6))
+    options = dataclasses.replace(plain, half=True, nms=NmsConfig(iou=0.6))
     write_onnx(small, tmp_path / "a.onnx", options)
     model = onnx.load(tmp_path / "a.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert "float16" in metadata["precision"]
-    assert ast.literal_eval(metadata["nms"]) == dataclasses.asdict(Suppression(iou=0.6))
+    expected = {"confidence": 0.25, "iou": 0.6, "max_detections": 300, "class_agnostic": False}
+    assert ast.literal_eval(metadata["nms"]) == expected
     kinds = {entry.data_type for entry in model.graph.initializer if len(entry.dims) == 4}
     assert kinds == {onnx.TensorProto.FLOAT16}
 
@@ -75,7 +77,7 @@ def test_a_fixed_shape(small, plain, tmp_path):
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 18, LAST_TRACED_OPSET])
 def test_traced_operator_sets(small, plain, tmp_path, opset, half):
-    options = dataclasses.replace(plain, opset=opset, half=half, suppression=Suppression())
+    options = dataclasses.replace(plain, opset=opset, half=half, nms=NmsConfig())
     export(small, "onnx", path=tmp_path / "a.onnx", options=options)
     model = onnx.load(tmp_path / "a.onnx")
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
@@ -90,19 +92,17 @@ def test_operator_sets_beyond_the_tracing_exporter(small, plain, tmp_path, opset
         pytest.skip("the graph exporter of torch 2.4 is another one")
     if opset > onnx.defs.onnx_opset_version():
         pytest.skip("this onnx does not know the operator set")
-    options = dataclasses.replace(
-        plain, opset=opset, half=half, dynamic=dynamic, suppression=Suppression()
-    )
+    options = dataclasses.replace(plain, opset=opset, half=half, dynamic=dynamic, nms=NmsConfig())
     export(small, "onnx", path=tmp_path / "a.onnx", options=options)
     assert onnx.load(tmp_path / "a.onnx").opset_import[0].version == opset
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suppression", [None, Suppression()])
-def test_simplified_is_smaller_and_standard(detector, plain, tmp_path, suppression):
+@pytest.mark.parametrize("nms", [None, NmsConfig()])
+def test_simplified_is_smaller_and_standard(detector, plain, tmp_path, nms):
     nodes = []
     for simplify in (False, True):
-        options = dataclasses.replace(plain, simplify=simplify, suppression=suppression)
+        options = dataclasses.replace(plain, simplify=simplify, nms=nms)
         export(detector, "onnx", path=tmp_path / "a.onnx", options=options)
         model = onnx.load(tmp_path / "a.onnx")
         assert [entry.domain for entry in model.opset_import] == [""]

@@ -14,13 +14,12 @@ from onnx import TensorProto, helper
 from exporting.export import export, verify
 from exporting.onnx_file import run_onnx
 from exporting.onnx_nms import check_suppression, opened, with_suppression
-from exporting.options import Suppression
 from exporting.verify import Disagreement
-from ops.nms import non_max_suppression
+from ops.nms import NmsConfig, non_max_suppression
 from utils.errors import TaskError
 
 
-def graph_of(suppression: Suppression, opset: int = 17) -> onnx.ModelProto:
+def graph_of(nms: NmsConfig, opset: int = 17) -> onnx.ModelProto:
     """The suppression alone: a graph that hands its input on as decoded rows."""
     kind = (TensorProto.FLOAT, ["batch", "rows", "outputs"])
     graph = helper.make_graph(
@@ -30,7 +29,7 @@ def graph_of(suppression: Suppression, opset: int = 17) -> onnx.ModelProto:
         [helper.make_tensor_value_info("output0", *kind)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
-    joined = with_suppression(model, suppression)
+    joined = with_suppression(model, nms)
     onnx.checker.check_model(joined, full_check=True)
     return joined
 
@@ -43,20 +42,14 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     )
 
 
-def suppressing(suppression: Suppression, opset: int = 17) -> onnxruntime.InferenceSession:
-    return session_of(graph_of(suppression, opset))
+def suppressing(nms: NmsConfig, opset: int = 17) -> onnxruntime.InferenceSession:
+    return session_of(graph_of(nms, opset))
 
 
-def expected(rows: np.ndarray, suppression: Suppression) -> np.ndarray:
+def expected(rows: np.ndarray, nms: NmsConfig) -> np.ndarray:
     """`detections` by way of ops/nms.py."""
-    padded = np.zeros((len(rows), suppression.max_detections, 6), np.float32)
-    kept = non_max_suppression(
-        torch.from_numpy(rows),
-        confidence=suppression.confidence,
-        iou=suppression.iou,
-        max_detections=suppression.max_detections,
-        class_agnostic=suppression.class_agnostic,
-    )
+    padded = np.zeros((len(rows), nms.max_detections, 6), np.float32)
+    kept = non_max_suppression(torch.from_numpy(rows), nms)
     for image, found in zip(padded, kept, strict=True):
         image[: len(found.rows)] = found.rows.numpy()
     return padded
@@ -86,16 +79,16 @@ RECORDED = np.array(
 
 
 @pytest.mark.parametrize(
-    ("suppression", "scores", "labels"),
+    ("nms", "scores", "labels"),
     [
-        pytest.param(Suppression(), [0.855, 0.72, 0.3, 0.3], [1, 0, 0, 0], id="defaults"),
-        pytest.param(Suppression(class_agnostic=True), [0.855, 0.3, 0.3], [1, 0, 0], id="agnostic"),
-        pytest.param(Suppression(max_detections=2), [0.855, 0.72], [1, 0], id="two at most"),
+        pytest.param(NmsConfig(), [0.855, 0.72, 0.3, 0.3], [1, 0, 0, 0], id="defaults"),
+        pytest.param(NmsConfig(class_agnostic=True), [0.855, 0.3, 0.3], [1, 0, 0], id="agnostic"),
+        pytest.param(NmsConfig(max_detections=2), [0.855, 0.72], [1, 0], id="two at most"),
     ],
 )
-def test_recorded_case(suppression, scores, labels):
-    (found,) = suppressing(suppression).run(None, {"images": RECORDED})
-    assert found.shape == (1, suppression.max_detections, 6)
+def test_recorded_case(nms, scores, labels):
+    (found,) = suppressing(nms).run(None, {"images": RECORDED})
+    assert found.shape == (1, nms.max_detections, 6)
     np.testing.assert_allclose(found[0, : len(scores), 4], scores, atol=1e-6)
     assert found[0, : len(labels), 5].tolist() == labels
     assert not found[0, len(scores) :].any()
@@ -104,32 +97,32 @@ def test_recorded_case(suppression, scores, labels):
 @pytest.mark.parametrize("opset", [11, 13, 18, 20])
 @pytest.mark.parametrize("classes", [1, 3, 80])
 @pytest.mark.parametrize(
-    "suppression",
+    "nms",
     [
-        pytest.param(Suppression(), id="defaults"),
-        pytest.param(Suppression(confidence=0.001, iou=0.6), id="evaluation"),
-        pytest.param(Suppression(confidence=1e-5, max_detections=7), id="few are kept"),
-        pytest.param(Suppression(iou=0.2, class_agnostic=True), id="agnostic"),
-        pytest.param(Suppression(confidence=0.0, iou=1.0, max_detections=600), id="everything"),
-        pytest.param(Suppression(confidence=1.0), id="nothing"),
+        pytest.param(NmsConfig(), id="defaults"),
+        pytest.param(NmsConfig(confidence=0.001, iou=0.6), id="evaluation"),
+        pytest.param(NmsConfig(confidence=1e-5, max_detections=7), id="few are kept"),
+        pytest.param(NmsConfig(iou=0.2, class_agnostic=True), id="agnostic"),
+        pytest.param(NmsConfig(confidence=0.0, iou=1.0, max_detections=600), id="everything"),
+        pytest.param(NmsConfig(confidence=1.0), id="nothing"),
     ],
 )
-def test_same_as_our_own(suppression, classes, opset):
+def test_same_as_our_own(nms, classes, opset):
     rows = crowd(3, 400, classes)
     rows[1, :, 4] = 0  # an image without detections among others
-    (found,) = suppressing(suppression, opset).run(None, {"images": rows})
-    np.testing.assert_allclose(found, expected(rows, suppression), rtol=0, atol=1e-5)
+    (found,) = suppressing(nms, opset).run(None, {"images": rows})
+    np.testing.assert_allclose(found, expected(rows, nms), rtol=0, atol=1e-5)
 
 
 def test_equal_scores_keep_their_order():
     rows = crowd(1, 200, 2)
     rows[..., 4:] = 0.75
-    (found,) = suppressing(Suppression()).run(None, {"images": rows})
-    np.testing.assert_array_equal(found, expected(rows, Suppression()))
+    (found,) = suppressing(NmsConfig()).run(None, {"images": rows})
+    np.testing.assert_array_equal(found, expected(rows, NmsConfig()))
 
 
 def test_a_twin_tells_its_rows_and_takes_thresholds():
-    model = graph_of(Suppression())
+    model = graph_of(NmsConfig())
     assert [entry.name for entry in model.graph.input] == ["images"]
     rows = crowd(2, 300, 3)
     stricter = {
@@ -139,13 +132,13 @@ def test_a_twin_tells_its_rows_and_takes_thresholds():
     session = session_of(opened(model))
     found, told = session.run(None, {"images": rows, **stricter})
     np.testing.assert_array_equal(told, rows)
-    np.testing.assert_allclose(found, expected(rows, Suppression(0.5, 0.1)), atol=1e-5)
+    np.testing.assert_allclose(found, expected(rows, NmsConfig(0.5, 0.1)), atol=1e-5)
     assert len(model.graph.output) == len(model.graph.input) == 1
 
 
 @pytest.mark.slow
 def test_a_whole_file(detector, plain, tmp_path):
-    options = dataclasses.replace(plain, suppression=Suppression(0.3, 0.5, max_detections=30))
+    options = dataclasses.replace(plain, nms=NmsConfig(0.3, 0.5, max_detections=30))
     path = tmp_path / "best.onnx"
     export(detector, "onnx", path=path, options=options)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -157,7 +150,7 @@ def test_a_whole_file(detector, plain, tmp_path):
     assert (found[..., 4] > 0.3).any(axis=1).all(), "the test network sees nothing"
     # Rounding decides between scores that are all but equal: it may change the order, and which of
     # two neighbours suppresses the other.
-    for one, two in zip(found, expected(rows, options.suppression), strict=True):
+    for one, two in zip(found, expected(rows, options.nms), strict=True):
         for own, other in ((one, two), (two, one)):
             apart = np.abs(own[:, None] - other[None]).max(axis=-1).min(axis=1)
             alone = own[apart > 0.05]
@@ -177,10 +170,10 @@ def test_a_whole_file(detector, plain, tmp_path):
     ],
 )
 def test_another_suppression_is_noticed(detector, plain, tmp_path, change):
-    options = dataclasses.replace(plain, suppression=Suppression())
+    options = dataclasses.replace(plain, nms=NmsConfig())
     path = tmp_path / "best.onnx"
     export(detector, "onnx", path=path, options=options)
-    wanted = dataclasses.replace(options, suppression=Suppression(**change))
+    wanted = dataclasses.replace(options, nms=NmsConfig(**change))
     with pytest.raises(TaskError, match="its suppression keeps other detections"):
         verify(detector, "onnx", path=path, options=wanted)
 
@@ -189,7 +182,7 @@ def test_it_is_tried_also_where_nothing_is_seen(small, plain, tmp_path):
     """A network that is sure of nothing must not make a broken suppression look right."""
     rows = crowd(1, 50, 3)
     rows[..., 4] *= 0.01
-    right, wrong = (session_of(opened(graph_of(Suppression(iou=iou)))) for iou in (0.45, 0.9))
+    right, wrong = (session_of(opened(graph_of(NmsConfig(iou=iou)))) for iou in (0.45, 0.9))
 
     def look(session):
         return lambda images, more: session.run(
@@ -197,13 +190,13 @@ def test_it_is_tried_also_where_nothing_is_seen(small, plain, tmp_path):
         )
 
     assert not right.run(None, {"images": rows})[0].any()
-    np.testing.assert_array_equal(check_suppression(look(right), rows, Suppression()), rows)
+    np.testing.assert_array_equal(check_suppression(look(right), rows, NmsConfig()), rows)
     with pytest.raises(Disagreement):
-        check_suppression(look(wrong), rows, Suppression())
+        check_suppression(look(wrong), rows, NmsConfig())
 
 
 def test_the_rows_of_the_file_are_compared_as_well(small, plain, tmp_path):
-    options = dataclasses.replace(plain, suppression=Suppression())
+    options = dataclasses.replace(plain, nms=NmsConfig())
     export(small, "onnx", path=tmp_path / "a.onnx", options=options)
     images = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
     rows = run_onnx(tmp_path / "a.onnx", options)(images)

@@ -11,12 +11,12 @@ from exporting.options import (
     FORMAT_NAMES,
     NOT_WRITTEN,
     ExportOptions,
-    Suppression,
     refuse_impossible,
 )
+from ops.nms import NmsConfig
 from utils.errors import Code, TaskError
 
-PLAIN, ANY = ExportOptions(("a",)), Suppression()
+PLAIN, ANY = ExportOptions(("a",)), NmsConfig()
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ PLAIN, ANY = ExportOptions(("a",)), Suppression()
         pytest.param("onxx", {}, "not known; choose among onnx, torchscript", id="mistyped"),
         pytest.param(
             "torchscript",
-            {"suppression": Suppression()},
+            {"nms": NmsConfig()},
             "into ONNX files only",
             id="nms elsewhere",
         ),
@@ -49,11 +49,11 @@ def test_formats_of_v7_that_are_not_written():
 @pytest.mark.parametrize("form", FORMAT_NAMES)
 def test_what_can_be_done_passes(form):
     """Every combination that is refused is one of the two that the rules name."""
-    for half, simplify, suppression in itertools.product((False, True), (False, True), (None, ANY)):
-        options = dataclasses.replace(PLAIN, half=half, simplify=simplify, suppression=suppression)
+    for half, simplify, nms in itertools.product((False, True), (False, True), (None, ANY)):
+        options = dataclasses.replace(PLAIN, half=half, simplify=simplify, nms=nms)
         try:
             refuse_impossible(form, options)
             refused = False
         except TaskError:
             refused = True
-        assert refused == ((half and simplify) if form == "onnx" else suppression is not None)
+        assert refused == ((half and simplify) if form == "onnx" else nms is not None)

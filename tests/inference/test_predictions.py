@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from inference.predictions import Prediction, TileMerger, merge_tiles
+from ops.nms import NmsConfig
 from ops.tiling import Window
 
 SIZE = (100, 180)
@@ -20,7 +21,7 @@ ROWS = (
 
 
 def gathering() -> TileMerger:
-    return TileMerger(iou=0.45, class_agnostic=False, limit=100)
+    return TileMerger(NmsConfig(max_detections=100))
 
 
 def part(position: int, number: int) -> Prediction:

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from ops.nms import non_max_suppression
+from ops.nms import NmsConfig, non_max_suppression
 from settings.detect import InferSettings, MiningSettings
 from tests.conftest import ROOT
 
@@ -41,8 +41,6 @@ def test_more_than_a_hundred_objects(settings: InferSettings | MiningSettings) -
     rows = torch.cat((centres, torch.full((250, 2), 10.0), torch.full((250, 2), 0.9)), 1)
     (kept,) = non_max_suppression(
         rows[None],
-        confidence=settings.conf_thres,
-        iou=settings.iou_thres,
-        max_detections=settings.max_det,
+        NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
     )
     assert len(kept.rows) == 250

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from inference.batching import WorkerPool
 from inference.predictions import Prediction
-from inference.predictor import NmsConfig, Predictor, load_predictor
+from inference.predictor import Predictor, load_predictor
 from mining.mining_cald import EMPTY_SCORES, main, mine, score_stream
 from mining.scores import UNREADABLE_SCORE
 from models.detector import Detector
 from models.model_config import read_model_config
+from ops.nms import NmsConfig
 from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
 

@@ -16,7 +16,7 @@ from tools.sources import SourceDataset
 
 def test_table_and_setting_name_the_same() -> None:
     choices = next(f for f in fields(MiningSettings) if f.name == "mining_algorithm")
-    assert set(choices.metadata["rule"].choices) == set(ALGORITHMS)
+    assert set(choices.metadata["spec"].choices) == set(ALGORITHMS)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

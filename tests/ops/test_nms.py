@@ -1,17 +1,19 @@
 """Non-maximum suppression against v7.0's recorded results, hand-made cases and a slow loop."""
 
 import json
-from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from ops.boxes import cxcywh_to_xyxy, pairwise_iou
-from ops.nms import CLASS_OFFSET, non_max_suppression, suppress_rows
+from ops.nms import CLASS_OFFSET, NmsConfig, nms_operator, non_max_suppression, suppress_rows
+from tests.conftest import ROOT
 
-GOLDEN = Path(__file__).resolve().parent.parent / "golden"
-CASES = json.loads((GOLDEN / "nms.json").read_text())
+CASES = json.loads((ROOT / "tests" / "golden" / "nms.json").read_text())
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
@@ -50,16 +52,14 @@ def test_matches_v7(arrays, name, device):
     priors = None
     if case["labels"]:
         priors = [arrays[f"labels.{case['labels']}.{i}"] for i in range(len(prediction))]
-    result = non_max_suppression(
-        prediction,
-        confidence=case["conf_thres"],
-        iou=case["iou_thres"],
-        max_detections=case["max_det"],
-        multi_label=case["multi_label"],
-        class_agnostic=case["agnostic"],
-        classes=case["classes"],
-        priors=priors,
+    config = NmsConfig(
+        case["conf_thres"],
+        case["iou_thres"],
+        case["max_det"],
+        case["classes"] and tuple(case["classes"]),
+        case["agnostic"],
     )
+    result = non_max_suppression(prediction, config, multi_label=case["multi_label"], priors=priors)
     assert [len(kept.rows) for kept in result] == case["detections_per_image"]
     for index, kept in enumerate(result):
         expected = sorted_rows(arrays[f"{name}.out{index}"])
@@ -83,33 +83,36 @@ A, B, C, D, E, F = range(6)
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("config", "multi_label", "expected"),
     [
-        pytest.param({}, [(C, 1), (A, 0), (E, 0), (F, 0)], id="defaults"),
+        pytest.param(NmsConfig(), False, [(C, 1), (A, 0), (E, 0), (F, 0)], id="defaults"),
         pytest.param(
-            {"multi_label": True},
+            NmsConfig(),
+            True,
             [(C, 1), (A, 0), (B, 2), (E, 0), (F, 0), (E, 2)],
             id="multi-label",
         ),
-        pytest.param({"class_agnostic": True}, [(C, 1), (E, 0), (F, 0)], id="agnostic"),
         pytest.param(
-            {"multi_label": True, "confidence": 0.001, "iou": 0.6},
+            NmsConfig(class_agnostic=True), False, [(C, 1), (E, 0), (F, 0)], id="agnostic"
+        ),
+        pytest.param(
+            NmsConfig(0.001, 0.6),
+            True,
             [(C, 1), (A, 0), (B, 2), (E, 0), (F, 0), (E, 2), (E, 1)],
             id="validation",
         ),
-        pytest.param({"classes": [1]}, [(C, 1)], id="one-class"),
-        pytest.param({"classes": []}, [], id="no-class"),
-        pytest.param({"max_detections": 2}, [(C, 1), (A, 0)], id="two-detections"),
-        pytest.param({"max_detections": 0}, [], id="no-detections"),
-        pytest.param({"confidence": 1.0}, [], id="nothing-is-surer-than-1"),
+        pytest.param(NmsConfig(classes=(1,)), False, [(C, 1)], id="one-class"),
+        pytest.param(NmsConfig(classes=()), False, [], id="no-class"),
+        pytest.param(NmsConfig(max_detections=2), False, [(C, 1), (A, 0)], id="two-detections"),
+        pytest.param(NmsConfig(max_detections=0), False, [], id="no-detections"),
+        pytest.param(NmsConfig(confidence=1.0), False, [], id="confidence-1"),
     ],
 )
-def test_by_hand(settings, expected):
+def test_by_hand(config, multi_label, expected):
     """Six candidates whose v7.0 results are stated in words: D falls by its objectness."""
-    (kept,) = non_max_suppression(BY_HAND[None], **settings)
-    assert sorted(zip(kept.source.tolist(), kept.rows[:, 5].tolist(), strict=True)) == sorted(
-        expected
-    )
+    (kept,) = non_max_suppression(BY_HAND[None], config, multi_label=multi_label)
+    found = zip(kept.source.tolist(), kept.rows[:, 5].tolist(), strict=True)
+    assert sorted(found) == sorted(expected)
     assert (kept.rows[:, 4].diff() <= 0).all()
 
 
@@ -117,10 +120,10 @@ def test_thresholds_are_strict():
     """Objectness 0.5 and score 0.5 do not exceed 0.5; an IoU of 0.5 does not exceed 0.5."""
     box = [0.5, 1.0, 1.0, 2.0]
     edge = torch.tensor([[[*box, 0.5, 1.0], [*box, 1.0, 0.5], [*box, 0.75, 0.75]]])
-    (kept,) = non_max_suppression(edge, confidence=0.5)
+    (kept,) = non_max_suppression(edge, NmsConfig(confidence=0.5))
     assert kept.source.tolist() == [2]
     half = torch.tensor([[[0.5, 1.0, 1.0, 2.0, 1.0, 1.0], [0.5, 0.5, 1.0, 1.0, 1.0, 0.9]]])
-    (kept,) = non_max_suppression(half, iou=0.5)
+    (kept,) = non_max_suppression(half, NmsConfig(iou=0.5))
     assert kept.source.tolist() == [0, 1]
 
 
@@ -128,7 +131,7 @@ def test_thresholds_are_strict():
 def test_an_iou_just_above_a_threshold_that_float32_cannot_hold(device):
     """3/5 as float32 is above 0.6, so v7.0 suppresses it on the CPU, and so do all devices here."""
     pair = torch.tensor([[[2.5, 1, 5, 2, 1, 1], [1.5, 1, 3, 2, 1, 0.9]]], device=device)
-    (kept,) = non_max_suppression(pair, iou=0.6)
+    (kept,) = non_max_suppression(pair, NmsConfig(iou=0.6))
     assert kept.source.tolist() == [0]
 
 
@@ -155,9 +158,8 @@ def slow_suppression(prediction, confidence, iou, limit, multi_label):
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_equals_a_slow_loop(multi_label, limit):
     prediction = random_prediction(batch=1, rows=120)
-    (kept,) = non_max_suppression(
-        prediction, confidence=0.05, iou=0.3, multi_label=multi_label, max_detections=limit
-    )
+    config = NmsConfig(0.05, 0.3, max_detections=limit)
+    (kept,) = non_max_suppression(prediction, config, multi_label=multi_label)
     expected = slow_suppression(prediction[0], 0.05, 0.3, limit, multi_label)
     assert list(zip(kept.source.tolist(), kept.rows[:, 5].tolist(), strict=True)) == expected
 
@@ -166,9 +168,10 @@ def test_equals_a_slow_loop(multi_label, limit):
 def test_a_short_list_is_the_head_of_the_long_one(limit):
     """Looking at the best candidates first changes nothing, however deep the limit lies."""
     prediction = random_prediction(rows=2000, seed=5)
-    settings = {"confidence": 0.001, "iou": 0.2, "multi_label": True}
-    short = non_max_suppression(prediction, max_detections=limit, **settings)
-    long = non_max_suppression(prediction, max_detections=8000, **settings)
+    short, long = (
+        non_max_suppression(prediction, NmsConfig(0.001, 0.2, most), multi_label=True)
+        for most in (limit, 8000)
+    )
     for few, many in zip(short, long, strict=True):
         assert torch.equal(few.rows, many.rows[:limit])
         assert torch.equal(few.source, many.source[:limit])
@@ -212,7 +215,7 @@ def test_priors_have_no_source():
 def test_priors_obey_the_class_filter(multi_label):
     priors = [torch.tensor([[2.0, 900, 900, 20, 10], [1.0, 900, 900, 20, 10]])] * 3
     for kept in non_max_suppression(
-        random_prediction(), priors=priors, classes=[1], multi_label=multi_label
+        random_prediction(), NmsConfig(classes=(1,)), priors=priors, multi_label=multi_label
     ):
         assert kept.source[0] == -1
         assert (kept.rows[:, 5] == 1).all()
@@ -266,7 +269,7 @@ def test_rows_are_float32_whatever_comes_in(dtype):
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_impossible_thresholds_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is .*between 0 and 1"):
-        non_max_suppression(random_prediction(), **{name: value})
+        NmsConfig(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,36 @@ def test_rows_that_are_detections_already(agnostic, limit, expected):
             [100, 100, 110, 110, 0.6, 3],
         ]
     )
-    kept = suppress_rows(rows, iou=0.5, class_agnostic=agnostic, limit=limit)
-    assert kept.tolist() == expected
-    assert suppress_rows(rows[:0], iou=0.5, class_agnostic=agnostic, limit=limit).tolist() == []
+    config = NmsConfig(iou=0.5, max_detections=limit, class_agnostic=agnostic)
+    assert suppress_rows(rows, config).tolist() == expected
+    assert suppress_rows(rows[:0], config).tolist() == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_the_operator_is_torchvisions(count):
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(count, 2, generator=generator) * 100
+    boxes = torch.cat((corners, corners + 1 + torch.rand(count, 2, generator=generator) * 40), 1)
+    scores = torch.rand(count, generator=generator)
+    for threshold in (0.0, 0.45, 1.0):
+        kept = nms_operator()(boxes, scores, threshold)
+        assert kept.tolist() == torchvision.ops.nms(boxes, scores, threshold).tolist()
+
+
+def test_nms_does_not_import_torchvision():
+    code = (
+        "import sys, torch\nfrom ops.nms import non_max_suppression\n"
+        "non_max_suppression(torch.ones(1, 2, 6))\n"
+        "assert 'torchvision' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("error", [OSError("no such library"), RuntimeError("other version")])
+def test_torchvision_is_imported_where_its_library_does_not_load(monkeypatch, error):
+    def refuse(path):
+        raise error
+
+    monkeypatch.setattr(torch.ops, "load_library", refuse)
+    assert nms_operator.__wrapped__() is torchvision.ops.nms

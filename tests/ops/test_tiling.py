@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.tiling import Rows, Tiling, Window, cut_sides, merge_parts, tile_windows
+from ops.nms import NmsConfig
+from ops.tiling import Rows, Tiling, Window, cut_sides, merge_tile_detections, tile_windows
 
 
 def merge(
     found: list[tuple[Window, Rows]], size: tuple[int, int], *, agnostic: bool = False
 ) -> Rows:
-    return merge_parts(found, size, iou=0.45, class_agnostic=agnostic, limit=1000)
+    config = NmsConfig(max_detections=1000, class_agnostic=agnostic)
+    return merge_tile_detections(found, size, config)
 
 
 def rows(*given: tuple[float, ...]) -> Rows:
@@ -174,7 +176,7 @@ def test_far_corners_of_very_large_images_stay_exact() -> None:
 
 def test_the_limit_keeps_the_surest() -> None:
     found = [(LEFT, rows((5, 5, 9, 9, 0.5, 0))), (RIGHT, rows((150, 5, 160, 9, 0.6, 0)))]
-    kept = merge_parts(found, SIZE, iou=0.45, class_agnostic=False, limit=1)
+    kept = merge_tile_detections(found, SIZE, NmsConfig(max_detections=1))
     np.testing.assert_allclose(kept, rows((150, 5, 160, 9, 0.6, 0)))
 
 

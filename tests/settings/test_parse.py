@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -11,9 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from settings.detect import InferSettings, MiningSettings
-from settings.parse import SECTIONS, flatten_sections, parse_settings
+from settings.parse import (
+    NOT_SUPPORTED,
+    SECTIONS,
+    flatten_sections,
+    merge_layers,
+    parse_settings,
+    read_hyp,
+    stock_sets,
+)
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
+from ymir.task import read_task
 
 DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 
@@ -250,3 +260,247 @@ def test_anything_gives_settings_or_a_task_error(values: dict[str, object]) -> N
     text = {k: str(list(v) if isinstance(v, tuple) else v) for k, v in asdict(parsed).items()}
     again, _ = parse_settings(TrainSettings, text)
     assert again == parsed
+
+
+def test_plain_layers_stay_as_they_are() -> None:
+    layers = [{"epochs": 3}, {"lr0": 0.1}]
+    assert merge_layers(layers, command="train") == (layers, [])
+
+
+def test_flags_count_more_than_the_keys_beside_them() -> None:
+    shared = {"args_options": "--epochs 7 --img 320 --patience 3", "epochs": 1}
+    parsed, _ = parse_settings(TrainSettings, shared, {"epochs": 300})
+    assert parsed.epochs == 300  # the task's key, over the flags of its settings file
+    parsed, _ = parse_settings(TrainSettings, {"epochs": 300, **shared})
+    assert (parsed.epochs, parsed.img_size) == (7, 320)
+
+
+def test_a_set_named_in_the_flags_is_found() -> None:
+    task = {"args_options": "--exist-ok --hyp hyp.VOC.yaml --cos-lr", "box": "0.06"}
+    parsed, notes = parse_settings(TrainSettings, task)
+    assert (parsed.box, parsed.cls, parsed.schedule) == (0.06, 0.21638, "cosine")
+    assert "--exist-ok has no effect" in notes[0]
+
+
+def test_keys_may_be_spelt_as_flags() -> None:
+    parsed, _ = parse_settings(TrainSettings, {"--hyp": "voc", "args-options": "--epochs 2"})
+    assert (parsed.box, parsed.epochs) == (0.02, 2)
+
+
+def test_inference_and_mining_read_the_flags_of_detect() -> None:
+    for kind in (InferSettings, MiningSettings):
+        parsed, notes = parse_settings(
+            kind, {"args_options": "--conf-thres 0.4 --save-txt --img 416", "hyp": "no such set"}
+        )
+        assert (parsed.conf_thres, parsed.img_size) == (0.4, 416)
+        assert notes == [
+            "--save-txt has no effect in a task: a task writes its detections as the platform's "
+            "JSON"
+        ]
+
+
+# Training.md section 2 of the specification of v7.0: name to scratch-low, -med, -high, VOC, O365.
+TABLE = {
+    "lr0": (0.01, 0.01, 0.01, 0.00334, 0.00258),
+    "lrf": (0.01, 0.1, 0.1, 0.15135, 0.17),
+    "momentum": (0.937, 0.937, 0.937, 0.74832, 0.779),
+    "weight_decay": (0.0005, 0.0005, 0.0005, 0.00025, 0.00058),
+    "warmup_epochs": (3.0, 3.0, 3.0, 3.3835, 1.33),
+    "warmup_momentum": (0.8, 0.8, 0.8, 0.59462, 0.86),
+    "warmup_bias_lr": (0.1, 0.1, 0.1, 0.18657, 0.0711),
+    "box": (0.05, 0.05, 0.05, 0.02, 0.0539),
+    "cls": (0.5, 0.3, 0.3, 0.21638, 0.299),
+    "cls_pw": (1.0, 1.0, 1.0, 0.5, 0.825),
+    "obj": (1.0, 0.7, 0.7, 0.51728, 0.632),
+    "obj_pw": (1.0, 1.0, 1.0, 0.67198, 1.0),
+    "anchor_t": (4.0, 4.0, 4.0, 3.3744, 3.44),
+    "anchors": (None, None, None, 3, 3),
+    "fl_gamma": (0.0, 0.0, 0.0, 0.0, 0.0),
+    "hsv_h": (0.015, 0.015, 0.015, 0.01041, 0.0188),
+    "hsv_s": (0.7, 0.7, 0.7, 0.54703, 0.704),
+    "hsv_v": (0.4, 0.4, 0.4, 0.27739, 0.36),
+    "degrees": (0.0, 0.0, 0.0, 0.0, 0.0),
+    "translate": (0.1, 0.1, 0.1, 0.04591, 0.0902),
+    "scale": (0.5, 0.9, 0.9, 0.75544, 0.491),
+    "shear": (0.0, 0.0, 0.0, 0.0, 0.0),
+    "perspective": (0.0, 0.0, 0.0, 0.0, 0.0),
+    "flipud": (0.0, 0.0, 0.0, 0.0, 0.0),
+    "fliplr": (0.5, 0.5, 0.5, 0.5, 0.5),
+    "mosaic": (1.0, 1.0, 1.0, 0.85834, 1.0),
+    "mixup": (0.0, 0.1, 0.1, 0.04266, 0.0),
+    "copy_paste": (0.0, 0.0, 0.1, 0.0, 0.0),
+}
+SETS = ("scratch-low", "scratch-med", "scratch-high", "voc", "objects365")
+FIELDS = {item.name for item in fields(TrainSettings)}
+
+# A file as people have it, v7.0's own keys and spelling.
+OWN = """# my run
+lr0: 1e-2
+lrf: 0.2
+iou_t: 0.20
+anchor_t: 3.0
+anchors: 3.6
+hsv_h: 0.02
+"""
+
+
+@pytest.mark.parametrize(("place", "name"), list(enumerate(SETS)))
+def test_the_stock_sets_are_those_of_v7(place: int, name: str) -> None:
+    expected = {key: row[place] for key, row in TABLE.items() if row[place] is not None}
+    assert read_hyp(name) == expected
+
+
+def test_no_augmentation_leaves_images_as_they_are() -> None:
+    augmentation = list(TABLE)[list(TABLE).index("hsv_h") :]
+    values = read_hyp("no-augmentation")
+    assert {key: values[key] for key in augmentation} == dict.fromkeys(augmentation, 0.0)
+
+
+def test_scratch_low_is_the_default() -> None:
+    named, _ = parse_settings(TrainSettings, {"hyp": "scratch-low"})
+    plain, _ = parse_settings(TrainSettings)
+    assert {n: getattr(named, n) for n in FIELDS - {"hyp"}} == {
+        n: getattr(plain, n) for n in FIELDS - {"hyp"}
+    }
+
+
+@pytest.mark.parametrize("name", stock_sets())
+def test_every_key_of_a_stock_set_is_known(name: str) -> None:
+    assert set(read_hyp(name)) <= FIELDS | NOT_SUPPORTED
+    _, warnings = parse_settings(TrainSettings, {"hyp": name})
+    assert not [text for text in warnings if "unknown" in text]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scratch-med",
+        "scratch-med.yaml",
+        "hyp.scratch-med.yaml",
+        "data/hyps/hyp.scratch-med.yaml",
+        "configs/hyps/scratch-med.yaml",
+    ],
+)
+def test_every_way_to_name_a_set(name: str) -> None:
+    assert read_hyp(name) == read_hyp("scratch-med")
+
+
+def test_v7_names_with_capitals() -> None:
+    assert read_hyp("hyp.VOC.yaml") == read_hyp("voc")
+    assert read_hyp("hyp.Objects365.yaml") == read_hyp("objects365")
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "my-hyp.yaml"
+    path.write_text(OWN)
+    parsed, warnings = parse_settings(TrainSettings, {"hyp": str(path)})
+    assert (parsed.lr0, parsed.lrf, parsed.anchor_t, parsed.anchors) == (0.01, 0.2, 3.0, 4)
+    assert warnings == ["iou_t has no effect: v7.0 does not use it either"]
+
+
+def test_every_key_of_a_task_or_its_file_counts_more_than_the_set() -> None:
+    shared = {"hyp": "voc", "box": 0.07}
+    parsed, _ = parse_settings(TrainSettings, shared, {"cls": "0.9"})
+    assert (parsed.box, parsed.cls, parsed.obj) == (0.07, 0.9, 0.51728)
+    # A task may name another set than its file; the file's own keys still count more.
+    parsed, _ = parse_settings(TrainSettings, shared, {"hyp": "objects365"})
+    assert (parsed.box, parsed.obj) == (0.07, 0.632)
+
+
+def test_unknown_keys_of_a_file_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "my-hyp.yaml"
+    path.write_text("lr_0: 0.1\n")
+    _, warnings = parse_settings(TrainSettings, {"hyp": str(path)})
+    assert warnings == ["unknown setting lr_0, ignored; did you mean lr0?"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        pytest.param("- 1\n- 2\n", "must hold keys with values", id="a list"),
+        pytest.param("lr0: [", "cannot be read as YAML", id="not YAML"),
+        pytest.param("lr0: fast\n", "lr0 is 'fast'; it must be a number", id="a word"),
+        pytest.param("anchors: many\n", "anchors is 'many'; it must be a number", id="anchors"),
+    ],
+)
+def test_files_that_make_no_sense_are_refused(content: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "my-hyp.yaml"
+    path.write_text(content)
+    with pytest.raises(TaskError, match=r"my-hyp|setting") as caught:
+        parse_settings(TrainSettings, {"hyp": str(path)})
+    assert caught.value.code == Code.CONFIG
+    assert sentence in caught.value.sentence
+
+
+def test_a_missing_set_is_refused_with_those_there_are() -> None:
+    with pytest.raises(TaskError, match="one of no-augmentation, objects365, scratch-high"):
+        read_hyp("hyp.scratch-huge.yaml")
+    with pytest.raises(TaskError, match=r"no hyper-parameter file elsewhere/voc\.yaml"):
+        read_hyp("elsewhere/voc.yaml")
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+# What differs from the defaults, per section; the hyper-parameter set of accurate.yaml aside.
+DIFFERENCES: dict[str, dict[str, dict[str, object]]] = {
+    "default": {"training": {}, "infer": {}, "mining": {}},
+    "fast": {
+        "training": {
+            "model": "yolov5n", "img_size": 320, "batch_size": 32, "epochs": 30, "patience": 10,
+        },
+        "infer": {"img_size": 320, "batch_size": 32},
+        "mining": {"img_size": 320, "batch_size": 32, "views": ("flip", "resize")},
+    },
+    "accurate": {
+        "training": {
+            "model": "yolov5m", "img_size": 960, "batch_size": -1, "epochs": 300, "patience": 50,
+            "hyp": "scratch-med",
+        },
+        "infer": {"img_size": 960, "augment": True},
+        "mining": {"img_size": 960},
+    },
+    "cpu": {
+        "training": {
+            "model": "yolov5n", "img_size": 416, "batch_size": 8, "epochs": 50, "patience": 15,
+            "workers": 0,
+        },
+        "infer": {"img_size": 416, "batch_size": 8, "workers": 0},
+        "mining": {"img_size": 416, "batch_size": 8, "workers": 0},
+    },
+}  # fmt: skip
+
+
+def test_every_ready_file_has_its_row() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(DIFFERENCES)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_file_differs_from_the_defaults_as_it_says(name: str, section: str) -> None:
+    content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text("utf-8"))
+    assert set(content) <= set(SECTIONS)
+    kind = SECTIONS[section]
+    settings, warnings = parse_settings(kind, content[section])
+    assert warnings == []
+    defaults = asdict(kind())
+    expected = dict(DIFFERENCES[name][section])
+    if "hyp" in expected:
+        stock, _ = parse_settings(kind, read_hyp(str(expected["hyp"])))
+        expected |= {key: value for key, value in asdict(stock).items() if value != defaults[key]}
+    found = {key: value for key, value in asdict(settings).items() if value != defaults[key]}
+    assert found == expected
+
+
+@pytest.mark.parametrize("kind", ["training", "mining infer"])
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_task_takes_the_file_and_overrides_it(
+    make_task: Callable[..., Path], name: str, kind: str
+) -> None:
+    config = {"code_config": f"configs/{name}.yaml", "batch_size": "3"}
+    task = read_task(make_task(kind, config=config), environ={})
+    settings = task.train or task.infer
+    assert settings is not None
+    assert settings.batch_size == 3
+    section = "training" if task.run_training else "infer"
+    assert settings.img_size == DIFFERENCES[name][section].get("img_size", 640)
+    assert task.warnings == ()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.tools.task_example import TASK_ID, Example, build, only_finding
 from tools.check_out import check_out, main
@@ -107,6 +109,37 @@ def test_container_paths_are_found_below_the_task(looking: Example) -> None:
     rows = [(c.replace(str(looking.root), "/container"), 0.5) for c in looking.candidates]
     looking.mining(rows)
     assert check_out(looking.root) == []
+
+
+def test_a_copy_is_judged_and_not_the_folder_it_was_copied_from(looking: Example) -> None:
+    copy = looking.root.parent / f"{looking.root.name}-copy"
+    shutil.copytree(looking.root, copy)
+    (copy / "out" / "result.tsv").unlink()
+    (looking.out / "infer-result.json").unlink()
+    assert [finding.sentence for finding in check_out(copy)] == [
+        f"{copy / 'out' / 'result.tsv'} does not exist; the platform fails the task."
+    ]
+
+
+def test_folders_of_the_machine_that_have_a_containers_names_are_not_read(
+    looking: Example, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """An empty /in, say: here another folder, since a test may not create one there."""
+    container = tmp_path_factory.mktemp("container")
+    for name in ("in", "out"):
+        (container / name).mkdir()
+    for path in (*(looking.root / "in").glob("*.*"), looking.out / "result.tsv"):
+        path.write_text(path.read_text().replace(str(looking.root), str(container)))
+    assert check_out(looking.root) == []
+
+
+@pytest.mark.parametrize("place", ["/elsewhere/monitor.txt", "../monitor.txt"])
+def test_a_file_outside_of_the_folder_is_no_file_of_the_task(place: str, looking: Example) -> None:
+    env_file = looking.root / "in" / "env.yaml"
+    env = yaml.safe_load(env_file.read_text())
+    env["output"]["monitor_file"] = place
+    env_file.write_text(yaml.safe_dump(env))
+    only_finding(looking.root, "task.unreadable", "monitor_file")
 
 
 def test_a_folder_without_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 
 from evaluation.evaluate import Evaluation
-from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint
 from training.checkpoints import PERIODIC_KEPT, ModelCheckpoint, Saved
 
 
@@ -16,7 +16,9 @@ def evaluation(fitness: float) -> Evaluation:
 
 
 def checkpoint(epoch: int) -> Checkpoint:
-    return Checkpoint({"nc": 1}, ("cell",), {"w": torch.full((2,), float(epoch))}, {"epoch": epoch})
+    return Checkpoint(
+        {"nc": 1}, ("cell",), {"w": torch.full((2,), float(epoch))}, CheckpointMetadata(epoch)
+    )
 
 
 def test_best_follows_the_fitness_and_last_the_epochs(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from settings.option_names import NOT_SUPPORTED
-from settings.parse import parse_settings
+from settings.parse import NOT_SUPPORTED, parse_settings
 from settings.train import TrainSettings
 from training.search_space import LIMITS, search_space, starting_point
 
@@ -21,15 +20,15 @@ translate 0 .9; scale 0 .9; shear 0 10; flipud 0 1; mosaic 0 1; mixup 0 1"""
 def test_the_limits_are_those_of_v7() -> None:
     rows = [row.split() for row in OFFICIAL.split(";")]
     expected = {name: (float(least), float(most)) for name, least, most in rows}
-    assert {name: (i.least, i.most) for name, i in LIMITS.items()} == expected
+    assert {name: (i.min, i.max) for name, i in LIMITS.items()} == expected
 
 
 def test_every_name_is_a_setting_within_its_rule() -> None:
-    known = {item.name: item.metadata["rule"] for item in fields(TrainSettings)}
+    known = {item.name: item.metadata["spec"] for item in fields(TrainSettings)}
     assert set(LIMITS) <= set(known) | NOT_SUPPORTED
     for name, interval in search_space(TrainSettings()).items():
-        assert known[name].least <= interval.least
-        assert interval.most <= known[name].most
+        assert known[name].min <= interval.min
+        assert interval.max <= known[name].max
 
 
 def test_noautoanchor_leaves_the_anchors_alone() -> None:

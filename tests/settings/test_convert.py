@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from settings.options import absent, to_bool, to_list
+from settings.convert import absent, to_bool, to_list
 from utils.errors import TaskError
 
 
