@@ -13,7 +13,7 @@ import torch
 import yaml
 
 import start
-from models.checkpoint import checkpoint_of, save_checkpoint
+from models.checkpoint import CheckpointMetadata, checkpoint_of, save_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
 from settings.parse import PLATFORM_KEYS
@@ -159,7 +159,7 @@ def test_weights_with_other_classes(drawn: SourceDataset, tmp_path: Path) -> Non
     names = ("Ärger", "红细胞", "кошка", "cat", "Cat", "a b/c")
     network = Detector(read_model_config("yolov5n", nc=len(names)))
     torch.nn.init.constant_(network.head.m[0].bias, 1.0)
-    save_checkpoint(tmp_path / "other.pt", checkpoint_of(network, names, {"img_size": 96}))
+    save_checkpoint(tmp_path / "other.pt", checkpoint_of(network, names, CheckpointMetadata(img_size=96)))
     task = tmp_path / "task"
     env_file = write_task(
         drawn, task, kinds=("infer",), settings=LOOKING, weights=[tmp_path / "other.pt"], limit=2
