@@ -23,8 +23,7 @@ from models.registry import scaled_repeats
 from models.safe_load.torch_file import checkpoint_error, read_torch_file
 from models.safe_load.yolov5 import is_yolov5_checkpoint, yolov5_parts
 from utils.atomic import replace_file
-from utils.errors import Code, TaskError
-from utils.optional import optional_package
+from utils.errors import Code, TaskError, optional_package
 
 FORMAT = "ymir-yolov5"
 VERSION = 1

@@ -17,6 +17,7 @@ from PIL import Image
 from data.dataset_index import read_dataset
 from data.index_file import read_candidates
 from models.checkpoint import (
+    CheckpointMetadata,
     build_detector,
     checkpoint_of,
     load_checkpoint,
@@ -166,7 +167,7 @@ def _task_parser(folder: Path, name: str) -> Callable[[bytes], object]:
     def parse(content: bytes) -> object:
         (place / name).write_bytes(content)
         open_monitor(place / "env.yaml")
-        task = read_task(place / "env.yaml", environ={})
+        task = read_task(place / "env.yaml")
         for index in (task.train_index, task.candidate_index):
             if index is not None:
                 read_candidates(index, task.root_in)
@@ -226,9 +227,8 @@ def _checkpoint_targets(folder: Path) -> dict[str, Target]:
     torch.manual_seed(0)
     definition = {**read_model_config("yolov5n", 2).definition, "width_multiple": 0.02}
     detector = Detector(parse_model_config(definition, 2))
-    checkpoint = checkpoint_of(
-        detector, ["cat", "dog"], {"epoch": 3, "fitness": 0.5, "tags": ["a"]}
-    )
+    metadata = CheckpointMetadata(epoch=3, other={"fitness": 0.5, "tags": ["a"]})
+    checkpoint = checkpoint_of(detector, ["cat", "dog"], metadata)
     save_checkpoint(folder / "sound.pt", checkpoint, half=True)
     rest = {
         **{"format": "ymir-yolov5", "version": 1, "layout": checkpoint.definition},
