@@ -41,10 +41,10 @@ from ops.letterbox import Letterbox, boxes_to_original
 from ops.tiling import cut_sides
 from settings.detect import MiningSettings
 from utils.atomic import write_text
-from utils.command_line import run_command
-from utils.device import gpu_ids_of, select_device
-from utils.environment import log_to_console
+from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
+from utils.logs import log_to_console
+from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -337,7 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seed=options.seed,
         empty_images=options.empty_images,
     )
-    device = select_device(gpu_ids_of(options.gpu_id))
+    device = select_device(parse_gpu_ids(options.gpu_id))
     paths, _ = find_images(options.source)
     predictor = load_predictor(options.weights, settings, device)
     with tqdm(total=len(paths), disable=None, unit="image", desc="mining") as bar:
