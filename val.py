@@ -17,9 +17,9 @@ from evaluation.coco import COCO_IDS, coco_metrics, write_coco_json
 from evaluation.evaluate import evaluate_split, write_labels
 from evaluation.tables import class_table, coco_table, size_table, write_tables
 from inference.predictor import load_predictor
-from utils.command_line import run_command
-from utils.device import device_of
-from utils.environment import log_to_console
+from utils.device import parse_device
+from utils.logs import log_to_console
+from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for note in command.notes:
         log.warning("note: %s", note)
     settings = command.settings
-    predictor = load_predictor(command.weights, settings, device_of(command.device))
+    predictor = load_predictor(command.weights, settings, parse_device(command.device))
     index, report = command.read_data(predictor.class_names)
     if command.single_class:
         index = index.single_class()

@@ -192,10 +192,10 @@ class Evaluator:
         """Return on rank 0 an evaluator of all ranks, equal to that of a single process; on other
         ranks this one.
         """
-        if not processes.several:
+        if not processes.is_distributed:
             return self
         parts = processes.gather(self.to_bytes())
-        if not processes.first:
+        if not processes.is_main:
             return self
         return merge([Evaluator.from_bytes(p, self.num_classes, self.config) for p in parts])
 
@@ -252,7 +252,8 @@ def ground_truth(index: DatasetIndex, position: int) -> NDArray[np.float32]:
 
 def size_class(boxes: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the index into SIZES [n] of boxes [n, 4], xyxy in pixels of the original image."""
-    return np.digitize(area(boxes.astype(np.float64)), SIZE_LIMITS).astype(np.int64)
+    classes: NDArray[np.int64] = np.digitize(area(boxes.astype(np.float64)), SIZE_LIMITS)
+    return classes
 
 
 def counts_at_threshold(

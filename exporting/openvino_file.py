@@ -13,7 +13,7 @@ from exporting.onnx_file import metadata_of, write_onnx
 from exporting.options import ExportOptions
 from exporting.verify import Array, Run
 from models.detector import Detector
-from utils.optional import optional_package
+from utils.errors import optional_package
 
 PURPOSE = "Writing OpenVINO models"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from models.safe_load.torch_file import unusable
-from utils.optional import optional_package
+from utils.errors import optional_package
 
 ENTRY = "ymir-yolov5"
 STATE = "state"

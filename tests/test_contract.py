@@ -45,14 +45,21 @@ def test_the_checklist_is_whole() -> None:
 
 
 def rules_of_the_checker() -> set[str]:
-    """The first argument of every finding that `tools.check_out` and its parts may make."""
-    return {
-        node.args[0].value
+    """Return the name of every rule that `tools.check_out` and its parts may yield."""
+    nodes = [
+        node
         for path in (ROOT / "tools").glob("check_*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Call)
-        and getattr(node.func, "id", "") == "Finding"
-        and isinstance(node.args[0], ast.Constant)
+    ]
+    pairs = [node.elts for node in nodes if isinstance(node, ast.Tuple) and len(node.elts) == 2]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and len(node.args) == 2]
+    pairs += [call.args for call in calls if getattr(call.func, "id", "") == "Finding"]
+    return {
+        rule.value
+        for rule, sentence in pairs
+        if isinstance(rule, ast.Constant)
+        and isinstance(rule.value, str)
+        and (isinstance(sentence, ast.JoinedStr) or " " in str(getattr(sentence, "value", "")))
     }
 
 
@@ -188,9 +195,7 @@ def test_weights_with_other_classes(drawn: SourceDataset, tmp_path: Path) -> Non
 def test_class_names_in_any_script_and_case(
     make_platform_config: Callable[..., Path], names: list[str]
 ) -> None:
-    assert read_task(make_platform_config(class_names=names), environ={}).class_names == tuple(
-        names
-    )
+    assert read_task(make_platform_config(class_names=names)).class_names == tuple(names)
 
 
 @pytest.fixture
@@ -232,7 +237,7 @@ def test_reserved_keys_are_no_unknown_settings(
     make_platform_config: Callable[..., Path],
 ) -> None:
     assert set(RESERVED) == set(PLATFORM_KEYS)
-    assert read_task(make_platform_config(**RESERVED), environ={}).warnings == ()
+    assert read_task(make_platform_config(**RESERVED)).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -242,7 +247,7 @@ def test_reserved_keys_are_no_unknown_settings(
 def test_export_formats_that_can_be_trained_from(
     make_platform_config: Callable[..., Path], value: str | None
 ) -> None:
-    assert read_task(make_platform_config(export_format=value), environ={}).run_training
+    assert read_task(make_platform_config(export_format=value)).run_training
 
 
 def test_the_log_of_a_training(

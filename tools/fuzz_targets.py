@@ -161,7 +161,7 @@ def _task_parser(folder: Path, name: str) -> Callable[[bytes], object]:
     def parse(content: bytes) -> object:
         (place / name).write_bytes(content)
         open_monitor(place / "env.yaml")
-        task = read_task(place / "env.yaml", environ={})
+        task = read_task(place / "env.yaml")
         for index in (task.train_index, task.candidate_index):
             if index is not None:
                 read_candidates(index, task.root_in)

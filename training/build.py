@@ -72,7 +72,7 @@ def synchronise(
 
     `device` is where it will be.
     """
-    if wanted and processes.several:
+    if wanted and processes.is_distributed:
         normalise_over_all(network, device)
     elif wanted:
         log.info("sync_bn has no effect: one device sees whole batches anyway")

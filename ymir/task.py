@@ -24,6 +24,7 @@ from settings.convert import absent, config_error, to_bool, to_int, to_list
 from settings.detect import InferSettings, MiningSettings
 from settings.parse import Settings, flatten_sections, parse_settings
 from settings.train import TrainSettings
+from utils.environment import ymir_version
 from utils.errors import Code, TaskError
 from utils.safe_yaml import load_yaml
 from ymir.monitor import Monitor
@@ -67,7 +68,6 @@ def read_task(
     env_file: Path = DEFAULT_ENV_FILE,
     *,
     repository: Path = REPOSITORY,
-    environ: Mapping[str, str] = os.environ,
 ) -> Task:
     """The task that `env_file` describes, checked as far as it can be without reading data.
 
@@ -99,7 +99,7 @@ def read_task(
     assert settings is not None
     return Task(
         task_id=_task_id(env, config),
-        protocol=_protocol(env.get("protocol_version"), environ.get("YMIR_VERSION", "")),
+        protocol=_protocol(env.get("protocol_version"), ymir_version()),
         run_training=training,
         run_mining=mining,
         run_infer=infer,

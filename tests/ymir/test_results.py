@@ -28,7 +28,7 @@ NAMES = ("helmet", "vest")
 
 
 def task_of(make_task: MakeTask, kind: str = "training", protocol: str | None = "1.1.0") -> Task:
-    return read_task(make_task(kind, env={"protocol_version": protocol}), environ={})
+    return read_task(make_task(kind, env={"protocol_version": protocol}))
 
 
 def save(task: Task, stage: str, *names: str) -> None:
@@ -333,7 +333,7 @@ class TestSameAsThePackage:
 
     @pytest.fixture
     def task(self, sdk: ModuleType, tmp_path: Path) -> Task:
-        return read_task(tmp_path / "in" / "env.yaml", environ={})
+        return read_task(tmp_path / "in" / "env.yaml")
 
     @staticmethod
     def part(name: str) -> ModuleType:

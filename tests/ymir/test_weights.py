@@ -16,7 +16,7 @@ MakeTask = Callable[..., Path]
 
 def refused(env_file: Path) -> TaskError:
     with pytest.raises(TaskError) as caught:
-        read_task(env_file, environ={})
+        read_task(env_file)
     return caught.value
 
 
@@ -66,7 +66,7 @@ def test_weights(
     env_file = make_task(kind, config={key: offered})
     (models / "best.pt").unlink()
     put(tmp_path, *present)
-    task = read_task(env_file, environ={})
+    task = read_task(env_file)
     assert [str(path.relative_to(models)) for path in task.weights] == expected
 
 
@@ -84,7 +84,7 @@ def test_a_list_without_usable_weights_is_refused_with_what_was_offered(
 
 @pytest.mark.parametrize("value", [None, [], ""])
 def test_no_weights_at_all(make_task: MakeTask, value: object) -> None:
-    assert read_task(make_task(config={"pretrained_model_params": value}), environ={}).weights == ()
+    assert read_task(make_task(config={"pretrained_model_params": value})).weights == ()
     error = refused(make_task("infer", config={"model_params_path": value}))
     assert (error.code, "it lists nothing" in error.sentence) == (Code.MODEL, True)
 
@@ -94,7 +94,7 @@ def test_the_weights_setting_goes_before_what_is_handed_in(
 ) -> None:
     put(tmp_path, "mine.pt")
     mine = str(tmp_path / "in" / "models" / "mine.pt")
-    task = read_task(make_task("infer", config={"weights": mine}), environ={})
+    task = read_task(make_task("infer", config={"weights": mine}))
     assert task.weights == (Path(mine),)
     error = refused(make_task(config={"weights": "yolov5s.pt"}))
     assert (error.code, "yolov5s.pt" in error.sentence) == (Code.MODEL, True)
@@ -153,7 +153,7 @@ def test_weights_that_lie_in_a_folder(
             (folder / name).write_bytes(b"weights")
     if "weights_dir" in config:
         config = {**config, "weights_dir": str(tmp_path / "mine")}
-    task = read_task(make_task(config=config), environ={})
+    task = read_task(make_task(config=config))
     assert task.weights == ((tmp_path / expected,) if expected else ())
     assert [text for text in task.warnings if warning and warning in text] == (
         list(task.warnings) if warning else []
@@ -165,7 +165,7 @@ def test_what_the_platform_hands_in_goes_before_folders(
 ) -> None:
     (image_folder / "yolov5s.pt").write_bytes(b"weights")
     put(tmp_path, "mine.pt")
-    task = read_task(make_task(config={"pretrained_model_params": ["mine.pt"]}), environ={})
+    task = read_task(make_task(config={"pretrained_model_params": ["mine.pt"]}))
     assert task.weights == (tmp_path / "in" / "models" / "mine.pt",)
     error = refused(make_task("infer", config={"model_params_path": []}))
     assert error.code == Code.MODEL
@@ -203,5 +203,5 @@ def test_a_folder_for_a_download_may_be_made(make_task: MakeTask, tmp_path: Path
         "weights_sha256": "A" * 64,
         "weights_dir": str(tmp_path / "new"),
     }
-    task = read_task(make_task(config=config), environ={})
+    task = read_task(make_task(config=config))
     assert (task.weights, task.warnings) == ((), ())
