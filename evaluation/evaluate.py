@@ -20,6 +20,7 @@ from models.loss import DetectionLoss
 from ops.letterbox import boxes_to_original
 from ops.nms import Detections
 from utils.distributed import SINGLE_PROCESS, DistContext
+from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def evaluate_stream(
     """
     evaluator = Evaluator(len(index.class_names), config)
     stream = predictor.stream(index.paths, batch_size=batch_size, workers=workers, multi_label=True)
-    for prediction in stream:
+    for prediction in progress_bar(stream, "evaluation", total=len(index)):
         if prediction.error is not None:
             log.warning("skipped %s: %s", prediction.path, prediction.error)
             continue
@@ -123,7 +124,8 @@ def evaluate_split(
         stride=predictor.stride,
         workers=workers,
     )
-    return evaluate(predictor, index, loader, config, on_image=on_image)
+    batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")
+    return evaluate(predictor, index, batches, config, on_image=on_image)
 
 
 def final_report(

@@ -23,9 +23,13 @@ from evaluation.evaluator import Evaluation, EvaluationConfig
 from evaluation.tables import class_table
 from exporting.after_training import export_beside
 from inference.predictor import Predictor
-from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
+from models.checkpoint import (
+    CheckpointMetadata,
+    build_detector,
+    checkpoint_of,
+    load_checkpoint,
+)
 from models.detector import Detector
-from models.labelled_set import labelled_metadata
 from ops.nms import NmsConfig
 from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
@@ -188,13 +192,14 @@ def train_and_evaluate(
     checkpoint = checkpoint_of(
         run.average.module,
         run.job.train.class_names,
-        {
-            "epoch": epoch,
-            "img_size": run.image_size,
-            "map50": evaluation.scores.map50,
-            "map50_95": evaluation.scores.map50_95,
-            **labelled_metadata(run.job.train.counts().tolist(), len(run.job.train)),
-        },
+        CheckpointMetadata(
+            epoch=epoch,
+            img_size=run.image_size,
+            map50=evaluation.scores.map50,
+            map50_95=evaluation.scores.map50_95,
+            labelled_images=len(run.job.train),
+            labelled_objects=tuple(run.job.train.counts().tolist()),
+        ),
     )
     improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)
     result = EpochResult(epoch, figures(run, losses, evaluation), evaluation, improved)
@@ -324,8 +329,9 @@ def finish(
     check_data_available(spread(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
-    image_size = int(str(checkpoint.metadata["img_size"]))
-    batches = evaluation_batches(job, image_size, detector.layout.input_multiple)
+    image_size = checkpoint.metadata.img_size
+    assert image_size is not None
+    batches = evaluation_batches(job, image_size, detector.config.input_multiple)
     with progress.stage(0.4) as part:
         evaluation = final_report(
             evaluating(job, detector, image_size),
