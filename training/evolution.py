@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from reporting.plots import draw_importances
+from reporting.plots import importances, save_figure
 from training.search_space import Interval
 from utils.atomic import write_text
 from utils.errors import Code, TaskError
@@ -140,4 +140,4 @@ def _draw(study: Any, optuna: Any, folder: Path) -> None:
         return
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    draw_importances(shares, folder / "importance.png")
+    save_figure(importances(shares), folder / "importance.png")

@@ -34,7 +34,8 @@ from ops.nms import NmsConfig
 from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
-from reporting.training_report import ReportData, TrainingReport
+from reporting.training_page import ReportData
+from reporting.training_report import TrainingReport
 from training.checkpoints import ModelCheckpoint, Saved
 from training.early_stopping import stop_reason
 from training.freezing import training_mode
