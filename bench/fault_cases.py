@@ -60,12 +60,13 @@ class Fault:
         return self.do == "full"
 
 
+SCALARS = "reporting.tensorboard:TensorBoardLogger.scalars"
 PAGE = "reporting.candidate_report:CandidateReport.write"
 OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
 PLOTS = {"plots": "yes"}
 NO_CACHE = {"cache": "none"}
 WORKERS = {"workers": "2"}
-BATCH, PIXELS = "train:network_input", "inference.network:Looks.pixels"
+BATCH, PIXELS = "training.loop:network_input", "inference.network:Looks.pixels"
 TRAINING = (
     Fault("training", "a worker process dies", "worker", BATCH, Code.CONTAINER, 5, 0, WORKERS),
     Fault("training", "no memory for batch 5", "memory", BATCH, Code.OUT_OF_MEMORY, 5),
@@ -83,8 +84,8 @@ FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "last.state", "file:last.state", 2, BLOCK, {}),
     ("training", "result.yaml", "file:result.yaml", 3, 0, {}),
     ("training", "monitor.txt", "file:monitor.txt", 3, 0, {}),
-    ("training", "results.csv", "reporting.results_csv:RunRecord.epoch", 2, 0, {}),
-    ("training", "TensorBoard", "reporting.tensorboard:Board.scalars", 2, 0, {}),
+    ("training", "results.csv", "reporting.results_csv:CsvLogger.on_epoch_end", 2, 0, {}),
+    ("training", "TensorBoard", SCALARS, 2, 0, {}),
     ("training", "a picture", "file:pr_curve.png", 1, 0, PLOTS),
     ("training", "report.html", "file:report.html", 1, 0, PLOTS),
     ("training", "best.onnx", "file:best.onnx", 1, BLOCK, {}),
@@ -101,7 +102,13 @@ FAULTS = (
     ),
     Fault("mining", "the disk is full: report.html", "full", PAGE, Code.OK, settings=PLOTS),
     Fault(
-        "training", OWN, "full", "reporting.tensorboard:Board.scalars", Code.OK, nth=2, disk=CURVES
+        "training",
+        OWN,
+        "full",
+        SCALARS,
+        Code.OK,
+        nth=2,
+        disk=CURVES,
     ),
     Fault("mining", OWN, "full", PAGE, Code.OK, settings=PLOTS, disk=CURVES),
 )

@@ -28,10 +28,12 @@ from mining.registry import ALGORITHMS
 from mining.scores import in_order
 from models.checkpoint import load_checkpoint
 from reporting.results_csv import CsvLogger
+from reporting.tensorboard import TensorBoardLogger
 from settings.detect import InferSettings, MiningSettings
 from settings.train import TrainSettings
 from training.job import TrainingJob
-from training.loop import prepare, train_one_epoch
+from training.loop import train_one_epoch
+from training.setup import prepare
 from utils.device import has_bfloat16
 
 Job = Mapping[str, Any]
@@ -41,20 +43,19 @@ Kind = Callable[[Job], dict[str, Any]]
 def training(job: Job) -> dict[str, Any]:
     """Seconds of each epoch after the first: data loading, network, optimizer, EMA."""
     plan, seconds = plan_of(job), []
-    with CsvLogger(plan.folder, None) as record:
-        run = prepare(plan, record)
-        for epoch in range(plan.settings.epochs):
-            started = time.perf_counter()
-            train_one_epoch(run, epoch, silent())
-            seconds.append(time.perf_counter() - started)
+    run = prepare(plan)
+    for epoch in range(plan.settings.epochs):
+        started = time.perf_counter()
+        train_one_epoch(run, epoch, silent())
+        seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(plan.train)}
 
 
 def start(job: Job) -> dict[str, Any]:
     """Seconds from the start of the interpreter to the first training batch."""
     plan = plan_of(job)
-    with CsvLogger(plan.folder, plan.folder / "tensorboard") as record:
-        next(iter(prepare(plan, record).loader))
+    with TensorBoardLogger(plan.folder / "tensorboard") as board:
+        next(iter(prepare(plan, callbacks=[CsvLogger(plan.folder), board]).loader))
         seconds = time.time() - float(os.environ["BENCH_STARTED"])
     return {"seconds": [seconds], "images": len(plan.train)}
 

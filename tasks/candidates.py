@@ -16,11 +16,10 @@ from inference.predictions import Prediction
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
 from mining.scores import Scored, counted
-from reporting.best_effort import best_effort
 from reporting.candidate_report import CandidateReport
 from tasks.going_on import OnImage, Stream
 from tasks.looking import CandidateJob, is_readable_by_now, prepare
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, best_effort
 from utils.progress import Progress
 from ymir.task import InferResultWriter, Task, write_mining_result
 

@@ -154,7 +154,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
     append_result(tmp_path / "results.jsonl", result(START, 0))
     with (tmp_path / "results.jsonl").open("ab") as file:
         file.write(line)
-    with pytest.raises(TaskError, match="line 2 .*no finished round") as caught:
+    with pytest.raises(TaskError, match=r"line 2 .*no finished round") as caught:
         read_results(tmp_path / "results.jsonl")
     assert caught.value.code is Code.CONFIG
 
