@@ -76,13 +76,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "tools/demo.py": ("subprocess",),
     # Chromium, which takes a picture of a page, as a list of words.
     "tools/look_at_page.py": ("subprocess",),
-    "bench/peer_environment.py": ("subprocess",),
-    "bench/pairs.py": ("subprocess",),
-    "bench/mining.py": ("subprocess",),
+    # The programs that are compared, and the installation of the peer.
+    "bench/comparison.py": ("subprocess",),
     # start.py with a fault, and the commands that mount a small disk for one process.
     "bench/fault_tasks.py": ("subprocess",),
-    "bench/fault_signals.py": ("subprocess",),
-    "bench/fault_disk.py": ("subprocess",),
+    "bench/fault_cases.py": ("subprocess",),
+    "bench/faults.py": ("subprocess",),
     # git, pip and a repository's start.py: the starter of an image, as lists of words.
     "docker/live_code/children.py": ("subprocess",),
 }
