@@ -32,8 +32,8 @@ from tools.make_task import write_task
 from tools.sources import read_source
 from training.loop import train
 from utils.atomic import write_text
-from utils.device import gpu_ids_of, select_device
-from utils.environment import log_to_console
+from utils.device import parse_gpu_ids, select_device
+from utils.logs import log_to_console
 
 FIGURES = ("P", "R", "mAP50", "mAP50-95", "last 10 epochs")
 HEAD = ("seed", *FIGURES[:-1], "mean mAP50-95 of the last 10 epochs", "best epoch")
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args(arguments)
     log_to_console()
-    source, device = read_source(options.data), select_device(gpu_ids_of(options.gpu_id))
+    source, device = read_source(options.data), select_device(parse_gpu_ids(options.gpu_id))
     task = options.out / "task"
     write_task(source, task, annotation_format="ark", overwrite=True)
     overrides = {"epochs": 100, **parse_pairs(options.set, "--set")}

@@ -41,10 +41,10 @@ from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
 from training.resume import CHANGES_NOTHING_LEARNT
 from utils.atomic import write_text
-from utils.command_line import run_command
-from utils.device import gpu_ids_of, select_device
-from utils.environment import log_to_console
+from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
+from utils.logs import log_to_console
+from utils.shutdown import run_command
 
 log = logging.getLogger("active_learning")
 
@@ -101,7 +101,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
         "training": learnt,
         "mining": parse_pairs(options.mining_set, "--mining-set"),
         "weights": weights,
-        "device": select_device(gpu_ids_of(options.gpu_id)).type,
+        "device": select_device(parse_gpu_ids(options.gpu_id)).type,
     }
     out: Path = options.out.resolve()
     _check_number(options, len(source.splits["train"]))

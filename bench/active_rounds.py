@@ -26,7 +26,7 @@ from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
 from training.checkpoints import Saved
 from training.loop import train
-from utils.device import gpu_ids_of, select_device
+from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
 from ymir.task import read_task
@@ -216,7 +216,7 @@ def train_on(experiment: Experiment, labelled: Sequence[str], *, seed: int, fold
         replace(experiment.settings, seed=seed, epochs=epochs),
         (experiment.labelled(labelled), experiment.validation),
         folder,
-        select_device(gpu_ids_of(experiment.gpu_id)),
+        select_device(parse_gpu_ids(experiment.gpu_id)),
         experiment.weights,
     )
     return train(job, silent())

@@ -23,7 +23,7 @@ from models.checkpoint import (
     save_checkpoint,
 )
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.source_formats import SPLITS
@@ -59,7 +59,7 @@ def write_weights(folder: Path, model: str, given: Path | None, names: Sequence[
     folder.mkdir(parents=True, exist_ok=True)
     if given is None:
         torch.manual_seed(0)
-        checkpoint = checkpoint_of(Detector(read_layout(model, nc=len(names))), tuple(names))
+        checkpoint = checkpoint_of(Detector(read_model_config(model, nc=len(names))), tuple(names))
     else:
         checkpoint = fitted(load_checkpoint(given), model)
         checkpoint = checkpoint_of(build_detector(checkpoint), checkpoint.class_names)
@@ -77,7 +77,7 @@ def fitted(checkpoint: Checkpoint, model: str) -> Checkpoint:
     finds what the yolov5n finds in the time of a yolov5s: a speed measurement needs objects, but
     no training. Raises TaskError(MODEL) for other models.
     """
-    detector = Detector(read_layout(model, nc=len(checkpoint.class_names)))
+    detector = Detector(read_model_config(model, nc=len(checkpoint.class_names)))
     target = detector.state_dict()
     state: dict[str, Tensor] = {}
     for key, value in checkpoint.state.items():

@@ -24,8 +24,8 @@ from data.formats.yolo import read_data_yaml, read_yolo_split
 from evaluation.evaluate import evaluate_split
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor
-from mining.registry import ALGORITHMS
-from mining.scores import in_order
+from mining.mining_cald import ALGORITHM
+from mining.scores import ScoringContext, in_order
 from models.checkpoint import load_checkpoint
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
@@ -144,7 +144,8 @@ def mining(job: Job) -> dict[str, Any]:
         parts = predictor.stream_parts(
             files, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
         )
-        scores = ALGORITHMS["cald"](counted(parts), predictor, settings, len(files))
+        context = ScoringContext(predictor, settings, len(files))
+        scores = ALGORITHM.rank(ALGORITHM.score(counted(parts), context), context)
         return [score for _, score in in_order(scores, files)]
 
     files = job["files"]

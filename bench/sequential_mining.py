@@ -37,7 +37,7 @@ def mine_sequentially(
     Yields detections [n, 6] (xyxy in pixels of the original, confidence, class; by falling
     confidence) and the score 1 - M, 0 for an image without detections.
     """
-    stride = detector.layout.input_multiple
+    stride = detector.config.input_multiple
     square = (settings.img_size, settings.img_size)
     for path in paths:
         image = read_image(path)
@@ -80,7 +80,7 @@ def _inconsistency(
     boxes = _inside(reference[0], top, left, content)
     generator = image_generator(settings.seed, path, name)
     (view,), (mapped,) = PERTURBATIONS[name](content[None], [boxes], [generator])
-    stride = detector.layout.input_multiple
+    stride = detector.config.input_multiple
     height, width = (
         -(-side // stride) * stride for side in view_size(name, (image.shape[1], image.shape[2]))
     )

@@ -162,9 +162,9 @@ def evaluation_loader(
     dataset = EvaluationDataset(
         index, image_size=image_size, batch_size=batch_size, stride=stride, pad=pad
     )
-    numbers = range(processes.rank, len(dataset), processes.world)
+    numbers = range(processes.rank, len(dataset), processes.world_size)
     sizes = [dataset.bytes_of(number) for number in numbers]
-    local_world_size = processes.local_world
+    local_world_size = processes.local_world_size
     keep = cache in ("ram", "val") and fits_in_memory(
         sum(sizes) * local_world_size, f"{len(index)} evaluation images"
     )

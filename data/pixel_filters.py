@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import random
 from types import ModuleType
 
 import numpy as np
 
 from data.images import Pixels
+from utils.environment import disable_update_checks
 from utils.errors import Code, TaskError
 
 PROBABILITY = 0.01
@@ -37,8 +37,7 @@ class PixelFilters:
 
 
 def _albumentations() -> ModuleType:
-    # Without this word the package asks the network for a newer version of itself.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    disable_update_checks()
     try:
         package = importlib.import_module("albumentations")
     except ImportError as error:

@@ -222,7 +222,7 @@ class CandidateReport:
                 small, rows[:, :4] * scale, rows[:, 5].astype(int), self._names, rows[:, 4]
             )
             entry = self._known(example.position) if self._mining else None
-            why = (entry.scored or {}).get("why") if entry else None
+            why = (entry.scored or {}).get("breakdown") if entry else None
             if isinstance(why, dict):
                 drawn = draw_deciding(drawn, why, scale)
             name = shortened(PurePath(example.path).name)

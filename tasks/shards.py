@@ -6,7 +6,6 @@ What they find lies then in files, a section each; `run_candidates` makes the re
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -15,7 +14,6 @@ from data.lost_files import check_data_available, still_there
 from inference.claims import ShardLocks
 from inference.predictions import Prediction
 from inference.section_parts import ShardWriter
-from mining.registry import ALGORITHMS
 from tasks.going_on import Writing
 from tasks.looking import is_readable_by_now, prepare
 from utils.device import describe
@@ -33,7 +31,7 @@ def look(task: Task, device: torch.device, processes: DistContext, progress: Pro
     all are. Raises TaskError(DATASET) if the images disappear meanwhile.
     """
     looking = prepare(task, device, processes, shared=True)
-    if processes.first:
+    if processes.is_main:
         looking.announce()
     total = len(looking.paths)
     there = still_there(looking.paths)
@@ -48,7 +46,7 @@ def look(task: Task, device: torch.device, processes: DistContext, progress: Pro
         identity=looking.identity,
         section=looking.section,
         total=total,
-        claim=ShardLocks.of(os.environ).take,
+        claim=ShardLocks.from_environment().take,
         outdated=is_readable_by_now,
     ) as parts:
         writing = Writing(parts.add, [watch], section=looking.section)
@@ -73,12 +71,6 @@ def can_be_shared(
 
     If not, the log says why.
     """
-    if task.mining and not ALGORITHMS[task.mining.mining_algorithm].separate:
-        log.warning(
-            "note: %s scores images by each other and computes in one process, on one GPU",
-            task.mining.mining_algorithm,
-        )
-        return False
     kinds = {kind(torch.device("cuda", number)) for number in gpus} if task.needs_network else set()
     if len(kinds) > 1:
         log.warning(

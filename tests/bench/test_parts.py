@@ -37,7 +37,7 @@ from models.checkpoint import (
     save_checkpoint,
 )
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import Code, TaskError
@@ -194,7 +194,7 @@ def test_yolo_labels_are_shares_of_the_image_and_clipped_to_it(
 def narrow() -> Checkpoint:
     """A yolov5n whose batch normalisation is not that of a fresh network."""
     torch.manual_seed(0)
-    detector = Detector(read_layout("yolov5n", nc=3))
+    detector = Detector(read_model_config("yolov5n", nc=3))
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
