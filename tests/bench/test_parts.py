@@ -31,6 +31,7 @@ from bench.parts import PARTS, QUICK, Measurement
 from data.dataset_index import read_dataset
 from models.checkpoint import (
     Checkpoint,
+    CheckpointMetadata,
     build_detector,
     checkpoint_of,
     load_checkpoint,
@@ -199,7 +200,7 @@ def narrow() -> Checkpoint:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.weight, 0.8, 1.2)
-    return checkpoint_of(detector, ("a", "b", "c"), {"note": 7})
+    return checkpoint_of(detector, ("a", "b", "c"), CheckpointMetadata(epoch=7))
 
 
 def test_a_network_twice_as_wide_computes_the_same(narrow: Checkpoint) -> None:
