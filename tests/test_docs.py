@@ -23,7 +23,6 @@ from models.model_config import read_model_config
 from models.summary import summarize
 from settings.parse import SECTIONS, parse_settings
 from tests.test_floors import ALLOWED, PROGRAMS
-from utils.errors import Code
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -168,12 +167,6 @@ def test_a_chinese_page_and_its_english_one_link_each_other(page: Path) -> None:
     english = ROOT / "docs" / page.name
     assert f"(zh/{page.name})" in english.read_text(encoding="utf-8")
     assert f"(../{page.name})" in page.read_text(encoding="utf-8")
-
-
-def test_every_return_code_is_explained() -> None:
-    text = (ROOT / "docs" / "return-codes.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d+) \| (\w+) \|", text, re.MULTILINE)
-    assert [(int(number), name) for number, name in rows] == [(int(c), c.name) for c in Code]
 
 
 def test_the_architecture_names_every_package_and_program() -> None:
