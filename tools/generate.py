@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -138,7 +138,7 @@ def settings_table(kind: type, without: type | None = None) -> Table:
     return Table(("setting", "default", "values", "meaning"), rows)
 
 
-def _values(item: Field, type_: type) -> str:
+def _values(item: Field[Any], type_: type) -> str:
     """Return what a setting may be: its range or choices, else its type, then its unit."""
     spec = item.metadata["spec"]
     listed = get_origin(type_) is tuple
@@ -151,7 +151,7 @@ def _values(item: Field, type_: type) -> str:
     return f"{allowed}; {spec.unit}" if spec.unit else allowed
 
 
-def _help(item: Field) -> str:
+def _help(item: Field[Any]) -> str:
     return str(item.metadata["spec"].help)
 
 
