@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data.dataset_index import read_dataset
-from evaluation.data_table import data_table
+from evaluation.tables import data_table
 from inference.journal import parts_done
 from tasks.candidates import run_candidates
 from tasks.log_header import header, settings_line
@@ -23,7 +23,7 @@ from utils.errors import Code, TaskError
 from utils.launch import launch, launch_until_done
 from utils.logs import duration
 from utils.progress import Progress
-from ymir.saved_files import SavedFiles
+from ymir.results import SavedFiles
 from ymir.task import (
     ModelStage,
     Task,
@@ -31,7 +31,7 @@ from ymir.task import (
     write_training_result,
 )
 from ymir.weight_download import download_weights
-from ymir.weight_files import SCRATCH, check_download
+from ymir.weights import SCRATCH, check_download
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS)
         else:
             raise TaskError(
                 Code.CONFIG,
-                "env.yaml asks for nothing: set one of run_training, run_mining or run_infer to "
+                "env.yaml has nothing to run: set one of run_training, run_mining or run_infer to "
                 "true.",
             )
     progress.update(1, 1)

@@ -96,10 +96,8 @@ def test_cached_grids_are_bounded():
     for size in range(1, MAX_CACHED_GRIDS * 2):
         head.decode([torch.zeros(1, 2, size, 1, 8), torch.zeros(1, 2, 1, size, 8)])
         assert len(head._grids) <= MAX_CACHED_GRIDS
-    assert list(head.state_dict()) == [
-        "anchors",
-        *(f"m.{i}.{k}" for i in (0, 1) for k in ("weight", "bias")),
-    ]
+    convolutions = [f"m.{level}.{part}" for level in (0, 1) for part in ("weight", "bias")]
+    assert list(head.state_dict()) == ["anchors", *convolutions]
 
 
 def test_a_grid_made_in_inference_mode_serves_training_too():
