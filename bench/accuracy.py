@@ -24,7 +24,8 @@ from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import read_source
-from training.loop import TrainingJob, train
+from training.job import TrainingJob
+from training.loop import train
 from utils.device import select_device
 from utils.logs import log_to_console
 from utils.progress import Progress
@@ -62,8 +63,9 @@ def run_seed(
             stage_folder=lambda stage: out / stage,
             on_saved=lambda saved: None,
         ),
-        Progress(lambda fraction: None),
+        Progress(),
     )
+    assert best
     epochs = pd.read_csv(out / "results.csv", skipinitialspace=True)
     scores = best.evaluation.scores
     summary = {

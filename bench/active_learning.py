@@ -34,7 +34,7 @@ from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
-from training.resume import CHANGES_NOTHING_LEARNT
+from training.resume import IRRELEVANT
 from utils.atomic import write_text
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
@@ -102,7 +102,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
         "training": {
             key: value
             for key, value in asdict(settings).items()
-            if key not in CHANGES_NOTHING_LEARNT | {"seed"}
+            if key not in IRRELEVANT | {"seed"}
         },
         "mining": parse_pairs(options.mining_set, "--mining-set"),
         "weights": hashlib.sha256(options.weights.read_bytes()).hexdigest()

@@ -19,8 +19,9 @@ from settings.train import TrainSettings
 from tasks.run import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
-from training.checkpoints import Saved
-from training.loop import TrainingJob, train
+from training.checkpoints import SavedCheckpoint
+from training.job import TrainingJob
+from training.loop import train
 from utils.device import parse_gpu_ids, select_device
 from utils.progress import Progress
 from ymir.task import read_task
@@ -71,7 +72,9 @@ def epochs_of(*, labels: int, batch_size: int, epochs: int, steps: int) -> int:
     return math.ceil(steps / math.ceil(labels / batch_size)) if steps else epochs
 
 
-def learn(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path) -> Saved:
+def learn(
+    experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path
+) -> SavedCheckpoint:
     """Train on the labelled images; the weights of the last epoch, evaluated once."""
     settings = experiment.settings
     epochs = epochs_of(
@@ -80,7 +83,7 @@ def learn(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder:
         epochs=settings.epochs,
         steps=experiment.steps,
     )
-    return train(
+    best = train(
         TrainingJob(
             settings=replace(settings, seed=seed, epochs=epochs),
             train=experiment.labelled(labelled),
@@ -91,8 +94,10 @@ def learn(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder:
             on_saved=lambda saved: None,
             weights=experiment.weights,
         ),
-        Progress(lambda fraction: None),
+        Progress(),
     )
+    assert best
+    return best
 
 
 def choose(

@@ -27,7 +27,9 @@ from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
 from training.checkpoints import ModelCheckpoint
-from training.loop import TrainingJob, prepare, train_and_evaluate
+from training.job import TrainingJob
+from training.loop import save_epoch, train_and_evaluate
+from training.setup import prepare
 from utils.device import select_device
 from utils.logs import log_to_console
 from utils.progress import Progress
@@ -116,7 +118,8 @@ def measure(job: TrainingJob, minutes: float) -> list[Sample]:
         rows: list[list[float]] = []
         started = time.monotonic()
         for epoch in epochs_until(started + 60 * minutes):
-            rows = train_and_evaluate(run, epoch, keeper, rows, Progress(lambda _: None)).rows
+            losses, evaluation = train_and_evaluate(run, epoch, Progress())
+            rows = save_epoch(run, epoch, losses, evaluation, keeper, rows).rows
             one = Sample(epoch, time.monotonic() - started, resident_mib(), thread_number())
             samples.append(one)
             table.writerow([one.epoch, f"{one.seconds:.1f}", f"{one.resident:.2f}", one.threads])

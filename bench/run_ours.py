@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-import train
 from data.dataset_index import read_dataset
 from data.formats.yolo import read_data_yaml, read_yolo_split
 from evaluation.evaluate import evaluate_split
@@ -28,9 +27,12 @@ from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
 from settings.detect import InferSettings
 from settings.train import TrainSettings
-from training.build import criterion
+from training.build import build_criterion
+from training.job import TrainingJob
+from training.loop import network_input, train_one_epoch
 from training.optimizer import OptimizerStep, build_optimizer
-from utils.device import compute_dtype, has_bfloat16, keep_freed_memory
+from training.setup import prepare
+from utils.device import autocast, compute_dtype, has_bfloat16, keep_freed_memory
 from utils.progress import Progress
 
 CPU = torch.device("cpu")
@@ -40,10 +42,10 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds of each epoch after the first: data loading, network, optimiser, average."""
     plan = training_plan(job)
     seconds = []
-    run = train.prepare(plan)
+    run = prepare(plan)
     for epoch in range(plan.settings.epochs):
         started = time.perf_counter()
-        train.train_one_epoch(run, epoch, Progress(lambda fraction: None))
+        train_one_epoch(run, epoch, Progress())
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(plan.train)}
 
@@ -52,13 +54,13 @@ def start(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds from the start of the interpreter to the first training batch."""
     plan = training_plan(job)
     with TensorBoardLogger(plan.folder / "tensorboard") as board:
-        run = train.prepare(plan, callbacks=[CsvLogger(plan.folder), board])
+        run = prepare(plan, callbacks=[CsvLogger(plan.folder), board])
         next(iter(run.loader))
         seconds = time.time() - float(os.environ["BENCH_STARTED"])
     return {"seconds": [seconds], "images": len(plan.train)}
 
 
-def training_plan(job: Mapping[str, object]) -> train.TrainingJob:
+def training_plan(job: Mapping[str, object]) -> TrainingJob:
     """A training as a task would ask for it."""
     checkpoint = load_checkpoint(str(job["ours_weights"]))
     task, folder = Path(str(job["task"])), Path(str(job["output"])) / "ours"
@@ -82,7 +84,7 @@ def training_plan(job: Mapping[str, object]) -> train.TrainingJob:
         onnx=False,
     )
     shutil.rmtree(folder, ignore_errors=True)
-    return train.TrainingJob(
+    return TrainingJob(
         settings=settings,
         train=train_index,
         validation=validation,
@@ -100,7 +102,7 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
     settings = TrainSettings(img_size=_whole(job, "image_size"), precision=str(job["precision"]))
     network = build_detector(load_checkpoint(str(job["ours_weights"])))
     network = network.to(memory_format=torch.channels_last).train()
-    loss = criterion(settings, network, settings.img_size)
+    loss = build_criterion(settings, network, settings.img_size)
     optimizer = build_optimizer(
         network, lr=settings.lr0, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
@@ -110,8 +112,8 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
     seconds = []
     for images, targets in batches:
         started = time.perf_counter()
-        with train.autocast(CPU, settings.precision):
-            maps = network(train.network_input(images, CPU, kind))
+        with autocast(CPU, settings.precision):
+            maps = network(network_input(images, CPU, kind))
         stepper.backward_and_step(loss(maps, targets).total)
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[_whole(job, "warmup") :], "images": _whole(job, "batch_size")}

@@ -24,7 +24,8 @@ from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage, read_source
-from training.loop import TrainingJob, train
+from training.job import TrainingJob
+from training.loop import train
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
@@ -100,8 +101,9 @@ def run(
             on_saved=lambda saved: None,
             weights=weights,
         ),
-        Progress(lambda fraction: None),
+        Progress(),
     )
+    assert best
     scores = best.evaluation.scores
     summary = {"mAP50": scores.map50, "mAP50-95": scores.map50_95, "best epoch": best.epoch + 1}
     done.write_text(json.dumps(summary), encoding="utf-8")

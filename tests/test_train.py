@@ -19,8 +19,10 @@ from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING
 from training import loop as training
-from training.build import starting_network
-from training.loop import Saved, TrainingJob, train
+from training.build import build_network
+from training.checkpoints import SavedCheckpoint
+from training.job import TrainingJob
+from training.loop import train
 from training.setup import prepare
 from utils.errors import Code, TaskError
 from utils.progress import Progress
@@ -42,11 +44,11 @@ def job(splits: list[DatasetIndex], folder: Path, **change: object) -> TrainingJ
     )
 
 
-def run(one: TrainingJob) -> Saved:
+def run(one: TrainingJob) -> SavedCheckpoint:
     return train(one, Progress(lambda fraction: None))
 
 
-def weights_of(saved: Saved) -> dict[str, torch.Tensor]:
+def weights_of(saved: SavedCheckpoint) -> dict[str, torch.Tensor]:
     return load_checkpoint(saved.files[0].parent.parent / "last" / "last.pt").state
 
 
@@ -74,7 +76,7 @@ def test_progress_and_saves_come_in_order(splits: list[DatasetIndex], tmp_path: 
     told: list[float] = []
     saved: list[tuple[str, int]] = []
 
-    def record(one: Saved) -> None:
+    def record(one: SavedCheckpoint) -> None:
         assert all(path.is_file() for path in one.files)
         saved.append((one.stage, one.epoch))
 
@@ -116,7 +118,7 @@ def test_progress_rises_while_the_network_is_evaluated(
 
 
 def test_weights_of_the_same_classes_are_taken_whole(weights: Path) -> None:
-    network = starting_network("yolov5n", weights, NAMES)
+    network = build_network("yolov5n", weights, NAMES)
     for key, tensor in load_checkpoint(weights).state.items():
         assert torch.equal(network.state_dict()[key], tensor), key
 

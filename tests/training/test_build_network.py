@@ -12,7 +12,7 @@ from models.detector import Detector
 from models.model_config import read_layout
 from settings.parse import parse_settings
 from settings.train import TrainSettings
-from training.build import criterion, starting_network
+from training.build import build_network
 from utils.errors import Code, TaskError
 
 NAMES = ("cat", "owl", "dog")
@@ -20,7 +20,7 @@ NAMES = ("cat", "owl", "dog")
 
 def test_the_size_is_told_in_one_line(caplog):
     with caplog.at_level(logging.INFO):
-        starting_network("yolov5n", None, NAMES)
+        build_network("yolov5n", None, NAMES)
     assert "yolov5n: 214 layers, 1.77 M parameters, 4.2 GFLOPs at 640 px" in caplog.messages
 
 
@@ -28,20 +28,20 @@ def test_the_size_is_told_in_one_line(caplog):
 def test_the_setting_replaces_the_activation(activation, tmp_path):
     settings, warnings = parse_settings(TrainSettings, {"activation": activation})
     assert warnings == []
-    network = starting_network("yolov5n", None, NAMES, activation=settings.activation)
+    network = build_network("yolov5n", None, NAMES, activation=settings.activation)
     assert str(network.layout.activation) == (activation or "nn.SiLU()")
     save_checkpoint(tmp_path / "best.pt", checkpoint_of(network, NAMES))
     # Weights bring their own activation, which the setting may replace again.
-    again = starting_network("yolov5s", tmp_path / "best.pt", NAMES)
+    again = build_network("yolov5s", tmp_path / "best.pt", NAMES)
     assert again.layout.activation == network.layout.activation
-    other = starting_network("yolov5s", tmp_path / "best.pt", NAMES, activation="nn.Mish()")
+    other = build_network("yolov5s", tmp_path / "best.pt", NAMES, activation="nn.Mish()")
     assert str(other.layout.activation) == "nn.Mish()"
     assert load_checkpoint(tmp_path / "best.pt").layout.get("activation", "") == activation
 
 
 def test_an_unknown_activation_is_refused():
     with pytest.raises(TaskError, match="activation 'Swish' is not one of SiLU, ReLU") as caught:
-        starting_network("yolov5n", None, NAMES, activation="Swish")
+        build_network("yolov5n", None, NAMES, activation="Swish")
     assert caught.value.code is Code.CONFIG
 
 
@@ -50,7 +50,7 @@ def test_placeholder_anchors_are_refused_until_they_are_fitted():
     network = Detector(read_layout("yolov5-p34", nc=3))
     settings = TrainSettings()
     with pytest.raises(TaskError, match=r"anchors: 3.*list the widths and heights") as caught:
-        criterion(settings, network, 640)
+        build_criterion(settings, network, 640)
     assert caught.value.code is Code.CONFIG
     network.anchors.copy_(torch.tensor([[1.0, 1.5], [2.0, 2.0], [3.5, 3.0]]))
-    assert criterion(settings, network, 640).anchors.shape == (2, 3, 2)
+    assert build_criterion(settings, network, 640).anchors.shape == (2, 3, 2)

@@ -8,7 +8,7 @@ import torch
 
 from evaluation.evaluate import Evaluation
 from models.checkpoint import Checkpoint, load_checkpoint
-from training.checkpoints import PERIODIC_KEPT, ModelCheckpoint, Saved
+from training.checkpoints import PERIODIC_KEPT, ModelCheckpoint, SavedCheckpoint
 
 
 def evaluation(fitness: float) -> Evaluation:
@@ -20,7 +20,7 @@ def checkpoint(epoch: int) -> Checkpoint:
 
 
 def test_best_follows_the_fitness_and_last_the_epochs(tmp_path: Path) -> None:
-    told: list[Saved] = []
+    told: list[SavedCheckpoint] = []
     keeper = ModelCheckpoint(lambda stage: tmp_path / stage, told.append)
     improved = [
         keeper.keep(checkpoint(n), n, evaluation(f)) for n, f in enumerate((0.0, 0.3, 0.3, 0.2))
@@ -39,7 +39,7 @@ def test_best_follows_the_fitness_and_last_the_epochs(tmp_path: Path) -> None:
 
 
 def test_an_export_joins_the_best_stage(tmp_path: Path) -> None:
-    told: list[Saved] = []
+    told: list[SavedCheckpoint] = []
     keeper = ModelCheckpoint(lambda stage: tmp_path / stage, told.append)
     keeper.keep(checkpoint(0), 0, evaluation(0.1))
     keeper.add_to_best(tmp_path / "best" / "best.onnx")
@@ -59,7 +59,7 @@ def test_the_first_real_look_beats_weights_that_nobody_looked_at(tmp_path: Path)
 
 def test_held_weights_are_written_at_the_end_the_best_among_them(tmp_path: Path) -> None:
     """`nosave`: v7.0 has a best file only if the last epoch is the best; a defect, not ours."""
-    told: list[Saved] = []
+    told: list[SavedCheckpoint] = []
     keeper = ModelCheckpoint(lambda stage: tmp_path / stage, told.append, hold=True, period=1)
     for epoch, fitness in enumerate((0.1, 0.4, 0.2)):
         keeper.keep(checkpoint(epoch), epoch, evaluation(fitness))
@@ -73,9 +73,9 @@ def test_held_weights_are_written_at_the_end_the_best_among_them(tmp_path: Path)
 
 
 def test_periodic_stages_stay_few_and_none_is_listed_without_its_file(tmp_path: Path) -> None:
-    listed: dict[str, Saved] = {}
+    listed: dict[str, SavedCheckpoint] = {}
 
-    def record(saved: Saved) -> None:
+    def record(saved: SavedCheckpoint) -> None:
         listed[saved.stage] = saved
         listed.pop(saved.replaces, None)
         assert all(path.is_file() for one in listed.values() for path in one.files)
@@ -102,7 +102,7 @@ def test_stages_of_an_earlier_run_are_reported_and_gone_on_with(tmp_path: Path) 
     first = ModelCheckpoint(lambda stage: tmp_path / stage, lambda saved: None, period=1)
     for epoch, fitness in enumerate((0.1, 0.4, 0.2)):
         first.keep(checkpoint(epoch), epoch, evaluation(fitness))
-    told: list[Saved] = []
+    told: list[SavedCheckpoint] = []
     second = ModelCheckpoint(lambda stage: tmp_path / stage, told.append, period=1)
     second.restore(first.stages.values())
     assert [one.stage for one in told] == ["best", "last", "epoch0", "epoch1", "epoch2"]

@@ -24,9 +24,9 @@ from tests.test_train import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 from training import loop as training
-from training.checkpoints import PERIODIC_KEPT
-from training.loop import Saved, TrainingJob
-from training.run_state import read_run_state
+from training.checkpoints import PERIODIC_KEPT, SavedCheckpoint
+from training.job import TrainingJob
+from training.resume import read_run_state
 from utils.errors import Code, TaskError
 from ymir.results import STAGES_KEPT
 
@@ -48,7 +48,7 @@ class Killed(Exception):
 def stopped(one: TrainingJob, stage: str, epoch: int) -> None:
     """Run a training that dies as soon as it has written `stage` in `epoch`."""
 
-    def on_saved(saved: Saved) -> None:
+    def on_saved(saved: SavedCheckpoint) -> None:
         if (saved.stage, saved.epoch) == (stage, epoch):
             raise Killed
 
@@ -132,7 +132,7 @@ def test_a_complete_training_reports_its_results_again(
 ) -> None:
     one = job(splits, tmp_path, epochs=2, save_period=1)
     first = run(one)
-    told: list[Saved] = []
+    told: list[SavedCheckpoint] = []
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
     lines = (tmp_path / "results.csv").read_text()
     monkeypatch.setattr(training, "train_one_epoch", None)  # no step may be asked for

@@ -11,10 +11,10 @@ import torch
 from evaluation.evaluate import no_evaluation
 from models.detector import Detector
 from models.model_config import read_layout
-from training.checkpoints import Saved
+from training.checkpoints import SavedCheckpoint
 from training.ema import ModelEMA
 from training.optimizer import OptimizerStep, build_optimizer
-from training.run_state import (
+from training.resume import (
     RunState,
     load_network,
     read_run_state,
@@ -48,7 +48,7 @@ def state_of(network: Detector, average: ModelEMA[Detector], stepper: OptimizerS
         identity={"settings": {"freeze": (1, 2), "lr0": 0.1}},
         batch_size=16,
         rows=[[0, 0.1 + 0.2], [1, float("nan")]],
-        stages=[Saved("best", (Path("best") / "best.pt",), 3, evaluation)],
+        stages=[SavedCheckpoint("best", (Path("best") / "best.pt",), 3, evaluation)],
         parts=split_into_tiles(network, average, stepper),
     )
 
