@@ -51,7 +51,7 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def report_timeout(options: argparse.Namespace, monitor: Monitor) -> None:
     """Report a task that did not end in time after SIGTERM, beside a main thread that hangs."""
     if write_error_file(Code.CONTAINER, TOLD_TO_STOP, "") and not options.launched:
-        monitor.insist(Code.CONTAINER, TOLD_TO_STOP)
+        monitor.fail_now(Code.CONTAINER, TOLD_TO_STOP)
         os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {TOLD_TO_STOP}\n".encode())
 
 

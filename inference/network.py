@@ -73,15 +73,15 @@ class Looks:
         `side` is the longest, in pixels, that can come, and `images` how many will. TaskError where
         a named engine cannot be had.
         """
-        layout = self.network.layout
+        config = self.network.config
         around = BackendSpec(
             device=self.device,
             precision=self.precision,
             lanes=lanes.count,
             batch_size=batch_size,
             side=side,
-            stride=layout.input_multiple,
-            levels=tuple(zip(layout.head_channels, map(int, layout.strides), strict=True)),
+            stride=config.input_multiple,
+            levels=tuple(zip(config.head_channels, map(int, config.strides), strict=True)),
         )
         subject = BenchmarkTarget(self.network, around, self.by, lanes)
         self.engine = choose_engine(name, subject, samples, images=images)

@@ -25,7 +25,7 @@ from utils.errors import Code, TaskError
 from utils.launch import launch, launch_until_done
 from utils.logs import duration
 from utils.progress import Progress
-from ymir.saved_files import SavedFiles
+from ymir.results import SavedFiles
 from ymir.task import (
     ModelStage,
     Task,
@@ -33,7 +33,7 @@ from ymir.task import (
     write_training_result,
 )
 from ymir.weight_download import download_weights
-from ymir.weight_files import SCRATCH, check_download
+from ymir.weights import SCRATCH, check_download
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS)
         else:
             raise TaskError(
                 Code.CONFIG,
-                "env.yaml asks for nothing: set one of run_training, run_mining or run_infer to "
+                "env.yaml has nothing to run: set one of run_training, run_mining or run_infer to "
                 "true.",
             )
     progress.update(1, 1)

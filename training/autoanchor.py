@@ -6,10 +6,16 @@ import logging
 from dataclasses import dataclass
 
 from data.dataset_index import DatasetIndex
-from models.anchor_search import search_anchors
-from models.anchors import AnchorFit, anchor_fit, in_stride_order, is_placeholder, label_sizes
+from models.anchors import (
+    AnchorFit,
+    anchor_fit,
+    in_stride_order,
+    is_placeholder,
+    label_sizes,
+    search_anchors,
+)
 from models.detector import Detector
-from models.model_config import Layout, parse_layout
+from models.model_config import ModelConfig, parse_model_config
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
@@ -113,12 +119,12 @@ def _advice(fit: AnchorFit, *, forbidden: bool) -> str:
     return " - many boxes fit no anchor: searching better ones"
 
 
-def with_anchor_count(layout: Layout, per_level: int) -> Layout:
-    """Return the layout with `per_level` anchors per level, as placeholders for `fit_anchors`.
+def with_anchor_count(config: ModelConfig, per_level: int) -> ModelConfig:
+    """Return the config with `per_level` anchors per level, as placeholders for `fit_anchors`.
 
-    The same layout if `per_level` is 0 or its own number.
+    The same config if `per_level` is 0 or its own number.
     """
-    if per_level in (0, len(layout.anchors[0]) // 2):
-        return layout
-    rows = [[1.0] * 2 * per_level for _ in layout.anchors]
-    return parse_layout({**layout.definition, "anchors": rows}, layout.nc)
+    if per_level in (0, len(config.anchors[0]) // 2):
+        return config
+    rows = [[1.0] * 2 * per_level for _ in config.anchors]
+    return parse_model_config({**config.definition, "anchors": rows}, config.nc)

@@ -17,9 +17,13 @@ from data.quad import LOSS_FACTOR
 from evaluation.evaluate import Evaluation, class_table, evaluate, final_report, no_evaluation
 from exporting.after_training import export_beside
 from inference.predictor import Predictor
-from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
+from models.checkpoint import (
+    CheckpointMetadata,
+    build_detector,
+    checkpoint_of,
+    load_checkpoint,
+)
 from models.detector import Detector
-from models.labelled_set import labelled_metadata
 from ops.nms import NmsConfig
 from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
@@ -170,13 +174,14 @@ def save_epoch(
     checkpoint = checkpoint_of(
         state.ema.module,
         job.train.class_names,
-        {
-            "epoch": epoch,
-            "img_size": state.image_size,
-            "map50": scores.map50,
-            "map50_95": scores.map50_95,
-            **labelled_metadata(job.train.counts().tolist(), len(job.train)),
-        },
+        CheckpointMetadata(
+            epoch=epoch,
+            img_size=state.image_size,
+            map50=scores.map50,
+            map50_95=scores.map50_95,
+            labelled_images=len(job.train),
+            labelled_objects=tuple(job.train.counts().tolist()),
+        ),
     )
     evaluated = job.is_evaluated(epoch)
     best = checkpoints.save(checkpoint, epoch, evaluation, evaluated=evaluated)
@@ -326,8 +331,9 @@ def finish(
     check_data_available(spread(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
-    image_size = int(str(checkpoint.metadata["img_size"]))
-    batches = evaluation_batches(job, image_size, detector.layout.input_multiple)
+    image_size = checkpoint.metadata.img_size
+    assert image_size is not None
+    batches = evaluation_batches(job, image_size, detector.config.input_multiple)
     with progress.stage(0.4) as part:
         evaluation = final_report(
             build_predictor(job, detector, image_size),

@@ -75,7 +75,7 @@ def prepare(
     seed_everything(settings.seed)
     network, frozen = network_of(job)
     network = network.to(device).to(memory_format=torch.channels_last)
-    stride = network.layout.input_multiple
+    stride = network.config.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     if resumed:
         load_network(network, resumed)

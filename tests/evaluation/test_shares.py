@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from data.loaders import evaluation_loader
 from evaluation.evaluator import Evaluation, Evaluator
 from evaluation.shares import BatchResult, RankResults, joined, of_all, packed, unpacked
 from tests.evaluation.evaluation_example import split
-from tests.utils.test_distributed import launch
 from utils.distributed import SINGLE_PROCESS, DistContext
 
 CLASSES = 3
@@ -106,19 +104,3 @@ def test_every_batch_is_in_one_share(tmp_path: Path) -> None:
     assert [list(share) for share in shares] == [[0, 3], [1], [2]]
     assert {number: own for share in shares for number, own in share.items()} == alone
     assert [len(loader) for loader in loaders] == [4, 2, 1, 1]
-
-
-@pytest.mark.slow
-def test_several_processes_evaluate_what_one_does(trained: Path, tmp_path: Path) -> None:
-    """The averaged network of a training, where each process has batch statistics of its own."""
-    (tmp_path / "data.txt").write_text(str(trained / "in"))
-    for count in (1, 2, 3):
-        launch(count, "-m", "tests.two_processes", "evaluation", tmp_path)
-    one, *others = (
-        torch.load(tmp_path / f"evaluation {n}.pt", weights_only=False) for n in (1, 2, 3)
-    )
-    assert one.scores.map50 > 0
-    assert len(one.detections) > 6
-    for other in others:
-        assert {field.name for field in fields(other)} == {field.name for field in fields(one)}
-        same(other, one)

@@ -130,7 +130,7 @@ def test_protocol(
         pytest.param({}, {"gpu_id": "-1"}, Code.CONFIG, "gpu_id is '-1'", id="gpu-negative"),
         pytest.param({}, {"epochs": "x"}, Code.CONFIG, "epochs is 'x'", id="setting"),
         pytest.param({}, {"export_format": "ls_json:raw"}, Code.CONFIG, "ark:raw", id="ls-json"),
-        pytest.param({"run_training": False}, {}, Code.CONFIG, "asks for nothing", id="nothing"),
+        pytest.param({"run_training": False}, {}, Code.CONFIG, "has nothing to run", id="nothing"),
         pytest.param({"run_training": "si"}, {}, Code.CONFIG, "run_training is 'si'", id="flag"),
         pytest.param({"task_id": "a\tb"}, {}, Code.CONFIG, "task_id", id="tab-in-task-id"),
         pytest.param({"input": [1]}, {}, Code.CONFIG, "section input", id="section"),
