@@ -14,7 +14,9 @@ from tqdm import tqdm
 from data.batches import Batch
 from data.lost_files import check_data_available, spread
 from data.quad import LOSS_FACTOR
-from evaluation.evaluate import Evaluation, class_table, evaluate, final_report, no_evaluation
+from evaluation.evaluate import evaluate, final_report, no_evaluation
+from evaluation.evaluator import Evaluation, EvaluationConfig
+from evaluation.tables import class_table
 from exporting.after_training import export_beside
 from inference.predictor import Predictor
 from models.checkpoint import (
@@ -298,8 +300,8 @@ def evaluate_ema(state: TrainState, progress: Progress) -> Evaluation:
         build_predictor(state.job, state.ema.module, state.image_size),
         state.job.validation,
         progress.follow(batches, len(batches)),
+        EvaluationConfig(state.job.settings.report_conf),
         criterion=state.criterion,
-        report_confidence=state.job.settings.report_conf,
         processes=state.job.processes,
     )
 

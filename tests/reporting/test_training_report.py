@@ -11,7 +11,7 @@ import torch
 
 from data.dataset_index import DataReport, DatasetIndex
 from data.images import read_image
-from evaluation.evaluate import Evaluation
+from evaluation.evaluator import Evaluation
 from models.detector import Detector
 from models.model_config import read_model_config
 from reporting.callbacks import Callback, EpochResult

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from tests import two_processes
 from tests.conftest import ROOT
-from tests.evaluation.test_shares import same
+from tests.evaluation.test_evaluator import assert_same
 from utils.distributed import SINGLE_PROCESS, DistContext, launcher_store, rendezvous
 from utils.environment import RANK_VARIABLES
 from utils.errors import Code, TaskError
@@ -88,7 +88,7 @@ def test_two_ranks_evaluate_what_one_process_does(results: Path) -> None:
     assert one.scores.map50 > 0
     assert len(one.detections) > 6
     assert {field.name for field in fields(two)} == {field.name for field in fields(one)}
-    same(two, one)
+    assert_same(two, one)
 
 
 WAIT = timedelta(seconds=30)
