@@ -30,7 +30,6 @@ from bench.active_rounds import (
     read_results,
     sample_images,
 )
-from bench.training import parse_pairs
 from mining.registry import ALGORITHMS
 from tests.conftest import ROOT
 from tools.sources import SourceDataset, read_source
@@ -101,12 +100,6 @@ def test_different_names_have_different_folders() -> None:
     assert not any(set(folder) & set(":/[]") for folder in folders)
 
 
-def test_pairs_of_key_and_value() -> None:
-    assert parse_pairs(["a=1", "b=x=y"], "--set") == {"a": "1", "b": "x=y"}
-    with pytest.raises(TaskError, match="--set: 'a' is no setting"):
-        parse_pairs(["a"], "--set")
-
-
 def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
     chosen = sample_images(IMAGES, 4, 0, 2, 1)
     assert chosen == sample_images(IMAGES[::-1], 4, 0, 2, 1)
@@ -149,7 +142,7 @@ def test_results_are_read_as_written_whatever_a_kill_leaves(tmp_path: Path) -> N
         assert read_results(path) == [first, third]
 
 
-@pytest.mark.parametrize("line", [b"nonsense\n", b"\xff\xfe\n", b"[1]\n", b'{"seed": 0}\n'])
+@pytest.mark.parametrize("line", [b"nonsense\n", b"\xff\xfe\n", b'{"seed": 0}\n'])
 def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
     append_result(tmp_path / "results.jsonl", result(START, 0))
     with (tmp_path / "results.jsonl").open("ab") as file:
