@@ -25,11 +25,8 @@ from data.workers import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path("build/bench")
-PEER_FOLDER = Path("build/peer-venv")
-PEER = "yolov5==7.0.14"
+PEER, PEER_FOLDER = "yolov5==7.0.14", Path("build/peer-venv")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-MARKER = "benchmark"
-"""The key of the JSON object that is a program's result."""
 OURS, LOOP = "bench.run_ours", "bench.sequential_mining"
 """Programs of this repository, as modules."""
 YOLOV5, ULTRALYTICS = "yolov5", "ultralytics"
@@ -152,7 +149,7 @@ def parse_result(output: str) -> Result:
     for line in reversed(output.splitlines()):
         with contextlib.suppress(ValueError):
             value = json.loads(line)
-            if isinstance(value, dict) and MARKER in value:
+            if isinstance(value, dict) and "benchmark" in value:
                 return value
     raise ValueError("the program printed no result")
 
