@@ -248,16 +248,10 @@ def test_selected_parts_make_the_report(
     assert text in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--only", "speed"], "choose from training,"),
-        (["--pairs", "0"], "must be at least 1"),
-    ],
-)
-def test_options_that_are_refused(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        command.main(words)
-    assert message in capsys.readouterr().err
+def test_options_that_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--only", "speed"], ["--pairs", "0"]):
+        with pytest.raises(SystemExit):
+            command.main(words)
+    errors = capsys.readouterr().err
+    assert "choose from training," in errors
+    assert "must be at least 1" in errors
