@@ -43,7 +43,7 @@ def nested(source: str, where: str) -> str:
     return "".join(lines)
 
 
-class BuildNested(build_py):
+class BuildNested(build_py):  # type: ignore[misc]
     """Copies the packages below `ymir_yolov5`."""
 
     data_files: tuple[()] = ()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -138,7 +138,7 @@ def settings_table(kind: type, without: type | None = None) -> Table:
     return Table(("setting", "default", "values", "meaning"), rows)
 
 
-def _values(item: Field, type_: type) -> str:
+def _values(item: Field[Any], type_: type) -> str:
     """Return what a setting may be: its range or choices, else its type, then its unit."""
     spec = item.metadata["spec"]
     listed = get_origin(type_) is tuple
@@ -151,7 +151,7 @@ def _values(item: Field, type_: type) -> str:
     return f"{allowed}; {spec.unit}" if spec.unit else allowed
 
 
-def _help(item: Field) -> str:
+def _help(item: Field[Any]) -> str:
     return str(item.metadata["spec"].help)
 
 
@@ -221,8 +221,7 @@ def contract_table() -> Table:
     """Return the protocol's checklist with the tests and the checker's rules of each line."""
     rows = []
     for clause in CHECKLIST:
-        names = [name.split("::") for name in clause.tests]
-        links = ", ".join(f"[{function}](../{file})" for file, function in names)
+        links = ", ".join(f"[{Path(file).stem}](../{file})" for file in clause.tests)
         rules = ", ".join(f"`{rule}*`" if rule[-1] == "." else f"`{rule}`" for rule in clause.rules)
         rows.append((str(clause.number), clause.words, links, rules or "-"))
     return Table(("", "line", "tests", "rules of the checker"), rows)
