@@ -57,6 +57,7 @@ def train_seed(
     settings, _ = parse_settings(TrainSettings, {**RECIPE, **overrides})
     started = time.monotonic()
     best = train(training_job(settings, read_splits(task, names), out, device), silent())
+    assert best
     epochs = pd.read_csv(out / "results.csv", skipinitialspace=True)
     scores = best.evaluation.scores
     summary = {

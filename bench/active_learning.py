@@ -39,7 +39,7 @@ from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
-from training.resume import CHANGES_NOTHING_LEARNT
+from training.resume import IRRELEVANT
 from utils.atomic import write_text
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
@@ -82,7 +82,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
     """Read the data, and check that the folder is empty or belongs to this run."""
     settings = training_settings(options)
     source = read_source(options.data)
-    unlearnt = CHANGES_NOTHING_LEARNT | {"seed"}
+    unlearnt = IRRELEVANT | {"seed"}
     learnt = {key: value for key, value in asdict(settings).items() if key not in unlearnt}
     weights = hashlib.sha256(options.weights.read_bytes()).hexdigest() if options.weights else ""
     setup = {

@@ -25,7 +25,7 @@ from settings.train import TrainSettings
 from tasks.run import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
-from training.checkpoints import Saved
+from training.checkpoints import SavedCheckpoint
 from training.loop import train
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
@@ -201,7 +201,9 @@ def epochs_of(experiment: Experiment, labels: int) -> int:
     return math.ceil(experiment.steps / batches) or experiment.settings.epochs
 
 
-def train_on(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path) -> Saved:
+def train_on(
+    experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path
+) -> SavedCheckpoint:
     """Train on the labelled images; return the weights of the last epoch, evaluated once."""
     epochs = epochs_of(experiment, len(labelled))
     job = training_job(
@@ -211,7 +213,9 @@ def train_on(experiment: Experiment, labelled: Sequence[str], *, seed: int, fold
         select_device(parse_gpu_ids(experiment.gpu_id)),
         experiment.weights,
     )
-    return train(job, silent())
+    best = train(job, silent())
+    assert best
+    return best
 
 
 def choose(
