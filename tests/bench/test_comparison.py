@@ -42,7 +42,7 @@ def test_ratios_say_how_many_times_as_good_ours_is() -> None:
 def test_a_program_gets_its_start_time_and_its_memory_is_measured(
     tmp_path: Path, child: bool
 ) -> None:
-    code = "import os, time; block = bytearray(b'1') * (64 << 20); time.sleep(1)"
+    code = "import time; block = bytearray(b'1') * (64 << 20); time.sleep(1)"
     (tmp_path / "hold.py").write_text(code)
     command = "subprocess.run([sys.executable, 'hold.py'], check=True)"
     lines = [
