@@ -57,3 +57,8 @@ def log_to_console(*, quiet: bool = False) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for noisy in ("matplotlib", "PIL", "onnxscript", "onnx_ir", "torch.onnx", "tensorboard"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def forbid_update_checks() -> None:
+    """Keep packages from asking the network for newer versions of themselves."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

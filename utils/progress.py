@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from tqdm import tqdm
+
 Item = TypeVar("Item")
 
 
@@ -54,3 +56,11 @@ class Progress:
     def _rise_to(self, fraction: float) -> None:
         self.fraction = max(self.fraction, min(fraction, 1.0))
         self._tell(self.fraction)
+
+
+def progress_bar(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+    """Yield the items; at a terminal a bar on stderr shows how many of `total` passed.
+
+    The bar appears after a second, and goes with the last item.
+    """
+    yield from tqdm(items, description, total, leave=False, disable=None, delay=1)
