@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.checkpoint import build_detector, load_checkpoint
-from tools.check_models import check_training_result
-from tools.check_out import check_out
+from tools.check_out import check_models, check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from tools.task_files import read_task_files
 from utils.errors import TaskError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +99,7 @@ def left_behind(task: Path, *, orderly: bool, failed: bool = True) -> tuple[bool
     wrong = [f"{finding.rule}: {finding.sentence}" for finding in findings]
     if not (task / "out" / "models" / "result.yaml").exists():
         return False, wrong
-    wrong += [f"{f.rule}: {f.sentence}" for f in check_training_result(read_task_files(task))]
+    wrong += [f"{f.rule}: {f.sentence}" for f in check_models(task)]
     try:
         build_detector(load_checkpoint(task / "out" / "models" / "best" / "best.pt"))
     except TaskError as error:

@@ -22,6 +22,7 @@ import numpy as np
 from bench.material import find_data
 from data.dataset_index import read_dataset
 from reporting.results_csv import CsvLogger
+from reporting.tensorboard import TensorBoardLogger
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
@@ -106,15 +107,16 @@ def measure(job: TrainingJob, minutes: float) -> list[Sample]:
     samples: list[Sample] = []
     keeper = ModelCheckpoint(job.stage_folder, job.on_saved)
     with (
-        CsvLogger(job.folder, job.tensorboard) as record,
+        TensorBoardLogger(job.tensorboard) as board,
         (job.folder / "memory.csv").open("w", newline="", encoding="ascii") as file,
     ):
         table = csv.writer(file)
         table.writerow(["epoch", "seconds", "resident_mib", "threads"])
-        run = prepare(job, record)
+        run = prepare(job, callbacks=[CsvLogger(job.folder), board])
+        rows: list[list[float]] = []
         started = time.monotonic()
         for epoch in epochs_until(started + 60 * minutes):
-            train_and_evaluate(run, epoch, keeper, Progress(lambda fraction: None))
+            rows = train_and_evaluate(run, epoch, keeper, rows, Progress(lambda _: None)).rows
             one = Sample(epoch, time.monotonic() - started, resident_mib(), thread_number())
             samples.append(one)
             table.writerow([one.epoch, f"{one.seconds:.1f}", f"{one.resident:.2f}", one.threads])

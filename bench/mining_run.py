@@ -20,8 +20,8 @@ import torch
 from bench.reference_loop import mine_one_by_one
 from inference.predictions import Prediction
 from inference.predictor import load_predictor
-from mining.registry import ALGORITHMS
-from mining.scores import in_order
+from mining.mining_cald import ALGORITHM
+from mining.scores import ScoringContext, in_order
 from models.checkpoint import build_detector, load_checkpoint
 from settings.detect import MiningSettings
 from tasks.run import run
@@ -74,7 +74,8 @@ def ours(job: Mapping[str, object], precision: str) -> dict[str, object]:
         parts = predictor.stream_parts(
             files, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
         )
-        scores = ALGORITHMS["cald"](noted(parts), predictor, settings, len(files))
+        context = ScoringContext(predictor, settings, len(files))
+        scores = ALGORITHM.rank(ALGORITHM.score(noted(parts), context), context)
         return [score for _, score in in_order(scores, files)]
 
     files = _files(job)

@@ -25,6 +25,7 @@ from evaluation.evaluate import evaluate_split
 from inference.predictor import load_predictor
 from models.checkpoint import build_detector, load_checkpoint
 from reporting.results_csv import CsvLogger
+from reporting.tensorboard import TensorBoardLogger
 from settings.detect import InferSettings
 from settings.train import TrainSettings
 from training.build import criterion
@@ -40,20 +41,19 @@ def training(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds of each epoch after the first: data loading, network, optimiser, average."""
     plan = training_plan(job)
     seconds = []
-    with CsvLogger(plan.folder, None) as record:
-        run = train.prepare(plan, record)
-        for epoch in range(plan.settings.epochs):
-            started = time.perf_counter()
-            train.train_one_epoch(run, epoch, Progress(lambda fraction: None))
-            seconds.append(time.perf_counter() - started)
+    run = train.prepare(plan)
+    for epoch in range(plan.settings.epochs):
+        started = time.perf_counter()
+        train.train_one_epoch(run, epoch, Progress(lambda fraction: None))
+        seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(plan.train)}
 
 
 def start(job: Mapping[str, object]) -> dict[str, object]:
     """Seconds from the start of the interpreter to the first training batch."""
     plan = training_plan(job)
-    with CsvLogger(plan.folder, plan.folder / "tensorboard") as record:
-        run = train.prepare(plan, record)
+    with TensorBoardLogger(plan.folder / "tensorboard") as board:
+        run = train.prepare(plan, callbacks=[CsvLogger(plan.folder), board])
         next(iter(run.loader))
         seconds = time.time() - float(os.environ["BENCH_STARTED"])
     return {"seconds": [seconds], "images": len(plan.train)}

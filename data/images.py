@@ -9,12 +9,15 @@ functions.)
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from utils.atomic import replace_file
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -115,3 +118,25 @@ def _decode_pillow(path: str | os.PathLike[str]) -> Pixels:
     except Exception as error:  # decoders raise anything on damaged bytes
         raise ImageError(path, f"cannot be decoded ({error})") from error
     return np.ascontiguousarray(rgb[..., ::-1])
+
+
+def encode_image(image: npt.NDArray[np.uint8], suffix: str, *, quality: int = 95) -> bytes:
+    """Encode BGR pixels [h, w, 3] in the format of `suffix`; `quality` is that of JPEG.
+
+    Raises ValueError for an image that the format cannot hold: JPEG ends at 65,500 pixels a side.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix.lower() in (".jpg", ".jpeg") else []
+    written, content = cv2.imencode(suffix, np.ascontiguousarray(image), options)
+    if not written:
+        raise ValueError(f"{image.shape[1]}x{image.shape[0]} is too large for {suffix}")
+    return bytes(content.tobytes())
+
+
+def write_image(path: Path, image: npt.NDArray[np.uint8], *, quality: int = 95) -> None:
+    """Replace the file `path` by an image, as `encode_image`. Raises ImageError."""
+    try:
+        content = encode_image(image, path.suffix, quality=quality)
+    except ValueError as error:
+        raise ImageError(path, str(error)) from error
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)

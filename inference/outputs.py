@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from data.images import read_image
+from data.images import read_image, write_image
 from reporting.drawing import draw_boxes
-from utils.atomic import replace_file, write_text
+from utils.atomic import write_text
 
 CROP_GAIN, CROP_MARGIN = 1.02, 10
 """A crop is its box times the gain, plus the margin in pixels (v7.0)."""
@@ -119,8 +118,4 @@ def crop_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def _save(path: Path, image: np.ndarray) -> None:
     suffix = path.suffix if path.suffix.lower() in {".png", ".bmp", ".webp"} else ".jpg"
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
-    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(image), quality)
-    assert done, path
-    with replace_file(path.with_suffix(suffix)) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+    write_image(path.with_suffix(suffix), image, quality=JPEG_QUALITY)

@@ -1,9 +1,10 @@
-"""CALD's second stage: among the most informative images, those of other classes than the labelled.
+"""CALD's second stage: class balance among the most informative images.
 
-With l the labelled objects of each class per image and c an image's class vector (per class the
-largest confidence of its objects, averaged over its views), the images with the largest
-JS(softmax(l), softmax(c)) come first: «Consistency-based Active Learning for Object Detection»
-(arXiv 2103.10374). That takes a budget; here the best `window` images are ranked anew.
+Source: «Consistency-based Active Learning for Object Detection» (arXiv 2103.10374), stage 2. With l
+the labelled objects of each class per image and c an image's class vector (per class the largest
+confidence of its objects, averaged over its views), the images with the largest
+JS(softmax(l), softmax(c)) come first. The paper takes a budget; here the best `window` images are
+ranked anew.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from mining.consistency import jensen_shannon
 from mining.scores import Scored
 
 DEFAULT_SHARE = 0.12
-"""CALD on COCO ranks 1.2 times its budget of 1000 anew, of 10,000 candidates."""
+"""The paper's window on COCO: 1.2 times the budget of 1,000, of 10,000 candidates."""
 BALANCED_FIRST = 2.0
-"""No image of the window has more: 1, and its divergence as a share of ln 2."""
+"""Largest score in the window: 1, and the divergence as a fraction of ln 2."""
 
 
 def class_divergence(labelled: Sequence[float], candidates: np.ndarray) -> np.ndarray:
-    """JS(softmax(labelled), softmax(candidate)) in nats, float64 [n], of class vectors [n, c]."""
+    """Return JS(softmax(labelled), softmax(candidate)) in nats, float64 [n], of vectors [n, c]."""
     known = torch.tensor(labelled, dtype=torch.float64).softmax(0)
     shown = torch.from_numpy(np.asarray(candidates, np.float64).reshape(-1, len(known))).softmax(1)
     return jensen_shannon(known.expand_as(shown), shown).numpy()
 
 
 def window_size(setting: int, candidates: int) -> int:
-    """How many images are ranked anew: `setting`, or with -1 a fixed share of the candidates."""
+    """Return the size of the window: `setting`, or with -1 a fixed share of the candidates."""
     return setting if setting >= 0 else math.ceil(DEFAULT_SHARE * candidates)
 
 
 def rebalance(stream: Iterable[Scored], labelled: Sequence[float], window: int) -> Iterator[Scored]:
-    """The same stream; the `window` images of the largest scores get new ones, from 1 to 2.
+    """Give the `window` images of the largest scores new ones, from 1 to 2.
 
-    The new score is 1 + divergence / ln 2, and 2 for a class vector without any class: CALD takes
-    those first. Scores up to 1 are expected. Images without a score pass as they are, and so does
-    an image as soon as it has left the window; of equal scores the later name stays in.
+    The new score is 1 + divergence / ln 2, and 2 for a class vector of zeros: CALD takes those
+    first. Scores up to 1 are expected. Images without a score and those that leave the window pass
+    unchanged; of equal scores the later name stays in.
     """
     best: list[tuple[float, str, int, Scored]] = []
     for scored in stream:

@@ -73,7 +73,8 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon divergence in nats, [n] in [0, ln 2], of distributions [n, c] summing to 1."""
     mean = (p + q) / 2
     entropy = torch.special.entr
-    return (entropy(mean) - (entropy(p) + entropy(q)) / 2).sum(-1).clamp(min=0)
+    divergence: Tensor = (entropy(mean) - (entropy(p) + entropy(q)) / 2).sum(-1).clamp(min=0)
+    return divergence
 
 
 def match(reference: Objects, view: Objects) -> tuple[Tensor, Tensor]:

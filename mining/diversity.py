@@ -1,8 +1,15 @@
-"""What an image looks like to the detector, in 64 numbers: close for images that are alike.
+"""Diversity of images: backbone features, and the farthest-first order of weighted points.
 
 The deepest map of the backbone (SPPF in YOLOv5) is averaged over the image and projected with a
-random matrix, which hardly changes distances (Johnson and Lindenstrauss). Of each vector only the
-direction counts.
+random matrix, which keeps distances to within a few per cent (Johnson and Lindenstrauss 1984).
+Only the direction of each vector counts.
+
+The order is the greedy rule of the k-centre problem (Gonzalez 1985) with a weight for each point:
+after the point of the largest weight, always the one whose
+
+    gain = weight * distance to the nearest point before it
+
+is largest. A duplicate of an earlier point gains nothing and comes at the end.
 """
 
 from __future__ import annotations
@@ -14,9 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from inference.predictions import Prediction
-from inference.predictor import Predictor
-from mining.groups import map_by_shape
-from settings.detect import MiningSettings
+from mining.scores import ScoringContext, map_by_shape
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
 
@@ -26,18 +31,20 @@ UNIT = 2048.0
 """Length of a feature, whose numbers are whole: coarse enough to swallow most of the noise by which
 a network's output differs between batch sizes."""
 _PURPOSE = 0xFEA7
+LARGEST_DISTANCE = 2.0
+"""Between opposite unit vectors. Distances are given as fractions of it."""
 
 Features = dict[int, NDArray[np.float32]]
 """By an image's position in the stream: float32 [64], whole numbers."""
 
 
 def projection(channels: int, seed: int) -> NDArray[np.float64]:
-    """A random matrix [channels, 64] of normal numbers, always the same for a seed."""
+    """Return the random matrix [channels, 64] of normal numbers that belongs to a seed."""
     return numpy_generator(seed, _PURPOSE, channels).standard_normal((channels, SIZE))
 
 
 def directions(means: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Mean channels [n, c] as features float32 [n, 64]: length `UNIT`, rounded to whole numbers.
+    """Project mean channels [n, c] to features float32 [n, 64] of length `UNIT`, rounded.
 
     A vector of zeros stays one.
     """
@@ -48,22 +55,20 @@ def directions(means: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArr
     return np.asarray(np.rint(scaled) + 0.0, np.float32)
 
 
-def noting_features(
-    predictions: Iterable[Prediction],
-    predictor: Predictor,
-    settings: MiningSettings,
-    features: Features,
+def collect_features(
+    predictions: Iterable[Prediction], context: ScoringContext, features: Features
 ) -> Iterator[Prediction]:
-    """The same predictions (their order may change); `features` gets those of each image.
+    """Pass the predictions on (their order may change) and add each image's feature to `features`.
 
-    A readable image's are there before its last part comes out; whoever takes them out keeps
-    memory bounded. The kept views are shown to the backbone once more; of an image in tiles, the
-    look at the whole.
+    A readable image's feature is there before its last tile comes out; the caller removes it, so
+    that memory stays bounded. The kept network inputs go through the backbone once more; of an
+    image in tiles, the whole image.
     """
+    predictor, settings = context.network, context.settings
     matrices: dict[int, NDArray[np.float64]] = {}
 
     def note(group: Sequence[Prediction]) -> Sequence[Prediction]:
-        if _shape(group[0]) is None:
+        if _whole_image_shape(group[0]) is None:
             return group
         images = torch.stack([one.view.image for one in group if one.view is not None])
         means = predictor.backbone_map(images).mean((2, 3)).double().cpu().numpy()
@@ -80,16 +85,40 @@ def noting_features(
             features[one.position] = own
         return group
 
-    yield from map_by_shape(
-        predictions, note, shape_of=_shape, predictor=predictor, settings=settings
-    )
+    return map_by_shape(predictions, note, shape_of=_whole_image_shape, context=context)
 
 
-def _shape(prediction: Prediction) -> tuple[int, ...] | None:
-    """Of the network input, for an image and the whole of one in tiles; None for other parts."""
+def _whole_image_shape(prediction: Prediction) -> tuple[int, ...] | None:
+    """Return the shape of the network input of a whole image; None for its tiles."""
     if prediction.view is None or prediction.size is None:
         return None
     whole = (0, 0, prediction.size[1], prediction.size[0])
     if prediction.window is not None and prediction.window != whole:
         return None
     return tuple(prediction.view.image.shape)
+
+
+def farthest_first(
+    weights: NDArray[np.float64], points: NDArray[np.float32], unit: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the order of n points, int64 [n], and the gains in that order, float64 [n].
+
+    `weights` [n] are >= 0. `points` [n, d] are vectors of length `unit` (or 0), rounded to
+    whole numbers: for a `unit` up to 4000 their products are exact in float32, so that the order
+    does not depend on how a machine adds. Gains never rise; the first is its weight. Ties go to
+    the point that is given first.
+
+    Memory is that of the points; time n * n * d, as each chosen point is compared with all.
+    """
+    count = len(points)
+    order, gains = np.zeros(count, np.int64), np.zeros(count)
+    lengths = np.square(points.astype(np.float64)).sum(1)
+    nearest, taken = np.ones(count), np.zeros(count, np.bool_)
+    for rank in range(count):
+        gain = np.where(taken, -1.0, weights * nearest)
+        chosen = int(gain.argmax())
+        order[rank], gains[rank], taken[chosen] = chosen, gain[chosen], True
+        products = (points @ points[chosen]).astype(np.float64)
+        distances = np.sqrt(lengths + lengths[chosen] - 2 * products)
+        np.minimum(nearest, distances / (LARGEST_DISTANCE * unit), out=nearest)
+    return order, gains

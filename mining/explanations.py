@@ -1,4 +1,4 @@
-"""A table of the ranking: per image its score, and what decided it."""
+"""Explanations of mining scores: CALD's score breakdown, and explanations.csv of a ranking."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from inference.journal import Journal
+from mining.consistency import Objects, compare, deciding
+from ops.letterbox import Letterbox, boxes_to_original
 from reporting.ranking_report import ranking
 from utils.atomic import replace_file
 
@@ -16,15 +21,115 @@ HEADER = (
     *("partner_confidence", "partner_left", "partner_top", "partner_right", "partner_bottom"),
     "error",
 )
+COLUMNS = 21
+"""Columns of a view's breakdown: M, whether an object decided, IoU, divergence, m, the reference
+row (6, network pixels), its box in the view (4) and its partner there (6, both in pixels of the
+view's content)."""
+
+
+def view_breakdown(reference: Objects, view: Objects, rows: Tensor, found: Tensor) -> Tensor:
+    """Return the score terms of one view for every image: float64 [b, COLUMNS], on the device.
+
+    The deciding object is the one nearest to CALD's base point; no other counts in that view.
+
+    `rows` [n, 6] are those of the reference objects, `found` [m, 6] those of the view.
+    """
+    comparison = compare(reference, view)
+    inconsistency, index = deciding(comparison, reference.counts, view.counts)
+    decided = index < len(rows)
+    at = index.clamp(max=max(len(rows) - 1, 0))
+    empty = rows.new_zeros((1, 6))
+    partner = torch.cat((found, empty)) if len(found) == 0 else found
+    other = comparison.partner[at].clamp(max=len(partner) - 1)
+    return torch.cat(
+        (
+            torch.stack(
+                (
+                    inconsistency,
+                    decided.double(),
+                    comparison.overlap[at].double(),
+                    comparison.divergence[at],
+                    comparison.consistency[at],
+                ),
+                1,
+            ),
+            rows[at].double(),
+            reference.boxes[at].double(),
+            partner[other].double(),
+        ),
+        1,
+    )
+
+
+def score_breakdown(
+    names: Sequence[str], columns: Tensor, plan: Letterbox, corner: tuple[int, int]
+) -> dict[str, object]:
+    """Return plain values of one image from its `columns` [views, COLUMNS], on the CPU.
+
+    The score is 1 minus the mean of M over the views; the view with the smallest M raised it most.
+    Boxes are xyxy in pixels of the photograph, whose part begins at `corner` (left, top); that of
+    the partner is where it would lie there, with the same overlap. `view_scores` are 1 - M.
+    """
+    inconsistencies = columns[:, 0].tolist()
+    chosen = min(range(len(names)), key=lambda n: inconsistencies[n])
+    own = columns[chosen]
+    breakdown: dict[str, object] = {
+        "view": names[chosen],
+        "view_scores": {
+            name: round(1 - value, 6) for name, value in zip(names, inconsistencies, strict=True)
+        },
+    }
+    if not own[1]:
+        return breakdown
+    row = own[5:11]
+    left, top = corner
+    box = boxes_to_original(row[None, :4].float(), plan)[0].double()
+    box = box + box.new_tensor([left, top, left, top])
+    breakdown |= {
+        "box": _short(box),
+        "class": int(row[5]),
+        "confidence": round(float(row[4]), 4),
+        "iou": round(float(own[2]), 4),
+    }
+    if float(own[2]) > 0:
+        partner = own[15:21]
+        breakdown |= {
+            "divergence": round(float(own[3]), 4),
+            "partner_box": _short(
+                map_to_image(partner[:4], own[11:15], box, flipped=names[chosen] == "flip")
+            ),
+            "partner_class": int(partner[5]),
+            "partner_confidence": round(float(partner[4]), 4),
+        }
+    return breakdown
+
+
+def map_to_image(box: Tensor, mapped: Tensor, original: Tensor, *, flipped: bool) -> Tensor:
+    """Map a box [4] of a view to the frame in which the view's box `mapped` is `original`.
+
+    IoU with that box does not change; with `flipped`, left and right are exchanged.
+    """
+    scale = (original[2:] - original[:2]) / (mapped[2:] - mapped[:2]).clamp(min=1e-9)
+    start = (box[:2] - mapped[:2]) * scale
+    end = (box[2:] - mapped[:2]) * scale
+    first, second = original[:2] + start, original[:2] + end
+    if flipped:
+        left, right = original[2] - end[0], original[2] - start[0]
+        return torch.stack((left, first[1], right, second[1]))
+    return torch.cat((first, second))
+
+
+def _short(box: Tensor) -> list[float]:
+    return [round(value, 1) for value in box.tolist()]
 
 
 def write_explanations(
     path: Path, known: Journal, scores: Sequence[float | None], names: Sequence[str]
 ) -> None:
-    """Replace the CSV file `path`: a line an image, best first, from what `known` has on disk.
+    """Replace the CSV file `path`: one row an image, best first, from the task's journal.
 
-    `own_score` is the image's before class balance and before images without objects have theirs;
-    boxes are in pixels of the photograph. What an algorithm does not know stays empty.
+    `own_score` is the image's score before class balance and `place_empty`; boxes are xyxy in
+    pixels of the photograph. What an algorithm does not report stays empty.
     """
     with (
         replace_file(path) as temporary,
@@ -46,18 +151,18 @@ def write_explanations(
 def _parts(scored: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
     own = scored.get("score")
     row: dict[str, object] = {"own_score": "" if own is None else f"{own:.6f}"}
-    why = scored.get("why")
-    if not isinstance(why, dict):
+    breakdown = scored.get("breakdown")
+    if not isinstance(breakdown, dict):
         return row
     for name in ("view", "confidence", "iou", "divergence", "partner_confidence"):
-        row[name] = why.get(name, "")
-    row["view_scores"] = " ".join(f"{k}={v:g}" for k, v in why.get("view_scores", {}).items())
+        row[name] = breakdown.get(name, "")
+    row["view_scores"] = " ".join(f"{k}={v:g}" for k, v in breakdown.get("view_scores", {}).items())
     for prefix in ("", "partner_"):
-        if f"{prefix}class" in why:
-            index = int(why[f"{prefix}class"])
+        if f"{prefix}class" in breakdown:
+            index = int(breakdown[f"{prefix}class"])
             row[f"{prefix}class"] = names[index] if index < len(names) else index
         for side, value in zip(
-            ("left", "top", "right", "bottom"), why.get(f"{prefix}box", ()), strict=False
+            ("left", "top", "right", "bottom"), breakdown.get(f"{prefix}box", ()), strict=False
         ):
             row[f"{prefix}{side}"] = value
     return row

@@ -1,17 +1,17 @@
 """ALDD mining: where the network's own heat maps disagree with their surroundings.
 
-Method: «Active Learning for Deep Detection Neural Networks» (ICCV 2019), with pooling and sizes of
+Source: «Active Learning for Deep Detection Neural Networks» (ICCV 2019), with pooling and sizes of
 the earlier YMIR executors. Per class, with p a heat map of one level and anchor, H(p) its entropy
 per pixel and avg the mean over 9 x 9 pixels:
 
     u = sum over maps of H(avg(p)) - avg(H(p));   class score = mean over 32 x 32 cells of max u
 
-It looks at no detection, so an image without any has a score like every other.
+Detections are not used, so an image without any has a score like every other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,9 +19,15 @@ from torch.nn import functional
 
 from inference.predictions import Prediction
 from inference.predictor import Predictor
-from mining.groups import map_by_shape
-from mining.scores import Scored, ScoredPart, best_of_parts
-from settings.detect import MiningSettings
+from mining.scores import (
+    Algorithm,
+    ScoredPart,
+    ScoringContext,
+    Stream,
+    best_of_parts,
+    input_shape,
+    map_by_shape,
+)
 from utils.errors import Code, TaskError
 
 SURROUNDINGS = 9
@@ -30,14 +36,14 @@ CELL = 32
 
 
 def disagreement(heat: Tensor) -> Tensor:
-    """One class's score, a scalar >= 0, of its heat maps [maps, h, w] with values in [0, 1]."""
+    """Return one class's score, a scalar >= 0, of its heat maps [maps, h, w] in [0, 1]."""
     mean = _mean(heat)
     gain = _entropy(mean).sum(0) - _mean(_entropy(heat).sum(0, keepdim=True))[0]
     return functional.max_pool2d(gain[None].clamp(min=0), CELL).mean()
 
 
 def heat_maps(levels: Sequence[Tensor], of_class: int, size: tuple[int, int]) -> Tensor:
-    """Objectness times class probability [levels * anchors, h, w] in the network's input size.
+    """Return objectness times class probability [levels * anchors, h, w] in network-input size.
 
     `levels` are an image's raw head maps [anchors, y, x, 5 + classes]; each is enlarged to `size`
     (height, width) by bilinear interpolation.
@@ -52,9 +58,9 @@ def heat_maps(levels: Sequence[Tensor], of_class: int, size: tuple[int, int]) ->
 
 
 def class_weights(given: Sequence[float], predictor: Predictor) -> list[float]:
-    """A weight for every class: `given` in the order of the classes, 1 for those it leaves out.
+    """Return a weight for every class: `given` in class order, 1 for those it leaves out.
 
-    Classes that the settings do not ask for weigh nothing. Raises TaskError(CONFIG) for more
+    Classes that the settings filter out have weight 0. Raise TaskError(CONFIG) for more
     weights than classes.
     """
     count, wanted = predictor.num_classes, predictor.thresholds.classes
@@ -68,14 +74,13 @@ def class_weights(given: Sequence[float], predictor: Predictor) -> list[float]:
     return [w if wanted is None or c in wanted else 0.0 for c, w in enumerate(filled)]
 
 
-def aldd_scores(
-    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings
-) -> Iterator[Scored]:
-    """One score per image: the weighted sum of its classes', the largest of its parts.
+def aldd_scores(predictions: Iterable[Prediction], context: ScoringContext) -> Stream:
+    """Yield one score per image: the weighted sum over classes, the largest of its tiles.
 
-    The kept views are shown to the network once more, for its raw maps.
+    The kept network inputs go through one more forward pass, for the raw head maps.
     """
-    weights = class_weights(settings.class_distribution_scores, predictor)
+    predictor = context.network
+    weights = class_weights(context.settings.class_distribution_scores, predictor)
 
     @torch.inference_mode()
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
@@ -92,9 +97,7 @@ def aldd_scores(
             for one, own in zip(group, scores.tolist(), strict=True)
         ]
 
-    yield from best_of_parts(
-        map_by_shape(predictions, score, shape_of=_shape, predictor=predictor, settings=settings)
-    )
+    return best_of_parts(map_by_shape(predictions, score, shape_of=input_shape, context=context))
 
 
 def _image_score(
@@ -107,17 +110,17 @@ def _image_score(
     return total
 
 
-def _shape(prediction: Prediction) -> tuple[int, ...] | None:
-    return None if prediction.view is None else tuple(prediction.view.image.shape)
-
-
 def _entropy(p: Tensor) -> Tensor:
-    """Of a coin that shows heads with probability p, in nats."""
-    return torch.special.entr(p) + torch.special.entr(1 - p)
+    """Return the binary entropy of probabilities, in nats."""
+    entropy: Tensor = torch.special.entr(p) + torch.special.entr(1 - p)
+    return entropy
 
 
 def _mean(maps: Tensor) -> Tensor:
-    """[maps, h, w] averaged over the surroundings of each pixel, within the image."""
+    """Average maps [maps, h, w] over `SURROUNDINGS` x `SURROUNDINGS` pixels within the image."""
     return functional.avg_pool2d(
         maps[None], SURROUNDINGS, 1, SURROUNDINGS // 2, count_include_pad=False
     )[0]
+
+
+ALGORITHM = Algorithm(aldd_scores)

@@ -1,4 +1,6 @@
-"""CALD mining: predict, perturb, predict again, score; larger scores ask for a label first.
+"""CALD mining: consistency of the detections under perturbations; larger scores first.
+
+Source: «Consistency-based Active Learning for Object Detection» (arXiv 2103.10374).
 
 python -m mining.mining_cald --weights best.pt --source photographs/ --output result.tsv
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +22,20 @@ from tqdm import tqdm
 from data.sources import find_images
 from inference.predictions import Prediction, View
 from inference.predictor import Predictor, load_predictor
-from mining.cald_reasons import judged, reason
 from mining.class_balance import BALANCED_FIRST, rebalance, window_size
 from mining.consistency import class_vector, join_objects, reference_sample
 from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
-from mining.groups import map_by_shape
-from mining.scores import Report, Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
+from mining.explanations import score_breakdown, view_breakdown
+from mining.scores import (
+    Algorithm,
+    ScoredPart,
+    ScoringContext,
+    Stream,
+    best_of_parts,
+    map_by_shape,
+    place_empty,
+    rank_images,
+)
 from ops.boxes import clip
 from ops.letterbox import Letterbox, boxes_to_original
 from ops.tiling import cut_sides
@@ -44,7 +54,7 @@ EMPTY_SCORES = {"first": 1.0, "last": 0.0}
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An image, or a part of one, with objects: it waits for its perturbed views."""
+    """An image or tile with objects, to be compared with its perturbed views."""
 
     position: int
     path: str
@@ -71,35 +81,15 @@ class _Candidate:
         return self.image[:, top : height - bottom, left : width - right]
 
 
-def mine(
-    predictor: Predictor,
-    paths: Sequence[str],
-    settings: MiningSettings,
-    *,
-    tell: Report | None = None,
-) -> list[tuple[str, float]]:
-    """(path, score) of every candidate, in the order of `paths`; larger means «label me first».
+def rank_cald(scores: Stream, context: ScoringContext) -> Stream:
+    """Apply stage 2 to the scores of stage 1, and place the images without objects.
 
-    Unreadable images score `UNREADABLE_SCORE`.
+    Stage 2 (`mining/class_balance.py`) needs the labelled objects of each class, from the settings
+    or the weights, and more than one class.
     """
-    predictions = predictor.stream_parts(
-        paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
-    )
-    informative = score_stream(predictions, predictor, settings)
-    scores = rank_cald(informative, predictor, settings, len(paths))
-    return in_order(counted(scores, len(paths), tell), paths)
-
-
-def rank_cald(
-    scores: Iterator[Scored], predictor: Predictor, settings: MiningSettings, total: int
-) -> Iterator[Scored]:
-    """Stage 2 for the scores of stage 1, and then the images without objects.
-
-    Stage 2 (`mining/class_balance.py`) needs to know the labelled objects of each class, from the
-    settings or the weights, and more than one class.
-    """
-    labelled = _labelled_objects(predictor, settings)
-    window = window_size(settings.balance_window, total) if labelled else 0
+    settings = context.settings
+    labelled = _labelled_objects(context.network, settings)
+    window = window_size(settings.balance_window, context.total) if labelled else 0
     if labelled and window:
         log.info("cald: the %d most informative images are ranked by class balance", window)
         scores = rebalance(scores, labelled, window)
@@ -113,7 +103,7 @@ def rank_cald(
 
 
 def _labelled_objects(predictor: Predictor, settings: MiningSettings) -> Sequence[float] | None:
-    """Objects of each class per labelled image; None where unknown or without a choice."""
+    """Return the objects of each class per labelled image; None where unknown or of one class."""
     given, count = settings.labelled_objects, predictor.num_classes
     if given and len(given) != count:
         raise TaskError(
@@ -130,18 +120,15 @@ def _labelled_objects(predictor: Predictor, settings: MiningSettings) -> Sequenc
     return known if count > 1 else None
 
 
-def score_stream(
-    predictions: Iterable[Prediction], predictor: Predictor, settings: MiningSettings
-) -> Iterator[Scored]:
-    """One `Scored` per image of `predictions`, whose parts carry their views, as batches of equal
-    shape fill.
+def cald_scores(predictions: Iterable[Prediction], context: ScoringContext) -> Stream:
+    """Yield the stage-1 score of every image as batches of equal shape fill.
 
-    The first predictions are used as they are: a caller who wants them too looks at them on
-    their way in. Images without detections and unreadable ones come out at once, so counting what
-    comes out is the progress. Every part of an image that was cut is scored by itself, and the
-    image has the score of its most informative part. Memory is bounded as in `map_by_shape`.
+    The predictions' own detections are the reference. Images without detections and unreadable
+    ones come out at once, so counting what comes out is the progress. Every tile of an image is
+    scored by itself, and the image has the score of its most informative tile. Memory is bounded
+    as in `map_by_shape`.
     """
-    names = settings.views
+    names = context.settings.views
     _check_views(names)
 
     def prepare(prediction: Prediction) -> _Candidate | ScoredPart:
@@ -154,12 +141,10 @@ def score_stream(
     def score(group: Sequence[_Candidate | ScoredPart]) -> list[ScoredPart]:
         finished = [item for item in group if isinstance(item, ScoredPart)]
         waiting = [item for item in group if isinstance(item, _Candidate)]
-        return finished + (_score(waiting, predictor, names, settings) if waiting else [])
+        return finished + (_score(waiting, context) if waiting else [])
 
     prepared = map(prepare, predictions)
-    yield from best_of_parts(
-        map_by_shape(prepared, score, shape_of=_shape, predictor=predictor, settings=settings)
-    )
+    return best_of_parts(map_by_shape(prepared, score, shape_of=_shape, context=context))
 
 
 def _shape(item: _Candidate | ScoredPart) -> tuple[int, ...] | None:
@@ -194,10 +179,9 @@ def _candidate(prediction: Prediction) -> _Candidate | None:
 
 
 def _whole_objects(prediction: Prediction, view: View) -> tuple[Tensor, Tensor]:
-    """Rows [n, 6] and class probabilities [n, nc] of a view, without what a tile's border cuts.
+    """Return rows [n, 6] and class probabilities [n, nc] without objects cut by a tile's border.
 
-    The rest of an object that is cut is not to be seen in the tile, so that its score would tell
-    of the cut; another tile or the look at the whole image shows it whole.
+    The score of a cut object would measure the cut; another tile or the whole image shows it whole.
     """
     rows, probabilities = view.rows, view.class_probabilities
     if prediction.window is None or prediction.size is None:
@@ -211,23 +195,20 @@ def _whole_objects(prediction: Prediction, view: View) -> tuple[Tensor, Tensor]:
 
 
 def _inside(boxes: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Boxes of a network input in pixels of its content at `corner` (top, left), clipped."""
+    """Map boxes of a network input to pixels of its content at `corner` (top, left), clipped."""
     top, left = corner
     return clip(boxes - boxes.new_tensor([left, top, left, top]), size)
 
 
 @torch.inference_mode()
-def _score(
-    group: Sequence[_Candidate],
-    predictor: Predictor,
-    names: Sequence[str],
-    settings: MiningSettings,
-) -> list[ScoredPart]:
-    """The scores of candidates whose network inputs have one shape."""
+def _score(group: Sequence[_Candidate], context: ScoringContext) -> list[ScoredPart]:
+    """Score candidates whose network inputs have one shape."""
+    predictor, settings = context.network, context.settings
+    names = settings.views
     reference = [(item.rows, item.class_probabilities) for item in group]
     total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
     rows = torch.cat([item.rows for item in group])
-    verdicts = []
+    breakdowns = []
     vectors = torch.stack([item.class_vector for item in group])
     for name in names:
         perturbed = _perturb(group, name, settings.seed, predictor.stride)
@@ -238,7 +219,7 @@ def _score(
                 found, perturbed.corners, perturbed.sizes, strict=True
             )
         ]
-        verdict = judged(
+        breakdown = view_breakdown(
             join_objects(perturbed.boxes, reference),
             join_objects(seen, found),
             rows,
@@ -246,14 +227,14 @@ def _score(
                 [torch.cat((b, own[:, 4:]), 1) for b, (own, _) in zip(seen, found, strict=True)]
             ),
         )
-        total += verdict[:, 0]
-        verdicts.append(verdict)
+        total += breakdown[:, 0]
+        breakdowns.append(breakdown)
         vectors += torch.stack(
             [class_vector(own[:, 4], own[:, 5], vectors.shape[1]) for own, _ in found]
         )
     scores = (1 - total / len(names)).tolist()
     shown = (vectors / (1 + len(names))).cpu().numpy()
-    told = torch.stack(verdicts, 1).cpu()
+    columns = torch.stack(breakdowns, 1).cpu()
     for item, score in zip(group, scores, strict=True):
         if not 0 <= score <= 1:  # also catches NaN, which no sort can place
             raise TaskError(
@@ -268,9 +249,9 @@ def _score(
             item.parts,
             score,
             class_vector=vector,
-            why=reason(names, own, item.plan, item.corner),
+            breakdown=score_breakdown(names, own, item.plan, item.corner),
         )
-        for item, score, vector, own in zip(group, scores, shown, told, strict=True)
+        for item, score, vector, own in zip(group, scores, shown, columns, strict=True)
     ]
 
 
@@ -299,7 +280,7 @@ class _Perturbed:
 
 
 def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> _Perturbed:
-    """The view `name` of candidates whose network inputs have one shape, in one shape again.
+    """Return the view `name` of candidates whose network inputs have one shape, in one shape again.
 
     Contents of equal size and place are perturbed together. A view that shrinks the content
     shrinks the network input along with it, up to the next multiple of the stride.
@@ -330,8 +311,11 @@ def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> 
     return _Perturbed(canvas, corners, sizes, boxes)
 
 
+ALGORITHM = Algorithm(cald_scores, rank_cald)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Score the images of a folder and write `path<TAB>score`, the best to label first."""
+    """Score the images of a folder by CALD and write `path<TAB>score`, best first."""
     defaults = MiningSettings()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -356,8 +340,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = select_device(gpu_ids_of(options.gpu_id))
     paths, _ = find_images(options.source)
     predictor = load_predictor(options.weights, settings, device)
-    with tqdm(total=len(paths), disable=None) as bar:
-        rows = mine(predictor, paths, settings, tell=lambda done, _: bar.update(done - bar.n))
+    with tqdm(total=len(paths), disable=None, unit="image", desc="mining") as bar:
+        rows = rank_images(
+            ALGORITHM,
+            predictor,
+            paths,
+            settings,
+            on_progress=lambda done, _: bar.update(done - bar.n),
+        )
     rows.sort(key=lambda row: -row[1])
     write_text(options.output, "".join(f"{path}\t{score:.9f}\n" for path, score in rows))
     log.info("%d images scored: %s", len(rows), options.output)

@@ -1,7 +1,7 @@
-"""Diverse mining: images that are worth a label by their score and unlike those ranked above.
+"""Diverse mining: a base score, weighted by the distance to the images ranked above.
 
-The images with the largest base scores are ranked anew, farthest first (`mining/farthest_first.py`)
-between what the detector's backbone sees in them: near-duplicates of a chosen image wait.
+The images with the largest base scores are ranked anew in the farthest-first order of their
+backbone features (`mining/diversity.py`): near-duplicates of a chosen image come late.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from inference.predictions import Prediction
-from inference.predictor import Predictor
-from mining.diversity import UNIT, Features, noting_features
-from mining.farthest_first import farthest_first
-from mining.mining_cald import score_stream
+from mining.diversity import UNIT, Features, collect_features, farthest_first
+from mining.mining_cald import cald_scores
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
-from mining.scores import Scored, place_empty
-from settings.detect import MiningSettings
+from mining.scores import Algorithm, Scored, ScoringContext, Stream, place_empty
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +26,8 @@ STEP = 2e-6
 """Each image of the window is at least this far above the next: result.tsv has six digits."""
 
 
-class _FirstIsMore(str):
-    """A text that is more than those after it in the alphabet."""
+class _ReverseOrder(str):
+    """A string with reversed order, so that of equal scores the earlier name is larger."""
 
     __slots__ = ()
 
@@ -38,48 +35,36 @@ class _FirstIsMore(str):
         return str.__gt__(self, other)
 
 
-def diverse_scores(
-    predictions: Iterable[Prediction],
-    predictor: Predictor,
-    settings: MiningSettings,
-    total: int,
-) -> Iterator[Scored]:
-    """The base score of every image of a stream of `total`, with its feature.
+def diverse_scores(predictions: Iterable[Prediction], context: ScoringContext) -> Stream:
+    """Yield the base score of every image, with its feature.
 
     Base scores are CALD's first stage or the entropy of the detections, by the setting
     `diverse_score`.
     """
     features: Features = {}
-    seen = predictions
-    if window_size(settings.diverse_window, total):
-        seen = noting_features(predictions, predictor, settings, features)
-    if settings.diverse_score == "cald":
-        scores = score_stream(seen, predictor, settings)
-    else:
-        scores = entropy_scores(seen, predictor)
-    for scored in scores:
+    if window_size(context.settings.diverse_window, context.total):
+        predictions = collect_features(predictions, context, features)
+    base_scores = cald_scores if context.settings.diverse_score == "cald" else entropy_scores
+    for scored in base_scores(predictions, context):
         feature = features.pop(scored.position, None)
         yield scored if scored.score is None else scored._replace(feature=feature)
 
 
-def rank_diverse(
-    scores: Iterable[Scored], predictor: Predictor, settings: MiningSettings, total: int
-) -> Iterator[Scored]:
-    """From the scores of `diverse_scores` the final ones: those of the window above all others."""
+def rank_diverse(scores: Iterable[Scored], context: ScoringContext) -> Stream:
+    """Rank the images of the window above all others, farthest first."""
+    settings = context.settings
     features: Features = {}
-    window = window_size(settings.diverse_window, total)
+    window = window_size(settings.diverse_window, context.total)
     if settings.diverse_score == "cald":
         largest, last = 1.0, 0.0
     else:
         # Every detection adds less than 1.
-        largest, last = float(predictor.thresholds.max_detections), EMPTY_LAST
+        largest, last = float(context.network.thresholds.max_detections), EMPTY_LAST
     log.info(
-        "diverse: the %d best images by %s are ranked farthest first",
-        window,
-        settings.diverse_score,
+        "diverse: farthest-first order of the %d best images by %s", window, settings.diverse_score
     )
     return place_empty(
-        spread(_noted(scores, features), features, window, largest),
+        rank_window(_split_features(scores, features), features, window, largest),
         settings.empty_images,
         first=largest + 2,
         last=last,
@@ -87,8 +72,8 @@ def rank_diverse(
     )
 
 
-def _noted(scores: Iterable[Scored], features: Features) -> Iterator[Scored]:
-    """The same stream; `features` gets that of each image as it passes."""
+def _split_features(scores: Iterable[Scored], features: Features) -> Iterator[Scored]:
+    """Pass the scores on and move each image's feature to `features`."""
     for scored in scores:
         if scored.feature is not None:
             features[scored.position] = scored.feature
@@ -96,7 +81,7 @@ def _noted(scores: Iterable[Scored], features: Features) -> Iterator[Scored]:
 
 
 def window_size(setting: int, candidates: int) -> int:
-    """How many images are ranked anew: `setting`, or with -1 a fourth of the candidates, at most
+    """Return the size of the window: `setting`, or with -1 a fourth of the candidates, at most
     `DEFAULT_LIMIT`.
     """
     if setting >= 0:
@@ -104,28 +89,28 @@ def window_size(setting: int, candidates: int) -> int:
     return min(math.ceil(DEFAULT_SHARE * candidates), DEFAULT_LIMIT)
 
 
-def spread(
+def rank_window(
     stream: Iterable[Scored], features: Features, window: int, largest: float
 ) -> Iterator[Scored]:
-    """The same stream; the `window` images of the largest scores get new ones, above `largest`.
+    """Give the `window` images of the largest scores new ones, above `largest`.
 
-    With w the score of an image as a share of the window's best, and d its distance to the nearest
+    With w an image's score as a fraction of the window's best, and d its distance to the nearest
     image ranked above (0 to 1), the new score is
 
         largest + w * d + STEP * images of the window ranked below
 
-    and d = 1 for the first. Scores from 0 to `largest` are expected. Images without a score pass as
-    they are, and so does an image as soon as it has left the window; of equal scores the earlier
-    name stays in and comes first. Features are taken out of `features` as images pass.
+    and d = 1 for the first. Scores from 0 to `largest` are expected. Images without a score and
+    those that leave the window pass unchanged; of equal scores the earlier name stays in and comes
+    first. Features are removed from `features` as images pass.
     """
-    best: list[tuple[float, _FirstIsMore, int, Scored, np.ndarray]] = []
+    best: list[tuple[float, _ReverseOrder, int, Scored, np.ndarray]] = []
     for scored in stream:
         feature = features.pop(scored.position, None)
         if scored.score is None or window == 0:
             yield scored
             continue
-        assert feature is not None, "an image with a score has been seen"
-        entry = (scored.score, _FirstIsMore(scored.path), -scored.position, scored, feature)
+        assert feature is not None, "an image with a score has a feature"
+        entry = (scored.score, _ReverseOrder(scored.path), -scored.position, scored, feature)
         if len(best) < window:
             heapq.heappush(best, entry)
         else:
@@ -140,3 +125,6 @@ def spread(
     below = STEP * np.arange(len(best) - 1, -1, -1)
     for index, own in zip(order.tolist(), (largest + gains + below).tolist(), strict=True):
         yield best[index][3]._replace(score=own)
+
+
+ALGORITHM = Algorithm(diverse_scores, rank_diverse)

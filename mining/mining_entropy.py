@@ -1,38 +1,37 @@
-"""Entropy mining: how unsure the detections of an image are, added up."""
+"""Entropy mining: the sum of the binary entropies of an image's detections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from inference.predictions import Prediction, merge_tiles
-from inference.predictor import Predictor
-from mining.scores import Scored
+from mining.scores import Algorithm, Scored, ScoringContext, Stream, place_empty
 from ops.letterbox import boxes_to_original
 
 EMPTY_LAST = -10.0
-"""Score of an image without detections where those come last, as in earlier implementations."""
+"""Score of an image without detections with `empty_images: last`, as in older YMIR executors."""
 
 
 def detection_entropy(confidence: np.ndarray) -> float:
-    """-sum c log2 c over the confidences [n] of an image's detections, 0 without any.
+    """Return -sum c log2 c over the confidences [n] of an image's detections, 0 without any.
 
-    A confidence of 0 or 1 adds nothing; the most is 0.53 for 0.37 (1 / e).
+    A confidence of 0 or 1 adds nothing; the largest term is 0.53 for 0.37 (1 / e).
     """
     sure = confidence.astype(np.float64).clip(0, 1)
     positive = sure[sure > 0]
     return float(-(positive * np.log2(positive)).sum()) + 0.0
 
 
-def entropy_scores(predictions: Iterable[Prediction], predictor: Predictor) -> Iterator[Scored]:
-    """One score per image, of the detections that one look at each of its parts leaves.
+def entropy_scores(predictions: Iterable[Prediction], context: ScoringContext) -> Stream:
+    """Yield one score per image, of the detections of a plain forward pass (without TTA).
 
-    Those of tiles are put together before they are added up, so an object counts once.
+    Detections of tiles are merged before their entropies are added, so an object counts once.
     """
-    single = map(_of_one_look, predictions)
-    for whole in merge_tiles(single, predictor.gathering()):
+    plain = map(_without_tta, predictions)
+    for whole in merge_tiles(plain, context.network.gathering()):
         if whole.error is not None:
             yield Scored(whole.position, whole.path, None)
         elif len(whole.detections):
@@ -41,8 +40,19 @@ def entropy_scores(predictions: Iterable[Prediction], predictor: Predictor) -> I
             yield Scored(whole.position, whole.path, None, empty=True)
 
 
-def _of_one_look(prediction: Prediction) -> Prediction:
-    """The detections of the kept view: a task that also infers may have looked three times."""
+def _rank(scores: Stream, context: ScoringContext) -> Stream:
+    return place_empty(
+        scores,
+        context.settings.empty_images,
+        # Every detection adds less than 1: above any sum.
+        first=float(context.network.thresholds.max_detections),
+        last=EMPTY_LAST,
+        seed=context.settings.seed,
+    )
+
+
+def _without_tta(prediction: Prediction) -> Prediction:
+    """Return the detections of the kept network input: an inference task may use TTA."""
     view = prediction.view
     if view is None:
         return prediction
@@ -50,3 +60,6 @@ def _of_one_look(prediction: Prediction) -> Prediction:
     if prediction.window is not None:
         rows[:, :4] += (*prediction.window[:2], *prediction.window[:2])
     return replace(prediction, detections=rows, view=None)
+
+
+ALGORITHM = Algorithm(entropy_scores, _rank)

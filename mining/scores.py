@@ -1,56 +1,180 @@
-"""What an algorithm says of one image, and its parts put together again."""
+"""Scores of a stream of images, and the interface that every mining algorithm implements.
+
+An algorithm is one file `mining_<name>.py` that ends with `ALGORITHM = Algorithm(score, ...)`;
+`mining/registry.py` finds it by its file name, which is also its name in the settings.
+"""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from data.loaders import stream_images
+from inference.batching import bucket_by_shape
+from inference.predictions import Prediction
+from inference.predictor import Predictor
 from mining.data_augment import image_generator
+from settings.detect import MiningSettings
 
 UNREADABLE_SCORE = -1.0
-"""Written for an image that cannot be read; less, where other scores are below 0."""
+"""Score of an unreadable image; less, where other scores are below 0."""
 
-Report = Callable[[int, int], object]
-"""Told (images done, images in all)."""
+OnProgress = Callable[[int, int], object]
+"""Callback with (images done, images in all)."""
 
 
 class Scored(NamedTuple):
-    """The score of one image of a stream; larger means «label me first».
+    """The score of one image of a stream; larger means «label first».
 
-    The score is None for an image that cannot be read, and for one without objects (`empty`) as
-    long as `place_empty` has not given it one.
+    The score is None for an unreadable image, and for one without objects (`empty`) until
+    `place_empty` sets it.
     """
 
     position: int
     path: str
     score: float | None
     empty: bool = False
-    class_vector: np.ndarray | None = None
-    """float [classes], where an algorithm looks at classes: its objects' largest confidences."""
-    why: dict[str, object] | None = None
-    """What decided, in plain values, where an algorithm tells: of the part with the score."""
-    feature: np.ndarray | None = None
-    """float32 [64], whole numbers: what the image looks like, where an algorithm compares images
-    (`mining/diversity.py`)."""
+    class_vector: NDArray[np.floating] | None = None
+    """float [classes]: per class the largest confidence of the image's objects."""
+    breakdown: dict[str, object] | None = None
+    """Score breakdown in plain values, of the part with the score (`mining/explanations.py`)."""
+    feature: NDArray[np.float32] | None = None
+    """float32 [64], whole numbers: the image's backbone feature (`mining/diversity.py`)."""
 
 
 class ScoredPart(NamedTuple):
-    """The score of one of `parts` parts of an image; None where it shows no object."""
+    """The score of one of `parts` tiles of an image; None for a tile without objects."""
 
     position: int
     path: str
     parts: int
     score: float | None
     unreadable: bool = False
-    class_vector: np.ndarray | None = None
-    why: dict[str, object] | None = None
+    class_vector: NDArray[np.floating] | None = None
+    breakdown: dict[str, object] | None = None
+
+
+Stream = Iterator[Scored]
+
+
+@dataclass(frozen=True)
+class ScoringContext:
+    """What an algorithm may use: the network, the settings, and the number of candidates."""
+
+    predictor: Predictor | None
+    settings: MiningSettings
+    total: int
+
+    @property
+    def network(self) -> Predictor:
+        """The predictor of an algorithm that needs one."""
+        assert self.predictor is not None, f"{self.settings.mining_algorithm} needs a network"
+        return self.predictor
+
+
+def _keep_order(scores: Stream, _: ScoringContext) -> Stream:
+    return scores
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A mining algorithm: `score` maps each image to a score, `rank` adjusts the scores.
+
+    `score` takes a stream of predictions (an image's tiles one by one, with their network inputs)
+    and scores every image by itself, so that a task that is resumed reads scores from its journal
+    and ranks share the images. `rank` takes the scores of all images.
+    """
+
+    score: Callable[[Iterable[Prediction], ScoringContext], Stream]
+    rank: Callable[[Stream, ScoringContext], Stream] = _keep_order
+    needs_network: bool = True
+
+
+def rank_images(
+    algorithm: Algorithm,
+    predictor: Predictor | None,
+    paths: Sequence[str],
+    settings: MiningSettings,
+    *,
+    on_progress: OnProgress | None = None,
+) -> list[tuple[str, float]]:
+    """Return (path, score) of every candidate in the order of `paths`; larger means «label first».
+
+    Unreadable images score below all others. `predictor` may be None for an algorithm that needs
+    no network.
+    """
+    context = ScoringContext(predictor, settings, len(paths))
+    if algorithm.needs_network:
+        predictions = context.network.stream_parts(
+            paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
+        )
+    else:
+        predictions = images_without_network(paths, workers=settings.workers)
+    scores = algorithm.rank(algorithm.score(predictions, context), context)
+    return in_order(counted(scores, len(paths), on_progress), paths)
+
+
+def images_without_network(
+    paths: Sequence[str], *, workers: int, positions: Iterable[int] | None = None
+) -> Iterator[Prediction]:
+    """Yield every image as a prediction without detections and without a forward pass.
+
+    Images are decoded, so that unreadable files are known. With `positions` only those, in that
+    order.
+    """
+    for decoded in stream_images(paths, workers=workers, positions=positions):
+        size = None if decoded.image is None else decoded.image.shape[:2]
+        yield Prediction(decoded.position, decoded.path, size, error=decoded.error)
+
+
+class Positioned(Protocol):
+    """An item that belongs to one image of a stream."""
+
+    @property
+    def position(self) -> int:
+        """The image's place in the stream."""
+        ...
+
+
+Item = TypeVar("Item", bound=Positioned)
+Result = TypeVar("Result")
+
+
+def map_by_shape(
+    items: Iterable[Item],
+    work: Callable[[list[Item]], Sequence[Result]],
+    *,
+    shape_of: Callable[[Item], tuple[int, ...] | None],
+    context: ScoringContext,
+) -> Iterator[Result]:
+    """Apply `work` to batches of up to `batch_size` items of one shape, on the predictor's workers.
+
+    Items without a shape come alone, and no batch holds items of two shards. Memory is bounded as
+    in `bucket_by_shape`.
+    """
+    predictor = context.network
+    batches = bucket_by_shape(
+        items,
+        shape_of,
+        context.settings.batch_size,
+        section_of=lambda one: predictor.section_of(one.position),
+    )
+    return chain.from_iterable(predictor.lanes.map(work, batches))
+
+
+def input_shape(prediction: Prediction) -> tuple[int, ...] | None:
+    """Return the shape (3, h, w) of a prediction's network input; None without one."""
+    return None if prediction.view is None else tuple(prediction.view.image.shape)
 
 
 def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:
-    """One score per image, once its last part is scored: the largest of those with objects.
+    """Yield one score per image once its last tile is scored: the largest of those with objects.
 
     Class vectors are joined by their largest entries.
     """
@@ -62,7 +186,7 @@ def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:
             continue
         del waiting[part.position]
         scores = [each.score for each in own if each.score is not None]
-        told = [each for each in own if each.score is not None and each.why is not None]
+        explained = [e for e in own if e.score is not None and e.breakdown is not None]
         vectors = [each.class_vector for each in own if each.class_vector is not None]
         yield Scored(
             part.position,
@@ -70,18 +194,18 @@ def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:
             max(scores, default=None),
             empty=not scores and not part.unreadable,
             class_vector=np.max(vectors, axis=0) if vectors else None,
-            why=max(told, key=lambda each: each.score or 0.0).why if told else None,
+            breakdown=max(explained, key=lambda e: e.score or 0.0).breakdown if explained else None,
         )
 
 
 def place_empty(
     stream: Iterable[Scored], rule: str, *, first: float, last: float, seed: int
 ) -> Iterator[Scored]:
-    """The same stream with scores for the images without objects, by the setting `empty_images`.
+    """Set the scores of images without objects by the setting `empty_images`.
 
-    They get the score `first` or `last`, or with `mixed` wait for the end and are then spread
-    evenly through the ranking: each gets the score at a random share of the others' order. The
-    share depends on `seed` and the image's name only.
+    They get the score `first` or `last`. With `mixed` they wait for the end and are spread evenly
+    through the ranking: each gets the quantile of the others' scores at a random level, which
+    depends on `seed` and the image's name only.
     """
     others, waiting = array("d"), []
     for scored in stream:
@@ -101,18 +225,20 @@ def place_empty(
         yield one._replace(score=level)
 
 
-def counted(stream: Iterable[Scored], total: int, tell: Report | None) -> Iterator[Scored]:
-    """The same stream; `tell` hears of every image as it passes."""
+def counted(
+    stream: Iterable[Scored], total: int, on_progress: OnProgress | None
+) -> Iterator[Scored]:
+    """Pass the stream on and call `on_progress` after every image."""
     for done, scored in enumerate(stream, 1):
-        if tell:
-            tell(done, total)
+        if on_progress:
+            on_progress(done, total)
         yield scored
 
 
 def in_order(stream: Iterable[Scored], paths: Sequence[str]) -> list[tuple[str, float]]:
-    """(path, score) of every image of a stream, in the order of `paths`.
+    """Return (path, score) of every image of a stream, in the order of `paths`.
 
-    An unreadable image has `UNREADABLE_SCORE`, or 1 less than the lowest score below 0.
+    An unreadable image gets `UNREADABLE_SCORE`, or 1 less than the lowest score below 0.
     """
     scores: list[float | None] = [None] * len(paths)
     for scored in stream:

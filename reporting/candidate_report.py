@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.images import ImageError, read_image
+from data.images import ImageError, read_image, write_image
 from inference.journal import Entry
 from inference.predictions import Prediction
-from reporting.best_effort import best_effort
 from reporting.colours import SERIES, series_colour
 from reporting.drawing import Tile, draw_boxes, fitted, sheet
 from reporting.lettering import shortened
@@ -22,11 +21,13 @@ from reporting.page import Page
 from reporting.ranking_report import add_choice
 from reporting.svg import histogram
 from reporting.tensorboard import TensorBoardLogger
-from reporting.view_boxes import DECIDED, draw_deciding, words_of, write_jpeg
+from reporting.view_boxes import DECIDED, draw_deciding, words_of
+from utils.errors import best_effort
 
 log = logging.getLogger(__name__)
 
 PAGE = "report.html"
+JPEG_QUALITY = 90
 SHOWN = 12
 """Images of each gallery."""
 BINS = 40
@@ -137,9 +138,9 @@ class CandidateReport:
                     if len(self._names) <= len(SERIES):
                         page.key([(series_colour(c), name) for c, name in enumerate(self._names)])
                     page.gallery(tiles)
-                    board.picture(name, sheet(tiles))
+                    board.image(name, sheet(tiles))
                     if sheets and tiles:
-                        write_jpeg(sheets / f"{name}.jpg", sheet(tiles))
+                        write_image(sheets / f"{name}.jpg", sheet(tiles), quality=JPEG_QUALITY)
             page.write(folder / PAGE)
 
     def _classes_of(self, position: int) -> np.ndarray:
@@ -221,7 +222,7 @@ class CandidateReport:
                 small, rows[:, :4] * scale, rows[:, 5].astype(int), self._names, rows[:, 4]
             )
             entry = self._known(example.position) if self._mining else None
-            why = (entry.scored or {}).get("why") if entry else None
+            why = (entry.scored or {}).get("breakdown") if entry else None
             if isinstance(why, dict):
                 drawn = draw_deciding(drawn, why, scale)
             name = shortened(PurePath(example.path).name)

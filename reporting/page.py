@@ -6,10 +6,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from data.images import read_image
+from data.images import encode_image, read_image
 from reporting.colours import ACCENT, INK, LINE, MUTED
 from reporting.drawing import Tile, fitted
 from reporting.svg import Markup, clean
@@ -269,21 +268,14 @@ def _of_file(path: Path, image: np.ndarray) -> str:
     if scale == 1.0 and (kind == "jpeg" or len(content) <= LARGEST_PNG):
         return _data_uri(kind, content)
     if kind == "png":
-        smaller = _encoded(".png", small)
+        smaller = encode_image(small, ".png")
         if len(smaller) <= LARGEST_PNG:
             return _data_uri("png", smaller)
     return _of_pixels(small)
 
 
 def _of_pixels(image: np.ndarray) -> str:
-    return _data_uri("jpeg", _encoded(".jpg", fitted(image, WIDEST)[0]))
-
-
-def _encoded(suffix: str, image: np.ndarray) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if suffix == ".jpg" else []
-    written, content = cv2.imencode(suffix, image, options)
-    assert written, suffix
-    return bytes(content.tobytes())
+    return _data_uri("jpeg", encode_image(fitted(image, WIDEST)[0], ".jpg", quality=QUALITY))
 
 
 def _data_uri(kind: str, content: bytes) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.metrics import ClassMetrics
 from reporting.colours import INK, MUTED, SERIES, series_colour
 from reporting.lettering import label_of, labels_of
+from reporting.results_csv import read_results
 from utils.atomic import replace_file
 
 DPI = 120
@@ -48,8 +48,7 @@ def _legend(axes: Axes) -> None:
 
 def draw_learning_curves(results_csv: Path, path: Path) -> None:
     """Losses, quality and learning rate over the epochs of `results.csv`."""
-    table = pd.read_csv(results_csv, skipinitialspace=True)
-    table.columns = [str(name).strip() for name in table.columns]
+    table = read_results(results_csv)
     epochs = table["epoch"]
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     grid = figure.subplots(2, 3)

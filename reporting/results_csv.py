@@ -1,18 +1,14 @@
-"""What a training run leaves to read: `results.csv`, TensorBoard scalars and pictures."""
+"""`results.csv` of a training, in v7.0's format."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
-import cv2
-import numpy as np
+import pandas as pd
 
-from data.images import read_image
-from reporting.tensorboard import TensorBoardLogger
-from utils.atomic import replace_file, write_text
+from reporting.callbacks import Callback, EpochResult
+from utils.atomic import write_text
 
 COLUMNS = (
     "epoch",
@@ -31,80 +27,35 @@ COLUMNS = (
     "x/lr2",
 )
 """The columns of v7.0's results.csv; lr0, lr1, lr2 belong to biases, weights and norm weights."""
-JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 88)
+WIDTH = 20
+"""Characters of a field, padded on the left."""
 
 
-class CsvLogger:
-    """Writes each epoch's figures as they come; use as a context manager.
+class CsvLogger(Callback):
+    """Rewrite `results.csv` in `folder` after every epoch.
 
-    `rows` are the lines (epoch, then the values) of a run that this one goes on with. `seconds`
-    holds how long each epoch of this run took, evaluation and saving included, on `clock`.
+    `rows` are those of a run that is resumed: epoch, then the values of `COLUMNS[1:]`.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        tensorboard: Path | None,
-        rows: Sequence[Sequence[float]] = (),
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.results_csv = folder / "results.csv"
-        self.rows: list[list[float]] = [list(row) for row in rows]
-        self.seconds: list[float] = []
-        self._clock = clock
-        self._last = clock()
-        self._write_rows()
-        # Points of epochs that are trained once more are hidden.
-        self._board = TensorBoardLogger(tensorboard, first_step=len(self.rows))
+    def __init__(self, folder: Path, rows: Sequence[Sequence[float]] = ()) -> None:
+        self.path = folder / "results.csv"
+        self._rows = [tuple(row) for row in rows]
+        self._write()
 
-    def __enter__(self) -> CsvLogger:
-        return self
+    def on_epoch_end(self, result: EpochResult) -> None:
+        """Append one row."""
+        self._rows.append((result.epoch, *result.values))
+        self._write()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._board.close()
-
-    def epoch(self, epoch: int, values: Sequence[float]) -> None:
-        """One line and one point per curve; `values` in the order of `COLUMNS[1:]`."""
-        assert len(values) == len(COLUMNS) - 1
-        self.rows.append([epoch, *values])
-        self._write_rows()
-        now = self._clock()
-        self.seconds.append(now - self._last)
-        self._last = now
-        self._board.scalars(dict(zip(COLUMNS[1:], values, strict=True)), epoch)
-
-    def _write_rows(self) -> None:
-        head = ",".join(f"{name:>20}" for name in COLUMNS) + "\n"
-        write_text(self.results_csv, head + "".join(map(_line, self.rows)))
-
-    def picture(self, name: str, image: np.ndarray, step: int = 0) -> Path:
-        """Keep a BGR image [h, w, 3] as `name` in the run's folder and in TensorBoard."""
-        path = self.folder / name
-        written, encoded = cv2.imencode(path.suffix, image, JPEG_OPTIONS)
-        assert written, name
-        with replace_file(path) as temporary:
-            temporary.write_bytes(encoded.tobytes())
-        return self.add_picture(path, image, step=step)
-
-    def add_picture(self, path: Path, image: np.ndarray | None = None, *, step: int = 0) -> Path:
-        """Show a picture that is on disk in TensorBoard too, at the epoch `step`."""
-        shown = read_image(str(path)) if image is None else image
-        self._board.picture(path.stem, shown, step)
-        return path
-
-    def restart_clock(self) -> None:
-        """Let the first epoch's time begin now, after the preparations."""
-        self._last = self._clock()
+    def _write(self) -> None:
+        table = pd.DataFrame(self._rows, columns=list(COLUMNS))
+        fields = table.map(lambda value: f"{value:{WIDTH}.5g}")
+        fields["epoch"] = [f"{int(epoch):{WIDTH}d}" for epoch in table["epoch"]]
+        fields.columns = [f"{name:>{WIDTH}}" for name in COLUMNS]
+        write_text(self.path, fields.to_csv(index=False, lineterminator="\n"))
 
 
-def _line(row: Sequence[float]) -> str:
-    """A line of results.csv: the epoch, then the values."""
-    return f"{int(row[0]):20d}," + ",".join(f"{value:20.5g}" for value in row[1:]) + "\n"
+def read_results(path: Path) -> pd.DataFrame:
+    """Read `results.csv` with the names of `COLUMNS`."""
+    table = pd.read_csv(path, skipinitialspace=True)
+    return table.set_axis([str(name).strip() for name in table.columns], axis=1)

@@ -1,4 +1,4 @@
-"""TensorBoard: scalars and pictures of a task, each seen as soon as it is written."""
+"""TensorBoard event files: scalars and images of a task, flushed as they are written."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from types import TracebackType
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from reporting.callbacks import Callback, EpochResult
 from reporting.drawing import fitted
+from reporting.results_csv import COLUMNS
 
 log = logging.getLogger(__name__)
 
 LONGEST = 1000
-"""Of a picture's sides, pixels: they are kept without loss, and large ones take long."""
+"""Longest side of an image in pixels: TensorBoard stores PNG."""
 
 
-class TensorBoardLogger:
-    """Event files in `folder`, or nothing at all without one; use as a context manager.
+class TensorBoardLogger(Callback):
+    """Write event files to `folder`, or nothing if it is None; use as a context manager.
 
-    Points of an earlier run at `first_step` and later are hidden. The folder may be on another
-    disk than the results: trouble in writing is a warning, once, and the end of the curves only.
+    Points of an earlier run at `first_step` and later are hidden. An OSError while writing is
+    logged once and ends the curves only.
     """
 
     def __init__(self, folder: Path | None, *, first_step: int = 0) -> None:
@@ -43,14 +45,14 @@ class TensorBoardLogger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Write what is waiting, and end."""
         self._write(lambda writer: writer.close())
 
+    def on_epoch_end(self, result: EpochResult) -> None:
+        """Add one point to each curve of `results.csv`."""
+        self.scalars(dict(zip(COLUMNS[1:], result.values, strict=True)), result.epoch)
+
     def scalars(self, values: dict[str, float], step: int) -> None:
-        """One point per curve, on disk when this returns."""
+        """Add one point per curve; it is on disk when this returns."""
 
         def write(writer: SummaryWriter) -> None:
             for name, value in values.items():
@@ -59,11 +61,10 @@ class TensorBoardLogger:
 
         self._write(write)
 
-    def picture(self, name: str, image: np.ndarray, step: int = 0) -> None:
-        """A BGR image [h, w, 3], made smaller where it is large."""
+    def image(self, name: str, image: np.ndarray, step: int = 0) -> None:
+        """Add a BGR image [h, w, 3], resized to at most `LONGEST` pixels a side."""
         if self._writer:
-            shown, _ = fitted(image, LONGEST)
-            rgb = shown[:, :, ::-1]
+            rgb = fitted(image, LONGEST)[0][:, :, ::-1]
             self._write(lambda writer: writer.add_image(name, rgb, step, dataformats="HWC"))
 
     def _write(self, write: Callable[[SummaryWriter], object]) -> None:

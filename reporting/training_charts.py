@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from evaluation.metrics import ClassMetrics
 from reporting.colours import INK, MUTED, SERIES, series_colour
 from reporting.lettering import shortened
+from reporting.results_csv import read_results
 from reporting.svg import Markup, Series, line_chart
 
 MOST_COLOURS = len(SERIES)
@@ -19,8 +19,7 @@ MOST_COLOURS = len(SERIES)
 
 def learning_charts(results_csv: Path) -> list[Markup]:
     """Losses, quality and learning rate over the epochs of `results.csv`."""
-    table = pd.read_csv(results_csv, skipinitialspace=True)
-    table.columns = [str(name).strip() for name in table.columns]
+    table = read_results(results_csv)
     epochs = table["epoch"].to_numpy(float) + 1
 
     def chart(title: str, lines: Sequence[tuple[str, str]], unit: bool = False) -> Markup:

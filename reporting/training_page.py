@@ -30,7 +30,7 @@ WEAKEST = 10
 PAIRS = 10
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReportData:
     """What is known of a training so far; `best` and `last` are (epoch, evaluation)."""
 

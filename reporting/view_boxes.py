@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-import cv2
 import numpy as np
 
 from reporting.drawing import outline, tag
-from utils.atomic import replace_file
 
 REFERENCE, PARTNER = "#ffffff", "#ffd400"
 DECIDED = (
@@ -47,11 +44,3 @@ def words_of(why: Mapping[str, object]) -> str:
     if "divergence" not in why:
         return f"{view}: object lost"
     return f"{view}: IoU {why['iou']:.2f}, divergence {why['divergence']:.2f}"
-
-
-def write_jpeg(path: Path, picture: np.ndarray) -> None:
-    """Replace the file `path` by a BGR picture as JPEG."""
-    done, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    assert done
-    with replace_file(path) as temporary:
-        temporary.write_bytes(content.tobytes())

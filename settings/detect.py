@@ -14,8 +14,14 @@ from settings.rules import (
     WEIGHTS,
     WEIGHTS_DIR,
     WORKERS,
+    module_names,
     spec,
 )
+
+MINING_ALGORITHMS = module_names("mining", prefix="mining_", first="cald")
+"""A file `mining/mining_<name>.py` is the algorithm <name> (`mining/registry.py`)."""
+WITHOUT_NETWORK = frozenset({"random"})
+"""Mining algorithms that need neither weights nor a GPU."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class MiningSettings(DetectionSettings):
         default="cald",
         metadata=spec(
             "mining algorithm",
-            choices=("cald", "aldd", "diverse", "entropy", "misses", "random"),
+            choices=MINING_ALGORITHMS,
         ),
     )
     views: tuple[str, ...] = field(
@@ -151,5 +157,5 @@ class MiningSettings(DetectionSettings):
 
     @property
     def needs_network(self) -> bool:
-        """Whether the algorithm looks at images through the network."""
-        return self.mining_algorithm != "random"
+        """Whether the algorithm needs a forward pass."""
+        return self.mining_algorithm not in WITHOUT_NETWORK

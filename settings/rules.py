@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -46,6 +47,16 @@ def spec(
 ) -> dict[str, FieldSpec]:
     """Return the metadata of a dataclass field that has the `FieldSpec` of these arguments."""
     return {"spec": FieldSpec(help, min, max, **more)}
+
+
+def module_names(package: str, *, prefix: str, first: str) -> tuple[str, ...]:
+    """Return the names <name> of the modules `<package>/<prefix><name>.py`, `first` before others.
+
+    So a setting offers what a registry finds, without an import of it.
+    """
+    files = (Path(__file__).resolve().parent.parent / package).glob(f"{prefix}*.py")
+    names = sorted(file.stem.removeprefix(prefix) for file in files)
+    return (first, *(name for name in names if name != first))
 
 
 def _number_text(bound: float) -> str:

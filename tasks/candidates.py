@@ -15,12 +15,11 @@ from inference.journal import Journal
 from inference.predictions import Prediction
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
-from mining.scores import Scored, counted
-from reporting.best_effort import best_effort
+from mining.scores import Scored, ScoringContext, counted
 from reporting.candidate_report import CandidateReport
 from tasks.going_on import OnImage, Stream
 from tasks.looking import CandidateJob, is_readable_by_now, prepare
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, best_effort
 from utils.progress import Progress
 from ymir.task import InferResultWriter, Task, write_mining_result
 
@@ -96,7 +95,7 @@ def _mine(
     scores: list[float | None] = [None] * total
     known = counted(stream.scores(rest), total, progress.update)
     algorithm = ALGORITHMS[settings.mining_algorithm]
-    for scored in algorithm.ranked(known, looking.predictor, settings, total):
+    for scored in algorithm.rank(known, ScoringContext(looking.predictor, settings, total)):
         scores[scored.position] = scored.score
         report.scored(scored.position, scored.score)
     if any(score is not None for score in scores):

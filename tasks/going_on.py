@@ -49,7 +49,7 @@ class Writing:
         for scored in scores:
             entry = self._waiting.pop(scored.position)
             self._add(replace(entry, scored=_plain(scored)))
-            yield scored._replace(why=None)  # it is on disk
+            yield scored._replace(breakdown=None)  # it is on disk
 
     def unscored(self, images: Iterable[Prediction]) -> Iterator[int]:
         """The positions of images without scores, watched and written down."""
@@ -94,8 +94,8 @@ def _plain(scored: Scored) -> dict[str, object]:
     values: dict[str, object] = {"score": scored.score}
     if scored.empty:
         values["empty"] = True
-    if scored.why is not None:
-        values["why"] = scored.why
+    if scored.breakdown is not None:
+        values["breakdown"] = scored.breakdown
     if scored.class_vector is not None:
         vector = scored.class_vector
         shown = {str(c): float(vector[c]) for c in np.flatnonzero(vector).tolist()}

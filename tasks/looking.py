@@ -15,9 +15,8 @@ from data.workers import thread_count
 from inference.journal import Entry, digest_of
 from inference.predictions import Prediction, merge_tiles
 from inference.predictor import Predictor, load_predictor
-from mining.mining_random import unseen_images
 from mining.registry import ALGORITHMS
-from mining.scores import Scored
+from mining.scores import Scored, ScoringContext, images_without_network
 from settings.detect import DetectionSettings
 from tasks.going_on import OnImage
 from utils.device import describe
@@ -62,7 +61,7 @@ class CandidateJob:
         settings = self.task.mining
         assert settings is not None
         if self.predictor is None:
-            parts = unseen_images(self.paths, workers=self.workers, positions=positions)
+            parts = images_without_network(self.paths, workers=self.workers, positions=positions)
         else:
             parts = self.predictor.stream_parts(
                 self.paths,
@@ -73,7 +72,7 @@ class CandidateJob:
             )
         watched = _seen_whole(parts, self.predictor, watch)
         algorithm = ALGORITHMS[settings.mining_algorithm]
-        return algorithm.scores(watched, self.predictor, settings, len(self.paths))
+        return algorithm.score(watched, ScoringContext(self.predictor, settings, len(self.paths)))
 
     def found(self, positions: Iterable[int]) -> Iterator[Prediction]:
         """What is detected in the candidates at `positions` (whole sections, rising)."""
@@ -174,11 +173,7 @@ def is_readable_by_now(entry: Entry) -> bool:
 def identity_of(
     task: Task, candidates: Sequence[Candidate], weights: Path | None, where: str
 ) -> str:
-    """A digest of all that the numbers of a task depend on, `where` it runs among them; '' if its
-    scores need each other.
-    """
-    if task.mining and not ALGORITHMS[task.mining.mining_algorithm].separate:
-        return ""
+    """A digest of all that the numbers of a task depend on, `where` it runs among them."""
     kinds = {"mining": task.mining, "infer": task.infer}
     settings = {
         kind: {k: v for k, v in asdict(own).items() if k not in CHANGES_NO_NUMBER}

@@ -15,7 +15,6 @@ from data.lost_files import check_data_available, still_there
 from inference.claims import ShardLocks
 from inference.predictions import Prediction
 from inference.section_parts import ShardWriter
-from mining.registry import ALGORITHMS
 from tasks.going_on import Writing
 from tasks.looking import is_readable_by_now, prepare
 from utils.device import describe
@@ -73,12 +72,6 @@ def can_be_shared(
 
     If not, the log says why.
     """
-    if task.mining and not ALGORITHMS[task.mining.mining_algorithm].separate:
-        log.warning(
-            "note: %s scores images by each other and computes in one process, on one GPU",
-            task.mining.mining_algorithm,
-        )
-        return False
     kinds = {kind(torch.device("cuda", number)) for number in gpus} if task.needs_network else set()
     if len(kinds) > 1:
         log.warning(

@@ -45,14 +45,21 @@ def test_the_checklist_is_whole() -> None:
 
 
 def rules_of_the_checker() -> set[str]:
-    """The first argument of every finding that `tools.check_out` and its parts may make."""
-    return {
-        node.args[0].value
+    """Return the name of every rule that `tools.check_out` and its parts may yield."""
+    nodes = [
+        node
         for path in (ROOT / "tools").glob("check_*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Call)
-        and getattr(node.func, "id", "") == "Finding"
-        and isinstance(node.args[0], ast.Constant)
+    ]
+    pairs = [node.elts for node in nodes if isinstance(node, ast.Tuple) and len(node.elts) == 2]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and len(node.args) == 2]
+    pairs += [call.args for call in calls if getattr(call.func, "id", "") == "Finding"]
+    return {
+        rule.value
+        for rule, sentence in pairs
+        if isinstance(rule, ast.Constant)
+        and isinstance(rule.value, str)
+        and (isinstance(sentence, ast.JoinedStr) or " " in str(getattr(sentence, "value", "")))
     }
 
 

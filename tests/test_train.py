@@ -15,7 +15,6 @@ from data.dataset_index import DatasetIndex
 from exporting.export import verify
 from exporting.options import ExportOptions
 from models.checkpoint import build_detector, load_checkpoint
-from reporting.results_csv import CsvLogger
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING
@@ -325,8 +324,8 @@ def test_settings_reach_the_parts(
     few: list[DatasetIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     change = {"optimizer": "AdamW", "freeze": "2", "sync_bn": True, "batch_size": -1}
-    with caplog.at_level(logging.INFO), CsvLogger(tmp_path, None) as record:
-        one = prepare(job(few, tmp_path, **change), record)
+    with caplog.at_level(logging.INFO):
+        one = prepare(job(few, tmp_path, **change))
     assert isinstance(one.stepper.optimizer, torch.optim.AdamW)
     assert one.frozen == (0, 1)
     assert not any(p.requires_grad for p in one.network.model[:2].parameters())

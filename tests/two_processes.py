@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from data.dataset_index import read_dataset
-from reporting.results_csv import CsvLogger
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING
@@ -80,33 +79,31 @@ def evaluation(processes: DistContext, folder: Path) -> None:
     """The evaluation of averaged weights whose batch statistics differ between the processes."""
     job = job_of(processes, folder, batch_size="6")
     job = replace(job, validation=job.train)  # three batches
-    with CsvLogger(job.folder, None) as record:
-        run = prepare(job, record if processes.first else None)
-        for name, one in run.average.module.named_buffers():
-            if name.endswith("running_mean"):
-                one.add_(processes.rank)
-        found = evaluate_average(run, Progress(lambda fraction: None))
-        if processes.first:
-            torch.save(found, folder / f"evaluation {processes.world}.pt")
+    run = prepare(job)
+    for name, one in run.average.module.named_buffers():
+        if name.endswith("running_mean"):
+            one.add_(processes.rank)
+    found = evaluate_average(run, Progress(lambda fraction: None))
+    if processes.first:
+        torch.save(found, folder / f"evaluation {processes.world}.pt")
 
 
 def gradients(processes: DistContext, folder: Path) -> None:
     """The gradients of one batch, before any step, in float64: nothing but the sharing differs."""
     torch.set_default_dtype(torch.float64)
     job = replace(job_of(processes, folder, batch_size="8", sync_bn=True), weights=None)
-    with CsvLogger(job.folder, None) as record:
-        run = prepare(job, record if processes.first else None)
-        training_mode(run.network, ())
-        run.loader.set_epoch(0)
-        batch = next(iter(run.loader))
-        share = processes.share if processes.several else None
-        maps = run.model(network_input(batch.images, CPU).double())
-        losses = run.criterion(maps, batch.targets, share)
-        (losses.total * processes.world).backward()
-        found = {name: one.grad for name, one in run.network.named_parameters()}
-        statistics = dict(run.network.named_buffers())
-        if processes.first:
-            torch.save((found, statistics), folder / f"{processes.world}.pt")
+    run = prepare(job)
+    training_mode(run.network, ())
+    run.loader.set_epoch(0)
+    batch = next(iter(run.loader))
+    share = processes.share if processes.several else None
+    maps = run.model(network_input(batch.images, CPU).double())
+    losses = run.criterion(maps, batch.targets, share)
+    (losses.total * processes.world).backward()
+    found = {name: one.grad for name, one in run.network.named_parameters()}
+    statistics = dict(run.network.named_buffers())
+    if processes.first:
+        torch.save((found, statistics), folder / f"{processes.world}.pt")
 
 
 if __name__ == "__main__":

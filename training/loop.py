@@ -25,16 +25,18 @@ from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
 from models.detector import Detector
 from models.labelled_set import labelled_metadata
 from ops.nms import NmsConfig
+from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
-from reporting.training_report import TrainingReport
+from reporting.tensorboard import TensorBoardLogger
+from reporting.training_report import ReportData, TrainingReport
 from training.checkpoints import ModelCheckpoint, Saved
 from training.early_stopping import stop_reason
 from training.freezing import training_mode
 from training.job import TrainingJob
 from training.resume import best_epoch, find_state, is_over
 from training.run_state import RunState, split_into_tiles, write_run_state
-from training.setup import Run, evaluation_batches, prepare, story_of
-from utils.device import autocast, computed_in
+from training.setup import Run, evaluation_batches, prepare
+from utils.device import autocast, computed_in, describe
 from utils.errors import Code, TaskError
 from utils.logs import PROGRESS
 from utils.progress import Progress
@@ -55,21 +57,40 @@ def train(job: TrainingJob, progress: Progress) -> Saved:
         job.stage_folder, job.on_saved, period=settings.save_period, hold=settings.nosave
     )
     state = common_state(job)
-    with CsvLogger(job.folder, job.tensorboard, state.rows if state else ()) as record:
-        report = TrainingReport(record, story_of(job))
+    rows = state.rows if state else []
+    # Points of epochs that are trained once more are hidden.
+    with TensorBoardLogger(job.tensorboard, first_step=len(rows)) as board:
+        callbacks: list[Callback] = [CsvLogger(job.folder, rows), board]
         if state:
             keeper.restore(state.stages)
+        if settings.plots:
+            callbacks.append(TrainingReport(job.folder, report_data(job, keeper), board))
         with progress.stage(0.93) as part:
             try:
-                state = learn(job, report, keeper, state, part)
+                state = learn(job, callbacks, keeper, state, part)
             finally:
                 keeper.write_held()
         with progress.stage(0.07) as part:
-            best = finish(job, report, keeper, part)
+            best = finish(job, callbacks, keeper, part)
     if not settings.nosave:
         stages = list(keeper.stages.values())
         write_run_state(job.state_file, replace(state, stages=stages, parts=None))
     return best
+
+
+def report_data(job: TrainingJob, keeper: ModelCheckpoint) -> ReportData:
+    """Return what the report knows before the first epoch of this run."""
+    best, last = keeper.stages.get("best"), keeper.stages.get("last")
+    return ReportData(
+        settings=job.settings,
+        train=job.train,
+        validation=job.validation,
+        device=describe(job.device),
+        weights=job.weights,
+        reports=job.reports,
+        best=(best.epoch, best.evaluation) if best else None,
+        last=(last.epoch, last.evaluation) if last else None,
+    )
 
 
 def take_part(job: TrainingJob, progress: Progress) -> Saved | None:
@@ -87,7 +108,7 @@ def follow(job: TrainingJob) -> None:
     state = common_state(job)
     if state and is_over(state, epochs, patience):
         return
-    run = prepare(job, None, state)
+    run = prepare(job, state)
     for epoch in range(state.epoch + 1 if state else 0, epochs):
         silent = Progress(lambda fraction: None)
         train_one_epoch(run, epoch, silent)
@@ -114,7 +135,7 @@ def common_state(job: TrainingJob) -> RunState | None:
 
 def learn(
     job: TrainingJob,
-    report: TrainingReport,
+    callbacks: Sequence[Callback],
     keeper: ModelCheckpoint,
     state: RunState | None,
     progress: Progress,
@@ -124,19 +145,19 @@ def learn(
     if state and is_over(state, epochs, patience):
         return state
     with progress.stage(0.05):
-        run = prepare(job, report.record, state, report)
-        report.begin(run.network, run.image_size)
+        run = prepare(job, state, callbacks)
+        for callback in callbacks:
+            callback.on_train_start(run.network, run.image_size)
         if state:
-            best, last = keeper.stages["best"], keeper.stages["last"]
-            report.go_on(best=(best.epoch, best.evaluation), last=(last.epoch, last.evaluation))
-            run.loader.weigh(last.evaluation.classes)
+            run.loader.weigh(keeper.stages["last"].evaluation.classes)
     first = state.epoch + 1 if state else 0
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
             pass  # done by an earlier run
         for epoch in range(first, epochs):
             with part.stage(1 / epochs) as share:
-                state = train_and_evaluate(run, epoch, keeper, share)
+                rows = state.rows if state else []
+                state = train_and_evaluate(run, epoch, keeper, rows, share)
             if job.processes.first_says(is_over(state, epochs, patience)):
                 break
     assert state is not None
@@ -146,9 +167,13 @@ def learn(
 
 
 def train_and_evaluate(
-    run: Run, epoch: int, keeper: ModelCheckpoint, progress: Progress
+    run: Run,
+    epoch: int,
+    keeper: ModelCheckpoint,
+    rows: Sequence[Sequence[float]],
+    progress: Progress,
 ) -> RunState:
-    """One epoch: learn, look how good the average is, keep it, and say so."""
+    """Train one epoch, evaluate and save the averaged weights; `rows` are those of results.csv."""
     started, settings = time.monotonic(), run.job.settings
     with progress.stage(0.85) as part:
         losses = train_one_epoch(run, epoch, part)
@@ -170,10 +195,10 @@ def train_and_evaluate(
         },
     )
     improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)
-    assert run.report is not None
-    run.report.record.epoch(epoch, figures(run, losses, evaluation))
-    run.report.epoch(epoch, evaluation, best=improved)
-    state = keep_state(run, epoch, keeper)
+    result = EpochResult(epoch, figures(run, losses, evaluation), evaluation, improved)
+    for callback in run.callbacks:
+        callback.on_epoch_end(result)
+    state = keep_state(run, epoch, keeper, [*map(list, rows), [epoch, *result.values]])
     log.info(
         "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  %s%s  (%.1f s)",
         epoch + 1,
@@ -187,14 +212,13 @@ def train_and_evaluate(
     return state
 
 
-def keep_state(run: Run, epoch: int, keeper: ModelCheckpoint) -> RunState:
+def keep_state(run: Run, epoch: int, keeper: ModelCheckpoint, rows: list[list[float]]) -> RunState:
     """Where the training stands now, on disk unless nothing is to be saved before its end."""
-    assert run.report is not None
     state = RunState(
         epoch=epoch,
         identity=run.identity,
         batch_size=run.job.settings.batch_size,
-        rows=run.report.record.rows,
+        rows=rows,
         stages=list(keeper.stages.values()),
         parts=split_into_tiles(run.network, run.average, run.stepper),
     )
@@ -227,8 +251,8 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
             run.average.update(run.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)
-        if run.report:
-            run.report.batch(epoch, step, batch.images, batch.targets)
+        for callback in run.callbacks:
+            callback.on_train_batch_end(epoch, step, batch.images, batch.targets)
     refuse_not_finite(run, epoch)
     return (processes.mean(totals) / steps).tolist()
 
@@ -288,7 +312,7 @@ def evaluating(job: TrainingJob, network: Detector, image_size: int) -> Predicto
 
 
 def finish(
-    job: TrainingJob, report: TrainingReport, keeper: ModelCheckpoint, progress: Progress
+    job: TrainingJob, callbacks: Sequence[Callback], keeper: ModelCheckpoint, progress: Progress
 ) -> Saved:
     """Pictures and exports of the best weights; the model itself is safe already."""
     best = keeper.best
@@ -305,15 +329,17 @@ def finish(
             evaluating(job, detector, image_size),
             job.validation,
             part.follow(batches, len(batches)),
-            report.record.folder,
+            job.folder,
             report_confidence=settings.report_conf,
         )
     with progress.stage(0.1):
-        report.finish(best.epoch, evaluation, best.files)
+        for callback in callbacks:
+            callback.on_train_end(best.epoch, evaluation, best.files)
     exported = export_beside(
         best.files[0], detector, settings=settings, class_names=names, image_size=image_size
     )
-    report.add_files(*exported)
+    for callback in callbacks:
+        callback.on_export_end(exported)
     return keeper.add_to_best(*exported)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -17,9 +18,7 @@ from data.loaders import (
 )
 from models.detector import Detector
 from models.loss import DetectionLoss
-from reporting.results_csv import CsvLogger
-from reporting.training_page import ReportData
-from reporting.training_report import TrainingReport
+from reporting.callbacks import Callback
 from settings.train import TrainSettings
 from training.autoanchor import AnchorRules, fit_anchors
 from training.autobatch import ON_A_CPU, automatic_batch_size
@@ -40,7 +39,6 @@ from training.resume import identity_of
 from training.run_state import RunState, load_network, restore
 from training.schedule import Schedule, scaled_weight_decay
 from utils.allocator import keep_freed_memory
-from utils.device import describe
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.seeding import seed_everything
@@ -53,8 +51,8 @@ class Run:
     job: TrainingJob
     """With the batch size that was chosen, where the settings leave it to the machine."""
     identity: dict[str, object]
-    report: TrainingReport | None
-    """None where another process writes."""
+    callbacks: Sequence[Callback]
+    """None on ranks that write nothing."""
     network: Detector
     model: nn.Module
     """The network, or what makes its gradients those of all processes: call this."""
@@ -72,16 +70,9 @@ class Run:
 
 
 def prepare(
-    job: TrainingJob,
-    record: CsvLogger | None,
-    state: RunState | None = None,
-    report: TrainingReport | None = None,
+    job: TrainingJob, state: RunState | None = None, callbacks: Sequence[Callback] = ()
 ) -> Run:
-    """Network, data and optimiser, ready for the first step, or for the next after `state`.
-
-    `report` is told what happens; by default it is one of its own. A process that does not write
-    has no `record`.
-    """
+    """Build network, data and optimiser for the first step, or for the next one after `state`."""
     refuse_what_needs_one_process(job)
     identity = state.identity if state else identity_of(job)
     settings, device = job.settings, job.device
@@ -110,7 +101,7 @@ def prepare(
     run = Run(
         job=job,
         identity=identity,
-        report=report or (TrainingReport(record, story_of(job)) if record else None),
+        callbacks=callbacks,
         network=network,
         model=job.processes.wrapped(network),
         frozen=frozen,
@@ -237,10 +228,3 @@ def with_batch_size(
         states=1 if settings.optimizer == "sgd" else 2,
     )
     return replace(job, settings=replace(settings, batch_size=min(chosen, len(job.train))))
-
-
-def story_of(job: TrainingJob) -> ReportData:
-    """What the report tells of a training from its start."""
-    return ReportData(
-        job.settings, job.train, job.validation, describe(job.device), job.weights, job.reports
-    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -32,3 +35,21 @@ class TaskError(Exception):
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+
+
+@contextmanager
+def best_effort(what: str, log: logging.Logger) -> Iterator[None]:
+    """Turn any exception of a block into a warning that `what` is missing.
+
+    For figures and pages only: a model must not be lost to a name that cannot be drawn.
+    """
+    try:
+        yield
+    except Exception as error:
+        log.warning(
+            "%s could not be made (%s: %s); the results are not affected",
+            what,
+            type(error).__name__,
+            error,
+            exc_info=True,
+        )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import ImageError, image_size, read_image
+from data.images import ImageError, image_size, read_image, write_image
 
 HEIGHT, WIDTH = 24, 40
 COARSE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
@@ -122,3 +122,16 @@ class TestRefusals:
 def test_error_survives_the_way_between_processes() -> None:
     error = pickle.loads(pickle.dumps(ImageError("a.jpg", "is odd")))
     assert (error.path, error.reason, str(error)) == ("a.jpg", "is odd", "a.jpg: is odd")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg"])
+def test_written_images_are_read_back(tmp_path: Path, suffix: str) -> None:
+    image = np.full((4, 5, 3), (10, 200, 90), np.uint8)
+    write_image(tmp_path / f"a{suffix}", image)
+    np.testing.assert_allclose(read_image(tmp_path / f"a{suffix}").astype(int), image, atol=3)
+
+
+def test_an_image_too_wide_for_its_format_is_an_image_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"70000x1 is too large for \.jpg"):
+        write_image(tmp_path / "a.jpg", np.zeros((1, 70_000, 3), np.uint8))
+    assert not list(tmp_path.iterdir())

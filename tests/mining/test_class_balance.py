@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mining.class_balance import class_divergence, rebalance, window_size
-from mining.scores import Scored
+from mining.mining_cald import cald_scores
+from mining.registry import mine
+from mining.scores import Scored, ScoringContext
+from settings.detect import MiningSettings
+from tests.mining.test_mining_cald import BLUE, FAINT_RED, GREEN, RED, ColourPredictor, draw
+from utils.errors import Code, TaskError
 
 # Section 2.6: labelled images with classes {1, 1, 2} and {1}: (2, 1, 0) and (1, 0, 0) on average.
 LABELLED = (1.5, 0.5, 0.0)
@@ -78,3 +86,96 @@ def test_window_size(setting: int, expected: int) -> None:
 def test_divergence_is_at_most_a_share_of_ln_2() -> None:
     far = class_divergence((500.0, 0.0), np.array([[0.0, 500.0]]))
     assert float(far[0]) == pytest.approx(math.log(2))
+
+
+SETTINGS = MiningSettings(batch_size=4, workers=1, balance_window=3)
+BOX, LOW = (20, 10, 60, 40), (10, 44, 40, 60)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    return [
+        draw(tmp_path / "a_red.png", (64, 96), (BOX, RED)),
+        draw(tmp_path / "b_blue.png", (64, 96), (BOX, BLUE)),
+        draw(tmp_path / "c_empty.png", (64, 96)),
+        draw(tmp_path / "d_both.png", (64, 96), (BOX, RED), (LOW, GREEN)),
+        draw(tmp_path / "e_faint.png", (64, 96), (BOX, FAINT_RED)),
+    ]
+
+
+def knowing(*labelled: float) -> ColourPredictor:
+    predictor = ColourPredictor()
+    predictor.labelled_objects = labelled
+    return predictor
+
+
+def test_rare_class_comes_first(paths: list[str]) -> None:
+    """Equally consistent red and blue; the labelled images show red, so blue is worth more."""
+    settings = replace(SETTINGS, balance_window=10)
+    scores = dict(mine(knowing(3, 0, 0), paths, settings))
+    assert scores[paths[1]] > scores[paths[3]] > scores[paths[0]] > 1
+    assert scores[paths[2]] == 0
+    scores = dict(mine(knowing(0, 0, 3), paths, settings))
+    assert scores[paths[0]] > scores[paths[1]] > 1
+
+
+def test_window_and_the_rest(paths: list[str]) -> None:
+    plain = dict(mine(ColourPredictor(), paths, SETTINGS))
+    scores = dict(mine(knowing(3, 0, 0), paths, SETTINGS))
+    best = sorted(plain, key=lambda path: (plain[path], path))[-3:]
+    assert all((scores[path] > 1) == (path in best) for path in paths)
+    assert all(scores[path] == plain[path] for path in paths if path not in best)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_batch_size_changes_nothing(paths: list[str], batch_size: int) -> None:
+    expected = mine(knowing(3, 1, 0), paths, SETTINGS)
+    settings = replace(SETTINGS, batch_size=batch_size)
+    assert mine(knowing(3, 1, 0), paths, settings) == expected
+    assert dict(mine(knowing(3, 1, 0), paths[::-1], settings)) == dict(expected)
+
+
+def test_setting_counts_for_more_than_the_weights(paths: list[str]) -> None:
+    given = replace(SETTINGS, labelled_objects=(0.0, 0.0, 3.0))
+    assert mine(knowing(3, 0, 0), paths, given) == mine(knowing(0, 0, 3), paths, SETTINGS)
+
+
+def test_unknown_counts_leave_stage_1(paths: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        rows = mine(ColourPredictor(), paths, SETTINGS)
+    assert "stage 1 only" in caplog.text
+    assert all(score <= 1 for _, score in rows)
+    assert rows == mine(knowing(3, 0, 0), paths, replace(SETTINGS, balance_window=0))
+
+
+def test_wrong_number_of_classes_is_refused(paths: list[str]) -> None:
+    with pytest.raises(TaskError, match=r"labelled_objects has 2 numbers.* 3 classes") as caught:
+        mine(ColourPredictor(), paths, replace(SETTINGS, labelled_objects=(1.0, 2.0)))
+    assert caught.value.code == Code.CONFIG
+
+
+@pytest.mark.parametrize("rule", ["first", "mixed"])
+def test_empty_images_and_balance(paths: list[str], rule: str) -> None:
+    scores = dict(mine(knowing(3, 0, 0), paths, replace(SETTINGS, empty_images=rule)))
+    others = [score for path, score in scores.items() if path != paths[2]]
+    if rule == "first":
+        assert scores[paths[2]] == 2 > max(others)
+    else:
+        assert min(others) <= scores[paths[2]] <= max(others)
+
+
+def test_class_vector_is_averaged_over_image_and_views(paths: list[str]) -> None:
+    """Green is lost in the flipped view, where it lies right: half of 200 / 255 remains."""
+
+    def lose_green(image):  # type: ignore[no-untyped-def]
+        rows, classes = ColourPredictor().see(image)
+        kept = (rows[:, 5] != 1) | (rows[:, 0] < 48)
+        return rows[kept], classes[kept]
+
+    predictor = ColourPredictor(lose_green)
+    predictions = predictor.stream_parts(paths[3:4], batch_size=1, workers=1, keep_views=True)
+    settings = replace(SETTINGS, views=("flip",))
+    (scored,) = cald_scores(predictions, ScoringContext(predictor, settings, 1))
+    assert scored.class_vector is not None
+    # float32 of 200 / 255 = .784314
+    assert scored.class_vector.tolist() == pytest.approx([0.784314, 0.392157, 0], abs=1e-5)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from inference.journal import Entry, Journal
-from mining.explanations import HEADER, write_explanations
+from mining.explanations import HEADER, map_to_image, write_explanations
+from mining.mining_cald import cald_scores
+from mining.scores import Scored, ScoringContext
+from ops.boxes import pairwise_iou
+from tests.mining.test_mining_cald import FAINT_RED, GREEN, SETTINGS, ColourPredictor, Read, draw
+from tests.mining.test_mining_cald import see_colours as see
 
 WHY = {
     "view": "flip",
@@ -28,7 +36,7 @@ def test_a_line_an_image(tmp_path: Path) -> None:
     rows = np.ones((2, 6), np.float32)
     with Journal(tmp_path / "log", identity="", section=1, total=3) as log:
         list(log.kept())
-        log.add(Entry(0, 'a,"b\n.jpg', (9, 9), rows, None, 0, {"score": 0.375, "why": WHY}))
+        log.add(Entry(0, 'a,"b\n.jpg', (9, 9), rows, None, 0, {"score": 0.375, "breakdown": WHY}))
         log.add(Entry(1, "b\udcff.jpg", None, rows[:0], "broken", 1, {"score": None}))
         log.add(Entry(2, "c.jpg", (9, 9), rows[:0], None, 2, {"score": None, "empty": True}))
     write_explanations(tmp_path / "t.csv", log, [1.5, None, 0.0], ("cat", "dog"))
@@ -44,3 +52,73 @@ def test_a_line_an_image(tmp_path: Path) -> None:
         "2", "c.jpg", "0.000000", "",
     )  # fmt: skip
     assert (third["rank"], third["path"], third["error"]) == ("3", "b\udcff.jpg", "broken")
+
+
+def scored(path: str, views: tuple[str, ...], read: Read = see) -> Scored:
+    predictor = ColourPredictor(read)
+    parts = predictor.stream_parts([path], batch_size=1, workers=1, keep_views=True)
+    (only,) = cald_scores(parts, ScoringContext(predictor, replace(SETTINGS, views=views), 1))
+    return only
+
+
+def test_the_object_nearest_to_the_base_point_is_told(tmp_path: Path) -> None:
+    """Twice the network's size. Green has m = 1.784, faint red 1.302: red decides.
+
+    Both views leave drawn boxes alone, so the IoU is 1 and no class changes.
+    """
+    path = draw(
+        tmp_path / "a.png", (128, 192), ((20, 10, 80, 60), GREEN), ((100, 70, 180, 120), FAINT_RED)
+    )
+    one = scored(path, ("flip",))
+    assert one.breakdown == {
+        "view": "flip",
+        "view_scores": {"flip": pytest.approx(1 - 0.001961, abs=1e-5)},
+        "box": pytest.approx([100, 70, 180, 120], abs=2.5),
+        "class": 0,
+        "confidence": pytest.approx(77 / 255, abs=1e-4),
+        "iou": pytest.approx(1, abs=1e-4),
+        "divergence": 0.0,
+        "partner_box": one.breakdown["box"] if one.breakdown else None,
+        "partner_class": 0,
+        "partner_confidence": pytest.approx(77 / 255, abs=1e-4),
+    }
+
+
+def test_the_view_that_raised_the_score_most_is_told(tmp_path: Path) -> None:
+    path = draw(tmp_path / "a.png", (64, 96), ((20, 10, 60, 40), GREEN))
+    one = scored(path, ("flip", "cutout", "resize", "rotate"))
+    assert one.breakdown is not None
+    scores = one.breakdown["view_scores"]
+    assert isinstance(scores, dict)
+    assert one.score == pytest.approx(sum(scores.values()) / 4, abs=1e-5)
+    assert scores[one.breakdown["view"]] == max(scores.values())
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["lost", "elsewhere"])
+def test_a_lost_object_has_no_partner(tmp_path: Path, moved: bool) -> None:
+    """Lost altogether, no object decides and the score is 1; elsewhere m = 0, which counts as 1."""
+    path = draw(tmp_path / "a.png", (64, 96), ((5, 10, 25, 40), GREEN))
+
+    def lose(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, classes = see(image)
+        if rows[:, 0].max() > 48:  # the mirrored object
+            if not moved:
+                return rows[:0], classes[:0]
+            rows[:, :4] = torch.tensor([1.0, 1, 9, 9])
+        return rows, classes
+
+    one = scored(path, ("flip",), lose)
+    score = 0.0 if moved else 1.0
+    assert one.score == score
+    assert one.breakdown == {"view": "flip", "view_scores": {"flip": score}}
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_box_map_to_image_overlaps_as_before(mirrored: bool) -> None:
+    """By hand: the frame is twice as large; 5 right of the object is 10 right, or 10 left."""
+    mapped, box = torch.tensor([10.0, 10, 30, 20]), torch.tensor([15.0, 12, 35, 22])
+    original = torch.tensor([100.0, 50, 140, 70])
+    back = map_to_image(box, mapped, original, flipped=mirrored)
+    expected = [90.0, 54, 130, 74] if mirrored else [110.0, 54, 150, 74]
+    assert back.tolist() == expected
+    assert pairwise_iou(back[None], original[None]) == pairwise_iou(box[None], mapped[None])

@@ -15,8 +15,9 @@ from torch import Tensor
 from inference.batching import WorkerPool
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor
-from mining.mining_cald import EMPTY_SCORES, main, mine, score_stream
-from mining.scores import UNREADABLE_SCORE
+from mining.mining_cald import EMPTY_SCORES, cald_scores, main
+from mining.registry import mine
+from mining.scores import UNREADABLE_SCORE, ScoringContext
 from models.detector import Detector
 from models.model_config import read_layout
 from ops.nms import NmsConfig
@@ -204,7 +205,12 @@ def test_progress_reaches_the_end(paths: list[str], chosen: slice) -> None:
     """Defect 18: images without objects did not count."""
     told: list[tuple[int, int]] = []
     wanted = paths[chosen]
-    mine(ColourPredictor(), wanted, SETTINGS, tell=lambda done, total: told.append((done, total)))
+    mine(
+        ColourPredictor(),
+        wanted,
+        SETTINGS,
+        on_progress=lambda done, total: told.append((done, total)),
+    )
     assert told == [(done, len(wanted)) for done in range(1, len(wanted) + 1)]
 
 
@@ -219,7 +225,7 @@ def test_first_predictions_are_used_as_they_are(paths: list[str]) -> None:
             yield prediction
 
     stream = predictor.stream(paths, batch_size=4, workers=0, keep_views=True)
-    scored = list(score_stream(watch(stream), predictor, SETTINGS))
+    scored = list(cald_scores(watch(stream), ScoringContext(predictor, SETTINGS, 1)))
     assert sorted(item.position for item in seen) == list(range(len(paths)))
     assert sorted(item.position for item in scored) == list(range(len(paths)))
     assert all(paths[item.position] == item.path for item in scored)
@@ -258,7 +264,7 @@ def test_waiting_images_are_bounded(tmp_path: Path) -> None:
 
     settings = replace(SETTINGS, batch_size=2, views=("flip",))
     stream = predictor.stream(drawn, batch_size=2, workers=0, keep_views=True)
-    for _ in score_stream(count(stream), predictor, settings):
+    for _ in cald_scores(count(stream), ScoringContext(predictor, settings, 1)):
         scored += 1
     assert scored == pulled == 20
     assert most <= 4 * 2 + 1 + predictor.lanes.count

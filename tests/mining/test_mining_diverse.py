@@ -11,7 +11,7 @@ import pytest
 
 from inference.predictor import Predictor
 from mining.diversity import SIZE, UNIT, Features
-from mining.mining_diverse import STEP, spread, window_size
+from mining.mining_diverse import STEP, rank_window, window_size
 from mining.registry import mine
 from mining.scores import Scored
 from ops.tiling import Tiling
@@ -43,7 +43,7 @@ def spread_out(
     images: list[Scored], features: list[np.ndarray], window: int
 ) -> dict[int, float | None]:
     known: Features = dict(enumerate(features))
-    out = {one.position: one.score for one in spread(images, known, window, 1.0)}
+    out = {one.position: one.score for one in rank_window(images, known, window, 1.0)}
     assert not known
     return out
 
@@ -84,7 +84,7 @@ def test_of_equal_scores_the_earlier_name_stays_and_leads_whatever_the_order() -
 
 def test_images_leave_the_window_as_soon_as_they_are_out() -> None:
     features: Features = dict(enumerate([EAST, NORTH, WEST]))
-    passed = spread(iter(stream(0.2, 0.8, 0.7)), features, 1, 1.0)
+    passed = rank_window(iter(stream(0.2, 0.8, 0.7)), features, 1, 1.0)
     assert next(passed).position == 0
     assert list(features) == [2]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mining.mining_misses import mirrored_back, possible_misses
+from mining.mining_misses import possible_misses, unflip
 from mining.registry import mine
 from settings.detect import MiningSettings
 from tests.mining.test_mining_cald import GREEN, RED, ColourPredictor, draw, see_colours, untrained
@@ -42,7 +42,7 @@ def test_possible_misses(plain: Tensor, mirrored: Tensor, expected: list[float])
 
 
 def test_mirrored_boxes_come_back() -> None:
-    found = mirrored_back(torch.tensor([[10.0, 5, 30, 25, 0.5, 2]]), 100)
+    found = unflip(torch.tensor([[10.0, 5, 30, 25, 0.5, 2]]), 100)
     assert found.tolist() == [[70, 5, 90, 25, 0.5, 2]]
 
 

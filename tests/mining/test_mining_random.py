@@ -11,6 +11,7 @@ import start
 from inference.predictions import Prediction
 from mining.mining_random import random_score, random_scores
 from mining.registry import mine
+from mining.scores import ScoringContext
 from ops.tiling import Window
 from settings.detect import MiningSettings
 from tools.make_task import write_task
@@ -34,7 +35,16 @@ def test_draws_are_uniform() -> None:
 def test_an_image_in_tiles_counts_once() -> None:
     window = Window(0, 0, 9, 9)
     parts = [Prediction(0, "a", (9, 9), window=window, parts=2)] * 2
-    assert len(list(random_scores([*parts, Prediction(1, "b", (9, 9))], 0))) == 2
+    assert (
+        len(
+            list(
+                random_scores(
+                    [*parts, Prediction(1, "b", (9, 9))], ScoringContext(None, SETTINGS, 2)
+                )
+            )
+        )
+        == 2
+    )
 
 
 def test_order_changes_nothing_and_a_bad_file_comes_last(

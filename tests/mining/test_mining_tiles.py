@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from mining.mining_cald import EMPTY_SCORES, mine
+from mining.mining_cald import EMPTY_SCORES
+from mining.registry import mine
 from ops.tiling import Tiling
 from tests.mining.test_mining_cald import (
     FAINT_RED,
@@ -94,5 +95,5 @@ def test_tiles_score_alike_in_any_batch(large: list[str], batch_size: int) -> No
 
 def test_progress_counts_images_not_parts(large: list[str]) -> None:
     told: list[tuple[int, int]] = []
-    mine(tiled(), large, SETTINGS, tell=lambda done, total: told.append((done, total)))
+    mine(tiled(), large, SETTINGS, on_progress=lambda done, total: told.append((done, total)))
     assert told == [(done, len(large)) for done in range(1, len(large) + 1)]

@@ -22,8 +22,7 @@ def test_table_and_setting_name_the_same() -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_settings_know_which_need_a_network(name: str) -> None:
     algorithm = ALGORITHMS[name]
-    assert (algorithm.seeing is None) != (algorithm.unseen is None)
-    assert MiningSettings(mining_algorithm=name).needs_network == (algorithm.unseen is None)
+    assert MiningSettings(mining_algorithm=name).needs_network == algorithm.needs_network
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
 import numpy as np
 import pytest
+import torch
 
-from mining.scores import Scored, ScoredPart, best_of_parts, counted, in_order, place_empty
+from inference.batching import WorkerPool
+from mining.scores import (
+    Scored,
+    ScoredPart,
+    ScoringContext,
+    best_of_parts,
+    counted,
+    in_order,
+    map_by_shape,
+    place_empty,
+)
+from settings.detect import MiningSettings
 
 
 def stream(*scores: float | None) -> list[Scored]:
@@ -72,3 +87,30 @@ def test_unreadable_images_are_below_every_score() -> None:
     assert rows == [("a", -10.0), ("b", -11.0)]
     assert told == [(1, 2), (2, 2)]
     assert in_order([Scored(0, "b", None)], ["b"]) == [("b", -1.0)]
+
+
+class Item(NamedTuple):
+    position: int
+    shape: tuple[int, ...] | None
+
+
+def test_groups_by_hand() -> None:
+    """Sections of 4: the two of shape (2,) in the first are no company for that in the second."""
+    predictor: Any = SimpleNamespace(
+        section_of=lambda position: position // 4, lanes=WorkerPool(torch.device("cpu"))
+    )
+    shapes = [(1,), (2,), (1,), (2,), (2,), None, (1,)]
+    groups: list[list[int]] = []
+
+    def work(group: list[Item]) -> list[int]:
+        groups.append([one.position for one in group])
+        return [10 * one.position for one in group]
+
+    made = map_by_shape(
+        (Item(position, shape) for position, shape in enumerate(shapes)),
+        work,
+        shape_of=lambda one: one.shape,
+        context=ScoringContext(predictor, MiningSettings(batch_size=2), 7),
+    )
+    assert sorted(made) == [0, 10, 20, 30, 40, 50, 60]
+    assert sorted(groups) == [[0, 2], [1, 3], [4], [5], [6]]

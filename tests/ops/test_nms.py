@@ -11,6 +11,7 @@ import torchvision
 
 from ops.boxes import cxcywh_to_xyxy, pairwise_iou
 from ops.nms import CLASS_OFFSET, NmsConfig, nms_operator, non_max_suppression, suppress_rows
+from settings.detect import InferSettings, MiningSettings
 from tests.conftest import ROOT
 
 CASES = json.loads((ROOT / "tests" / "golden" / "nms.json").read_text())
@@ -319,3 +320,15 @@ def test_torchvision_is_imported_where_its_library_does_not_load(monkeypatch, er
 
     monkeypatch.setattr(torch.ops, "load_library", refuse)
     assert nms_operator.__wrapped__() is torchvision.ops.nms
+
+
+@pytest.mark.parametrize("settings", [InferSettings(), MiningSettings()])
+def test_more_than_a_hundred_objects(settings: InferSettings | MiningSettings) -> None:
+    """250 objects that stand apart are all found with the settings as they are."""
+    centres = torch.cartesian_prod(torch.arange(25), torch.arange(10)) * 20.0 + 10
+    rows = torch.cat((centres, torch.full((250, 2), 10.0), torch.full((250, 2), 0.9)), 1)
+    (kept,) = non_max_suppression(
+        rows[None],
+        NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
+    )
+    assert len(kept.rows) == 250

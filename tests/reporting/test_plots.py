@@ -69,10 +69,8 @@ def test_the_curves_over_confidence_are_those_of_the_metrics(tmp_path: Path) -> 
 
 
 def test_losses_that_are_no_numbers_are_drawn(tmp_path: Path) -> None:
-    with CsvLogger(tmp_path, None) as record:
-        record.epoch(0, [float("nan")] * 13)
-        record.epoch(1, [float("inf"), *[0.5] * 12])
+    results = CsvLogger(tmp_path, [[0, *[float("nan")] * 13], [1, float("inf"), *[0.5] * 12]]).path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # matplotlib's about axes without a finite point
-        draw_learning_curves(record.results_csv, tmp_path / "results.png")
+        draw_learning_curves(results, tmp_path / "results.png")
     shown(tmp_path / "results.png")

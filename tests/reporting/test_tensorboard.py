@@ -15,7 +15,7 @@ def test_scalars_and_pictures_can_be_read_back(tmp_path: Path) -> None:
     with TensorBoardLogger(tmp_path) as board:
         board.scalars({"a/b": 0.5}, 0)
         board.scalars({"a/b": 0.75}, 1)
-        board.picture("sheet", np.full((30, 4 * LONGEST, 3), 9, np.uint8), 4)
+        board.image("sheet", np.full((30, 4 * LONGEST, 3), 9, np.uint8), 4)
     read = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
     read.Reload()
     assert [(e.step, e.value) for e in read.Scalars("a/b")] == [(0, 0.5), (1, 0.75)]
@@ -26,7 +26,7 @@ def test_scalars_and_pictures_can_be_read_back(tmp_path: Path) -> None:
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
     with TensorBoardLogger(None) as board:
         board.scalars({"a": 1.0}, 0)
-        board.picture("b", np.zeros((2, 2, 3), np.uint8))
+        board.image("b", np.zeros((2, 2, 3), np.uint8))
     assert not list(tmp_path.iterdir())
 
 
@@ -36,7 +36,7 @@ def test_a_folder_that_cannot_be_written_costs_the_curves_only(
     (tmp_path / "file").write_text("in the way")
     with TensorBoardLogger(tmp_path / "file" / "board") as board:
         board.scalars({"a": 1.0}, 0)
-        board.picture("b", np.zeros((2, 2, 3), np.uint8))
+        board.image("b", np.zeros((2, 2, 3), np.uint8))
     assert [record.message[:29] for record in caplog.records] == ["no more TensorBoard curves, /"]
 
 

@@ -18,10 +18,8 @@ def text_of(markup: str) -> str:
 
 
 def test_learning_curves_begin_with_epoch_one(tmp_path: Path) -> None:
-    with CsvLogger(tmp_path, None) as record:
-        for epoch in range(3):
-            record.epoch(epoch, [0.5 / (epoch + 1)] * 13)
-    charts = learning_charts(record.results_csv)
+    rows = [[epoch, *[0.5 / (epoch + 1)] * 13] for epoch in range(3)]
+    charts = learning_charts(CsvLogger(tmp_path, rows).path)
     assert [text_of(one).split(" 0 ")[0] for one in charts[:2]] == ["Box loss", "Objectness loss"]
     for one in charts:
         assert one.count("<path") == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,11 @@ from tests.reporting.page_reader import read_page
 
 def page_text(tmp_path: Path, **change: object) -> str:
     index = split(tmp_path / "data", classes=2)
-    with CsvLogger(tmp_path, None) as record:
-        record.epoch(0, [0.1] * 13)
-        record.epoch(1, [0.2] * 13)
+    CsvLogger(tmp_path, [[0, *[0.1] * 13], [1, *[0.2] * 13]])
     judged = evaluation(index)
-    story = ReportData(TrainSettings(), index, index, "CPU", best=(0, judged), last=(1, judged))
-    story.seconds = (3.0, 5.0)
-    for key, value in change.items():
-        setattr(story, key, value)
-    return read_page(training_page(story, tmp_path).render()).text
+    data = ReportData(TrainSettings(), index, index, "CPU", best=(0, judged), last=(1, judged))
+    data = replace(data, **{"seconds": (3.0, 5.0), **change})  # type: ignore[arg-type]
+    return read_page(training_page(data, tmp_path).render()).text
 
 
 def test_both_stages_are_listed(tmp_path: Path) -> None:

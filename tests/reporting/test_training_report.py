@@ -14,7 +14,9 @@ from data.images import read_image
 from evaluation.evaluate import Evaluation
 from models.detector import Detector
 from models.model_config import read_layout
+from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
+from reporting.tensorboard import TensorBoardLogger
 from reporting.training_page import ReportData
 from reporting.training_report import TrainingReport
 from settings.train import TrainSettings
@@ -54,15 +56,22 @@ def story(index: DatasetIndex, **settings: object) -> ReportData:
 
 
 def write_all(folder: Path, index: DatasetIndex, judged: Evaluation) -> Path:
-    clock = Clock()
-    with CsvLogger(folder, None, clock=clock) as record:
-        report = TrainingReport(record, story(index), clock=clock)
-        report.begin(Detector(read_layout("yolov5n", nc=len(index.class_names))), 64)
-        report.batch(0, 0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
-        record.epoch(0, [0.1] * 13)
-        report.epoch(0, judged, best=True)
-        report.finish(0, judged, [])
+    clock, results = Clock(), CsvLogger(folder)
+    report = report_on(folder, index, clock)
+    report.on_train_start(Detector(read_layout("yolov5n", nc=len(index.class_names))), 64)
+    report.on_train_batch_end(0, 0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
+    epoch_end(0, judged, results, report)
+    report.on_train_end(0, judged, [])
     return folder / "report.html"
+
+
+def report_on(folder: Path, index: DatasetIndex, clock: Clock) -> TrainingReport:
+    return TrainingReport(folder, story(index), TensorBoardLogger(None), clock=clock)
+
+
+def epoch_end(epoch: int, judged: Evaluation, *callbacks: Callback, best: bool = True) -> None:
+    for callback in callbacks:
+        callback.on_epoch_end(EpochResult(epoch, [0.1] * 13, judged, best))
 
 
 @pytest.mark.filterwarnings("error")
@@ -109,47 +118,31 @@ def test_figures_on_the_page_are_those_of_the_evaluation(tmp_path: Path) -> None
     assert ODD_NAMES[1] in text
 
 
-def test_plots_off_leaves_nothing(tmp_path: Path) -> None:
-    index = split(tmp_path / "data", classes=2)
-    with CsvLogger(tmp_path / "report", None) as record:
-        report = TrainingReport(record, story(index, plots=False))
-        report.begin(Detector(read_layout("yolov5n", nc=2)), 64)
-        report.batch(0, 0, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
-        report.epoch(0, evaluation(index), best=True)
-        report.finish(0, evaluation(index), [])
-        report.add_files(tmp_path / "x")
-    assert [p.name for p in (tmp_path / "report").iterdir()] == ["results.csv"]
-
-
 def test_an_early_page_costs_little_time(tmp_path: Path) -> None:
     """Nothing in the first seconds; then a page, and the next only after fifty times its cost."""
     index = split(tmp_path / "data", classes=1, images=1)
     judged, clock, written = evaluation(index), Clock(), []
-    with CsvLogger(tmp_path / "report", None, clock=clock) as record:
-        report = TrainingReport(record, story(index), clock=clock)
+    results, report = CsvLogger(tmp_path / "report"), report_on(tmp_path / "report", index, clock)
 
-        def write() -> None:
-            written.append(clock.now)
-            clock.now += 4
+    def write() -> None:
+        written.append(clock.now)
+        clock.now += 4
 
-        report._page = write  # type: ignore[method-assign]
-        for epoch, now in enumerate((10, 60, 70, 250, 300, 400)):
-            clock.now = max(clock.now, now)
-            record.epoch(epoch, [0.1] * 13)
-            report.epoch(epoch, judged, best=epoch != 4)
+    report._page = write  # type: ignore[method-assign]
+    for epoch, now in enumerate((10, 60, 70, 250, 300, 400)):
+        clock.now = max(clock.now, now)
+        epoch_end(epoch, judged, results, report, best=epoch != 4)
     assert written == [60, 400]
 
 
 def test_an_early_page_says_so(tmp_path: Path) -> None:
     index, clock = split(tmp_path / "data", classes=1), Clock()
-    with CsvLogger(tmp_path / "report", None, clock=clock) as record:
-        report = TrainingReport(record, story(index), clock=clock)
-        clock.now = 100
-        record.epoch(0, [0.1] * 13)
-        report.epoch(0, evaluation(index), best=True)
-        text = read_page_file(tmp_path / "report" / "report.html").text
-        assert "1 of 3 epochs, not finished when this was written" in text
-        report.finish(0, evaluation(index), [])
+    results, report = CsvLogger(tmp_path / "report"), report_on(tmp_path / "report", index, clock)
+    clock.now = 100
+    epoch_end(0, evaluation(index), results, report)
+    text = read_page_file(tmp_path / "report" / "report.html").text
+    assert "1 of 3 epochs, not finished when this was written" in text
+    report.on_train_end(0, evaluation(index), [])
     assert "1 of 3 epochs, finished" in read_page_file(tmp_path / "report" / "report.html").text
 
 

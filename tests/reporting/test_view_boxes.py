@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from data.images import read_image
-from reporting.view_boxes import draw_deciding, words_of, write_jpeg
+from reporting.view_boxes import draw_deciding, words_of
 
 GREY = np.full((100, 120, 3), 90, np.uint8)
 
@@ -38,8 +35,3 @@ def test_nothing_to_draw(why: dict[str, object]) -> None:
 )
 def test_words(why: dict[str, object], words: str) -> None:
     assert words_of(why) == words
-
-
-def test_a_sheet_is_a_picture(tmp_path: Path) -> None:
-    write_jpeg(tmp_path / "a.jpg", GREY)
-    assert read_image(str(tmp_path / "a.jpg")).shape == GREY.shape

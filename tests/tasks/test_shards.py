@@ -15,7 +15,6 @@ import start
 from inference.claims import ShardLocks
 from inference.journal import parts_done, parts_folder
 from inference.section_parts import ShardWriter
-from mining.registry import ALGORITHMS
 from settings.detect import MiningSettings
 from tasks.candidates import run_candidates
 from tasks.looking import log_of
@@ -188,27 +187,22 @@ def test_images_that_disappear_meanwhile(
 
 
 @pytest.mark.parametrize(
-    ("kinds", "network", "separate", "expected", "words"),
+    ("kinds", "network", "expected", "words"),
     [
-        pytest.param("aaa", True, True, True, "", id="alike"),
-        pytest.param("aba", True, True, False, "the GPUs differ (a, b)", id="two kinds"),
-        pytest.param("ab", False, True, True, "", id="no network is needed"),
-        pytest.param("aa", True, False, False, "entropy scores images by each other", id="global"),
+        pytest.param("aaa", True, True, "", id="alike"),
+        pytest.param("aba", True, False, "the GPUs differ (a, b)", id="two kinds"),
+        pytest.param("ab", False, True, "", id="no network is needed"),
     ],
 )
 def test_what_can_be_shared(
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     kinds: str,
     network: bool,
-    separate: bool,
     expected: bool,
     words: str,
 ) -> None:
     mining = MiningSettings(mining_algorithm="entropy")
     task = SimpleNamespace(mining=mining, needs_network=network)
-    if not separate:
-        monkeypatch.setitem(ALGORITHMS, "entropy", SimpleNamespace(separate=False))
     found = can_be_shared(task, range(len(kinds)), kind=lambda device: kinds[device.index])
     assert found == expected
     assert words in caplog.text

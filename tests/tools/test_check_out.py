@@ -37,7 +37,9 @@ def test_sound_mining_and_inference_are_accepted(looking: Example) -> None:
 MONITOR = [
     pytest.param("", "monitor.columns", "has 1 columns", id="empty"),
     pytest.param(f"{TASK_ID}\t1700000000\t1", "monitor.columns", "has 3 columns", id="three"),
-    pytest.param(f"{TASK_ID}\t1700000000\t1\t2", "monitor.columns", "4 columns", id="four"),
+    pytest.param(
+        f"{TASK_ID}\t1700000000\t1\t2" + "\t0" * 3, "monitor.columns", "7 col", id="seven"
+    ),
     pytest.param("t2\t1700000000.0\t1\t2\t0", "monitor.task_id", "'t2'", id="other task"),
     pytest.param(f"{TASK_ID}\tnoon\t1\t2\t0", "monitor.time", "'noon'", id="time word"),
     pytest.param(f"{TASK_ID}\t1700000000123\t1\t2\t0", "monitor.time", "seconds", id="millis"),
@@ -57,6 +59,11 @@ MONITOR = [
 def test_monitor(line: str, rule: str, words: str, looking: Example) -> None:
     looking.monitor(line)
     only_finding(looking.root, rule, words)
+
+
+def test_a_record_without_a_return_code_is_one_of_an_older_sdk(looking: Example) -> None:
+    looking.monitor(f"{TASK_ID}\t1700000000.5\t1.00\t2")
+    assert check_out(looking.root) == []
 
 
 def test_monitor_with_too_much_text(looking: Example) -> None:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from reporting.best_effort import best_effort
+from utils.errors import best_effort
 
 log = logging.getLogger("by-product")
 
