@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     index, report = command.read_data(names)
     if command.single_class:
         names = (ONE_CLASS,)
-        index = replace(index, classes=np.zeros_like(index.classes), class_names=names)
+        index = index.with_classes(np.zeros_like(index.classes), names)
         predictor.single_class = True
     elif predictor.thresholds.classes is not None:
         index = index.only(predictor.thresholds.classes)

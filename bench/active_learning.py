@@ -29,7 +29,7 @@ from bench.curve_plot import draw_learning_curves
 from bench.label_choice import RANDOM, Strategy, parse_pairs, parse_strategies
 from bench.learning_curves import curves_of, default_target, table
 from bench.round_log import START, alone, check_setup, finished_rounds, read_results
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task

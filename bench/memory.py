@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.material import find_data
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
 from settings.parse import parse_settings

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 import train
-from data.dataset_index import read_dataset
-from data.formats.yolo import read_data_yaml, read_yolo_split
+from data.data_yaml import read_data_yaml
+from data.read_dataset import read_dataset, read_yolo_split
 from evaluation.evaluate import evaluate_split
 from inference.predictor import load_predictor
 from models.checkpoint import build_detector, load_checkpoint

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task

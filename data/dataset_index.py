@@ -53,6 +53,17 @@ class DatasetIndex:
         assert len(index.boxes) == len(index.classes) == index.offsets[-1]
         return index
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[DatasetIndex]) -> DatasetIndex:
+        """Return the images of all parts, at least one, which have the same class names."""
+        return cls.build(
+            [path for part in parts for path in part.paths],
+            np.concatenate([part.sizes for part in parts]),
+            Instances.concatenate([part.instances for part in parts]),
+            np.concatenate([np.diff(part.offsets) for part in parts]),
+            parts[0].class_names,
+        )
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.paths)
@@ -60,12 +71,12 @@ class DatasetIndex:
     @property
     def boxes(self) -> npt.NDArray[np.float32]:
         """The boxes of all images, float32 [m, 4]."""
-        return self.instances.boxes
+        return np.asarray(self.instances.boxes, np.float32)
 
     @property
     def classes(self) -> npt.NDArray[np.int32]:
         """The class indices of all boxes, int32 [m]."""
-        return self.instances.classes
+        return np.asarray(self.instances.classes, np.int32)
 
     def instances_of(self, image: int) -> Instances:
         """Return the objects of one image; none for a background image."""

@@ -255,9 +255,7 @@ class EvaluationDataset(Dataset[EvaluationBatch]):
             plan = plan_evaluation(size, self.image_size, (height, width))
             instances = self.index.instances_of(position)
             moved = instances.with_boxes(boxes_to_network(instances.boxes, plan))
-            targets.append(
-                add_batch_index(len(planes), normalised_targets(moved, (height, width)))
-            )
+            targets.append(add_batch_index(len(planes), normalised_targets(moved, (height, width))))
             planes.append(torch.from_numpy(to_chw_rgb(apply_evaluation(image, plan))))
             plans.append(plan)
             indices.append(position)

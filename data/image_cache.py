@@ -93,7 +93,7 @@ class ImageCache:
     def decode_into(
         self, pixels: Pixels, *, threads: int, on_progress: OnProgress | None
     ) -> tuple[ImageCache, list[BadImage]]:
-        """Decode everything into `pixels`; return the cache without images that failed, and those."""
+        """Decode all into `pixels`; return the cache without images that failed, and those."""
 
         def decode(position: int) -> BadImage | None:
             try:
@@ -160,11 +160,11 @@ def open_image_cache(
 
 
 def resized_sizes(sizes: npt.NDArray[np.integer], image_size: int) -> npt.NDArray[np.int64]:
-    """Return (height, width) [n, 2] after the long side becomes `image_size`: rounded, at least 1."""
+    """Return (height, width) [n, 2] with the long side at `image_size`: rounded, at least 1."""
     if not len(sizes):
         return np.zeros((0, 2), np.int64)
     ratio = image_size / sizes.max(1, keepdims=True)
-    return np.maximum(np.rint(sizes * ratio), 1).astype(np.int64)
+    return np.asarray(np.maximum(np.rint(sizes * ratio), 1), np.int64)
 
 
 def fits_in_memory(needed: int, what: str) -> bool:

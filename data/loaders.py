@@ -18,7 +18,6 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from data.augmentations import Augmentation, PixelFilters
 from data.dataset_index import DatasetIndex
 from data.datasets import (
-    Batch,
     EvaluationBatch,
     EvaluationDataset,
     Positions,

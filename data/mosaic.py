@@ -1,4 +1,4 @@
-"""Mosaics: images laid on a canvas and warped to the output, of which only the visible part is built.
+"""Mosaics: images laid on a canvas and warped to the output; only the visible part is built.
 
 Images are uint8 [h, w, 3], positions on the canvas and in the output are pixels, sizes (height,
 width), rectangles and boxes x1, y1, x2, y2. The layouts are those of v7.0.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
@@ -27,8 +26,6 @@ from utils.progress import Progress, progress_bar
 
 SLAB, CHUNK = 4096, 64
 """Records in hand at once, and of these by one thread; the first chunk shows how fast files are."""
-BLOCK = 65_536
-"""Boxes cleaned at once: what sorting them takes is small beside the data set."""
 
 
 def read_dataset(
@@ -96,22 +93,20 @@ def read_records(
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
-    images = _Images()
-    for record, outcome in progress_bar(
-        _examine_all(unique, reader, progress), len(unique), "reading labels"
-    ):
-        images.add(record, outcome, report)
-    _check_bad_fraction(report, len(unique), len(images.paths), max_bad_fraction)
-    _check_one_decodes(images.paths, report)
-    sizes = np.array(images.sizes, np.int32).reshape(-1, 2)
-    owners = np.repeat(np.arange(len(images.paths)), np.array(images.counts, np.int64))
-    instances, owners = clean_instances(images.instances(), owners, sizes, report)
-    counts = np.bincount(owners, minlength=len(images.paths))
-    report.kept, report.boxes = len(images.paths), len(instances)
-    report.backgrounds = int((counts == 0).sum())
-    if require_boxes and not len(instances):
+    examined = progress_bar(
+        _examine_all(unique, reader, progress), len(unique), "reading annotations"
+    )
+    slabs = [DatasetIndex.build((), (), Instances.from_rows(()), (), class_names)]
+    while slab := list(islice(examined, SLAB)):
+        slabs.append(_index_of(slab, class_names, report))
+    index = DatasetIndex.concatenate(slabs)
+    _check_bad_fraction(report, len(unique), len(index), max_bad_fraction)
+    _check_one_decodes(index.paths, report)
+    report.kept, report.boxes = len(index), len(index.boxes)
+    report.backgrounds = int((np.diff(index.offsets) == 0).sum())
+    if require_boxes and not len(index.boxes):
         raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
-    return DatasetIndex.build(images.paths, sizes, instances, counts, class_names), report
+    return index, report
 
 
 class _Outcome(NamedTuple):
@@ -123,39 +118,34 @@ class _Outcome(NamedTuple):
     annotation_fault: str | None = None
 
 
-class _Images:
-    """The usable images of a data set while it is read."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-        self.sizes, self.counts = array("i"), array("q")
-        self._instances: list[Instances] = []
-        self._slabs = [Instances.from_rows(())]
-
-    def add(self, record: Record, outcome: _Outcome, report: DataReport) -> None:
-        """Take in one record; `report` counts what is wrong with it."""
+def _index_of(
+    examined: Sequence[tuple[Record, _Outcome]], class_names: Sequence[str], report: DataReport
+) -> DatasetIndex:
+    """Return the usable images with their clean boxes; `report` counts what is wrong."""
+    paths, sizes, annotations = [], [], []
+    for record, outcome in examined:
         if outcome.size is None:
             report.bad_images.add(str(outcome.image_fault))
             report.missing_images += not os.path.isfile(record.image)
         elif outcome.annotation_fault is not None:
             report.bad_annotations.add(outcome.annotation_fault)
         else:
-            found = outcome.annotation
-            self.paths.append(record.image)
-            self.sizes.extend(outcome.size)
-            self.counts.append(len(found.instances))
-            self._instances.append(found.instances)
-            # Many small arrays take more memory than what they hold.
-            if len(self._instances) == SLAB:
-                self._slabs.append(Instances.concatenate(self._instances))
-                self._instances = []
-            report.rotated += found.rotated
-            report.without_area += found.without_box
-            report.unknown_classes.update(found.unknown_classes)
-
-    def instances(self) -> Instances:
-        """Return the objects of all images."""
-        return Instances.concatenate([*self._slabs, *self._instances])
+            paths.append(record.image)
+            sizes.append(outcome.size)
+            annotations.append(outcome.annotation)
+    for found in annotations:
+        report.rotated += found.rotated
+        report.without_area += found.without_box
+        report.unknown_classes.update(found.unknown_classes)
+    instances = Instances.concatenate(
+        [Instances.from_rows(()), *(found.instances for found in annotations)]
+    )
+    per_image = np.array([len(found.instances) for found in annotations], np.int64)
+    owners = np.repeat(np.arange(len(paths)), per_image)
+    hw = np.array(sizes, np.int32).reshape(-1, 2)
+    clean, owners = clean_instances(instances, owners, hw, report)
+    counts = np.bincount(owners, minlength=len(paths))
+    return DatasetIndex.build(paths, hw, clean, counts, class_names)
 
 
 def _examine(record: Record, reader: Reader) -> _Outcome:
@@ -196,7 +186,7 @@ def _examine_all(
 
 
 def _waits(seconds: float, computing: float) -> bool:
-    """Return whether reading waits for the disk: then threads pay; else they cost twice the time."""
+    """Return whether reading waits for files: then threads pay; else they double the time."""
     return seconds > 2 * computing
 
 
@@ -211,32 +201,6 @@ def clean_instances(
     `owners` [n] is the image of each box, never descending; `sizes` [images, 2] are (height,
     width). Return what stays, boxes in float32, with its owners; `report` counts the rest.
     """
-    blocks = [
-        _clean_block(instances.take(rows), owners[rows], sizes, report)
-        for rows in _blocks(owners, BLOCK)
-    ]
-    return (
-        Instances.concatenate([block for block, _ in blocks]),
-        np.concatenate([owners for _, owners in blocks]),
-    )
-
-
-def _blocks(owners: npt.NDArray[np.int64], size: int) -> Iterator[slice]:
-    """Yield rows in blocks of `size` or more, never dividing those of an image; one at least."""
-    start = 0
-    while len(owners) - start > size:
-        end = int(np.searchsorted(owners, owners[start + size - 1], side="right"))
-        yield slice(start, end)
-        start = end
-    yield slice(start, len(owners))
-
-
-def _clean_block(
-    instances: Instances,
-    owners: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int32],
-    report: DataReport,
-) -> tuple[Instances, npt.NDArray[np.int64]]:
     limits = sizes[owners][:, [1, 0, 1, 0]]
     boxes = np.clip(instances.boxes, 0, limits).astype(np.float32)
     outside = ((instances.boxes < 0) | (instances.boxes > limits)).any(axis=1)

@@ -57,7 +57,7 @@ def images_under(folder: Path) -> list[Path]:
 
 
 def listed_images(listing: Path, base: Path) -> list[Path]:
-    """Return the images a text file lists, one a line: './' is beside the file, else below `base`."""
+    """Return the images a text file lists: './' means beside the file, else below `base`."""
     lines = (line.strip() for line in listing.read_text(encoding="utf-8").splitlines())
     found = []
     for line in lines:

@@ -35,7 +35,7 @@ def worker_count(
     CPU busy, and a process that takes one away stalls the others at the end of each layer, so a
     batch is made between two steps. Batches of workers travel through /dev/shm, so workers are
     limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
-    CPUs and shared memory are divided by `local_world_size`, the training processes of this machine.
+    CPUs and shared memory are divided by `local_world_size`, the processes that train here.
     """
     cpus = available_cpus()
     automatic = min(MAX_WORKERS, max(cpus // local_world_size, 1)) if device.type == "cuda" else 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 
 MOST_CLASSES = 20
 """Classes with a row of their own, the most frequent first; the others share one."""

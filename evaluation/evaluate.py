@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from data.dataset_index import DatasetIndex
-from data.loaders import EvaluationBatch, evaluation_loader
+from data.datasets import EvaluationBatch
+from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.coco import PACKAGE, coco_available, coco_metrics
 from evaluation.evaluator import CountsAtThreshold, Evaluation, Evaluator
 from evaluation.shares import BatchResult, RankResults, of_all
@@ -189,11 +190,8 @@ def evaluate_split(
         return evaluate_stream(
             predictor, index, batch_size=batch_size, workers=workers, by_size=True, watch=watch
         )
-    loader = evaluation_loader(
-        index,
-        image_size=predictor.image_size,
-        batch_size=batch_size,
-        stride=predictor.stride,
-        workers=workers,
+    config = LoaderConfig(
+        predictor.image_size, batch_size, stride=predictor.stride, workers=workers
     )
+    loader = evaluation_loader(index, config)
     return evaluate(predictor, index, loader, by_size=True, watch=watch)

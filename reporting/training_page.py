@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import torch
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 from evaluation.evaluator import Evaluation
 from reporting.colours import ACCENT, ALERT, series_colour
 from reporting.drawing import Tile

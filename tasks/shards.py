@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from data.lost_files import check_data_available, still_there
+from data.sources import available_sample, check_data_available
 from inference.claims import ShardLocks
 from inference.predictions import Prediction
 from inference.section_parts import ShardWriter
@@ -35,7 +35,7 @@ def look(task: Task, device: torch.device, processes: DistContext, progress: Pro
     if processes.first:
         looking.announce()
     total = len(looking.paths)
-    there = still_there(looking.paths)
+    there = available_sample(looking.paths)
     unreadable = 0
 
     def watch(prediction: Prediction) -> None:

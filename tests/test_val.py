@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import val
-from data.dataset_index import DatasetIndex, read_dataset
+from data.dataset_index import DatasetIndex
 from data.loaders import evaluation_loader
+from data.read_dataset import read_dataset
 from evaluation import evaluate as evaluate_module
 from evaluation.evaluate import Evaluation, class_table, evaluate, evaluate_stream
 from inference.predictor import Predictor, load_predictor

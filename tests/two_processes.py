@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING

@@ -14,8 +14,8 @@ import torch
 import yaml
 from PIL import Image
 
-from data.dataset_index import read_dataset
 from data.index_file import read_candidates
+from data.read_dataset import read_dataset
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.model_config import parse_layout, read_layout

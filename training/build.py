@@ -90,7 +90,7 @@ def augmentation(settings: TrainSettings) -> Augmentation:
     )
 
 
-def arrangement(settings: TrainSettings) -> BatchingConfig:
+def batching(settings: TrainSettings) -> BatchingConfig:
     """The part of the settings that says which images an epoch shows, and in which batches."""
     if settings.image_weights and settings.rect:
         log.warning("image_weights draws the images one by one: rect has no effect beside it")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 from settings.train import TrainSettings
 from training.checkpoints import Saved
 from utils.distributed import SINGLE_PROCESS, DistContext

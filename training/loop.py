@@ -16,8 +16,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from data.lost_files import check_data_available, spread
-from data.quad import LOSS_FACTOR
+from data.datasets import QUAD_LOSS_FACTOR
+from data.sources import check_data_available, sample_paths
 from evaluation.evaluate import Evaluation, class_table, evaluate, final_report, no_evaluation
 from exporting.after_training import export_beside
 from inference.predictor import Predictor
@@ -149,7 +149,8 @@ def learn(
         for callback in callbacks:
             callback.on_train_start(run.network, run.image_size)
         if state:
-            run.loader.weigh(keeper.stages["last"].evaluation.classes)
+            last = keeper.stages["last"].evaluation.classes
+            run.loader.update_class_weights(last.average_precision(run.network.nc))
     first = state.epoch + 1 if state else 0
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
@@ -181,7 +182,8 @@ def train_and_evaluate(
     with progress.stage(0.14) as part:
         evaluation = evaluate_average(run, part) if evaluated else no_evaluation(run.network.nc)
     if evaluated:
-        run.loader.weigh(evaluation.classes)
+        classes = evaluation.classes
+        run.loader.update_class_weights(classes.average_precision(run.network.nc))
     refuse_lost_images(run)
     checkpoint = checkpoint_of(
         run.average.module,
@@ -245,7 +247,7 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
         with autocast(device, precision):
             maps = run.model(images)
         losses = run.criterion(maps, batch.targets.to(device, non_blocking=True), share)
-        total = losses.total * LOSS_FACTOR if run.job.settings.quad else losses.total
+        total = losses.total * QUAD_LOSS_FACTOR if run.job.settings.quad else losses.total
         # What meets in the gradients is the mean over the processes, what counts is the sum.
         if run.stepper.backward_and_step(total * processes.world if share else total):
             run.average.update(run.network)
@@ -270,10 +272,10 @@ def refuse_not_finite(run: Run, epoch: int) -> None:
 
 def refuse_lost_images(run: Run) -> None:
     """End a training whose images are gone, unless it reads no file any more."""
-    if not run.loader.kept:
-        check_data_available(spread(run.job.train.paths), what="training images")
-    if not run.evaluation_batches.kept:
-        check_data_available(spread(run.job.validation.paths), what="validation images")
+    if not run.loader.cached:
+        check_data_available(sample_paths(run.job.train.paths), what="training images")
+    if not run.evaluation_batches.cached:
+        check_data_available(sample_paths(run.job.validation.paths), what="validation images")
 
 
 def is_evaluated(job: TrainingJob, epoch: int) -> bool:
@@ -319,7 +321,7 @@ def finish(
     assert best is not None
     names, settings = job.train.class_names, job.settings
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
-    check_data_available(spread(job.validation.paths), what="validation images")
+    check_data_available(sample_paths(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
     image_size = int(str(checkpoint.metadata["img_size"]))

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from data.loaders import (
     EvaluationLoader,
+    LoaderConfig,
     TrainingLoader,
     evaluation_loader,
     training_loader,
@@ -23,8 +24,8 @@ from settings.train import TrainSettings
 from training.autoanchor import AnchorRules, fit_anchors
 from training.autobatch import ON_A_CPU, automatic_batch_size
 from training.build import (
-    arrangement,
     augmentation,
+    batching,
     criterion,
     schedule,
     starting_network,
@@ -151,22 +152,24 @@ def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
     """The batches to learn from: of each batch this process's share."""
     settings, processes = job.settings, job.processes
-    return training_loader(
-        job.train,
-        image_size=image_size,
-        batch_size=settings.batch_size // processes.world,
-        seed=settings.seed,
-        rank=processes.rank,
-        world=processes.world,
-        augmentation=augmentation(settings),
+    config = LoaderConfig(
+        image_size,
+        settings.batch_size // processes.world,
+        stride=stride,
         workers=settings.workers,
-        local_world_size=processes.local_world,
         cache=settings.cache,
         cache_dir=settings.cache_dir,
-        arrangement=arrangement(settings),
-        stride=stride,
         device=job.device,
     )
+    loader, _ = training_loader(
+        job.train,
+        config,
+        seed=settings.seed,
+        augmentation=augmentation(settings),
+        batching=batching(settings),
+        processes=processes,
+    )
+    return loader
 
 
 def evaluation_batches(
@@ -174,16 +177,15 @@ def evaluation_batches(
 ) -> EvaluationLoader:
     """The batches to evaluate on: all, or one process's share."""
     settings = job.settings
-    return evaluation_loader(
-        job.validation,
-        image_size=image_size,
-        batch_size=settings.batch_size if settings.batch_size > 0 else ON_A_CPU,
+    config = LoaderConfig(
+        image_size,
+        settings.batch_size if settings.batch_size > 0 else ON_A_CPU,
         stride=stride,
         workers=settings.workers,
         cache=settings.cache,
         device=job.device,
-        processes=processes,
     )
+    return evaluation_loader(job.validation, config, processes=processes)
 
 
 def refuse_what_needs_one_process(job: TrainingJob) -> None:

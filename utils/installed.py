@@ -18,6 +18,7 @@ NEEDED = {
     "matplotlib": "matplotlib",
     "PIL": "pillow",
     "defusedxml": "defusedxml",
+    "msgspec": "msgspec",
 }
 """The package of each module. Nothing here imports them: this file has to run without them."""
 

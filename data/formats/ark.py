@@ -30,7 +30,7 @@ def parse_ark(text: str, path: str, classes: ClassLookup) -> Annotation:
         if not words:
             continue
         where = f"{path} line {number}"
-        values = finite_numbers(words, lambda _, where=where: where)
+        values = finite_numbers(words, where)
         if len(values) < 5:
             raise AnnotationError(
                 f"{where}: {line.strip()[:60]!r} has {len(values)} numbers; "

@@ -242,15 +242,21 @@ def check_count(count: int, where: str) -> None:
         raise AnnotationError(f"{where}: more than {MAX_OBJECTS} objects in one image")
 
 
-def finite_numbers(words: Sequence[str], place_of: Callable[[int], str]) -> list[float]:
-    """Return words as finite numbers; AnnotationError names the place of the first that is none."""
+def finite_numbers(
+    words: Sequence[str], where: str, names: Sequence[str] | None = None
+) -> list[float]:
+    """Return words as finite numbers; AnnotationError says where the first is that is none.
+
+    `names` are those of the words, for the message.
+    """
     try:
         values = [float(word) for word in words]
         if all(map(math.isfinite, values)):
             return values
     except ValueError:
         pass
-    return [finite_number(word, place_of(place)) for place, word in enumerate(words)]
+    places = [where] * len(words) if names is None else [f"{where} {name}" for name in names]
+    return [finite_number(word, place) for word, place in zip(words, places, strict=True)]
 
 
 def finite_number(word: str, where: str) -> float:

@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 
 from data.formats.base import (
     SPLITS,
     Annotation,
     AnnotationError,
-    AnnotationFile,
     AnnotationFormat,
     ClassLookup,
     LabelledFolder,
@@ -38,8 +35,6 @@ from data.sources import images_under
 from utils.errors import Code, TaskError
 
 Identity = int | str | None
-MAX_NUMBER = 2**62
-"""Integers up to this size go into arrays; larger ones are kept as they are."""
 
 
 class CocoImage(msgspec.Struct, gc=False):
@@ -74,6 +69,9 @@ class CocoRecords(msgspec.Struct):
     annotations: list[CocoAnnotation] | None = None
 
 
+Record = TypeVar("Record", CocoImage, CocoCategory, CocoAnnotation)
+
+
 class NotCocoError(AnnotationError):
     """A JSON document without the lists of COCO."""
 
@@ -90,17 +88,26 @@ def read_records(content: bytes, path: str) -> CocoRecords:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{path}: not a readable JSON document ({error})") from None
-    for key in CocoRecords.__struct_fields__:
-        found = document.get(key) if isinstance(document, dict) else None
-        if found is None and key != "images":
-            continue
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-            raise NotCocoError(f"{path}: not a COCO document ({key} is not a list of records)")
-    return msgspec.convert(document, CocoRecords)
+    images = _records(document, "images", CocoImage, path)
+    if images is None:
+        raise NotCocoError(f"{path}: not a COCO document (images is not a list of records)")
+    categories = _records(document, "categories", CocoCategory, path)
+    return CocoRecords(images, categories, _records(document, "annotations", CocoAnnotation, path))
+
+
+def _records(document: object, key: str, kind: type[Record], path: str) -> list[Record] | None:
+    """Return a list of a document as records; None where it does not hold it."""
+    found = document.get(key) if isinstance(document, dict) else None
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise NotCocoError(f"{path}: not a COCO document ({key} is not a list of records)")
+    known = kind.__struct_fields__
+    return [kind(**{name: item[name] for name in known if name in item}) for item in found]
 
 
 class CocoFile:
-    """A document as arrays of few bytes an annotation, with the objects of each image."""
+    """The objects of each image of a document."""
 
     def __init__(self, content: bytes, path: str, classes: ClassLookup) -> None:
         self._path = path
@@ -116,26 +123,9 @@ class CocoFile:
         self._category_names = {
             _identity(one.id): str(one.name) for one in records.categories or () if one.name
         }
-        self._fill(records.annotations or ())
-
-    def _fill(self, annotations: Sequence[CocoAnnotation]) -> None:
-        """Keep the annotations as arrays, in the order of their images, and odd ones as read."""
-        self._slots: dict[Identity, int] = {}
-        self._odd: dict[int, tuple[object, object, object]] = {}
-        self._numbers, self._categories, self._boxes = array("q"), array("q"), array("d")
-        owners = array("q")
-        for position, one in enumerate(annotations):
-            owners.append(self._slots.setdefault(_identity(one.image_id), len(self._slots)))
-            number, category, box = one.id, one.category_id, _plain_box(one.bbox)
-            if box is None or not (_is_plain(number) and _is_plain(category)):
-                self._odd[position] = number, category, one.bbox
-                number, category, box = 0, 0, (0.0, 0.0, 0.0, 0.0)
-            self._numbers.append(number)
-            self._categories.append(category)
-            self._boxes.extend(box)
-        owner = np.array(owners, np.int64)
-        self._order = np.argsort(owner, kind="stable")
-        self._ends = np.cumsum(np.bincount(owner, minlength=len(self._slots)))
+        self._annotations: dict[Identity, list[CocoAnnotation]] = {}
+        for annotation in records.annotations or ():
+            self._annotations.setdefault(_identity(annotation.image_id), []).append(annotation)
 
     def __call__(self, image_path: str) -> Annotation:
         """Return the objects of an image; AnnotationError if the document does not list it."""
@@ -144,34 +134,20 @@ class CocoFile:
             raise AnnotationError(f"{self._path}: it does not list the image {name}")
         if name in self._ambiguous:
             raise AnnotationError(f"{self._path}: it lists several images called {name}")
+        annotations = self._annotations.get(self._image_ids[name], [])
+        check_count(len(annotations), f"{self._path}: {name}")
         rows: list[Row] = []
         unknown: list[str] = []
-        annotations = self.annotations_of(name)
-        check_count(len(annotations), f"{self._path}: {name}")
-        for number, category_id, box in annotations:
-            where = f"{self._path} annotation {number} of {name}"
-            category = _identity(category_id)
+        for annotation in annotations:
+            where = f"{self._path} annotation {annotation.id} of {name}"
+            category = _identity(annotation.category_id)
             index = self._class_index(category, where)
             if index is None:
                 unknown.append(self._category_names[category])
                 continue
-            x, y, width, height = _bbox(box, where)
+            x, y, width, height = _bbox(annotation.bbox, where)
             rows.append((index, x, y, x + width, y + height))
         return Annotation(Instances.from_rows(rows), tuple(unknown))
-
-    def annotations_of(self, name: str) -> list[tuple[object, object, object]]:
-        """Return id, category_id and bbox of the annotations of an image, in their order."""
-        slot = self._slots.get(self._image_ids[name])
-        if slot is None:
-            return []
-        start = int(self._ends[slot - 1]) if slot else 0
-        return [self._annotation(one) for one in self._order[start : self._ends[slot]].tolist()]
-
-    def _annotation(self, position: int) -> tuple[object, object, object]:
-        if position in self._odd:
-            return self._odd[position]
-        box = self._boxes[4 * position : 4 * position + 4].tolist()
-        return self._numbers[position], self._categories[position], box
 
     def _class_index(self, category: Identity, where: str) -> int | None:
         if category in self._category_names:
@@ -186,23 +162,11 @@ def _identity(value: object) -> Identity:
     return value if isinstance(value, int | str) else None
 
 
-def _is_plain(value: object) -> bool:
-    return type(value) is int and -MAX_NUMBER < value < MAX_NUMBER
-
-
-def _plain_box(value: object) -> tuple[float, ...] | None:
-    """Return four finite numbers, or None for anything else."""
-    if type(value) is not list or len(value) != 4:
-        return None
-    if not all(type(number) is float or _is_plain(number) for number in value):
-        return None
-    corners = tuple(map(float, value))
-    return corners if all(map(math.isfinite, corners)) else None
-
-
 def _bbox(value: object, where: str) -> tuple[float, float, float, float]:
     try:
-        x, y, width, height = (float(number) for number in (value if isinstance(value, list) else ()))
+        x, y, width, height = (
+            float(number) for number in (value if isinstance(value, list) else ())
+        )
         readable = all(map(math.isfinite, (x, y, width, height)))
     except (TypeError, ValueError, OverflowError):
         readable = False

@@ -71,8 +71,7 @@ def voc_objects(content: bytes, path: str) -> list[VocObject]:
 
 def corners(box: Mapping[str, str], where: str) -> list[float]:
     """Return xmin, ymin, xmax, ymax; AnnotationError names the side that is no number."""
-    words = [box.get(side, "").strip() for side in SIDES]
-    return finite_numbers(words, lambda side: f"{where} {SIDES[side]}")
+    return finite_numbers([box.get(side, "").strip() for side in SIDES], where, SIDES)
 
 
 def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Annotation:
@@ -159,7 +158,5 @@ def _named_boxes(path: Path, remarks: Counter[str]) -> tuple[NamedBox, ...]:
 
 
 register(
-    AnnotationFormat(
-        "voc", _open, starts=(b"<", b"\xff\xfe", b"\xfe\xff"), read_folder=read_folder
-    )
+    AnnotationFormat("voc", _open, starts=(b"<", b"\xff\xfe", b"\xfe\xff"), read_folder=read_folder)
 )

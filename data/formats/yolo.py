@@ -34,7 +34,7 @@ from utils.safe_yaml import load_yaml
 
 
 def label_of(image: Path) -> Path | None:
-    """Return the label file of an image: its last folder `images` becomes `labels`, or beside it."""
+    """Return an image's label file: its last folder `images` becomes `labels`, or beside it."""
     parts = list(image.with_suffix(".txt").parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -73,9 +73,7 @@ def parse_yolo(text: str, path: str, size_hw: tuple[int, int], class_count: int)
             continue
         index, (x1, y1, x2, y2) = parse_line(line, f"{path}:{number}")
         if index < 0 or 0 < class_count <= index:
-            raise AnnotationError(
-                f"{path}:{number}: class {index} is outside 0..{class_count - 1}"
-            )
+            raise AnnotationError(f"{path}:{number}: class {index} is outside 0..{class_count - 1}")
         rows.append((index, x1 * width, y1 * height, x2 * width, y2 * height))
     check_count(len(rows), path)
     return rows
@@ -154,10 +152,11 @@ def _named_boxes(image: Path, names: Sequence[str], remarks: Counter[str]) -> tu
         rows = parse_yolo(label.read_text(encoding="utf-8"), str(label), size, len(names))
     except AnnotationError as error:
         raise TaskError(Code.DATASET, f"{error}.") from None
-    return tuple((names[int(c)] if names else f"class_{c:.0f}", *box) for c, *box in rows)
+    return tuple(
+        (names[int(index)] if names else f"class_{index:.0f}", x1, y1, x2, y2)
+        for index, x1, y1, x2, y2 in rows
+    )
 
 
-register(
-    AnnotationFormat("yolo", _open, read_folder=read_described_folder, folder_rank=1)
-)
+register(AnnotationFormat("yolo", _open, read_folder=read_described_folder, folder_rank=1))
 register(AnnotationFormat("yolo-plain", _open, read_folder=read_plain_folder, folder_rank=3))

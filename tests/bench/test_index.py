@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.index import index_table, main, write_links
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset, read_source
 

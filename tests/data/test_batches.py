@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from data.batches import Batch, collate
+from data.datasets import Batch, collate
 
 
 class TestBatch:

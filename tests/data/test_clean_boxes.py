@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from data import clean_boxes as module
-from data.clean_boxes import clean_boxes
+from data.read_dataset import clean_boxes
 from data.report import DataReport
 
 SIZES = np.array([[10, 20], [30, 5], [8, 8], [64, 64]], np.int32)

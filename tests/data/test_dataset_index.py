@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.dataset_index import DatasetIndex, _waits, read_dataset
+from data.dataset_index import DatasetIndex, _waits
 from data.index_file import read_candidates, read_index
+from data.read_dataset import read_dataset
 from utils.errors import Code, TaskError
 from utils.progress import Progress
 

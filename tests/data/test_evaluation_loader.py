@@ -12,7 +12,8 @@ import torch
 
 from data import evaluation_loader as module
 from data.dataset_index import DatasetIndex
-from data.evaluation_loader import EvaluationDataset, evaluation_loader
+from data.datasets import EvaluationDataset
+from data.loaders import evaluation_loader
 from ops.letterbox import plan_evaluation
 from tests.data.rectangles_example import draw_rectangles
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from data.image_weights import class_average_precision
 
 from data.dataset_index import DatasetIndex
-from data.image_weights import class_average_precision, class_weights, image_weights
+from data.samplers import class_weights, image_weights
 from evaluation.metrics import ap_per_class
 
 INDEX = DatasetIndex.build(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.index_cache import KeptReading, key_of, load_reading, save_reading
 
 from data import dataset_index as labels
 from data import index_cache
-from data.dataset_index import read_dataset
-from data.index_cache import KeptReading, key_of, load_reading, save_reading
+from data.read_dataset import read_dataset
 from data.report import DataReport
 
 NAMES = ("cat", "dog")

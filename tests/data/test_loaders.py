@@ -14,10 +14,8 @@ import torch
 
 from data.augmentations import Augmentation, normalised_targets
 from data.dataset_index import DatasetIndex
-from data.loaders import (
-    Batch,
-    training_loader,
-)
+from data.datasets import Batch
+from data.loaders import training_loader
 from data.samplers import BatchingConfig
 from evaluation.metrics import ap_per_class
 from ops.letterbox import boxes_to_network, plan_evaluation

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from data.lost_files import LOOKED_AT
 
-from data.lost_files import LOOKED_AT, check_data_available, spread, still_there
+from data.sources import available_sample, check_data_available, sample_paths
 from utils.errors import Code, TaskError
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
 def test_the_paths_looked_at_are_spread_over_all(count: int) -> None:
     paths = [str(number) for number in range(count)]
-    chosen = spread(paths)
+    chosen = sample_paths(paths)
     assert len(chosen) <= LOOKED_AT
     assert chosen == paths[:: max(1, -(-count // LOOKED_AT))]
 
@@ -23,7 +24,7 @@ def test_more_than_half_must_be_gone(tmp_path: Path, gone: int, refused: bool) -
     paths = [tmp_path / f"{number}.png" for number in range(10)]
     for path in paths:
         path.write_bytes(b"x")
-    watched = still_there([*map(str, paths), str(tmp_path / "never.png")])
+    watched = available_sample([*map(str, paths), str(tmp_path / "never.png")])
     assert watched == [str(path) for path in paths]
     for path in paths[:gone]:
         path.unlink()
@@ -36,5 +37,5 @@ def test_more_than_half_must_be_gone(tmp_path: Path, gone: int, refused: bool) -
 
 
 def test_nothing_is_lost_of_nothing() -> None:
-    assert still_there([]) == []
-    check_data_available(still_there([]), what="images")
+    assert available_sample([]) == []
+    check_data_available(available_sample([]), what="images")

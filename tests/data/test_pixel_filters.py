@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from data.pixel_filters import PROBABILITY
 
-from data.pixel_filters import PROBABILITY, PixelFilters
+from data.augmentations import PixelFilters
 from utils.errors import Code, TaskError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.data import Dataset
 
-from data.batches import Sample
-from data.quad import QuadDataset, enlarge, join
+from data.datasets import QuadDataset, Sample, enlarge, join
 
 
 def sample(level: int) -> Sample:

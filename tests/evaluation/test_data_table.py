@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 from evaluation.data_table import MOST_CLASSES, data_table
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.dataset_index import DatasetIndex
-from data.image_cache import open_store
+from data.image_cache import open_image_cache
 from data.images import ImageError, read_image
 from data.stream import stream_images
 from tests.reliability.case import Case, Ending, Fate, Meet, skipped, taken
@@ -102,7 +102,7 @@ def _fault(path: Path) -> str | None:
 def _training_pictures(path: Path) -> list[tuple[int, ...]]:
     from_header = Image.open(path).size[::-1]
     index = DatasetIndex.build([str(path)], [from_header], [], [], [0], ["helmet"])
-    store, _ = open_store(index, 64, cache="ram")
+    store, _ = open_image_cache(index, 64, cache="ram")
     shapes = []
     for position in range(len(store.index)):
         kept = store.picture(position)

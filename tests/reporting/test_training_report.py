@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
 from data.images import read_image
+from data.report import DataReport
 from evaluation.evaluate import Evaluation
 from models.detector import Detector
 from models.model_config import read_layout

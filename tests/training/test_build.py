@@ -9,7 +9,7 @@ import pytest
 from data.samplers import BatchingConfig
 from settings.parse import parse_settings
 from settings.train import TrainSettings
-from training.build import arrangement, augmentation
+from training.build import augmentation, batching
 
 
 def settings_of(**values: object) -> TrainSettings:
@@ -46,11 +46,11 @@ def test_copy_paste_is_said_to_do_nothing(
     ],
 )
 def test_arrangement(values: dict[str, object], expected: BatchingConfig) -> None:
-    assert arrangement(settings_of(**values)) == expected
+    assert batching(settings_of(**values)) == expected
 
 
 def test_image_weights_win_over_rect(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        chosen = arrangement(settings_of(rect=True, image_weights=True))
+        chosen = batching(settings_of(rect=True, image_weights=True))
     assert chosen == BatchingConfig(image_weights=True, mosaic_epochs=100)
     assert "rect has no effect" in caplog.text

@@ -7,7 +7,8 @@ import tracemalloc
 
 import pytest
 
-from data.formats.coco import AnnotationError, CocoLabels, _labels_as_a_whole, coco_labels
+from data.formats.base import AnnotationError
+from data.formats.coco import CocoLabels, _labels_as_a_whole, coco_labels
 
 ANNOTATIONS = [
     {"id": 1, "image_id": 7, "category_id": 0, "bbox": [1, 2, 3, 4.5]},

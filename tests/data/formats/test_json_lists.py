@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from data.formats.json_lists import Irregular, read_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from data.formats.json_lists import Irregular, read_lists
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),

@@ -9,7 +9,7 @@ from defusedxml.ElementTree import fromstring
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.formats.coco import AnnotationError
+from data.formats.base import AnnotationError
 from data.formats.voc import ANGLE, SIDES, VocObject, voc_objects
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"

@@ -8,15 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from data.data_yaml import images_of, read_data_yaml
 from data.formats.base import AnnotationError
-from data.formats.yolo import (
-    YoloReader,
-    images_of,
-    label_of,
-    parse_yolo_line,
-    read_data_yaml,
-    read_yolo_split,
-)
+from data.formats.yolo import YoloReader, label_of, parse_line
+from data.read_dataset import read_yolo_split
 from utils.errors import Code, TaskError
 
 NAMES = ("cat", "dog")
@@ -172,7 +167,7 @@ def test_where_a_label_lies(image: str, label: str, tmp_path: Path) -> None:
     ],
 )
 def test_lines(line: str, corners: list[float]) -> None:
-    index, found = parse_yolo_line(line, "a.txt:1")
+    index, found = parse_line(line, "a.txt:1")
     assert index == 1
     np.testing.assert_allclose(found, corners)
 
@@ -189,7 +184,7 @@ def test_lines(line: str, corners: list[float]) -> None:
 )
 def test_lines_that_make_no_sense(line: str, sentence: str) -> None:
     with pytest.raises(AnnotationError, match=sentence):
-        parse_yolo_line(line, "a.txt:1")
+        parse_line(line, "a.txt:1")
 
 
 def test_a_label_that_is_no_text(root: Path) -> None:
