@@ -33,7 +33,7 @@ $(VENV)/.ready: extra-requirements.txt requirements-dev.txt
 	touch $@
 
 demo: $(READY)
-	@$(PYTHON) -m utils.installed
+	@$(PYTHON) -m utils.environment
 	$(PYTHON) -m tools.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(DEMO)
 
 # What failed beside others, or took its process with it, is run once more alone; twice is a failure.

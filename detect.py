@@ -18,9 +18,9 @@ from inference.outputs import DetectionFiles
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor
 from utils.atomic import write_text
-from utils.command_line import run_command
-from utils.device import device_of
-from utils.environment import log_to_console
+from utils.device import parse_device
+from utils.logs import log_to_console
+from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for note in command.notes:
         log.warning("note: %s", note)
     settings = command.settings
-    predictor = load_predictor(command.weights, settings, device_of(command.device))
+    predictor = load_predictor(command.weights, settings, parse_device(command.device))
     predictor.use_engine(settings.engine, command.images, batch_size=settings.batch_size)
     folder = command.run.make() if command.run else Path()
     output = command.output or folder / "detections.json"

@@ -22,11 +22,11 @@ from settings.train import TrainSettings
 from training.evolution import search
 from training.loop import TrainingJob, train
 from training.search_space import search_space, starting_point
-from utils.command_line import run_command
-from utils.device import describe, device_of
-from utils.environment import log_to_console
+from utils.device import describe, parse_device
 from utils.errors import Code, TaskError
+from utils.logs import log_to_console
 from utils.progress import Progress
+from utils.shutdown import run_command
 
 PROJECT = "runs/evolve"
 TRIALS = 300
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(["--project", PROJECT, *words], program="evolve.py")
     for note in command.notes:
         log.warning("note: %s", note)
-    device = device_of(command.device)
+    device = parse_device(command.device)
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
     lines = [line for report in reports for line in report.lines()]
     log.info("%s\n%s", describe(device), "\n".join(lines))

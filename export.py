@@ -33,7 +33,7 @@ def _export_weights(weights: Path, request: Request) -> int:
     try:
         checkpoint = load_checkpoint(weights)
         detector = build_detector(checkpoint)
-        options = request.options_for(checkpoint.class_names, detector.layout.input_multiple)
+        options = request.options_for(checkpoint.class_names, detector.config.input_multiple)
     except TaskError as error:
         print(error.sentence, file=sys.stderr)
         return 1

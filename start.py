@@ -12,9 +12,9 @@ if sys.version_info < (3, 10):  # noqa: UP036 - told in a sentence, not a traceb
         "docker/Dockerfile.live-code of this repository."
     )
 
-from utils.installed import complaint
+from utils.environment import missing_packages, provide_home
 
-if __name__ == "__main__" and (missing := complaint()):
+if __name__ == "__main__" and (missing := missing_packages()):
     sys.exit(missing)
 
 import argparse
@@ -22,18 +22,17 @@ import logging
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from utils.atomic import remove_unfinished
-from utils.environment import log_to_console, provide_home
-from utils.errors import Code, TaskError
-from utils.first_error import error_left, write_error_file
-from utils.shutdown import TOLD_TO_STOP, ShutdownHandler, Terminated
+from utils.errors import Code, TaskError, has_error_file, write_error_file
+from utils.logs import PercentLogger, log_to_console, redact
+from utils.shutdown import TOLD_TO_STOP, ShutdownHandler, Terminated, exit_process
 from ymir.task import Monitor, open_monitor, read_task
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """What the command line says: which task, and whether this program started itself."""
+    """Parse the command line: which task, and whether this program launched itself."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,89 +48,96 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def on_timeout(options: argparse.Namespace, monitor: Monitor) -> Callable[[Sequence[int]], object]:
-    """What a thread says of a task that SIGTERM has not brought to its end in time."""
-
-    def speak(held: Sequence[int]) -> None:
-        first = write_error_file(Code.CONTAINER, TOLD_TO_STOP, "", environment=os.environ)
-        if first and not options.launched:
-            monitor.insist(Code.CONTAINER, TOLD_TO_STOP)
-            os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {TOLD_TO_STOP}\n".encode())
-        remove_unfinished(monitor.path.parent, {os.getpid(), *held})
-
-    return speak
+def report_timeout(options: argparse.Namespace, monitor: Monitor) -> None:
+    """Report a task that did not end in time after SIGTERM, beside a main thread that hangs."""
+    if write_error_file(Code.CONTAINER, TOLD_TO_STOP, "") and not options.launched:
+        monitor.fail_now(Code.CONTAINER, TOLD_TO_STOP)
+        os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {TOLD_TO_STOP}\n".encode())
 
 
 if __name__ == "__main__":
-    provide_home(os.environ)  # before matplotlib and torch look for a home
-    own = ShutdownHandler()
-    told = read_options()
-    own.on_timeout = on_timeout(told, open_monitor(told.env))
-    own.until_the_end()  # and before the seconds that the imports take
+    provide_home()  # before matplotlib and torch look for a home
+    given = read_options()
+    record = open_monitor(given.env)
+    # Before the seconds that the imports take.
+    shutdown = ShutdownHandler(lambda: report_timeout(given, record))
 
 from tasks.run import processes_for, run, run_in_processes, run_share
 from utils.classify_error import explain
 from utils.distributed import DistContext
-from utils.logs import ShareDone
 from utils.progress import Progress
-from utils.redaction import redact
 
 log = logging.getLogger("start")
 
 
-def main(arguments: Sequence[str] | None = None, deadline: ShutdownHandler | None = None) -> int:
-    """Run one task; return the exit status. The last line printed says how it ended."""
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    handler: ShutdownHandler | None = None,
+    monitor: Monitor | None = None,
+) -> int:
+    """Run one task and return the exit status. The last line printed says how it ended."""
     options = read_options(arguments)
-    processes = DistContext.of(os.environ)
-    log_to_console(quiet=not processes.first)
-    monitor = open_monitor(options.env)
-    deadline = deadline or ShutdownHandler()
-    deadline.on_timeout = on_timeout(options, monitor)
+    processes = DistContext.from_environment()
+    log_to_console(quiet=not processes.is_main)
+    monitor = monitor or open_monitor(options.env)
+    status = 0
     try:
-        with deadline.interruptible():
-            task = read_task(options.env)
-            progress = Progress(reporter(monitor, processes))
-            count = 1 if processes.several else processes_for(task)
-            if count > 1:
-                program = [os.path.abspath(__file__), "--launched", "--env", str(options.env)]
-                run_in_processes(task, count, program, progress, reload=monitor.reload)
-            elif options.launched:
-                monitor.reload()
-                run_share(task, progress, processes)
-            else:
-                run(task, progress, processes)
+        with handler.interruptible() if handler else nullcontext():
+            run_task(options, monitor, processes)
     except (Exception, KeyboardInterrupt) as error:
-        code, sentence = explain(error)
-        sentence, trace = redact(sentence), redact(traceback.format_exc())
-        first = write_error_file(code, sentence, trace, environment=os.environ)
-        # Where there is neither a task nor its out/, nobody reads the record.
-        read = options.env.is_file() or monitor.path.parent.is_dir()
-        if first and read and not options.launched:
-            monitor.reload()
-            monitor.fail(code, sentence, trace)
-        if not (options.launched and isinstance(error, Terminated)):
-            # Else another one has failed, and who started both says so.
-            if not isinstance(error, TaskError):  # which says all that a user can act on
-                print(trace, end="")
-            print(f"FAILED ({int(code)}): {sentence}", flush=True)
-        return deadline.settle(1)
-    status = deadline.settle(0)
-    if status == 0 and processes.first and not options.launched:
+        report_error(error, options, monitor)
+        status = 1
+    if handler:
+        status = handler.set_exit_status(status)
+    if status == 0 and processes.is_main and not options.launched:
         print("DONE: every result is written.", flush=True)
     return status
 
 
-def reporter(monitor: Monitor, processes: DistContext) -> Callable[[float], object]:
-    """Who hears of progress: monitor and log, from the first process, until one has failed."""
-    share = ShareDone(log)
+def run_task(options: argparse.Namespace, monitor: Monitor, processes: DistContext) -> None:
+    """Run the task that `options.env` describes, in one process per GPU."""
+    task = read_task(options.env)
+    progress = Progress(progress_reporter(monitor, processes))
+    count = 1 if processes.is_distributed else processes_for(task)
+    if count > 1:
+        program = [os.path.abspath(__file__), "--launched", "--env", str(options.env)]
+        run_in_processes(task, count, program, progress, reload=monitor.reload)
+    elif options.launched:
+        monitor.reload()
+        run_share(task, progress, processes)
+    else:
+        run(task, progress, processes)
 
-    def report(fraction: float) -> None:
-        if processes.first and not error_left(os.environ):
+
+def report_error(error: BaseException, options: argparse.Namespace, monitor: Monitor) -> None:
+    """Report the error that ended the task: in monitor.txt, once, and as the last line printed."""
+    code, sentence = explain(error)
+    sentence, trace = redact(sentence), redact(traceback.format_exc())
+    first = write_error_file(code, sentence, trace)
+    # Where there is neither a task nor its out/, nobody reads the record.
+    read = options.env.is_file() or monitor.path.parent.is_dir()
+    if first and read and not options.launched:
+        monitor.reload()
+        monitor.fail(code, sentence, trace)
+    if not (options.launched and isinstance(error, Terminated)):
+        # Else another rank has failed, and the launching process says so.
+        if not isinstance(error, TaskError):  # which says all that a user can act on
+            print(trace, end="")
+        print(f"FAILED ({int(code)}): {sentence}", flush=True)
+
+
+def progress_reporter(monitor: Monitor, processes: DistContext) -> Callable[[float], object]:
+    """Return a callback that reports progress to monitor and log, from rank 0 until one fails."""
+    percent = PercentLogger(log)
+
+    def on_progress(fraction: float) -> None:
+        if processes.is_main and not has_error_file():
             monitor.report(fraction)
-            share.tell(fraction)
+            percent.on_progress(fraction)
 
-    return report
+    return on_progress
 
 
 if __name__ == "__main__":
-    sys.exit(main(deadline=own))
+    exit_process(main(handler=shutdown, monitor=record))

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,24 +19,24 @@ from cli.train import TrainCommand, parse_train_command
 from training.checkpoints import Saved
 from training.job import TrainingJob
 from training.loop import take_part
-from utils.command_line import leave, run_command
-from utils.device import describe, device_of
+from utils.device import describe, parse_device
 from utils.distributed import DistContext
-from utils.environment import log_to_console
+from utils.logs import log_to_console
 from utils.progress import Progress
+from utils.shutdown import exit_process, run_command
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train without YMIR: on a data.yaml with v7.0's flags, or on YMIR index files."""
-    processes = DistContext.of(os.environ)
-    log_to_console(quiet=not processes.first)
+    processes = DistContext.from_environment()
+    log_to_console(quiet=not processes.is_main)
     command = parse_train_command(sys.argv[1:] if arguments is None else arguments)
     for note in command.notes:
         log.warning("note: %s", note)
-    device = device_of(command.device, processes)
-    with processes.joined(device):
+    device = parse_device(command.device, processes)
+    with processes.process_group(device):
         best = train_as_told(command, device, processes)
     if best:
         log.info("best weights: %s", best.files[0])
@@ -50,9 +49,9 @@ def train_as_told(
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
     lines = [line for report in reports for line in report.lines()]
     log.info("%s\n%s", describe(device), "\n".join(lines))
-    folder = command.run.make() if processes.first else None
-    folder = Path(processes.first_writes(str(folder)))
-    if processes.first:
+    folder = command.run.make() if processes.is_main else None
+    folder = Path(processes.broadcast_text(str(folder)))
+    if processes.is_main:
         command.write_options(folder)
     job = TrainingJob(
         settings=command.settings,
@@ -71,4 +70,4 @@ def train_as_told(
 
 
 if __name__ == "__main__":
-    leave(run_command(main))
+    exit_process(run_command(main))

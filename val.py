@@ -22,9 +22,9 @@ from evaluation.tables import class_table, coco_table, size_table, write_tables
 from inference.outputs import DetectionFiles, FileChoice
 from inference.predictor import load_predictor
 from inference.single_class import NAME as ONE_CLASS
-from utils.command_line import run_command
-from utils.device import device_of
-from utils.environment import log_to_console
+from utils.device import parse_device
+from utils.logs import log_to_console
+from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for note in command.notes:
         log.warning("note: %s", note)
     settings = command.settings
-    predictor = load_predictor(command.weights, settings, device_of(command.device))
+    predictor = load_predictor(command.weights, settings, parse_device(command.device))
     names = predictor.class_names
     index, report = command.read_data(names)
     if command.single_class:

@@ -26,7 +26,7 @@ from tools.make_task import write_task
 from tools.sources import read_source
 from training.loop import TrainingJob, train
 from utils.device import select_device
-from utils.environment import log_to_console
+from utils.logs import log_to_console
 from utils.progress import Progress
 
 log = logging.getLogger("accuracy")

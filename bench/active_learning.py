@@ -36,10 +36,10 @@ from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
 from training.resume import CHANGES_NOTHING_LEARNT
 from utils.atomic import write_text
-from utils.command_line import run_command
-from utils.device import gpu_ids_of, select_device
-from utils.environment import log_to_console
+from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
+from utils.logs import log_to_console
+from utils.shutdown import run_command
 
 log = logging.getLogger("active_learning")
 
@@ -93,7 +93,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
     """Read the data, and see that the folder is empty or of this same run."""
     settings = training_settings(options)
     source = read_source(options.data)
-    gpus = gpu_ids_of(options.gpu_id)
+    gpus = parse_gpu_ids(options.gpu_id)
     setup = {
         "data": _digest(source),
         "start": options.start,

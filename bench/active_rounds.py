@@ -21,7 +21,7 @@ from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
 from training.checkpoints import Saved
 from training.loop import TrainingJob, train
-from utils.device import gpu_ids_of, select_device
+from utils.device import parse_gpu_ids, select_device
 from utils.progress import Progress
 from ymir.task import read_task
 
@@ -85,7 +85,7 @@ def learn(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder:
             settings=replace(settings, seed=seed, epochs=epochs),
             train=experiment.labelled(labelled),
             validation=experiment.validation,
-            device=select_device(gpu_ids_of(experiment.gpu_id)),
+            device=select_device(parse_gpu_ids(experiment.gpu_id)),
             folder=folder,
             stage_folder=lambda stage: folder / stage,
             on_saved=lambda saved: None,

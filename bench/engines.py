@@ -27,7 +27,7 @@ from bench.pairs import machine, publish
 from bench.tables import spread
 from inference.predictor import Predictor, load_predictor
 from settings.detect import InferSettings
-from utils.device import describe, device_of
+from utils.device import describe, parse_device
 from utils.errors import TaskError
 
 CONTESTANTS = (
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     options = look_options(parser, arguments, turns="--rounds")
     torch.set_num_threads(options.threads)
-    device = device_of(options.device)
+    device = parse_device(options.device)
     weights = write_fitted(options.out, options.weights, options.model)
     files = image_files(find_data(options.data), options.images)
     ready = contestants(weights, files, options, device)

@@ -17,7 +17,7 @@ from bench.yolo_folder import write_description, yolo_label
 from data.images import image_size
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.source_formats import SPLITS
@@ -63,7 +63,7 @@ def write_weights(
     folder.mkdir(parents=True, exist_ok=True)
     if weights is None:
         torch.manual_seed(0)
-        detector = Detector(read_layout(model, nc=len(class_names)))
+        detector = Detector(read_model_config(model, nc=len(class_names)))
     else:
         loaded = fitted(load_checkpoint(weights), model)
         detector, class_names = build_detector(loaded), loaded.class_names

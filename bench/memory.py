@@ -29,7 +29,7 @@ from tools.make_task import write_task
 from training.checkpoints import ModelCheckpoint
 from training.loop import TrainingJob, prepare, train_and_evaluate
 from utils.device import select_device
-from utils.environment import log_to_console
+from utils.logs import log_to_console
 from utils.progress import Progress
 
 SETTINGS = {

@@ -28,7 +28,7 @@ from data.images import read_image
 from tasks.run import ALMOST_ALL, run
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.environment import log_to_console
+from utils.logs import log_to_console
 from utils.progress import Progress
 from ymir.task import read_task
 

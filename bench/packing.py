@@ -21,7 +21,7 @@ from data.images import image_size
 from inference import network as looks
 from inference.predictor import Predictor
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 
 PLAIN = "plain, whole batches"
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = image_files(source, options.images)
     torch.manual_seed(0)
     predictor = Predictor(
-        Detector(read_layout(options.model, len(source.class_names))),
+        Detector(read_model_config(options.model, len(source.class_names))),
         source.class_names,
         device=torch.device("cpu"),
         image_size=options.img_size,

@@ -66,7 +66,7 @@ def mine_one_by_one(
 
     `detector` is fused and on the CPU. ImageError for an image that cannot be read.
     """
-    stride = detector.layout.input_multiple
+    stride = detector.config.input_multiple
     square = (settings.img_size, settings.img_size)
     for path in paths:
         image = read_image(path)
@@ -129,7 +129,7 @@ def _inconsistency(
     view, boxes = view_of(content, known.boxes, name, image_generator(settings.seed, path, name))
     canvas_size = boxed.shape[:2]
     if name == "resize":
-        stride = detector.layout.input_multiple
+        stride = detector.config.input_multiple
         canvas_size = tuple(
             -(-int(side * RESIZE_FACTOR) // stride) * stride for side in canvas_size
         )

@@ -30,8 +30,7 @@ from settings.detect import InferSettings
 from settings.train import TrainSettings
 from training.build import criterion
 from training.optimizer import OptimizerStep, build_optimizer
-from utils.allocator import keep_freed_memory
-from utils.device import computed_in, has_bfloat16
+from utils.device import compute_dtype, has_bfloat16, keep_freed_memory
 from utils.progress import Progress
 
 CPU = torch.device("cpu")
@@ -107,7 +106,7 @@ def training_step(job: Mapping[str, object]) -> dict[str, object]:
     )
     stepper = OptimizerStep(optimizer)
     batches = torch.load(str(job["batches"]), weights_only=True)
-    kind = computed_in(CPU, settings.precision)
+    kind = compute_dtype(CPU, settings.precision)
     seconds = []
     for images, targets in batches:
         started = time.perf_counter()

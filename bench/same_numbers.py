@@ -43,7 +43,7 @@ COMMANDS = {
     "train-default": f"voc {TRAIN} --epochs 3 --workers 2",
     "train-finetune": f"yolo {TRAIN} --epochs 2 --hyp HYPS --weights WEIGHTS close_mosaic=1",
     "train-options": f"coco {TRAIN} --epochs 2 --freeze 3 --optimizer AdamW --cos-lr --quad "
-    "--multi-scale anchors=3 copy_paste=0.5 nominal_batch_size=16",
+    "--multi-scale anchors=3 copy_paste=0.5",
     "train-weighted": f"ark {TRAIN} --epochs 2 --image-weights --optimizer Adam --single-cls",
     "train-rect": f"ark {TRAIN} --epochs 1 --rect --noautoanchor cache=none",
     "train-ranks": f"ark {TRAIN} --epochs 2",  # in two processes
@@ -72,9 +72,10 @@ COMMANDS = {
 """The command lines of programs, by part; a training's opens with the form of its annotations, an
 export's with the format."""
 
+NOMINAL: Entries = {"batch_size": 8, "nominal_batch_size": 16}
 DETECT: Entries = {"img_size": 160, "batch_size": 8, "workers": 0}
 TASKS: dict[str, Entries] = {
-    "task-training": {"model": "yolov5n", "epochs": 2, "seed": 1, "img_size": 128, "batch_size": 8},
+    "task-training": {"model": "yolov5n", "epochs": 2, "seed": 1, "img_size": 128, **NOMINAL},
     "mining-cald": {"balance_window": 0, "conf_thres": 0.1},
     "mining-cald-window": {"balance_window": 10, "labelled_objects": "[1, 12, 0.5]"},
     "mining-cald-views": {"views": "flip, rotate", "empty_images": "first", "workers": 2},
@@ -210,7 +211,9 @@ class Recorder:
             several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
             start = several if name == "ranks" else ()
             scratch = () if "--weights" in words else ("--weights", "")
-            self._run(part, *start, "train.py", *data, f"--output={out}", *scratch, *words)
+            # Nominal batches of two: an epoch of four has updates, and steps that only accumulate.
+            words = [*scratch, *words, "nominal_batch_size=16"]
+            self._run(part, *start, "train.py", *data, f"--output={out}", *words)
             return self._gather(out, "*.pt", "results.csv", "classes.csv", "coco.csv")
         if kind == "val":
             run = [f"--project={out}", "--name=run"] if "--save-json" in words else []
@@ -363,7 +366,7 @@ def record(options: argparse.Namespace, work: Path) -> int:
             entries[part] = {"failed": type(error).__name__}
             ended = f"FAILED: {error}\n{(work / f'{part}.log').read_text('utf-8')[-1500:]}"
         print(f"{part}: {ended}, {time.monotonic() - started:.1f} s", flush=True)
-    _write(options.out, json.dumps(entries, indent=1))
+        _write(options.out, json.dumps(entries, indent=1))
     return int(any("failed" in one for one in entries.values()))
 
 

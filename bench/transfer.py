@@ -25,9 +25,9 @@ from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage, read_source
 from training.loop import TrainingJob, train
-from utils.device import gpu_ids_of, select_device
-from utils.environment import log_to_console
+from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
+from utils.logs import log_to_console
 from utils.progress import Progress
 
 log = logging.getLogger("transfer")
@@ -94,7 +94,7 @@ def run(
             settings=settings,
             train=splits[0],
             validation=splits[1],
-            device=select_device(gpu_ids_of(gpu_id)),
+            device=select_device(parse_gpu_ids(gpu_id)),
             folder=out,
             stage_folder=lambda stage: out / stage,
             on_saved=lambda saved: None,

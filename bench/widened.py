@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, checkpoint_of
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from utils.errors import Code, TaskError
 
 
@@ -22,7 +22,7 @@ def fitted(checkpoint: Checkpoint, model: str) -> Checkpoint:
 
     Raises TaskError(MODEL) for any other.
     """
-    detector = Detector(read_layout(model, nc=len(checkpoint.class_names)))
+    detector = Detector(read_model_config(model, nc=len(checkpoint.class_names)))
     target = detector.state_dict()
     shapes = {key: tuple(value.shape) for key, value in target.items()}
     if shapes == {key: tuple(value.shape) for key, value in checkpoint.state.items()}:

@@ -16,7 +16,7 @@ from exporting.options import (
     refuse_impossible,
 )
 from ops.nms import NmsConfig
-from utils.device import gpu_ids_of, select_device
+from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
 
 REFUSED = {
@@ -160,7 +160,7 @@ def _ids(text: str) -> list[int]:
     if text.strip().lower() == "cpu":
         return []
     try:
-        return gpu_ids_of(text)
+        return parse_gpu_ids(text)
     except ValueError:
         raise TaskError(
             Code.CONFIG, f"--device is {text!r}; it must be cpu, or the number of a GPU."

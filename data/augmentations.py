@@ -30,7 +30,7 @@ from data.mosaic import (
     single_tile,
     transform_boxes,
 )
-from utils.environment import forbid_update_checks
+from utils.environment import disable_update_checks
 from utils.errors import Code, TaskError
 
 AREA_THRESHOLD = 0.10
@@ -357,7 +357,7 @@ class PixelFilters:
 
 
 def _albumentations() -> ModuleType:
-    forbid_update_checks()
+    disable_update_checks()
     try:
         package = importlib.import_module("albumentations")
     except ImportError as error:

@@ -105,7 +105,7 @@ class ImageCache:
         count, bad = len(self.index), []
         # Threads, because OpenCV decodes and resizes without holding the interpreter's lock.
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            decoded = progress_bar(pool.map(decode, range(count)), count, "reading images")
+            decoded = progress_bar(pool.map(decode, range(count)), "reading images", total=count)
             for position, failure in enumerate(decoded):
                 if failure is not None:
                     bad.append(failure)

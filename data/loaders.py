@@ -72,7 +72,7 @@ class LoaderConfig:
             self.workers,
             batch_bytes=batch_bytes,
             device=self.device or torch.device("cpu"),
-            local_world_size=processes.local_world,
+            local_world_size=processes.local_world_size,
         )
 
 
@@ -169,7 +169,7 @@ def _order(
     processes: DistContext,
 ) -> tuple[TrainingSampler | RectangularBatches, Positions | None]:
     """Return the order of an epoch, and the shape of each image [n, 2] in rectangular batches."""
-    rank, world = processes.rank, processes.world
+    rank, world = processes.rank, processes.world_size
     if batching.image_weights:
         return WeightedSampler(index, candidates, seed=seed, rank=rank, world=world), None
     if not batching.rect:
@@ -275,10 +275,10 @@ def evaluation_loader(
         stride=config.stride,
         pad=pad,
     )
-    numbers = range(processes.rank, len(dataset), processes.world)
+    numbers = range(processes.rank, len(dataset), processes.world_size)
     sizes = [dataset.bytes_of(number) for number in numbers]
     keep = config.cache in ("ram", "val") and fits_in_memory(
-        sum(sizes) * processes.local_world, f"{len(index)} evaluation images"
+        sum(sizes) * processes.local_world_size, f"{len(index)} evaluation images"
     )
     workers = config.worker_count(max(sizes, default=0), processes)
     return EvaluationLoader(dataset, numbers, workers=workers, pin=config.on_gpu, keep=keep)

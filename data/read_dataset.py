@@ -93,8 +93,10 @@ def read_records(
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
-    examined = progress_bar(
-        _examine_all(unique, reader, progress), len(unique), "reading annotations"
+    examined = iter(
+        progress_bar(
+            _examine_all(unique, reader, progress), "reading annotations", total=len(unique)
+        )
     )
     slabs = [DatasetIndex.build((), (), Instances.from_rows(()), (), class_names)]
     while slab := list(islice(examined, SLAB)):

@@ -50,11 +50,11 @@ class RankResults:
 
 def of_all(own: RankResults, processes: DistContext) -> RankResults:
     """In the first process the findings of all, batches in rising order; in others their own."""
-    if not processes.several:
+    if not processes.is_distributed:
         return own
     parts = processes.gather(packed(own))
     classes = own.tally.num_classes
-    return joined([unpacked(part, classes) for part in parts]) if processes.first else own
+    return joined([unpacked(part, classes) for part in parts]) if processes.is_main else own
 
 
 def joined(parts: Sequence[RankResults]) -> RankResults:

@@ -101,8 +101,8 @@ def verify(
         return largest_difference(
             FORMATS[form].run(path, detector, options),
             reference(detector, options.device),
-            channels=detector.layout.channels,
-            shapes=shapes_to_try(detector.layout.input_multiple, options),
+            channels=detector.config.channels,
+            shapes=shapes_to_try(detector.config.input_multiple, options),
             tolerance=tolerance_of(options),
         )
     except Disagreement as error:

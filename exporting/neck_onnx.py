@@ -16,7 +16,7 @@ OPSET = 17
 """Known to every version of the engines that is asked for."""
 
 
-class Trunk(nn.Module):
+class NeckExtractor(nn.Module):
     """Images float32 [b, 3, h, w] to the head's inputs float32 [b, c, y, x], one per level.
 
     A `half` trunk computes in float16 in between.
@@ -40,16 +40,16 @@ def output_names(levels: int) -> list[str]:
     return [f"level{number}" for number in range(levels)]
 
 
-def write_trunk(network: Detector, path: Path, *, half: bool = False) -> None:
+def write_neck(network: Detector, path: Path, *, half: bool = False) -> None:
     """Write the trunk of a fused network, which is left as it is; any batch, height and width.
 
     Raises whatever torch's exporter raises.
     """
-    trunk = Trunk(network, half=half)
-    stride = network.layout.input_multiple
+    trunk = NeckExtractor(network, half=half)
+    stride = network.config.input_multiple
     # Sides that differ, for an exporter may take equal sizes for one and the same.
-    example = torch.zeros(2, network.layout.channels, 4 * stride, 3 * stride)
-    names = output_names(len(network.layout.head_sources))
+    example = torch.zeros(2, network.config.channels, 4 * stride, 3 * stride)
+    names = output_names(len(network.config.head_sources))
     free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     free |= {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in names}
     with quiet(), torch.no_grad():

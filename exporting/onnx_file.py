@@ -34,10 +34,10 @@ def write_onnx(detector: Detector, path: Path, options: ExportOptions) -> None:
     exporters of torch raise when they cannot write the operator set.
     """
     module = Decoded(detector, half=options.half).cpu()
-    stride = detector.layout.input_multiple
+    stride = detector.config.input_multiple
     # Sides that differ, for an exporter may take equal sizes for one and the same.
     shape = (2, 4 * stride, 3 * stride) if options.dynamic else (options.batch_size, *options.size)
-    example = torch.zeros(shape[0], detector.layout.channels, *shape[1:])
+    example = torch.zeros(shape[0], detector.config.channels, *shape[1:])
     with quiet(verbose=options.verbose):
         if options.opset <= LAST_TRACED_OPSET:
             _trace(module, example, path, options)

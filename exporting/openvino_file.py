@@ -13,7 +13,7 @@ from exporting.onnx_file import metadata_of, write_onnx
 from exporting.options import ExportOptions
 from exporting.verify import Array, Run
 from models.detector import Detector
-from utils.optional import optional_package
+from utils.errors import optional_package
 
 PURPOSE = "Writing OpenVINO models"
 
@@ -29,7 +29,7 @@ def write_openvino(detector: Detector, path: Path, options: ExportOptions) -> No
     write_onnx(detector, between, replace(options, half=False))
     # The reader of the core, and not `convert_model`, which would report its use over the network.
     model = openvino.Core().read_model(str(between))
-    for key, value in metadata_of(options, detector.layout.input_multiple).items():
+    for key, value in metadata_of(options, detector.config.input_multiple).items():
         model.set_rt_info(value, ["model_info", key])
     openvino.save_model(model, str(path), compress_to_fp16=options.half)
     del model

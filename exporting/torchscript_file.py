@@ -23,8 +23,8 @@ CONFIG = "config.txt"
 def write_torchscript(detector: Detector, path: Path, options: ExportOptions) -> None:
     """Write the detector, which is left as it is, to `path`."""
     module = Decoded(detector, half=options.half).to(options.device)
-    stride = detector.layout.input_multiple
-    shape = (options.batch_size, detector.layout.channels, *options.size)
+    stride = detector.config.input_multiple
+    shape = (options.batch_size, detector.config.channels, *options.size)
     config = {
         "shape": list(shape),
         "stride": stride,

@@ -15,9 +15,14 @@ from torch import Tensor
 
 from exporting.options import ExportOptions
 from exporting.verify import Disagreement, Run, reference
-from models.checkpoint import FORMAT, VERSION, build_detector, load_checkpoint
+from models.checkpoint import (
+    FORMAT,
+    VERSION,
+    build_detector,
+    load_checkpoint,
+    write_safetensors,
+)
 from models.detector import Detector
-from models.safetensors_file import write_safetensors
 
 
 def write_weights(detector: Detector, path: Path, options: ExportOptions) -> None:
@@ -25,7 +30,7 @@ def write_weights(detector: Detector, path: Path, options: ExportOptions) -> Non
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "layout": detector.layout.definition,
+        "layout": detector.config.definition,
         "class_names": list(options.class_names),
         "state": state_of(detector, half=options.half),
         "metadata": {"img_size": max(options.size)},
@@ -48,7 +53,7 @@ def write_state_dict(detector: Detector, path: Path, options: ExportOptions) -> 
 
 def run_state_dict(path: Path, detector: Detector, options: ExportOptions) -> Run:
     """A network of the detector's definition with the file's tensors, in float32."""
-    twin = Detector(detector.layout)
+    twin = Detector(detector.config)
     try:
         twin.load_state_dict(torch.load(path, weights_only=True))
     except (RuntimeError, TypeError) as error:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from utils.first_error import common_folder
+from utils.environment import error_folder
 
 
 class ShardLocks:
@@ -17,9 +16,9 @@ class ShardLocks:
         folder.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> ShardLocks:
+    def from_environment(cls) -> ShardLocks:
         """Those of the processes that torch's launcher started together with this one."""
-        folder = common_folder(environment)
+        folder = error_folder()
         assert folder is not None, "only a process that was launched has others to share with"
         return cls(folder / "claims")
 

@@ -12,8 +12,7 @@ from inference.backends.choice import BenchmarkTarget, choose_engine
 from inference.batching import WorkerPool
 from models.detector import Detector
 from models.onednn import packed
-from utils.allocator import keep_freed_memory
-from utils.device import autocast, computed_in
+from utils.device import autocast, compute_dtype, keep_freed_memory
 
 PIXELS_A_PASS = 1_000_000
 """Pixels that a core takes through the network at once, be the batch as large as it may: what a
@@ -40,7 +39,7 @@ class Looks:
             keep_freed_memory()
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
         # What torch computes with; the plain network is what other engines are made from.
-        self.compiled = packed(self.network, computed_in(device, precision))
+        self.compiled = packed(self.network, compute_dtype(device, precision))
 
     def __call__(self, images: Tensor) -> Answer:
         """The network's whole answer to a batch."""
@@ -74,15 +73,15 @@ class Looks:
         `side` is the longest, in pixels, that can come, and `images` how many will. TaskError where
         a named engine cannot be had.
         """
-        layout = self.network.layout
+        config = self.network.config
         around = BackendSpec(
             device=self.device,
             precision=self.precision,
             lanes=lanes.count,
             batch_size=batch_size,
             side=side,
-            stride=layout.input_multiple,
-            levels=tuple(zip(layout.head_channels, map(int, layout.strides), strict=True)),
+            stride=config.input_multiple,
+            levels=tuple(zip(config.head_channels, map(int, config.strides), strict=True)),
         )
         subject = BenchmarkTarget(self.network, around, self.by, lanes)
         self.engine = choose_engine(name, subject, samples, images=images)

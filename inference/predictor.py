@@ -26,8 +26,6 @@ from inference.single_class import as_one_class
 from inference.tta import augmented_rows
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from models.labelled_set import objects_per_image
-from models.trained_size import note_on_size
 from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
@@ -70,7 +68,7 @@ class Predictor:
         self.device = device
         self.class_names = tuple(class_names)
         self.num_classes = detector.nc
-        self.stride = detector.layout.input_multiple
+        self.stride = detector.config.input_multiple
         self.levels = len(detector.stride)
         self.image_size = -(-image_size // self.stride) * self.stride
         self.thresholds = thresholds or NmsConfig()
@@ -268,8 +266,8 @@ def load_predictor(
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
-    predictor.labelled_objects = objects_per_image(checkpoint.metadata, predictor.num_classes)
-    note = note_on_size(checkpoint.metadata, predictor.image_size)
+    predictor.labelled_objects = checkpoint.metadata.objects_per_image(predictor.num_classes)
+    note = checkpoint.metadata.size_warning(predictor.image_size)
     if note and not settings.tile_size:
         log.warning("note: %s", note)
     return predictor

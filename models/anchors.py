@@ -1,4 +1,9 @@
-"""How well the anchors of a network fit the boxes of a data set."""
+"""Anchors: their fit to the boxes of a data set, and the search for anchors that fit better.
+
+Rules and constants are those of YOLOv5 v7.0's autoanchor: k-means (Lloyd) on box sizes, then an
+evolution by random mutation. All draws come from the generator given. Sizes are (w, h) in pixels of
+the network input.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,29 @@ from numpy.typing import NDArray
 
 GOOD_RECALL = 0.98
 """Anchors are worth replacing when their best possible recall is at or below this (v7.0)."""
+MIN_BOX = 2.0
+"""Boxes with both sides below this many pixels are left out of the search (v7.0)."""
+MIN_ANCHOR = 2.0
+"""Least side of an anchor in pixels (v7.0)."""
+MAX_BOXES = 20_000
+"""Boxes that the search samples: the mean of so many is sure to well below one percent."""
+RESTARTS = 30
+GENERATIONS = 1000
+
+_MAX_ITERATIONS = 100
+_CONVERGED = 1e-5
+_MUTATION_PROBABILITY = 0.9
+_MUTATION_SIGMA = 0.1
+_MUTATION_RANGE = 0.3, 3.0
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """`best_possible_recall`: share of boxes that some anchor may answer for, 0 to 1.
+    """`best_possible_recall`: share of boxes that match at least one anchor, 0 to 1.
 
-    `anchors_above_threshold`: how many anchors may answer for a box, on average.
+    `anchors_above_threshold`: mean number of anchors that match a box.
     """
 
     best_possible_recall: float
@@ -31,31 +52,31 @@ class AnchorFit:
 def anchor_fit(
     anchors_px: NDArray[np.floating], wh_px: NDArray[np.floating], threshold: float = 4.0
 ) -> AnchorFit:
-    """The fit of anchors [k, 2] to box sizes [n, 2], both (w, h) in pixels of the network input.
+    """Compute the fit of anchors [k, 2] to box sizes [n, 2].
 
-    An anchor may answer for a box when neither side differs by the factor `threshold` or more:
-    min(wh / anchor, anchor / wh) > 1 / threshold, as in v7.0. No boxes: nothing can be missed,
-    so the recall is 1 and the count 0. Boxes of no width or height are never answered for.
+    An anchor matches a box when neither side differs by the factor `threshold` or more:
+    min(wh / anchor, anchor / wh) > 1 / threshold, as in v7.0. Boxes without width or height never
+    match. Without boxes the recall is 1 and the count 0.
     """
-    answers = answers_per_box(anchors_px, wh_px, threshold)
-    if len(answers) == 0:
+    matches = matches_per_box(anchors_px, wh_px, threshold)
+    if len(matches) == 0:
         return AnchorFit(1.0, 0.0)
-    return AnchorFit(float(np.mean(answers > 0)), float(np.mean(answers)))
+    return AnchorFit(float(np.mean(matches > 0)), float(np.mean(matches)))
 
 
-def answers_per_box(
+def matches_per_box(
     anchors_px: NDArray[np.floating], wh_px: NDArray[np.floating], threshold: float = 4.0
 ) -> NDArray[np.int64]:
-    """How many of the anchors [k, 2] may answer for each box size [n, 2]: int [n]."""
+    """Count the anchors [k, 2] that match each box size [n, 2]: int [n]."""
     boxes = np.asarray(wh_px, dtype=np.float32).reshape(-1, 2)
     anchors = np.asarray(anchors_px, dtype=np.float32).reshape(-1, 2)
-    answers = np.zeros(len(boxes), dtype=np.int64)
+    matches = np.zeros(len(boxes), dtype=np.int64)
     limit = np.float32(1 / threshold)
     for anchor in anchors:
         ratio = boxes / anchor
         inverse = np.divide(1, ratio, out=np.zeros_like(ratio), where=ratio > 0)
-        answers += np.minimum(ratio, inverse).min(axis=1) > limit
-    return answers
+        matches += np.minimum(ratio, inverse).min(axis=1) > limit
+    return matches
 
 
 def label_sizes(
@@ -64,24 +85,24 @@ def label_sizes(
     image_sizes: NDArray[np.integer],
     image_size: int,
 ) -> NDArray[np.float32]:
-    """Sizes [m, 2] (w, h) in network pixels of boxes [m, 4], xyxy in pixels of their images.
+    """Return sizes [m, 2] in network pixels of boxes [m, 4], xyxy in pixels of their images.
 
     Image i has the size `image_sizes[i]` (h, w) and the boxes `offsets[i]:offsets[i + 1]`; its
     longer side becomes `image_size` pixels.
     """
     longest = np.asarray(image_sizes).reshape(-1, 2).max(axis=1, initial=1)
     scale = np.repeat(image_size / longest, np.diff(offsets))
-    sizes = np.asarray(boxes).reshape(-1, 4)
-    return ((sizes[:, 2:] - sizes[:, :2]) * scale[:, None]).astype(np.float32)
+    corners = np.asarray(boxes).reshape(-1, 4)
+    return ((corners[:, 2:] - corners[:, :2]) * scale[:, None]).astype(np.float32)
 
 
 def in_stride_order(
     anchors: Sequence[Sequence[float]], strides: Sequence[float]
 ) -> tuple[tuple[float, ...], ...]:
-    """Anchor rows (w, h, w, h, ...) such that larger boxes belong to larger strides.
+    """Return anchor rows (w, h, w, h, ...) such that larger boxes belong to larger strides.
 
     The rows are reversed when the mean area changes from first to last level in the other
-    direction than the stride does (rule of v7.0); otherwise they come back as they are.
+    direction than the stride does (rule of v7.0).
     """
     rows = tuple(tuple(row) for row in anchors)
     areas = [np.mean(np.multiply(row[0::2], row[1::2])) for row in rows]
@@ -90,10 +111,141 @@ def in_stride_order(
 
 
 def is_placeholder(anchors: Sequence[Sequence[float]]) -> bool:
-    """Whether anchor rows (w, h, w, h, ..., one row per level) stand only for their number.
+    """Whether anchor rows (w, h, w, h, ..., one row per level) are placeholders without sizes.
 
     A model file may give a number instead of sizes; v7.0 then writes 0, 1, 2, ... for every level.
     No network has the same anchors on every level, nor any without a size.
     """
     rows = {tuple(row) for row in anchors}
     return (len(anchors) > 1 and len(rows) == 1) or any(size <= 0 for row in rows for size in row)
+
+
+def search_anchors(
+    wh_px: NDArray[np.floating],
+    count: int,
+    *,
+    image_size: int,
+    threshold: float,
+    generator: np.random.Generator,
+    generations: int = GENERATIONS,
+) -> NDArray[np.float32]:
+    """Find `count` anchors [count, 2], by area, for box sizes [n, 2].
+
+    `threshold` is the largest side ratio of a box and its anchor. With fewer different boxes than
+    anchors, random sizes up to `image_size` are refined instead.
+    """
+    boxes = np.asarray(wh_px, np.float64).reshape(-1, 2)
+    boxes = boxes[(boxes >= MIN_BOX).any(axis=1)]
+    if len(boxes) > MAX_BOXES:
+        boxes = boxes[np.sort(generator.choice(len(boxes), MAX_BOXES, replace=False))]
+    deviation = boxes.std(axis=0) if len(boxes) else np.ones(2)
+    deviation[deviation == 0] = 1
+    centres = cluster_centres(boxes / deviation, count, generator=generator)
+    if centres is None:
+        anchors = np.sort(generator.random(count * 2)).reshape(count, 2) * image_size
+    else:
+        anchors = centres * deviation
+    anchors = np.maximum(anchors, MIN_ANCHOR)
+    if len(boxes):
+        anchors = refine_anchors(
+            _by_area(anchors),
+            boxes,
+            threshold=threshold,
+            generator=generator,
+            generations=generations,
+        )
+    return _by_area(anchors).astype(np.float32)
+
+
+def cluster_centres(
+    points: Floats, count: int, *, generator: np.random.Generator, restarts: int = RESTARTS
+) -> Floats | None:
+    """Return the k-means centres [count, 2] of points [n, 2]: the best of several random starts.
+
+    None when there are fewer different points than centres.
+    """
+    different = np.unique(points, axis=0)
+    if len(different) < count:
+        return None
+    runs = (
+        _lloyd(points, different[generator.choice(len(different), count, replace=False)])
+        for _ in range(restarts)
+    )
+    return min(runs, key=lambda run: run[1])[0]
+
+
+def _lloyd(points: Floats, centres: Floats) -> tuple[Floats, float]:
+    """Iterate Lloyd's algorithm until it converges; return centres and mean distance to them."""
+    count, before = len(centres), np.inf
+    for _ in range(_MAX_ITERATIONS):
+        squares = (points[:, None, 0] - centres[:, 0]) ** 2
+        squares += (points[:, None, 1] - centres[:, 1]) ** 2
+        nearest = squares.argmin(axis=1)
+        distance = float(np.sqrt(squares.min(axis=1)).mean())
+        if before - distance <= _CONVERGED:
+            return centres, distance
+        before = distance
+        members = np.bincount(nearest, minlength=count)
+        sums = np.stack([np.bincount(nearest, points[:, axis], count) for axis in (0, 1)], axis=1)
+        # A centre without points stays where it is.
+        centres = np.where(members[:, None] > 0, sums / np.maximum(members, 1)[:, None], centres)
+    return centres, before
+
+
+def refine_anchors(
+    anchors: Floats,
+    boxes: Floats,
+    *,
+    threshold: float,
+    generator: np.random.Generator,
+    generations: int = GENERATIONS,
+) -> Floats:
+    """Mutate anchors [k, 2] `generations` times and keep each change that raises the fitness."""
+    sizes = _log_sizes(boxes)
+    best = np.asarray(anchors, np.float64)
+    fitness = _fitness(sizes, best, threshold)
+    for _ in range(generations):
+        candidate = np.maximum(best * _mutation(best.shape, generator), MIN_ANCHOR)
+        found = _fitness(sizes, candidate, threshold)
+        if found > fitness:
+            best, fitness = candidate, found
+    return best
+
+
+def anchor_fitness(
+    anchors_px: NDArray[np.floating], wh_px: NDArray[np.floating], threshold: float
+) -> float:
+    """Compute v7.0's anchor fitness, 0 to 1, of anchors [k, 2] for boxes [n, 2].
+
+    Mean over the boxes of min(side / anchor side, anchor side / side) of the best anchor, counted
+    as 0 where that anchor does not match the box.
+    """
+    return _fitness(_log_sizes(wh_px), np.asarray(anchors_px, np.float64), threshold)
+
+
+def _log_sizes(wh_px: NDArray[np.floating]) -> NDArray[np.float32]:
+    # Ratios become differences: five times cheaper than divisions both ways.
+    tiny = np.finfo(np.float32).tiny
+    return np.log(np.maximum(np.asarray(wh_px, np.float64), tiny)).T.astype(np.float32)
+
+
+def _fitness(sizes: NDArray[np.float32], anchors: Floats, threshold: float) -> float:
+    logs = np.log(anchors).astype(np.float32)
+    apart = np.abs(sizes[0] - logs[:, 0, None])
+    np.maximum(apart, np.abs(sizes[1] - logs[:, 1, None]), out=apart)
+    best = np.exp(-apart.min(axis=0))
+    return float(np.mean(best * (best > np.float32(1 / threshold)), dtype=np.float64))
+
+
+def _mutation(shape: tuple[int, ...], generator: np.random.Generator) -> Floats:
+    """Draw factors near 1, not all of them 1."""
+    while True:
+        changed = generator.random(shape) < _MUTATION_PROBABILITY
+        step = generator.random() * generator.standard_normal(shape) * _MUTATION_SIGMA
+        factors = np.clip(changed * step + 1, *_MUTATION_RANGE)
+        if (factors != 1).any():
+            return factors
+
+
+def _by_area(anchors: Floats) -> Floats:
+    return anchors[np.argsort(anchors.prod(axis=1), kind="stable")]

@@ -1,7 +1,14 @@
-"""Weights to and from disk, and the network that they belong to."""
+"""Checkpoints: weights to and from disk, and the network that they belong to.
+
+A `.pt` file is a mapping that `torch.load(weights_only=True)` opens: format, version, layout (the
+model definition), class_names, state and metadata. A `.safetensors` file has the tensors under
+v7.0's keys and the rest as JSON in the header's entry `ymir-yolov5`; nothing in it can run.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,63 +18,128 @@ import torch
 from torch import Tensor
 
 from models.detector import Detector
-from models.model_config import Layout, parse_layout
+from models.model_config import ModelConfig, parse_model_config
 from models.registry import scaled_repeats
-from models.safe_load.torch_file import read_torch_file, unusable
-from models.safe_load.yolov5 import is_official, official_parts
-from models.safetensors_file import is_safetensors, read_safetensors
+from models.safe_load.torch_file import checkpoint_error, read_torch_file
+from models.safe_load.yolov5 import is_yolov5_checkpoint, yolov5_parts
 from utils.atomic import replace_file
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, optional_package
 
 FORMAT = "ymir-yolov5"
 VERSION = 1
-LARGEST_SHARE = 2
-"""How much larger than its weights a file's network may be before the two are not one."""
+SAFETENSORS_ENTRY = FORMAT
+"""Entry of a safetensors header that holds what is no tensor, as JSON."""
+SAFETENSORS = "A safetensors file"
+MAX_SIZE_RATIO = 2
+"""Parameters of a checkpoint's definition over those of its weights, at most."""
+
+
+@dataclass(frozen=True)
+class CheckpointMetadata:
+    """Facts about the training that a checkpoint comes from; None where the file does not say.
+
+    `img_size` is the longest side of the network input in pixels, `labelled_images` the number of
+    training images, `labelled_objects` the number of their objects per class. `other` holds the
+    file's further entries, such as those of official checkpoints.
+    """
+
+    epoch: int | None = None
+    img_size: int | None = None
+    map50: float | None = None
+    map50_95: float | None = None
+    labelled_images: int | None = None
+    labelled_objects: tuple[float, ...] | None = None
+    other: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def from_mapping(cls, entries: Mapping[str, object]) -> CheckpointMetadata:
+        """Read a checkpoint's entries; a value of another type counts as missing."""
+        known = {name for name in cls.__dataclass_fields__ if name != "other"}
+        objects = entries.get("labelled_objects")
+        counts = [_number(n) for n in objects] if isinstance(objects, (list, tuple)) else [None]
+        return cls(
+            epoch=_integer(entries.get("epoch")),
+            img_size=_integer(entries.get("img_size")),
+            map50=_number(entries.get("map50")),
+            map50_95=_number(entries.get("map50_95")),
+            labelled_images=_integer(entries.get("labelled_images")),
+            labelled_objects=None if None in counts else tuple(cast("list[float]", counts)),
+            other={key: value for key, value in entries.items() if key not in known},
+        )
+
+    def to_mapping(self) -> dict[str, object]:
+        """Return the entries that a file stores: those that are known, in the order of fields."""
+        named = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "other"}
+        return {key: value for key, value in named.items() if value is not None} | {**self.other}
+
+    def objects_per_image(self, num_classes: int) -> tuple[float, ...] | None:
+        """Return the mean number of objects per class and training image, if it is known."""
+        images, objects = self.labelled_images or 0, self.labelled_objects or ()
+        if images <= 0 or len(objects) != num_classes or min(objects) < 0:
+            return None
+        return tuple(count / images for count in objects)
+
+    def size_warning(self, image_size: int) -> str:
+        """Return a warning when inference at `image_size` pixels differs from training, else ''."""
+        if self.img_size is None or self.img_size == image_size:
+            return ""
+        return (
+            f"the weights were trained at {self.img_size} px and run at {image_size} px now: with "
+            f"img_size {self.img_size} objects have the sizes that the network was trained on"
+        )
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _number(value: object) -> float | None:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return cast("float", value) if known and math.isfinite(cast("float", value)) else None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network at rest: how to build it, what its classes are called, its weights.
+    """A network on disk: model definition in plain types, class names, weights, metadata.
 
-    `layout` is a model definition as plain types, `state` a state dict with the keys of v7.0 on
-    the CPU; `metadata` is anything made of plain types and tensors.
+    `state` is a state dict with v7.0's keys, on the CPU.
     """
 
-    layout: dict[str, object]
+    definition: dict[str, object]
     class_names: tuple[str, ...]
     state: dict[str, Tensor]
-    metadata: dict[str, object] = field(default_factory=dict)
+    metadata: CheckpointMetadata = field(default_factory=CheckpointMetadata)
 
 
 def checkpoint_of(
-    detector: Detector, class_names: Sequence[str], metadata: Mapping[str, object] | None = None
+    detector: Detector,
+    class_names: Sequence[str],
+    metadata: CheckpointMetadata | None = None,
 ) -> Checkpoint:
-    """The checkpoint of an unfused detector; its tensors are copies on the CPU."""
+    """Return the checkpoint of an unfused detector; its tensors are copies on the CPU."""
     state = {key: value.detach().cpu().clone() for key, value in detector.state_dict().items()}
     assert len(class_names) == detector.nc
-    return Checkpoint(detector.definition(), tuple(class_names), state, dict(metadata or {}))
+    return Checkpoint(
+        detector.definition(), tuple(class_names), state, metadata or CheckpointMetadata()
+    )
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
-    """Write a checkpoint in one step: the file is the old one or the new one, never a part.
-
-    Weights are kept as they are, so that a reloaded network gives the same numbers; `half` stores
-    float16 instead, for half the size. The file opens with `torch.load(weights_only=True)`.
-    """
+    """Write a `.pt` file atomically; weights exactly as they are, or in float16 with `half`."""
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "layout": _storable(checkpoint.layout),
+        "layout": _storable(checkpoint.definition),
         "class_names": list(checkpoint.class_names),
         "state": {key: _stored(value, half) for key, value in checkpoint.state.items()},
-        "metadata": _storable(checkpoint.metadata),
+        "metadata": _storable(checkpoint.metadata.to_mapping()),
     }
     with replace_file(path) as temporary:
         torch.save(content, temporary)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of this program or of the official v7.0 code; weights become float32.
+    """Read a checkpoint of this program or of YOLOv5 v5.0 to v7.0; weights become float32.
 
     Raises `TaskError` (model) with the file's name when it is missing, damaged, of another kind,
     or would need code to be opened.
@@ -75,50 +147,85 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     content = read_safetensors(path) if is_safetensors(path) else read_torch_file(path)
     if not isinstance(content, dict):
-        raise unusable(path, "is a PyTorch file, but not a detector's checkpoint")
+        raise checkpoint_error(path, "is a PyTorch file, but not a detector's checkpoint")
     try:
-        read = _from_official(content, path) if is_official(content) else _from_own(content, path)
+        if is_yolov5_checkpoint(content):
+            definition, names, state, metadata = yolov5_parts(content, path)
+        else:
+            definition, names, state, metadata = _own_parts(content, path)
+        checkpoint = Checkpoint(
+            definition, names, _widened(state, path), CheckpointMetadata.from_mapping(metadata)
+        )
     # What a crafted or half-written structure may lead to.
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise unusable(path, "has content that makes no sense for a checkpoint") from error
-    if read.layout.get("nc") != len(read.class_names):
-        count = len(read.class_names)
-        raise unusable(path, f"names {count} classes but has outputs for {read.layout.get('nc')}")
-    return read
+        raise checkpoint_error(path, "has content that makes no sense for a checkpoint") from error
+    count, outputs = len(checkpoint.class_names), checkpoint.definition.get("nc")
+    if outputs != count:
+        raise checkpoint_error(path, f"names {count} classes but has outputs for {outputs}")
+    return checkpoint
 
 
-def _from_official(content: dict[str, object], path: Path) -> Checkpoint:
-    layout, names, state, metadata = official_parts(content, path)
-    return Checkpoint(layout, names, _widened(state, path), metadata)
-
-
-def _from_own(content: dict[str, object], path: Path) -> Checkpoint:
+def _own_parts(
+    content: dict[str, object], path: Path
+) -> tuple[dict[str, object], tuple[str, ...], dict[str, Tensor], dict[str, object]]:
+    """Return definition, class names, state dict and metadata of this program's format."""
     if content.get("format") != FORMAT:
-        raise unusable(path, "is a PyTorch file, but not a detector's checkpoint")
+        raise checkpoint_error(path, "is a PyTorch file, but not a detector's checkpoint")
     if content.get("version") != VERSION:
-        raise unusable(path, f"has the format version {content.get('version')}, not {VERSION}")
-    layout, state, metadata = (_part(content, key) for key in ("layout", "state", "metadata"))
+        version = content.get("version")
+        raise checkpoint_error(path, f"has the format version {version}, not {VERSION}")
+    parts = [content[key] for key in ("layout", "state", "metadata")]
     names = content["class_names"]
-    if not isinstance(names, list):
-        raise TypeError("class names must be a list")
+    if not isinstance(names, list) or not all(isinstance(part, dict) for part in parts):
+        raise TypeError("class names are a list, the other parts are mappings")
+    definition, state, metadata = cast("list[dict[str, Any]]", parts)
     weights = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    return Checkpoint(layout, tuple(str(name) for name in names), _widened(weights, path), metadata)
+    return definition, tuple(str(name) for name in names), weights, metadata
 
 
-def _part(content: dict[str, object], key: str) -> dict[str, object]:
-    value = content[key]
-    if not isinstance(value, dict):
-        raise TypeError(f"{key} must be a mapping")
-    return value
+def is_safetensors(path: Path) -> bool:
+    """Whether a file starts as safetensors do: eight bytes of length, then a JSON mapping."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and not start.startswith(b"PK")
+
+
+def write_safetensors(path: Path, content: Mapping[str, object]) -> None:
+    """Write a checkpoint's content: its tensors under 'state', beside plain types only."""
+    library = optional_package("safetensors.torch", purpose=SAFETENSORS)
+    state = content["state"]
+    assert isinstance(state, Mapping)
+    rest = {key: value for key, value in content.items() if key != "state"}
+    # A clone, because tensors that share memory are refused.
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    header = {"format": "pt", SAFETENSORS_ENTRY: json.dumps(rest)}
+    library.save_file(tensors, str(path), header)
+
+
+def read_safetensors(path: Path) -> dict[str, object]:
+    """Return what `write_safetensors` was given; TaskError (model) for a damaged or bare file."""
+    library = optional_package("safetensors", purpose=SAFETENSORS)
+    try:
+        with library.safe_open(str(path), framework="pt", device="cpu") as file:
+            header: Mapping[str, str] = file.metadata() or {}
+            state: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        content = json.loads(header[SAFETENSORS_ENTRY]) if SAFETENSORS_ENTRY in header else None
+    except (library.SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise checkpoint_error(path, "is damaged or cut short") from error
+    if not isinstance(content, dict):
+        raise checkpoint_error(path, "holds tensors without the model that they belong to")
+    return {**content, "state": state}
 
 
 def build_detector(checkpoint: Checkpoint, nc: int | None = None) -> Detector:
-    """The checkpoint's network with its weights, in training mode on the CPU.
+    """Build the checkpoint's network with its weights, in training mode on the CPU.
 
     With another class count `nc` the head's convolutions are freshly initialised. Raises
     `TaskError` (model) when definition and weights do not belong together.
     """
-    detector = Detector(layout_of(checkpoint, nc))
+    detector = Detector(model_config_of(checkpoint, nc))
     expected = detector.state_dict()
     fresh = head_keys(detector) if nc not in (None, len(checkpoint.class_names)) else frozenset()
     unfit = [
@@ -139,44 +246,54 @@ def build_detector(checkpoint: Checkpoint, nc: int | None = None) -> Detector:
     return detector
 
 
-def layout_of(checkpoint: Checkpoint, nc: int | None = None, *, activation: str = "") -> Layout:
-    """The layout of a checkpoint's network, for `nc` classes or an `activation` other than its own.
+def model_config_of(
+    checkpoint: Checkpoint, nc: int | None = None, *, activation: str = ""
+) -> ModelConfig:
+    """Return a checkpoint's network, for `nc` classes or an `activation` other than its own.
 
     A definition that asks for much more than the weights hold is refused before any memory is
     taken for it. Raises `TaskError` (model).
     """
     try:
-        layout = _parsed(checkpoint, None)
-        # Without the first question, a row repeated a billion times would be built.
-        larger = _blocks(layout) > len(checkpoint.state) + len(layout.layers) or _numbers(
-            _shapes(layout)
-        ) > LARGEST_SHARE * _numbers(checkpoint.state)
+        config = _parsed(checkpoint, None)
+        # The first check comes first: a row repeated a billion times must not be built.
+        larger = _block_count(config) > len(checkpoint.state) + len(config.layers) or (
+            _numel(_meta_state(config)) > MAX_SIZE_RATIO * _numel(checkpoint.state)
+        )
     # What numbers beyond all bounds come to, here or within torch.
     except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise _not_one() from error
+        raise _too_large() from error
     if larger:
-        raise _not_one()
+        raise _too_large()
     return _parsed(checkpoint, nc, activation)
 
 
-def _blocks(layout: Layout) -> int:
-    """How many blocks a definition asks for, repetitions counted."""
-    definition = cast("dict[str, Any]", layout.definition)
+def _parsed(checkpoint: Checkpoint, nc: int | None, activation: str = "") -> ModelConfig:
+    name = "the definition in the weight file"
+    try:
+        return parse_model_config(checkpoint.definition, nc, activation=activation, name=name)
+    except TaskError as error:
+        raise TaskError(Code.MODEL, error.sentence) from error
+
+
+def _block_count(config: ModelConfig) -> int:
+    """Return how many blocks a definition asks for, repetitions counted."""
+    definition = cast("dict[str, Any]", config.definition)
     rows = [*definition["backbone"], *definition["head"]]
     return sum(scaled_repeats(row[1], definition["depth_multiple"]) for row in rows)
 
 
-def _shapes(layout: Layout) -> dict[str, Tensor]:
-    """A network's tensors without their numbers: no memory, no random draw."""
+def _meta_state(config: ModelConfig) -> dict[str, Tensor]:
+    """Return a network's state dict without numbers: no memory, no random draw."""
     with torch.device("meta"):
-        return Detector(layout).state_dict()
+        return Detector(config).state_dict()
 
 
-def _numbers(state: Mapping[str, Tensor]) -> int:
+def _numel(state: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() for tensor in state.values())
 
 
-def _not_one() -> TaskError:
+def _too_large() -> TaskError:
     return TaskError(
         Code.MODEL,
         "The model definition in the weight file describes a much larger network than its weights; "
@@ -185,26 +302,19 @@ def _not_one() -> TaskError:
 
 
 def head_keys(detector: Detector) -> frozenset[str]:
-    """Keys of the head's convolutions, whose shape or meaning depends on the classes."""
+    """Return the keys of the head's convolutions, which depend on the classes."""
     prefix = f"model.{len(detector.model) - 1}."
     return frozenset(f"{prefix}m.{key}" for key in detector.head.m.state_dict())
 
 
-def _parsed(checkpoint: Checkpoint, nc: int | None, activation: str = "") -> Layout:
-    name = "the definition in the weight file"
-    try:
-        return parse_layout(checkpoint.layout, nc, activation=activation, name=name)
-    except TaskError as error:
-        raise TaskError(Code.MODEL, error.sentence) from error
-
-
 def _widened(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return a state dict with floats in float32; refuse NaN and views beyond the file's size."""
     # Views may share numbers; their copies would not.
     if sum(t.numel() * t.element_size() for t in state.values()) > path.stat().st_size:
-        raise unusable(path, "holds weights that unfold to more than the file has")
-    # A network that is not a number finds nothing, without a word. (Infinity may come of float16.)
+        raise checkpoint_error(path, "holds weights that unfold to more than the file has")
+    # A network of NaN detects nothing, silently. (Infinity may come of float16.)
     if any(bool(t.isnan().any()) for t in state.values() if t.is_floating_point()):
-        raise unusable(path, "holds weights that are not numbers (NaN)")
+        raise checkpoint_error(path, "holds weights that are not numbers (NaN)")
     return {k: v.detach().float() if v.is_floating_point() else v for k, v in state.items()}
 
 
@@ -215,7 +325,7 @@ def _stored(tensor: Tensor, half: bool) -> Tensor:
 
 
 def _storable(value: object) -> object:
-    """The same value in types that the weights-only reader knows; our own bug if there is none."""
+    """Return a value in types that torch's weights-only reader knows."""
     if isinstance(value, Mapping):
         return {key: _storable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

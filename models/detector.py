@@ -1,4 +1,4 @@
-"""The whole network, built from a layout: images in, raw maps or boxes out."""
+"""The whole network, built from a config: images in, raw maps or boxes out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.anchors import in_stride_order
 from models.block_table import BLOCKS, JOINTS
 from models.blocks import Conv
 from models.head import Detect
-from models.model_config import IMAGE, Layer, Layout
+from models.model_config import IMAGE, Layer, ModelConfig
 from utils.errors import Code, TaskError
 
 
@@ -25,20 +25,20 @@ class Detector(nn.Module):
     defaults and the head's biases; draw them under a seeded torch for a repeatable start.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layout = layout
-        self._kept = layout.kept
+        self.config = config
+        self._kept = config.kept
         head = Detect(
-            layout.nc,
-            in_stride_order(layout.anchors, layout.strides),
-            layout.strides,
-            layout.head_channels,
+            config.nc,
+            in_stride_order(config.anchors, config.strides),
+            config.strides,
+            config.head_channels,
         )
-        self.model = nn.ModuleList([*(_build(layer) for layer in layout.layers), head])
+        self.model = nn.ModuleList([*(_build(layer) for layer in config.layers), head])
         for module in self.model.modules():
             if isinstance(module, Conv):
-                module.follow(layout.activation)
+                module.follow(config.activation)
 
     @property
     def head(self) -> Detect:
@@ -50,7 +50,7 @@ class Detector(nn.Module):
     @property
     def nc(self) -> int:
         """Number of classes."""
-        return self.layout.nc
+        return self.config.nc
 
     @property
     def stride(self) -> Tensor:
@@ -73,15 +73,15 @@ class Detector(nn.Module):
     def set_anchors(self, anchors_px: Sequence[Sequence[float]]) -> None:
         """Take other anchors in place: (w, h) pairs in pixels, one row per level, finest first.
 
-        There are as many per level as before; the layout follows.
+        There are as many per level as before; the config follows.
         """
         levels, per_level, _ = self.anchors.shape
         pixels = torch.tensor(anchors_px, dtype=torch.float32).view(levels, per_level, 2)
         grid = pixels.to(self.anchors.device) / self.stride.view(-1, 1, 1)
         self.anchors.copy_(grid.to(self.anchors.dtype))
         rows = tuple(tuple(row) for row in pixels.flatten(1).tolist())
-        definition = {**self.layout.definition, "anchors": [list(row) for row in rows]}
-        self.layout = replace(self.layout, anchors=rows, definition=definition)
+        definition = {**self.config.definition, "anchors": [list(row) for row in rows]}
+        self.config = replace(self.config, anchors=rows, definition=definition)
 
     def definition(self) -> dict[str, object]:
         """The network as a model file in plain types, with the anchors that are in force.
@@ -89,27 +89,27 @@ class Detector(nn.Module):
         Loaded weights may bring other anchors than the file they were made from.
         """
         pixels = (self.anchors * self.stride.view(-1, 1, 1)).flatten(1).tolist()
-        stated = [list(row) for row in in_stride_order(self.layout.anchors, self.layout.strides)]
+        stated = [list(row) for row in in_stride_order(self.config.anchors, self.config.strides)]
         same = len(stated[0]) == len(pixels[0]) and np.allclose(stated, pixels, rtol=1e-6)
-        return {**self.layout.definition, **({} if same else {"anchors": pixels})}
+        return {**self.config.definition, **({} if same else {"anchors": pixels})}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [b, 3, h, w] (RGB, 0 to 1) to raw maps [b, anchors, y, x, 5 + classes] per level.
 
-        h and w are multiples of `layout.input_multiple`, which for most networks is the largest
+        h and w are multiples of `config.input_multiple`, which for most networks is the largest
         stride. The same in training and evaluation mode.
         """
         return self.head(self.head_inputs(images))
 
     def head_inputs(self, images: Tensor) -> list[Tensor]:
         """Images as in `forward` to the maps [b, c, y, x] that the head looks at, per level."""
-        outputs = self._run(images, self.layout.layers)
-        return [outputs[source] for source in self.layout.head_sources]
+        outputs = self._run(images, self.config.layers)
+        return [outputs[source] for source in self.config.head_sources]
 
     def backbone(self, images: Tensor) -> Tensor:
         """Images as in `forward` to the backbone's last map [b, c, y, x]; no more is run."""
-        end = self.layout.backbone_end
-        return self._run(images, self.layout.layers[: end + 1])[end]
+        end = self.config.backbone_end
+        return self._run(images, self.config.layers[: end + 1])[end]
 
     def _run(self, images: Tensor, layers: Sequence[Layer]) -> dict[int, Tensor]:
         """The first layers one after the other: outputs by number, the kept ones and the last."""

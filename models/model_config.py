@@ -50,7 +50,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ModelConfig:
     """A network as data: what to build, layer by layer, and its detection head.
 
     `anchors` are (w, h) pairs in pixels, one row per level in the order of `head_sources`;
@@ -103,7 +103,9 @@ class Layout:
         return isinstance(self.definition["anchors"], int)
 
 
-def read_layout(source: str | Path, nc: int | None = None, *, activation: str = "") -> Layout:
+def read_model_config(
+    source: str | Path, nc: int | None = None, *, activation: str = ""
+) -> ModelConfig:
     """The layout of a model file, or of a stock one by name ('yolov5s', 'yolov5m6').
 
     `nc` replaces the file's class count, `activation` its activation. Raises `TaskError`
@@ -116,16 +118,16 @@ def read_layout(source: str | Path, nc: int | None = None, *, activation: str = 
         raise _refusal(f"{path} cannot be read as YAML ({_first_line(error)})") from error
     if not isinstance(mapping, Mapping):
         raise _refusal(f"{path} is not a mapping with backbone and head")
-    return parse_layout(mapping, nc, activation=activation, name=str(path))
+    return parse_model_config(mapping, nc, activation=activation, name=str(path))
 
 
-def parse_layout(
+def parse_model_config(
     mapping: Mapping[str, object],
     nc: int | None = None,
     *,
     activation: str = "",
     name: str = "the model definition",
-) -> Layout:
+) -> ModelConfig:
     """The layout of a model definition given as plain types; `mapping` is left as it is.
 
     Raises `TaskError` (configuration) that names `name`, the row and what is wrong with it.
@@ -142,7 +144,7 @@ def parse_layout(
         raise _refusal(f"{name}: {reason}") from error
 
 
-def _resolve(definition: dict[str, object]) -> Layout:
+def _resolve(definition: dict[str, object]) -> ModelConfig:
     classes = _whole(definition, "nc")
     channels = _whole(definition, "ch", default=3)
     depth, width = (_positive(definition, key) for key in ("depth_multiple", "width_multiple"))
@@ -156,7 +158,7 @@ def _resolve(definition: dict[str, object]) -> Layout:
     anchors = _anchors(definition["anchors"], len(sources))
     if len(sources) != len(anchors):
         raise ValueError(f"{len(anchors)} rows of anchors for {len(sources)} detection levels")
-    return Layout(classes, channels, anchors, tuple(layers), sources, activation, definition)
+    return ModelConfig(classes, channels, anchors, tuple(layers), sources, activation, definition)
 
 
 def _layer(

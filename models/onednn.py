@@ -34,7 +34,7 @@ def packed(network: Detector, dtype: torch.dtype) -> Detector:
     learns nothing: call it under `torch.inference_mode`, for bfloat16 under autocast too. Where
     this torch or processor cannot do it the answer is `network` itself.
     """
-    if network.anchors.device.type != "cpu" or not can_pack(dtype):
+    if network.anchors.device.type != "cpu" or not onednn_supports(dtype):
         return network
     shared = {id(one): one for one in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, shared)
@@ -48,12 +48,12 @@ def packed(network: Detector, dtype: torch.dtype) -> Detector:
 def _replace_units(module: nn.Module, dtype: torch.dtype, shapes: int) -> None:
     for name, child in module.named_children():
         if isinstance(child, Conv):
-            setattr(module, name, PackedConv(child, dtype, shapes))
+            setattr(module, name, OneDnnConv(child, dtype, shapes))
         else:
             _replace_units(child, dtype, shapes)
 
 
-class PackedConv(nn.Module):
+class OneDnnConv(nn.Module):
     """A folded convolution unit, with its weights kept sorted for up to `shapes` input shapes."""
 
     def __init__(self, unit: Conv, dtype: torch.dtype, shapes: int) -> None:
@@ -102,7 +102,7 @@ class PackedConv(nn.Module):
 
 
 @cache
-def can_pack(dtype: torch.dtype) -> bool:
+def onednn_supports(dtype: torch.dtype) -> bool:
     """Whether the operators are there and compute on this processor what torch's own do."""
     if dtype not in CLOSE or not torch.backends.mkldnn.is_available():
         return False
@@ -113,7 +113,7 @@ def can_pack(dtype: torch.dtype) -> bool:
     with torch.inference_mode():
         expected = unit(images)
         try:
-            found = PackedConv(unit, dtype, 1)(images)
+            found = OneDnnConv(unit, dtype, 1)(images)
         # Missing operators and formats a processor lacks are errors of several kinds.
         except Exception:
             return False

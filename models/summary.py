@@ -68,11 +68,11 @@ def count_gflops(detector: Detector) -> float:
     cell, an upsampling one per cell; activations, pools, sums and attention's products count
     nothing.
     """
-    side = max(detector.layout.input_multiple, SMALLEST_SIDE)
+    side = max(detector.config.input_multiple, SMALLEST_SIDE)
     twin = _without_content(detector).eval()
     counts: list[int] = []
     with torch.no_grad(), _counting(twin, counts):
-        twin(torch.zeros(1, detector.layout.channels, side, side, device="meta"))
+        twin(torch.zeros(1, detector.config.channels, side, side, device="meta"))
     return 2 * sum(counts) / 1e9 * (REFERENCE_SIDE / side) ** 2
 
 

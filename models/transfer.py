@@ -188,7 +188,7 @@ def _mapped(
 def _parts(
     detector: Detector, own: Mapping[str, Tensor], taken: Container[str], mapped: Container[str]
 ) -> tuple[Part, ...]:
-    backbone = detector.layout.definition["backbone"]
+    backbone = detector.config.definition["backbone"]
     assert isinstance(backbone, (list, tuple))
     last = len(detector.model) - 1
     counts = {"backbone": [0, 0, 0], "neck": [0, 0, 0], "head": [0, 0, 0]}

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from data.dataset_index import DatasetIndex
-from models.anchors import GOOD_RECALL, anchor_fit, answers_per_box
+from models.anchors import GOOD_RECALL, anchor_fit, matches_per_box
 from reporting.colours import ACCENT, ALERT, INK, MUTED
 from reporting.lettering import labels_of
 from reporting.plots import save_figure, tidy
@@ -88,7 +88,7 @@ def draw_anchors(
     places = np.asarray(anchors, float).reshape(-1, 2)
     _shade_reach(axes, places, threshold)
     boxes = np.asarray(sizes, float).reshape(-1, 2)
-    answered = answers_per_box(anchors, boxes, threshold) > 0
+    answered = matches_per_box(anchors, boxes, threshold) > 0
     for chosen, colour, label in (
         (boxes[answered], MUTED, f"boxes that an anchor may answer for ({answered.sum():,})"),
         (boxes[~answered], ALERT, f"boxes out of reach ({(~answered).sum():,})"),

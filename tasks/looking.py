@@ -126,7 +126,7 @@ def prepare(
     # Of the machine before it is shared: no number may depend on how many share it.
     where = describe(device)
     lanes = torch.get_num_threads() if device.type == "cpu" else 1
-    processes.settle(device)
+    processes.set_device(device)
     candidates, repeated = read_candidates(task.candidate_index, task.root_in)
     predictor, weights, section = None, None, UNSEEN_SECTION
     if task.needs_network:
@@ -148,7 +148,9 @@ def prepare(
         predictor=predictor,
         section=section,
         identity=identity_of(task, candidates, weights, where),
-        workers=settings.workers if settings.workers > 0 else thread_count(processes.local_world),
+        workers=settings.workers
+        if settings.workers > 0
+        else thread_count(processes.local_world_size),
     )
 
 

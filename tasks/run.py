@@ -17,13 +17,13 @@ from tasks.log_header import header, settings_line
 from tasks.looking import log_of
 from tasks.shards import can_be_shared, look
 from training.loop import Saved, TrainingJob, take_part
-from utils.device import describe, own_gpu, present, select_device
+from utils.device import describe, gpu_of_rank, select_device, visible_gpus
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.launch import launch, launch_until_done
 from utils.logs import duration
 from utils.progress import Progress
-from ymir.saved_files import SavedFiles
+from ymir.results import SavedFiles
 from ymir.task import (
     ModelStage,
     Task,
@@ -31,7 +31,7 @@ from ymir.task import (
     write_training_result,
 )
 from ymir.weight_download import download_weights
-from ymir.weight_files import SCRATCH, check_download
+from ymir.weights import SCRATCH, check_download
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def processes_for(task: Task) -> int:
     A training has fewer if they cannot share its batches equally: as many as can.
     """
     settings = task.train
-    granted = present(task.gpu_ids) if task.gpu_ids else []
+    granted = visible_gpus(task.gpu_ids) if task.gpu_ids else []
     gpus = len(granted)
     if gpus < 2:
         return 1
@@ -74,7 +74,7 @@ def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS)
 
     Only a training may be run by several processes. Raises TaskError(CONFIG) if another is.
     """
-    if processes.several and not task.run_training:
+    if processes.is_distributed and not task.run_training:
         raise TaskError(
             Code.CONFIG,
             "torchrun is for trainings; start a mining or an inference as python start.py: it "
@@ -84,14 +84,14 @@ def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS)
     device = _begin(task, processes)
     with progress.stage(ALMOST_ALL) as part:
         if task.run_training:
-            with processes.joined(device):
+            with processes.process_group(device):
                 run_training(task, device, part, processes)
         elif task.run_mining or task.run_infer:
             run_candidates(task, device, part)
         else:
             raise TaskError(
                 Code.CONFIG,
-                "env.yaml asks for nothing: set one of run_training, run_mining or run_infer to "
+                "env.yaml has nothing to run: set one of run_training, run_mining or run_infer to "
                 "true.",
             )
     progress.update(1, 1)
@@ -109,7 +109,7 @@ def run_share(task: Task, progress: Progress, processes: DistContext) -> None:
 
 def _begin(task: Task, processes: DistContext) -> torch.device:
     """The device of this process; what runs there stands at the head of the log."""
-    device = select_device(own_gpu(task.gpu_ids if task.needs_network else (), processes))
+    device = select_device(gpu_of_rank(task.gpu_ids if task.needs_network else (), processes))
     log.info("%s", header(task.task_id, describe(device)))
     kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
     for kind, settings in kinds.items():
@@ -151,7 +151,7 @@ def run_in_processes(
     with progress.stage(LOOKED_AT):
         log.info("the %s of %d processes is put together", what, count)
     with progress.stage(ALMOST_ALL - LOOKED_AT) as part:
-        gpus = present(task.gpu_ids)[:1] if task.needs_network and task.gpu_ids else ()
+        gpus = visible_gpus(task.gpu_ids)[:1] if task.needs_network and task.gpu_ids else ()
         run_candidates(task, select_device(gpus), part, looked_at=True)
     progress.update(1, 1)
     log.info("finished in %s", duration(time.monotonic() - began))
@@ -165,9 +165,9 @@ def run_training(
     assert settings is not None
     assert task.train_index is not None
     assert task.val_index is not None
-    weights = starting_weights(task) if processes.first else None
-    processes.first_says(0)  # what was downloaded is there now
-    weights = weights if processes.first else starting_weights(task)
+    weights = starting_weights(task) if processes.is_main else None
+    processes.broadcast(0)  # what was downloaded is there now
+    weights = weights if processes.is_main else starting_weights(task)
     splits, reports = [], []
     for index_file in (task.train_index, task.val_index):
         with progress.stage(0.025) as part:

@@ -6,7 +6,6 @@ What they find lies then in files, a section each; `run_candidates` makes the re
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -32,7 +31,7 @@ def look(task: Task, device: torch.device, processes: DistContext, progress: Pro
     all are. Raises TaskError(DATASET) if the images disappear meanwhile.
     """
     looking = prepare(task, device, processes, shared=True)
-    if processes.first:
+    if processes.is_main:
         looking.announce()
     total = len(looking.paths)
     there = available_sample(looking.paths)
@@ -47,7 +46,7 @@ def look(task: Task, device: torch.device, processes: DistContext, progress: Pro
         identity=looking.identity,
         section=looking.section,
         total=total,
-        claim=ShardLocks.of(os.environ).take,
+        claim=ShardLocks.from_environment().take,
         outdated=is_readable_by_now,
     ) as parts:
         writing = Writing(parts.add, [watch], section=looking.section)

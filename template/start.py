@@ -1,122 +1,115 @@
-"""The smallest live-code executor: reads a task, reports progress, writes results of every kind.
+"""A small live-code executor on YMIR's SDK `ymir-exc`: its task, items, progress and results.
 
-python3 start.py [PATH/env.yaml]       Replace `train`, `score` and `detect`; keep the rest.
+python3 start.py [PATH/env.yaml]       Replace `train_epoch`, `score` and `detect`; keep the rest.
 """
 
-import json
 import os
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ymir_exc import dataset_reader, env, monitor, result_writer, settings
 
 CONFIG_ERROR, OTHER_ERROR = 300001, 160004  # return codes of the YMIR protocol
 HERE = Path(__file__).resolve().parent
+Config = dict[str, Any]
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file in one step: the platform may read, or kill us, at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+class SettingError(Exception):
+    """A setting that cannot be used; the task ends with CONFIG_ERROR."""
 
 
-class Task:
-    """What YMIR asks: `env` says where things are, `settings` how to do it."""
-
-    def __init__(self, env_file: Path) -> None:
-        self.env: dict[str, Any] = yaml.safe_load(env_file.read_text(encoding="utf-8"))
-        self.out: dict[str, str] = self.env["output"]
-        self.settings: dict[str, Any] = {}
-
-    def read_settings(self) -> None:
-        """The file that `code_config` names, and over it the task's own keys."""
-        own = yaml.safe_load(Path(self.env["input"]["config_file"]).read_text(encoding="utf-8"))
-        chosen = (HERE / str(own.get("code_config") or "configs/a.yaml")).resolve()
-        if not chosen.is_relative_to(HERE) or not chosen.is_file():
-            raise ValueError(f"code_config must name a file of this repository, not {chosen}")
-        self.settings = {**yaml.safe_load(chosen.read_text(encoding="utf-8")), **own}
-
-    def number(self, key: str) -> float:
-        """A setting as a number: values typed into the web form arrive as text."""
-        try:
-            return float(self.settings[key])
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"the setting {key} must be a number") from None
-
-    def lines(self, index: str) -> list[list[str]]:
-        """An index file: one image a line, and after a tab its annotations (training only)."""
-        text = Path(self.env["input"][index]).read_text(encoding="utf-8")
-        return [line.split("\t") for line in text.splitlines() if line.strip()]
-
-    def report(self, progress: float, note: str = "", code: int = 0) -> None:
-        """Progress from 0 to 1 for the web page; with a return code, the end in failure."""
-        state = 4 if code else 2
-        first = f"{self.env['task_id']}\t{time.time():.6f}\t{progress:.4f}\t{state}\t{code}"
-        write(Path(self.out["monitor_file"]), f"{first}\n{note}\n")
+def read_config() -> Config:
+    """Return the settings: the file that `code_config` names, and over it the task's own keys."""
+    own = env.get_executor_config()
+    path = (HERE / str(own.get("code_config") or "configs/a.yaml")).resolve()
+    if not path.is_relative_to(HERE) or not path.is_file():
+        raise SettingError(f"code_config must name a file of this repository, not {path}")
+    return {**yaml.safe_load(path.read_text(encoding="utf-8")), **own}
 
 
-def train(task: Task) -> None:
-    """REPLACE ME: counts images, and keeps a model after every epoch."""
-    import torch  # only training needs it here: a .pt file is what later tasks are given
+def number(config: Config, key: str) -> float:
+    """Return a setting as a number: values typed into the web form arrive as text."""
+    try:
+        return float(config[key])
+    except (KeyError, TypeError, ValueError):
+        raise SettingError(f"the setting {key} must be a number") from None
+
+
+def run_training(config: Config) -> None:
+    """Train, and keep the best weights and result.yaml up to date after every epoch."""
+    import torch  # only training needs it: a .pt file is what later tasks are given
     from torch.utils.tensorboard import SummaryWriter
 
-    epochs, images = int(task.number("epochs")), task.lines("training_index_file")
-    names = list(task.settings["class_names"])
-    models = Path(task.out["models_dir"])
-    with SummaryWriter(task.out["tensorboard_dir"]) as board:
+    output, names = env.get_current_env().output, list(config["class_names"])
+    training = list(dataset_reader.item_paths(env.DatasetType.TRAINING))
+    validation = list(dataset_reader.item_paths(env.DatasetType.VALIDATION))
+    print(f"{len(training)} images to train on, {len(validation)} to validate on", flush=True)
+    weights = Path(output.models_dir) / "best.pt"
+    epochs = int(number(config, "epochs"))
+    with SummaryWriter(output.tensorboard_dir) as board:
         for epoch in range(1, epochs + 1):
-            quality = epoch / (epochs + 1)  # yours is measured on val_index_file
-            board.add_scalar("mAP", quality, epoch)
-            weights = {"class_names": names, "images_seen": epoch * len(images)}
-            (models / "best").mkdir(parents=True, exist_ok=True)
-            torch.save(weights, models / "best" / "best.new")
-            os.replace(models / "best" / "best.new", models / "best" / "best.pt")
-            stage: dict[str, object] = {"stage_name": "best", "files": ["best.pt"]}
-            stage |= {"timestamp": int(time.time()), "mAP": quality}
-            result = {"best_stage_name": "best", "mAP": quality, "model_stages": {"best": stage}}
-            write(Path(task.out["training_result_file"]), yaml.safe_dump(result))
-            task.report(epoch / epochs, f"epoch {epoch} of {epochs}")
+            state, mean_ap = train_epoch(epoch / epochs, training, validation)
+            board.add_scalar("mAP", mean_ap, epoch)
+            temporary = weights.with_suffix(".new")
+            torch.save({**state, "class_names": names}, temporary)
+            os.replace(temporary, weights)  # whole at any moment: the task may be killed
+            class_aps = dict.fromkeys(names, mean_ap)
+            result_writer.write_training_result([weights.name], mAP=mean_ap, classAPs=class_aps)
+            monitor.write_monitor_logger(percent=epoch / epochs)
 
 
-def score(image: str, task: Task) -> float:
+def train_epoch(
+    part: float, training: list[tuple[str, str]], validation: list[tuple[str, str]]
+) -> tuple[Config, float]:
+    """REPLACE ME: train on pairs (image, annotation file); return weights and mAP, here made up."""
+    return {"images_seen": len(training)}, 0.5 * part
+
+
+def run_mining(config: Config, first: float, last: float) -> None:
+    """Score every candidate; the SDK sorts, what to label first stands on top."""
+    rows = [(image, score(image, config)) for image in candidates(first, last)]
+    result_writer.write_mining_result(rows)
+
+
+def score(image: str, config: Config) -> float:
     """REPLACE ME: how much a label for this image would teach; here drawn from its name."""
-    return zlib.crc32(f"{task.settings['salt']}{Path(image).name}".encode()) / 2**32
+    return zlib.crc32(f"{config['salt']}{Path(image).name}".encode()) / 2**32
 
 
-def detect(image: str, task: Task) -> list[dict[str, object]]:
-    """REPLACE ME: boxes of whole pixels, from the top left corner; here always one."""
-    confidence = task.number("confidence")
-    box = {"x": 0, "y": 0, "w": 8, "h": 8}
-    name = task.settings["class_names"][0]
-    return [{"box": box, "class_name": name, "score": confidence}]
+def run_infer(config: Config, first: float, last: float) -> None:
+    """Detect objects in every candidate; an image without any is listed with an empty list."""
+    found = {image: detect(image, config) for image in candidates(first, last)}
+    result_writer.write_infer_result(found)
 
 
-def look(task: Task) -> None:
-    """Mining, inference, or both: every candidate gets a line, or an entry."""
-    images = [line[0] for line in task.lines("candidate_index_file")]
-    scores: list[tuple[str, float]] = []
-    found: dict[str, dict[str, object]] = {}
-    for number, image in enumerate(images, start=1):
-        if task.env.get("run_mining"):
-            scores.append((image, score(image, task)))
-        if task.env.get("run_infer"):
-            boxes = detect(image, task)
-            # Older platforms read `annotations`, current ones `boxes`.
-            found[Path(image).name] = {"boxes": boxes, "annotations": boxes}
-        task.report(0.99 * number / len(images), f"image {number} of {len(images)}")
-    if task.env.get("run_mining"):
-        # The platform takes the first lines: what to label first stands on top.
-        scores.sort(key=lambda pair: (-pair[1], pair[0]))
-        text = "".join(f"{image}\t{value:.6f}\n" for image, value in scores)
-        write(Path(task.out["mining_result_file"]), text)
-    if task.env.get("run_infer"):
-        write(Path(task.out["infer_result_file"]), json.dumps({"detection": found}))
-    task.report(1.0, "done")
+def detect(image: str, config: Config) -> list[result_writer.Annotation]:
+    """REPLACE ME: boxes in whole pixels from the top left corner; here always one."""
+    box = result_writer.Box(x=0, y=0, w=8, h=8)
+    name, confidence = config["class_names"][0], number(config, "confidence")
+    return [result_writer.Annotation(class_name=name, score=confidence, box=box)]
+
+
+def candidates(first: float, last: float) -> Iterator[str]:
+    """Yield the images to look at; report progress from `first` to `last`, once a second."""
+    images = [image for image, _ in dataset_reader.item_paths(env.DatasetType.CANDIDATE)]
+    reported = 0.0
+    for done, image in enumerate(images):
+        if time.monotonic() - reported >= 1:
+            reported = time.monotonic()
+            monitor.write_monitor_logger(percent=first + (last - first) * done / len(images))
+        yield image
+
+
+def report_failure(code: int, reason: str) -> None:
+    """Write state 4 and a return code to monitor.txt, for which the SDK has no function."""
+    task = env.get_current_env()
+    record = f"{task.task_id}\t{time.time():.6f}\t0\t4\t{code}\n{reason}\n"
+    Path(task.output.monitor_file).write_text(record, encoding="utf-8")
 
 
 def main(env_file: Path) -> int:
@@ -124,20 +117,26 @@ def main(env_file: Path) -> int:
     if not env_file.is_file():
         print(f"There is no task at {env_file}: give the path of its env.yaml.")
         return 1
-    task = Task(env_file)
+    settings.DEFAULT_ENV_FILE_PATH = str(env_file)  # where the SDK looks: /in/env.yaml on YMIR
+    task = env.get_current_env()
     try:
-        task.read_settings()
-        task.report(0.0, "started")
-        if task.env.get("run_training"):
-            train(task)
-        else:
-            look(task)
+        config = read_config()
+        monitor.write_monitor_logger(percent=0)
+        if task.run_training:
+            run_training(config)
+        else:  # mining and inference may be asked for together: half of the progress each
+            half = 0.5 if task.run_mining and task.run_infer else 1.0
+            if task.run_mining:
+                run_mining(config, 0, half)
+            if task.run_infer:
+                run_infer(config, 1 - half, 1)
+        monitor.write_monitor_logger(percent=1)
     except Exception as error:
-        code = CONFIG_ERROR if isinstance(error, ValueError) else OTHER_ERROR
-        task.report(0.0, f"{type(error).__name__}: {error}", code)
+        code = CONFIG_ERROR if isinstance(error, SettingError) else OTHER_ERROR
+        report_failure(code, f"{type(error).__name__}: {error}")
         print(f"FAILED ({code}): {error}", flush=True)
         return 1
-    print(f"DONE: the results are in {task.out['root_dir']}", flush=True)
+    print(f"DONE: the results are in {task.output.root_dir}", flush=True)
     return 0
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from tests.yolo_example import write_yolo
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
-from utils.shutdown import NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -122,23 +119,6 @@ def _same_start() -> Iterator[None]:
     before = list(root.handlers)
     yield
     root.handlers[:] = before
-
-
-@pytest.fixture(autouse=True)
-def _nobody_waits_to_end_this_process() -> Iterator[None]:
-    """No test leaves a deadline, a signal handler or a wakeup behind that ends a later one."""
-    before = what_waits()
-    yield
-    assert what_waits() == before
-
-
-def what_waits() -> list[object]:
-    """What in this process would act on a signal, or on one that came before."""
-    wakeup = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(wakeup)
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    threads = sum(thread.name == NAME for thread in threading.enumerate())
-    return [wakeup, threads, *map(signal.getsignal, numbers)]
 
 
 @pytest.fixture

@@ -27,14 +27,14 @@ def live(processes: DistContext, folder: Path, lives: int) -> None:
     (folder / f"start {start} {processes.rank}").touch()
     if start and processes.rank == start % 2:
         time.sleep(LATE)
-    with processes.joined(torch.device("cpu")):
-        assert processes.first_says(start) == start
+    with processes.process_group(torch.device("cpu")):
+        assert processes.broadcast(start) == start
         if start < lives:
             if processes.rank == (start + 1) % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-            processes.total(torch.zeros(1))  # of which one part never comes
+            processes.all_reduce(torch.zeros(1))  # of which one part never comes
     (folder / f"done {processes.rank}").touch()
 
 
 if __name__ == "__main__":
-    live(DistContext.of(os.environ), Path(sys.argv[1]), int(sys.argv[2]))
+    live(DistContext.from_environment(), Path(sys.argv[1]), int(sys.argv[2]))

@@ -13,9 +13,9 @@ import torch
 import yaml
 
 import start
-from models.checkpoint import checkpoint_of, save_checkpoint
+from models.checkpoint import CheckpointMetadata, checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from settings.parse import PLATFORM_KEYS
 from tasks.run import run as run_task
 from tests.conftest import ROOT, TINY_TRAINING
@@ -164,9 +164,11 @@ def test_progress_is_whole_only_when_all_is_written(
 def test_weights_with_other_classes(drawn: SourceDataset, tmp_path: Path) -> None:
     """The names of the weights count for what their channels mean, in any script and case."""
     names = ("Ärger", "红细胞", "кошка", "cat", "Cat", "a b/c")
-    network = Detector(read_layout("yolov5n", nc=len(names)))
+    network = Detector(read_model_config("yolov5n", nc=len(names)))
     torch.nn.init.constant_(network.head.m[0].bias, 1.0)
-    save_checkpoint(tmp_path / "other.pt", checkpoint_of(network, names, {"img_size": 96}))
+    save_checkpoint(
+        tmp_path / "other.pt", checkpoint_of(network, names, CheckpointMetadata(img_size=96))
+    )
     task = tmp_path / "task"
     env_file = write_task(
         drawn, task, kinds=("infer",), settings=LOOKING, weights=[tmp_path / "other.pt"], limit=2
@@ -195,9 +197,7 @@ def test_weights_with_other_classes(drawn: SourceDataset, tmp_path: Path) -> Non
 def test_class_names_in_any_script_and_case(
     make_platform_config: Callable[..., Path], names: list[str]
 ) -> None:
-    assert read_task(make_platform_config(class_names=names), environ={}).class_names == tuple(
-        names
-    )
+    assert read_task(make_platform_config(class_names=names)).class_names == tuple(names)
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_reserved_keys_are_no_unknown_settings(
     make_platform_config: Callable[..., Path],
 ) -> None:
     assert set(RESERVED) == set(PLATFORM_KEYS)
-    assert read_task(make_platform_config(**RESERVED), environ={}).warnings == ()
+    assert read_task(make_platform_config(**RESERVED)).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_reserved_keys_are_no_unknown_settings(
 def test_export_formats_that_can_be_trained_from(
     make_platform_config: Callable[..., Path], value: str | None
 ) -> None:
-    assert read_task(make_platform_config(export_format=value), environ={}).run_training
+    assert read_task(make_platform_config(export_format=value)).run_training
 
 
 def test_the_log_of_a_training(

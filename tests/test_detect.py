@@ -17,7 +17,7 @@ from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
 from inference.predictor import Prediction, Predictor, load_predictor
 from inference.tta import augmented_rows
-from models.checkpoint import load_checkpoint, save_checkpoint
+from models.checkpoint import CheckpointMetadata, load_checkpoint, save_checkpoint
 from ops.letterbox import boxes_to_original
 from ops.nms import NmsConfig, non_max_suppression
 from settings.detect import InferSettings
@@ -235,7 +235,9 @@ def test_another_size_than_in_training_is_said(
     said: bool,
 ) -> None:
     path = tmp_path / "known.pt"
-    save_checkpoint(path, replace(load_checkpoint(weights), metadata={"img_size": 96}))
+    save_checkpoint(
+        path, replace(load_checkpoint(weights), metadata=CheckpointMetadata(img_size=96))
+    )
     load_predictor(path, settings, CPU)
     assert ("note: the weights were trained at 96 px" in caplog.text) == said
 

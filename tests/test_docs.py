@@ -19,7 +19,7 @@ import yaml
 
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from models.summary import summarize
 from settings.parse import SECTIONS, parse_settings
 from utils.errors import Code
@@ -149,7 +149,7 @@ def test_python_in_a_page_is_python(page: Path) -> None:
 def test_the_program_for_detections_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    detector = Detector(read_layout("yolov5n", 2))
+    detector = Detector(read_model_config("yolov5n", 2))
     save_checkpoint(tmp_path / "best.pt", checkpoint_of(detector, ("a", "b")))
     cv2.imwrite(str(tmp_path / "picture.jpg"), np.zeros((48, 64, 3), np.uint8))
     (block,) = (b for b in blocks(ROOT / "docs" / "local.md") if b.language == "python")
@@ -197,7 +197,7 @@ def test_every_return_code_is_explained(folder: str) -> None:
 
 @pytest.mark.parametrize("letter", "nsmlx")
 def test_parameters_of_the_sizes(letter: str) -> None:
-    count = summarize(Detector(read_layout(f"yolov5{letter}")).fused()).parameters
+    count = summarize(Detector(read_model_config(f"yolov5{letter}")).fused()).parameters
     for folder in ("docs", "docs/zh"):
         text = (ROOT / folder / "choosing.md").read_text(encoding="utf-8")
         assert f"| `yolov5{letter}` | {count:,} |" in text

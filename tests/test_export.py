@@ -12,7 +12,7 @@ from exporting.export import FORMATS, export, verify
 from exporting.options import FORMAT_NAMES, ExportOptions
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.model_config import parse_layout, read_layout
+from models.model_config import parse_model_config, read_model_config
 from ops.nms import NmsConfig
 from tests.exporting.conftest import NAMES, lively
 from utils.errors import Code, TaskError
@@ -25,13 +25,13 @@ SUPPRESSED = dataclasses.replace(OPTIONS, nms=NmsConfig(max_detections=20))
 @pytest.fixture(scope="module")
 def detector() -> Detector:
     torch.manual_seed(0)
-    return lively(Detector(read_layout("yolov5n", 3)))
+    return lively(Detector(read_model_config("yolov5n", 3)))
 
 
 @pytest.fixture(scope="module")
 def other() -> Detector:
     torch.manual_seed(1)
-    return lively(Detector(read_layout("yolov5n", 3)), seed=1)
+    return lively(Detector(read_model_config("yolov5n", 3)), seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_every_kind_of_block_can_be_exported(block, activation, tmp_path):
         "backbone": [[-1, 1, "Conv", [16, 6, 4, 2]], [-1, 1, *block]],
         "head": [[[1], 1, "Detect", ["nc", "anchors"]]],
     }
-    detector = Detector(parse_layout(definition))
+    detector = Detector(parse_model_config(definition))
     done = export(detector, "onnx", path=tmp_path / "block.onnx", options=OPTIONS)
     assert done.difference < 0.05
 

@@ -70,7 +70,7 @@ def test_a_task_ends_alike_whatever_is_installed(
 
 @pytest.fixture
 def task(make_platform_task: Callable[[str], Path]) -> Task:
-    return read_task(make_platform_task("mining"), environ={})
+    return read_task(make_platform_task("mining"))
 
 
 @pytest.fixture

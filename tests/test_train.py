@@ -147,7 +147,7 @@ def test_single_cls_is_one_class_from_labels_to_report(
     saved = run(job(splits, tmp_path, epochs=1, single_cls=True, plots=True))
     checkpoint = load_checkpoint(saved.files[0])
     assert checkpoint.class_names == ("item",)
-    assert checkpoint.layout["nc"] == 1
+    assert checkpoint.definition["nc"] == 1
     assert saved.evaluation.labels_per_class.tolist() == [len(splits[1].boxes)]
     assert saved.evaluation.classes.classes.tolist() == [0]
     assert saved.evaluation.confusion.matrix.shape == (2, 2)
@@ -216,7 +216,7 @@ def test_a_run_leaves_what_it_was_told(official_run: Path) -> None:
 def test_new_anchors_reach_every_file(splits: list[DatasetIndex], tmp_path: Path) -> None:
     run(job(splits, tmp_path, epochs=1, anchors=2, onnx=True))
     read = load_checkpoint(tmp_path / "best" / "best.pt")
-    stated = torch.tensor(read.layout["anchors"])
+    stated = torch.tensor(read.definition["anchors"])
     detector = build_detector(read)
     assert stated.shape == (3, 4)
     pixels = (detector.anchors * detector.stride.view(-1, 1, 1)).flatten(1)
@@ -294,7 +294,7 @@ def test_noval_looks_once_at_the_end(
         (stage, epoch, epoch == 2) for epoch in range(3) for stage in ("best", "last")
     ]
     assert best.epoch == 2
-    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata["epoch"] == 2
+    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata.epoch == 2
 
 
 def test_nosave_writes_at_the_end_and_on_a_failure(
@@ -317,7 +317,7 @@ def test_nosave_writes_at_the_end_and_on_a_failure(
         "best.pt",
         "last.pt",
     }
-    assert load_checkpoint(tmp_path / "last" / "last.pt").metadata["epoch"] == 1
+    assert load_checkpoint(tmp_path / "last" / "last.pt").metadata.epoch == 1
 
 
 def test_settings_reach_the_parts(

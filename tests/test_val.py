@@ -14,7 +14,8 @@ import torch
 
 import val
 from data.dataset_index import DatasetIndex
-from data.loaders import evaluation_loader
+from data.instances import Instances
+from data.loaders import LoaderConfig, evaluation_loader
 from data.read_dataset import read_dataset
 from evaluation import evaluate as evaluate_module
 from evaluation.evaluate import Evaluation, class_table, evaluate, evaluate_stream
@@ -43,7 +44,7 @@ def evaluate_trained(trained: Path, batch_size: int, names: tuple[str, ...]) -> 
         image_size=96,
         thresholds=NmsConfig(0.001, 0.6, 300),
     )
-    loader = evaluation_loader(index, image_size=96, batch_size=batch_size, workers=0)
+    loader = evaluation_loader(index, LoaderConfig(96, batch_size, workers=0))
     return evaluate(predictor, index, loader)
 
 
@@ -113,7 +114,7 @@ def test_a_training_without_the_package_of_coco_has_its_other_tables(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     index = validation_split(trained)
-    loader = evaluation_loader(index, image_size=96, batch_size=4, workers=0)
+    loader = evaluation_loader(index, LoaderConfig(96, 4, workers=0))
     monkeypatch.setattr(evaluate_module, "coco_available", lambda: False)
     with caplog.at_level("INFO"):
         evaluate_module.final_report(trained_predictor(weights), index, loader, tmp_path)
@@ -218,7 +219,7 @@ def test_the_reference_checkpoint_scores_what_the_official_code_says(
         thresholds=NmsConfig(0.001, 0.6, 300),
         precision="float32",
     )
-    loader = evaluation_loader(index, image_size=320, batch_size=16, stride=32, workers=1)
+    loader = evaluation_loader(index, LoaderConfig(320, 16, stride=32, workers=1))
     found = evaluate(predictor, index, loader)
     assert found.scores.map50 == pytest.approx(map50, abs=0.003)
     assert found.scores.map50_95 == pytest.approx(map50_95, abs=0.003)
@@ -277,8 +278,7 @@ def sheets(photographs: DatasetIndex, folder: Path) -> DatasetIndex:
     return DatasetIndex.build(
         paths,
         [(1440, 1920)] * len(paths),
-        np.concatenate(boxes),
-        np.concatenate(classes),
+        Instances(np.concatenate(boxes), np.concatenate(classes)),
         counts,
         photographs.class_names,
     )

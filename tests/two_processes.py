@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,9 @@ from training.job import TrainingJob
 from training.loop import evaluate_average, network_input
 from training.setup import prepare
 from training.sync_batch_norm import normalise_over_all
-from utils.command_line import leave
 from utils.distributed import DistContext
 from utils.progress import Progress
+from utils.shutdown import exit_process
 
 CPU = torch.device("cpu")
 
@@ -28,16 +27,16 @@ CPU = torch.device("cpu")
 def speak(processes: DistContext, folder: Path) -> None:
     """Every kind of message once."""
     rank = processes.rank
-    assert processes.total(torch.tensor([rank + 1])).item() == 3
+    assert processes.all_reduce(torch.tensor([rank + 1])).item() == 3
     assert processes.mean(torch.tensor([float(rank)])).item() == 0.5
-    assert processes.share(torch.tensor([0, 3 * rank])).tolist() == [0.5, 1.5]
-    assert processes.first_says(7 + rank) == 7
-    assert processes.first_writes(f"Größe {rank}") == "Größe 0"
-    processes.agree(4, "never")
+    assert processes.normaliser(torch.tensor([0, 3 * rank])).tolist() == [0.5, 1.5]
+    assert processes.broadcast(7 + rank) == 7
+    assert processes.broadcast_text(f"Größe {rank}") == "Größe 0"
+    processes.assert_equal(4, "never")
     heard = processes.gather(b"x" * (5 * rank))
-    assert heard == ([b"", b"xxxxx"] if processes.first else [])
+    assert heard == ([b"", b"xxxxx"] if processes.is_main else [])
     try:
-        processes.agree(rank, "here {numbers}")
+        processes.assert_equal(rank, "here {numbers}")
     except Exception as error:
         (folder / f"{rank}.txt").write_text(str(error))
 
@@ -61,7 +60,7 @@ def job_of(processes: DistContext, folder: Path, **changes: object) -> TrainingJ
         read_dataset(source / f"{one}-index.tsv", NAMES, root=source, max_bad_fraction=0)[0]
         for one in ("train", "val")
     ]
-    own = folder / f"{processes.rank} of {processes.world}"
+    own = folder / f"{processes.rank} of {processes.world_size}"
     return TrainingJob(
         settings=settings,
         train=data[0],
@@ -84,8 +83,8 @@ def evaluation(processes: DistContext, folder: Path) -> None:
         if name.endswith("running_mean"):
             one.add_(processes.rank)
     found = evaluate_average(run, Progress(lambda fraction: None))
-    if processes.first:
-        torch.save(found, folder / f"evaluation {processes.world}.pt")
+    if processes.is_main:
+        torch.save(found, folder / f"evaluation {processes.world_size}.pt")
 
 
 def gradients(processes: DistContext, folder: Path) -> None:
@@ -96,20 +95,20 @@ def gradients(processes: DistContext, folder: Path) -> None:
     training_mode(run.network, ())
     run.loader.set_epoch(0)
     batch = next(iter(run.loader))
-    share = processes.share if processes.several else None
+    share = processes.normaliser if processes.is_distributed else None
     maps = run.model(network_input(batch.images, CPU).double())
     losses = run.criterion(maps, batch.targets, share)
-    (losses.total * processes.world).backward()
+    (losses.total * processes.world_size).backward()
     found = {name: one.grad for name, one in run.network.named_parameters()}
     statistics = dict(run.network.named_buffers())
-    if processes.first:
-        torch.save((found, statistics), folder / f"{processes.world}.pt")
+    if processes.is_main:
+        torch.save((found, statistics), folder / f"{processes.world_size}.pt")
 
 
 if __name__ == "__main__":
     deeds = (speak, normalise, evaluation, gradients)
     what = {deed.__name__: deed for deed in deeds}[sys.argv[1]]
-    who = DistContext.of(os.environ)
-    with who.joined(CPU):
+    who = DistContext.from_environment()
+    with who.process_group(CPU):
         what(who, Path(sys.argv[2]))
-    leave(0)
+    exit_process(0)

@@ -26,8 +26,8 @@ from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import read_source
-from utils.environment import log_to_console
 from utils.errors import Code, TaskError
+from utils.logs import log_to_console
 
 ROOT = Path(__file__).resolve().parent.parent
 log = logging.getLogger("demo")

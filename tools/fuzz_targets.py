@@ -16,10 +16,16 @@ from PIL import Image
 
 from data.index_file import read_candidates
 from data.read_dataset import read_dataset
-from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
+from models.checkpoint import (
+    CheckpointMetadata,
+    build_detector,
+    checkpoint_of,
+    load_checkpoint,
+    save_checkpoint,
+    write_safetensors,
+)
 from models.detector import Detector
-from models.model_config import parse_layout, read_layout
-from models.safetensors_file import write_safetensors
+from models.model_config import parse_model_config, read_model_config
 from settings.detect import InferSettings
 from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings
@@ -127,7 +133,7 @@ def targets(folder: Path) -> dict[str, Target]:
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "a.png")
     settings, env = (yaml.safe_dump(one).encode() for one in (CONFIG, ENV))
     bare = yaml.safe_dump({k: v for k, v in CONFIG.items() if k != "code_config"}).encode()
-    model = yaml.safe_dump(dict(read_layout("yolov5n", 2).definition)).encode()
+    model = yaml.safe_dump(dict(read_model_config("yolov5n", 2).definition)).encode()
     coco, nameless = (
         json.dumps(one).encode()
         for one in (COCO, {k: v for k, v in COCO.items() if k != "categories"})
@@ -161,7 +167,7 @@ def _task_parser(folder: Path, name: str) -> Callable[[bytes], object]:
     def parse(content: bytes) -> object:
         (place / name).write_bytes(content)
         open_monitor(place / "env.yaml")
-        task = read_task(place / "env.yaml", environ={})
+        task = read_task(place / "env.yaml")
         for index in (task.train_index, task.candidate_index):
             if index is not None:
                 read_candidates(index, task.root_in)
@@ -181,7 +187,7 @@ def _hyp_parser(folder: Path) -> Callable[[bytes], object]:
 def _model_parser(folder: Path) -> Callable[[bytes], object]:
     def parse(content: bytes) -> object:
         (folder / "model.yaml").write_bytes(content)
-        return read_layout(folder / "model.yaml", 2)
+        return read_model_config(folder / "model.yaml", 2)
 
     return parse
 
@@ -219,15 +225,14 @@ def _label_parser(folder: Path, name: str) -> Callable[[bytes], object]:
 def _checkpoint_targets(folder: Path) -> dict[str, Target]:
     """Weight files as a whole, and their structure alone in an archive that is sound."""
     torch.manual_seed(0)
-    definition = {**read_layout("yolov5n", 2).definition, "width_multiple": 0.02}
-    detector = Detector(parse_layout(definition, 2))
-    checkpoint = checkpoint_of(
-        detector, ["cat", "dog"], {"epoch": 3, "fitness": 0.5, "tags": ["a"]}
-    )
+    definition = {**read_model_config("yolov5n", 2).definition, "width_multiple": 0.02}
+    detector = Detector(parse_model_config(definition, 2))
+    metadata = CheckpointMetadata(epoch=3, other={"fitness": 0.5, "tags": ["a"]})
+    checkpoint = checkpoint_of(detector, ["cat", "dog"], metadata)
     save_checkpoint(folder / "sound.pt", checkpoint, half=True)
     rest = {
-        **{"format": "ymir-yolov5", "version": 1, "layout": checkpoint.layout},
-        **{"class_names": ["cat", "dog"], "metadata": checkpoint.metadata},
+        **{"format": "ymir-yolov5", "version": 1, "layout": checkpoint.definition},
+        **{"class_names": ["cat", "dog"], "metadata": checkpoint.metadata.to_mapping()},
     }
     write_safetensors(folder / "sound.safetensors", {**rest, "state": checkpoint.state})
     whole = (folder / "sound.pt").read_bytes()

@@ -6,10 +6,16 @@ import logging
 from dataclasses import dataclass
 
 from data.dataset_index import DatasetIndex
-from models.anchor_search import search_anchors
-from models.anchors import AnchorFit, anchor_fit, in_stride_order, is_placeholder, label_sizes
+from models.anchors import (
+    AnchorFit,
+    anchor_fit,
+    in_stride_order,
+    is_placeholder,
+    label_sizes,
+    search_anchors,
+)
 from models.detector import Detector
-from models.model_config import Layout, parse_layout
+from models.model_config import ModelConfig, parse_model_config
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
@@ -113,11 +119,11 @@ def _advice(fit: AnchorFit, *, forbidden: bool) -> str:
     return " - many boxes fit no anchor: better ones are looked for"
 
 
-def with_anchor_count(layout: Layout, per_level: int) -> Layout:
-    """The layout with another number of anchors per level, as placeholders that `fit_anchors`
-    replaces; the same layout when `per_level` is 0 or what it has.
+def with_anchor_count(config: ModelConfig, per_level: int) -> ModelConfig:
+    """The config with another number of anchors per level, as placeholders that `fit_anchors`
+    replaces; the same config when `per_level` is 0 or what it has.
     """
-    if per_level in (0, len(layout.anchors[0]) // 2):
-        return layout
-    rows = [[1.0] * 2 * per_level for _ in layout.anchors]
-    return parse_layout({**layout.definition, "anchors": rows}, layout.nc)
+    if per_level in (0, len(config.anchors[0]) // 2):
+        return config
+    rows = [[1.0] * 2 * per_level for _ in config.anchors]
+    return parse_model_config({**config.definition, "anchors": rows}, config.nc)

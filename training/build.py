@@ -11,10 +11,10 @@ import torch
 
 from data.augmentations import Augmentation
 from data.samplers import BatchingConfig
-from models.checkpoint import layout_of, load_checkpoint
+from models.checkpoint import load_checkpoint, model_config_of
 from models.detector import Detector
 from models.loss import DetectionLoss, scale_gains
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from models.summary import summarize
 from models.transfer import transfer
 from settings.train import TrainSettings
@@ -44,21 +44,21 @@ def starting_network(
     """
     if weights is None:
         log.info("no weights given: %s is trained from scratch", model)
-        layout = read_layout(model, nc=len(names), activation=activation)
-        network = Detector(with_anchor_count(layout, anchors))
+        config = read_model_config(model, nc=len(names), activation=activation)
+        network = Detector(with_anchor_count(config, anchors))
         log.info("%s: %s", model, summarize(network))
         return network
     checkpoint = load_checkpoint(weights)
     from_file = Path(model).is_file()
-    layout = (
-        read_layout(model, len(names), activation=activation)
+    config = (
+        read_model_config(model, len(names), activation=activation)
         if from_file
-        else layout_of(checkpoint, len(names), activation=activation)
+        else model_config_of(checkpoint, len(names), activation=activation)
     )
-    network = Detector(with_anchor_count(layout, anchors))
+    network = Detector(with_anchor_count(config, anchors))
     log.info("%s: %s", weights, summarize(network))
     # A model file may also give a mere number of anchors, which says nothing of their sizes.
-    listed = from_file and isinstance(layout.definition["anchors"], (list, tuple))
+    listed = from_file and isinstance(config.definition["anchors"], (list, tuple))
     report = transfer(network, checkpoint, names, keep_anchors=listed or anchors > 0)
     log.info("from %s: %d of %d tensors taken", weights, report.copied, report.total)
     log.info("%s", "\n".join(report.lines()))
@@ -72,7 +72,7 @@ def synchronise(
 
     `device` is where it will be.
     """
-    if wanted and processes.several:
+    if wanted and processes.is_distributed:
         normalise_over_all(network, device)
     elif wanted:
         log.info("sync_bn has no effect: one device sees whole batches anyway")

@@ -21,9 +21,13 @@ from data.sources import check_data_available, sample_paths
 from evaluation.evaluate import Evaluation, class_table, evaluate, final_report, no_evaluation
 from exporting.after_training import export_beside
 from inference.predictor import Predictor
-from models.checkpoint import build_detector, checkpoint_of, load_checkpoint
+from models.checkpoint import (
+    CheckpointMetadata,
+    build_detector,
+    checkpoint_of,
+    load_checkpoint,
+)
 from models.detector import Detector
-from models.labelled_set import labelled_metadata
 from ops.nms import NmsConfig
 from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
@@ -36,7 +40,7 @@ from training.job import TrainingJob
 from training.resume import best_epoch, find_state, is_over
 from training.run_state import RunState, split_into_tiles, write_run_state
 from training.setup import Run, evaluation_batches, prepare
-from utils.device import autocast, computed_in, describe
+from utils.device import autocast, compute_dtype, describe
 from utils.errors import Code, TaskError
 from utils.logs import PROGRESS
 from utils.progress import Progress
@@ -95,7 +99,7 @@ def report_data(job: TrainingJob, keeper: ModelCheckpoint) -> ReportData:
 
 def take_part(job: TrainingJob, progress: Progress) -> Saved | None:
     """`train`, or what the other processes of a training do, who save nothing."""
-    if job.processes.first:
+    if job.processes.is_main:
         return train(job, progress)
     follow(job)
     return None
@@ -114,18 +118,18 @@ def follow(job: TrainingJob) -> None:
         train_one_epoch(run, epoch, silent)
         if is_evaluated(job, epoch):
             evaluate_average(run, silent)
-        if job.processes.first_says(0):
+        if job.processes.broadcast(0):
             return
 
 
 def common_state(job: TrainingJob) -> RunState | None:
     """The state that all processes go on from: what the first one finds."""
     processes = job.processes
-    state = find_state(job) if processes.first else None
-    epoch = processes.first_says(state.epoch if state else -1)
-    if epoch >= 0 and not processes.first:
+    state = find_state(job) if processes.is_main else None
+    epoch = processes.broadcast(state.epoch if state else -1)
+    if epoch >= 0 and not processes.is_main:
         state = find_state(job)
-    processes.agree(
+    processes.assert_equal(
         state.epoch if state else -1,
         "the processes find different stages of this training (epochs {numbers}): the folder of "
         "its results must be the same one on every machine.",
@@ -159,7 +163,7 @@ def learn(
             with part.stage(1 / epochs) as share:
                 rows = state.rows if state else []
                 state = train_and_evaluate(run, epoch, keeper, rows, share)
-            if job.processes.first_says(is_over(state, epochs, patience)):
+            if job.processes.broadcast(is_over(state, epochs, patience)):
                 break
     assert state is not None
     if state.epoch + 1 < epochs:
@@ -188,13 +192,14 @@ def train_and_evaluate(
     checkpoint = checkpoint_of(
         run.average.module,
         run.job.train.class_names,
-        {
-            "epoch": epoch,
-            "img_size": run.image_size,
-            "map50": evaluation.scores.map50,
-            "map50_95": evaluation.scores.map50_95,
-            **labelled_metadata(run.job.train.counts().tolist(), len(run.job.train)),
-        },
+        CheckpointMetadata(
+            epoch=epoch,
+            img_size=run.image_size,
+            map50=evaluation.scores.map50,
+            map50_95=evaluation.scores.map50_95,
+            labelled_images=len(run.job.train),
+            labelled_objects=tuple(run.job.train.counts().tolist()),
+        ),
     )
     improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)
     result = EpochResult(epoch, figures(run, losses, evaluation), evaluation, improved)
@@ -233,12 +238,12 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
     """One pass over the training set; mean box, objectness and class loss."""
     device, precision, steps = run.job.device, run.job.settings.precision, len(run.loader)
     processes = run.job.processes
-    share = processes.share if processes.several else None
+    share = processes.normaliser if processes.is_distributed else None
     training_mode(run.network, run.frozen)
     run.loader.set_epoch(epoch)
     totals = torch.zeros(3, device=device)
     # What is yet to be resized stays exact.
-    kind = computed_in(device, precision) if run.multi_scale is None else torch.float32
+    kind = compute_dtype(device, precision) if run.multi_scale is None else torch.float32
     for step, batch in enumerate(run.loader):
         run.stepper.set(run.schedule.at(epoch * steps + step))
         images = network_input(batch.images, device, kind)
@@ -249,7 +254,7 @@ def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
         losses = run.criterion(maps, batch.targets.to(device, non_blocking=True), share)
         total = losses.total * QUAD_LOSS_FACTOR if run.job.settings.quad else losses.total
         # What meets in the gradients is the mean over the processes, what counts is the sum.
-        if run.stepper.backward_and_step(total * processes.world if share else total):
+        if run.stepper.backward_and_step(total * processes.world_size if share else total):
             run.average.update(run.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)
@@ -324,8 +329,9 @@ def finish(
     check_data_available(sample_paths(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
-    image_size = int(str(checkpoint.metadata["img_size"]))
-    batches = evaluation_batches(job, image_size, detector.layout.input_multiple)
+    image_size = checkpoint.metadata.img_size
+    assert image_size is not None
+    batches = evaluation_batches(job, image_size, detector.config.input_multiple)
     with progress.stage(0.4) as part:
         evaluation = final_report(
             evaluating(job, detector, image_size),

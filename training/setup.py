@@ -39,7 +39,7 @@ from training.optimizer import OptimizerKind, OptimizerStep, build_optimizer
 from training.resume import identity_of
 from training.run_state import RunState, load_network, restore
 from training.schedule import Schedule, scaled_weight_decay
-from utils.allocator import keep_freed_memory
+from utils.device import keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.seeding import seed_everything
@@ -82,7 +82,7 @@ def prepare(
     seed_everything(settings.seed)
     network, frozen = network_of(job)
     network = network.to(device).to(memory_format=torch.channels_last)
-    stride = network.layout.input_multiple
+    stride = network.config.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     if state:
         load_network(network, state)
@@ -93,7 +93,7 @@ def prepare(
     job = with_batch_size(job, network, loss, image_size, state.batch_size if state else None)
     settings = job.settings
     loader = training_batches(job, image_size, stride)
-    job.processes.agree(
+    job.processes.assert_equal(
         len(loader.order),
         "the processes found different numbers of training images ({numbers} for each): all must "
         "read the same files, so look above for files that only some could read.",
@@ -104,7 +104,7 @@ def prepare(
         identity=identity,
         callbacks=callbacks,
         network=network,
-        model=job.processes.wrapped(network),
+        model=job.processes.ddp(network),
         frozen=frozen,
         average=ModelEMA(network),
         criterion=loss,
@@ -154,7 +154,7 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
     settings, processes = job.settings, job.processes
     config = LoaderConfig(
         image_size,
-        settings.batch_size // processes.world,
+        settings.batch_size // processes.world_size,
         stride=stride,
         workers=settings.workers,
         cache=settings.cache,
@@ -190,8 +190,8 @@ def evaluation_batches(
 
 def refuse_what_needs_one_process(job: TrainingJob) -> None:
     """As v7.0, several processes take neither an automatic batch size nor image weights."""
-    settings, world = job.settings, job.processes.world
-    if not job.processes.several:
+    settings, world = job.settings, job.processes.world_size
+    if not job.processes.is_distributed:
         return
     if settings.batch_size < 1 or settings.batch_size % world:
         raise TaskError(

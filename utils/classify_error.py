@@ -1,4 +1,4 @@
-"""Any exception, told as one sentence and the platform's return code."""
+"""Classify any exception: one sentence for the user and the platform's return code."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CUDA_NO_DEVICE = frozenset({100})
 CUDA_MISMATCHES = frozenset({35, 209, 222, 803, 804})
 """Driver too old, no kernel for the architecture, its intermediate code too new, versions of driver
 and library that do not fit, a compatibility package that does not know the GPU."""
-# What torch says where it leaves a bare RuntimeError: the beginning or a fixed phrase of its text.
+# Fixed phrases of the messages where torch raises a bare RuntimeError.
 HOST_MEMORY = ("DefaultCPUAllocator:", "CUDA error: out of memory in host")
 ONEDNN_MEMORY = "could not create a primitive"
-"""All that the CPU's kernels say where memory is at its end; longer texts mean other things."""
+"""The whole message of oneDNN without memory; longer texts mean other errors."""
 GPU_MEMORY = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -32,8 +32,9 @@ NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capab
 
 
 def explain(error: BaseException) -> tuple[Code, str]:
-    """The return code and one sentence for the user; classified by type, never by wording,
-    except where torch leaves nothing but a RuntimeError with a message of its own.
+    """Return the return code of an exception and one sentence for the user.
+
+    Classified by type, never by wording, except where torch raises a bare RuntimeError.
     """
     if isinstance(error, TaskError):
         return error.code, error.sentence
@@ -48,7 +49,7 @@ def explain(error: BaseException) -> tuple[Code, str]:
         return Code.CONTAINER, (
             "a worker process that prepares batches was killed from outside, most often because "
             "the machine ran out of memory: lower workers, or set cache to none; started again, a "
-            "training goes on after its last whole epoch."
+            "training resumes after its last whole epoch."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Code.CONTAINER, (
@@ -111,7 +112,7 @@ def _code_of(error: BaseException) -> Code | None:
 
 
 def _where(error: BaseException) -> str:
-    """Whose memory or device it was: gpu, host or shared."""
+    """Return whose memory or device it was: gpu, host or shared."""
     if isinstance(error, OSError):
         full = error.errno == errno.ENOSPC and str(error.filename).startswith("/dev/shm")
         return "shared" if full else "host"

@@ -1,8 +1,10 @@
-"""Which processor a task runs on, and which number format it computes in."""
+"""The device that a task runs on, its number format, and the CPU's memory allocator."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -17,12 +19,17 @@ log = logging.getLogger(__name__)
 DEVICES = Path("/dev")
 """Where a GPU of the machine shows itself, whatever torch can do with it."""
 
+# Parameters of mallopt(3), from glibc's malloc.h.
+_TRIM_THRESHOLD = -1
+_MMAP_THRESHOLD = -3
+
 
 def select_device(gpu_ids: Sequence[int]) -> torch.device:
-    """The device for the ids a task was granted; no ids means the CPU, even beside a visible GPU.
+    """Return the device for the granted GPU ids; without ids the CPU, even beside a visible GPU.
 
-    Ids count from 0 among the devices the process sees. An id beyond them falls back to the first
-    device with a warning. Several ids: the first is used.
+    Ids count from 0 among the devices that the process sees. An id beyond them falls back to the
+    first device with a warning. Of several ids the first is used. Raises TaskError (NO_GPU,
+    CUDA_MISMATCH) if there is no usable GPU.
     """
     if not gpu_ids:
         return torch.device("cpu")
@@ -54,8 +61,8 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
     return torch.device("cuda", first)
 
 
-def gpu_ids_of(text: str) -> list[int]:
-    """The ids in a command line's text such as '0', '0, 1' or 'cuda:0'; '' and 'cpu' are the CPU.
+def parse_gpu_ids(text: str) -> list[int]:
+    """Parse the GPU ids of a text such as '0', '0, 1' or 'cuda:0'; '' and 'cpu' are the CPU.
 
     Raises TaskError(CONFIG) for anything else.
     """
@@ -70,42 +77,45 @@ def gpu_ids_of(text: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-def device_of(text: str | None, processes: DistContext = SINGLE_PROCESS) -> torch.device:
-    """The device a command line names; None, which names none, is the first GPU or else the CPU.
+def parse_device(text: str | None, processes: DistContext = SINGLE_PROCESS) -> torch.device:
+    """Return the device that a command line names; None is the first GPU, else the CPU.
 
-    Of several processes each has a GPU of its own.
+    Each of several ranks has a GPU of its own.
     """
     if text is None:
         visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        ids = list(range(visible if processes.several else min(visible, 1)))
+        ids = list(range(visible if processes.is_distributed else min(visible, 1)))
     else:
-        ids = gpu_ids_of(text)
-    return select_device(own_gpu(ids, processes))
+        ids = parse_gpu_ids(text)
+    return select_device(gpu_of_rank(ids, processes))
 
 
-def own_gpu(gpu_ids: Sequence[int], processes: DistContext) -> Sequence[int]:
-    """Of the ids that several processes were granted the one of this process; none is the CPU."""
-    if not gpu_ids or not processes.several:
+def gpu_of_rank(gpu_ids: Sequence[int], processes: DistContext) -> Sequence[int]:
+    """Return the id of this rank's GPU among those granted to all; a single process keeps all.
+
+    Raises TaskError(CONFIG) if there are fewer GPUs than ranks on this machine.
+    """
+    if not gpu_ids or not processes.is_distributed:
         return gpu_ids
-    usable = present(gpu_ids)
-    if len(usable) < processes.local_world:
+    usable = visible_gpus(gpu_ids)
+    if len(usable) < processes.local_world_size:
         raise TaskError(
             Code.CONFIG,
-            f"{processes.local_world} processes were started here, but of the GPUs "
+            f"{processes.local_world_size} processes were started here, but of the GPUs "
             f"{', '.join(map(str, gpu_ids))} there are {len(usable)}: start as many processes as "
             "GPUs, or name the device cpu.",
         )
     return [usable[processes.local_rank]]
 
 
-def present(gpu_ids: Sequence[int]) -> list[int]:
-    """The ids, each once, of which there is a GPU."""
+def visible_gpus(gpu_ids: Sequence[int]) -> list[int]:
+    """Return the ids, each once, of which there is a GPU."""
     visible = torch.cuda.device_count()
     return [number for number in dict.fromkeys(gpu_ids) if number < visible]
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is in hardware, not emulated."""
+    """Return whether bfloat16 arithmetic is in hardware, not emulated."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     try:
@@ -116,18 +126,18 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """A context for the forward pass: `auto` is bfloat16 where the hardware has it.
-
-    `float16` is for inference on a GPU; elsewhere it is float32, whose range gradients need.
-    """
-    kind = computed_in(device, precision)
+    """Return a context for the forward pass in the number format of `compute_dtype`."""
+    kind = compute_dtype(device, precision)
     if kind == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=kind)
 
 
-def computed_in(device: torch.device, precision: str) -> torch.dtype:
-    """The number format of the convolutions under `autocast` of the same arguments."""
+def compute_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """Return the number format of convolutions: `auto` is bfloat16 where the hardware has it.
+
+    `float16` is for inference on a GPU; elsewhere it is float32, whose range gradients need.
+    """
     if precision == "float16" and device.type == "cuda":
         return torch.float16
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)):
@@ -136,9 +146,26 @@ def computed_in(device: torch.device, precision: str) -> torch.dtype:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for the head of a log."""
+    """Return the device in words, for the head of a log."""
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory / 2**30
         return f"{torch.cuda.get_device_name(device)} ({memory:.0f} GiB)"
     threads = torch.get_num_threads()
     return f"CPU ({threads} thread{'s' * (threads != 1)})"
+
+
+def keep_freed_memory() -> bool:
+    """Keep glibc's allocator from returning large blocks to the kernel; False without glibc.
+
+    On a CPU each forward pass allocates the same maps. Returned and fetched anew they cost tens
+    of thousands of page faults a training step, about a tenth of the time (docs/performance.md).
+    The price: the process keeps the most memory it ever used.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    kept = mallopt(_MMAP_THRESHOLD, 1 << 30) and mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+    return bool(kept)

@@ -1,9 +1,10 @@
-"""The processes of one training: who this one is among them, and what they tell each other."""
+"""The ranks of a distributed run, and what they send each other."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+import time
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,91 +13,88 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.environment import RANK_VARIABLES, agent_store, ranks, threads_are_set
 from utils.errors import Code, TaskError
-from utils.rendezvous import own_store
 
-LONGEST_WAIT = timedelta(hours=3)
-"""For the first process while it writes, or looks at the best weights, alone; one that dies is
-noticed at once."""
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
-"""What torch's launcher sets; where one is missing, this process is alone."""
+TIMEOUT = timedelta(hours=3)
+"""For rank 0 while it writes, or evaluates the best weights, alone; a rank that dies is noticed at
+once."""
+POLL_INTERVAL = 0.01
+"""Seconds between two looks of rank 0 at which ranks have come."""
 
 
 @dataclass(frozen=True)
 class DistContext:
-    """Process `rank` of `world`, of which `local_world` are on this machine; alone by default.
+    """Rank `rank` of `world_size` processes, of which `local_world_size` are on this machine.
 
-    Every method that speaks with the others must be called by all of them in the same order; for
-    one that is alone each does nothing.
+    Every method that communicates must be called by all ranks in the same order; in a single
+    process (the default) it does nothing.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_world: int = 1
+    local_world_size: int = 1
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> DistContext:
-        """What the launcher's variables say. Raises TaskError(CONFIG) if they are no numbers."""
-        if any(not environment.get(name) for name in VARIABLES):
-            return cls()
+    def from_environment(cls) -> DistContext:
+        """Return the ranks that torchrun set. Raises TaskError(CONFIG) if they are no numbers."""
         try:
-            rank, world, local_rank, local_world = (
-                int(environment[name]) for name in VARIABLES[:4]
-            )
+            return cls(*ranks())
         except ValueError:
             raise TaskError(
                 Code.CONFIG,
-                f"the variables {', '.join(VARIABLES[:4])} must be numbers, as torchrun sets them.",
+                f"the variables {', '.join(RANK_VARIABLES)} must be numbers, as torchrun sets "
+                "them.",
             ) from None
-        return cls(rank, world, local_rank, local_world)
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that writes and reports."""
+    def is_main(self) -> bool:
+        """Whether this rank writes and reports."""
         return self.rank == 0
 
     @property
-    def several(self) -> bool:
-        """Whether there are others."""
-        return self.world > 1
+    def is_distributed(self) -> bool:
+        """Whether there are other ranks."""
+        return self.world_size > 1
 
     @contextmanager
-    def joined(self, device: torch.device) -> Iterator[None]:
-        """Be connected with the others, by gloo on the CPU and by nccl between GPUs.
+    def process_group(self, device: torch.device) -> Iterator[None]:
+        """Join the process group: gloo on the CPU, nccl between GPUs.
 
-        Leaves together with them; after an exception at once, as they may no longer be there.
+        Leaves it together with the other ranks; after an exception at once, as they may be gone.
         """
-        if not self.several:
+        if not self.is_distributed:
             yield
             return
-        self.settle(device)
+        self.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        store = own_store(os.environ, rank=self.rank, world=self.world, patience=LONGEST_WAIT)
+        store = launcher_store(self.rank, self.world_size, TIMEOUT)
         dist.init_process_group(
-            backend, store=store, rank=self.rank, world_size=self.world, timeout=LONGEST_WAIT
+            backend, store=store, rank=self.rank, world_size=self.world_size, timeout=TIMEOUT
         )
         yield
-        together = self.total(torch.zeros(1))  # wait for each other
+        together = self.all_reduce(torch.zeros(1))  # a barrier
         # Held until after: a thread of gloo that had to free it would wait for the interpreter,
         # which torch 2.4 keeps while it waits for that thread.
         dist.destroy_process_group()
         del together
 
-    def settle(self, device: torch.device) -> None:
-        """Take this process's share of the machine's CPUs, and its GPU."""
-        if not self.several:
+    def set_device(self, device: torch.device) -> None:
+        """Take this rank's share of the machine's CPU threads, and its GPU."""
+        if not self.is_distributed:
             return
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(torch.get_num_threads() // self.local_world, 1))
+        if not threads_are_set():
+            torch.set_num_threads(max(torch.get_num_threads() // self.local_world_size, 1))
         if device.type == "cuda":
             torch.cuda.set_device(device)
 
-    def wrapped(self, network: nn.Module) -> nn.Module:
-        """The network with gradients that are means over all processes."""
-        if not self.several:
+    def ddp(self, network: nn.Module) -> nn.Module:
+        """Wrap the network so that gradients are means over all ranks."""
+        if not self.is_distributed:
             return network
         device = next(network.parameters()).device
         return DistributedDataParallel(
@@ -104,8 +102,8 @@ class DistContext:
         )
 
     def broadcast_module(self, network: nn.Module) -> None:
-        """Give the network the weights and buffers that it has in the first process."""
-        if self.several:
+        """Copy weights and buffers of the network from rank 0, in place."""
+        if self.is_distributed:
             with torch.no_grad():
                 for tensor in (*network.parameters(), *network.buffers()):
                     # A copy in plain memory order, as the network may lie in another.
@@ -113,71 +111,126 @@ class DistContext:
                     dist.broadcast(sent, 0)
                     tensor.copy_(sent)
 
-    def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes, as a new tensor."""
-        if not self.several:
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the sum over all ranks as a new tensor."""
+        if not self.is_distributed:
             return values
         total = values.clone()
         dist.all_reduce(total)
         return total
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over all processes, as a new tensor."""
-        return self.total(values) / self.world if self.several else values
+        """Return the mean over all ranks as a new tensor."""
+        return self.all_reduce(values) / self.world_size if self.is_distributed else values
 
-    def share(self, counts: Tensor) -> Tensor:
-        """What is each one's part of the sum of the counts, where a sum of 0 is taken for 1."""
-        return self.total(counts).clamp(min=1) / self.world
+    def normaliser(self, counts: Tensor) -> Tensor:
+        """Return the divisor of a loss per object: the mean of `counts` over all ranks.
 
-    def first_says(self, number: int) -> int:
-        """The number that the first process has."""
-        if not self.several:
+        A sum of 0 is taken for 1. With it the mean of the ranks' losses is that of the whole batch.
+        """
+        return self.all_reduce(counts).clamp(min=1) / self.world_size
+
+    def broadcast(self, number: int) -> int:
+        """Return the number that rank 0 has."""
+        if not self.is_distributed:
             return number
-        said = torch.tensor([number])
-        dist.broadcast(said, 0)
-        return int(said)
+        sent = torch.tensor([number])
+        dist.broadcast(sent, 0)
+        return int(sent)
 
-    def first_writes(self, text: str) -> str:
-        """The text that the first process has."""
-        if not self.several:
+    def broadcast_text(self, text: str) -> str:
+        """Return the text that rank 0 has."""
+        if not self.is_distributed:
             return text
-        letters = text.encode("utf-8", "surrogateescape")
-        said = torch.zeros(self.first_says(len(letters)), dtype=torch.uint8)
-        if self.first:
-            said.copy_(torch.frombuffer(bytearray(letters), dtype=torch.uint8))
-        dist.broadcast(said, 0)
-        return bytes(said.tolist()).decode("utf-8", "surrogateescape")
+        content = text.encode("utf-8", "surrogateescape")
+        sent = torch.zeros(self.broadcast(len(content)), dtype=torch.uint8)
+        if self.is_main:
+            sent.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(sent, 0)
+        return bytes(sent.tolist()).decode("utf-8", "surrogateescape")
 
     def gather(self, content: bytes) -> list[bytes]:
-        """What every process has to say, by rank, in the first one; nothing in the others."""
-        if not self.several:
+        """Return what every rank gave, by rank, on rank 0; an empty list on the others."""
+        if not self.is_distributed:
             return [content]
         own = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        dist.all_gather(sizes, torch.tensor([len(own)]))
-        if not self.first:
+        sizes = self._all_gather(len(own))
+        if not self.is_main:
             dist.send(own, 0)
             return []
-        said = [content]
-        for rank in range(1, self.world):
-            heard = torch.zeros(int(sizes[rank]), dtype=torch.uint8)
-            dist.recv(heard, rank)
-            said.append(heard.numpy().tobytes())
-        return said
+        gathered = [content]
+        for rank in range(1, self.world_size):
+            received = torch.zeros(sizes[rank], dtype=torch.uint8)
+            dist.recv(received, rank)
+            gathered.append(received.numpy().tobytes())
+        return gathered
 
-    def agree(self, number: int, trouble: str) -> None:
-        """End in every process if they do not all have the same number.
+    def assert_equal(self, number: int, sentence: str) -> None:
+        """Raise TaskError(CONFIG) on every rank if they do not all have the same number.
 
-        `trouble` is a sentence with a place for `{numbers}`. Raises TaskError(CONFIG).
+        `sentence` has a place for `{numbers}`.
         """
-        if not self.several:
-            return
-        numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        numbers = self._all_gather(number) if self.is_distributed else [number]
+        if len(set(numbers)) > 1:
+            raise TaskError(
+                Code.CONFIG, sentence.format(numbers=", ".join(str(one) for one in numbers))
+            )
+
+    def _all_gather(self, number: int) -> list[int]:
+        numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
         dist.all_gather(numbers, torch.tensor([number]))
-        said = [int(one) for one in numbers]
-        if len(set(said)) > 1:
-            listed = ", ".join(map(str, said))
-            raise TaskError(Code.CONFIG, trouble.format(numbers=listed))
+        return [int(one) for one in numbers]
 
 
 SINGLE_PROCESS = DistContext()
+
+
+def launcher_store(rank: int, world_size: int, timeout: timedelta) -> Store | None:
+    """Return the part of the launcher's store that belongs to this start; see `rendezvous`.
+
+    None without a launcher's store: rank 0 then has one of its own, which ends with it.
+    """
+    address = agent_store()
+    if address is None:
+        return None
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        *address, is_master=False, timeout=timeout, wait_for_workers=False
+    )
+    return rendezvous(store, rank, world_size, timeout)
+
+
+def rendezvous(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
+    """Return a part of the store that the `world_size` processes of this start have to themselves.
+
+    `torchrun --max-restarts` starts processes again on the store that the killed ones had: an
+    early process finds the addresses of the dead there, and calls those. The number of restarts
+    as a prefix does not part them, as launchers on several machines count each for itself.
+    Therefore every rank asks a question that was never asked before; rank 0 answers all of them
+    with the name of a new part, until each rank has confirmed that name. Raises
+    TaskError(CONTAINER) on rank 0 if one has not come after `timeout`.
+    """
+    if rank == 0:
+        name = uuid.uuid4().hex
+        _answer(store, name, world_size, timeout)
+    else:
+        question = uuid.uuid4().hex
+        store.set(f"question/{rank}", question)
+        name = store.get(f"answer/{question}").decode()  # waits for it
+        store.set(f"confirmed/{name}/{rank}", "")
+    return PrefixStore(name, store)
+
+
+def _answer(store: Store, name: str, world_size: int, timeout: timedelta) -> None:
+    missing = list(range(1, world_size))
+    end = time.monotonic() + timeout.total_seconds()
+    while missing := [one for one in missing if not store.check([f"confirmed/{name}/{one}"])]:
+        for one in missing:
+            if store.check([f"question/{one}"]):
+                store.set(f"answer/{store.get(f'question/{one}').decode()}", name)
+        if time.monotonic() > end:
+            raise TaskError(
+                Code.CONTAINER,
+                f"of {world_size} processes {', '.join(map(str, missing))} did not come within "
+                f"{timeout}: the log of their machine says why.",
+            )
+        time.sleep(POLL_INTERVAL)

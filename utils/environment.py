@@ -1,18 +1,32 @@
-"""What a process needs from its surroundings when it runs as a user without a name or a home."""
+"""Environment variables, read and set here alone, and the packages that every program needs.
+
+`python -m utils.environment` names missing packages, with status 1 if there are any. Only the
+standard library is imported: this runs before anything else is known to be installed.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
-from utils.logs import Pace
-from utils.redaction import redact
-
-CACHES: Mapping[str, str] = {
+NEEDED = {
+    "torch": "torch",
+    "cv2": "opencv-python-headless",
+    "numpy": "numpy",
+    "yaml": "PyYAML",
+    "tqdm": "tqdm",
+    "matplotlib": "matplotlib",
+    "PIL": "pillow",
+    "defusedxml": "defusedxml",
+    "msgspec": "msgspec",
+}
+"""Modules without which no program starts, and the package of each."""
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+CACHES = {
     "MPLCONFIGDIR": "matplotlib",
     "TORCH_HOME": "torch",
     "XDG_CACHE_HOME": "cache",
@@ -21,44 +35,77 @@ CACHES: Mapping[str, str] = {
 }
 
 
-def provide_home(environment: MutableMapping[str, str]) -> None:
-    """Point HOME and the libraries' caches at a temporary folder where the current home cannot
-    be written (containers run with a bare uid: no passwd entry, HOME unset or `/`).
+def ranks() -> tuple[int, int, int, int]:
+    """Return torchrun's (rank, world size, local rank, local world size); without it (0, 1, 0, 1).
+
+    Raises ValueError if they are not whole numbers.
     """
-    home = environment.get("HOME", "")
+    # A container may set one of these names for another purpose.
+    if any(not os.environ.get(name) for name in (*RANK_VARIABLES, "MASTER_ADDR")):
+        return 0, 1, 0, 1
+    rank, world_size, local_rank, local_world_size = (
+        int(os.environ[name]) for name in RANK_VARIABLES
+    )
+    return rank, world_size, local_rank, local_world_size
+
+
+def agent_store() -> tuple[str, int] | None:
+    """Return host and port of the launcher's TCPStore, or None if it offers none."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+
+
+def error_folder() -> Path | None:
+    """Return the folder shared by the processes launched together, or None without a launcher.
+
+    TORCHELASTIC_ERROR_FILE names a file of this process in a folder of its own, beside the others'.
+    """
+    own = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    return Path(own).parent.parent if own else None
+
+
+def threads_are_set() -> bool:
+    """Return whether the user chose a number of threads."""
+    return "OMP_NUM_THREADS" in os.environ
+
+
+def ymir_version() -> str:
+    """Return the version of the platform that started the task, '' if unknown."""
+    return os.environ.get("YMIR_VERSION", "")
+
+
+def disable_update_checks() -> None:
+    """Keep albumentations from asking the network for a newer version when it is imported."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+def provide_home() -> None:
+    """Point HOME and the libraries' caches at a temporary folder if HOME cannot be written.
+
+    Containers run with a bare uid: no passwd entry, HOME unset or `/`.
+    """
+    home = os.environ.get("HOME", "")
     if home not in ("", "/") and os.access(home, os.W_OK):
         return
     scratch = Path(tempfile.mkdtemp(prefix="ymir-yolov5-"))
-    environment["HOME"] = str(scratch)
-    environment.setdefault("USER", "ymir")  # getpass.getuser() fails without a passwd entry
+    os.environ["HOME"] = str(scratch)
+    os.environ.setdefault("USER", "ymir")  # getpass.getuser() fails without a passwd entry
     for name, folder in CACHES.items():
-        environment.setdefault(name, str(scratch / folder))
+        os.environ.setdefault(name, str(scratch / folder))
 
 
-class _Discreet(logging.Formatter):
-    """A line without secrets, and without a carriage return that would overwrite it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record)).replace("\r", " ")
-
-
-def log_to_console(*, quiet: bool = False) -> None:
-    """Plain lines on standard output, each flushed: the tail must survive a SIGKILL.
-
-    Secrets are hidden, and lines about progress come at most every ten seconds unless somebody
-    watches at a terminal. With `quiet` errors only, for a process whose neighbour tells the rest.
-    """
-    # File names need not be UTF-8, and a word about one must not end a task.
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Discreet("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.addFilter(Pace(patient=sys.stdout.isatty()))
-    level = logging.ERROR if quiet else logging.INFO
-    logging.basicConfig(handlers=[handler], level=level, force=True)
-    for noisy in ("matplotlib", "PIL", "onnxscript", "onnx_ir", "torch.onnx", "tensorboard"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+def missing_packages(modules: Iterable[str] = tuple(NEEDED)) -> str:
+    """Return one sentence that names the missing packages of `modules`, '' if none is."""
+    missing = [NEEDED.get(module, module) for module in modules if find_spec(module) is None]
+    if not missing:
+        return ""
+    return (
+        f"{sys.executable} has no {', '.join(missing)}: install what this repository needs with "
+        f"`{sys.executable} -m pip install -r extra-requirements.txt`, or start it with a Python "
+        "that has it."
+    )
 
 
-def forbid_update_checks() -> None:
-    """Keep packages from asking the network for newer versions of themselves."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+if __name__ == "__main__":
+    sys.exit(missing_packages() or 0)

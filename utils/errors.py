@@ -1,11 +1,19 @@
-"""The one exception a user's mistake may end in, and the platform's return codes."""
+"""`TaskError` with the platform's return codes, and the error file that processes share."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
+from types import ModuleType
+
+from utils.environment import error_folder
+
+ERROR_FILE = "first-error.json"
 
 
 class Code(IntEnum):
@@ -26,7 +34,7 @@ class Code(IntEnum):
 
 
 class TaskError(Exception):
-    """A task cannot go on, for a reason the user can read and act on.
+    """An error that the user can act on.
 
     `sentence` is one plain sentence: what happened, where, and what to do about it.
     """
@@ -35,6 +43,58 @@ class TaskError(Exception):
         super().__init__(sentence)
         self.code = code
         self.sentence = sentence
+
+
+def optional_package(name: str, *, purpose: str) -> ModuleType:
+    """Import the module `name`; raise TaskError(CONFIG) naming its package if it is missing.
+
+    `purpose` completes the sentence '… needs the package …'.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise TaskError(
+            Code.CONFIG,
+            f"{purpose} needs the package {package}, which cannot be imported here ({error}): "
+            f"install {package}, or do without.",
+        ) from error
+
+
+def write_error_file(code: Code, sentence: str, trace: str) -> bool:
+    """Write this rank's error for the launcher; return whether it is the first on this machine.
+
+    The other ranks fail because the first one is gone. Without a launcher every error is first.
+    """
+    folder = error_folder()
+    if folder is None:
+        return True
+    try:
+        # Mode "x": only one process can create the file, whichever way they race.
+        with (folder / ERROR_FILE).open("x", encoding="utf-8") as file:
+            json.dump({"code": int(code), "sentence": sentence, "trace": trace}, file)
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def has_error_file() -> bool:
+    """Return whether a process launched together with this one has failed."""
+    folder = error_folder()
+    return folder is not None and (folder / ERROR_FILE).exists()
+
+
+def read_error_file(folder: Path) -> tuple[Code, str, str] | None:
+    """Return code, sentence and traceback of the error file anywhere below `folder`, or None."""
+    for path in sorted(folder.rglob(ERROR_FILE)):
+        try:
+            words = json.loads(path.read_text(encoding="utf-8"))
+            return Code(words["code"]), str(words["sentence"]), str(words["trace"])
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A program in several processes at once, by torch's own launcher: one fails, all end."""
+"""Run a program in several processes by torch's elastic launcher; if one fails, all end."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from utils.errors import Code, TaskError
-from utils.first_error import first_error
+from utils.errors import Code, TaskError, read_error_file
+from utils.shutdown import Terminated
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""What torch's launcher listens to, and goes on listening to when it has ended."""
+"""Signals whose handlers torch's launcher replaces and does not restore."""
 ADVICE = "set cache to none, or lower batch_size or workers"
 
 
 class FailedProcessError(Exception):
-    """What a process that failed had printed as its traceback."""
+    """The traceback of a process that failed."""
 
 
 class KilledError(TaskError):
-    """A process was killed: nothing that it did itself was wrong."""
+    """A process was killed from outside, such as for lack of memory."""
 
 
 def launch_until_done(
@@ -41,10 +41,10 @@ def launch_until_done(
     what: str,
     advice: str,
 ) -> None:
-    """As `launch`; started again when a process is killed, until two starts in a row do nothing.
+    """Launch again whenever a process is killed, until two starts in a row finish nothing.
 
-    `done` counts what the program has finished, on disk: it must go on there by itself. Another
-    error than KilledError ends it at once.
+    `done` counts what the program has finished on disk, from where it must resume by itself. An
+    error other than KilledError is raised at once.
     """
     fruitless = False
     while True:
@@ -66,10 +66,11 @@ def launch(
 ) -> None:
     """Run `program` (a Python file and its arguments) in `count` processes of this machine.
 
-    `what` they do, and what helps if memory runs out, stand in the error. Raises TaskError with the
-    first error of any of them, after the others were ended; KilledError if one was killed.
+    Raises TaskError with the first error of any of them, after the others were ended; KilledError
+    if one was killed; Terminated on SIGTERM. `what` they do, and `advice` if memory runs out,
+    stand in the sentence.
     """
-    with _handlers_kept(), tempfile.TemporaryDirectory(prefix="ymir-yolov5-") as folder:
+    with _restored_handlers(), tempfile.TemporaryDirectory(prefix="ymir-yolov5-") as folder:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -85,15 +86,18 @@ def launch(
         try:
             elastic_launch(config, sys.executable)("-u", *program)
         except ChildFailedError as error:
-            told = _told(error, Path(folder), what, advice)
-            raise told from FailedProcessError(_trace(Path(folder)))
+            written = read_error_file(Path(folder))
+            trace = written[2] if written else "(no traceback)"
+            raise _first_failure(error, written, what, advice) from FailedProcessError(trace)
         except SignalException as error:
+            if error.sigval == signal.SIGTERM:
+                raise Terminated("SIGTERM") from None
             name = signal.Signals(error.sigval).name
             raise TaskError(Code.CONTAINER, f"the task was ended from outside ({name}).") from None
 
 
 @contextmanager
-def _handlers_kept() -> Iterator[None]:
+def _restored_handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
@@ -102,12 +106,13 @@ def _handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _told(error: ChildFailedError, folder: Path, what: str, advice: str) -> TaskError:
+def _first_failure(
+    error: ChildFailedError, written: tuple[Code, str, str] | None, what: str, advice: str
+) -> TaskError:
     # SIGTERM is what the launcher ends the others with.
     own = {rank: one for rank, one in error.failures.items() if one.exitcode != -signal.SIGTERM}
     killed = {rank: one for rank, one in own.items() if one.exitcode < 0}
-    left = first_error(folder)
-    # One that is killed leaves no word; what the others say then is that it is gone.
+    # A killed process writes no error file; what the others write then is that it is gone.
     if killed:
         rank, one = min(killed.items())
         return KilledError(
@@ -115,15 +120,10 @@ def _told(error: ChildFailedError, folder: Path, what: str, advice: str) -> Task
             f"process {rank} of the {what} was killed ({one.signal_name()}), as the system does "
             f"when memory runs out: {advice}.",
         )
-    if left is not None:
-        return TaskError(left[0], left[1])
+    if written is not None:
+        return TaskError(written[0], written[1])
     rank, one = min((own or error.failures).items())
     return TaskError(
         Code.CONTAINER,
         f"process {rank} of the {what} ended with status {one.exitcode}: the log above says why.",
     )
-
-
-def _trace(folder: Path) -> str:
-    left = first_error(folder)
-    return left[2] if left else "(no traceback)"

@@ -1,42 +1,96 @@
-"""Progress as lines of a log: few enough to be read, and none that overwrites another."""
+"""Console logging: few lines about progress, no secrets, and nothing that overwrites a line."""
 
 from __future__ import annotations
 
 import logging
+import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 
-AT_LEAST = 10.0
-"""Seconds between two lines about progress."""
-QUIET = 30.0
-"""Seconds without such a line after which the share that is done is told."""
+from tqdm import tqdm
+
+LINE_INTERVAL = 10.0
+"""Least seconds between two log lines about progress."""
+PERCENT_INTERVAL = 30.0
+"""Seconds between two lines that tell the percentage done."""
 PROGRESS: Mapping[str, object] = {"about_progress": True}
-"""`extra` of a record that tells of progress: it is left out if one came just before."""
+"""`extra` of a record about progress: it is left out if one came just before."""
+
+HIDDEN = "***"
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/@'\"]+@")
+_KEY = re.compile(
+    r"(?P<key>[\w\-]*(?:password|passwd|secret|token|api[_\-]?key|access[_\-]?key|credential)[\w\-]*"
+    r"['\"]?\s*(?:[=:]|\bis\b)\s*)(?P<quote>['\"]?)(?P<value>[^\s'\",;&}\])]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?P<word>\b(?:bearer|basic)\s+)[A-Za-z0-9+/=_.\-]{8,}", re.IGNORECASE)
 
 
-class Pace(logging.Filter):
-    """Lets a record about progress pass when the last one is long enough ago; all others always.
+def log_to_console(*, quiet: bool = False) -> None:
+    """Log plain lines to standard output, each flushed: the tail must survive a SIGKILL.
 
-    At most one line in ten seconds comes through, the first at once. `patient` (a terminal, where
-    somebody watches) lets everything pass.
+    Secrets are redacted. Lines about progress come at most every ten seconds, or always at a
+    terminal, where tqdm bars are redrawn below them. With `quiet` errors only, for ranks above 0.
     """
+    # File names need not be UTF-8, and a word about one must not end a task.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    terminal = sys.stdout.isatty()
+    handler = _TerminalHandler(sys.stdout) if terminal else logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_RedactingFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    if not terminal:
+        handler.addFilter(ProgressFilter())
+    level = logging.ERROR if quiet else logging.INFO
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    for noisy in ("matplotlib", "PIL", "onnxscript", "onnx_ir", "torch.onnx", "tensorboard"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def redact(text: str) -> str:
+    """Replace every recognisable secret in `text` by three stars.
+
+    `https://name:word@host/x` loses `name:word`; `token=abc`, `"password": "abc"` and
+    `the setting api_key is 'abc'` lose their value, and so does an authorisation header.
+    """
+    text = _ADDRESS.sub(rf"\g<scheme>{HIDDEN}@", text)
+    text = _KEY.sub(rf"\g<key>\g<quote>{HIDDEN}", text)
+    return _BEARER.sub(rf"\g<word>{HIDDEN}", text)
+
+
+class _RedactingFormatter(logging.Formatter):
+    """A line without secrets, and without a carriage return that would overwrite it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record)).replace("\r", " ")
+
+
+class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Write lines above the tqdm bars that are on the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+        except Exception:
+            self.handleError(record)
+
+
+class ProgressFilter(logging.Filter):
+    """Drop a record about progress that comes less than `interval` seconds after the last one."""
 
     def __init__(
         self,
         *,
-        interval: float = AT_LEAST,
-        patient: bool = False,
+        interval: float = LINE_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._interval = interval
-        self._patient = patient
         self._clock = clock
         self._last: float | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is shown."""
-        if self._patient or not getattr(record, "about_progress", False):
+        """Return whether a record is shown."""
+        if not getattr(record, "about_progress", False):
             return True
         now = self._clock()
         if self._last is not None and now - self._last < self._interval:
@@ -45,14 +99,14 @@ class Pace(logging.Filter):
         return True
 
 
-class ShareDone:
-    """Told the share that is done, it logs a line about it now and then, with the time left."""
+class PercentLogger:
+    """Log the percentage done now and then, with an estimate of the time left."""
 
     def __init__(
         self,
         log: logging.Logger,
         *,
-        interval: float = QUIET,
+        interval: float = PERCENT_INTERVAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
@@ -60,19 +114,19 @@ class ShareDone:
         self._clock = clock
         self._began = self._last = clock()
 
-    def tell(self, fraction: float) -> None:
-        """`fraction` (0 to 1) of the task is done."""
+    def on_progress(self, fraction: float) -> None:
+        """Log that `fraction` (0 to 1) of the task is done, if it is time for a line."""
         now = self._clock()
         if now - self._last < self._interval or fraction >= 1:
             return
         self._last = now
         spent = now - self._began
-        left = f", about {duration(spent / fraction - spent)} to go" if fraction > 0.02 else ""
+        left = f", about {duration(spent / fraction - spent)} left" if fraction > 0.02 else ""
         self._log.info("%.0f%% done in %s%s", 100 * fraction, duration(spent), left, extra=PROGRESS)
 
 
 def duration(seconds: float) -> str:
-    """A time in the two largest units that matter: '42 s', '3 min 5 s', '2 h 10 min'."""
+    """Format a time in its two largest units: '42 s', '3 min 5 s', '2 h 10 min'."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""Weighted stages of a task as one number from 0 to 1 that only rises, told to a callable."""
+"""Progress of a task: a fraction for the platform, and bars for a terminal."""
 
 from __future__ import annotations
 
@@ -8,59 +8,64 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from utils.environment import ranks
+
 Item = TypeVar("Item")
 
 
 class Progress:
-    """A piece of work: it moves by `update`, or is divided into stages that are such pieces too.
+    """A piece of work that moves by `update`, or is divided into stages that are such pieces too.
 
         progress = Progress(monitor.report)
         with progress.stage(0.1) as part:
             read_everything(part)
         with progress.stage(0.9) as part:
-            for done, item in enumerate(items, start=1):
-                part.update(done, len(items))
+            for item in part.follow(items, len(items)):
+                ...
 
-    `tell` gets a fraction in [0, 1], never smaller than the one before. It is called on every
-    update: who listens decides how often to act on it.
+    `callback` gets a fraction in [0, 1], never smaller than the one before, on every update.
     """
 
-    def __init__(self, tell: Callable[[float], object]) -> None:
-        self._tell = tell
-        self._handed_out = 0.0
+    def __init__(self, callback: Callable[[float], object] = lambda fraction: None) -> None:
+        self._callback = callback
+        self._allotted = 0.0
         self.fraction = 0.0
 
     def update(self, done: float, total: float) -> None:
-        """`done` of `total` steps are behind us; nothing to do (`total` 0) counts as all done."""
+        """Set progress to `done` of `total` steps; nothing to do (`total` 0) counts as all done."""
         self._rise_to(done / total if total > 0 else 1.0)
 
     def follow(self, items: Iterable[Item], total: int) -> Iterator[Item]:
-        """Pass on the `total` items of an iterable; one is done when the next is asked for."""
+        """Yield the `total` items of an iterable; one is done when the next is asked for."""
         for done, item in enumerate(items, start=1):
             yield item
             self.update(done, total)
 
     @contextmanager
     def stage(self, share: float, name: str = "") -> Iterator[Progress]:
-        """The next `share` (0 to 1) of this work, as a Progress of its own; full when it is left.
+        """Yield the next `share` (0 to 1) of this work as a Progress; it is full on exit.
 
         An exception leaves it where it stood. The shares of all stages must not exceed 1.
         """
-        start = self._handed_out
-        self._handed_out = start + share
+        start = self._allotted
+        self._allotted = start + share
         assert share >= 0.0, f"stage {name!r} has the negative share {share}"
-        assert self._handed_out <= 1.0 + 1e-9, f"shares exceed 1 at stage {name!r}"
+        assert self._allotted <= 1.0 + 1e-9, f"shares exceed 1 at stage {name!r}"
         yield Progress(lambda fraction: self._rise_to(start + share * fraction))
-        self._rise_to(self._handed_out)
+        self._rise_to(self._allotted)
 
     def _rise_to(self, fraction: float) -> None:
         self.fraction = max(self.fraction, min(fraction, 1.0))
-        self._tell(self.fraction)
+        self._callback(self.fraction)
 
 
-def progress_bar(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Yield the items; at a terminal a bar on stderr shows how many of `total` passed.
+def progress_bar(
+    items: Iterable[Item], description: str, *, total: int | None = None, unit: str = "image"
+) -> tqdm[Item]:
+    """Wrap an iterable in a tqdm bar if standard error is a terminal.
 
-    The bar appears after a second, and goes with the last item.
+    Nothing is shown in a log, nor by ranks above 0. `total` is needed for an iterator. The bar
+    goes when it is full.
     """
-    yield from tqdm(items, description, total, leave=False, disable=None, delay=1)
+    hidden = True if ranks()[0] > 0 else None  # None: unless at a terminal
+    return tqdm(items, description, total=total, unit=unit, leave=False, disable=hidden)

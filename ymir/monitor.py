@@ -1,4 +1,4 @@
-"""The platform's progress file `monitor.txt`: one record, replaced as a whole."""
+"""Progress file `monitor.txt` of a YMIR task: one record, replaced atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MESSAGE_LENGTH = 300
 
 
 class Monitor:
-    """Writes progress and, once, a failure; a reader sees the old record or the new one, complete.
+    """Writer of progress and, once, of a failure; a reader sees a complete record at any time.
 
     A record is `task id, UNIX time, progress, state, return code[, message]` between TABs, and up
     to 99 lines of text. Progress never falls; the time is later in every record, because the
@@ -52,7 +52,7 @@ class Monitor:
         self._turn = threading.Lock()
 
     def report(self, fraction: float, note: str = "") -> None:
-        """Running, at `fraction` (0 to 1); `note` is a line of text for people.
+        """Report the state «running» at `fraction` (0 to 1); `note` is a line of text for people.
 
         Written at most once per `interval` seconds, except the first record and the first one
         that is complete. Nothing is written after a failure.
@@ -67,7 +67,7 @@ class Monitor:
             self._write(RUNNING, Code.OK, "", note)
 
     def reload(self) -> None:
-        """Take over the progress and time of a record that another process has written."""
+        """Reload progress and time from the record that another process has written."""
         columns = self._columns()
         try:
             self._stamp = max(self._stamp, float(columns[1]))
@@ -76,16 +76,17 @@ class Monitor:
             return
 
     def fail(self, code: Code, sentence: str, traceback_text: str = "") -> None:
-        """The end of the task: state 4, final for the platform; only the first call counts."""
+        """Report a failure: state 4, final for the platform; only the first call counts."""
         with self._turn:
             if self._failed:
                 return
             self._failed = True
             self._write_failure(code, sentence, traceback_text)
 
-    def insist(self, code: Code, sentence: str, *, patience: float = 0.3) -> None:
-        """`fail`, beside a thread that may hang in this very object: unless the file tells of a
-        failure already. After `patience` seconds it waits for that thread no longer.
+    def fail_now(self, code: Code, sentence: str, *, patience: float = 0.3) -> None:
+        """Report a failure although another thread may hang in this object.
+
+        Waits for that thread `patience` seconds at most; keeps a failure that the file has already.
         """
         waited_for = self._turn.acquire(timeout=patience)
         try:
@@ -98,7 +99,7 @@ class Monitor:
                 self._turn.release()
 
     def _columns(self) -> list[str]:
-        """Of the record that is there; none if it cannot be read."""
+        """Return the columns of the record on disk; none if it cannot be read."""
         try:
             return self.path.read_text(encoding="utf-8").split("\n", 1)[0].split("\t")
         except (OSError, ValueError):
@@ -137,10 +138,10 @@ class Monitor:
 
 
 def _write_in_place(path: Path, record: bytes) -> None:
-    """Overwrite the record that is there, taking no more space than it has.
+    """Overwrite the record in place, taking no more space than it has: the disk is full.
 
-    A reader may meet the beginning of the new record before the end of the old one. Both have
-    their columns at the same places, so it still reads whole ones.
+    A reader may see the beginning of the new record before the end of the old one. Both have
+    their columns at the same places, so it still reads complete ones.
     """
     try:
         with path.open("rb+") as file:

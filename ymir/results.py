@@ -1,10 +1,11 @@
-"""The platform's result files: model stages, mining scores and detections, each written whole."""
+"""Result files of a YMIR task: model stages, mining scores and detections, written atomically."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from settings.convert import config_error
 from utils.atomic import replace_file, write_text
 from utils.errors import Code, TaskError
 from ymir.task_types import STAGES, STAGES_IN_FOLDERS, Task
@@ -29,7 +31,7 @@ STAGES_KEPT = 11
 
 @dataclass(frozen=True)
 class ModelStage:
-    """Weights worth offering, with their figures on the validation set.
+    """A model stage: weight files with their metrics on the validation set.
 
     name: an identifier. files: names relative to the stage's folder. timestamp: UNIX seconds.
     mean_ap: the reported mAP, and mean_ar: the recall, in [0, 1]. tp, fp, fn: counts.
@@ -272,3 +274,34 @@ def _boxes(
             strict=True,
         )
     ]
+
+
+WEIGHTS = (".pt", ".pth")
+KEY = "ymir_saved_file_patterns"
+
+
+class SavedFiles:
+    """The setting `ymir_saved_file_patterns`: regular expressions between commas.
+
+    Each is matched against the beginning of a file's name. Without any, every file of a model is
+    handed over; weights always are, since a later task gets nothing but the files of one stage.
+    Raise TaskError(CONFIG) for an invalid expression.
+    """
+
+    def __init__(self, patterns: str) -> None:
+        words = [word.strip() for word in patterns.split(",") if word.strip()]
+        try:
+            self._patterns = [re.compile(word) for word in words]
+        except re.error as error:
+            wanted = f"regular expressions between commas ({error})"
+            raise config_error(KEY, patterns, wanted) from None
+
+    def wants(self, name: str) -> bool:
+        """Return whether a file of this name is handed over."""
+        if not self._patterns or PurePath(name).suffix in WEIGHTS:
+            return True
+        return any(pattern.match(PurePath(name).name) for pattern in self._patterns)
+
+    def of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the names that are handed over, in their order."""
+        return tuple(name for name in names if self.wants(name))

@@ -1,13 +1,11 @@
-"""The bridge to YMIR: a task directory becomes a `Task`, and what is done with it becomes files.
+"""Bridge to YMIR: read a task directory into a `Task`, and open its monitor.
 
-This is the room that others import; it is the only one, with its parts `ymir_task`, `ymir_weights`,
-`ymir_monitor` and `ymir_results`, that knows the platform's files. It knows neither torch nor the
-network.
+With `ymir/results.py`, `ymir/monitor.py` and `ymir/weights.py` this is the only code that knows the
+platform's files. It imports neither torch nor the network.
 
-The package `ymir_exc` is not asked. Its three incompatible generations read `env.yaml` and
-`config.yaml` at one fixed place, drop keys that we need (`protocol_version`) and do not write
-atomically, while these two files are the contract itself: read here directly, every generation,
-and none, gives the same task. A test holds our reading and writing against the package.
+Of the package `ymir_exc` only the place of `env.yaml` is used. Its three incompatible generations
+drop keys that are needed here (`protocol_version`) and do not write atomically, while `env.yaml`
+and `config.yaml` are the contract itself: read directly, every generation gives the same task.
 """
 
 from __future__ import annotations
@@ -24,18 +22,24 @@ from settings.convert import absent, config_error, to_bool, to_int, to_list
 from settings.detect import InferSettings, MiningSettings
 from settings.parse import Settings, flatten_sections, parse_settings
 from settings.train import TrainSettings
+from utils.environment import ymir_version
 from utils.errors import Code, TaskError
 from utils.safe_yaml import load_yaml
 from ymir.monitor import Monitor
 from ymir.results import (
     InferResultWriter,
     ModelStage,
+    SavedFiles,
     write_mining_result,
     write_training_result,
 )
-from ymir.saved_files import SavedFiles
 from ymir.task_types import STAGES, OutputPaths, Task, stage_folder
 from ymir.weights import weights_of_task
+
+try:
+    from ymir_exc import settings as sdk_settings
+except ImportError:  # the package is the platform's; the place is the protocol's
+    sdk_settings = None
 
 __all__ = [
     "InferResultWriter",
@@ -51,7 +55,8 @@ __all__ = [
     "write_training_result",
 ]
 
-DEFAULT_ENV_FILE = Path("/in/env.yaml")
+
+DEFAULT_ENV_FILE = Path(getattr(sdk_settings, "DEFAULT_ENV_FILE_PATH", "/in/env.yaml"))
 DEFAULT_TASK_ID = "default-task"
 REPOSITORY = Path(__file__).resolve().parent.parent
 NO_TASK = (
@@ -59,7 +64,7 @@ NO_TASK = (
     "names its env.yaml"
 )
 DETECTION = 2
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Values of one settings file, counting what an alias repeats each time."""
 
 
@@ -67,14 +72,13 @@ def read_task(
     env_file: Path = DEFAULT_ENV_FILE,
     *,
     repository: Path = REPOSITORY,
-    environ: Mapping[str, str] = os.environ,
 ) -> Task:
-    """The task that `env_file` describes, checked as far as it can be without reading data.
+    """Read and validate the task that `env_file` describes, without reading its data.
 
     Paths in the file may be relative to the `root_dir` of their section, and a relative `root_dir`
     to the file's own folder, so a task directory may lie anywhere. Settings are the defaults,
     overridden by the file in `repository` that `code_config` names, overridden by the task's own
-    keys. Raises TaskError: CONFIG for files and values, MODEL for weights, OBJECT_TYPE for a task
+    keys. Raise TaskError: CONFIG for files and values, MODEL for weights, OBJECT_TYPE for a task
     that is not detection.
     """
     env_file = Path(env_file)
@@ -99,7 +103,7 @@ def read_task(
     assert settings is not None
     return Task(
         task_id=_task_id(env, config),
-        protocol=_protocol(env.get("protocol_version"), environ.get("YMIR_VERSION", "")),
+        protocol=_protocol(env.get("protocol_version"), ymir_version()),
         run_training=training,
         run_mining=mining,
         run_infer=infer,
@@ -126,8 +130,10 @@ def read_task(
 
 
 def fallback_monitor_path(env_file: Path) -> Path:
-    """Where a failure is told when `env_file` cannot be: `out/monitor.txt` beside its folder
-    `in` (on the platform that is `/out/monitor.txt`), else `/out/monitor.txt`.
+    """Return the monitor file of a task whose `env_file` cannot be read.
+
+    That is `out/monitor.txt` beside the folder `in` of `env_file` (`/out/monitor.txt` on the
+    platform), else `/out/monitor.txt`.
     """
     folder = Path(os.path.abspath(env_file)).parent
     return (
@@ -136,9 +142,9 @@ def fallback_monitor_path(env_file: Path) -> Path:
 
 
 def open_monitor(env_file: Path = DEFAULT_ENV_FILE) -> Monitor:
-    """The monitor of a task, before anything else is known to be right: it never raises.
+    """Return the monitor of a task, before anything else is validated; never raises.
 
-    Takes path and task id from `env_file` where it can be read, the fallbacks where not.
+    Take path and task id from `env_file` where it can be read, the fallbacks where not.
     """
     try:
         env = _read_mapping(Path(env_file), "the task's environment file")
@@ -154,7 +160,7 @@ def open_monitor(env_file: Path = DEFAULT_ENV_FILE) -> Monitor:
 
 @dataclass(frozen=True)
 class _Folders:
-    """The places that `env.yaml` names, absolute, with the platform's names where it is silent."""
+    """Absolute paths that `env.yaml` names, with the platform's defaults for missing ones."""
 
     root_in: Path
     models_in: Path
@@ -209,7 +215,7 @@ def _read_mapping(path: Path, what: str, *, advice: str = "") -> dict[str, objec
 
 
 def _refuse_without_end(content: object, what: str) -> None:
-    """Aliases of YAML can unfold to billions of values, or to a list that holds itself."""
+    """Refuse YAML whose aliases expand to billions of values, or to a list that holds itself."""
     waiting, seen = [content], 0
     while waiting:
         value = waiting.pop()
@@ -218,10 +224,10 @@ def _refuse_without_end(content: object, what: str) -> None:
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, list | tuple | set):
             waiting += value
-        if seen + len(waiting) > MOST_VALUES:
+        if seen + len(waiting) > MAX_VALUES:
             raise TaskError(
                 Code.CONFIG,
-                f"{what} unfolds to more than {MOST_VALUES} values; write it without aliases.",
+                f"{what} expands to more than {MAX_VALUES} values; write it without aliases.",
             )
 
 
@@ -251,7 +257,7 @@ def _what_to_run(env: Mapping[str, object], warnings: list[str]) -> tuple[bool, 
     if not (training or mining or infer):
         raise TaskError(
             Code.CONFIG,
-            "the task asks for nothing: none of run_training, run_mining and run_infer is true.",
+            "the task has nothing to run: none of run_training, run_mining and run_infer is true.",
         )
     if training and (mining or infer):
         warnings.append("training was asked for together with mining or inference: only training")

@@ -1,4 +1,4 @@
-"""What a YMIR task asks for, as plain frozen types: nothing here reads or writes a file."""
+"""Frozen types of a YMIR task: what to run, on which data, where results belong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STAGES = (1, 0, 0)
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Where results belong; `root` is `/out` on the platform."""
+    """Paths of the result files; `root` is `/out` on the platform."""
 
     root: Path
     models: Path
@@ -27,7 +27,7 @@ class OutputPaths:
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the platform, checked: what to run, on what, with which settings.
+    """A validated task: what to run, on which data, with which settings.
 
     protocol: (0, 0, 0) where the platform states none. gpu_ids: container-local, empty for the CPU.
     weights: the usable files handed in, the preferred one first; empty only in training, for a
@@ -57,14 +57,14 @@ class Task:
 
     @property
     def needs_network(self) -> bool:
-        """Whether anything of the task needs weights and the device."""
+        """Whether a forward pass is needed, and so weights and the device."""
         if self.run_training or self.run_infer or self.mining is None:
             return True
         return self.mining.needs_network
 
 
 def stage_folder(task: Task, stage: str) -> Path:
-    """The folder for a model stage's files: its own from protocol 1.1.0 on, a common one before.
+    """Return the folder of a model stage: its own from protocol 1.1.0 on, a common one before.
 
     In the common folder file names must differ between stages.
     """

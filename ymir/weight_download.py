@@ -1,4 +1,4 @@
-"""The one place that may use the network: an official weight file, fetched if a task asks so."""
+"""Download of an official weight file, only if a task asks for it: the one use of the network."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from utils.errors import Code, TaskError
 log = logging.getLogger(__name__)
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds without a byte after which a download has failed."""
 
 
 def download_weights(
     name: str, sha256: str, folders: Sequence[Path], *, release: str = RELEASE
 ) -> Path:
-    """Fetch a file of the release into the first folder that can be written to; its path.
+    """Download a file of the release into the first writable folder and return its path.
 
-    The file appears there as a whole and with the SHA-256 given (64 lower-case hexadecimal
-    digits), or not at all. Raises TaskError: NETWORK when it cannot be fetched, MODEL when it is
+    The file appears there complete and with the SHA-256 given (64 lower-case hexadecimal digits),
+    or not at all. Raise TaskError: NETWORK when it cannot be fetched, MODEL when it is
     not the file that was meant, CONFIG when no folder can be written to.
     """
     url = release + name
     target = _writable(folders) / name
     log.info("fetching %s to %s", url, target)
     try:
-        with replace_file(target) as temporary, _patience(PATIENCE):
+        with replace_file(target) as temporary, _socket_timeout(TIMEOUT):
             torch.hub.download_url_to_file(url, str(temporary), hash_prefix=sha256, progress=False)
     except RuntimeError as error:
-        # The only thing that torch has against a file that arrived.
+        # torch raises RuntimeError for a wrong hash only.
         raise TaskError(
             Code.MODEL,
             f"the file that {url} gave has another SHA-256 than weights_sha256 says, so it was "
@@ -76,8 +76,8 @@ def _writable(folders: Sequence[Path]) -> Path:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """A default for torch's download, which would wait for ever for a silent server."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Set a default socket timeout: torch's download would wait for ever for a silent server."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,8 +1,9 @@
-"""The weight files that a task may use: named, handed in by the platform, or lying ready."""
+"""Weight files of a task: named in its settings, handed in by the platform, or in the image."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,14 +11,6 @@ from settings.convert import absent, to_list
 from settings.detect import DetectionSettings
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
-from ymir.weight_files import (
-    SCRATCH,
-    SUFFIXES,
-    check_download,
-    file_of_model,
-    find_weights,
-    weight_folders,
-)
 
 
 def weights_of_task(
@@ -26,12 +19,12 @@ def weights_of_task(
     models_in: Path,
     warnings: list[str],
 ) -> tuple[Path, ...]:
-    """The usable files, the preferred one first: named by the task, handed in by the platform, or
-    for a training lying in weights_dir or the image under the model's name.
+    """Return the usable weight files, the preferred one first.
 
-    `config` holds the task's own keys; relative names are looked for in `models_in` too. What a
-    person should know is added to `warnings`. Raises TaskError: MODEL where files are listed and
-    none can be used, CONFIG for a folder or a download that cannot be.
+    They are named by the task, handed in by the platform, or, for a training, found in weights_dir
+    or the image under the model's name. `config` holds the task's own keys; relative names are
+    searched in `models_in` too. Notes for the log are added to `warnings`. Raise TaskError: MODEL
+    where files are listed and none is usable, CONFIG for an impossible folder or download.
     """
     training = settings if isinstance(settings, TrainSettings) else None
     fetch = training is not None and training.download_weights
@@ -86,3 +79,68 @@ def _preference(path: Path) -> int:
         path.suffix == ".pt",
     )
     return ranks.index(True) if True in ranks else len(ranks)
+
+
+IMAGE_FOLDER = Path("/weights")
+"""Pretrained weights of a container image."""
+SCRATCH = "scratch"
+"""Value of the setting `weights` that asks for random initialisation."""
+SUFFIXES = (".pt", ".pth", ".safetensors")
+SIZES = ("n", "s", "m", "l", "x")
+OFFICIAL = frozenset(f"yolov5{size}{image}.pt" for size in SIZES for image in ("", "6"))
+"""Files of the v7.0 release that hold detection models."""
+
+
+def weight_folders(weights_dir: str, *, may_be_made: bool = False) -> tuple[Path, ...]:
+    """Return the folders to search, in this order.
+
+    A folder that the user names must exist, else TaskError(CONFIG), unless a download may make it.
+    """
+    if not weights_dir:
+        return (IMAGE_FOLDER,)
+    folder = Path(weights_dir)
+    if not os.path.isdir(folder) and not (may_be_made and not os.path.exists(folder)):
+        raise TaskError(
+            Code.CONFIG,
+            f"the setting weights_dir is {weights_dir!r}; it must be a folder that exists.",
+        )
+    return (folder, IMAGE_FOLDER)
+
+
+def find_weights(name: str, folders: Sequence[Path]) -> Path | None:
+    """Return the first file of that name, or None; a name never leads out of a folder."""
+    if Path(name).name != name or not name.lower().endswith(SUFFIXES):
+        return None
+    return next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
+
+
+def file_of_model(model: str) -> str:
+    """Return the weight file's name of a model: 's', 'yolov5s' and 'models/yolov5s.yaml' all give
+    'yolov5s.pt', a model file of one's own gives its own name.
+    """
+    stem = Path(model).name.removesuffix(".yaml").removesuffix(".yml")
+    full = f"yolov5{stem}.pt"
+    return full if full in OFFICIAL else f"{stem}.pt"
+
+
+def check_download(model: str, sha256: str) -> tuple[str, str]:
+    """Return name and SHA-256 of the file to download.
+
+    This program does not vouch for the files of a release, so the user has to. Raise
+    TaskError(CONFIG) without a whole SHA-256, and for a model that the release does not have.
+    """
+    digest = sha256.strip().lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise TaskError(
+            Code.CONFIG,
+            "download_weights needs weights_sha256, the 64 hexadecimal digits of the file's "
+            f"SHA-256, but it is {sha256[:80]!r}: take it from a copy you trust (sha256sum FILE).",
+        )
+    name = file_of_model(model)
+    if name not in OFFICIAL:
+        raise TaskError(
+            Code.CONFIG,
+            f"download_weights has no file for the model {model!r}; it must be one of "
+            f"{', '.join(sorted(name.removesuffix('.pt') for name in OFFICIAL))}.",
+        )
+    return name, digest

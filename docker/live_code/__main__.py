@@ -12,11 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .children import Children
-from .failure import CONTAINER, StartError
-from .monitor import FAILED, RUNNING, says_failed, write_record
 from .secret_urls import Redactor, clean
 from .steps import fetch, install, run_start, surroundings
-from .task import Places, read_code_task, read_places
+from .task import (
+    CONTAINER,
+    FAILED,
+    RUNNING,
+    Places,
+    StartError,
+    read_code_task,
+    read_places,
+    says_failed,
+    write_record,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

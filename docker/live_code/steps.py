@@ -11,9 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .children import Children
-from .failure import CONFIG, CONTAINER, NETWORK, StartError
 from .secret_urls import clean, for_git, git_alias
-from .task import CodeTask
+from .task import CONFIG, CONTAINER, NETWORK, CodeTask, StartError
 
 REQUIREMENTS, START = "extra-requirements.txt", "start.py"
 

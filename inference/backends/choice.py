@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from exporting.neck_onnx import write_trunk
+from exporting.neck_onnx import write_neck
 from inference.backends import onnxruntime as onnx_runtime
 from inference.backends import openvino as open_vino
 from inference.backends import tensorrt as tensor_rt
@@ -98,7 +98,7 @@ def checked(
         with tempfile.TemporaryDirectory(prefix="engine-") as folder:
             trunk = Path(folder) / "trunk.onnx"
             half = name == onnx_runtime.NAME and around.arithmetic == "float16"
-            write_trunk(subject.network, trunk, half=half)
+            write_neck(subject.network, trunk, half=half)
             engine = BACKENDS[name](trunk, around)
     except TaskError:
         raise

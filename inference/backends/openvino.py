@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from inference.backends.base import BackendSpec, Engine
-from utils.errors import Code, TaskError
-from utils.optional import optional_package
+from utils.errors import Code, TaskError, optional_package
 
 NAME = "openvino"
 HINTS = {"float32": "f32", "bfloat16": "bf16"}

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from exporting.neck_onnx import INPUT, output_names
 from inference.backends.base import BackendSpec, Engine
-from utils.errors import Code, TaskError
-from utils.optional import optional_package
+from utils.errors import Code, TaskError, optional_package
 
 NAME = "tensorrt"
 FLAGS = {"float16": "FP16", "bfloat16": "BF16"}

@@ -38,25 +38,25 @@ def read_torch_file(path: Path) -> object:
     it asks for a name outside the allow-list, that name. Nothing that the file names is run.
     """
     if not path.is_file():
-        raise unusable(path, "does not exist")
+        raise checkpoint_error(path, "does not exist")
     try:
         with path.open("rb") as file:
             return _content(file, path.stat().st_size)
     except Refused as error:
-        raise unusable(path, str(error)) from error
+        raise checkpoint_error(path, str(error)) from error
     except zipfile.BadZipFile as error:
-        raise unusable(path, "is damaged or cut short") from error
+        raise checkpoint_error(path, "is damaged or cut short") from error
     except OSError as error:
-        raise unusable(path, f"cannot be read ({error.strerror or error})") from error
+        raise checkpoint_error(path, f"cannot be read ({error.strerror or error})") from error
     # What decoding a damaged or crafted file comes to.
     except (
         *(ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError),
         *(AttributeError, AssertionError, struct.error, NotImplementedError),
     ) as error:
-        raise unusable(path, "is damaged or cut short") from error
+        raise checkpoint_error(path, "is damaged or cut short") from error
 
 
-def unusable(path: Path, reason: str) -> TaskError:
+def checkpoint_error(path: Path, reason: str) -> TaskError:
     """The refusal of a weight file: `reason` completes the sentence 'the file ...'."""
     return TaskError(
         Code.MODEL,

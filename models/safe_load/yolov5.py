@@ -14,19 +14,19 @@ from torch import Tensor
 
 from models.safe_load.allowlist import ModuleStandIn, PathStandIn
 from models.safe_load.pickle_reader import StandIn
-from models.safe_load.torch_file import unusable
+from models.safe_load.torch_file import checkpoint_error
 
 MOST_CLASSES = 100_000
 NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h"}
 """numpy's short names of number formats, and those of `struct`."""
 
 
-def is_official(content: object) -> bool:
+def is_yolov5_checkpoint(content: object) -> bool:
     """Whether a file's content is a checkpoint of the official code: pickled modules in a dict."""
     return isinstance(content, dict) and any(_models(content))
 
 
-def official_parts(
+def yolov5_parts(
     content: dict[str, object], path: Path
 ) -> tuple[dict[str, object], tuple[str, ...], dict[str, Tensor], dict[str, object]]:
     """Model definition, class names, state dict and metadata of an official checkpoint.
@@ -37,7 +37,7 @@ def official_parts(
     models = _models(content)
     definition = plain(models[0].attribute("yaml"))
     if not isinstance(definition, dict):
-        raise unusable(path, "holds a model without its definition")
+        raise checkpoint_error(path, "holds a model without its definition")
     # v5.0 keeps the anchors a second time, in pixels.
     state = {key: tensor for key, tensor in _tensors(models[0], "") if "anchor_grid" not in key}
     metadata = {
@@ -77,13 +77,13 @@ def _names(
 ) -> tuple[str, ...]:
     classes = definition.get("nc")
     if type(classes) is not int or not 0 < classes <= MOST_CLASSES:
-        raise unusable(path, "does not say which classes it knows")
+        raise checkpoint_error(path, "does not say which classes it knows")
     # On several GPUs the names were put on a wrapper of the live model; only the average has them.
     names = next((found for model in models if (found := model.attribute("names"))), ())
     if isinstance(names, Mapping):
         names = [names[index] for index in sorted(names, key=int)]
     if not isinstance(names, (list, tuple)):
-        raise unusable(path, "does not say which classes it knows")
+        raise checkpoint_error(path, "does not say which classes it knows")
     # Without any, v7.0 numbers the classes.
     return tuple(str(plain(name)) for name in names) or tuple(map(str, range(classes)))
 

@@ -11,7 +11,7 @@ from bench.mining import main, speed_table, task_table, three
 from bench.mining_run import found_file, read_found, write_found
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from tools.draw_dataset import draw_dataset
 from tools.sources import read_source
 
@@ -65,7 +65,9 @@ def test_a_whole_run(tmp_path: Path, with_inference: bool) -> None:
     data, weights = tmp_path / "data", tmp_path / "weights.pt"
     draw_dataset(data, images=4, size_wh=(64, 48), seed=0)
     names = read_source(data).class_names
-    save_checkpoint(weights, checkpoint_of(Detector(read_layout("yolov5n", nc=len(names))), names))
+    save_checkpoint(
+        weights, checkpoint_of(Detector(read_model_config("yolov5n", nc=len(names))), names)
+    )
     table = tmp_path / "table.md"
     command = ["--data", data, "--weights", weights, "--out", tmp_path / "run", "--markdown", table]
     sizes = ["--img-size", "64", "--images", "4", "--pairs", "1", "--threads", "1"]

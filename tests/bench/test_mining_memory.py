@@ -20,7 +20,7 @@ from bench.mining_memory import (
 from data.images import read_image
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from tasks.run import ALMOST_ALL
 from tools.draw_dataset import draw_dataset
 from tools.sources import read_source
@@ -96,7 +96,7 @@ def test_links_lead_to_the_crops_in_turn(tmp_path: Path) -> None:
 def test_a_whole_run(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = read_source(photographs)
     weights = tmp_path / "weights.pt"
-    detector = Detector(read_layout("yolov5n", nc=len(source.class_names)))
+    detector = Detector(read_model_config("yolov5n", nc=len(source.class_names)))
     save_checkpoint(weights, checkpoint_of(detector, source.class_names))
     command = ["--data", photographs, "--weights", weights, "--out", tmp_path / "run"]
     sizes = ["--count", "12", "--files", "3", "--side", "32", "--set", "plots=no"]

@@ -11,8 +11,8 @@ from bench import packing
 from inference import network as looks
 from inference.predictor import Predictor
 from models.detector import Detector
-from models.model_config import read_layout
-from models.onednn import can_pack
+from models.model_config import read_model_config
+from models.onednn import onednn_supports
 from tools.sources import SourceDataset
 
 CPU = torch.device("cpu")
@@ -20,9 +20,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def predictor() -> Predictor:
-    if not can_pack(torch.float32):
+    if not onednn_supports(torch.float32):
         pytest.skip("float32 cannot be packed here")
-    detector = Detector(read_layout("yolov5n", 3))
+    detector = Detector(read_model_config("yolov5n", 3))
     return Predictor(detector, list("abc"), device=CPU, image_size=64, precision="float32")
 
 
@@ -48,7 +48,7 @@ def test_who_computes_in_which_round(
 def test_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    if not can_pack(torch.float32):
+    if not onednn_supports(torch.float32):
         pytest.skip("float32 cannot be packed here")
     monkeypatch.setattr(looks, "PIXELS_A_PASS", looks.PIXELS_A_PASS)
     monkeypatch.setattr("bench.material.BUILD", tmp_path)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from bench.widened import fitted
-from models.checkpoint import Checkpoint, build_detector, checkpoint_of
+from models.checkpoint import Checkpoint, CheckpointMetadata, build_detector, checkpoint_of
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from utils.errors import Code, TaskError
 
 
@@ -17,13 +17,13 @@ from utils.errors import Code, TaskError
 def narrow() -> Checkpoint:
     """A yolov5n whose normalisations are not those of birth."""
     torch.manual_seed(0)
-    detector = Detector(read_layout("yolov5n", nc=3))
+    detector = Detector(read_model_config("yolov5n", nc=3))
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.weight, 0.8, 1.2)
-    return checkpoint_of(detector, ("a", "b", "c"), {"note": 7})
+    return checkpoint_of(detector, ("a", "b", "c"), CheckpointMetadata(epoch=7))
 
 
 def test_wide_network_computes_the_same(narrow: Checkpoint) -> None:

@@ -88,6 +88,22 @@ def test_a_tag_and_a_commit_are_checked_out_as_well(site: Site) -> None:
     assert status == 0, output
 
 
+def test_a_branch_that_looks_like_a_number_keeps_its_name(site: Site) -> None:
+    site.git("branch", "1.10")
+    text = f"git_url: {site.repository}\ngit_branch: 1.10\npypi_mirror: null\n"
+    (site.root / "in" / "config.yaml").write_text(text)
+    status, output = site.run()
+    assert status == 0, output
+    assert "1.10" in output
+
+
+@pytest.mark.parametrize("text", ["[", "- a", "git_url: &a [*a"])
+def test_a_config_that_is_no_mapping_is_refused(site: Site, text: str) -> None:
+    (site.root / "in" / "config.yaml").write_text(text)
+    assert site.run()[0] == 1
+    assert site.record()[3:5] == ["4", "300001"]
+
+
 FAILURES = [
     pytest.param({"git_url": "/nowhere/at all"}, "300001", "does not exist", id="no folder"),
     pytest.param({"git_url": "http://127.0.0.1:9/x y"}, "300301", "not clone", id="no answer"),

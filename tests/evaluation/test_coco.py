@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from evaluation import coco as module
 from evaluation.coco import NAMES, CocoMetrics, coco_available, coco_metrics
 from utils.errors import TaskError
@@ -21,8 +22,7 @@ def index(*images: list[tuple[int, float, float, float, float]]) -> DatasetIndex
     return DatasetIndex.build(
         [f"{n}.png" for n in range(len(images))],
         [(400, 400)] * len(images),
-        [label[1:] for label in labels],
-        [label[0] for label in labels],
+        Instances([label[1:] for label in labels], [label[0] for label in labels]),
         [len(image) for image in images],
         NAMES_OF_CLASSES,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from data.report import DataReport
 from evaluation.data_table import MOST_CLASSES, data_table
 
@@ -13,7 +14,7 @@ def split(names: tuple[str, ...], classes: list[int], images: int) -> DatasetInd
     counts = [len(classes)] + [0] * (images - 1)
     boxes = np.tile([0, 0, 5, 5], (len(classes), 1))
     paths = [f"{i}.jpg" for i in range(images)]
-    return DatasetIndex.build(paths, [(9, 9)] * images, boxes, classes, counts, names)
+    return DatasetIndex.build(paths, [(9, 9)] * images, Instances(boxes, classes), counts, names)
 
 
 def test_two_splits_side_by_side() -> None:

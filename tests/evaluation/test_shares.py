@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.loaders import evaluation_loader
+from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.evaluator import Evaluation, Evaluator
 from evaluation.shares import BatchResult, RankResults, joined, of_all, packed, unpacked
 from tests.evaluation.evaluation_example import split
@@ -98,7 +98,7 @@ def test_one_alone_sends_nothing() -> None:
 def test_every_batch_is_in_one_share(tmp_path: Path) -> None:
     index = split(tmp_path, classes=2, images=7)
     loaders = [
-        evaluation_loader(index, image_size=64, batch_size=2, workers=0, processes=who)
+        evaluation_loader(index, LoaderConfig(64, 2, workers=0), processes=who)
         for who in (SINGLE_PROCESS, *(DistContext(rank, 3, rank, 3) for rank in range(3)))
     ]
     (alone, *shares) = [{b.number: b.indices for b in loader} for loader in loaders]

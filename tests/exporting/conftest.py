@@ -7,7 +7,7 @@ import torch
 
 from exporting.options import ExportOptions
 from models.detector import Detector
-from models.model_config import parse_layout, read_layout
+from models.model_config import parse_model_config, read_model_config
 
 NAMES = ("it's", "dog", "owl")
 
@@ -37,18 +37,18 @@ def lively(detector: Detector, seed: int = 0) -> Detector:
 @pytest.fixture(scope="session")
 def detector() -> Detector:
     torch.manual_seed(0)
-    return lively(Detector(read_layout("yolov5n", 3)))
+    return lively(Detector(read_model_config("yolov5n", 3)))
 
 
 @pytest.fixture(scope="session")
 def other() -> Detector:
     torch.manual_seed(1)
-    return lively(Detector(read_layout("yolov5n", 3)), seed=1)
+    return lively(Detector(read_model_config("yolov5n", 3)), seed=1)
 
 
 @pytest.fixture
 def small() -> Detector:
-    return lively(Detector(parse_layout(THREE_LAYERS)))
+    return lively(Detector(parse_model_config(THREE_LAYERS)))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from exporting.weights_file import (
 )
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from tests.exporting.conftest import NAMES
 
 
@@ -26,7 +26,7 @@ from tests.exporting.conftest import NAMES
 @pytest.mark.parametrize("model", ["yolov5n", "yolov5s", "yolov5n6"])
 def test_the_state_dict_is_the_official_one(golden, plain, tmp_path, model, half):
     keys = json.loads(golden("state_dict_keys.json").read_text("utf-8"))[model]
-    detector = Detector(read_layout(model, 80))
+    detector = Detector(read_model_config(model, 80))
     options = dataclasses.replace(plain, half=half)
     write_state_dict(detector, tmp_path / "a.state_dict", options)
     state = torch.load(tmp_path / "a.state_dict", weights_only=True)
@@ -44,7 +44,7 @@ def test_the_state_dict_is_the_official_one(golden, plain, tmp_path, model, half
 def test_the_official_loading_gesture(detector, plain, tmp_path):
     """`model.load_state_dict(torch.load(path))`, strict, as people type it."""
     write_state_dict(detector, tmp_path / "a.state_dict", plain)
-    twin = Detector(detector.layout)
+    twin = Detector(detector.config)
     twin.load_state_dict(torch.load(tmp_path / "a.state_dict"))
     assert all(torch.equal(twin.state_dict()[k], v) for k, v in detector.state_dict().items())
 
@@ -55,7 +55,7 @@ def test_safetensors_are_a_checkpoint(detector, plain, tmp_path, half):
     write_weights(detector, path, dataclasses.replace(plain, half=half, size=(96, 128)))
     checkpoint = load_checkpoint(path)
     assert checkpoint.class_names == NAMES
-    assert checkpoint.metadata["img_size"] == 128
+    assert checkpoint.metadata.img_size == 128
     twin = build_detector(checkpoint)
     for key, value in detector.state_dict().items():
         rounded = value.half().float() if half and not key.endswith(".anchors") else value

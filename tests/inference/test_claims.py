@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import pytest
+
 from inference.claims import ShardLocks
-from utils.first_error import VARIABLE
 
 
 def test_each_number_goes_to_one(tmp_path: Path) -> None:
@@ -23,9 +24,13 @@ def test_each_number_goes_to_one(tmp_path: Path) -> None:
     assert sorted(number for own in taken for number in own) == list(range(200))
 
 
-def test_processes_of_one_start_share_and_another_start_begins_anew(tmp_path: Path) -> None:
+def test_processes_of_one_start_share_and_another_start_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def of(attempt: str, rank: int) -> ShardLocks:
-        return ShardLocks.of({VARIABLE: str(tmp_path / attempt / str(rank) / "error.json")})
+        own = tmp_path / attempt / str(rank) / "error.json"
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(own))
+        return ShardLocks.from_environment()
 
     assert of("attempt_0", 0).take(3)
     assert not of("attempt_0", 1).take(3)

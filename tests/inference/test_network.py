@@ -9,7 +9,7 @@ from torch import Tensor
 from inference import network as looks
 from inference.network import Looks
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def network() -> Looks:
     torch.manual_seed(0)
-    return Looks(Detector(read_layout("yolov5n", 3)), device=CPU, precision="float32")
+    return Looks(Detector(read_model_config("yolov5n", 3)), device=CPU, precision="float32")
 
 
 @pytest.fixture
@@ -68,5 +68,5 @@ def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first look: a look frees and takes the same maps as the one before."""
     asked: list[bool] = []
     monkeypatch.setattr(looks, "keep_freed_memory", lambda: asked.append(True))
-    Looks(Detector(read_layout("yolov5n", 1)), device=CPU, precision="float32")
+    Looks(Detector(read_model_config("yolov5n", 1)), device=CPU, precision="float32")
     assert asked == [True]

@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from inference.tta import BORDER, CHANGES, Change, augmented_rows, changed, restored, without_tails
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 
 
 def network(name: str = "yolov5n", classes: int = 2) -> Detector:
     torch.manual_seed(3)
-    return Detector(read_layout(name, nc=classes)).eval()
+    return Detector(read_model_config(name, nc=classes)).eval()
 
 
 def by_level(detector: Detector, images: Tensor) -> list[Tensor]:

@@ -19,7 +19,7 @@ from mining.mining_cald import EMPTY_SCORES, cald_scores, main
 from mining.registry import mine
 from mining.scores import UNREADABLE_SCORE, ScoringContext
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from ops.nms import NmsConfig
 from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
@@ -321,7 +321,7 @@ def test_views_on_a_gpu_score_as_on_the_cpu(paths: list[str]) -> None:
 def untrained(classes: int) -> Predictor:
     torch.manual_seed(0)
     return Predictor(
-        Detector(read_layout("yolov5n", nc=classes)),
+        Detector(read_model_config("yolov5n", nc=classes)),
         [f"class {n}" for n in range(classes)],
         device=torch.device("cpu"),
         image_size=96,

@@ -13,7 +13,7 @@ from torch import nn
 from models.blocks import C3, SPPF, Bottleneck, Concat, Conv
 from models.detector import Detector
 from models.head import Detect
-from models.model_config import parse_layout
+from models.model_config import parse_model_config
 
 TINY = {
     "nc": 3,
@@ -41,9 +41,9 @@ TINY = {
 def tiny() -> Callable[..., Detector]:
     """Build the tiny network (strides 4 and 8, two anchors each), with lively statistics."""
 
-    def build(nc: int = 3, seed: int = 0) -> Detector:
+    def build(nc: int = 3, seed: int = 0, width: float = 1.0) -> Detector:
         torch.manual_seed(seed)
-        detector = Detector(parse_layout(TINY, nc))
+        detector = Detector(parse_model_config({**TINY, "width_multiple": width}, nc))
         for module in detector.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 assert module.running_mean is not None
@@ -116,7 +116,7 @@ def official(
     ) -> nn.Module:
         detector = tiny(seed=seed)
         model = disguise(detector, root).half()
-        model.yaml = dict(detector.layout.definition)
+        model.yaml = dict(detector.config.definition)
         if names is not None:
             model.names = names
         return model

@@ -1,4 +1,4 @@
-"""Anchor fit against the reference, and its edges by hand."""
+"""Anchor fit and anchor search against v7.0's autoanchor, and their edge cases by hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,34 @@ import json
 import numpy as np
 import pytest
 
-from models.anchors import anchor_fit, in_stride_order, label_sizes
+from models.anchors import (
+    anchor_fit,
+    anchor_fitness,
+    cluster_centres,
+    in_stride_order,
+    is_placeholder,
+    label_sizes,
+    refine_anchors,
+    search_anchors,
+)
 
 STRIDES = (8.0, 16.0, 32.0)
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def mixed_boxes(count: int = 400) -> np.ndarray:
+    sides = np.exp(generator(1).uniform(np.log(4), np.log(500), (count, 2)))
+    return sides.astype(np.float32)
+
+
+def search(boxes: np.ndarray, count: int = 9, **options: int) -> np.ndarray:
+    seed, size = options.pop("seed", 0), options.pop("image_size", 640)
+    return search_anchors(
+        boxes, count, image_size=size, threshold=4.0, generator=generator(seed), **options
+    )
 
 
 @pytest.mark.parametrize("mode", ["scale1", "random"])
@@ -40,12 +65,17 @@ def test_label_sizes_equal_the_reference(name, golden):
     np.testing.assert_allclose(sizes, expected, rtol=1e-5)
 
 
+def test_label_sizes_without_labels():
+    sizes = label_sizes(np.zeros((0, 4)), np.zeros(3, dtype=int), np.array([[4, 6], [6, 4]]), 64)
+    assert sizes.shape == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("sizes", "recall", "count"),
     [
-        pytest.param([[10, 10]], 1.0, 1.0, id="the anchor itself"),
-        pytest.param([[39, 10]], 1.0, 1.0, id="just within four"),
-        pytest.param([[40, 10]], 0.0, 0.0, id="exactly four is outside"),
+        pytest.param([[10, 10]], 1.0, 1.0, id="equal to the anchor"),
+        pytest.param([[39, 10]], 1.0, 1.0, id="just below the threshold"),
+        pytest.param([[40, 10]], 0.0, 0.0, id="threshold is exclusive"),
         pytest.param([[10, 2.4]], 0.0, 0.0, id="too flat"),
         pytest.param([[0, 10], [10, 10]], 0.5, 0.5, id="no width"),
         pytest.param(np.zeros((0, 2)), 1.0, 0.0, id="no boxes"),
@@ -56,13 +86,107 @@ def test_fit_by_hand(sizes, recall, count):
     assert (fit.best_possible_recall, fit.anchors_above_threshold) == (recall, count)
 
 
-def test_label_sizes_without_labels():
-    sizes = label_sizes(np.zeros((0, 4)), np.zeros(3, dtype=int), np.array([[4, 6], [6, 4]]), 64)
-    assert sizes.shape == (0, 2)
-
-
 def test_stride_order_equals_the_reference(golden):
     """golden/autoanchor.json, check_anchor_order: what v7.0 makes of four orders."""
     for case in json.loads(golden("autoanchor.json").read_text())["check_anchor_order"]:
         expected = [[size for pair in level for size in pair] for level in case["out"]]
         assert [list(row) for row in in_stride_order(case["in"], STRIDES)] == expected, case["name"]
+
+
+@pytest.mark.parametrize(
+    ("anchors", "expected"),
+    [
+        pytest.param([[0, 1, 2, 3]] * 3, True, id="v7.0's count"),
+        pytest.param([[0, 1, 2, 3]], True, id="one level"),
+        pytest.param([[5, 6], [5, 6]], True, id="the same on every level"),
+        pytest.param([[5, 6], [9, 9]], False, id="sizes"),
+        pytest.param([[5, 6]], False, id="sizes of one level"),
+    ],
+)
+def test_placeholders_are_recognised(anchors, expected):
+    assert is_placeholder(anchors) is expected
+
+
+def test_kmeans_centres_are_the_means_of_clusters():
+    points = np.array([[0.0, 0.0], [0.2, 0.0], [5.0, 5.0], [5.2, 5.0], [9.0, 1.0], [9.0, 1.4]])
+    centres = cluster_centres(points, 3, generator=generator())
+    assert centres is not None
+    found = sorted(map(tuple, np.round(centres, 6).tolist()))
+    assert found == [(0.1, 0.0), (5.1, 5.0), (9.0, 1.2)]
+    assert cluster_centres(np.ones((10, 2)), 2, generator=generator()) is None
+
+
+@pytest.mark.parametrize(
+    ("boxes", "fitness"),
+    [
+        pytest.param([[10, 10]], 1.0, id="the anchor itself"),
+        pytest.param([[20, 10]], 0.5, id="twice as wide"),
+        pytest.param([[10, 5], [10, 10]], 0.75, id="mean of two"),
+        pytest.param([[41, 10]], 0.0, id="past the threshold"),
+        pytest.param([[0, 10]], 0.0, id="no width"),
+    ],
+)
+def test_fitness_by_hand(boxes, fitness):
+    anchors = np.array([[10.0, 10.0], [1000.0, 1000.0]])
+    assert anchor_fitness(anchors, np.array(boxes, float), 4.0) == pytest.approx(fitness, abs=1e-6)
+
+
+def test_mutation_never_lowers_the_fitness():
+    start, boxes = np.array([[8.0, 8.0], [300.0, 300.0]]), mixed_boxes()
+    before = anchor_fitness(start, boxes, 4.0)
+    few, many = (
+        anchor_fitness(
+            refine_anchors(start, boxes, threshold=4.0, generator=generator(), generations=count),
+            boxes,
+            4.0,
+        )
+        for count in (10, 200)
+    )
+    assert before <= few <= many
+    assert many > before + 0.02
+
+
+@pytest.mark.parametrize("count", [400, 30_000], ids=["all boxes", "a sample of the boxes"])
+def test_found_anchors_fit_better_than_the_stock_ones(count):
+    stock = [[10, 13], [16, 30], [33, 23], [30, 61], [62, 45], [59, 119]]
+    boxes = mixed_boxes(count)
+    boxes[:, 1] = boxes[:, 0] / 7
+    found = search(boxes, 6, generations=20)
+    assert found.shape == (6, 2)
+    assert (np.diff(found.prod(axis=1)) >= 0).all()
+    assert anchor_fit(np.array(stock), boxes).best_possible_recall < 0.5
+    assert anchor_fit(found, boxes).best_possible_recall > 0.98
+
+
+def test_the_same_seed_gives_the_same_anchors():
+    first, again, other = (search(mixed_boxes(), generations=20, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        pytest.param(np.zeros((0, 2)), id="no boxes"),
+        pytest.param(np.ones((5, 2)), id="all too small"),
+        pytest.param(np.full((50, 2), 20.0), id="all the same"),
+        pytest.param(np.stack([np.full(40, 9.0), np.arange(40.0)], 1), id="one width"),
+    ],
+)
+def test_degenerate_boxes_give_usable_anchors(boxes):
+    found = search(boxes, image_size=320, generations=50)
+    assert found.shape == (9, 2)
+    assert np.isfinite(found).all()
+    assert (found >= 2).all()
+
+
+@pytest.mark.parametrize("name", ["poor_fit", "wide_only"])
+def test_recall_after_the_search_is_that_of_the_reference(name, golden):
+    """golden/autoanchor: what v7.0's own search reached on the same boxes."""
+    reference = json.loads(golden("autoanchor.json").read_text())[name]
+    with np.load(golden("autoanchor.npz")) as arrays:
+        sizes = arrays[f"{name}.scale1.wh_px"]
+    recall = anchor_fit(search(sizes), sizes, 4.0).best_possible_recall
+    if reference["scale1"]["anchors_replaced"]:
+        assert recall >= reference["scale1"]["new_bpr"] - 0.005
+    assert recall > reference["scale1"]["bpr"]

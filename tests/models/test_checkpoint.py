@@ -1,46 +1,64 @@
-"""Weights to disk and back, and into a network for other classes."""
+"""Checkpoints: `.pt` and safetensors there and back, metadata, refusals, another class count."""
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from inference.predictor import load_predictor
 from models.checkpoint import (
+    SAFETENSORS_ENTRY,
+    CheckpointMetadata,
     build_detector,
     checkpoint_of,
+    is_safetensors,
     load_checkpoint,
+    read_safetensors,
     save_checkpoint,
+    write_safetensors,
 )
-from models.detector import Detector
-from models.model_config import read_layout
+from settings.detect import MiningSettings
+from tools.sources import SourceDataset
 from utils.errors import Code, TaskError
 
 NAMES = ("cat", "dog", "owl")
+METADATA = CheckpointMetadata(epoch=3, img_size=320, labelled_images=4, labelled_objects=(6, 0, 2))
 
 
 def test_round_trip_is_exact(tiny, tmp_path):
-    detector = tiny()
-    metadata = {"epoch": 3, "scores": (0.5, None), "steps": {"momentum": torch.ones(2)}}
-    save_checkpoint(tmp_path / "best.pt", checkpoint_of(detector, NAMES, metadata))
-    checkpoint = load_checkpoint(tmp_path / "best.pt")
+    detector, path = tiny(), tmp_path / "best.pt"
+    metadata = CheckpointMetadata(epoch=3, map50=0.5, other={"date": "today", "scores": (0.5, 1)})
+    save_checkpoint(path, checkpoint_of(detector, NAMES, metadata))
+    checkpoint = load_checkpoint(path)
     assert checkpoint.class_names == NAMES
-    assert checkpoint.metadata["epoch"] == 3
-    assert checkpoint.metadata["scores"] == [0.5, None]
-    assert torch.equal(checkpoint.metadata["steps"]["momentum"], torch.ones(2))
+    assert checkpoint.metadata == CheckpointMetadata(
+        epoch=3, map50=0.5, other={"date": "today", "scores": [0.5, 1]}
+    )
     images = torch.rand(1, 3, 32, 32)
     expected = detector.eval().predict(images)
     assert torch.equal(build_detector(checkpoint).eval().predict(images), expected)
     assert [p.name for p in tmp_path.iterdir()] == ["best.pt"]
 
 
-def test_the_file_needs_no_code(tiny, tmp_path):
-    save_checkpoint(tmp_path / "best.pt", checkpoint_of(tiny(), NAMES))
+def test_the_file_opens_without_running_code(tiny, tmp_path):
+    save_checkpoint(tmp_path / "best.pt", checkpoint_of(tiny(), NAMES, METADATA))
     content = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert list(content) == ["format", "version", "layout", "class_names", "state", "metadata"]
     assert content["class_names"] == list(NAMES)
+    assert content["metadata"] == {
+        **{"epoch": 3, "img_size": 320},
+        **{"labelled_images": 4, "labelled_objects": [6, 0, 2]},
+    }
 
 
 def test_half_takes_half_the_space_and_is_widened(tiny, tmp_path):
-    checkpoint = checkpoint_of(Detector(read_layout("yolov5n", 3)), NAMES)
+    checkpoint = checkpoint_of(tiny(width=8.0), NAMES)
     save_checkpoint(tmp_path / "full.pt", checkpoint)
     save_checkpoint(tmp_path / "half.pt", checkpoint, half=True)
     full, half = (load_checkpoint(tmp_path / f"{name}.pt") for name in ("full", "half"))
@@ -50,7 +68,7 @@ def test_half_takes_half_the_space_and_is_widened(tiny, tmp_path):
         torch.testing.assert_close(half.state[key], value, atol=1e-3, rtol=1e-3)
 
 
-def test_channels_last_weights_are_stored_all_the_same(tiny, tmp_path):
+def test_channels_last_weights_are_stored_contiguously(tiny, tmp_path):
     detector = tiny().to(memory_format=torch.channels_last)
     save_checkpoint(tmp_path / "best.pt", checkpoint_of(detector, NAMES))
     state = load_checkpoint(tmp_path / "best.pt").state
@@ -69,22 +87,76 @@ def test_a_failed_write_leaves_the_old_file(tiny, tmp_path):
     path = tmp_path / "best.pt"
     save_checkpoint(path, checkpoint_of(tiny(), NAMES))
     before = path.read_bytes()
+    bad = CheckpointMetadata(other={"bad": object()})
     with pytest.raises(AssertionError):
-        save_checkpoint(path, checkpoint_of(tiny(), NAMES, {"bad": object()}))
+        save_checkpoint(path, checkpoint_of(tiny(), NAMES, bad))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["best.pt"]
 
 
-def _own(**changes):
-    whole = {
-        "format": "ymir-yolov5",
-        "version": 1,
-        "layout": {"nc": 1},
-        "class_names": ["a"],
-        "state": {},
-        "metadata": {},
-    }
-    return {**whole, **changes}
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        pytest.param({}, None, id="nothing"),
+        pytest.param(METADATA.to_mapping(), (1.5, 0.0, 0.5), id="six objects in four images"),
+        pytest.param({"labelled_images": 4, "labelled_objects": [6, 0]}, None, id="other classes"),
+        pytest.param({"labelled_images": 0, "labelled_objects": [6, 0, 2]}, None, id="no image"),
+        pytest.param({"labelled_images": 4, "labelled_objects": "6 0 2"}, None, id="text"),
+        pytest.param({"labelled_images": "4", "labelled_objects": [6, 0, 2]}, None, id="text too"),
+        pytest.param({"labelled_images": 4, "labelled_objects": [6, -1, 2]}, None, id="negative"),
+        pytest.param(
+            {"labelled_images": 4, "labelled_objects": [6, float("nan"), 2]}, None, id="nan"
+        ),
+        pytest.param({"labelled_images": 4, "labelled_objects": [6, None, 2]}, None, id="a gap"),
+    ],
+)
+def test_objects_per_image_of_metadata(entries, expected):
+    assert CheckpointMetadata.from_mapping(entries).objects_per_image(3) == expected
+
+
+@pytest.mark.parametrize(
+    ("entries", "warned"),
+    [({"img_size": 640}, False), ({}, False), ({"img_size": "320"}, False), ({"img_size": 320}, 1)],
+)
+def test_another_size_than_in_training_is_warned_of(entries, warned):
+    warning = CheckpointMetadata.from_mapping(entries).size_warning(640)
+    assert ("trained at 320 px and run at 640 px" in warning) == bool(warning) == bool(warned)
+
+
+def test_metadata_keeps_the_entries_of_other_programs():
+    entries = {"epoch": -1, "date": "2022", "opt": {"imgsz": 320}, "img_size": None}
+    metadata = CheckpointMetadata.from_mapping(entries)
+    assert metadata == CheckpointMetadata(epoch=-1, other={"date": "2022", "opt": {"imgsz": 320}})
+    assert CheckpointMetadata.from_mapping(metadata.to_mapping()) == metadata
+
+
+def test_a_training_records_its_class_counts(drawn: SourceDataset, weights: Path) -> None:
+    predictor = load_predictor(weights, MiningSettings(img_size=64), torch.device("cpu"))
+    images = drawn.splits["train"]
+    counts = np.bincount(np.concatenate([image.classes for image in images]), minlength=3)
+    assert counts.sum() > 0
+    assert predictor.labelled_objects == pytest.approx((counts / len(images)).tolist())
+
+
+CONTENT = {
+    "format": "ymir-yolov5",
+    "version": 1,
+    "layout": {"nc": 1, "depth_multiple": 0.33},
+    "class_names": ["Zebra, größer"],
+    "state": {"a.weight": torch.arange(4.0).view(2, 2), "count": torch.tensor(3)},
+    "metadata": {"epoch": 3, "note": None},
+}
+
+
+def own(**changes):
+    return {**CONTENT, **changes}
+
+
+def refused(path: Path, words: str) -> None:
+    with pytest.raises(TaskError, match=words) as caught:
+        load_checkpoint(path)
+    assert caught.value.code is Code.MODEL
+    assert str(path) in caught.value.sentence
 
 
 @pytest.mark.parametrize(
@@ -92,20 +164,80 @@ def _own(**changes):
     [
         pytest.param([1], "not a detector's checkpoint", id="a list"),
         pytest.param({"w": torch.ones(1)}, "not a detector's checkpoint", id="a bare state dict"),
-        pytest.param(_own(version=2), "format version 2", id="of the future"),
-        pytest.param(_own(layout=[]), "makes no sense", id="layout is a list"),
-        pytest.param(_own(class_names="abc"), "makes no sense", id="names are a text"),
-        pytest.param(_own(class_names=["a", "b"]), "names 2 classes", id="one name too many"),
+        pytest.param(own(version=2), "format version 2", id="of the future"),
+        pytest.param(own(layout=[]), "makes no sense", id="layout is a list"),
+        pytest.param(own(class_names="abc"), "makes no sense", id="names are a text"),
+        pytest.param(own(class_names=["a", "b"]), "names 2 classes", id="one name too many"),
         pytest.param({"format": "ymir-yolov5", "version": 1}, "makes no sense", id="parts missing"),
     ],
 )
 def test_contents_that_are_refused(tmp_path, content, words):
-    path = tmp_path / "best.pt"
-    torch.save(content, path)
-    with pytest.raises(TaskError, match=words) as caught:
-        load_checkpoint(path)
-    assert caught.value.code is Code.MODEL
-    assert str(path) in caught.value.sentence
+    torch.save(content, tmp_path / "best.pt")
+    refused(tmp_path / "best.pt", words)
+
+
+def test_safetensors_round_trip(tmp_path):
+    path = tmp_path / "best.safetensors"
+    write_safetensors(path, CONTENT)
+    assert is_safetensors(path)
+    read = read_safetensors(path)
+    state = read.pop("state")
+    assert read == {key: value for key, value in CONTENT.items() if key != "state"}
+    assert all(torch.equal(state[key], value) for key, value in CONTENT["state"].items())
+    assert state["count"].dtype == torch.int64
+    torch.save({"a": 1}, path)
+    assert not is_safetensors(path), "the content decides, not the name"
+    assert not is_safetensors(tmp_path / "none.safetensors")
+
+
+def test_safetensors_may_share_memory_in_any_order(tmp_path):
+    whole = torch.rand(2, 4, 3, 3).to(memory_format=torch.channels_last)
+    write_safetensors(tmp_path / "a", {"state": {"one": whole, "part": whole[:, 1:3]}})
+    state = read_safetensors(tmp_path / "a")["state"]
+    assert torch.equal(state["one"], whole)
+    assert torch.equal(state["part"], whole[:, 1:3])
+
+
+def cut_short(path):
+    write_safetensors(path, CONTENT)
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def with_header(**header: str):
+    return lambda path: save_file({"a": torch.ones(1)}, path, header)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        pytest.param(cut_short, "is damaged or cut short", id="cut short"),
+        pytest.param(lambda p: p.write_bytes(b"\x08" + bytes(7) + b"{not json"), "damaged", id="-"),
+        pytest.param(lambda p: p.write_bytes(b"\xff" * 8 + b"{"), "damaged", id="endless header"),
+        pytest.param(with_header(), "without the model", id="bare"),
+        pytest.param(with_header(**{SAFETENSORS_ENTRY: "{"}), "damaged", id="no JSON"),
+        pytest.param(with_header(**{SAFETENSORS_ENTRY: "[1]"}), "without the model", id="a list"),
+        pytest.param(
+            with_header(**{SAFETENSORS_ENTRY: json.dumps({"format": 1})}),
+            "not a detector's checkpoint",
+            id="of another program",
+        ),
+        pytest.param(
+            lambda path: write_safetensors(path, own(class_names=["a", "b"])),
+            "names 2 classes",
+            id="one name too many",
+        ),
+    ],
+)
+def test_safetensors_that_are_refused(write, words, tmp_path):
+    write(tmp_path / "best.safetensors")
+    refused(tmp_path / "best.safetensors", words)
+
+
+def test_safetensors_need_their_package(tmp_path, monkeypatch):
+    write_safetensors(tmp_path / "best.safetensors", CONTENT)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(TaskError, match="needs the package safetensors"):
+        load_checkpoint(tmp_path / "best.safetensors")
 
 
 def test_weights_that_do_not_fit_their_definition_are_refused(tiny):
@@ -119,13 +251,13 @@ def test_weights_that_do_not_fit_their_definition_are_refused(tiny):
 
 def test_a_bad_definition_in_a_weight_file_is_a_model_error(tiny):
     checkpoint = checkpoint_of(tiny(), NAMES)
-    checkpoint.layout["head"] = [[-1, 1, "Focus", [3]]]
+    checkpoint.definition["head"] = [[-1, 1, "Focus", [3]]]
     with pytest.raises(TaskError, match="must be Detect") as caught:
         build_detector(checkpoint)
     assert caught.value.code is Code.MODEL
 
 
-def test_build_for_another_class_count_keeps_all_but_the_head(tiny):
+def test_another_class_count_keeps_all_but_the_head(tiny):
     checkpoint = checkpoint_of(tiny(), NAMES)
     built = build_detector(checkpoint, nc=5)
     assert built.nc == 5

@@ -13,7 +13,7 @@ import torch
 from models.blocks import Conv
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
-from models.model_config import parse_layout, read_layout
+from models.model_config import parse_model_config, read_model_config
 from utils.errors import TaskError
 
 SIZES = [f"models/yolov5{s}.yaml" for s in "nsmlx"] + [
@@ -27,7 +27,7 @@ STOCK = sorted(
 
 def _unallocated(name: str, nc: int) -> Detector:
     with torch.device("meta"):
-        return Detector(read_layout(name, nc))
+        return Detector(read_model_config(name, nc))
 
 
 def _listing(detector: Detector) -> tuple[int, str]:
@@ -64,7 +64,7 @@ def test_another_class_count_changes_the_head_alone(name, nc):
 def test_anchors_and_stride_equal_the_reference(name, golden):
     """Pixels divided by the stride are exact in binary: strides are powers of two."""
     reference = json.loads(golden("models.json").read_text())[f"models/{name}.yaml"]
-    detector = Detector(read_layout(f"models/{name}.yaml", 1))
+    detector = Detector(read_model_config(f"models/{name}.yaml", 1))
     assert detector.stride.tolist() == reference["stride"]
     pixels = detector.anchors * detector.stride.view(-1, 1, 1)
     assert pixels.tolist() == reference["anchors_px"]
@@ -100,7 +100,7 @@ def test_fused_is_a_copy_in_evaluation_mode(tiny):
 
 def test_building_leaves_the_statistics_fresh():
     """Defect 22 of v7.0: its stride probe updates every running statistic with zeros."""
-    detector = Detector(read_layout("yolov5n", 1))
+    detector = Detector(read_model_config("yolov5n", 1))
     for key, value in detector.state_dict().items():
         if key.endswith("running_var"):
             assert torch.equal(value, torch.ones_like(value))
@@ -116,9 +116,9 @@ def test_two_detectors_share_nothing(tiny):
 
 def test_the_activation_of_one_network_is_not_that_of_the_next(tiny_definition):
     """Defect 18 of v7.0: an activation in a model file changed every network built after it."""
-    before = Detector(parse_layout(tiny_definition))
-    leaky = Detector(parse_layout({**tiny_definition, "activation": "nn.LeakyReLU(0.1)"}))
-    after = Detector(parse_layout(tiny_definition))
+    before = Detector(parse_model_config(tiny_definition))
+    leaky = Detector(parse_model_config({**tiny_definition, "activation": "nn.LeakyReLU(0.1)"}))
+    after = Detector(parse_model_config(tiny_definition))
 
     def used(detector: Detector) -> set[str]:
         return {str(m.activation) for m in detector.modules() if isinstance(m, Conv)}
@@ -131,14 +131,16 @@ def test_the_activation_decides_what_comes_out(tiny_definition):
     networks = []
     for text in ("nn.SiLU()", "nn.LeakyReLU(0.1)"):
         torch.manual_seed(0)
-        networks.append(Detector(parse_layout({**tiny_definition, "activation": text})).eval())
+        networks.append(
+            Detector(parse_model_config({**tiny_definition, "activation": text})).eval()
+        )
     images = torch.rand(1, 3, 32, 32)
     silu, leaky = (network.predict(images) for network in networks)
     assert not torch.allclose(silu, leaky, atol=1e-3)
 
 
 def test_placeholder_anchors_are_known_until_they_are_replaced(tiny, tiny_definition):
-    detector = Detector(parse_layout({**tiny_definition, "anchors": 2}))
+    detector = Detector(parse_model_config({**tiny_definition, "anchors": 2}))
     assert detector.has_placeholder_anchors
     detector.anchors.copy_(tiny().anchors)
     assert not detector.has_placeholder_anchors
@@ -181,21 +183,21 @@ def test_gradients_do_not_depend_on_the_memory_format(tiny):
 def test_repeated_blocks_are_chained(tiny_definition):
     rows = list(tiny_definition["backbone"])
     rows[2] = [-1, 3, "Bottleneck", [8]]
-    detector = Detector(parse_layout({**tiny_definition, "backbone": rows}))
+    detector = Detector(parse_model_config({**tiny_definition, "backbone": rows}))
     assert "model.2.2.cv1.conv.weight" in detector.state_dict()
 
 
 def test_anchor_levels_follow_the_strides(tiny_definition):
     levels = tiny_definition["anchors"]
-    straight = Detector(parse_layout(tiny_definition))
-    turned = Detector(parse_layout({**tiny_definition, "anchors": levels[::-1]}))
+    straight = Detector(parse_model_config(tiny_definition))
+    turned = Detector(parse_model_config({**tiny_definition, "anchors": levels[::-1]}))
     assert torch.equal(straight.anchors, turned.anchors)
 
 
 def test_arguments_no_block_takes_are_refused(tiny_definition):
     rows = [[-1, 1, "Conv", [8, "wide"]], *list(tiny_definition["backbone"])[1:]]
     with pytest.raises(TaskError, match="layer 0"):
-        Detector(parse_layout({**tiny_definition, "backbone": rows}))
+        Detector(parse_model_config({**tiny_definition, "backbone": rows}))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -217,10 +219,10 @@ def test_cuda_equals_cpu(tiny):
 )
 def test_the_backbone_alone_gives_what_its_last_layer_gives_in_the_whole(name, end, block):
     """Layer numbers by counting the rows of the model files."""
-    layout = read_layout(name, 2)
-    assert layout.backbone_end == end
-    assert layout.layers[end].block == block
-    detector = Detector(layout).eval()
+    config = read_model_config(name, 2)
+    assert config.backbone_end == end
+    assert config.layers[end].block == block
+    detector = Detector(config).eval()
     images, seen = torch.rand(2, 3, 64, 128), []
     hook = detector.model[end].register_forward_hook(lambda *call: seen.append(call[2]))
     with torch.no_grad():
@@ -229,4 +231,4 @@ def test_the_backbone_alone_gives_what_its_last_layer_gives_in_the_whole(name, e
         alone = detector.backbone(images)
     assert len(seen) == 1
     assert torch.equal(alone, seen[0])
-    assert alone.shape[:2] == (2, layout.layers[end].channels)
+    assert alone.shape[:2] == (2, config.layers[end].channels)

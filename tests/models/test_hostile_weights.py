@@ -536,10 +536,10 @@ def test_definitions_that_would_fill_the_memory(tiny, tmp_path, case):
     """Weights of a small network with the definition of a huge one."""
     changes = dict(DEFINITIONS[case])
     detector: Detector = tiny()
-    definition = dict(detector.layout.definition)
+    definition = dict(detector.config.definition)
     if "row" in changes:
         definition["backbone"] = [*definition["backbone"][:2], changes.pop("row")]
-        definition["backbone"] += detector.layout.definition["backbone"][3:]
+        definition["backbone"] += detector.config.definition["backbone"][3:]
     content = {
         "format": "ymir-yolov5",
         "version": 1,

@@ -10,7 +10,7 @@ import torch
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.loss import DetectionLoss, LossGains
-from models.model_config import parse_layout, read_layout
+from models.model_config import parse_model_config, read_model_config
 
 FILES = sorted(path.stem for path in (Path(__file__).parents[2] / "models" / "hub").glob("*.yaml"))
 # At one width and depth the sizes of a graph are the same network.
@@ -20,9 +20,13 @@ NAMES = ("cat", "owl")
 
 def _narrow(name: str) -> Detector:
     """The graph with few channels and few repeats, lively statistics, and anchors that fit."""
-    definition = {**read_layout(name).definition, "depth_multiple": 0.33, "width_multiple": 0.125}
+    definition = {
+        **read_model_config(name).definition,
+        "depth_multiple": 0.33,
+        "width_multiple": 0.125,
+    }
     torch.manual_seed(0)
-    detector = Detector(parse_layout(definition, nc=2))
+    detector = Detector(parse_model_config(definition, nc=2))
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -36,7 +40,7 @@ def _narrow(name: str) -> Detector:
 
 def _images(detector: Detector) -> torch.Tensor:
     """Two images, one cell of the coarsest map high and two wide."""
-    multiple = detector.layout.input_multiple
+    multiple = detector.config.input_multiple
     return torch.rand(2, 3, multiple, 2 * multiple)
 
 
@@ -45,7 +49,7 @@ def test_maps_have_the_size_that_the_layout_says(name):
     detector = _narrow(name).eval()
     images = _images(detector)
     raw = detector(images)
-    for level, stride in zip(raw, detector.layout.strides, strict=True):
+    for level, stride in zip(raw, detector.config.strides, strict=True):
         rows, columns = (int(side / stride) for side in images.shape[2:])
         assert level.shape == (2, 3, rows, columns, 7)
     rows = detector.decode(raw)
@@ -93,7 +97,7 @@ def test_a_checkpoint_brings_the_same_network_back(name, tmp_path):
     detector = _narrow(name).eval()
     save_checkpoint(tmp_path / "best.pt", checkpoint_of(detector, NAMES))
     again = build_detector(load_checkpoint(tmp_path / "best.pt")).eval()
-    assert again.layout == detector.layout
+    assert again.config == detector.config
     images = _images(detector)
     assert torch.equal(again.predict(images), detector.predict(images))
 
@@ -102,7 +106,7 @@ def test_fitted_anchors_come_back_from_a_checkpoint(tmp_path):
     """The file says 3; the sizes that are in force go with the weights."""
     save_checkpoint(tmp_path / "best.pt", checkpoint_of(_narrow("yolov5-p34"), NAMES))
     again = build_detector(load_checkpoint(tmp_path / "best.pt"))
-    assert not again.layout.has_placeholder_anchors
+    assert not again.config.has_placeholder_anchors
     assert not again.has_placeholder_anchors
 
 

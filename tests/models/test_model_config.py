@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.model_config import parse_layout, read_layout
+from models.model_config import parse_model_config, read_model_config
 from utils.errors import Code, TaskError
 
 STOCK = sorted(
@@ -22,21 +22,21 @@ def test_every_model_of_the_reference_is_there(golden):
 
 
 @pytest.mark.parametrize("name", STOCK)
-def test_stock_layouts_equal_the_reference(name, golden):
+def test_stock_configs_equal_the_reference(name, golden):
     """Numbers of tests/golden/models.json: YOLOv5 v7.0 building its own configs."""
     expected = json.loads(golden("models.json").read_text())[name]
-    layout = read_layout(name)
-    assert layout.nc == expected["nc"] == 80
-    assert list(layout.strides) == expected["stride"]
-    assert sorted(layout.kept) == sorted(set(expected["save"]))
-    assert list(layout.head_sources) == expected["detect_from"]
-    assert list(layout.head_channels) == expected["detect_in_channels"]
+    config = read_model_config(name)
+    assert config.nc == expected["nc"] == 80
+    assert list(config.strides) == expected["stride"]
+    assert sorted(config.kept) == sorted(set(expected["save"]))
+    assert list(config.head_sources) == expected["detect_from"]
+    assert list(config.head_channels) == expected["detect_in_channels"]
     pixels = [[size for pair in level for size in pair] for level in expected["anchors_px"]]
-    assert [list(level) for level in layout.anchors] == pixels
-    blocks = [layer.block.removeprefix("nn.") for layer in layout.layers]
+    assert [list(level) for level in config.anchors] == pixels
+    blocks = [layer.block.removeprefix("nn.") for layer in config.layers]
     assert [*blocks, "Detect"] == [block for block, _ in expected["blocks"]]
-    assert str(layout.activation) == (expected["activation"] or "nn.SiLU()")
-    assert layout.has_placeholder_anchors == (pixels[0][0] == 0)
+    assert str(config.activation) == (expected["activation"] or "nn.SiLU()")
+    assert config.has_placeholder_anchors == (pixels[0][0] == 0)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_stock_layouts_equal_the_reference(name, golden):
 )
 def test_inputs_suit_the_coarsest_map(name, expected):
     """The levels of p34 end at stride 16, and its backbone at 32."""
-    assert read_layout(name).input_multiple == expected
+    assert read_model_config(name).input_multiple == expected
 
 
 @pytest.mark.parametrize(
@@ -63,56 +63,56 @@ def test_inputs_suit_the_coarsest_map(name, expected):
 def test_stock_names(asked, stem, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     file = Path(__file__).parents[2] / "models" / f"{stem}.yaml"
-    assert read_layout(asked) == read_layout(file)
+    assert read_model_config(asked) == read_model_config(file)
 
 
 def test_class_count_is_replaced_and_recorded():
-    layout = read_layout("yolov5n", nc=3)
-    assert layout.nc == 3
-    assert layout.definition["nc"] == 3
-    assert parse_layout(layout.definition) == layout
+    config = read_model_config("yolov5n", nc=3)
+    assert config.nc == 3
+    assert config.definition["nc"] == 3
+    assert parse_model_config(config.definition) == config
 
 
 def test_definition_is_left_as_it_is(tiny_definition):
     before = json.dumps(tiny_definition)
-    parse_layout(tiny_definition, nc=7)
+    parse_model_config(tiny_definition, nc=7)
     assert json.dumps(tiny_definition) == before
 
 
 def test_channel_rounding_has_no_exception_for_a_class_count():
     """Defect 19 of v7.0: with 251 classes, 768 channels stayed unscaled. Ours scales them."""
-    assert read_layout("yolov5n6", nc=251).layers[7].channels == 192
+    assert read_model_config("yolov5n6", nc=251).layers[7].channels == 192
 
 
 @pytest.mark.parametrize("anchors", [1, 3])
 def test_a_number_of_anchors_gives_placeholders(tiny_definition, anchors):
     """Rule of v7.0: 0, 1, 2, ... pixels on every level, to be replaced before training."""
-    layout = parse_layout({**tiny_definition, "anchors": anchors})
-    assert layout.anchors == (tuple(range(2 * anchors)),) * 2
-    assert layout.has_placeholder_anchors
-    assert not parse_layout(tiny_definition).has_placeholder_anchors
+    config = parse_model_config({**tiny_definition, "anchors": anchors})
+    assert config.anchors == (tuple(range(2 * anchors)),) * 2
+    assert config.has_placeholder_anchors
+    assert not parse_model_config(tiny_definition).has_placeholder_anchors
 
 
 def test_an_activation_is_replaced_and_recorded(tiny_definition):
-    own = parse_layout({**tiny_definition, "activation": "nn.ReLU()"})
+    own = parse_model_config({**tiny_definition, "activation": "nn.ReLU()"})
     assert str(own.activation) == "nn.ReLU()"
-    other = parse_layout(own.definition, activation="LeakyReLU(0.2)")
+    other = parse_model_config(own.definition, activation="LeakyReLU(0.2)")
     assert str(other.activation) == "nn.LeakyReLU(0.2)"
-    assert parse_layout(other.definition) == other
+    assert parse_model_config(other.definition) == other
     assert own.definition["activation"] == "nn.ReLU()"
 
 
 def test_a_row_may_name_an_activation_of_its_own(tiny_definition):
     rows = [[-1, 1, "Conv", [8, 6, 2, 2, 1, 1, "nn.ReLU()"]], *tiny_definition["backbone"][1:]]
-    layer = parse_layout({**tiny_definition, "backbone": rows}).layers[0]
+    layer = parse_model_config({**tiny_definition, "backbone": rows}).layers[0]
     assert str(layer.arguments[-1]) == "nn.ReLU()"
 
 
 def test_copies_in_a_chain_each_divide_the_size(tiny_definition):
     rows = list(tiny_definition["backbone"])
     rows[1] = [-1, 2, "Conv", [8, 3, 2]]
-    layout = parse_layout({**tiny_definition, "backbone": rows})
-    assert (layout.layers[1].repeats, layout.layers[1].reduction) == (2, 8)
+    config = parse_model_config({**tiny_definition, "backbone": rows})
+    assert (config.layers[1].repeats, config.layers[1].reduction) == (2, 8)
 
 
 @pytest.mark.parametrize(
@@ -171,14 +171,14 @@ def test_copies_in_a_chain_each_divide_the_size(tiny_definition):
 )
 def test_refusals_say_what_is_wrong(tiny_definition, changes, words):
     with pytest.raises(TaskError, match=words) as caught:
-        parse_layout({**tiny_definition, **changes})
+        parse_model_config({**tiny_definition, **changes})
     assert caught.value.code is Code.CONFIG
 
 
 def test_missing_key_is_named(tiny_definition):
     del tiny_definition["head"]
     with pytest.raises(TaskError, match="'head' is missing"):
-        parse_layout(tiny_definition)
+        parse_model_config(tiny_definition)
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ def test_files_that_are_no_definitions(tmp_path, content, words):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(TaskError, match=words):
-        read_layout(path)
+        read_model_config(path)
 
 
 @pytest.mark.parametrize("name", ["yolov9", "/nowhere/yolov5s.yaml", "../yolov5s.yaml"])
 def test_unknown_files_never_become_a_stock_model(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TaskError, match="no model file"):
-        read_layout(name)
+        read_model_config(name)

@@ -12,14 +12,15 @@ from models import onednn as subject
 from models.activation import parse_activation
 from models.blocks import Conv
 from models.detector import Detector
-from models.model_config import read_layout
-from models.onednn import PackedConv, can_pack, packed
+from models.model_config import read_model_config
+from models.onednn import OneDnnConv, onednn_supports, packed
 
 FLOAT = torch.float32
 HALF = torch.bfloat16
 FORMATS = [
     pytest.param(
-        kind, marks=pytest.mark.skipif(not can_pack(kind), reason=f"{kind} cannot be packed here")
+        kind,
+        marks=pytest.mark.skipif(not onednn_supports(kind), reason=f"{kind} cannot be packed here"),
     )
     for kind in (FLOAT, HALF)
 ]
@@ -28,7 +29,7 @@ FORMATS = [
 def network_of(seed: int = 0) -> Detector:
     """A fused yolov5n whose units are far from zero, so that an error shows in the maps."""
     torch.manual_seed(seed)
-    detector = Detector(read_layout("yolov5n", 3))
+    detector = Detector(read_model_config("yolov5n", 3))
     for module in detector.modules():
         if isinstance(module, Conv):
             torch.nn.init.normal_(module.conv.weight, std=module.conv.weight[0].numel() ** -0.5)
@@ -48,8 +49,8 @@ def look(network: Detector, images: Tensor, dtype: torch.dtype) -> list[Tensor]:
         return [level.float() for level in network(images)]
 
 
-def units_of(network: Detector) -> list[PackedConv]:
-    return [module for module in network.modules() if isinstance(module, PackedConv)]
+def units_of(network: Detector) -> list[OneDnnConv]:
+    return [module for module in network.modules() if isinstance(module, OneDnnConv)]
 
 
 def share_off(found: list[Tensor], expected: list[Tensor]) -> float:
@@ -60,7 +61,7 @@ def share_off(found: list[Tensor], expected: list[Tensor]) -> float:
 
 @pytest.mark.parametrize(("dtype", "most"), [(FLOAT, 1e-5), (HALF, 0.05)])
 def test_maps_are_those_of_the_plain_network(dtype: torch.dtype, most: float) -> None:
-    if not can_pack(dtype):
+    if not onednn_supports(dtype):
         pytest.skip(f"{dtype} cannot be packed here")
     network, images = network_of(), images_of(2, 64, 96)
     twin = packed(network, dtype)
@@ -71,7 +72,7 @@ def test_maps_are_those_of_the_plain_network(dtype: torch.dtype, most: float) ->
 
 
 def test_bfloat16_is_rounded_less_often_than_under_autocast() -> None:
-    if not can_pack(HALF):
+    if not onednn_supports(HALF):
         pytest.skip("bfloat16 cannot be packed here")
     network, images = network_of(), images_of(2, 96, 96)
     exact = look(network, images, FLOAT)
@@ -113,7 +114,7 @@ def test_threads_may_look_at_once(dtype: torch.dtype) -> None:
 def test_every_activation(name: str, inside: str, dtype: torch.dtype) -> None:
     unit = Conv(8, 8, 3, 2, g=2, activation=parse_activation(name)).eval().requires_grad_(False)
     unit.fold()
-    pack = PackedConv(unit, dtype, 1)
+    pack = OneDnnConv(unit, dtype, 1)
     images = images_of(2, 16, 16).repeat(1, 3, 1, 1)[:, :8] * 4 - 2
     with torch.inference_mode():
         assert pack.inside == inside
@@ -129,12 +130,12 @@ def test_a_unit_without_activation_or_folding(dtype: torch.dtype) -> None:
     unit.bn = None
     images = images_of(1, 8, 8).repeat(1, 3, 1, 1)[:, :8]
     with torch.inference_mode():
-        found = PackedConv(unit, dtype, 1)(images).float()
+        found = OneDnnConv(unit, dtype, 1)(images).float()
         assert torch.allclose(found, unit(images), atol=1e-5 if dtype == FLOAT else 0.05)
 
 
 def test_kept_weights_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not can_pack(FLOAT):
+    if not onednn_supports(FLOAT):
         pytest.skip("float32 cannot be packed here")
     network = network_of()
     weights = sum(one.conv.weight.numel() for one in network.modules() if isinstance(one, Conv))
@@ -148,7 +149,7 @@ def test_kept_weights_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_weights_are_shared_and_the_plain_network_stays() -> None:
-    if not can_pack(FLOAT):
+    if not onednn_supports(FLOAT):
         pytest.skip("float32 cannot be packed here")
     network = network_of()
     twin = packed(network, FLOAT)
@@ -164,8 +165,8 @@ def test_without_the_operators_the_network_itself(
     def fail(*_: object) -> Tensor:
         raise fault
 
-    monkeypatch.setattr(PackedConv, "forward", fail)
-    monkeypatch.setattr(subject, "can_pack", can_pack.__wrapped__)
+    monkeypatch.setattr(OneDnnConv, "forward", fail)
+    monkeypatch.setattr(subject, "onednn_supports", onednn_supports.__wrapped__)
     network = network_of()
     assert packed(network, FLOAT) is network
 
@@ -173,11 +174,11 @@ def test_without_the_operators_the_network_itself(
 def test_operators_that_compute_something_else_are_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(PackedConv, "forward", lambda self, x: self.conv(x))
-    assert not can_pack.__wrapped__(FLOAT)
+    monkeypatch.setattr(OneDnnConv, "forward", lambda self, x: self.conv(x))
+    assert not onednn_supports.__wrapped__(FLOAT)
 
 
 def test_a_format_that_is_not_computed_here() -> None:
-    assert not can_pack(torch.float16)
+    assert not onednn_supports(torch.float16)
     network = network_of()
     assert packed(network, torch.float16) is network

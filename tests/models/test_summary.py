@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.detector import Detector
-from models.model_config import parse_layout, read_layout
+from models.model_config import parse_model_config, read_model_config
 from models.summary import Summary, count_gflops, count_layers, summarize
 
 STOCK = sorted(
@@ -23,7 +23,7 @@ def test_figures_equal_the_reference(name, golden):
     """tests/golden/models.json: v7.0 and its counter thop 0.1.1 on its own configs."""
     reference = json.loads(golden("models.json").read_text())[name]
     with torch.device("meta"):
-        detector = Detector(read_layout(name))
+        detector = Detector(read_model_config(name))
     for network, expected in (detector, reference), (detector.fused(), reference["fused"]):
         summary = summarize(network)
         assert summary.layers == expected["layers"]
@@ -43,7 +43,7 @@ def test_operations_worked_out_by_hand(tiny_definition):
     normalisation = 16 * 16 * 8 * 4
     head = 16 * 16 * (3 + 5) * 8
     expected = 2 * (convolution + normalisation + head) / 1e9 * 20**2
-    detector = Detector(parse_layout(definition))
+    detector = Detector(parse_model_config(definition))
     assert count_gflops(detector) == pytest.approx(expected)
     # Network, list, unit with two parts, head with a list and a convolution, the activation.
     assert count_layers(detector) == 2 + 3 + 3 + 1

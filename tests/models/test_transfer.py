@@ -7,7 +7,7 @@ import torch
 
 from models.checkpoint import Checkpoint, checkpoint_of
 from models.detector import Detector
-from models.model_config import parse_layout
+from models.model_config import parse_model_config
 from models.transfer import class_pairs, transfer
 from utils.errors import Code, TaskError
 
@@ -100,7 +100,7 @@ def test_the_network_still_detects_a_class_that_moved(tiny):
 
 def _with_anchors(definition: dict[str, object], anchors: object, nc: int = 3) -> Detector:
     torch.manual_seed(1)
-    return Detector(parse_layout({**definition, "anchors": anchors}, nc))
+    return Detector(parse_model_config({**definition, "anchors": anchors}, nc))
 
 
 OTHER = [[5, 6, 7, 8], [20, 25, 30, 35]]
@@ -181,7 +181,7 @@ def test_a_long_table_is_cut(tiny):
 
 def test_another_architecture_is_refused(tiny, tiny_definition):
     checkpoint = checkpoint_of(tiny(), NAMES)
-    wide = Detector(parse_layout({**tiny_definition, "width_multiple": 2.0}))
+    wide = Detector(parse_model_config({**tiny_definition, "width_multiple": 2.0}))
     before = {key: value.clone() for key, value in wide.state_dict().items()}
     with pytest.raises(TaskError, match="choose the model") as caught:
         transfer(wide, checkpoint, NAMES)

@@ -84,7 +84,9 @@ FILES: tuple[Case, ...] = (
     taken("CRLF", file(b"class_names: [helmet, vest]\r\nepochs: 3\r\n"), epochs=3),
     taken("a key twice: the last", file(b"class_names: [a]\nepochs: 3\nepochs: 4\n"), epochs=4),
     refused("env.yaml is not YAML", file(b"]", "env.yaml"), Code.CONFIG, "env.yaml is not valid"),
-    refused("env.yaml asks for nothing", env(run_training=False), Code.CONFIG, "asks for nothing"),
+    refused(
+        "env.yaml has nothing to run", env(run_training=False), Code.CONFIG, "asks for nothing"
+    ),
     refused("a flag that is no flag", env(run_training="maybe"), Code.CONFIG, "run_training is"),
     refused("a section that is a list", env(input=[1]), Code.CONFIG, "the section input of"),
     refused(

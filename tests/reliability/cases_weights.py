@@ -11,7 +11,7 @@ import torch
 
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from tests.models.weight_file_example import call, pickled, write_zip
 from tests.reliability.case import Case, Ending, Fate, Meet, refused, taken
 from utils.errors import Code, TaskError
@@ -39,7 +39,7 @@ def content(data: bytes) -> Meet:
 
 def good(path: Path, *, half: bool = False) -> None:
     """The weights of a small network of two classes."""
-    network = Detector(read_layout("yolov5n", 2))
+    network = Detector(read_model_config("yolov5n", 2))
     save_checkpoint(path, checkpoint_of(network, ("helmet", "vest")), half=half)
 
 

@@ -14,7 +14,7 @@ from data.images import read_image
 from data.report import DataReport
 from evaluation.evaluate import Evaluation
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
@@ -59,7 +59,7 @@ def story(index: DatasetIndex, **settings: object) -> ReportData:
 def write_all(folder: Path, index: DatasetIndex, judged: Evaluation) -> Path:
     clock, results = Clock(), CsvLogger(folder)
     report = report_on(folder, index, clock)
-    report.on_train_start(Detector(read_layout("yolov5n", nc=len(index.class_names))), 64)
+    report.on_train_start(Detector(read_model_config("yolov5n", nc=len(index.class_names))), 64)
     report.on_train_batch_end(0, 0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
     epoch_end(0, judged, results, report)
     report.on_train_end(0, judged, [])

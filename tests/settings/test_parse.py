@@ -497,7 +497,7 @@ def test_a_task_takes_the_file_and_overrides_it(
     make_task: Callable[..., Path], name: str, kind: str
 ) -> None:
     config = {"code_config": f"configs/{name}.yaml", "batch_size": "3"}
-    task = read_task(make_task(kind, config=config), environ={})
+    task = read_task(make_task(kind, config=config))
     settings = task.train or task.infer
     assert settings is not None
     assert settings.batch_size == 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from settings.train import TrainSettings
-from tasks.run import run as tasks
+from tasks import run as tasks
 from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 from utils.progress import Progress

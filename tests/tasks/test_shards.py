@@ -23,7 +23,6 @@ from tests.tasks.test_candidates import CASES, RESULTS, Stopped, make
 from tools.sources import SourceDataset
 from utils.distributed import DistContext
 from utils.errors import Code, TaskError
-from utils.first_error import VARIABLE
 from utils.progress import Progress
 from ymir.task import read_task
 
@@ -36,7 +35,7 @@ def share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Share:
     """One process's share of a task: the sections that `mine` picks; returns what progress said."""
     monkeypatch.setattr("tasks.looking.UNSEEN_SECTION", 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "attempt" / "0" / "error.json"))
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "attempt" / "0" / "error.json"))
 
     def run(env_file: Path, rank: int, mine: Callable[[int], bool]) -> list[float]:
         told: list[float] = []

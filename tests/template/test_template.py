@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tools.check_out import check_out
+from tools.draw_scene import CLASS_NAMES as NAMES
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 
@@ -31,8 +32,18 @@ def test_every_kind_of_task(drawn: SourceDataset, tmp_path: Path, kinds: tuple[s
     env_file = write_task(drawn, tmp_path / "task", kinds=kinds, limit=3)
     done = run(env_file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout == f"DONE: the results are in {tmp_path / 'task' / 'out'}\n"
+    assert done.stdout.splitlines()[-1] == f"DONE: the results are in {tmp_path / 'task' / 'out'}"
     assert check_out(tmp_path / "task") == []
+
+
+def test_items_and_progress_come_from_the_sdk(drawn: SourceDataset, tmp_path: Path) -> None:
+    task = tmp_path / "task"
+    done = run(write_task(drawn, task, limit=2))
+    assert "2 images to train on, 2 to validate on" in done.stdout
+    result = yaml.safe_load((task / "out" / "models" / "result.yaml").read_text())
+    assert result == {"model": ["best.pt"], "map": 0.5, "class_aps": dict.fromkeys(NAMES, 0.5)}
+    columns = (task / "out" / "monitor.txt").read_text().rstrip().split("\t")
+    assert columns[2:] == ["1.00", "2"]
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("a", 0.5), ("b", 0.9)])
@@ -45,7 +56,7 @@ def test_code_config_chooses_and_the_form_overrides(
         run(write_task(drawn, root, kinds=("infer",), limit=1, settings=chosen))
         content = json.loads((root / "out" / "infer-result.json").read_text())
         (record,) = content["detection"].values()
-        assert record["boxes"][0]["score"] == expected
+        assert record["annotations"][0]["score"] == expected
 
 
 WRONG = [

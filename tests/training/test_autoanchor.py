@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from models.checkpoint import (
     build_detector,
     checkpoint_of,
@@ -17,7 +18,7 @@ from models.checkpoint import (
     save_checkpoint,
 )
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from models.transfer import transfer
 from training.autoanchor import AnchorRules, fit_anchors, with_anchor_count
 from utils.errors import Code, TaskError
@@ -29,7 +30,7 @@ def index_of(sizes: np.ndarray) -> DatasetIndex:
     """One image of 640 x 640 whose boxes have these sizes (w, h)."""
     boxes = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
     return DatasetIndex.build(
-        ["a.png"], [[640, 640]], boxes, np.zeros(len(boxes)), [len(boxes)], NAMES
+        ["a.png"], [[640, 640]], Instances(boxes, np.zeros(len(boxes))), [len(boxes)], NAMES
     )
 
 
@@ -44,7 +45,7 @@ def fitting(count: int = 200) -> DatasetIndex:
 
 
 def network(anchors: int = 0) -> Detector:
-    return Detector(with_anchor_count(read_layout("yolov5n", len(NAMES)), anchors))
+    return Detector(with_anchor_count(read_model_config("yolov5n", len(NAMES)), anchors))
 
 
 def pixels(detector: Detector) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_anchors_that_fit_stay_to_the_bit(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.INFO):
         assert not fit_anchors(detector, fitting(), 640, AnchorRules())
     assert torch.equal(detector.anchors, before)
-    assert detector.definition() == detector.layout.definition
+    assert detector.definition() == detector.config.definition
     assert [record.message.split(":")[0] for record in caplog.records] == ["anchors"]
 
 
@@ -125,7 +126,7 @@ def test_a_file_a_reload_and_a_transfer_agree(tmp_path: Path) -> None:
     fit_anchors(detector, thin(), 640, AnchorRules(wanted=True))
     save_checkpoint(tmp_path / "a.pt", checkpoint_of(detector, NAMES))
     checkpoint = load_checkpoint(tmp_path / "a.pt")
-    stated = np.array(checkpoint.layout["anchors"]).reshape(3, 4, 2)
+    stated = np.array(checkpoint.definition["anchors"]).reshape(3, 4, 2)
     np.testing.assert_array_equal(stated, pixels(detector))
     assert torch.equal(build_detector(checkpoint).anchors, detector.anchors)
     # Another head, the same anchors.
@@ -141,5 +142,5 @@ def test_a_checkpoint_states_the_anchors_that_loaded_weights_brought() -> None:
     fit_anchors(detector, thin(), 640, AnchorRules())
     fresh = network()
     transfer(fresh, checkpoint_of(detector, NAMES), NAMES)
-    stated = np.array(checkpoint_of(fresh, NAMES).layout["anchors"]).reshape(3, 3, 2)
+    stated = np.array(checkpoint_of(fresh, NAMES).definition["anchors"]).reshape(3, 3, 2)
     np.testing.assert_array_equal(stated, pixels(detector))

@@ -9,7 +9,7 @@ import torch
 
 from models.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from training.build import criterion, starting_network
@@ -29,14 +29,14 @@ def test_the_setting_replaces_the_activation(activation, tmp_path):
     settings, warnings = parse_settings(TrainSettings, {"activation": activation})
     assert warnings == []
     network = starting_network("yolov5n", None, NAMES, activation=settings.activation)
-    assert str(network.layout.activation) == (activation or "nn.SiLU()")
+    assert str(network.config.activation) == (activation or "nn.SiLU()")
     save_checkpoint(tmp_path / "best.pt", checkpoint_of(network, NAMES))
     # Weights bring their own activation, which the setting may replace again.
     again = starting_network("yolov5s", tmp_path / "best.pt", NAMES)
-    assert again.layout.activation == network.layout.activation
+    assert again.config.activation == network.config.activation
     other = starting_network("yolov5s", tmp_path / "best.pt", NAMES, activation="nn.Mish()")
-    assert str(other.layout.activation) == "nn.Mish()"
-    assert load_checkpoint(tmp_path / "best.pt").layout.get("activation", "") == activation
+    assert str(other.config.activation) == "nn.Mish()"
+    assert load_checkpoint(tmp_path / "best.pt").definition.get("activation", "") == activation
 
 
 def test_an_unknown_activation_is_refused():
@@ -47,7 +47,7 @@ def test_an_unknown_activation_is_refused():
 
 def test_placeholder_anchors_are_refused_until_they_are_fitted():
     """Defect 20 of v7.0: with its anchor fit switched off it trained on anchors without a width."""
-    network = Detector(read_layout("yolov5-p34", nc=3))
+    network = Detector(read_model_config("yolov5-p34", nc=3))
     settings = TrainSettings()
     with pytest.raises(TaskError, match=r"anchors: 3.*list the widths and heights") as caught:
         criterion(settings, network, 640)

@@ -11,7 +11,7 @@ import yaml
 
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from training.build import starting_network
 from utils.errors import Code, TaskError
 
@@ -22,7 +22,7 @@ NAMES = ("cat", "dog")
 def pretrained(tmp_path: Path) -> Path:
     torch.manual_seed(1)
     path = tmp_path / "best.pt"
-    save_checkpoint(path, checkpoint_of(Detector(read_layout("yolov5n", 2)), NAMES))
+    save_checkpoint(path, checkpoint_of(Detector(read_model_config("yolov5n", 2)), NAMES))
     return path
 
 
@@ -53,12 +53,12 @@ def test_the_start_takes_no_random_numbers_for_checking(pretrained: Path) -> Non
     starting_network("yolov5n", pretrained, NAMES)
     after = torch.rand(3)
     torch.manual_seed(5)
-    Detector(read_layout("yolov5n", 2))
+    Detector(read_model_config("yolov5n", 2))
     assert torch.equal(torch.rand(3), after)
 
 
 def _model_file(folder: Path, **changes: object) -> Path:
-    definition = {**read_layout("yolov5n", 2).definition, **changes}
+    definition = {**read_model_config("yolov5n", 2).definition, **changes}
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(definition), encoding="utf-8")
     return path

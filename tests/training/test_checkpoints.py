@@ -7,7 +7,7 @@ from typing import cast
 import torch
 
 from evaluation.evaluate import Evaluation
-from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint
 from training.checkpoints import PERIODIC_KEPT, ModelCheckpoint, Saved
 
 
@@ -16,7 +16,9 @@ def evaluation(fitness: float) -> Evaluation:
 
 
 def checkpoint(epoch: int) -> Checkpoint:
-    return Checkpoint({"nc": 1}, ("cell",), {"w": torch.full((2,), float(epoch))}, {"epoch": epoch})
+    return Checkpoint(
+        {"nc": 1}, ("cell",), {"w": torch.full((2,), float(epoch))}, CheckpointMetadata(epoch)
+    )
 
 
 def test_best_follows_the_fitness_and_last_the_epochs(tmp_path: Path) -> None:
@@ -34,8 +36,8 @@ def test_best_follows_the_fitness_and_last_the_epochs(tmp_path: Path) -> None:
         ("last", 2),
         ("last", 3),
     ]
-    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata["epoch"] == 1
-    assert load_checkpoint(tmp_path / "last" / "last.pt").metadata["epoch"] == 3
+    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata.epoch == 1
+    assert load_checkpoint(tmp_path / "last" / "last.pt").metadata.epoch == 3
 
 
 def test_an_export_joins_the_best_stage(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_the_first_real_look_beats_weights_that_nobody_looked_at(tmp_path: Path)
     assert keeper.keep(checkpoint(2), 2, evaluation(0.0))
     assert keeper.best is not None
     assert (keeper.best.epoch, keeper.best.evaluated) == (2, True)
-    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata["epoch"] == 2
+    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata.epoch == 2
 
 
 def test_held_weights_are_written_at_the_end_the_best_among_them(tmp_path: Path) -> None:
@@ -68,8 +70,8 @@ def test_held_weights_are_written_at_the_end_the_best_among_them(tmp_path: Path)
     keeper.write_held()
     keeper.write_held()
     assert [(one.stage, one.epoch) for one in told] == [("best", 1), ("last", 2)]
-    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata["epoch"] == 1
-    assert load_checkpoint(tmp_path / "last" / "last.pt").metadata["epoch"] == 2
+    assert load_checkpoint(tmp_path / "best" / "best.pt").metadata.epoch == 1
+    assert load_checkpoint(tmp_path / "last" / "last.pt").metadata.epoch == 2
 
 
 def test_periodic_stages_stay_few_and_none_is_listed_without_its_file(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_periodic_stages_stay_few_and_none_is_listed_without_its_file(tmp_path: 
     assert len(wanted) == 2 + PERIODIC_KEPT
     assert set(listed) == set(keeper.stages) == wanted
     assert {path.name for path in tmp_path.iterdir()} == wanted
-    assert load_checkpoint(tmp_path / "epoch8" / "epoch8.pt").metadata["epoch"] == 8
+    assert load_checkpoint(tmp_path / "epoch8" / "epoch8.pt").metadata.epoch == 8
 
 
 def test_periodic_stages_in_one_common_folder(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from training.freezing import freeze, frozen_layers, training_mode
 from training.optimizer import OptimizerStep, build_optimizer
 from utils.errors import Code, TaskError
@@ -35,7 +35,7 @@ def test_a_layer_that_is_not_there_is_refused(chosen: tuple[int, ...]) -> None:
 
 
 def test_freezing_everything_is_refused() -> None:
-    network = Detector(read_layout("yolov5n", nc=1))
+    network = Detector(read_model_config("yolov5n", nc=1))
     with pytest.raises(TaskError, match="leaves no layer to train"):
         freeze(network, range(len(network.model)))
 
@@ -43,7 +43,7 @@ def test_freezing_everything_is_refused() -> None:
 @pytest.mark.parametrize("layers", [(0, 1, 2), (9,)], ids=["the first three", "one in the middle"])
 def test_nothing_of_a_frozen_layer_moves(layers: tuple[int, ...]) -> None:
     """v7.0 lets the batch statistics of frozen layers run on: a defect, not ours."""
-    network = Detector(read_layout("yolov5n", nc=1))
+    network = Detector(read_model_config("yolov5n", nc=1))
     freeze(network, layers)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     stepper = OptimizerStep(build_optimizer(network, lr=0.1, momentum=0.9, weight_decay=0.1))
@@ -58,6 +58,6 @@ def test_nothing_of_a_frozen_layer_moves(layers: tuple[int, ...]) -> None:
 
 
 def test_without_frozen_layers_all_of_it_trains() -> None:
-    network = Detector(read_layout("yolov5n", nc=1)).eval()
+    network = Detector(read_model_config("yolov5n", nc=1)).eval()
     training_mode(network, ())
     assert all(module.training for module in network.modules())

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from training.optimizer import (
     Faults,
     OptimizerKind,
@@ -49,7 +49,7 @@ def test_recorded_groups(size: str, kind: OptimizerKind) -> None:
     """Numbers: tensors, elements and settings of v7.0's groups: biases, weights, norms."""
     names = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
     recorded = RECORDED["param_groups"][f"{size}_{names[kind]}"]
-    model = Detector(read_layout(size))
+    model = Detector(read_model_config(size))
     optimizer = build_optimizer(model, kind=kind, lr=0.01, momentum=0.937, weight_decay=5e-4)
     for group, wanted in zip(optimizer.param_groups, recorded, strict=True):
         assert len(group["params"]) == wanted["tensors"]

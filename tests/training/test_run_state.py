@@ -10,7 +10,7 @@ import torch
 
 from evaluation.evaluate import no_evaluation
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from training.checkpoints import Saved
 from training.ema import ModelEMA
 from training.optimizer import OptimizerStep, build_optimizer
@@ -27,7 +27,7 @@ from utils.errors import Code, TaskError
 
 def trained_a_little(seed: int) -> tuple[Detector, ModelEMA[Detector], OptimizerStep]:
     torch.manual_seed(seed)
-    network = Detector(read_layout("yolov5n", nc=1)).to(memory_format=torch.channels_last)
+    network = Detector(read_model_config("yolov5n", nc=1)).to(memory_format=torch.channels_last)
     average = ModelEMA(network)
     optimizer = build_optimizer(network, lr=0.01, momentum=0.9, weight_decay=0.0)
     stepper = OptimizerStep(optimizer)
@@ -101,4 +101,4 @@ def test_other_files_are_refused(tmp_path: Path, content: object) -> None:
 def test_parts_of_another_network_are_refused() -> None:
     state = state_of(*trained_a_little(0))
     with pytest.raises(TaskError, match="of another network"):
-        load_network(Detector(read_layout("yolov5s", nc=1)), state)
+        load_network(Detector(read_model_config("yolov5s", nc=1)), state)

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from utils import device as devices
 from utils.device import (
     autocast,
-    computed_in,
+    compute_dtype,
     describe,
-    device_of,
-    gpu_ids_of,
+    gpu_of_rank,
     has_bfloat16,
-    own_gpu,
-    present,
+    parse_device,
+    parse_gpu_ids,
     select_device,
+    visible_gpus,
 )
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
@@ -85,8 +88,8 @@ def test_float32_is_never_cast() -> None:
 
 
 def test_float16_is_for_gpus() -> None:
-    assert computed_in(torch.device("cpu"), "float16") == torch.float32
-    assert computed_in(torch.device("cuda"), "float16") == torch.float16
+    assert compute_dtype(torch.device("cpu"), "float16") == torch.float32
+    assert compute_dtype(torch.device("cuda"), "float16") == torch.float16
     with autocast(torch.device("cpu"), "float16"):
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float32
     if torch.cuda.is_available():
@@ -102,7 +105,7 @@ def test_auto_follows_the_hardware(
     monkeypatch.setattr(devices, "has_bfloat16", lambda device: bfloat16)
     with autocast(torch.device("cpu"), "auto"):
         assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == dtype
-    assert computed_in(torch.device("cpu"), "auto") == dtype
+    assert compute_dtype(torch.device("cpu"), "auto") == dtype
 
 
 def test_words() -> None:
@@ -123,13 +126,13 @@ def test_words() -> None:
     ],
 )
 def test_ids_of_a_command_line(text: str, ids: list[int]) -> None:
-    assert gpu_ids_of(text) == ids
+    assert parse_gpu_ids(text) == ids
 
 
 @pytest.mark.parametrize("text", ["gpu", "0,cpu", "-1", "mps"])
 def test_words_that_name_no_device_are_refused(text: str) -> None:
     with pytest.raises(TaskError, match="neither cpu nor numbers of GPUs"):
-        gpu_ids_of(text)
+        parse_gpu_ids(text)
 
 
 @pytest.mark.parametrize(("visible", "kind"), [(True, "cuda"), (False, "cpu")])
@@ -138,8 +141,8 @@ def test_no_word_means_the_first_gpu_or_the_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: visible)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: int(visible))
-    assert device_of(None).type == kind
-    assert device_of("").type == device_of("cpu").type == "cpu"
+    assert parse_device(None).type == kind
+    assert parse_device("").type == parse_device("cpu").type == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,7 @@ def test_which_of_the_granted_gpus_are_there(
     monkeypatch: pytest.MonkeyPatch, granted: list[int], visible: int, expected: list[int]
 ) -> None:
     pretend(monkeypatch, visible=visible)
-    assert present(granted) == expected
+    assert visible_gpus(granted) == expected
 
 
 @pytest.mark.parametrize(
@@ -175,18 +178,47 @@ def test_each_process_has_a_gpu_of_its_own(
     monkeypatch: pytest.MonkeyPatch, granted: list[int], processes: DistContext, expected: list[int]
 ) -> None:
     pretend(monkeypatch, visible=3)
-    assert list(own_gpu(granted, processes)) == expected
+    assert list(gpu_of_rank(granted, processes)) == expected
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, visible=1)
     with pytest.raises(TaskError, match=r"2 processes .* GPUs 0, 1 there are 1: start") as caught:
-        own_gpu([0, 1], DistContext(0, 2, 0, 2))
+        gpu_of_rank([0, 1], DistContext(0, 2, 0, 2))
     assert caught.value.code == Code.CONFIG
 
 
 def test_without_a_word_several_processes_share_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, visible=2)
-    assert device_of(None, DistContext(1, 2, 1, 2)) == torch.device("cuda", 1)
-    assert device_of(None) == torch.device("cuda", 0)
-    assert device_of("cpu", DistContext(1, 2, 1, 2)) == torch.device("cpu")
+    assert parse_device(None, DistContext(1, 2, 1, 2)) == torch.device("cuda", 1)
+    assert parse_device(None) == torch.device("cuda", 0)
+    assert parse_device("cpu", DistContext(1, 2, 1, 2)) == torch.device("cpu")
+
+
+FREED = """
+import resource, torch
+from utils.device import keep_freed_memory
+kept = keep_freed_memory() if {keep} else True
+def faults():
+    for _ in range(5):
+        torch.ones(12_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first, second, third, fourth = faults(), faults(), faults(), faults()
+print(kept, fourth - third)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_freed_memory_is_not_fetched_anew() -> None:
+    """Page faults of five times 48 MB, after it has been done before."""
+
+    def page_faults(*, keep: bool) -> tuple[str, int]:
+        command = [sys.executable, "-c", FREED.format(keep=keep)]
+        done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True)
+        kept, faults = done.stdout.split()
+        return kept, int(faults)
+
+    kept, faults = page_faults(keep=True)
+    if kept == "False":
+        pytest.skip("this C library has no mallopt")
+    assert faults < page_faults(keep=False)[1] / 4

@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.conftest import ROOT
-from utils.distributed import SINGLE_PROCESS, VARIABLES, DistContext
+from utils.distributed import SINGLE_PROCESS, DistContext, launcher_store, rendezvous
+from utils.environment import RANK_VARIABLES
 from utils.errors import Code, TaskError
 
-SET = {
-    "RANK": "3",
-    "WORLD_SIZE": "4",
-    "LOCAL_RANK": "1",
-    "LOCAL_WORLD_SIZE": "2",
-    "MASTER_ADDR": "here",
-}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
 
 
@@ -38,42 +36,30 @@ def launch(count: int, *words: object) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def test_who_this_is_stands_in_the_environment() -> None:
-    assert DistContext.of(SET) == DistContext(3, 4, 1, 2)
-    assert not DistContext.of(SET).first
-
-
-@pytest.mark.parametrize("missing", VARIABLES)
-def test_without_a_launcher_a_process_is_alone(missing: str) -> None:
-    """A container may set one of these names for another purpose."""
-    there = {name: value for name, value in SET.items() if name != missing}
-    assert DistContext.of(there) == SINGLE_PROCESS
-    assert SINGLE_PROCESS.first
-    assert not SINGLE_PROCESS.several
-
-
-def test_words_for_numbers_are_refused() -> None:
+def test_words_for_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*RANK_VARIABLES, "MASTER_ADDR"):
+        monkeypatch.setenv(name, "first")
     with pytest.raises(TaskError, match="must be numbers") as caught:
-        DistContext.of({**SET, "RANK": "first"})
+        DistContext.from_environment()
     assert caught.value.code == Code.CONFIG
 
 
-def test_one_alone_speaks_with_nobody() -> None:
+def test_a_single_process_communicates_with_nobody() -> None:
     values = torch.ones(2)
     network = torch.nn.Linear(1, 1)
-    with SINGLE_PROCESS.joined(torch.device("cpu")):
-        assert SINGLE_PROCESS.total(values) is values
+    with SINGLE_PROCESS.process_group(torch.device("cpu")):
+        assert SINGLE_PROCESS.all_reduce(values) is values
         assert SINGLE_PROCESS.mean(values) is values
-        assert SINGLE_PROCESS.first_says(3) == 3
-        assert SINGLE_PROCESS.first_writes("so") == "so"
+        assert SINGLE_PROCESS.broadcast(3) == 3
+        assert SINGLE_PROCESS.broadcast_text("so") == "so"
         assert SINGLE_PROCESS.gather(b"so") == [b"so"]
-        assert SINGLE_PROCESS.wrapped(network) is network
-        SINGLE_PROCESS.agree(1, "never")
+        assert SINGLE_PROCESS.ddp(network) is network
+        SINGLE_PROCESS.assert_equal(1, "never")
         SINGLE_PROCESS.broadcast_module(network)
 
 
 @pytest.mark.slow
-def test_what_two_tell_each_other(tmp_path: Path) -> None:
+def test_two_ranks_communicate(tmp_path: Path) -> None:
     launch(2, "-m", "tests.two_processes", "speak", tmp_path)
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["here 0, 1"] * 2
 
@@ -99,3 +85,51 @@ def test_gradients_of_two_are_those_of_one_with_the_whole_batch(
         torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-6 * largest, msg=name)
     for name, expected in statistics.items():
         torch.testing.assert_close(their_statistics[name], expected, rtol=1e-6, atol=1e-9)
+
+
+WAIT = timedelta(seconds=30)
+
+
+def start(store: dist.Store, late: dict[int, float], world_size: int) -> list[dist.Store]:
+    """Return what the ranks, as threads, get of the store if some are late by so many seconds."""
+
+    def begin(rank: int) -> dist.Store:
+        time.sleep(late.get(rank, 0))
+        return rendezvous(store, rank, world_size, WAIT)
+
+    with ThreadPoolExecutor(world_size) as pool:
+        return list(pool.map(begin, range(world_size)))
+
+
+@pytest.mark.parametrize("late", [{}, {0: 0.3}, {2: 0.3}, {1: 0.2, 2: 0.4}], ids=str)
+def test_a_later_start_reads_nothing_of_an_earlier_one(late: dict[int, float]) -> None:
+    store = dist.HashStore()
+    store.set("question/1", "of a killed process")
+    for _ in range(3):
+        first, second, third = start(store, late, 3)
+        assert not first.check(["address"])
+        first.set("address", "of this start")
+        assert second.get("address") == third.get("address") == b"of this start"
+
+
+def test_a_rank_that_does_not_come_is_named() -> None:
+    store = dist.HashStore()
+    store.set("question/2", "of the dead")
+    with pytest.raises(TaskError, match="of 3 processes 1, 2 did not come within") as caught:
+        rendezvous(store, 0, 3, timedelta())
+    assert caught.value.code == Code.CONTAINER
+
+
+def test_the_store_of_the_launcher_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(server.port))
+    assert launcher_store(0, 2, WAIT) is None
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda rank: launcher_store(rank, 2, WAIT), range(2))
+    assert first
+    assert second
+    first.set("said", "yes")
+    assert second.get("said") == b"yes"
+    assert not server.check(["said"])

@@ -1,46 +1,99 @@
+"""Environment variables: a home for a nameless user, one module that reads them; packages."""
+
 from __future__ import annotations
 
-import logging
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from utils.environment import CACHES, log_to_console, provide_home
-from utils.logs import PROGRESS
+from tests.conftest import ROOT
+from tests.test_floors import MODULES
+from utils.environment import (
+    CACHES,
+    NEEDED,
+    RANK_VARIABLES,
+    agent_store,
+    missing_packages,
+    provide_home,
+    ranks,
+)
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, **variables: str | None) -> None:
+    monkeypatch.setattr(os, "environ", {k: v for k, v in variables.items() if v is not None})
 
 
 @pytest.mark.parametrize("home", [None, "", "/", "/nonexistent"])
-def test_a_home_is_provided_where_there_is_none(home: str | None) -> None:
-    environment = {} if home is None else {"HOME": home}
-    provide_home(environment)
-    assert os.access(environment["HOME"], os.W_OK)
-    assert set(CACHES) <= set(environment)
-    assert environment["USER"]
+def test_a_home_is_provided_if_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    set_environment(monkeypatch, HOME=home, TORCH_HOME="/elsewhere")
+    provide_home()
+    assert os.access(os.environ["HOME"], os.W_OK)
+    assert set(CACHES) <= set(os.environ)
+    assert os.environ["USER"]
+    assert os.environ["TORCH_HOME"] == "/elsewhere"
 
 
-def test_a_home_that_works_is_left_alone(tmp_path: Path) -> None:
-    environment = {"HOME": str(tmp_path)}
-    provide_home(environment)
-    assert environment == {"HOME": str(tmp_path)}
+def test_a_writable_home_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    set_environment(monkeypatch, HOME=str(tmp_path))
+    provide_home()
+    assert os.environ == {"HOME": str(tmp_path)}
 
 
-def test_a_cache_that_was_chosen_is_kept() -> None:
-    environment = {"HOME": "/", "TORCH_HOME": "/elsewhere"}
-    provide_home(environment)
-    assert environment["TORCH_HOME"] == "/elsewhere"
+TORCHRUN = dict(zip(RANK_VARIABLES, "3412", strict=True)) | {"MASTER_ADDR": "here"}
 
 
-def test_lines_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    """Not a terminal: one line about progress, no carriage return, no secret."""
-    log_to_console()
-    log = logging.getLogger("lines")
-    for epoch in range(3):
-        log.info("epoch %d", epoch, extra=PROGRESS)
-    log.info("from https://me:word@host/x\rend")
-    lines = capsys.readouterr().out
-    assert [line.split(" ", 1)[1] for line in lines.splitlines()] == [
-        "epoch 0",
-        "from https://***@host/x end",
-    ]
-    assert "\r" not in lines
+def test_ranks_are_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, **TORCHRUN)
+    assert ranks() == (3, 4, 1, 2)
+
+
+@pytest.mark.parametrize("missing", TORCHRUN)
+def test_without_all_variables_a_process_is_alone(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A container may set one of these names for another purpose."""
+    set_environment(monkeypatch, **{**TORCHRUN, missing: None})
+    assert ranks() == (0, 1, 0, 1)
+
+
+def test_the_store_of_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, MASTER_ADDR="here", MASTER_PORT="12")
+    assert agent_store() is None
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    assert agent_store() == ("here", 12)
+
+
+def test_one_module_reads_the_environment() -> None:
+    text = {name: path.read_text(encoding="utf-8") for name, path in MODULES.items()}
+    readers = {name for name, code in text.items() if re.search(r"\bos\.(environ|getenv)", code)}
+    assert readers == {"utils.environment"}
+
+
+def test_needed_packages_are_required_and_installed() -> None:
+    text = (ROOT / "extra-requirements.txt").read_text(encoding="utf-8")
+    assert set(NEEDED.values()) <= set(re.findall(r"^([\w-]+)>=", text, re.MULTILINE))
+    assert missing_packages() == ""
+
+
+def test_missing_packages_are_named() -> None:
+    sentence = missing_packages(["cv2", "no_such_module", "os"])
+    assert "has no no_such_module: install" in sentence
+    assert "-m pip install -r extra-requirements.txt" in sentence
+
+
+@pytest.mark.parametrize("program", [["start.py", "--help"], ["-m", "utils.environment"]])
+def test_a_python_without_packages_ends_in_one_sentence(program: list[str]) -> None:
+    # -S leaves out the folder of installed packages.
+    done = subprocess.run(
+        [sys.executable, "-S", *program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{sys.executable} has no torch, opencv-python-headless, numpy")

@@ -17,15 +17,12 @@ from utils.launch import KilledError, launch, launch_until_done
 PROGRAM = """
 import os, sys, time
 sys.path.insert(0, {root!r})
-from utils.errors import Code
-from utils.first_error import write_error_file
+from utils.errors import Code, write_error_file
 if os.environ["RANK"] == "1":
     {deed}
 time.sleep({wait})
 """
-FAIL = (
-    'write_error_file(Code.DATASET, "no images.", "the trace", environment=os.environ); sys.exit(1)'
-)
+FAIL = 'write_error_file(Code.DATASET, "no images.", "the trace"); sys.exit(1)'
 
 
 def program(folder: Path, deed: str, wait: int) -> list[str]:
@@ -51,19 +48,19 @@ def test_all_end_well(tmp_path: Path) -> None:
         pytest.param("sys.exit(5)", Code.CONTAINER, "ended with status 5", id="without a word"),
     ],
 )
-def test_one_fails_and_all_end_within_thirty_seconds(
+def test_one_fails_and_the_other_is_ended(
     tmp_path: Path, deed: str, code: Code, words: str
 ) -> None:
     began = time.monotonic()
     with pytest.raises(TaskError, match=words) as caught:
-        launch(2, program(tmp_path, deed, 120))
+        launch(2, program(tmp_path, deed, 600))
     assert caught.value.code == code
-    assert time.monotonic() - began < 30  # the other would sleep for two minutes
+    assert time.monotonic() - began < 300  # the other would sleep for ten minutes
 
 
 @pytest.mark.slow
 def test_a_killed_process_of_another_work(tmp_path: Path) -> None:
-    killed = program(tmp_path, "os.kill(os.getpid(), 9)", 120)
+    killed = program(tmp_path, "os.kill(os.getpid(), 9)", 600)
     with pytest.raises(KilledError, match=r"process 1 of the mining was killed .*: sleep more"):
         launch(2, killed, what="mining", advice="sleep more")
 

@@ -1,15 +1,18 @@
-"""Lines about progress: one in ten seconds at most, every other line always."""
+"""Console logging: few lines about progress, no secrets, no carriage return; bars at a terminal."""
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 
 import pytest
 
-from utils.logs import PROGRESS, Pace, ShareDone, duration
+from utils.logs import PROGRESS, PercentLogger, ProgressFilter, duration, log_to_console, redact
+from utils.progress import progress_bar
 
 
-class Hands:
+class ManualClock:
     """A clock that is set by hand."""
 
     def __init__(self) -> None:
@@ -25,9 +28,9 @@ def record(**extra: object) -> logging.LogRecord:
     return made
 
 
-def test_progress_comes_every_ten_seconds_and_the_rest_always() -> None:
-    clock = Hands()
-    pace = Pace(clock=clock)
+def test_progress_is_logged_every_ten_seconds_and_the_rest_always() -> None:
+    clock = ManualClock()
+    pace = ProgressFilter(clock=clock)
     shown = []
     for second in range(35):
         clock.now = 100.0 + second
@@ -37,21 +40,16 @@ def test_progress_comes_every_ten_seconds_and_the_rest_always() -> None:
     assert shown == [0, 10, 20, 30]
 
 
-def test_a_terminal_sees_everything() -> None:
-    pace = Pace(patient=True, clock=Hands())
-    assert all(pace.filter(record(**PROGRESS)) for _ in range(3))
-
-
-def test_the_share_that_is_done(caplog: pytest.LogCaptureFixture) -> None:
-    clock = Hands()
-    share = ShareDone(logging.getLogger("share"), clock=clock)
+def test_the_percentage_done(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    percent = PercentLogger(logging.getLogger("percent"), clock=clock)
     with caplog.at_level(logging.INFO):
         for second, fraction in ((10, 0.1), (30, 0.01), (40, 0.2), (90, 0.5), (200, 1.0)):
             clock.now = 100.0 + second
-            share.tell(fraction)
+            percent.on_progress(fraction)
     assert [r.getMessage() for r in caplog.records] == [
         "1% done in 30 s",
-        "50% done in 1 min 30 s, about 1 min 30 s to go",
+        "50% done in 1 min 30 s, about 1 min 30 s left",
     ]
     assert all(r.about_progress for r in caplog.records)
 
@@ -62,3 +60,69 @@ def test_the_share_that_is_done(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def log_epochs() -> None:
+    log_to_console()
+    log = logging.getLogger("lines")
+    for epoch in progress_bar(range(3), "epochs"):
+        log.info("epoch %d", epoch, extra=PROGRESS)
+    log.info("from https://me:word@host/x\rend")
+
+
+def test_a_log_has_one_line_about_progress_no_bar_and_no_secret(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log_epochs()
+    lines, errors = capsys.readouterr()
+    assert [line.split(" ", 1)[1] for line in lines.splitlines()] == [
+        "epoch 0",
+        "from https://***@host/x end",
+    ]
+    assert "\r" not in lines
+    assert errors == ""
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_terminal_has_every_line_and_on_rank_0_a_bar(
+    monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    out, errors = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(out))
+    monkeypatch.setattr(sys, "stderr", Terminal(errors))
+    log_epochs()
+    sys.stderr.flush()
+    assert [f"epoch {number}" in out.getvalue().decode() for number in range(3)] == [True] * 3
+    assert ("epochs:" in errors.getvalue().decode()) == (rank == "0")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://me:word@host/x.git", "https://***@host/x.git"),
+        ("clone http://tok3n@host:80/a b", "clone http://***@host:80/a b"),
+        ("token=abc&x=1", "token=***&x=1"),
+        ("{'password': 'a1', 'x': 2}", "{'password': '***', 'x': 2}"),
+        ("AWS_SECRET_ACCESS_KEY=ab/c+d", "AWS_SECRET_ACCESS_KEY=***"),
+        ("the setting api_key is 'abc'; it must be", "the setting api_key is '***'; it must be"),
+        ("Authorization: Bearer abcdefgh.ijk", "Authorization: Bearer ***"),
+        ("https://host/path@2x.png", "https://host/path@2x.png"),
+        ("epoch 3/10  box 0.0412  mAP50 0.613", "epoch 3/10  box 0.0412  mAP50 0.613"),
+        ("/in/9c/3fd0.jpg: cannot be decoded", "/in/9c/3fd0.jpg: cannot be decoded"),
+        ("the setting epochs is 'many'", "the setting epochs is 'many'"),
+        ("mail me@host.example", "mail me@host.example"),
+    ],
+)
+def test_secrets_are_redacted_and_nothing_else(text: str, expected: str) -> None:
+    assert redact(text) == expected

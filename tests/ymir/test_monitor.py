@@ -240,7 +240,7 @@ def test_whoever_insists_waits_for_no_thread_that_hangs(
     monkeypatch.setattr(ymir_monitor, "write_text", hang)
     stuck = threading.Thread(target=monitor.report, args=(0.7,))
     stuck.start()
-    monitor.insist(Code.CONTAINER, "told to stop.", patience=0.05)
+    monitor.fail_now(Code.CONTAINER, "told to stop.", patience=0.05)
     assert columns(path)[2:] == ["0.700000", "4", "160004", "told to stop."]
     go.set()
     stuck.join()
@@ -252,5 +252,5 @@ def test_whoever_insists_leaves_another_failure_alone(tmp_path: Path) -> None:
     path = tmp_path / "monitor.txt"
     Monitor(path, "t01").fail(Code.DATASET, "no images.")
     before = path.read_bytes()
-    Monitor(path, "t01").insist(Code.CONTAINER, "told to stop.")
+    Monitor(path, "t01").fail_now(Code.CONTAINER, "told to stop.")
     assert path.read_bytes() == before

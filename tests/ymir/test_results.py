@@ -17,6 +17,7 @@ from ymir.monitor import Monitor
 from ymir.results import (
     InferResultWriter,
     ModelStage,
+    SavedFiles,
     write_mining_result,
     write_training_result,
 )
@@ -28,7 +29,7 @@ NAMES = ("helmet", "vest")
 
 
 def task_of(make_task: MakeTask, kind: str = "training", protocol: str | None = "1.1.0") -> Task:
-    return read_task(make_task(kind, env={"protocol_version": protocol}), environ={})
+    return read_task(make_task(kind, env={"protocol_version": protocol}))
 
 
 def save(task: Task, stage: str, *names: str) -> None:
@@ -333,7 +334,7 @@ class TestSameAsThePackage:
 
     @pytest.fixture
     def task(self, sdk: ModuleType, tmp_path: Path) -> Task:
-        return read_task(tmp_path / "in" / "env.yaml", environ={})
+        return read_task(tmp_path / "in" / "env.yaml")
 
     @staticmethod
     def part(name: str) -> ModuleType:
@@ -391,3 +392,28 @@ class TestSameAsThePackage:
         ours = task.out.monitor.read_text().splitlines()[0].split("\t")
         assert (ours[0], float(ours[2]), ours[3]) == (theirs[0], float(theirs[2]), theirs[3])
         assert abs(float(ours[1]) - float(theirs[1])) < 60
+
+
+FILES = ("best.pt", "best.onnx", "best.torchscript", "best_openvino.xml")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        pytest.param("", FILES, id="none: all"),
+        pytest.param(" , ", FILES, id="blanks: all"),
+        pytest.param(r".*\.onnx", ("best.pt", "best.onnx"), id="weights always"),
+        pytest.param(r".*\.pt$", ("best.pt",), id="weights alone"),
+        pytest.param(r"best_, .*\.torch", ("best.pt", "best.torchscript", "best_openvino.xml"),
+                     id="two"),
+        pytest.param("onnx", ("best.pt",), id="from the beginning of the name"),
+    ],
+)  # fmt: skip
+def test_patterns(patterns: str, expected: tuple[str, ...]) -> None:
+    assert SavedFiles(patterns).of(FILES) == expected
+
+
+def test_an_expression_that_is_none_is_refused() -> None:
+    with pytest.raises(TaskError, match="ymir_saved_file_patterns") as caught:
+        SavedFiles("best.(pt")
+    assert caught.value.code == Code.CONFIG

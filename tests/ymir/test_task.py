@@ -20,14 +20,14 @@ MakeTask = Callable[..., Path]
 
 def refused(env_file: Path) -> TaskError:
     with pytest.raises(TaskError) as caught:
-        read_task(env_file, environ={})
+        read_task(env_file)
     assert caught.value.sentence.endswith(".")
     assert "\n" not in caught.value.sentence
     return caught.value
 
 
 def test_a_training_task(make_task: MakeTask, tmp_path: Path) -> None:
-    task = read_task(make_task(config={"epochs": "50", "shm_size": "32G"}), environ={})
+    task = read_task(make_task(config={"epochs": "50", "shm_size": "32G"}))
     assert (task.task_id, task.protocol) == ("t0001", (1, 1, 0))
     assert (task.run_training, task.run_mining, task.run_infer) == (True, False, False)
     assert task.class_names == ("helmet", "vest")
@@ -43,7 +43,7 @@ def test_a_training_task(make_task: MakeTask, tmp_path: Path) -> None:
 
 def test_mining_with_inference(make_task: MakeTask, tmp_path: Path) -> None:
     env_file = make_task("mining infer", config={"conf_thres": "0.1", "class_names": []})
-    task = read_task(env_file, environ={})
+    task = read_task(env_file)
     assert task.mining == MiningSettings(conf_thres=0.1)
     assert task.infer == InferSettings(conf_thres=0.1)
     assert task.train is None
@@ -64,8 +64,8 @@ def test_all_options_as_text_give_the_same_task(make_task: MakeTask) -> None:
     }
     text = {key: str(value) for key, value in typed.items()} | {"lr0": "1e-3"}
     env_flags = {"run_training": "True", "run_mining": "False", "run_infer": "no"}
-    expected = read_task(make_task(config=typed), environ={})
-    assert read_task(make_task(config=text, env=env_flags), environ={}) == expected
+    expected = read_task(make_task(config=typed))
+    assert read_task(make_task(config=text, env=env_flags)) == expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_all_options_as_text_give_the_same_task(make_task: MakeTask) -> None:
     ],
 )
 def test_gpu_ids(make_task: MakeTask, config: dict, expected: tuple[int, ...]) -> None:
-    assert read_task(make_task(config=config), environ={}).gpu_ids == expected
+    assert read_task(make_task(config=config)).gpu_ids == expected
 
 
 @pytest.mark.parametrize(
@@ -101,10 +101,15 @@ def test_gpu_ids(make_task: MakeTask, config: dict, expected: tuple[int, ...]) -
         pytest.param("1.10.2rc1", "", (1, 10, 2), id="suffix"),
     ],
 )
-def test_protocol(make_task: MakeTask, stated: object, variable: str, expected: tuple) -> None:
-    task = read_task(
-        make_task(env={"protocol_version": stated}), environ={"YMIR_VERSION": variable}
-    )
+def test_protocol(
+    make_task: MakeTask,
+    monkeypatch: pytest.MonkeyPatch,
+    stated: object,
+    variable: str,
+    expected: tuple,
+) -> None:
+    monkeypatch.setenv("YMIR_VERSION", variable)
+    task = read_task(make_task(env={"protocol_version": stated}))
     assert task.protocol == expected
     flat = expected < (1, 1, 0)
     assert (stage_folder(task, "best") == task.out.models) is flat
@@ -125,7 +130,7 @@ def test_protocol(make_task: MakeTask, stated: object, variable: str, expected: 
         pytest.param({}, {"gpu_id": "-1"}, Code.CONFIG, "gpu_id is '-1'", id="gpu-negative"),
         pytest.param({}, {"epochs": "x"}, Code.CONFIG, "epochs is 'x'", id="setting"),
         pytest.param({}, {"export_format": "ls_json:raw"}, Code.CONFIG, "ark:raw", id="ls-json"),
-        pytest.param({"run_training": False}, {}, Code.CONFIG, "asks for nothing", id="nothing"),
+        pytest.param({"run_training": False}, {}, Code.CONFIG, "has nothing to run", id="nothing"),
         pytest.param({"run_training": "si"}, {}, Code.CONFIG, "run_training is 'si'", id="flag"),
         pytest.param({"task_id": "a\tb"}, {}, Code.CONFIG, "task_id", id="tab-in-task-id"),
         pytest.param({"input": [1]}, {}, Code.CONFIG, "section input", id="section"),
@@ -173,14 +178,14 @@ def test_unreadable_files(make_task: MakeTask, name: str, content: bytes | None)
 
 
 def test_training_goes_alone(make_task: MakeTask) -> None:
-    task = read_task(make_task(env={"run_mining": True, "run_infer": True}), environ={})
+    task = read_task(make_task(env={"run_mining": True, "run_infer": True}))
     assert (task.run_training, task.run_mining, task.run_infer) == (True, False, False)
     assert "only training" in task.warnings[0]
 
 
 def test_warnings_are_told_once_for_both_tasks(make_task: MakeTask) -> None:
     config = {"pin_memory": "True", "confidance": 1, "img_size": "300"}
-    task = read_task(make_task("mining infer", config=config), environ={})
+    task = read_task(make_task("mining infer", config=config))
     assert sorted(task.warnings) == [
         "img_size 300 is not a multiple of 32: 320 is used",
         "pin_memory is not supported yet, ignored",
@@ -194,15 +199,13 @@ def test_settings_come_in_three_layers(make_task: MakeTask, tmp_path: Path) -> N
     shared = {"epochs": 7, "batch_size": 4, "training": {"lr0": 0.5}, "mining": {"seed": 3}}
     (repository / "configs" / "mine.yaml").write_text(yaml.safe_dump(shared))
     env_file = make_task(config={"code_config": "configs/mine.yaml", "batch_size_per_gpu": "2"})
-    task = read_task(env_file, repository=repository, environ={})
+    task = read_task(env_file, repository=repository)
     assert task.train == TrainSettings(epochs=7, batch_size=2, lr0=0.5)
 
 
 def test_the_default_settings_file_changes_nothing(make_task: MakeTask) -> None:
-    plain = read_task(make_task("mining infer"), environ={})
-    named = read_task(
-        make_task("mining infer", config={"code_config": "configs/default.yaml"}), environ={}
-    )
+    plain = read_task(make_task("mining infer"))
+    named = read_task(make_task("mining infer", config={"code_config": "configs/default.yaml"}))
     assert plain == named
 
 
@@ -223,7 +226,7 @@ def test_paths_of_the_sdk_s_sample_are_relative(make_task: MakeTask, tmp_path: P
     here = Path.cwd()
     try:
         os.chdir(tmp_path)
-        task = read_task(Path("in/env.yaml"), environ={})
+        task = read_task(Path("in/env.yaml"))
     finally:
         os.chdir(here)
     assert task.candidate_index == tmp_path / "in" / "lists" / "c.tsv"
@@ -233,13 +236,13 @@ def test_paths_of_the_sdk_s_sample_are_relative(make_task: MakeTask, tmp_path: P
 
 def test_missing_keys_take_the_platform_s_places(make_task: MakeTask) -> None:
     env_file = make_task(env={"output": None})
-    task = read_task(env_file, environ={})
+    task = read_task(env_file)
     assert str(task.out.infer_result) == "/out/infer-result.json"
     assert str(task.out.training_result) == "/out/models/result.yaml"
 
 
 def test_a_task_travels_to_other_processes(make_task: MakeTask) -> None:
-    task = read_task(make_task(), environ={})
+    task = read_task(make_task())
     assert isinstance(task, Task)
     assert pickle.loads(pickle.dumps(task)) == task
 

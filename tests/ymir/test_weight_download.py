@@ -109,7 +109,7 @@ def test_servers_that_do_not_deliver(
     code: Code,
     words: str,
 ) -> None:
-    monkeypatch.setattr(weight_download, "PATIENCE", 0.5)
+    monkeypatch.setattr(weight_download, "TIMEOUT", 0.5)
     with pytest.raises(TaskError, match=words) as caught:
         download_weights(name, DIGEST, [tmp_path], release=server)
     assert caught.value.code is code

@@ -8,15 +8,23 @@ from pathlib import Path
 import pytest
 
 from utils.errors import Code, TaskError
-from ymir import weight_files
+from ymir import weights as weight_files
 from ymir.task import read_task
+from ymir.weights import (
+    IMAGE_FOLDER,
+    OFFICIAL,
+    check_download,
+    file_of_model,
+    find_weights,
+    weight_folders,
+)
 
 MakeTask = Callable[..., Path]
 
 
 def refused(env_file: Path) -> TaskError:
     with pytest.raises(TaskError) as caught:
-        read_task(env_file, environ={})
+        read_task(env_file)
     return caught.value
 
 
@@ -66,7 +74,7 @@ def test_weights(
     env_file = make_task(kind, config={key: offered})
     (models / "best.pt").unlink()
     put(tmp_path, *present)
-    task = read_task(env_file, environ={})
+    task = read_task(env_file)
     assert [str(path.relative_to(models)) for path in task.weights] == expected
 
 
@@ -84,7 +92,7 @@ def test_a_list_without_usable_weights_is_refused_with_what_was_offered(
 
 @pytest.mark.parametrize("value", [None, [], ""])
 def test_no_weights_at_all(make_task: MakeTask, value: object) -> None:
-    assert read_task(make_task(config={"pretrained_model_params": value}), environ={}).weights == ()
+    assert read_task(make_task(config={"pretrained_model_params": value})).weights == ()
     error = refused(make_task("infer", config={"model_params_path": value}))
     assert (error.code, "it lists nothing" in error.sentence) == (Code.MODEL, True)
 
@@ -94,7 +102,7 @@ def test_the_weights_setting_goes_before_what_is_handed_in(
 ) -> None:
     put(tmp_path, "mine.pt")
     mine = str(tmp_path / "in" / "models" / "mine.pt")
-    task = read_task(make_task("infer", config={"weights": mine}), environ={})
+    task = read_task(make_task("infer", config={"weights": mine}))
     assert task.weights == (Path(mine),)
     error = refused(make_task(config={"weights": "yolov5s.pt"}))
     assert (error.code, "yolov5s.pt" in error.sentence) == (Code.MODEL, True)
@@ -153,7 +161,7 @@ def test_weights_that_lie_in_a_folder(
             (folder / name).write_bytes(b"weights")
     if "weights_dir" in config:
         config = {**config, "weights_dir": str(tmp_path / "mine")}
-    task = read_task(make_task(config=config), environ={})
+    task = read_task(make_task(config=config))
     assert task.weights == ((tmp_path / expected,) if expected else ())
     assert [text for text in task.warnings if warning and warning in text] == (
         list(task.warnings) if warning else []
@@ -165,7 +173,7 @@ def test_what_the_platform_hands_in_goes_before_folders(
 ) -> None:
     (image_folder / "yolov5s.pt").write_bytes(b"weights")
     put(tmp_path, "mine.pt")
-    task = read_task(make_task(config={"pretrained_model_params": ["mine.pt"]}), environ={})
+    task = read_task(make_task(config={"pretrained_model_params": ["mine.pt"]}))
     assert task.weights == (tmp_path / "in" / "models" / "mine.pt",)
     error = refused(make_task("infer", config={"model_params_path": []}))
     assert error.code == Code.MODEL
@@ -203,5 +211,75 @@ def test_a_folder_for_a_download_may_be_made(make_task: MakeTask, tmp_path: Path
         "weights_sha256": "A" * 64,
         "weights_dir": str(tmp_path / "new"),
     }
-    task = read_task(make_task(config=config), environ={})
+    task = read_task(make_task(config=config))
     assert (task.weights, task.warnings) == ((), ())
+
+
+DIGEST = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("yolov5s", "yolov5s.pt"),
+        ("s", "yolov5s.pt"),
+        ("x6", "yolov5x6.pt"),
+        ("yolov5x6", "yolov5x6.pt"),
+        ("models/yolov5n.yaml", "yolov5n.pt"),
+        ("/data/mine.yaml", "mine.pt"),
+        ("mine.yml", "mine.pt"),
+    ],
+)
+def test_the_file_of_a_model(model: str, name: str) -> None:
+    assert file_of_model(model) == name
+
+
+def test_the_official_files() -> None:
+    assert len(OFFICIAL) == 10
+    assert all(file_of_model(name.removesuffix(".pt")) == name for name in OFFICIAL)
+
+
+def test_folders_and_their_order(tmp_path: Path) -> None:
+    assert weight_folders("") == (IMAGE_FOLDER,)
+    assert weight_folders(str(tmp_path)) == (tmp_path, IMAGE_FOLDER)
+    assert weight_folders(str(tmp_path / "new"), may_be_made=True)[0] == tmp_path / "new"
+    (tmp_path / "file").write_text("")
+    for name in ("new", "file"):
+        with pytest.raises(TaskError, match=r"weights_dir is .* a folder that exists") as caught:
+            weight_folders(str(tmp_path / name), may_be_made=name == "file")
+        assert caught.value.code is Code.CONFIG
+
+
+def test_finding(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for path in (first / "a.pt", second / "a.pt", second / "b.PT", second / "c.onnx"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    (first / "b.PT").mkdir()
+    (tmp_path / "outside.pt").write_text("")
+    folders = (tmp_path / "gone", first, second)
+    assert find_weights("a.pt", folders) == first / "a.pt"
+    assert find_weights("b.PT", folders) == second / "b.PT"
+    for name in ("c.onnx", "d.pt", "../outside.pt", str(tmp_path / "outside.pt"), ""):
+        assert find_weights(name, folders) is None
+
+
+def test_a_download_is_told_what_to_expect() -> None:
+    assert check_download("m6", f" {DIGEST.upper()} ") == ("yolov5m6.pt", DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("model", "digest", "words"),
+    [
+        ("yolov5s", "", "64 hexadecimal digits"),
+        ("yolov5s", DIGEST[:-1], "64 hexadecimal digits"),
+        ("yolov5s", DIGEST + "0", "64 hexadecimal digits"),
+        ("yolov5s", DIGEST[:-1] + "g", "64 hexadecimal digits"),
+        ("mine.yaml", DIGEST, "must be one of yolov5l, "),
+        ("yolov3", DIGEST, "no file for the model 'yolov3'"),
+    ],
+)
+def test_downloads_that_are_refused(model: str, digest: str, words: str) -> None:
+    with pytest.raises(TaskError, match=words) as caught:
+        check_download(model, digest)
+    assert caught.value.code is Code.CONFIG

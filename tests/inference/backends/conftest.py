@@ -12,7 +12,7 @@ from inference.backends.choice import BenchmarkTarget
 from inference.backends.sample import sample_images
 from inference.batching import WorkerPool
 from models.detector import Detector
-from models.model_config import read_layout
+from models.model_config import read_model_config
 from ops.letterbox import plan_letterbox
 from tests.exporting.conftest import lively
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="session")
 def network() -> Detector:
     torch.manual_seed(0)
-    fused = lively(Detector(read_layout("yolov5n", 3))).fused()
+    fused = lively(Detector(read_model_config("yolov5n", 3))).fused()
     return fused.to(memory_format=torch.channels_last)
 
 

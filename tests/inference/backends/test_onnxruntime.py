@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from exporting.neck_onnx import write_trunk
+from exporting.neck_onnx import write_neck
 from inference.backends.onnxruntime import arithmetic_of, build_onnxruntime
 from tests.inference.backends.conftest import same_maps
 from utils.errors import Code, TaskError
@@ -18,7 +18,7 @@ from utils.errors import Code, TaskError
 @pytest.fixture
 def trunk(network, tmp_path):
     path = tmp_path / "trunk.onnx"
-    write_trunk(network, path)
+    write_neck(network, path)
     return path
 
 
@@ -43,7 +43,7 @@ def test_several_threads_at_once(network, around, trunk):
 def test_half_weights_give_the_same_maps(network, around, tmp_path):
     """What a GPU would compute in float16; a CPU widens it."""
     pytest.importorskip("onnxruntime")
-    write_trunk(network, tmp_path / "half.onnx", half=True)
+    write_neck(network, tmp_path / "half.onnx", half=True)
     images = torch.rand(1, 3, 64, 96)
     found = build_onnxruntime(tmp_path / "half.onnx", around)(images)
     with torch.no_grad():

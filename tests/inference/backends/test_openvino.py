@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from exporting.neck_onnx import write_trunk
+from exporting.neck_onnx import write_neck
 from inference.backends.openvino import build_openvino
 from tests.inference.backends.conftest import same_maps
 from utils.errors import Code, TaskError
@@ -19,7 +19,7 @@ from utils.errors import Code, TaskError
 def trunk(network, tmp_path):
     pytest.importorskip("openvino", reason="the optional package is not installed")
     path = tmp_path / "trunk.onnx"
-    write_trunk(network, path)
+    write_neck(network, path)
     return path
 
 

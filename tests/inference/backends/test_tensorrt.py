@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from exporting.neck_onnx import write_trunk
+from exporting.neck_onnx import write_neck
 from inference.backends.tensorrt import build_tensorrt
 from utils.errors import Code, TaskError
 
@@ -33,7 +33,7 @@ def test_no_cpu(around, tmp_path, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_any_batch_and_shape(network, on_a_gpu, tmp_path, precision):
     pytest.importorskip("tensorrt", reason="the optional package is not installed")
-    write_trunk(network, tmp_path / "trunk.onnx")
+    write_neck(network, tmp_path / "trunk.onnx")
     engine = build_tensorrt(tmp_path / "trunk.onnx", replace(on_a_gpu, precision=precision))
     assert engine.arithmetic == precision
     for shape in ((1, 3, 96, 128), (3, 3, 128, 64), (2, 3, 32, 32)):

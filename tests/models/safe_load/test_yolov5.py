@@ -98,11 +98,11 @@ def test_unstripped_file_gives_the_average(official, tiny, tmp_path, changes, zi
     checkpoint = load_checkpoint(path)
     key = "model.0.conv.weight"
     assert torch.equal(checkpoint.state[key], _halved(tiny(seed=1))[key])
-    assert checkpoint.metadata["best_fitness"] == 0.25
-    assert checkpoint.metadata["epoch"] == 3
+    assert checkpoint.metadata.other["best_fitness"] == 0.25
+    assert checkpoint.metadata.epoch == 3
     if not changes:
         expected = {"save_dir": "/runs/exp", "imgsz": 320, "hyp": {"lr0": 0.01}}
-        assert checkpoint.metadata["opt"] == expected
+        assert checkpoint.metadata.other["opt"] == expected
 
 
 @pytest.mark.parametrize("value", [np.array([0.25]), np.float64(0.25)], ids=["array", "scalar"])
@@ -112,7 +112,7 @@ def test_numpy_of_both_generations_is_read(official, tmp_path, value):
     torch.save(_content(official(), best_fitness=value), path)
     for old, new in ((b"numpy.core.", b"numpy._core."), (b"numpy._core.", b"numpy.core.")):
         change_pickle(path, lambda pickled, old=old, new=new: pickled.replace(old, new))
-        assert load_checkpoint(path).metadata["best_fitness"] == 0.25
+        assert load_checkpoint(path).metadata.other["best_fitness"] == 0.25
 
 
 def test_several_gpus_names_come_from_the_average(official, tmp_path):
@@ -148,7 +148,7 @@ def test_v5_file(official, named, tiny, tmp_path, zipped):
     torch.save(_content(model), path, _use_new_zipfile_serialization=zipped)
     checkpoint = load_checkpoint(path)
     assert "model.0.conv.conv.weight" in checkpoint.state
-    assert checkpoint.layout["backbone"][0] == [-1, 1, "Focus", [8, 3]]
+    assert checkpoint.definition["backbone"][0] == [-1, 1, "Focus", [8, 3]]
 
 
 def test_float_and_synchronised_normalisation(official, named, tiny, tmp_path):
@@ -261,5 +261,5 @@ def test_the_trained_reference_checkpoint(shared):
     """reference/bccd_yolov5n.pt: its options hold a pathlib path."""
     checkpoint = load_checkpoint(shared / "reference" / "bccd_yolov5n.pt")
     assert checkpoint.class_names == ("WBC", "RBC", "Platelets")
-    assert isinstance(checkpoint.metadata["opt"]["save_dir"], str)
+    assert isinstance(checkpoint.metadata.other["opt"]["save_dir"], str)
     build_detector(checkpoint)
