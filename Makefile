@@ -1,6 +1,7 @@
 # make demo   draw a data set (or DATA=<a VOC folder>), train, mine and infer through start.py;
 #             OUT=<folder>, and DEMO="--limit 64 --set epochs=10" for a short one
 # make test   every test;   make check   format, lint, types and tests
+# make generate   every generated table and file anew
 # make test-oldest   every test with Python 3.10 and the lowest versions of all requirements
 # make bench  ours beside yolov5 and ultralytics, as one table (BENCH="--quick --only inference")
 # VENV=<folder> or PYTHON=<interpreter> reuses an environment that is there.
@@ -25,7 +26,7 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
-.PHONY: demo test test-oldest lint types check format bench clean
+.PHONY: demo test test-oldest lint types check format generate bench clean
 
 $(VENV)/.ready: extra-requirements.txt requirements-dev.txt
 	test -x $(VENV)/bin/python || $(BASE_PYTHON) -m venv $(VENV)
@@ -36,10 +37,8 @@ demo: $(READY)
 	@$(PYTHON) -m utils.environment
 	$(PYTHON) -m tools.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(DEMO)
 
-# What failed beside others, or took its process with it, is run once more alone; twice is a failure.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) || \
-		OMP_NUM_THREADS=1 $(PYTHON) -m pytest --last-failed --last-failed-no-failures none
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES)
 
 # `>=2.4` becomes `==2.4.*`, and a version of three or more numbers exactly that one.
 $(OLDEST)/.ready: extra-requirements.txt
@@ -64,6 +63,10 @@ check: lint types test
 format: $(READY)
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
+
+# Tables of settings, flags, return codes and tests' cases in docs/, configs/default.yaml, templates.
+generate: $(READY)
+	$(PYTHON) -m tools.generate
 
 bench: $(READY)
 	$(PYTHON) -m bench $(BENCH)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cli.detect import parse_infer_command
+from cli.detect import parse_detect_command
 from inference.outputs import DetectionFiles
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Detect objects in images: pictures and label files, and all detections as one JSON file."""
     log_to_console()
-    command = parse_infer_command(sys.argv[1:] if arguments is None else arguments)
+    command = parse_detect_command(sys.argv[1:] if arguments is None else arguments)
     for note in command.notes:
         log.warning("note: %s", note)
     settings = command.settings

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.export import Request, read_command_line
+from cli.export import ExportCommand, parse_export_command
 from exporting.export import FORMATS, export
 from models.checkpoint import build_detector, load_checkpoint
 from utils.errors import Code, TaskError
@@ -19,7 +19,7 @@ from utils.errors import Code, TaskError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export the weights named on the command line; the exit status is 0, or 1 if a file failed."""
     try:
-        request = read_command_line(arguments, __doc__ or "")
+        request = parse_export_command(arguments, __doc__ or "")
     except TaskError as error:
         print(error.sentence, file=sys.stderr)
         return 1
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return max(statuses)
 
 
-def _export_weights(weights: Path, request: Request) -> int:
+def _export_weights(weights: Path, request: ExportCommand) -> int:
     """Write all formats of one weight file; a format that fails does not stop the others."""
     status = 0
     try:

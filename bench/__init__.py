@@ -1,1 +1,1 @@
-"""Measurements: speed beside a peer, and accuracy from scratch."""
+"""Measurements: speed beside other programs, accuracy, active learning, and faults."""

@@ -1,77 +1,95 @@
-"""Everything against everyone, in one command: speed, memory and start, as one table.
+"""Compare ours with other programs: speed, memory and start, as one table.
 
     python -m bench --data path/to/bccd --weights path/to/bccd_yolov5n.pt
     python -m bench --only inference,evaluation --quick
     python -m bench --device 0        # the same on a GPU
 
 Ours beside yolov5 7.0.14 and ultralytics, which are installed into an environment of their own the
-first time (`bench/peer_environment.py`), and beside a sequential loop for mining: the same images,
-sizes, batches and threads, in turns, pair by pair, each in a process of its own.
+first time (build/peer-venv), and beside a sequential loop for mining: the same images, sizes,
+batches and threads, in turns, pair by pair, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.material import BUILD, find_data
-from bench.pairs import Contest, common_arguments, contest, machine, publish
-from bench.parts import FULL, PARTS, QUICK, Measurement, ceiling
-from bench.summary import table
+from bench.comparison import BUILD, Comparison, machine, peer_interpreter, table
+from bench.material import find_data
+from bench.parts import FULL, NEED_PEER, PARTS, QUICK, Measurement
+from utils.atomic import write_text
 
-CEILING = "ceiling"
-ALL = (*PARTS, CEILING)
+BUSY = 0.5
+"""Load average above which other programs spoil the times."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts that were chosen, print the table and write it."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    chosen = options.only.split(",") if options.only else list(ALL)
-    if unknown := sorted(set(chosen) - set(ALL)):
-        parser.error(f"--only {','.join(unknown)} is unknown: choose from {','.join(ALL)}")
-    sizes = QUICK if options.quick else FULL
-    options.pairs = options.pairs or (1 if options.quick else 3)
-    alone = set(chosen) <= {CEILING, "index", "mining"}
-    runner = (
-        Contest(Path(sys.executable), options.pairs, options.threads, options.precision)
-        if alone
-        else contest(options)
+    """Run the selected parts, print the table and write it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    runner.folder, runner.device = options.out, options.device
-    measurement = Measurement(runner, find_data(options.data), options.weights, sizes)
-    for name in PARTS:
-        if name in chosen:
-            PARTS[name](measurement)
-    publish(report(measurement, with_ceiling=CEILING in chosen), options.markdown)
-
-
-def report(measurement: Measurement, *, with_ceiling: bool) -> str:
-    """The table and what belongs to it."""
-    runner = measurement.contest
-    about = "; ".join(f"{program}: {text}" for program, text in runner.settings.items())
-    where = f"GPU {runner.device}, " if runner.device else ""
-    parts = ["# Ours beside others", table(measurement.lines) if measurement.lines else ""]
-    parts += measurement.remarks
-    parts += [ceiling(measurement)] if with_ceiling else []
-    parts.append(
-        f"{datetime.date.today().isoformat()}, {where}{machine()}; {about}; {runner.pairs} pairs."
-    )
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = common_arguments(__doc__)
-    parser.prog = "python -m bench"
-    parser.add_argument("--only", default="", help=f"some of {','.join(ALL)}, with commas")
+    parser.add_argument("--data", type=Path, help="labelled folder (default: drawn images)")
+    parser.add_argument("--weights", type=Path, help="checkpoint (default: fresh weights)")
+    parser.add_argument("--only", default="", help=f"some of {','.join(PARTS)}, with commas")
     parser.add_argument("--quick", action="store_true", help="little work and one pair")
+    parser.add_argument("--pairs", type=int, help="pairs of runs (default: 3, or 1 with --quick)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="precision of ours; the other programs compute in float32 on a CPU",
+    )
     parser.add_argument("--device", default="", help="the number of a GPU; default: the CPU")
+    parser.add_argument("--peer", default="", help="Python of an environment that has the peer")
     parser.add_argument("--out", type=Path, default=BUILD, help="folder for jobs and weights")
-    parser.set_defaults(pairs=0, markdown=Path("runs/bench/performance.md"))
-    return parser
+    parser.add_argument("--markdown", type=Path, default=Path("runs/bench/performance.md"))
+    options = parser.parse_args(arguments)
+    chosen = options.only.split(",") if options.only else list(PARTS)
+    if unknown := sorted(set(chosen) - set(PARTS)):
+        parser.error(f"--only {','.join(unknown)} is unknown: choose from {','.join(PARTS)}")
+    pairs = (1 if options.quick else 3) if options.pairs is None else options.pairs
+    if min(pairs, options.threads) < 1:
+        parser.error("--pairs and --threads must be at least 1")
+    if os.getloadavg()[0] > BUSY:
+        print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
+    needed = NEED_PEER & set(chosen)
+    comparison = Comparison(
+        peer_interpreter(options.peer) if needed else Path(sys.executable),
+        pairs,
+        options.threads,
+        options.precision,
+        options.out,
+        options.device,
+    )
+    source = find_data(options.data, options.out)
+    sizes = QUICK if options.quick else FULL
+    measurement = Measurement(comparison, source, options.weights, sizes)
+    for name, part in PARTS.items():
+        if name in chosen:
+            part(measurement)
+    text = report(measurement)
+    print(f"\n{text}")
+    write_text(options.markdown, text)
+
+
+def report(measurement: Measurement) -> str:
+    """Format the table, the remarks, and where and when it was measured."""
+    comparison = measurement.comparison
+    about = "; ".join(f"{program}: {text}" for program, text in comparison.versions.items())
+    where = f"GPU {comparison.device}, " if comparison.device else ""
+    parts = ["# Ours beside others"]
+    parts += [table(measurement.rows)] if measurement.rows else []
+    parts += measurement.remarks
+    today = datetime.date.today().isoformat()
+    parts.append(f"{today}, {where}{machine()}; {about}; {comparison.pairs} pairs.")
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Whether mining earns its labels: label, train, mine, label again, beside random choice.
+"""Active learning on labelled data: label, train, mine, label again, beside random choice.
 
     python -m bench.active_learning --data path/to/bccd --strategies random cald --out runs/active
 
 Of the training split `--start` images are labelled first, the same ones for every strategy of a
 seed. In each of `--rounds` rounds a strategy chooses `--per-round` more, and a network is trained
-anew on all that are labelled: for a fixed number of epochs (`--epochs`), or for a fixed number of
+anew on all labelled images: for a fixed number of epochs (`--epochs`), or for a fixed number of
 batches whatever the number of labels (`--steps`). Evaluated are the weights of the last epoch, on
-the full validation split, which nothing is chosen by. A strategy is `random` or a mining algorithm,
-with settings of its own after colons: `cald:empty_images=first`.
+the full validation split, which nothing is selected by. A strategy is `random` or a mining
+algorithm, with settings of its own after colons: `cald:empty_images=first`.
 
-A run may be killed at any time: the same command goes on after the last finished round.
+A run may be killed at any time: the same command resumes after the last finished round.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.active_rounds import Experiment, run_round
-from bench.curve_plot import draw_learning_curves
-from bench.label_choice import RANDOM, Strategy, parse_pairs, parse_strategies
-from bench.learning_curves import curves_of, default_target, table
-from bench.round_log import START, alone, check_setup, finished_rounds, read_results
-from data.read_dataset import read_dataset
+from bench.active_rounds import (
+    RANDOM,
+    Experiment,
+    Strategy,
+    finished_rounds,
+    parse_strategies,
+    read_results,
+    run_round,
+)
+from bench.learning_curves import complete_curves, default_target, plot_curves, table
+from bench.training import RECIPE, parse_pairs, read_splits, training_parser
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
@@ -43,32 +48,23 @@ from utils.shutdown import run_command
 
 log = logging.getLogger("active_learning")
 
-RECIPE: Mapping[str, object] = {
-    "model": "yolov5n",
-    "img_size": 320,
-    "batch_size": 16,
-    "nominal_batch_size": 16,  # a few labels give few batches: every one of them counts
-    "onnx": False,
-    "plots": False,
-}
 OWN = ("seed", "epochs", "noval", "weights", "resume", "nosave")
-"""Training settings that the benchmark itself says."""
+"""Training settings that the benchmark itself sets."""
 POOL = "labelled-pool"
-"""Folder of the data as a training task has them, laid out once per run."""
+"""Folder of the data as a training task has them, written once per run."""
 
 
 def run_seed(experiment: Experiment, strategies: Sequence[Strategy], seed: int) -> None:
-    """Every round of a seed that is not over yet."""
+    """Run every round of a seed that is not finished yet."""
     path = experiment.results(seed)
-    with alone(path.with_name("lock")):
-        if not any(result.strategy == START for result in read_results(path)):
-            run_round(experiment, None, (), seed=seed)
-        for strategy in strategies:
-            over = finished_rounds(
-                read_results(path), seed=seed, strategy=strategy.name, rounds=experiment.rounds
-            )
-            while len(over) <= experiment.rounds:
-                over.append(run_round(experiment, strategy, over, seed=seed))
+    if not read_results(path):
+        run_round(experiment, None, (), seed=seed)
+    for strategy in strategies:
+        done = finished_rounds(
+            read_results(path), seed=seed, strategy=strategy.name, rounds=experiment.rounds
+        )
+        while len(done) <= experiment.rounds:
+            done.append(run_round(experiment, strategy, done, seed=seed))
 
 
 def report(
@@ -77,56 +73,47 @@ def report(
     seeds: Sequence[int],
     targets: Sequence[float],
 ) -> str:
-    """Write report.md and learning_curves.png from the whole curves; returns the table."""
+    """Write report.md and learning_curves.png from the complete curves; return the table."""
     results = [result for seed in seeds for result in read_results(experiment.results(seed))]
     names = [strategy.name for strategy in strategies]
-    curves = curves_of(results, names, seeds, experiment.rounds)
-    default = default_target(curves)
-    wanted = list(targets) or ([] if default is None else [default])
-    text = table(curves, wanted)
+    curves = complete_curves(results, names, seeds, experiment.rounds)
+    text = table(curves, names, targets or default_target(curves))
     write_text(experiment.out / "report.md", text + "\n")
-    draw_learning_curves(curves, experiment.out / "learning_curves.png")
+    plot_curves(curves, names, experiment.out / "learning_curves.png")
     return text
 
 
 def prepare(options: argparse.Namespace) -> Experiment:
-    """Read the data, and see that the folder is empty or of this same run."""
+    """Read the data, and check that the folder is empty or belongs to this run."""
     settings = training_settings(options)
     source = read_source(options.data)
-    gpus = parse_gpu_ids(options.gpu_id)
+    learnt = {
+        key: value
+        for key, value in asdict(settings).items()
+        if key not in CHANGES_NOTHING_LEARNT | {"seed"}
+    }
+    weights = hashlib.sha256(options.weights.read_bytes()).hexdigest() if options.weights else ""
     setup = {
         "data": _digest(source),
         "start": options.start,
         "per round": options.per_round,
         "steps": options.steps,
-        "training": {
-            key: value
-            for key, value in asdict(settings).items()
-            if key not in CHANGES_NOTHING_LEARNT | {"seed"}
-        },
+        "training": learnt,
         "mining": parse_pairs(options.mining_set, "--mining-set"),
-        "weights": hashlib.sha256(options.weights.read_bytes()).hexdigest()
-        if options.weights
-        else "",
-        "device": select_device(gpus).type,
+        "weights": weights,
+        "device": select_device(parse_gpu_ids(options.gpu_id)).type,
     }
     out: Path = options.out.resolve()
     _check_number(options, len(source.splits["train"]))
-    place(out, source, setup)
-    splits = [
-        read_dataset(
-            out / POOL / "in" / f"{name}-index.tsv",
-            source.class_names,
-            root=out / POOL / "in",
-            max_bad_fraction=settings.max_bad_fraction,
-        )[0]
-        for name in ("train", "val")
-    ]
-    _check_number(options, len(splits[0]))
+    write_pool(out, source, setup)
+    pool, validation = read_splits(
+        out / POOL, source.class_names, max_bad_fraction=settings.max_bad_fraction
+    )
+    _check_number(options, len(pool))
     return Experiment(
         out=out,
-        pool=splits[0],
-        validation=splits[1],
+        pool=pool,
+        validation=validation,
         settings=settings,
         steps=options.steps,
         start=options.start,
@@ -138,7 +125,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
 
 
 def _check_number(options: argparse.Namespace, available: int) -> None:
-    """Refuse, with TaskError(CONFIG), more labels than there are images."""
+    """Raise TaskError(CONFIG) for more labels than there are images."""
     needed = options.start + options.rounds * options.per_round
     if needed > available:
         raise TaskError(
@@ -150,7 +137,7 @@ def _check_number(options: argparse.Namespace, available: int) -> None:
 
 
 def training_settings(options: argparse.Namespace) -> TrainSettings:
-    """The settings of every training; TaskError(CONFIG) for one that is not to be set here."""
+    """Return the settings of every training; TaskError(CONFIG) for one of `OWN`."""
     overrides = parse_pairs(options.set, "--set")
     for name in OWN:
         if name in overrides:
@@ -159,8 +146,10 @@ def training_settings(options: argparse.Namespace) -> TrainSettings:
                 f"--set {name}=... would change what the benchmark compares; it has options of "
                 "its own for seeds, epochs and weights.",
             )
+    # A few labels give few batches: every one of them is a step of the optimizer.
+    recipe = {**RECIPE, "nominal_batch_size": 16, **overrides}
     settings, remarks = parse_settings(
-        TrainSettings, {**RECIPE, **overrides, "epochs": options.epochs, "noval": True}
+        TrainSettings, {**recipe, "epochs": options.epochs, "noval": True}
     )
     for remark in remarks:
         log.warning("note: %s", remark)
@@ -169,15 +158,15 @@ def training_settings(options: argparse.Namespace) -> TrainSettings:
     return settings
 
 
-def place(out: Path, source: SourceDataset, setup: Mapping[str, object]) -> None:
-    """Lay the data out below `out`, once; later runs are compared with the first one's setup.
+def write_pool(out: Path, source: SourceDataset, setup: Mapping[str, object]) -> None:
+    """Write the data below `out` once; later runs are compared with the first one's setup.
 
-    Raises TaskError(CONFIG) for a folder of anything else, which stays untouched.
+    Raises TaskError(CONFIG) for another setup, and for a folder of anything else, which stays
+    untouched.
     """
-    plain = json.loads(json.dumps(setup))
     described = out / "experiment.json"
-    # A kill before the description was whole leaves these, and a temporary file of it.
-    begun = (POOL, "lock", f".{described.name}.")
+    # A kill before the description was complete leaves these, and a temporary file of it.
+    begun = (POOL, f".{described.name}.")
     strange = out.is_dir() and any(not path.name.startswith(begun) for path in out.iterdir())
     if strange and not described.is_file():
         raise TaskError(
@@ -185,17 +174,27 @@ def place(out: Path, source: SourceDataset, setup: Mapping[str, object]) -> None
             f"{out} holds files but no experiment.json: it is no folder of this benchmark; name "
             "another one with --out.",
         )
-    with alone(out / "lock", wait=True):
-        if described.is_file():
-            check_setup(json.loads(described.read_text(encoding="utf-8")), plain, described)
-            return
+    if not described.is_file():
         shutil.rmtree(out / POOL, ignore_errors=True)
         write_task(source, out / POOL)
-        write_text(described, json.dumps(plain, indent=1) + "\n")
+        write_text(described, json.dumps(setup, indent=1) + "\n")
+        return
+    before, now = json.loads(described.read_text("utf-8")), json.loads(json.dumps(setup))
+    differs = [
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+    if differs:
+        raise TaskError(
+            Code.CONFIG,
+            f"{described} is of another run ({'; '.join(differs)}): results of both cannot be "
+            "compared; say what it was begun with, or name another folder with --out.",
+        )
 
 
 def _digest(source: SourceDataset) -> str:
-    """A digest of class names and of the training and validation images: names, sizes, labels."""
+    """Digest class names, and names, sizes and labels of the training and validation images."""
     digest = hashlib.sha256("\0".join(source.class_names).encode())
     for split in ("train", "val"):
         for image in source.splits[split]:
@@ -205,11 +204,7 @@ def _digest(source: SourceDataset) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="a VOC, COCO or YOLO folder")
-    parser.add_argument("--out", type=Path, default=Path("runs/active-learning"))
+    parser = training_parser(__doc__, Path("runs/active-learning"))
     parser.add_argument("--strategies", nargs="+", default=[RANDOM, "cald"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--start", type=_positive, default=20, help="images labelled at first")
@@ -223,8 +218,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--target", type=float, nargs="+", default=[], help="mAP50 to count labels for"
     )
-    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--mining-set", action="append", default=[], metavar="KEY=VALUE")
     return parser
 
@@ -237,16 +230,15 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run every curve that is not whole yet, and report after each seed."""
+    """Run every curve that is not complete yet, and report after each seed."""
     options = _parser().parse_args(arguments)
     log_to_console()
     if options.weights and not options.weights.is_file():
         raise TaskError(
             Code.MODEL, f"There are no weights at {options.weights}; give an existing file."
         )
-    strategies = parse_strategies(
-        options.strategies, parse_pairs(options.mining_set, "--mining-set")
-    )
+    common = parse_pairs(options.mining_set, "--mining-set")
+    strategies = parse_strategies(options.strategies, common)
     experiment = prepare(options)
     seeds = list(dict.fromkeys(options.seeds))
     for seed in seeds:

@@ -1,34 +1,170 @@
-"""One round of active learning: images are chosen and labelled, a network trained and evaluated."""
+"""Rounds of active learning: strategies that choose images, trainings, the log of results."""
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
+import re
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from bench.label_choice import RANDOM, Strategy, first_of_ranking, random_choice, start_set
-from bench.round_log import START, RoundResult, append_result
+from bench.training import parse_pairs, silent, training_job
 from data.dataset_index import DatasetIndex
+from settings.detect import MiningSettings
+from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tasks.run import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
 from training.checkpoints import Saved
-from training.loop import TrainingJob, train
+from training.loop import train
 from utils.device import parse_gpu_ids, select_device
-from utils.progress import Progress
+from utils.errors import Code, TaskError
+from utils.seeding import numpy_generator
 from ymir.task import read_task
 
 log = logging.getLogger("active_learning")
 
-EMPTY = np.zeros((0, 4)), np.zeros(0, np.int64)
-"""No boxes, no classes: mining is not shown the labels."""
+RANDOM = "random"
+"""The baseline strategy: drawn from the seed, without weights."""
+START = "start"
+"""The strategy that round 0 is recorded under: the starting set, which all strategies share."""
+START_STREAM, ROUND_STREAM = 1, 2
+"""Streams of random numbers: that of the starting set, that of a round."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to choose images: `random`, or a mining algorithm with settings of its own."""
+
+    name: str
+    """As the user wrote it: `cald`, or `cald:empty_images=first`."""
+    settings: Mapping[str, str]
+    """Settings of the mining task, `mining_algorithm` among them; none for `random`."""
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder name; two different names never share one."""
+        plain = re.sub(r"[^\w.=-]+", "-", self.name)
+        return plain if plain == self.name else f"{plain}-{zlib.crc32(self.name.encode()):08x}"
+
+
+def parse_strategy(name: str, common: Mapping[str, str]) -> Strategy:
+    """Parse `random` or `ALGORITHM[:KEY=VALUE]...`; `common` are settings for every algorithm.
+
+    Raises TaskError(CONFIG) for an algorithm or a setting that mining does not know.
+    """
+    algorithm, *pairs = name.split(":")
+    own = parse_pairs(pairs, name)
+    if algorithm == RANDOM:
+        if own:
+            raise TaskError(
+                Code.CONFIG, f"The strategy {name} has settings; random has none: give it alone."
+            )
+        return Strategy(name, {})
+    settings = {**common, **own, "mining_algorithm": algorithm}
+    _, remarks = parse_settings(MiningSettings, settings)
+    if remarks:
+        raise TaskError(Code.CONFIG, f"The strategy {name}: {'; '.join(remarks)}.")
+    return Strategy(name, settings)
+
+
+def parse_strategies(names: Sequence[str], common: Mapping[str, str]) -> list[Strategy]:
+    """Parse every name; TaskError(CONFIG) for a name given twice."""
+    if repeated := sorted({name for name in names if list(names).count(name) > 1}):
+        raise TaskError(
+            Code.CONFIG, f"The strategies name {', '.join(repeated)} twice; give each once."
+        )
+    return [parse_strategy(name, common) for name in names]
+
+
+def sample_images(images: Sequence[str], number: int, seed: int, *stream: int) -> list[str]:
+    """Sample so many images evenly, independent of the order of `images`."""
+    ordered = sorted(images)
+    chosen = numpy_generator(seed, *stream).permutation(len(ordered))[:number]
+    return [ordered[position] for position in chosen]
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One finished round: the images labelled, and the figures of the network trained on them."""
+
+    seed: int
+    strategy: str
+    round_number: int
+    """0 for the starting set."""
+    added: tuple[str, ...]
+    """Images labelled in this round, by the name of their file in the pool."""
+    labels: int
+    """Labelled images that the network was trained on, those of earlier rounds included."""
+    boxes: int
+    """Labelled boxes in them."""
+    epochs: int
+    map50: float
+    map50_95: float
+    losses: tuple[float, float, float]
+    """Box, objectness and class loss on the validation split."""
+    seconds: float
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """What identifies the round: seed, strategy, number."""
+        return self.seed, self.strategy, self.round_number
+
+
+def append_result(path: Path, result: RoundResult) -> None:
+    """Append one line and flush it to disk; an incomplete last line is removed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(asdict(result)).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_results(path: Path) -> list[RoundResult]:
+    """Read the rounds of a file; an incomplete last line, left by a kill, is skipped.
+
+    Raises TaskError(CONFIG) for any other line that cannot be read.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    results = []
+    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            values = json.loads(line)
+        except ValueError:  # bytes that are not UTF-8 included
+            values = None
+        if not isinstance(values, dict) or set(values) != {one.name for one in fields(RoundResult)}:
+            raise TaskError(
+                Code.CONFIG,
+                f"line {number} of {path} is no finished round of this benchmark; remove the line, "
+                "or name another folder with --out.",
+            )
+        values |= {name: tuple(values[name]) for name in ("added", "losses")}
+        results.append(RoundResult(**values))
+    return results
+
+
+def finished_rounds(
+    results: Sequence[RoundResult], *, seed: int, strategy: str, rounds: int
+) -> list[RoundResult]:
+    """Return the rounds of one curve from the starting set on, up to the first that is missing."""
+    known = {result.key: result for result in results}
+    done = []
+    for key in [(seed, START, 0), *((seed, strategy, number + 1) for number in range(rounds))]:
+        if key not in known:
+            break
+        done.append(known[key])
+    return done
 
 
 @dataclass(frozen=True)
@@ -49,133 +185,115 @@ class Experiment:
 
     @property
     def images(self) -> list[str]:
-        """The pool by the names of its files, each a digest of the content."""
+        """The images of the pool by the names of their files, each a digest of the content."""
         return [Path(path).name for path in self.pool.paths]
 
     def labelled(self, images: Sequence[str]) -> DatasetIndex:
-        """The part of the pool with labels, in the pool's order whatever that of the choice."""
+        """The labelled part of the pool, in the order of the pool."""
         chosen = set(images)
         return self.pool.subset([i for i, name in enumerate(self.images) if name in chosen])
 
-    def folder(self, seed: int, strategy: str, number: int) -> Path:
-        """Where a round has its weights."""
-        return self.out / f"seed-{seed}" / strategy / f"round-{number}"
+    def folder(self, seed: int, strategy: Strategy | None, number: int) -> Path:
+        """Folder of a round's weights; None stands for the starting set, as does round 0."""
+        name = strategy.folder if strategy and number else START
+        return self.out / f"seed-{seed}" / name / f"round-{number}"
 
     def results(self, seed: int) -> Path:
-        """The finished rounds of a seed."""
+        """File of the finished rounds of a seed."""
         return self.out / f"seed-{seed}" / "results.jsonl"
 
 
-def epochs_of(*, labels: int, batch_size: int, epochs: int, steps: int) -> int:
-    """Epochs of one training: `epochs`, or as many as `steps` batches take, the last one whole."""
-    return math.ceil(steps / math.ceil(labels / batch_size)) if steps else epochs
+def epochs_of(experiment: Experiment, labels: int) -> int:
+    """Return the epochs of a training: as set, or as `steps` batches take, the last one whole."""
+    batches = math.ceil(labels / experiment.settings.batch_size)
+    return math.ceil(experiment.steps / batches) or experiment.settings.epochs
 
 
-def learn(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path) -> Saved:
-    """Train on the labelled images; the weights of the last epoch, evaluated once."""
-    settings = experiment.settings
-    epochs = epochs_of(
-        labels=len(labelled),
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        steps=experiment.steps,
+def train_on(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path) -> Saved:
+    """Train on the labelled images; return the weights of the last epoch, evaluated once."""
+    epochs = epochs_of(experiment, len(labelled))
+    job = training_job(
+        replace(experiment.settings, seed=seed, epochs=epochs),
+        (experiment.labelled(labelled), experiment.validation),
+        folder,
+        select_device(parse_gpu_ids(experiment.gpu_id)),
+        experiment.weights,
     )
-    return train(
-        TrainingJob(
-            settings=replace(settings, seed=seed, epochs=epochs),
-            train=experiment.labelled(labelled),
-            validation=experiment.validation,
-            device=select_device(parse_gpu_ids(experiment.gpu_id)),
-            folder=folder,
-            stage_folder=lambda stage: folder / stage,
-            on_saved=lambda saved: None,
-            weights=experiment.weights,
-        ),
-        Progress(lambda fraction: None),
-    )
+    return train(job, silent())
 
 
 def choose(
-    experiment: Experiment, strategy: Strategy, over: Sequence[RoundResult], *, seed: int
+    experiment: Experiment, strategy: Strategy, done: Sequence[RoundResult], *, seed: int
 ) -> list[str]:
-    """The images that a strategy wants labelled after the rounds that are over."""
-    labelled = [image for result in over for image in result.added]
-    known, number = set(labelled), len(over)
-    waiting = [image for image in experiment.images if image not in known]
+    """Return the images that a strategy wants labelled after the finished rounds."""
+    labelled = [image for result in done for image in result.added]
+    known, number = set(labelled), len(done)
+    unlabelled = [image for image in experiment.images if image not in known]
     if strategy.name == RANDOM:
-        return random_choice(waiting, experiment.per_round, seed=seed, round_number=number)
-    before = experiment.folder(seed, _owner(strategy, number - 1), number - 1)
+        return sample_images(unlabelled, experiment.per_round, seed, ROUND_STREAM, number)
+    before = experiment.folder(seed, strategy, number - 1)
     weights = before / "best" / "best.pt"
     if not weights.is_file():
         log.info("the weights of round %d are gone: training them again", number - 1)
-        weights = learn(experiment, labelled, seed=seed, folder=before).files[0]
-    folder = experiment.folder(seed, strategy.folder, number) / "mining"
-    ranking = mine(experiment, waiting, strategy, seed=seed, weights=weights, folder=folder)
-    return first_of_ranking(ranking, waiting, experiment.per_round)
-
-
-def _owner(strategy: Strategy, number: int) -> str:
-    return strategy.folder if number else START
+        weights = train_on(experiment, labelled, seed=seed, folder=before).files[0]
+    settings = {"seed": seed, **strategy.settings}
+    folder = experiment.folder(seed, strategy, number) / "mining"
+    return mine(experiment, unlabelled, settings, weights, folder)[: experiment.per_round]
 
 
 def mine(
     experiment: Experiment,
-    waiting: Sequence[str],
-    strategy: Strategy,
-    *,
-    seed: int,
+    unlabelled: Sequence[str],
+    settings: Mapping[str, object],
     weights: Path,
     folder: Path,
 ) -> list[str]:
-    """A mining task on the images without labels, as the platform would run it; its ranking."""
+    """Run a mining task on the unlabelled images, as the platform does; return its ranking."""
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left of the same task
-    wanted = set(waiting)
-    paths = [Path(path) for path in experiment.pool.paths if Path(path).name in wanted]
-    source = SourceDataset(
-        layout="pool",
-        class_names=experiment.pool.class_names,
-        splits={"train": tuple(SourceImage(path, *EMPTY) for path in paths), "val": (), "test": ()},
-        notes=(),
+    wanted, no_labels = set(unlabelled), (np.zeros((0, 4)), np.zeros(0, np.int64))
+    images = tuple(
+        SourceImage(Path(path), *no_labels)
+        for path in experiment.pool.paths
+        if Path(path).name in wanted
     )
     env_file = write_task(
-        source,
+        SourceDataset(
+            layout="pool",
+            class_names=experiment.pool.class_names,
+            splits={"train": images, "val": (), "test": ()},
+            notes=(),
+        ),
         folder,
         kinds=("mining",),
         candidates="train",
-        settings={
-            "img_size": experiment.settings.img_size,
-            "seed": seed,
-            "plots": False,
-            **strategy.settings,
-        },
+        settings={"img_size": experiment.settings.img_size, "plots": False, **settings},
         weights=[weights],
         gpu_id=experiment.gpu_id,
     )
     task = read_task(env_file)
-    run(task, Progress(lambda fraction: None))
+    run(task, silent())
     lines = task.out.mining_result.read_text(encoding="utf-8").splitlines()
     return [Path(line.split("\t")[0]).name for line in lines]
 
 
 def run_round(
-    experiment: Experiment, strategy: Strategy | None, over: Sequence[RoundResult], *, seed: int
+    experiment: Experiment, strategy: Strategy | None, done: Sequence[RoundResult], *, seed: int
 ) -> RoundResult:
-    """The next round after those that are over: choose, train, evaluate, record.
+    """Run the round after the finished ones: choose, train, evaluate, append the result.
 
     Without a strategy it is round 0, that of the starting set.
     """
-    started, number = time.monotonic(), len(over)
+    started, number = time.monotonic(), len(done)
     if strategy is None:
-        added = start_set(experiment.images, experiment.start, seed)
+        added = sample_images(experiment.images, experiment.start, seed, START_STREAM)
     else:
-        added = choose(experiment, strategy, over, seed=seed)
-    labelled = [image for result in over for image in result.added] + added
-    name = START if strategy is None else strategy.folder
-    folder = experiment.folder(seed, name, number)
-    saved = learn(experiment, labelled, seed=seed, folder=folder)
+        added = choose(experiment, strategy, done, seed=seed)
+    labelled = [image for result in done for image in result.added] + added
+    folder = experiment.folder(seed, strategy, number)
+    saved = train_on(experiment, labelled, seed=seed, folder=folder)
     result = RoundResult(
         seed=seed,
-        strategy=START if strategy is None else strategy.name,
+        strategy=strategy.name if strategy else START,
         round_number=number,
         added=tuple(added),
         labels=len(labelled),
@@ -190,16 +308,8 @@ def run_round(
     # Only the best weights of the latest round are needed again, and the starting set's.
     shutil.rmtree(folder / "last", ignore_errors=True)
     shutil.rmtree(folder / "mining", ignore_errors=True)
-    if number > 1 and strategy is not None:
-        shutil.rmtree(experiment.folder(seed, name, number - 1), ignore_errors=True)
-    log.info(
-        "seed %d, %s, round %d of %d: %d labels, mAP50 %.4f (%.0f s)",
-        seed,
-        result.strategy,
-        number,
-        experiment.rounds,
-        result.labels,
-        result.map50,
-        result.seconds,
-    )
+    if number > 1:
+        shutil.rmtree(experiment.folder(seed, strategy, number - 1), ignore_errors=True)
+    place = f"seed {seed}, {result.strategy}, round {number} of {experiment.rounds}"
+    log.info("%s: %d labels, mAP50 %.4f", place, result.labels, result.map50)
     return result

@@ -1,67 +1,72 @@
-"""The faults that happen at a given place: a table, and one of them carried out.
-
-python -m bench.fault_cases NAME KIND DATA TASKDIR WEIGHTS     # prints the outcome as JSON
-"""
+"""The faults that are injected into tasks: a table, and the two ways to inject one."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
+import signal
+import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.fault_disk import make_room, on_small_disk
-from bench.fault_tasks import Outcome, finishes, last_code, left_behind, make, start
-from bench.fault_watch import Watch
-from tools.sources import SourceDataset, read_source
+from bench.fault_tasks import (
+    MonitorWatch,
+    Outcome,
+    check_outputs,
+    free_disk,
+    make_task,
+    restart_and_check,
+    return_code,
+    small_disk,
+    start_task,
+)
+from tools.sources import SourceDataset
 from utils.errors import Code
 
 DISK = 96
-"""MiB: enough for a tiny training, little to fill."""
+"""MiB: enough for a tiny training, quickly filled."""
 BLOCK = 4096
+TOO_LATE = ", too late"
+"""Suffix of a fault's name where the task was complete before the signal."""
+GRACE = 10.0
+"""Seconds from SIGTERM to SIGKILL that a container is given."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to which kind of task, where, and the return code that tells of it.
+    """One fault: what happens to which kind of task, at which place, and the code to be reported.
 
-    `code` 0 means that the task may go on to its end, since it can do without what was lost.
+    `code` OK means that the task must go on to its end, since it can do without what was lost.
     """
 
     kind: str
     name: str
     do: str
     at: str
+    """`file:NAME`, the n-th time that a file of this name is about to be replaced, or
+    `MODULE:FUNCTION`, the n-th call of a function."""
     code: Code
     nth: int = 1
     leave: int = 0
+    """Bytes left free on a full disk."""
     settings: Mapping[str, str] = field(default_factory=dict)
     disk: str = "out"
-    """The folder of the task that is a disk of its own, where one is needed."""
+    """Folder of the task that becomes a disk of its own, where one is needed."""
 
     @property
     def needs_disk(self) -> bool:
-        """Whether it takes a disk that can be filled."""
+        """Whether it needs a disk that can be filled."""
         return self.do == "full"
 
-    @property
-    def words(self) -> list[str]:
-        """The command line that makes it happen."""
-        number, leave = str(self.nth), str(self.leave)
-        place = ["--do", self.do, "--at", self.at, "--nth", number, "--leave", leave]
-        place += ["--disk", self.disk]
-        return ["-m", "bench.fault_inside", *place]
 
-
+SCALARS = "reporting.tensorboard:TensorBoardLogger.scalars"
 PAGE = "reporting.candidate_report:CandidateReport.write"
 OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
 PLOTS = {"plots": "yes"}
 NO_CACHE = {"cache": "none"}
 WORKERS = {"workers": "2"}
-BATCH, LOOK = "train:network_input", "inference.network:Looks.pixels"
+BATCH, PIXELS = "training.loop:network_input", "inference.network:Looks.pixels"
 TRAINING = (
     Fault("training", "a worker process dies", "worker", BATCH, Code.CONTAINER, 5, 0, WORKERS),
     Fault("training", "no memory for batch 5", "memory", BATCH, Code.OUT_OF_MEMORY, 5),
@@ -70,8 +75,8 @@ TRAINING = (
     Fault("training", "images disappear, all kept", "vanish", BATCH, Code.DATASET, 5),
 )
 MINING = (
-    Fault("mining", "no memory for batch 2", "memory", LOOK, Code.OUT_OF_MEMORY, 2),
-    Fault("mining", "images disappear", "vanish", LOOK, Code.DATASET, 1),
+    Fault("mining", "no memory for batch 2", "memory", PIXELS, Code.OUT_OF_MEMORY, 2),
+    Fault("mining", "images disappear", "vanish", PIXELS, Code.DATASET, 1),
 )
 FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "best.pt", "file:best.pt", 1, BLOCK, {}),
@@ -79,8 +84,8 @@ FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "last.state", "file:last.state", 2, BLOCK, {}),
     ("training", "result.yaml", "file:result.yaml", 3, 0, {}),
     ("training", "monitor.txt", "file:monitor.txt", 3, 0, {}),
-    ("training", "results.csv", "reporting.results_csv:CsvLogger.epoch", 2, 0, {}),
-    ("training", "TensorBoard", "reporting.tensorboard:TensorBoardLogger.scalars", 2, 0, {}),
+    ("training", "results.csv", "reporting.results_csv:CsvLogger.on_epoch_end", 2, 0, {}),
+    ("training", "TensorBoard", SCALARS, 2, 0, {}),
     ("training", "a picture", "file:pr_curve.png", 1, 0, PLOTS),
     ("training", "report.html", "file:report.html", 1, 0, PLOTS),
     ("training", "best.onnx", "file:best.onnx", 1, BLOCK, {}),
@@ -100,7 +105,7 @@ FAULTS = (
         "training",
         OWN,
         "full",
-        "reporting.tensorboard:TensorBoardLogger.scalars",
+        SCALARS,
         Code.OK,
         nth=2,
         disk=CURVES,
@@ -109,40 +114,61 @@ FAULTS = (
 )
 
 
-def carry_out(source: SourceDataset, task: Path, fault: Fault, weights: Path) -> Outcome:
-    """A fresh task with this fault; what is left, and whether it finishes when started again."""
-    make(source, task, fault.kind, weights, fault.settings)
+def run_with_fault(source: SourceDataset, task: Path, fault: Fault, weights: Path) -> Outcome:
+    """Run a fresh task with this fault, check what is left, and start it again without."""
+    make_task(source, task, fault.kind, weights, fault.settings)
     with contextlib.ExitStack() as stack:
         if fault.needs_disk:
-            stack.enter_context(on_small_disk(task / fault.disk, mebibytes=DISK))
-        watch = stack.enter_context(Watch(task / "out" / "monitor.txt"))
+            stack.enter_context(small_disk(task / fault.disk, mebibytes=DISK))
+        watch = stack.enter_context(MonitorWatch(task / "out" / "monitor.txt"))
         began = time.monotonic()
-        status = start(task, fault.words).wait()
+        program = ["-m", "bench.fault_injection", "--fault", str(FAULTS.index(fault))]
+        status = start_task(task, program).wait()
         after = time.monotonic() - began
-        make_room(task / fault.disk)
-        code = last_code(task)
+        free_disk(task / fault.disk)
+        code = return_code(task)
         goes_on = fault.code == Code.OK
-        kept, wrong = left_behind(task, orderly=True, failed=not goes_on)
+        kept, wrong = check_outputs(task, orderly=True, failed=not goes_on)
         if (status, code) != ((0, "") if goes_on else (1, str(int(fault.code)))):
             wrong.append(f"it ended with status {status} and code {code or 'none'}")
         gone = task / "in" / "gone"
         if gone.exists():
             gone.rename(task / "in" / "assets")
-        watch.started_again()
-        wrong += finishes(task)
-    wrong += [f"a record of monitor.txt was {record[:80]!r}" for record in watch.broken[:3]]
+        watch.restarted()
+        wrong += restart_and_check(task) + watch.findings()
     ended = code or str(status)
     return Outcome(fault.kind, fault.name, after, ended, None, watch.reads, kept, tuple(wrong))
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Carry out one fault; status 1 if anything was wrong."""
-    name, kind, data, task, weights = sys.argv[1:] if words is None else words
-    fault = next(one for one in FAULTS if (one.name, one.kind) == (name, kind))
-    outcome = carry_out(read_source(Path(data)), Path(task).resolve(), fault, Path(weights))
-    print(json.dumps(asdict(outcome)))
-    return 1 if outcome.wrong else 0
+def run_with_signal(task: Path, kind: str, number: signal.Signals, moment: float) -> Outcome:
+    """Start the task, send the signal, check what is left, and start it again.
 
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    SIGKILL is sent `moment` seconds after the start; SIGTERM as long after monitor.txt first
+    reports progress.
+    """
+    terminated = number == signal.SIGTERM
+    with MonitorWatch(task / "out" / "monitor.txt") as watch:
+        process, began = start_task(task), time.monotonic()
+        while terminated and not watch.progress and process.poll() is None:
+            time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        after = time.monotonic() - began
+        finished = process.poll() is not None
+        sent_at = time.monotonic()
+        process.send_signal(number)
+        status = process.wait()
+        ended_in = time.monotonic() - sent_at
+        # A task whose results were complete at SIGTERM, but not gone yet, ends normally.
+        finished = finished or (terminated and status == 0)
+        kept, wrong = check_outputs(task, orderly=terminated or finished, failed=not finished)
+        if terminated and status != (0 if finished else 1):
+            wrong.append(f"it ended with {status}")
+        ended = return_code(task) or ("0" if finished else number.name)
+        if terminated and ended_in > GRACE:
+            wrong.append(f"it took {ended_in:.1f} s to end")
+        watch.restarted()
+        wrong += restart_and_check(task) + watch.findings()
+    name = f"{number.name} at a random moment" + (TOO_LATE if finished else "")
+    seconds = None if finished else ended_in
+    return Outcome(kind, name, after, ended, seconds, watch.reads, kept, tuple(wrong))

@@ -1,11 +1,15 @@
-"""The tiny tasks that faults meet: made, started, and judged by what they leave."""
+"""Tiny tasks for fault tests: how they are made, started, watched and checked."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.checkpoint import build_detector, load_checkpoint
@@ -24,20 +28,22 @@ TRAINING = {
     "opset": "17",
     "plots": "no",
 }
-LOOKING = {"img_size": "640", "batch_size": "1"}
-"""Large enough that a signal meets the work and not only the start."""
+MINING = {"img_size": "640", "batch_size": "1"}
+"""Images large enough that a signal arrives during the work and not only during the start."""
 UNFINISHED = {"monitor.not_failed", "monitor.pending", "monitor.unfinished", "stray"}
-"""What a killed process cannot avoid: its last record stands, a temporary file may lie about."""
+"""Findings that a killed process cannot avoid: no last record, a temporary file left over."""
 PENDING = {"monitor.columns"}
-"""What the platform's own first record breaks, while it is still there."""
+"""Finding that the platform's own first record gives while it is still there."""
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+BALLAST = "ballast"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One disturbed task: what met it and when, how it ended, all that was wrong.
+    """One disturbed task: the fault, when it happened, how the task ended, everything wrong.
 
-    `ended` is the return code in monitor.txt, or the signal. `ended_in` are seconds from a signal
-    to the end, None where there was none.
+    `ended` is the return code in monitor.txt, or the signal. `ended_in` is the time from a signal
+    to the end in seconds, None where there was no signal.
     """
 
     kind: str
@@ -50,16 +56,16 @@ class Outcome:
     wrong: tuple[str, ...]
 
 
-def make(
+def make_task(
     source: SourceDataset,
     task: Path,
     kind: str,
     weights: Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> None:
-    """A fresh task: 'training', or 'mining' (with inference, which takes `weights`)."""
+    """Write a fresh task: 'training', or 'mining' (with inference, which takes `weights`)."""
     training = kind == "training"
-    usual: Mapping[str, object] = TRAINING if training else LOOKING
+    usual: Mapping[str, object] = TRAINING if training else MINING
     write_task(
         source,
         task,
@@ -72,24 +78,23 @@ def make(
     )
 
 
-def start(task: Path, program: Sequence[str] = ("start.py",)) -> subprocess.Popen[bytes]:
-    """The task in a process of its own, its output in log.txt beside in/ and out/."""
+def start_task(task: Path, program: Sequence[str] = ("start.py",)) -> subprocess.Popen[bytes]:
+    """Start the task in a child process; its output goes to log.txt beside in/ and out/."""
     with (task / "log.txt").open("ab") as log:
         command = [sys.executable, *program, "--env", str(task / "in" / "env.yaml")]
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
 
-def last_code(task: Path) -> str:
-    """The return code in monitor.txt where the state is 4, else ''."""
+def return_code(task: Path) -> str:
+    """Return the code in monitor.txt where the state is 4 (failed), else ''."""
     columns = (task / "out" / "monitor.txt").read_text("utf-8").split("\n")[0].split("\t")
     return columns[4] if len(columns) > 4 and columns[3] == "4" else ""
 
 
-def left_behind(task: Path, *, orderly: bool, failed: bool = True) -> tuple[bool, list[str]]:
-    """Whether there is a model, and what is wrong with the outputs of a disturbed task.
+def check_outputs(task: Path, *, orderly: bool, failed: bool = True) -> tuple[bool, list[str]]:
+    """Return whether a disturbed task left a model, and what is wrong with its outputs.
 
-    `orderly` says that the process had time to tell of its end and to tidy up, `failed`
-    that it did not get to its end.
+    `orderly`: the process had time to report its end and to tidy up. `failed`: it did not finish.
     """
     findings = check_out(task, failed=failed)
     if not orderly:
@@ -107,10 +112,119 @@ def left_behind(task: Path, *, orderly: bool, failed: bool = True) -> tuple[bool
     return True, list(dict.fromkeys(wrong))
 
 
-def finishes(task: Path) -> list[str]:
-    """What is wrong after the task was started again and left alone."""
-    wrong = []
-    status = start(task).wait()
-    if status != 0:
-        wrong.append(f"started again it ended with {status}")
+def restart_and_check(task: Path) -> list[str]:
+    """Start the task again without a fault; return what is wrong with its end and outputs."""
+    status = start_task(task).wait()
+    wrong = [f"started again it ended with {status}"] if status else []
     return wrong + [f"finished: {finding.sentence}" for finding in check_out(task)]
+
+
+@dataclass
+class MonitorWatch:
+    """Context manager that reads monitor.txt about 1000 times a second and checks each record.
+
+    The record present at the start is the platform's own (four columns, pending) and is skipped.
+    Every later one must be complete, its time later and its progress no lower than before; after
+    `restarted` progress may begin at 0 again. Broken records are kept in `broken`.
+    """
+
+    path: Path
+    interval: float = 0.001
+    """Seconds between two reads."""
+    reads: int = 0
+    records: int = 0
+    broken: list[bytes] = field(default_factory=list)
+    progress: float = 0.0
+    """That of the last record."""
+
+    def __enter__(self) -> MonitorWatch:
+        self._record = self.path.read_bytes()
+        self._time = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def restarted(self) -> None:
+        """Accept that progress begins anew, since another process writes from here on."""
+        self.progress = 0.0
+
+    def findings(self) -> list[str]:
+        """Return a sentence for each of the first broken records."""
+        return [f"a record of monitor.txt was {record[:80]!r}" for record in self.broken[:3]]
+
+    def _watch(self) -> None:
+        while not self._over.wait(self.interval):
+            try:
+                record = self.path.read_bytes()
+            except OSError as error:
+                record = repr(error).encode()
+            self.reads += 1
+            if record == self._record:
+                continue
+            self._record = record
+            self.records += 1
+            if not self._is_valid(record):
+                self.broken.append(record)
+
+    def _is_valid(self, record: bytes) -> bool:
+        if not is_complete(record):
+            return False
+        columns = record.split(b"\t")
+        time, progress = float(columns[1]), float(columns[2])
+        rises = time > self._time and progress >= self.progress
+        self._time, self.progress = time, progress
+        return rises
+
+
+def is_complete(record: bytes) -> bool:
+    """Whether a record has five or six columns, numbers in place, and a line end."""
+    columns = record.split(b"\n")[0].split(b"\t")
+    try:
+        valid = 0 <= float(columns[2]) <= 1 and int(columns[3]) in (1, 2, 3, 4)
+        valid = valid and float(columns[1]) > 0 and int(columns[4]) >= 0
+    except (IndexError, ValueError):
+        return False
+    return valid and 5 <= len(columns) <= 6 and record.endswith(b"\n")
+
+
+def can_mount() -> bool:
+    """Whether this machine lets an unprivileged process mount file systems of its own."""
+    if shutil.which(NAMESPACE[0]) is None or shutil.which("mount") is None:
+        return False
+    return subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def small_disk(folder: Path, *, mebibytes: int) -> Iterator[None]:
+    """Move `folder` and its content onto a tmpfs of its own for a block."""
+    kept = folder.with_name(f"{folder.name}.before")
+    folder.rename(kept)
+    folder.mkdir()
+    size = f"size={mebibytes}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(folder)], check=True)
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+        kept.rename(folder)
+
+
+def fill_disk(folder: Path, *, leave: int = 0) -> None:
+    """Allocate everything that is free on the disk of `folder`, except for `leave` bytes."""
+    disk = os.statvfs(folder)
+    with (folder / BALLAST).open("ab") as file:
+        free = disk.f_bavail * disk.f_frsize - leave
+        if free > 0:
+            os.posix_fallocate(file.fileno(), file.tell(), free)
+
+
+def free_disk(folder: Path) -> None:
+    """Give back what `fill_disk` has allocated."""
+    (folder / BALLAST).unlink(missing_ok=True)

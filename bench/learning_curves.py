@@ -1,157 +1,141 @@
-"""What learning curves say: area, labels needed, and paired differences with their standard errors.
+"""Learning curves of an active-learning run: areas, labels needed, paired differences, a plot.
 
-Pure functions on numbers. A curve is mAP50 over the number of labelled images.
+A learning curve is mAP50 over the number of labelled images, of one strategy at one seed.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
+from pathlib import Path
 
-from bench.label_choice import RANDOM
-from bench.round_log import RoundResult, finished_rounds
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-
-@dataclass(frozen=True)
-class Curve:
-    """mAP50 in [0, 1] over rising numbers of labelled images; at least one point."""
-
-    labels: tuple[int, ...]
-    values: tuple[float, ...]
-    objects: int = 0
-    """Labelled objects in all images at its end."""
-
-    def __post_init__(self) -> None:
-        if not self.labels or len(self.labels) != len(self.values):
-            raise ValueError(f"{len(self.labels)} numbers of labels, {len(self.values)} values")
-        if any(after <= before for before, after in pairwise(self.labels)):
-            raise ValueError(f"numbers of labels that do not rise: {self.labels}")
+from bench.active_rounds import RANDOM, RoundResult, finished_rounds
+from bench.training import markdown
+from reporting.colours import series_colour
+from reporting.plots import save_figure, tidy
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds and its standard error; the error is NaN for fewer than two."""
-
-    mean: float
-    error: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} ± " + ("?" if math.isnan(self.error) else f"{self.error:.4f}")
-
-
-Curves = Mapping[str, Mapping[int, Curve]]
-"""By strategy and seed."""
-
-
-def curves_of(
+def complete_curves(
     results: Sequence[RoundResult], strategies: Sequence[str], seeds: Sequence[int], rounds: int
-) -> Curves:
-    """The curves that are whole: the starting set and all `rounds`; others are left out."""
-    curves: dict[str, dict[int, Curve]] = {strategy: {} for strategy in strategies}
-    for strategy in strategies:
-        for seed in seeds:
-            over = finished_rounds(results, seed=seed, strategy=strategy, rounds=rounds)
-            if len(over) == rounds + 1:
-                curves[strategy][seed] = Curve(
-                    tuple(result.labels for result in over),
-                    tuple(result.map50 for result in over),
-                    over[-1].boxes,
-                )
-    return curves
+) -> pd.DataFrame:
+    """Collect the curves that have the starting set and all `rounds`.
 
-
-def area(curve: Curve) -> float:
-    """Area under the curve by the trapezoid rule, divided by its width: a mean mAP50, in [0, 1]."""
-    width = curve.labels[-1] - curve.labels[0]
-    if not width:
-        raise ValueError("a curve of one point has no area")
-    points = list(zip(curve.labels, curve.values, strict=True))
-    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points)) / width
-
-
-def labels_needed(curve: Curve, target: float) -> float | None:
-    """Labelled images at which the curve first reaches `target`, between points on a straight line.
-
-    A curve that begins at the target or above needs its first number of labels (or fewer); None
-    for a curve that never gets there.
+    Returns a row per round with the columns strategy, seed, labels, boxes and map50.
     """
-    if curve.values[0] >= target:
-        return float(curve.labels[0])
-    points = list(zip(curve.labels, curve.values, strict=True))
-    for (labels, value), (later, higher) in pairwise(points):
-        if higher >= target:
-            return labels + (later - labels) * (target - value) / (higher - value)
-    return None
+    rows = [
+        (strategy, seed, one.labels, one.boxes, one.map50)
+        for strategy in strategies
+        for seed in seeds
+        if len(done := finished_rounds(results, seed=seed, strategy=strategy, rounds=rounds))
+        == rounds + 1
+        for one in done
+    ]
+    return pd.DataFrame(rows, columns=["strategy", "seed", "labels", "boxes", "map50"])
 
 
-def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Point by point the mean of curves over the same numbers of labels."""
-    labels = {curve.labels for curve in curves}
-    if len(labels) != 1:
-        raise ValueError(f"curves over {len(labels)} different rows of labels have no mean")
-    values = zip(*(curve.values for curve in curves), strict=True)
-    return Curve(labels.pop(), tuple(statistics.fmean(column) for column in values))
+def by_seed(curves: pd.DataFrame, strategy: str) -> pd.DataFrame:
+    """Return mAP50 [labels, seeds] of one strategy, empty if it has no complete curve."""
+    own = curves[curves["strategy"] == strategy]
+    return own.pivot(index="labels", columns="seed", values="map50")
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, and standard error: the sample standard deviation over the root of the count."""
-    if not values:
-        raise ValueError("no values to take a mean of")
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(statistics.fmean(values), error, len(values))
+def area(map50: pd.DataFrame) -> pd.Series:
+    """Return the area under each curve [seeds]: trapezoid rule over labels, divided by the width.
+
+    It is a mean mAP50 in [0, 1].
+    """
+    values, steps = map50.to_numpy(), np.diff(map50.index)[:, None]
+    areas = (steps * (values[1:] + values[:-1]) / 2).sum(0) / steps.sum()
+    return pd.Series(areas, index=map50.columns)
 
 
-def paired_difference(ours: Mapping[int, float], others: Mapping[int, float]) -> Estimate | None:
-    """Of ours minus the other's at the same seed, over the seeds that both have; None if none."""
-    common = sorted(set(ours) & set(others))
-    return estimate([ours[seed] - others[seed] for seed in common]) if common else None
+def labels_needed(curve: pd.Series, target: float) -> float | None:
+    """Return the number of labels at which a curve first reaches `target`, interpolated linearly.
+
+    A curve that starts at the target or above needs its first number of labels (or fewer); None
+    for a curve that never reaches it.
+    """
+    reached = np.flatnonzero(curve.to_numpy() >= target)
+    if not len(reached):
+        return None
+    after = int(reached[0])
+    part = curve.iloc[max(after - 1, 0) : after + 1]
+    return float(np.interp(target, part.to_numpy(), part.index.to_numpy(float)))
 
 
-def default_target(curves: Curves) -> float | None:
-    """The mAP50 that random choice ends with on average: what the others may reach with less."""
-    own = list(curves.get(RANDOM, {}).values())
-    return mean_curve(own).values[-1] if own else None
+def estimate(values: pd.Series, sign: str = "") -> str:
+    """Format mean and standard error (sample standard deviation / √n; `?` for one value)."""
+    numbers = values.to_numpy(float)
+    error = numbers.std(ddof=1) / math.sqrt(len(numbers)) if len(numbers) > 1 else math.nan
+    return f"{numbers.mean():{sign}.4f} ± " + ("?" if math.isnan(error) else f"{error:.4f}")
 
 
-def table(curves: Curves, targets: Sequence[float]) -> str:
-    """The figures of every strategy as Markdown."""
-    heads = ["strategy", "seeds", "area under mAP50", "minus random, paired", "last mAP50"]
-    heads += [f"labels for mAP50 {target:.3f}" for target in targets]
-    heads += ["objects in the labelled images"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    areas = {
-        name: {seed: area(curve) for seed, curve in own.items()} for name, own in curves.items()
-    }
-    for name, own in curves.items():
-        if not own:
-            lines.append(f"| {name} | 0 |" + " |" * (len(heads) - 2))
+def default_target(curves: pd.DataFrame) -> list[float]:
+    """Return the mAP50 that random choice ends with on average, as a list of at most one."""
+    map50 = by_seed(curves, RANDOM)
+    return [] if map50.empty else [float(map50.iloc[-1].mean())]
+
+
+def table(curves: pd.DataFrame, strategies: Sequence[str], targets: Sequence[float]) -> str:
+    """Format the figures of every strategy as Markdown.
+
+    Labels needed are those of the mean curve, beside the number of seeds that reach the target: a
+    mean over those seeds alone would be too good.
+    """
+    head = ["strategy", "seeds", "area under mAP50", "minus random, paired", "last mAP50"]
+    head += [f"labels for mAP50 {target:.3f}" for target in targets]
+    head += ["objects in the labelled images"]
+    random = by_seed(curves, RANDOM)
+    rows: list[list[object]] = []
+    for name in strategies:
+        map50 = by_seed(curves, name)
+        if map50.empty:
+            rows.append([name, 0, *[""] * (len(head) - 2)])
             continue
-        difference = paired_difference(areas[name], areas.get(RANDOM, {}))
-        cells = [
-            name,
-            str(len(own)),
-            str(estimate(list(areas[name].values()))),
-            "" if name == RANDOM or difference is None else _signed(difference),
-            str(estimate([curve.values[-1] for curve in own.values()])),
-            *(_labels_cell(list(own.values()), target) for target in targets),
-            f"{statistics.fmean(curve.objects for curve in own.values()):.0f}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        areas, difference = area(map50), ""
+        if name != RANDOM and not random.empty:
+            paired = (areas - area(random)).dropna()
+            if len(paired):
+                difference = f"{estimate(paired, '+')} ({len(paired)} pairs)"
+        row = [name, len(areas), estimate(areas), difference, estimate(map50.iloc[-1])]
+        for target in targets:
+            needed = labels_needed(map50.mean(axis=1), target)
+            reached = int((map50 >= target).any().sum())
+            found = "not reached" if needed is None else f"{needed:.0f}"
+            row.append(f"{found} ({reached} of {len(areas)} seeds)")
+        own = curves[curves["strategy"] == name]
+        objects = own.loc[own["labels"] == own["labels"].max(), "boxes"].mean()
+        rows.append([*row, f"{objects:.0f}"])
+    return markdown(head, rows)
 
 
-def _signed(difference: Estimate) -> str:
-    sign = "+" if difference.mean >= 0 else ""
-    return f"{sign}{difference} ({difference.count} pairs)"
+def plot_curves(curves: pd.DataFrame, strategies: Sequence[str], path: Path) -> None:
+    """Plot mAP50 over labelled images as a PNG file.
 
-
-def _labels_cell(curves: Sequence[Curve], target: float) -> str:
-    """On the mean curve, and how many seeds get there: a mean over those alone would flatter."""
-    needed = labels_needed(mean_curve(curves), target)
-    reached = sum(labels_needed(curve, target) is not None for curve in curves)
-    found = "not reached" if needed is None else f"{needed:.0f}"
-    return f"{found} ({reached} of {len(curves)} seeds)"
+    Per strategy a bold line for the mean over seeds, a band of one sample standard deviation
+    either way (from two seeds on), and a thin line per seed.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, name in enumerate(strategies):
+        map50 = by_seed(curves, name)
+        if map50.empty:
+            continue
+        colour, labels, mean = series_colour(number), map50.index, map50.mean(axis=1)
+        axes.plot(labels, map50, color=colour, linewidth=0.6, alpha=0.35)
+        seeds = map50.shape[1]
+        if seeds > 1:
+            spread = map50.std(axis=1)
+            axes.fill_between(labels, mean - spread, mean + spread, color=colour, alpha=0.12, lw=0)
+        text = f" {name}, {seeds} seed{'s' if seeds > 1 else ''}"
+        axes.plot(labels, mean, "o-", color=colour, linewidth=2.2, markersize=4, label=text)
+    title = "mAP50 on the validation split: mean, standard deviation, single seeds"
+    tidy(axes, title=title, x="labelled images", y="mAP50")
+    if not curves.empty:
+        for entry in axes.legend(fontsize=8, frameon=False).get_texts():
+            entry.set_parse_math(False)
+    save_figure(figure, path)

@@ -1,46 +1,43 @@
-"""What both programs are given: the same images, labels, weights and batches, as files.
-
-Imported by the benchmarks that set ours beside another program.
-"""
+"""Jobs for the programs that are compared: the same images, labels and weights, as files."""
 
 from __future__ import annotations
 
+import itertools
+import json
+import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import torch
+import yaml
+from torch import Tensor
 
-from bench.widened import fitted
-from bench.yolo_folder import write_description, yolo_label
 from data.images import image_size
-from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
+from models.checkpoint import (
+    Checkpoint,
+    build_detector,
+    checkpoint_of,
+    load_checkpoint,
+    save_checkpoint,
+)
 from models.detector import Detector
 from models.model_config import read_model_config
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.source_formats import SPLITS
 from tools.sources import SourceDataset, SourceImage, read_source
+from utils.errors import Code, TaskError
 
-BUILD = Path("build/bench")
 DRAWN_IMAGES = 192
-BOXES_PER_IMAGE = 20
+Job = Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class Weights:
-    """The same tensors twice: a checkpoint of ours, and a bare state dict for the peer."""
-
-    ours: Path
-    state: Path
-    class_names: tuple[str, ...]
-
-
-def find_data(folder: Path | None) -> SourceDataset:
-    """The labelled folder given, or drawn pictures of 640 x 480, made on first use."""
+def find_data(folder: Path | None, build: Path) -> SourceDataset:
+    """Read the labelled folder given, or images of 640 x 480 drawn in `build` on first use."""
     if folder is None:
-        folder = BUILD / f"drawn-{DRAWN_IMAGES}"
+        folder = build / f"drawn-{DRAWN_IMAGES}"
         # Written last, so its absence means an unfinished set.
         if not (folder / "classes.txt").is_file():
             draw_dataset(folder, images=DRAWN_IMAGES, size_wh=(640, 480), seed=0)
@@ -48,109 +45,147 @@ def find_data(folder: Path | None) -> SourceDataset:
 
 
 def image_files(source: SourceDataset, count: int) -> list[str]:
-    """`count` image files of the data set, repeated from the start when it has fewer."""
+    """Return `count` image files of the data set, repeated where it has fewer."""
     files = sorted(str(image.path.absolute()) for split in SPLITS for image in source.splits[split])
-    return [files[position % len(files)] for position in range(count)]
+    return list(itertools.islice(itertools.cycle(files), count))
 
 
-def write_weights(
-    folder: Path, model: str, weights: Path | None, class_names: tuple[str, ...]
-) -> Weights:
-    """Weights of `model` for both: those of the file given, or a fresh network (seed 0).
+def write_weights(folder: Path, model: str, given: Path | None, names: Sequence[str]) -> Job:
+    """Write weights of `model`: a checkpoint for ours, a state dict for the peer; what a job says.
 
-    Those of a model with half the channels are widened (`bench/widened.py`).
+    They are those of the file `given` (widened if it has half the channels), or a fresh network
+    with seed 0 and the class names `names`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if weights is None:
+    if given is None:
         torch.manual_seed(0)
-        detector = Detector(read_model_config(model, nc=len(class_names)))
+        checkpoint = checkpoint_of(Detector(read_model_config(model, nc=len(names))), tuple(names))
     else:
-        loaded = fitted(load_checkpoint(weights), model)
-        detector, class_names = build_detector(loaded), loaded.class_names
-    checkpoint = checkpoint_of(detector, class_names)
-    made = Weights(folder / "ours.pt", folder / "state.pt", class_names)
-    save_checkpoint(made.ours, checkpoint)
-    torch.save(checkpoint.state, made.state)
-    return made
+        checkpoint = fitted(load_checkpoint(given), model)
+        checkpoint = checkpoint_of(build_detector(checkpoint), checkpoint.class_names)
+    weights, state = folder.absolute() / "ours.pt", folder.absolute() / "state.pt"
+    save_checkpoint(weights, checkpoint)
+    torch.save(checkpoint.state, state)
+    about = {"model": model, "class_names": checkpoint.class_names}
+    return {**about, "weights": str(weights), "state": str(state)}
 
 
-def write_fitted(folder: Path, weights: Path, model: str) -> Path:
-    """The weight file given, widened to `model` if it has half its channels, in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "weights.pt"
-    save_checkpoint(path, fitted(load_checkpoint(weights), model))
-    return path
+def fitted(checkpoint: Checkpoint, model: str) -> Checkpoint:
+    """Return a checkpoint of `model`, or one of half its channels made twice as wide.
+
+    A yolov5s with every channel of a yolov5n twice, and weights halved that read a doubled channel,
+    finds what the yolov5n finds in the time of a yolov5s: a speed measurement needs objects, but
+    no training. Raises TaskError(MODEL) for other models.
+    """
+    detector = Detector(read_model_config(model, nc=len(checkpoint.class_names)))
+    target = detector.state_dict()
+    state: dict[str, Tensor] = {}
+    for key, value in checkpoint.state.items():
+        wide, wanted = value, tuple(target[key].shape) if key in target else ()
+        if len(wanted) == value.ndim:
+            for axis, (now, then) in enumerate(zip(value.shape, wanted, strict=True)):
+                if then == 2 * now:
+                    # The second axis of a convolution's weights is that of its inputs.
+                    wide = wide.repeat_interleave(2, axis) / (2 if axis == 1 else 1)
+        state[key] = wide
+    shapes = [{key: tuple(value.shape) for key, value in own.items()} for own in (state, target)]
+    if shapes[0] != shapes[1]:
+        raise TaskError(
+            Code.MODEL,
+            f"the weights are not of {model} or of a model with half its channels, such as yolov5n "
+            "for yolov5s; give other weights.",
+        )
+    detector.load_state_dict(state)
+    return checkpoint_of(detector, checkpoint.class_names, checkpoint.metadata)
 
 
-def write_training_data(folder: Path, source: SourceDataset, images: int) -> tuple[Path, Path]:
-    """The first `images` of the training split as a task for ours and YOLO files for the peer.
+def training_files(folder: Path, source: SourceDataset, images: int) -> Job:
+    """Write the first `images` of the training split as a task and as YOLO files.
 
     The peer validates after every epoch, which is not timed: it gets one image for that.
-    Returns the task folder and the peer's data file.
     """
     task, peer = folder / "task", folder / "peer-data"
     write_task(source, task, annotation_format="ark", limit=images, overwrite=True)
     shutil.rmtree(peer, ignore_errors=True)
     for split, limit in (("train", images), ("val", 1)):
-        (peer / "images" / split).mkdir(parents=True)
-        (peer / "labels" / split).mkdir(parents=True)
         for image in source.splits[split][:limit]:
-            shutil.copyfile(image.path, peer / "images" / split / image.path.name)
-            label = peer / "labels" / split / f"{image.path.stem}.txt"
-            label.write_text(_label(image), encoding="utf-8")
-    splits = {"train": "images/train", "val": "images/val"}
-    return task, write_description(peer, splits, source.class_names)
+            write_yolo_image(peer, split, image, image.path.stem)
+    return {
+        "task": str(task.absolute()),
+        "peer_data": write_data_yaml(peer, {"train": "train", "val": "val"}, source.class_names),
+        "training_images": len(source.splits["train"][:images]),
+    }
 
 
-def write_evaluation_data(folder: Path, source: SourceDataset, images: int) -> Path:
-    """`images` labelled images as YOLO files for both, links that repeat when there are fewer.
+def evaluation_files(folder: Path, source: SourceDataset, images: int) -> Job:
+    """Write `images` labelled images as YOLO files for both, repeated where there are fewer."""
+    shutil.rmtree(folder, ignore_errors=True)
+    labelled = itertools.cycle(image for split in SPLITS for image in source.splits[split])
+    for number, image in enumerate(itertools.islice(labelled, images)):
+        write_yolo_image(folder, "all", image, f"{number:06d}")
+    return {"data": write_data_yaml(folder, dict.fromkeys(SPLITS, "all"), source.class_names)}
 
-    Returns the data file, whose splits are all the same.
+
+def write_yolo_image(folder: Path, split: str, image: SourceImage, name: str) -> None:
+    """Link an image into a YOLO folder, and write its label file.
+
+    A line of the label file is class, centre and size as shares of the image; boxes are clipped.
+    """
+    link = folder / "images" / split / f"{name}{image.path.suffix}"
+    label = folder / "labels" / split / f"{name}.txt"
+    for path in (link, label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(image.path.resolve())
+    height, width = image_size(str(image.path))
+    corners = image.boxes.clip(0, [width, height, width, height]) / [width, height, width, height]
+    lines = [
+        f"{index} {(x1 + x2) / 2:.8f} {(y1 + y2) / 2:.8f} {x2 - x1:.8f} {y2 - y1:.8f}"
+        for index, (x1, y1, x2, y2) in zip(image.classes.tolist(), corners.tolist(), strict=True)
+    ]
+    label.write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_data_yaml(folder: Path, splits: Mapping[str, str], names: Sequence[str]) -> str:
+    """Write the data.yaml of a YOLO folder, with the sub-folder of each split; return its path."""
+    content = {
+        "path": str(folder.absolute()),
+        **{split: f"images/{place}" for split, place in splits.items()},
+        "nc": len(names),
+        "names": list(names),
+    }
+    path = folder.absolute() / "data.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return str(path)
+
+
+def index_files(folder: Path, source: SourceDataset, count: int, form: str) -> Job:
+    """Write an index file of `count` labelled images: links to those of `source` and their labels.
+
+    The links lie in 256 folders, as the platform's files do; a COCO document lists every link.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    pictures, labels = folder / "images" / "all", folder / "labels" / "all"
-    pictures.mkdir(parents=True)
-    labels.mkdir(parents=True)
-    labelled = [image for split in SPLITS for image in source.splits[split]]
-    for number in range(images):
-        image = labelled[number % len(labelled)]
-        (pictures / f"{number:06d}{image.path.suffix}").symlink_to(image.path.resolve())
-        (labels / f"{number:06d}.txt").write_text(_label(image), encoding="utf-8")
-    splits = dict.fromkeys(SPLITS, "images/all")
-    return write_description(folder, splits, source.class_names)
-
-
-def _label(image: SourceImage) -> str:
-    return yolo_label(image.boxes, image.classes, image_size(str(image.path)))
-
-
-def write_batches(
-    path: Path, *, count: int, batch_size: int, image_size: int, classes: int
-) -> Path:
-    """Random batches for the network alone: uint8 [b, 3, size, size] and targets [t, 6].
-
-    A target is (image in the batch, class, cx, cy, w, h), normalised, as both programs take it.
-    """
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch_size, 3, image_size, image_size)
-    boxes = batch_size * BOXES_PER_IMAGE
-    places = torch.arange(batch_size).repeat_interleave(BOXES_PER_IMAGE)[:, None].float()
-    batches = []
-    for _ in range(count):
-        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        labels = torch.randint(0, classes, (boxes, 1), generator=generator).float()
-        centres = 0.1 + 0.8 * torch.rand((boxes, 2), generator=generator)
-        sizes = 0.05 + 0.15 * torch.rand((boxes, 2), generator=generator)
-        batches.append((images, torch.cat([places, labels, centres, sizes], 1)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(batches, path)
-    return path
-
-
-def write_peer_configuration(folder: Path) -> Path:
-    """A settings folder for the peer with the font that it would otherwise fetch."""
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    for place in (folder, folder / "Ultralytics"):
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(font, place / "Arial.ttf")
-    return folder
+    write_task(source, folder / "task", annotation_format=form)
+    tables = [folder / "task" / "in" / f"{split}-index.tsv" for split in SPLITS]
+    originals = [line.split("\t") for path in tables for line in path.read_text().splitlines()]
+    coco: dict[str, Any] = json.loads(Path(originals[0][1]).read_text()) if form == "coco" else {}
+    names = {image["id"]: image["file_name"] for image in coco.get("images", [])}
+    boxes: dict[str, list[dict[str, Any]]] = {}
+    for box in coco.get("annotations", []):
+        boxes.setdefault(names[box["image_id"]], []).append(box)
+    lines, images, annotations = list[str](), list[object](), list[object]()
+    document = folder.absolute() / "coco.json"
+    for number, (image, label) in enumerate(itertools.islice(itertools.cycle(originals), count)):
+        link = folder.absolute() / "links" / f"{number % 256:02x}" / f"{number:040x}"
+        link = link.with_suffix(Path(image).suffix)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(os.path.realpath(image), link)
+        if form == "coco":
+            images.append({"id": number, "file_name": link.name})
+            for box in boxes.get(Path(image).name, []):
+                annotations.append({**box, "id": len(annotations), "image_id": number})
+        else:
+            os.symlink(label, link.with_suffix(Path(label).suffix))
+        lines.append(f"{link}\t{document if coco else link.with_suffix(Path(label).suffix)}\n")
+    document.write_text(json.dumps({**coco, "images": images, "annotations": annotations}))
+    (folder / "index.tsv").write_text("".join(lines), encoding="utf-8")
+    return {"index": str(folder.absolute() / "index.tsv"), "class_names": source.class_names}

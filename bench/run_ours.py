@@ -1,224 +1,197 @@
-"""Ours on one job of a benchmark; the last line printed is the result.
+"""Run ours on one job of a benchmark; the last line printed is the result.
 
     python -m bench.run_ours build/bench/job.json
 
-A job names its kind (see KINDS), files and sizes; run_peer.py takes the same file.
+A job is a JSON file with its kind (see KINDS), files and sizes; run_peer.py takes the same file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-import train
+from bench.training import read_splits, silent, training_job
 from data.data_yaml import read_data_yaml
 from data.read_dataset import read_dataset, read_yolo_split
 from evaluation.evaluate import evaluate_split
-from inference.predictor import load_predictor
-from models.checkpoint import build_detector, load_checkpoint
+from inference.predictions import Prediction
+from inference.predictor import Predictor, load_predictor
+from mining.mining_cald import ALGORITHM
+from mining.scores import ScoringContext, in_order
+from models.checkpoint import load_checkpoint
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
-from settings.detect import InferSettings
+from settings.detect import InferSettings, MiningSettings
 from settings.train import TrainSettings
-from training.build import criterion
-from training.optimizer import OptimizerStep, build_optimizer
-from utils.device import compute_dtype, has_bfloat16, keep_freed_memory
-from utils.progress import Progress
+from training.job import TrainingJob
+from training.loop import train_one_epoch
+from training.setup import prepare
+from utils.device import has_bfloat16
 
-CPU = torch.device("cpu")
+Job = Mapping[str, Any]
+Kind = Callable[[Job], dict[str, Any]]
 
 
-def training(job: Mapping[str, object]) -> dict[str, object]:
-    """Seconds of each epoch after the first: data loading, network, optimiser, average."""
-    plan = training_plan(job)
-    seconds = []
-    run = train.prepare(plan)
+def training(job: Job) -> dict[str, Any]:
+    """Seconds of each epoch after the first: data loading, network, optimizer, EMA."""
+    plan, seconds = plan_of(job), []
+    run = prepare(plan)
     for epoch in range(plan.settings.epochs):
         started = time.perf_counter()
-        train.train_one_epoch(run, epoch, Progress(lambda fraction: None))
+        train_one_epoch(run, epoch, silent())
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(plan.train)}
 
 
-def start(job: Mapping[str, object]) -> dict[str, object]:
+def start(job: Job) -> dict[str, Any]:
     """Seconds from the start of the interpreter to the first training batch."""
-    plan = training_plan(job)
+    plan = plan_of(job)
     with TensorBoardLogger(plan.folder / "tensorboard") as board:
-        run = train.prepare(plan, callbacks=[CsvLogger(plan.folder), board])
-        next(iter(run.loader))
+        next(iter(prepare(plan, callbacks=[CsvLogger(plan.folder), board]).loader))
         seconds = time.time() - float(os.environ["BENCH_STARTED"])
     return {"seconds": [seconds], "images": len(plan.train)}
 
 
-def training_plan(job: Mapping[str, object]) -> train.TrainingJob:
-    """A training as a task would ask for it."""
-    checkpoint = load_checkpoint(str(job["ours_weights"]))
-    task, folder = Path(str(job["task"])), Path(str(job["output"])) / "ours"
-    train_index, validation = (
-        read_dataset(
-            task / "in" / f"{split}-index.tsv",
-            checkpoint.class_names,
-            root=task,
-            max_bad_fraction=0.0,
-        )[0]
-        for split in ("train", "val")
-    )
+def plan_of(job: Job) -> TrainingJob:
+    """Return a training as a task would run it, in an empty folder."""
+    folder = Path(job["output"]) / "ours"
     settings = TrainSettings(
-        model=str(job["model"]),
-        img_size=_whole(job, "image_size"),
-        batch_size=_whole(job, "batch_size"),
-        epochs=_whole(job, "epochs"),
-        cache=str(job["cache"]),
-        precision=str(job["precision"]),
+        model=job["model"],
+        img_size=job["image_size"],
+        batch_size=job["batch_size"],
+        epochs=job["epochs"],
+        cache=job["cache"],
+        precision=job["precision"],
         plots=False,
         onnx=False,
     )
+    weights = Path(job["weights"])
+    splits = read_splits(Path(job["task"]), load_checkpoint(weights).class_names)
     shutil.rmtree(folder, ignore_errors=True)
-    return train.TrainingJob(
-        settings=settings,
-        train=train_index,
-        validation=validation,
-        device=device_of(job),
-        folder=folder,
-        stage_folder=lambda stage: folder / stage,
-        on_saved=lambda saved: None,
-        weights=Path(str(job["ours_weights"])),
-    )
+    return training_job(settings, splits, folder, device_of(job), weights)
 
 
-def training_step(job: Mapping[str, object]) -> dict[str, object]:
-    """Seconds of each step after the warm-up: forward, loss, backward, clipping, optimiser."""
-    keep_freed_memory()  # as train.prepare does
-    settings = TrainSettings(img_size=_whole(job, "image_size"), precision=str(job["precision"]))
-    network = build_detector(load_checkpoint(str(job["ours_weights"])))
-    network = network.to(memory_format=torch.channels_last).train()
-    loss = criterion(settings, network, settings.img_size)
-    optimizer = build_optimizer(
-        network, lr=settings.lr0, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
-    stepper = OptimizerStep(optimizer)
-    batches = torch.load(str(job["batches"]), weights_only=True)
-    kind = compute_dtype(CPU, settings.precision)
-    seconds = []
-    for images, targets in batches:
-        started = time.perf_counter()
-        with train.autocast(CPU, settings.precision):
-            maps = network(train.network_input(images, CPU, kind))
-        stepper.backward_and_step(loss(maps, targets).total)
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds[_whole(job, "warmup") :], "images": _whole(job, "batch_size")}
-
-
-def inference(job: Mapping[str, object]) -> dict[str, object]:
-    """Seconds of each pass over the files, from the disk to detections in original pixels."""
-    settings = InferSettings(
-        img_size=_whole(job, "image_size"),
-        conf_thres=0.25,
-        iou_thres=0.45,
-        max_det=300,
-        precision=str(job["precision"]),
-    )
-    predictor = load_predictor(Path(str(job["ours_weights"])), settings, device_of(job))
-    files = job["files"]
-    assert isinstance(files, list)
-    batch_size, objects, seconds = _whole(job, "batch_size"), 0, []
-    for number in range(_whole(job, "passes") + 1):
+def inference(job: Job) -> dict[str, Any]:
+    """Seconds of each pass over the files, from the disk to a JSON file of detections."""
+    predictor, settings = predictor_of(job, conf_thres=0.25, iou_thres=0.45)
+    files, batch_size = job["files"], job["batch_size"]
+    objects, seconds = 0, []
+    for number in range(job["passes"] + 1):
         chosen = files if number else files[: 2 * batch_size]
         started = time.perf_counter()
         stream = predictor.stream(chosen, batch_size=batch_size, workers=settings.workers)
-        found = {one.path: one.detections for one in stream}
-        if job.get("json"):
-            path = Path(str(job["output"])) / "our-detections.json"
-            path.write_text(json.dumps({file: rows.tolist() for file, rows in found.items()}))
+        found = {one.path: one.detections.tolist() for one in stream}
+        (Path(job["output"]) / "our-detections.json").write_text(json.dumps(found))
         objects = sum(map(len, found.values()))
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(files), "objects": objects}
 
 
-def evaluation(job: Mapping[str, object]) -> dict[str, object]:
+def evaluation(job: Job) -> dict[str, Any]:
     """Seconds of one evaluation, from the weight and label files to the metrics."""
-    settings = InferSettings(
-        img_size=_whole(job, "image_size"),
-        conf_thres=0.001,
-        iou_thres=0.6,
-        max_det=300,
-        precision=str(job["precision"]),
-    )
     started = time.perf_counter()
-    description = read_data_yaml(Path(str(job["data"])))
-    index, _ = read_yolo_split(description, "test", max_bad_fraction=0.0)
-    predictor = load_predictor(Path(str(job["ours_weights"])), settings, device_of(job))
-    found = evaluate_split(
-        predictor, index, batch_size=_whole(job, "batch_size"), workers=settings.workers
-    )
+    index, _ = read_yolo_split(read_data_yaml(Path(job["data"])), "test", max_bad_fraction=0.0)
+    predictor, settings = predictor_of(job, conf_thres=0.001, iou_thres=0.6)
+    found = evaluate_split(predictor, index, batch_size=job["batch_size"], workers=settings.workers)
     seconds = time.perf_counter() - started
     return {"seconds": [seconds], "images": len(index), "map50": found.scores.map50}
 
 
-def index(job: Mapping[str, object]) -> dict[str, object]:
-    """Seconds of reading an index file, and a digest of everything that was read."""
-    path, names = Path(str(job["index"])), job["class_names"]
-    assert isinstance(names, list)
-    started, processor = time.perf_counter(), time.process_time()
-    data, report = read_dataset(path, names, root=path.parent, max_bad_fraction=0.0)
-    seconds, processor = time.perf_counter() - started, time.process_time() - processor
-    digest = hashlib.sha256(repr((data.paths, report)).encode())
-    for array in (data.sizes, data.boxes, data.classes, data.offsets):
-        digest.update(array.tobytes())
-    return {
-        "seconds": [seconds],
-        "processor_seconds": processor,
-        "images": len(data),
-        "boxes": len(data.boxes),
-        "digest": digest.hexdigest(),
-    }
+def predictor_of(
+    job: Job, *, conf_thres: float, iou_thres: float
+) -> tuple[Predictor, InferSettings]:
+    """Load the weights of a job, with at most 300 detections an image."""
+    settings = InferSettings(
+        img_size=job["image_size"],
+        conf_thres=conf_thres,
+        iou_thres=iou_thres,
+        max_det=300,
+        precision=job["precision"],
+    )
+    return load_predictor(Path(job["weights"]), settings, device_of(job)), settings
 
 
-def device_of(job: Mapping[str, object]) -> torch.device:
-    """The GPU that a job names, or the CPU."""
-    return torch.device(f"cuda:{job['device']}" if job.get("device") else "cpu")
+def mining_settings(job: Job) -> MiningSettings:
+    """Return the settings of a mining job; without class balance, which the loop does not have."""
+    return MiningSettings(
+        img_size=job["image_size"],
+        batch_size=job["batch_size"],
+        precision=job["precision"],
+        balance_window=0,
+    )
 
 
-def _arithmetic(precision: str) -> str:
-    """The number format that a setting stands for on this machine."""
-    if precision == "auto":
-        return "bfloat16" if has_bfloat16(CPU) else "float32"
-    return precision
+def mining(job: Job) -> dict[str, Any]:
+    """Seconds of mining the files with CALD, from the disk to scores; the scores themselves."""
+    settings, objects = mining_settings(job), 0
+    predictor = load_predictor(Path(job["weights"]), settings, device_of(job))
+
+    def counted(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+        nonlocal objects
+        for prediction in predictions:
+            objects += len(prediction.detections)
+            yield prediction
+
+    def scores_of(files: Sequence[str]) -> list[float]:
+        parts = predictor.stream_parts(
+            files, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
+        )
+        context = ScoringContext(predictor, settings, len(files))
+        scores = ALGORITHM.rank(ALGORITHM.score(counted(parts), context), context)
+        return [score for _, score in in_order(scores, files)]
+
+    files = job["files"]
+    scores_of(files[: job["warmup"]])
+    objects, started = 0, time.perf_counter()
+    scores = scores_of(files)
+    seconds = time.perf_counter() - started
+    return {"seconds": [seconds], "images": len(files), "objects": objects, "scores": scores}
 
 
-def _whole(job: Mapping[str, object], key: str) -> int:
-    value = job[key]
-    assert isinstance(value, int), key
-    return value
+def index(job: Job) -> dict[str, Any]:
+    """Seconds of reading an index file with its annotations and image headers."""
+    path, started = Path(job["index"]), time.perf_counter()
+    data, _ = read_dataset(path, job["class_names"], root=path.parent, max_bad_fraction=0.0)
+    seconds = time.perf_counter() - started
+    return {"seconds": [seconds], "images": len(data), "boxes": len(data.boxes)}
 
 
-KINDS: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
+def device_of(job: Job) -> torch.device:
+    """Return the GPU that a job names, or the CPU."""
+    return torch.device(f"cuda:{job['device']}" if job["device"] else "cpu")
+
+
+KINDS: Mapping[str, Kind] = {
     "training": training,
-    "training_step": training_step,
     "inference": inference,
     "evaluation": evaluation,
+    "mining": mining,
     "start": start,
     "index": index,
 }
 
 
-def main() -> None:
+def main(program: str = "ours", kinds: Mapping[str, Kind] = KINDS) -> None:
     """Run the job file named on the command line; print one JSON line."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
+    precision = job["precision"]
+    if precision == "auto":
+        precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
     result = {
         "benchmark": job["kind"],
-        **KINDS[job["kind"]](job),
+        "program": program,
+        **kinds[job["kind"]](job),
         "threads": torch.get_num_threads(),
-        "precision": _arithmetic(str(job["precision"])),
+        "precision": precision,
         "torch": torch.__version__,
     }
     print(json.dumps(result), flush=True)

@@ -1,9 +1,10 @@
-"""The peer, yolov5 7.0.14, on one job of a benchmark; the last line printed is the result.
+"""Run yolov5 7.0.14 or ultralytics on one job of a benchmark; the last line printed is the result.
 
-    build/peer-venv/bin/python bench/run_peer.py build/bench/job.json
+    build/peer-venv/bin/python bench/run_peer.py build/bench/job.json yolov5
 
-Runs in the peer's environment, so it imports nothing of ours. The peer is used through its public
-entry points and otherwise left as it is.
+It runs in the peer's environment and imports nothing of ours. The programs are used through their
+public entry points and otherwise left as they are. Each import changes settings of OpenCV and of
+torch, so only the one that is measured is imported.
 """
 
 from __future__ import annotations
@@ -13,33 +14,23 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import yaml
-
-# The peer asks for a name that numpy 2.4 has dropped; set before it is imported.
-numpy.trapz = numpy.trapezoid  # type: ignore[attr-defined]
-
-import yolov5  # noqa: E402
-import yolov5.train  # noqa: E402
-import yolov5.val  # noqa: E402
-from yolov5.models.yolo import Model  # noqa: E402
-from yolov5.utils.callbacks import Callbacks  # noqa: E402
-from yolov5.utils.loss import ComputeLoss  # noqa: E402
-from yolov5.utils.torch_utils import smart_optimizer  # noqa: E402
 
 Job = Mapping[str, Any]
-PACKAGE = Path(yolov5.__file__).parent
-CPU = torch.device("cpu")
+MAX_DET = 300
 
 
-def network(job: Job) -> Model:
-    """The peer's own network with the tensors that both programs share."""
-    definition = next(PACKAGE.rglob(f"{job['model']}.yaml"))
+def network(job: Job) -> torch.nn.Module:
+    """Build yolov5's network with the weights that both programs share."""
+    import yolov5
+    from yolov5.models.yolo import Model
+
+    definition = next(Path(yolov5.__file__).parent.rglob(f"{job['model']}.yaml"))
     model = Model(str(definition), nc=len(job["class_names"]))
     model.load_state_dict(torch.load(job["state"], weights_only=True), strict=True)
     model.names = dict(enumerate(job["class_names"]))
@@ -48,32 +39,36 @@ def network(job: Job) -> Model:
 
 
 def checkpoint(job: Job) -> str:
-    """A weight file as the peer itself would leave it; absolute, since it may change folders."""
+    """Write a checkpoint in yolov5's own form; return its absolute path."""
     path = Path(job["output"]).absolute() / "peer.pt"
     torch.save({"model": network(job).eval(), "ema": None, "epoch": -1, "optimizer": None}, path)
     return str(path)
 
 
-class Begun(BaseException):
-    """The first batch of a training is there."""
+class FirstBatch(BaseException):
+    """Ends a training at its first batch."""
 
 
 def start(job: Job) -> dict[str, Any]:
     """Seconds from the start of the interpreter to the first training batch."""
+    from yolov5.utils.callbacks import Callbacks
+
     callbacks, times = Callbacks(), []
 
-    def begun(*_: object, **__: object) -> None:
+    def on_batch(*_: object, **__: object) -> None:
         times.append(time.time() - float(os.environ["BENCH_STARTED"]))
-        raise Begun
+        raise FirstBatch
 
-    callbacks.register_action("on_train_batch_start", callback=begun)
-    with contextlib.suppress(Begun):
+    callbacks.register_action("on_train_batch_start", callback=on_batch)
+    with contextlib.suppress(FirstBatch):
         train(job, callbacks)
     return {"seconds": times, "images": job["training_images"]}
 
 
 def evaluation(job: Job) -> dict[str, Any]:
     """Seconds of one evaluation, from the weight and label files to the metrics."""
+    import yolov5.val
+
     weights = checkpoint(job)
     started = time.perf_counter()
     figures, *_ = yolov5.val.run(
@@ -92,16 +87,13 @@ def evaluation(job: Job) -> dict[str, Any]:
         plots=False,
     )
     seconds = time.perf_counter() - started
-    return {"seconds": [seconds], "images": job_images(job), "map50": float(figures[2])}
-
-
-def job_images(job: Job) -> int:
-    """How many images an evaluation is of."""
-    return len(list((Path(job["data"]).parent / "images" / "all").iterdir()))
+    return {"seconds": [seconds], "images": job["images"], "map50": float(figures[2])}
 
 
 def training(job: Job) -> dict[str, Any]:
-    """Seconds of each epoch after the first, by the peer's own callbacks; validation excluded."""
+    """Seconds of each epoch after the first, by yolov5's callbacks; without validation."""
+    from yolov5.utils.callbacks import Callbacks
+
     moments: dict[str, list[float]] = {"on_train_epoch_start": [], "on_train_epoch_end": []}
     callbacks = Callbacks()
     for name, times in moments.items():
@@ -109,13 +101,14 @@ def training(job: Job) -> dict[str, Any]:
             name, callback=lambda *_, times=times, **__: times.append(time.perf_counter())
         )
     train(job, callbacks)
-    both = zip(*moments.values(), strict=True)
-    seconds = [end - start for start, end in both]
+    seconds = [end - begin for begin, end in zip(*moments.values(), strict=True)]
     return {"seconds": seconds[1:], "images": job["training_images"]}
 
 
-def train(job: Job, callbacks: Callbacks) -> None:
-    """A training as its command line would run it."""
+def train(job: Job, callbacks: object) -> None:
+    """Train as yolov5's command line does."""
+    import yolov5.train
+
     weights = checkpoint(job)
     sys.argv = sys.argv[:1]
     options = yolov5.train.parse_opt(True)
@@ -139,65 +132,94 @@ def train(job: Job, callbacks: Callbacks) -> None:
     yolov5.train.main(options, callbacks)
 
 
-def training_step(job: Job) -> dict[str, Any]:
-    """Seconds of each step after the warm-up: forward, loss, backward, clipping, optimiser."""
-    model = network(job).train()
-    recipe = PACKAGE / "data" / "hyps" / "hyp.scratch-low.yaml"
-    model.hyp = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), "label_smoothing": 0.0}
-    optimizer = smart_optimizer(model, "SGD", 0.01, 0.937, 5e-4)
-    criterion = ComputeLoss(model)
-    seconds = []
-    for images, targets in torch.load(job["batches"], weights_only=True):
-        started = time.perf_counter()
-        loss, _ = criterion(model(images.float() / 255), targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=10.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds[job["warmup"] :], "images": job["batch_size"]}
-
-
 def inference(job: Job) -> dict[str, Any]:
-    """Seconds of each pass over the files through its batch call, from disk to detections."""
+    """Seconds of each pass over the files, from the disk to a JSON file of detections."""
+    import yolov5
+
     model = yolov5.load(checkpoint(job), device=f"cuda:{job['device']}" if job["device"] else "cpu")
-    model.conf, model.iou, model.max_det = 0.25, 0.45, 300
-    left = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    if left:
-        raise SystemExit("the peer did not fuse its network: it would not be a fair opponent")
+    model.conf, model.iou, model.max_det = 0.25, 0.45, MAX_DET
+    if any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
+        raise SystemExit("yolov5 did not fuse its network: the comparison would not be fair")
     files, size, objects, seconds = job["files"], job["batch_size"], 0, []
     for number in range(job["passes"] + 1):
         chosen = files if number else files[: 2 * size]
         started = time.perf_counter()
         rows: dict[str, list[list[float]]] = {}
         for first in range(0, len(chosen), size):
-            part = chosen[first : first + size]
-            found = model(part, size=job["image_size"])
-            rows.update(zip(part, (one.tolist() for one in found.xyxy), strict=True))
-        if job.get("json"):
-            path = Path(job["output"]) / "peer-detections.json"
-            path.write_text(json.dumps(rows), encoding="utf-8")
+            batch = chosen[first : first + size]
+            found = model(batch, size=job["image_size"])
+            rows.update(zip(batch, (one.tolist() for one in found.xyxy), strict=True))
+        path = Path(job["output"]) / "yolov5-detections.json"
+        path.write_text(json.dumps(rows), encoding="utf-8")
         objects = sum(map(len, rows.values()))
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(files), "objects": objects}
 
 
-KINDS: Mapping[str, Callable[[Job], dict[str, Any]]] = {
+def ultralytics_inference(job: Job) -> dict[str, Any]:
+    """As `inference`, with ultralytics' own YOLOv5s-u.
+
+    Its network has another head that no weights of ours fit, so its weights are random; its
+    confidence threshold is set so that it finds as many objects an image, on average, as ours.
+    """
+    import ultralytics
+    from ultralytics.utils import torch_utils
+
+    # Otherwise it takes one thread less than there are cores whenever it chooses the CPU.
+    torch_utils.NUM_THREADS = job["threads"]
+    torch.manual_seed(0)
+    model = ultralytics.YOLO(f"{job['model']}.yaml")
+    folder, files = Path(job["output"]), job["files"]
+    settings = {
+        "imgsz": job["image_size"],
+        "batch": job["batch_size"],
+        "device": f"cuda:{job['device']}" if job["device"] else "cpu",
+        "iou": 0.45,
+        "max_det": MAX_DET,
+        "verbose": False,
+        "save": False,
+        "stream": True,
+    }
+
+    def predict(chosen: Sequence[str], confidence: float) -> dict[str, list[list[float]]]:
+        listing = folder / "ultralytics.txt"
+        listing.write_text("\n".join(chosen) + "\n", encoding="utf-8")
+        results = model.predict(str(listing), conf=confidence, **settings)
+        return {result.path: result.boxes.data.tolist() for result in results}
+
+    some = predict(files[: 2 * job["batch_size"]], 1e-9)
+    scores = sorted((row[4] for rows in some.values() for row in rows), reverse=True)
+    wanted = round(job["objects_per_image"] * len(some))
+    confidence = scores[min(wanted, len(scores) - 1)] if wanted else 0.25
+    seconds, objects = [], 0
+    for _ in range(job["passes"]):
+        started = time.perf_counter()
+        found = predict(files, confidence)
+        (folder / "ultralytics.json").write_text(json.dumps(found), encoding="utf-8")
+        seconds.append(time.perf_counter() - started)
+        objects = sum(map(len, found.values()))
+    return {"seconds": seconds, "images": len(files), "objects": objects}
+
+
+YOLOV5: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     "training": training,
-    "training_step": training_step,
     "inference": inference,
     "evaluation": evaluation,
     "start": start,
 }
+PROGRAMS = {"yolov5": YOLOV5, "ultralytics": {"inference": ultralytics_inference}}
 
 
 def main() -> None:
-    """Run the job file named on the command line; print one JSON line."""
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    """Run the job file on the command line with the program named after it; print one JSON line."""
+    job, program = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), sys.argv[2]
+    # yolov5 asks for a name that numpy 2.4 has dropped.
+    numpy.trapz = numpy.trapezoid  # type: ignore[attr-defined]
     torch.set_num_threads(job["threads"])
     result = {
         "benchmark": job["kind"],
-        **KINDS[job["kind"]](job),
+        "program": program,
+        **PROGRAMS[program][job["kind"]](job),
         "threads": torch.get_num_threads(),
         "precision": "float32",
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""The command line of `detect.py`: the flags of v7.0's detect, and every other setting."""
+"""Command line of `detect.py`: v7.0's flags and every setting of inference."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TAKEN = ("args_options", *(flag.setting for flag in FLAGS["detect"] if flag.sett
 
 
 @dataclass(frozen=True)
-class InferCommand:
-    """What a command line asks for.
+class DetectCommand:
+    """The request of a detect.py command line.
 
     `run` is the run's folder, not made yet, or None where only the JSON file `output` is wanted;
     no `output` means one in that folder. `base` is the folder that the images' names are relative
@@ -41,10 +41,10 @@ class InferCommand:
     notes: tuple[str, ...]
 
 
-def parse_infer_command(arguments: Sequence[str]) -> InferCommand:
-    """What the words of a command line ask for.
+def parse_detect_command(arguments: Sequence[str]) -> DetectCommand:
+    """Parse the arguments of detect.py.
 
-    A wrong flag ends the program as argparse does; TaskError for values, refused flags and
+    A wrong flag ends the program as argparse does. Raise TaskError for values, refused flags and
     sources without images.
     """
     parser = _parser()
@@ -56,7 +56,7 @@ def parse_infer_command(arguments: Sequence[str]) -> InferCommand:
     settings, notes = parse_settings(
         InferSettings, parsed.settings, given_settings(InferSettings, options, TAKEN)
     )
-    weights = _only_one(options["weights"])
+    weights = _single_file(options["weights"])
     images, base = find_images(str(own["source"]))
     choice = FileChoice(
         pictures="nosave" not in own,
@@ -75,7 +75,7 @@ def parse_infer_command(arguments: Sequence[str]) -> InferCommand:
     if output is None or wants_files:
         project = Path(str(own.get("project", PROJECT)))
         run = RunName(project, str(own.get("name", "exp")), "exist_ok" in own)
-    return InferCommand(
+    return DetectCommand(
         settings=settings,
         weights=weights,
         images=images,
@@ -88,7 +88,7 @@ def parse_infer_command(arguments: Sequence[str]) -> InferCommand:
     )
 
 
-def _only_one(weights: Sequence[str]) -> Path:
+def _single_file(weights: Sequence[str]) -> Path:
     if len(weights) != 1:
         raise TaskError(
             Code.CONFIG,

@@ -1,4 +1,4 @@
-"""The export options of v7.0's command line: what each does here, or why it is refused."""
+"""Command line of `export.py`: v7.0's options, with reasons for those that are refused."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ REFUSED = {
     "topk_per_class": "suppression here keeps the best of all classes together; limit them with "
     "--topk-all",
 }
-"""Flags of v7.0 without a meaning here, and why."""
+"""Flags of v7.0 that are refused, with the reason."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a command line asks for."""
+class ExportCommand:
+    """The request of an export.py command line."""
 
     weights: tuple[Path, ...]
     formats: tuple[str, ...]
@@ -46,15 +46,15 @@ class Request:
     """Without the class names and the size, which depend on the weights."""
 
     def options_for(self, class_names: tuple[str, ...], stride: int) -> ExportOptions:
-        """The options for one network: its class names, and sides rounded up to its stride."""
+        """Return the options for one network: class names, sides rounded up to the stride."""
         height, width = (-(-side // stride) * stride for side in self.image_size)
         if self.names_file is not None:
             class_names = _names_of(self.names_file, len(class_names))
         return replace(self.options, class_names=class_names, size=(height, width))
 
 
-def read_command_line(arguments: Sequence[str] | None, description: str) -> Request:
-    """Arguments to a request. TaskError (config) for what is refused or does not go together."""
+def parse_export_command(arguments: Sequence[str] | None, description: str) -> ExportCommand:
+    """Parse the arguments of export.py; raise TaskError(CONFIG) for refused or contrary options."""
     given = _parser(description).parse_args(arguments)
     for name, reason in REFUSED.items():
         if getattr(given, name) is not None:
@@ -84,7 +84,7 @@ def read_command_line(arguments: Sequence[str] | None, description: str) -> Requ
     if len(given.imgsz) > 2:
         raise TaskError(Code.CONFIG, "--imgsz takes one side, or height and width.")
     height, width = (_within("imgsz", given.imgsz[index], 1, 8192) for index in (0, -1))
-    return Request(
+    return ExportCommand(
         weights=tuple(given.weights),
         formats=formats,
         output=given.output,
@@ -168,7 +168,7 @@ def _ids(text: str) -> list[int]:
 
 
 def _names_of(path: Path, classes: int) -> tuple[str, ...]:
-    """The class names of a data YAML: a list, or a mapping from index to name."""
+    """Read the class names of a data.yaml: a list, or a mapping from index to name."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

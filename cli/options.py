@@ -1,4 +1,4 @@
-"""Settings as options of a command line: those that no flag of v7.0 stands for."""
+"""Options that the command lines share: settings without a v7.0 flag, and run folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from settings.parse import Settings
 def add_setting_options(
     parser: argparse.ArgumentParser, kind: type[Settings], taken: Collection[str]
 ) -> None:
-    """Offer `--name VALUE` for every setting of a kind but those `taken`; absent unless given."""
+    """Add `--name VALUE` for every setting of a kind but those `taken`, without a default."""
     group = parser.add_argument_group("further settings")
     for item in fields(kind):
         if item.name not in taken:
@@ -35,14 +35,14 @@ def add_setting_options(
 def given_settings(
     kind: type[Settings], given: Mapping[str, object], taken: Collection[str]
 ) -> dict[str, object]:
-    """The values of those options in a parsed command line."""
+    """Return the values of those options in a parsed command line."""
     names = {item.name for item in fields(kind)} - set(taken)
     return {name: value for name, value in given.items() if name in names}
 
 
 @dataclass(frozen=True)
 class RunName:
-    """A run folder before it is made, so that a run that cannot start leaves none."""
+    """A run folder (exp, exp2, ... as in v7.0), not made before the run can start."""
 
     project: Path
     name: str = "exp"
@@ -50,7 +50,7 @@ class RunName:
 
     @classmethod
     def of(cls, folder: Path) -> RunName:
-        """A folder of one's own choice, which may be there already."""
+        """Return the name of a given folder, which may exist already."""
         return cls(folder.parent, folder.name, exist_ok=True)
 
     def make(self) -> Path:
@@ -61,8 +61,8 @@ class RunName:
 def run_folder(project: Path, name: str, *, exist_ok: bool = False) -> Path:
     """Make and return `project`/`name`, or that with the next free number from 2 on.
 
-    With `exist_ok` a folder that is there is used again. Two programs that start at the same time
-    get different folders.
+    With `exist_ok` an existing folder is used. Two programs that start at the same time get
+    different folders.
     """
     project.mkdir(parents=True, exist_ok=True)
     number = 1
@@ -77,6 +77,6 @@ def run_folder(project: Path, name: str, *, exist_ok: bool = False) -> Path:
 
 
 def newest_run(project: Path, file: Path) -> Path | None:
-    """The run folder below `project` whose `file` was written last; None when there is none."""
+    """Return the run folder below `project` whose `file` was written last, or None."""
     found = [run for run in project.glob("*") if (run / file).is_file()]
     return max(found, key=lambda run: (run / file).stat().st_mtime, default=None)

@@ -1,4 +1,4 @@
-"""The command line of `train.py`: v7.0's flags on a data.yaml, or YMIR index files."""
+"""Command line of `train.py`: v7.0's flags on a data.yaml, or YMIR index files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where the images are: a data.yaml, or two YMIR index files with the class names."""
+    """The source of the images: a data.yaml, or two YMIR index files with the class names."""
 
     description: Path | None = None
     train_index: Path | None = None
@@ -38,7 +38,7 @@ class DataSource:
     class_names: tuple[str, ...] = ()
 
     def read(self, max_bad_fraction: float) -> tuple[list[DatasetIndex], list[DataReport]]:
-        """The training and the validation split, and what reading them found."""
+        """Read the training and the validation split, each with its data report."""
         if self.description is not None:
             description = read_data_yaml(self.description)
             read = [
@@ -59,7 +59,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class TrainCommand:
-    """What a command line asks for.
+    """The request of a train.py command line.
 
     `device` is the text of --device or --gpu-id, None where neither was given. `run` is the
     run's folder, not made yet. With `official_layout` weights go to `weights` in it as in v7.0,
@@ -79,16 +79,14 @@ class TrainCommand:
         return Path(self.settings.weights) if self.settings.weights else None
 
     def stage_folder(self, folder: Path, stage: str) -> Path:
-        """Where in the run's folder a stage's weights go."""
+        """Return the folder of a stage's weights in the run's folder."""
         return folder / ("weights" if self.official_layout else stage)
 
     def _description(self) -> str | None:
         return None if self.data.description is None else str(self.data.description)
 
     def write_options(self, folder: Path) -> None:
-        """Leave in the run's folder `opt.yaml`, from which it can go on, and `hyp.yaml`, which
-        the setting `hyp` can name.
-        """
+        """Write `opt.yaml` (for --resume) and `hyp.yaml` (for the setting `hyp`)."""
         values = _plain(asdict(self.settings))
         if self.weights is not None:
             values["weights"] = str(self.weights.absolute())
@@ -99,32 +97,33 @@ class TrainCommand:
 
 
 def hyper_parameters() -> tuple[str, ...]:
-    """The settings that a hyper-parameter set may hold, in its order."""
+    """Return the settings that a hyper-parameter set may hold, in its order."""
     known = {item.name for item in fields(TrainSettings)}
     return tuple(key for key in (*read_hyp("scratch-low"), "anchors") if key in known)
 
 
 def parse_train_command(arguments: Sequence[str], *, program: str = "train.py") -> TrainCommand:
-    """What the words of a command line of `program` ask for.
+    """Parse the arguments of `program`.
 
-    A wrong flag ends the program as argparse does; TaskError(CONFIG) for values and refused flags.
+    A wrong flag ends the program as argparse does. Raise TaskError(CONFIG) for values and refused
+    flags.
     """
     parser = _parser(program)
     options = parser.parse_args(with_dashes(arguments))
     parsed = resolve_flags("train", vars(options))
     own = parsed.command
     resumed = _resumed_run(parsed.settings, own)
-    stated = {} if resumed is None else _stated_options(resumed)
+    saved = {} if resumed is None else _saved_options(resumed)
     pairs = [pair.partition("=") for pair in options.settings]
     if any(not equals for _, equals, _ in pairs):
         parser.error("settings are written KEY=VALUE")
     settings, notes = parse_settings(
         TrainSettings,
-        {key: value for key, value in stated.items() if key != "data"},
+        {key: value for key, value in saved.items() if key != "data"},
         parsed.settings,
         {key: value for key, _, value in pairs},
     )
-    data = _data(parser, options, own.get("data") or stated.get("data"))
+    data = _data(parser, options, own.get("data") or saved.get("data"))
     official = options.output is None and (resumed is None or (resumed / LAST_WEIGHTS).is_file())
     if resumed is not None:
         run = RunName.of(resumed)
@@ -166,7 +165,7 @@ def _data(
 ) -> DataSource:
     index_files = (options.train, options.val)
     if description and not any(index_files):
-        # Absolute, so that images have the same names when the run is gone on with elsewhere.
+        # Absolute, so that images have the same names when the run is resumed elsewhere.
         return DataSource(description=Path(str(description)).absolute())
     if description or not all(index_files) or not options.class_names:
         parser.error("give --data data.yaml, or else --train, --val and --class-names")
@@ -174,14 +173,14 @@ def _data(
 
 
 def _run_name(name: object, settings: TrainSettings) -> str:
-    """The run's name; 'cfg' stands for the stem of the model file, as in v7.0."""
+    """Return the run's name; 'cfg' stands for the stem of the model file, as in v7.0."""
     if name == "cfg":
         return Path(settings.model).stem
     return str(name or "exp")
 
 
 def _resumed_run(settings: dict[str, object], own: Mapping[str, object]) -> Path | None:
-    """The run folder that --resume goes on with, or None; `settings` then name its weights."""
+    """Return the run folder that --resume names, or None; `settings` then name its weights."""
     if "resume" not in settings:
         return None
     wanted = settings["resume"]
@@ -203,8 +202,8 @@ def _resumed_run(settings: dict[str, object], own: Mapping[str, object]) -> Path
     return last.parent.parent
 
 
-def _stated_options(run: Path) -> dict[str, object]:
-    """The settings of a run that is gone on with, from the file it left."""
+def _saved_options(run: Path) -> dict[str, object]:
+    """Read the settings of a run to resume from its opt.yaml."""
     path = run / OPTIONS_FILE
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

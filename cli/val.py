@@ -1,4 +1,4 @@
-"""The command line of `val.py`: the flags of v7.0's val on a data.yaml, or a YMIR index file."""
+"""Command line of `val.py`: v7.0's flags on a data.yaml, or a YMIR index file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TAKEN = ("args_options", *(flag.setting for flag in FLAGS["val"] if flag.setting
 
 @dataclass(frozen=True)
 class ValCommand:
-    """What a command line asks for.
+    """The request of a val.py command line.
 
     Exactly one of `description` (with its `split`) and `index_file` is given. `run` is the
     run's folder, not made yet, or None where no file is wanted. `device` is the text of
@@ -52,7 +52,7 @@ class ValCommand:
     notes: tuple[str, ...]
 
     def read_data(self, class_names: Sequence[str]) -> tuple[DatasetIndex, DataReport]:
-        """The labelled split with the class numbers of a network that knows `class_names`."""
+        """Read the labelled split, with the class indices of a network that knows `class_names`."""
         if self.index_file is not None:
             return read_dataset(
                 self.index_file, class_names, root=self.index_file.parent, max_bad_fraction=1.0
@@ -62,7 +62,7 @@ class ValCommand:
         index, report = read_yolo_split(description, self.split, max_bad_fraction=1.0)
         if self.single_class:
             return index, report
-        return with_numbers_of(index, class_names), report
+        return with_class_order(index, class_names), report
 
     @property
     def is_coco(self) -> bool:
@@ -73,10 +73,10 @@ class ValCommand:
         return any(entry.endswith("val2017.txt") for entry in entries)
 
 
-def with_numbers_of(index: DatasetIndex, class_names: Sequence[str]) -> DatasetIndex:
-    """The data set with the class numbers of `class_names`, which must be the same names.
+def with_class_order(index: DatasetIndex, class_names: Sequence[str]) -> DatasetIndex:
+    """Return the data set with the class indices of `class_names`, which must be the same names.
 
-    Raises TaskError(DATASET) where they are not.
+    Raise TaskError(DATASET) where they are not.
     """
     names = tuple(class_names)
     if index.class_names == names:
@@ -93,9 +93,10 @@ def with_numbers_of(index: DatasetIndex, class_names: Sequence[str]) -> DatasetI
 
 
 def parse_val_command(arguments: Sequence[str]) -> ValCommand:
-    """What the words of a command line ask for.
+    """Parse the arguments of val.py.
 
-    A wrong flag ends the program as argparse does; TaskError(CONFIG) for values and refused flags.
+    A wrong flag ends the program as argparse does. Raise TaskError(CONFIG) for values and refused
+    flags.
     """
     parser = _parser()
     options = vars(parser.parse_args(with_dashes(arguments)))
@@ -115,7 +116,9 @@ def parse_val_command(arguments: Sequence[str]) -> ValCommand:
             "speed.",
         )
     further = given_settings(InferSettings, options, TAKEN)
-    settings, notes = parse_settings(InferSettings, _official_defaults(), parsed.settings, further)
+    settings, notes = parse_settings(
+        InferSettings, _evaluation_defaults(), parsed.settings, further
+    )
     run = None
     if not {"save_txt", "save_json", "project", "name"}.isdisjoint(own):
         project = Path(str(own.get("project", PROJECT)))
@@ -138,8 +141,8 @@ def parse_val_command(arguments: Sequence[str]) -> ValCommand:
     )
 
 
-def _official_defaults() -> dict[str, object]:
-    """Evaluation's thresholds, which are those of a training and not of inference."""
+def _evaluation_defaults() -> dict[str, object]:
+    """Return the thresholds of evaluation, which are those of training and not of inference."""
     defaults = TrainSettings()
     return {name: getattr(defaults, name) for name in ("conf_thres", "iou_thres", "max_det")}
 

@@ -1,33 +1,39 @@
-"""COCO's twelve figures from detections and labels in memory, through the package faster-coco-eval.
+"""COCO: its twelve metrics through the package faster-coco-eval, and its JSON of detections.
 
-They stand beside v7.0's, whose average precision is closed differently at recall 1, looks at 300
-detections per image instead of 100, and knows no object sizes.
+COCO's metrics differ from v7.0's: 100 detections per image instead of 300, another end of the
+precision-recall curve, and object sizes.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.dataset_index import DatasetIndex
+from utils.atomic import write_text
 from utils.errors import Code, TaskError
 
 PACKAGE = "faster-coco-eval"
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+COCO_IDS = tuple(number for number in range(1, 91) if number not in _GAPS)
+"""COCO's category ids of its 80 classes: ten numbers up to 90 are not used."""
 
-Found = Iterable[tuple[int, np.ndarray]]
-"""(position in the data set, detections [n, 6]: xyxy in pixels of the original, confidence, class)
-of each image; an image that is not among them counts as one without detections."""
+SplitDetections = Iterable[tuple[int, np.ndarray]]
+"""(position in the split, detections [n, 6]: xyxy in pixels of the original, confidence, class) of
+each image; an image that is missing has no detections."""
 
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """Average precision and recall over IoU 0.5 to 0.95, in [0, 1]; None where no label counts.
+    """Average precision and recall over IoU 0.5 to 0.95, in [0, 1]; None without such labels.
 
     s, m, l: labels below 32 x 32, below 96 x 96, and above, in pixels of the original image.
     """
@@ -46,39 +52,58 @@ class CocoMetrics:
     ar_large: float | None
 
     def named(self) -> Iterator[tuple[str, float | None]]:
-        """(name as COCO writes it, value) of each."""
+        """Yield COCO's name and the value of each."""
         yield from zip(NAMES, astuple(self), strict=True)
 
 
 def coco_available() -> bool:
-    """Whether the package is installed."""
+    """Return whether the package is installed."""
     return importlib.util.find_spec("faster_coco_eval") is not None
 
 
-def coco_metrics(found: Found, index: DatasetIndex) -> CocoMetrics:
-    """COCO's figures for the detections of a data set against its labels.
+def coco_metrics(found: SplitDetections, index: DatasetIndex) -> CocoMetrics:
+    """Compute COCO's metrics of detections against the labels of `index`.
 
     Raises TaskError(CONTAINER) naming the package where it is not installed.
     """
-    package = _package()
-    known = _data_set(index)
+    try:
+        package: Any = importlib.import_module("faster_coco_eval")
+    except ImportError as error:
+        raise TaskError(
+            Code.CONTAINER,
+            f"COCO's metrics need the package {PACKAGE}, which cannot be imported ({error}): "
+            f"install {PACKAGE}, or do without --coco.",
+        ) from None
+    images = [
+        {"id": position + 1, "height": int(height), "width": int(width)}
+        for position, (height, width) in enumerate(index.sizes)
+    ]
+    categories = [{"id": c, "name": name} for c, name in enumerate(index.class_names)]
     owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
-    truth = [
-        _record(position, category, corners)
-        for position, category, corners in zip(
+    labels = [
+        _annotation(position, category, box)
+        for position, category, box in zip(
             owners.tolist(), index.classes.tolist(), index.boxes, strict=True
         )
     ]
-    detected = [
-        {**_record(position, row[5], row[:4]), "score": float(row[4])}
+    detections = [
+        {**_annotation(position, row[5], row[:4]), "score": float(row[4])}
         for position, rows in found
         for row in rows
     ]
+    truth, predicted = (
+        # The evaluator takes a match with id 0 for none.
+        package.COCO(
+            {
+                "images": images,
+                "categories": categories,
+                "annotations": [{**one, "id": number} for number, one in enumerate(rows, start=1)],
+            }
+        )
+        for rows in (labels, detections)
+    )
     evaluator = package.COCOeval_faster(
-        package.COCO({**known, "annotations": _numbered(truth)}),
-        package.COCO({**known, "annotations": _numbered(detected)}),
-        iouType="bbox",
-        print_function=lambda *_: None,
+        truth, predicted, iouType="bbox", print_function=lambda *_: None
     )
     evaluator.run()
     values = np.asarray(evaluator.all_stats, np.float64)[: len(NAMES)].tolist()
@@ -86,31 +111,8 @@ def coco_metrics(found: Found, index: DatasetIndex) -> CocoMetrics:
     return CocoMetrics(*(None if value < 0 else value for value in values))
 
 
-def _package() -> Any:
-    try:
-        return importlib.import_module("faster_coco_eval")
-    except ImportError as error:
-        raise TaskError(
-            Code.CONTAINER,
-            f"COCO's metrics need the package {PACKAGE}, which cannot be imported ({error}): "
-            f"install {PACKAGE}, or do without --coco.",
-        ) from None
-
-
-def _data_set(index: DatasetIndex) -> dict[str, list[dict[str, object]]]:
-    """Images and classes as COCO lists them; ids of images count from 1."""
-    return {
-        "images": [
-            {"id": position + 1, "height": int(height), "width": int(width)}
-            for position, (height, width) in enumerate(index.sizes)
-        ],
-        "categories": [{"id": c, "name": name} for c, name in enumerate(index.class_names)],
-    }
-
-
-def _record(position: int, category: float, corners: np.ndarray) -> dict[str, object]:
-    """One box, xyxy, as COCO writes it: left, top, width, height."""
-    left, top, right, bottom = corners.tolist()
+def _annotation(position: int, category: float, box: np.ndarray) -> dict[str, object]:
+    left, top, right, bottom = box.tolist()
     width, height = right - left, bottom - top
     return {
         "image_id": position + 1,
@@ -122,8 +124,30 @@ def _record(position: int, category: float, corners: np.ndarray) -> dict[str, ob
     }
 
 
-def _numbered(records: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The records with ids from 1 on: the evaluator takes a match with id 0 for none."""
-    for number, record in enumerate(records, start=1):
-        record["id"] = number
-    return records
+def write_coco_json(
+    path: Path,
+    found: SplitDetections,
+    index: DatasetIndex,
+    category_ids: Sequence[int] | None = None,
+) -> int:
+    """Write detections as v7.0's --save-json for COCO's evaluation server; return how many.
+
+    `image_id` is the number that the file's stem is, or the stem. `category_ids` maps classes to
+    categories; None keeps their numbers. Boxes become x, y, width, height with three decimals,
+    scores have five.
+    """
+    records: list[dict[str, object]] = []
+    for position, rows in found:
+        stem = Path(index.paths[position]).stem
+        for x1, y1, x2, y2, score, number in rows.astype(float).tolist():
+            category = int(number)
+            records.append(
+                {
+                    "image_id": int(stem) if stem.isdecimal() else stem,
+                    "category_id": category_ids[category] if category_ids else category,
+                    "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
+                    "score": round(score, 5),
+                }
+            )
+    write_text(path, json.dumps(records))
+    return len(records)

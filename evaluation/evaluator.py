@@ -1,13 +1,20 @@
-"""What a labelled split says of a network, gathered image by image from its detections."""
+"""Accumulate the matches of a labelled split, image by image, on one rank or on several.
+
+Shape legend: n detections and m labels of an image, T IoU thresholds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from data.dataset_index import DatasetIndex
 from evaluation.confusion_matrix import ConfusionMatrix
 from evaluation.metrics import (
     IOU_THRESHOLDS,
@@ -20,15 +27,26 @@ from evaluation.metrics import (
     summarise,
 )
 from ops.boxes import area
+from utils.distributed import DistContext
 
 SIZES = ("small", "medium", "large")
 SIZE_LIMITS = (32.0**2, 96.0**2)
-"""Areas in pixels of the original image from which an object is medium, and large: COCO's."""
+"""COCO's: areas in pixels of the original image from which an object is medium, and large."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What an evaluation reports beside the metrics of each class."""
+
+    report_confidence: float = 0.25
+    """Confidence threshold of the counts and of the detections kept for pictures."""
+    by_size: bool = False
+    """Whether to compute the metrics of small, medium and large objects too."""
 
 
 @dataclass(frozen=True)
 class CountsAtThreshold:
-    """What a user sees at one confidence: counts at IoU 0.5 over all classes."""
+    """Counts at IoU 0.5 over all classes, at one confidence threshold."""
 
     confidence: float
     true_positives: int
@@ -40,7 +58,7 @@ class CountsAtThreshold:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything one pass over a labelled split tells."""
+    """The metrics of one pass over a labelled split."""
 
     scores: Scores
     classes: ClassMetrics
@@ -50,125 +68,213 @@ class Evaluation:
     losses: tuple[float, float, float]
     """Mean over batches of box, objectness and class loss; zeros without a criterion."""
     by_size: tuple[ClassMetrics, ...] = ()
-    """The same of small, medium and large objects alone, at the same confidence; if asked for."""
+    """Metrics of small, medium and large objects alone, at the same confidence; if asked for."""
     detections: Mapping[int, np.ndarray] = field(default_factory=dict)
     """By position in the split: float32 [n, 6] (xyxy in pixels of the original, confidence,
     class), by falling confidence, those at or above `at_confidence.confidence`; where kept."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """Matches of one image: n detections, m labels."""
+class ImageResult:
+    """The matches of one image."""
 
+    position: int
+    """In the split."""
+    batch: int
+    """Number of its batch, by which the images of several ranks are ordered."""
     correct: BoolArray
-    """[n, T], at each of IOU_THRESHOLDS."""
+    """[n, T]"""
     confidence: NDArray[np.floating]
     predicted: NDArray[np.int64]
     size: NDArray[np.int64]
-    """[n] index into SIZES: of the label that is found, or of the detection that finds none."""
+    """[n] index into SIZES: of the matched label, or of the detection where there is none."""
     target: NDArray[np.int64]
+    """[m] classes of the ground truth."""
     target_size: NDArray[np.int64]
+    detections: NDArray[np.floating]
+    """Kept for pictures, [k, 6]."""
+
+
+PER_DETECTION = ("correct", "confidence", "predicted", "size")
+PER_LABEL = ("target", "target_size")
+ARRAYS = (*PER_DETECTION, *PER_LABEL, "detections")
 
 
 class Evaluator:
-    """Collects the matches of a split."""
+    """Accumulate per-image matches and compute detection metrics."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, config: EvaluationConfig | None = None) -> None:
         self.num_classes = num_classes
+        self.config = config or EvaluationConfig()
         self.confusion = ConfusionMatrix(num_classes)
-        self.records: list[Record] = []
-        """Of each image, in the order in which they were added."""
+        self.images: list[ImageResult] = []
+        """In the order in which they were added."""
+        self.losses: dict[int, Tensor] = {}
+        """Box, objectness and class loss [3] by number of the batch."""
 
-    def add(self, detections: NDArray[np.floating], labels: NDArray[np.floating]) -> None:
-        """One image: detections [n, 6] xyxy, confidence, class, by falling confidence; labels
+    def add(
+        self,
+        detections: NDArray[np.floating],
+        labels: NDArray[np.floating],
+        *,
+        position: int = 0,
+        batch: int = 0,
+    ) -> None:
+        """Match one image: detections [n, 6] xyxy, confidence, class, by falling confidence; labels
         [m, 5] class, xyxy; both in pixels of the original.
         """
         self.confusion.add(detections, labels)
         correct, label = match_with_labels(detections, labels)
         target_size = size_class(labels[:, 1:])
         size = size_class(detections[:, :4])
-        found = correct[:, 0]
-        size[found] = target_size[label[found]]
-        self.records.append(
-            Record(
-                correct,
-                detections[:, 4],
-                detections[:, 5].astype(np.int64),
-                size,
-                labels[:, 0].astype(np.int64),
-                target_size,
+        matched = correct[:, 0]
+        size[matched] = target_size[label[matched]]
+        confidence = detections[:, 4]
+        self.images.append(
+            ImageResult(
+                position=position,
+                batch=batch,
+                correct=correct,
+                confidence=confidence,
+                predicted=detections[:, 5].astype(np.int64),
+                size=size,
+                target=labels[:, 0].astype(np.int64),
+                target_size=target_size,
+                detections=detections[confidence >= self.config.report_confidence],
             )
         )
 
-    def evaluation(
-        self,
-        *,
-        report_confidence: float,
-        losses: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        by_size: bool = False,
-    ) -> Evaluation:
-        """The figures of everything that was added."""
-        records = [*self.records, _nothing()]  # so that an empty split has columns too
-        correct = np.concatenate([r.correct for r in records])
-        confidence = np.concatenate([r.confidence for r in records])
-        predicted = np.concatenate([r.predicted for r in records])
-        target = np.concatenate([r.target for r in records])
+    def add_losses(self, batch: int, losses: Tensor) -> None:
+        """Add box, objectness and class loss [3] of a batch."""
+        self.losses[batch] = losses
+
+    def evaluation(self) -> Evaluation:
+        """Compute the metrics of everything that was added."""
+        none = np.zeros(0, np.int64)
+        correct, confidence, predicted, size = (
+            self._column(name, empty)
+            for name, empty in zip(
+                PER_DETECTION,
+                (np.zeros((0, len(IOU_THRESHOLDS)), bool), np.zeros(0, np.float32), none, none),
+                strict=True,
+            )
+        )
+        target, target_size = (self._column(name, none) for name in PER_LABEL)
         classes = ap_per_class(correct, confidence, predicted, target)
-        sizes: tuple[ClassMetrics, ...] = ()
-        if by_size:
-            size = np.concatenate([r.size for r in records])
-            target_size = np.concatenate([r.target_size for r in records])
-            each = [(size == s, target_size == s) for s in range(len(SIZES))]
-            alone = [
-                ap_per_class(correct[own], confidence[own], predicted[own], target[labels])
-                for own, labels in each
-            ]
-            sizes = tuple(at_index(metrics, classes.best_index) for metrics in alone)
+        by_size = []
+        for s in range(len(SIZES)) if self.config.by_size else ():
+            own, labels = size == s, target_size == s
+            alone = ap_per_class(correct[own], confidence[own], predicted[own], target[labels])
+            by_size.append(at_index(alone, classes.best_index))
         return Evaluation(
             scores=summarise(classes),
             classes=classes,
             labels_per_class=np.bincount(target, minlength=self.num_classes),
             confusion=self.confusion,
-            at_confidence=operating_point(
-                correct[:, 0], confidence, predicted, target, report_confidence
+            at_confidence=counts_at_threshold(
+                correct[:, 0], confidence, predicted, target, self.config.report_confidence
             ),
-            losses=losses,
-            by_size=sizes,
+            losses=self._mean_losses(),
+            by_size=tuple(by_size),
+            detections={image.position: image.detections for image in self.images},
         )
 
+    def _column(self, name: str, empty: np.ndarray) -> np.ndarray:
+        return np.concatenate([*(getattr(image, name) for image in self.images), empty])
 
-def _nothing() -> Record:
-    none = np.zeros(0, np.int64)
-    return Record(
-        np.zeros((0, len(IOU_THRESHOLDS)), bool), np.zeros(0, np.float32), none, none, none, none
-    )
+    def _mean_losses(self) -> tuple[float, float, float]:
+        if not self.losses:
+            return (0.0, 0.0, 0.0)
+        box, obj, cls = torch.stack(list(self.losses.values())).mean(0).tolist()
+        return (box, obj, cls)
+
+    def gather(self, processes: DistContext) -> Evaluator:
+        """Return on rank 0 an evaluator of all ranks, equal to that of a single process; on other
+        ranks this one.
+        """
+        if not processes.is_distributed:
+            return self
+        parts = processes.gather(self.to_bytes())
+        if not processes.is_main:
+            return self
+        return merge([Evaluator.from_bytes(p, self.num_classes, self.config) for p in parts])
+
+    def to_bytes(self) -> bytes:
+        """Pack everything that was added as an npz archive of plain arrays, without pickles."""
+        images, losses = self.images, list(self.losses.values())
+        arrays = {
+            "confusion": self.confusion.matrix,
+            "place": np.array([(i.position, i.batch) for i in images], np.int64).reshape(-1, 2),
+            "loss_batch": np.array(list(self.losses), np.int64),
+            "losses": torch.stack(losses).numpy() if losses else np.zeros((0, 3)),
+        }
+        for name in ARRAYS:
+            rows = [getattr(image, name) for image in images]
+            arrays[name] = np.concatenate(rows) if rows else np.zeros(0)
+            arrays[f"{name} counts"] = np.array([len(one) for one in rows], np.int64)
+        archive = io.BytesIO()
+        np.savez(archive, **arrays)  # type: ignore[arg-type]  # numpy's stub of `allow_pickle`
+        return archive.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, num_classes: int, config: EvaluationConfig) -> Evaluator:
+        """Unpack `to_bytes`, equal to the last bit."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = dict(archive)
+        evaluator = cls(num_classes, config)
+        evaluator.confusion.matrix += arrays["confusion"]
+        losses = torch.from_numpy(arrays["losses"])
+        evaluator.losses = dict(zip(arrays["loss_batch"].tolist(), losses, strict=True))
+        rows = [np.split(arrays[n], np.cumsum(arrays[f"{n} counts"])[:-1]) for n in ARRAYS]
+        # Without images np.split returns one empty piece.
+        for (position, batch), *own in zip(arrays["place"].tolist(), *rows, strict=False):
+            evaluator.images.append(
+                ImageResult(position=position, batch=batch, **dict(zip(ARRAYS, own, strict=True)))
+            )
+        return evaluator
+
+
+def merge(parts: Sequence[Evaluator]) -> Evaluator:
+    """Return an evaluator of all parts, images and losses by rising number of their batch."""
+    whole = Evaluator(parts[0].num_classes, parts[0].config)
+    for part in parts:
+        whole.confusion.matrix += part.confusion.matrix
+    whole.images = sorted((i for part in parts for i in part.images), key=lambda i: i.batch)
+    whole.losses = dict(sorted((n, loss) for part in parts for n, loss in part.losses.items()))
+    return whole
+
+
+def ground_truth(index: DatasetIndex, position: int) -> NDArray[np.float32]:
+    """Return the labels [m, 5] of an image: class, xyxy in pixels of the original."""
+    classes = index.classes_of(position)[:, None].astype(np.float32)
+    return np.concatenate([classes, index.boxes_of(position)], axis=1)
 
 
 def size_class(boxes: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Index into SIZES [n] of boxes [n, 4], xyxy in pixels of the original image."""
-    return np.digitize(area(boxes.astype(np.float64)), SIZE_LIMITS)
+    """Return the index into SIZES [n] of boxes [n, 4], xyxy in pixels of the original image."""
+    classes: NDArray[np.int64] = np.digitize(area(boxes.astype(np.float64)), SIZE_LIMITS)
+    return classes
 
 
-def operating_point(
+def counts_at_threshold(
     correct: np.ndarray,
     confidence: np.ndarray,
     predicted: np.ndarray,
     target: np.ndarray,
     threshold: float,
 ) -> CountsAtThreshold:
-    """Counts at IoU 0.5 of the detections at or above `threshold`.
+    """Count the detections at or above a confidence threshold at IoU 0.5.
 
-    `correct`, `confidence` and `predicted` [n] are of the detections, `target` [m] of the labels.
+    `correct`, `confidence` and `predicted` [n] belong to detections, `target` [m] to labels.
     """
-    shown = confidence >= threshold
-    hits = correct & shown
-    present = np.unique(target)
-    recalls = [hits[predicted == c].sum() / (target == c).sum() for c in present]
+    above = confidence >= threshold
+    hits = correct & above
+    recalls = [hits[predicted == c].sum() / (target == c).sum() for c in np.unique(target)]
     true_positives = int(hits.sum())
     return CountsAtThreshold(
         confidence=threshold,
         true_positives=true_positives,
-        false_positives=int(shown.sum()) - true_positives,
+        false_positives=int(above.sum()) - true_positives,
         false_negatives=len(target) - true_positives,
         recall=float(np.mean(recalls)) if recalls else 0.0,
     )

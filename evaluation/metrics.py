@@ -1,4 +1,4 @@
-"""From matched detections to precision, recall and average precision; pure.
+"""Match detections with labels and compute precision, recall and average precision.
 
 Shape legend: n detections, m labels, c classes that have labels, T overlap thresholds.
 """
@@ -31,10 +31,9 @@ class ClassMetrics:
     """Metrics of each class that has labels, in rising order of `classes` [c].
 
     `labels` counts the ground truth; `ap` is [c, T]. `precision`, `recall`, `f1`, `tp` and `fp`
-    [c] are at the one confidence where the smoothed mean F1 is highest, `best_index` on
-    `confidence`, the shared axis [1000] of the curves `precision_curve`, `recall_curve` and
-    `f1_curve` [c, 1000]; `envelope` [c, 1000] is precision over recall, on the same 0..1 axis,
-    at the first threshold.
+    [c] are at IoU 0.5 and the confidence of the highest smoothed mean F1: `best_index` on
+    `confidence`, the shared axis [1000] of `precision_curve`, `recall_curve` and `f1_curve`
+    [c, 1000]. `envelope` [c, 1000] is precision over recall 0 to 1 at IoU 0.5.
     """
 
     classes: NDArray[np.int64]
@@ -54,7 +53,7 @@ class ClassMetrics:
 
     @property
     def fn(self) -> NDArray[np.int64]:
-        """Labels not found at the best confidence, [c]."""
+        """Return the false negatives at the best confidence, [c]."""
         return self.labels - self.tp
 
     def average_precision(self, class_count: int) -> Float64Array:
@@ -70,7 +69,7 @@ class Scores:
     """Means over the classes that have labels; counts are sums over them.
 
     Precision, recall and the counts are at the confidence of the best mean F1, `confidence`.
-    All 0 when there are no labels or no detections.
+    All 0 without labels or detections.
     """
 
     precision: float
@@ -84,7 +83,7 @@ class Scores:
     fn: int
 
     def __str__(self) -> str:
-        """The figures of a line in the log."""
+        """Return the metrics for a line of the log."""
         return (
             f"P {self.precision:.3f}  R {self.recall:.3f}  mAP50 {self.map50:.3f}  "
             f"mAP50-95 {self.map50_95:.3f}"
@@ -92,16 +91,16 @@ class Scores:
 
 
 def fitness(map50: float, map50_95: float) -> float:
-    """One number to compare models by: mostly the strict mean average precision."""
+    """Return v7.0's fitness, by which the best weights are chosen."""
     return 0.1 * map50 + 0.9 * map50_95
 
 
 def match_detections(detections: FloatArray, labels: FloatArray) -> BoolArray:
-    """Which detections of one image are right at each overlap threshold, bool [n, T].
+    """Return which detections of one image are correct at each of IOU_THRESHOLDS, bool [n, T].
 
     `detections` is [n, 6]: xyxy, confidence, class, by falling confidence; `labels` is [m, 5]:
-    class, xyxy. A detection stands for the label of its class that it overlaps most; of those
-    that stand for one label with an overlap of at least the threshold, the first is right.
+    class, xyxy. A detection is assigned to the label of its class with the highest IoU; of those
+    assigned to one label with at least the threshold, the first is correct. As v7.0.
     """
     return match_with_labels(detections, labels)[0]
 
@@ -109,13 +108,13 @@ def match_detections(detections: FloatArray, labels: FloatArray) -> BoolArray:
 def match_with_labels(
     detections: FloatArray, labels: FloatArray
 ) -> tuple[BoolArray, NDArray[np.int64]]:
-    """As `match_detections`, and the index of the label that each detection stands for, int [n].
+    """As `match_detections`, with the index of the label each detection is assigned to, int [n].
 
-    The index means nothing for a detection that is right at no threshold.
+    The index is meaningless for a detection that is correct at no threshold.
     """
     if not len(detections) or not len(labels):
-        nobody = np.zeros((len(detections), len(IOU_THRESHOLDS)), dtype=bool)
-        return nobody, np.zeros(len(detections), dtype=np.int64)
+        none = np.zeros((len(detections), len(IOU_THRESHOLDS)), dtype=bool)
+        return none, np.zeros(len(detections), dtype=np.int64)
     overlap = pairwise_iou(
         torch.from_numpy(np.ascontiguousarray(detections[:, :4])),
         torch.from_numpy(np.ascontiguousarray(labels[:, 1:5])),
@@ -133,15 +132,26 @@ def match_with_labels(
     return correct, label
 
 
+def found_labels(detections: FloatArray, labels: FloatArray) -> BoolArray:
+    """Return which labels [m, 5] are matched by a detection [n, 6] at IoU 0.5, bool [m].
+
+    As many as there are true positives.
+    """
+    correct, label = match_with_labels(detections, labels)
+    found = np.zeros(len(labels), bool)
+    found[label[correct[:, 0]]] = True
+    return found
+
+
 def ap_per_class(
     correct: BoolArray, confidence: FloatArray, predicted: FloatArray, target: FloatArray
 ) -> ClassMetrics:
-    """Metrics per class from all detections of a data set.
+    """Compute the metrics of each class from all detections of a split, as v7.0.
 
-    `correct` [n, T] from `match_detections`, `confidence` [n] and `predicted` class [n] describe
+    `correct` [n, T] from `match_detections`, `confidence` [n] and `predicted` class [n] belong to
     the detections in any order (equal confidences keep theirs); `target` [m] holds the class of
-    every label. Classes without labels are left out. The average precision is the 101-point
-    area of COCO closed with (recall 1, precision 0), so that a perfect class has 0.995.
+    every label. Classes without labels are left out. The average precision is COCO's 101-point
+    area closed with (recall 1, precision 0), so a perfect class has 0.995.
     """
     classes, labels = np.unique(np.asarray(target).astype(np.int64), return_counts=True)
     axis = np.linspace(0, 1, _CURVE_POINTS)
@@ -183,7 +193,7 @@ def ap_per_class(
 
 
 def at_index(metrics: ClassMetrics, index: int) -> ClassMetrics:
-    """The same metrics read at another place on the confidence axis, `index` of 0 to 999."""
+    """Return the metrics at another `index` (0 to 999) of the confidence axis."""
     precision, recall = metrics.precision_curve[:, index], metrics.recall_curve[:, index]
     tp, fp = _counts(precision, recall, metrics.labels)
     return replace(
@@ -200,14 +210,14 @@ def at_index(metrics: ClassMetrics, index: int) -> ClassMetrics:
 def _counts(
     precision: Float64Array, recall: Float64Array, labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """True and false positives [c] that precision [c] and recall [c] of `labels` [c] stand for."""
+    """Return true and false positives [c] from precision [c], recall [c] and `labels` [c]."""
     tp = (recall * labels).round()
     fp = (tp / (precision + _TINY) - tp).round()
     return tp.astype(np.int64), fp.astype(np.int64)
 
 
 def summarise(metrics: ClassMetrics) -> Scores:
-    """Means and sums over the classes that have labels."""
+    """Compute means and sums over the classes that have labels."""
     if not len(metrics.classes) or not metrics.ap.any():
         missed = int(metrics.labels.sum())
         return Scores(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, tp=0, fp=0, fn=missed)
@@ -226,9 +236,8 @@ def summarise(metrics: ClassMetrics) -> Scores:
 
 
 def smooth(values: FloatArray, fraction: float) -> Float64Array:
-    """Moving mean of `values` [k] over an odd window of about twice `fraction` of its length.
-
-    The ends are continued with their own values.
+    """Return the moving mean of `values` [k] over an odd window of about twice `fraction` of k,
+    padded with the first and last value.
     """
     window = round(len(values) * fraction * 2) // 2 + 1
     return np.convolve(np.pad(values, window // 2, mode="edge"), np.ones(window) / window, "valid")
@@ -240,7 +249,7 @@ def _by_class(
     predicted: FloatArray,
     classes: NDArray[np.int64],
 ) -> Iterator[tuple[int, BoolArray, FloatArray]]:
-    """Rank of a class, and its detections by falling confidence; classes with none are left out."""
+    """Yield row, `correct` and `confidence` by falling confidence of each class with detections."""
     order = np.lexsort((-confidence, predicted))  # stable, unlike a reversed sort
     starts = np.searchsorted(predicted[order], classes, side="left")
     ends = np.searchsorted(predicted[order], classes, side="right")
@@ -253,14 +262,14 @@ def _by_class(
 def _closed_envelope(
     recall: Float64Array, precision: Float64Array
 ) -> tuple[Float64Array, Float64Array]:
-    """The curve from recall 0 to recall 1, precision made to fall only."""
+    """Return the curve from recall 0 to recall 1 with monotonically falling precision."""
     closed = np.concatenate([[1.0], precision, [0.0]])
     falling = np.maximum.accumulate(closed[::-1])[::-1]
     return np.concatenate([[0.0], recall, [1.0]]), falling
 
 
 def _area(recall: Float64Array, precision: Float64Array) -> float:
-    """Area under the curve, by trapezoids between 101 points of recall."""
+    """Return the area under the curve, by trapezoids between 101 points of recall."""
     grid = np.linspace(0, 1, 101)
     height = np.interp(grid, recall, precision)
     return float(((height[1:] + height[:-1]) / 2 * np.diff(grid)).sum())

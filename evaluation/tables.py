@@ -1,13 +1,17 @@
-"""An evaluation as tables: per class and object size, for the log and as CSV files."""
+"""Tables of a data set and of an evaluation, for the log and as CSV files."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 from evaluation.coco import CocoMetrics
 from evaluation.evaluator import SIZES, Evaluation
 from evaluation.metrics import ClassMetrics
@@ -15,136 +19,104 @@ from utils.atomic import write_text
 
 CLASSES_CSV = "classes.csv"
 COCO_CSV = "coco.csv"
-COLUMNS = ("class", "size", "labels", "tp", "fp", "fn", "precision", "recall", "ap50", "ap50_95")
+COUNTS = ("labels", "tp", "fp", "fn")
+SHARES = ("precision", "recall", "ap50", "ap50_95")
+COLUMNS = ("class", "size", *COUNTS, *SHARES)
 """Counts, precision and recall are at IoU 0.5 and the confidence of the best mean F1."""
+MOST_CLASSES = 20
+"""Classes with a row of their own in the table of a data set, the most frequent first."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line: a class or all of them, of one object size or of all."""
+def class_results(evaluation: Evaluation, class_names: Sequence[str]) -> pd.DataFrame:
+    """Return COLUMNS for all classes and for each class that has labels, of every object size.
 
-    name: str
-    size: str
-    labels: int
-    tp: int
-    fp: int
-    fn: int
-    precision: float
-    recall: float
-    ap50: float
-    ap50_95: float
-
-
-def rows_of(metrics: ClassMetrics, class_names: Sequence[str], size: str) -> Iterator[Row]:
-    """The line for all classes (sums of counts, means of the rest), then one for each class that
-    has labels; nothing where no class has any.
+    The row `all` has sums of the counts and means of the rest; a size without labels has no rows.
     """
-    if not len(metrics.classes):
-        return
-    yield Row(
-        "all",
-        size,
-        int(metrics.labels.sum()),
-        int(metrics.tp.sum()),
-        int(metrics.fp.sum()),
-        int(metrics.fn.sum()),
-        float(metrics.precision.mean()),
-        float(metrics.recall.mean()),
-        float(metrics.ap[:, 0].mean()),
-        float(metrics.ap.mean()),
-    )
-    for place, index in enumerate(metrics.classes):
-        yield Row(
-            class_names[index],
-            size,
-            int(metrics.labels[place]),
-            int(metrics.tp[place]),
-            int(metrics.fp[place]),
-            int(metrics.fn[place]),
-            float(metrics.precision[place]),
-            float(metrics.recall[place]),
-            float(metrics.ap[place, 0]),
-            float(metrics.ap[place].mean()),
-        )
+    sizes = [("all", evaluation.classes), *zip(SIZES, evaluation.by_size, strict=False)]
+    tables = [_results_of(metrics, class_names, size) for size, metrics in sizes]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _results_of(metrics: ClassMetrics, class_names: Sequence[str], size: str) -> pd.DataFrame:
+    counts = {"labels": metrics.labels, "tp": metrics.tp, "fp": metrics.fp, "fn": metrics.fn}
+    shares = {
+        "precision": metrics.precision,
+        "recall": metrics.recall,
+        "ap50": metrics.ap[:, 0],
+        "ap50_95": metrics.ap.mean(1),
+    }
+    names = [class_names[c] for c in metrics.classes]
+    table = pd.DataFrame({"class": names, "size": size, **counts, **shares})
+    if not names:
+        return table
+    # numpy's means, which differ from those of pandas in the last digit.
+    total = {name: values.sum() for name, values in counts.items()}
+    total |= {name: values.mean() for name, values in {**shares, "ap50_95": metrics.ap}.items()}
+    return pd.concat([pd.DataFrame([{"class": "all", "size": size, **total}]), table])
 
 
 def class_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
-    """A table of counts, precision, recall and average precision per class, for the log."""
-    names = ["all", *class_names]
-    width = max([len(name) for name in names] + [5])
-    heading = ("labels", "TP", "FP", "FN", "P", "R", "mAP50", "mAP50-95")
-    lines = [f"{'class':<{width}}" + "".join(f"{word:>10}" for word in heading)]
-    rows = list(rows_of(evaluation.classes, class_names, "all"))
-    for row in rows or [Row("all", "all", 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)]:
-        counts = (row.labels, row.tp, row.fp, row.fn)
-        shares = (row.precision, row.recall, row.ap50, row.ap50_95)
-        lines.append(
-            f"{row.name:<{width}}"
-            + "".join(f"{count:>10}" for count in counts)
-            + "".join(f"{share:>10.3f}" for share in shares)
-        )
-    return "\n".join(lines)
+    """Format counts, precision, recall and average precision per class for the log."""
+    results = class_results(replace(evaluation, by_size=()), class_names)
+    rows = [["class", "labels", "TP", "FP", "FN", "P", "R", "mAP50", "mAP50-95"]]
+    rows += [_cells(row, COUNTS, SHARES) for row in results.to_dict("records")]
+    if results.empty:
+        rows.append(["all", *"0000", *["0.000"] * 4])
+    return _aligned(rows, 10)
 
 
 def size_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
-    """A table of labels, recall and average precision per class and object size, for the log.
+    """Format labels, recall and average precision per class and object size for the log.
 
-    Sizes are COCO's: areas below 32 x 32 and below 96 x 96 pixels of the original, and the rest.
-    Empty for an evaluation that was not told to look at sizes.
+    Empty for an evaluation that has no figures by size.
     """
     if not evaluation.by_size:
         return ""
-    width = max([len(name) for name in class_names] + [5])
-    heading = ("labels", "R", "AP50", "AP50-95")
-    lines = [
-        f"{'':<{width}}" + "".join(f"{size:>36}" for size in SIZES),
-        f"{'class':<{width}}" + "".join(f"{word:>9}" for _ in SIZES for word in heading),
-    ]
-    found = {
-        (row.name, row.size): row
-        for size, metrics in zip(SIZES, evaluation.by_size, strict=True)
-        for row in rows_of(metrics, class_names, size)
-    }
+    results = class_results(evaluation, class_names).to_dict("records")
+    found = {(row["class"], row["size"]): row for row in results}
+    rows = [["class", *("labels", "R", "AP50", "AP50-95") * len(SIZES)]]
     for name in ("all", *(class_names[c] for c in evaluation.classes.classes)):
-        cells = [_size_cell(found.get((name, size))) for size in SIZES]
-        lines.append(f"{name:<{width}}" + "".join(cells))
-    return "\n".join(lines)
+        rows.append([name])
+        for size in SIZES:
+            row = found.get((name, size))
+            shown = _cells(row, COUNTS[:1], SHARES[1:])[1:] if row else ["0", "-", "-", "-"]
+            rows[-1] += shown
+    table = _aligned(rows, 9)
+    width = len(table.partition("\n")[0]) - 36 * len(SIZES)
+    return " " * width + "".join(f"{size:>36}" for size in SIZES) + "\n" + table
 
 
-def _size_cell(row: Row | None) -> str:
-    if row is None:
-        return f"{0:>9}" + f"{'-':>9}" * 3
-    return f"{row.labels:>9}{row.recall:>9.3f}{row.ap50:>9.3f}{row.ap50_95:>9.3f}"
+def _cells(row: Mapping[Hashable, Any], counts: Sequence[str], shares: Sequence[str]) -> list[str]:
+    return [row["class"], *(str(row[n]) for n in counts), *(f"{row[n]:.3f}" for n in shares)]
 
 
-def classes_csv(evaluation: Evaluation, class_names: Sequence[str]) -> str:
-    """The whole table as CSV: every class and all of them, of every size and of all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    tables = [("all", evaluation.classes), *zip(SIZES, evaluation.by_size, strict=False)]
-    for size, metrics in tables:
-        for row in rows_of(metrics, class_names, size):
-            shares = (row.precision, row.recall, row.ap50, row.ap50_95)
-            counts = (row.labels, row.tp, row.fp, row.fn)
-            writer.writerow((row.name, row.size, *counts, *(f"{v:.5f}" for v in shares)))
-    return text.getvalue()
+def data_table(
+    titles: Sequence[str], splits: Sequence[DatasetIndex], reports: Sequence[DataReport]
+) -> str:
+    """Format images, backgrounds and boxes of each split, and the boxes of each class."""
+    names = splits[0].class_names
+    counts = pd.DataFrame({n: split.counts() for n, split in enumerate(splits)})
+    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    rows: list[tuple[str, Sequence[object]]] = [
+        ("data set", titles),
+        ("images listed", [report.listed for report in reports]),
+        ("images used", [len(split) for split in splits]),
+        ("  without objects", [report.backgrounds for report in reports]),
+        ("boxes", [len(split.boxes) for split in splits]),
+    ]
+    rows += [(f"  {names[i]}", list(row)) for i, *row in counts[:MOST_CLASSES].itertuples()]
+    if len(names) > MOST_CLASSES:
+        rest = counts[MOST_CLASSES:]
+        rows.append((f"  {len(rest)} more classes", rest.sum().tolist()))
+    cells = [[name, *map(str, values)] for name, values in rows]
+    return _aligned(cells, 2 + max(len(cell) for row in cells for cell in row[1:]))
 
 
 def coco_table(metrics: CocoMetrics) -> str:
-    """COCO's twelve figures in two lines for the log; '-' where no label has the size."""
-    named = [(name, "-" if v is None else f"{v:.3f}") for name, v in metrics.named()]
+    """Format COCO's twelve metrics in two lines for the log; '-' where no label has the size."""
+    named = [f"{name} {'-' if v is None else f'{v:.3f}'}" for name, v in metrics.named()]
     half = len(named) // 2
-    return "\n".join(
-        "COCO  " + "  ".join(f"{name} {text}" for name, text in part)
-        for part in (named[:half], named[half:])
-    )
-
-
-def coco_csv(metrics: CocoMetrics) -> str:
-    """COCO's twelve figures as CSV, one line each; empty where no label has the size."""
-    lines = [f"{name},{'' if v is None else f'{v:.5f}'}" for name, v in metrics.named()]
-    return "\n".join(("metric,value", *lines)) + "\n"
+    return "\n".join(f"COCO  {'  '.join(part)}" for part in (named[:half], named[half:]))
 
 
 def write_tables(
@@ -153,10 +125,28 @@ def write_tables(
     class_names: Sequence[str],
     coco: CocoMetrics | None = None,
 ) -> list[Path]:
-    """Write `classes.csv` and, where there are COCO's figures, `coco.csv` into a folder."""
-    written = [folder / CLASSES_CSV]
-    write_text(written[0], classes_csv(evaluation, class_names))
+    """Write `classes.csv` and, where there are COCO's metrics, `coco.csv` into a folder."""
+    tables = {CLASSES_CSV: class_results(evaluation, class_names)}
     if coco is not None:
-        written.append(folder / COCO_CSV)
-        write_text(written[1], coco_csv(coco))
-    return written
+        tables[COCO_CSV] = pd.DataFrame(coco.named(), columns=["metric", "value"])
+    for name, table in tables.items():
+        text = table.to_csv(index=False, float_format="%.5f", lineterminator="\n")
+        write_text(folder / name, text)
+    return [folder / name for name in tables]
+
+
+def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:
+    """Format rows with their first column to the left and the others `width` characters wide."""
+    left = max(5, *(_columns(row[0]) for row in rows))
+    return "\n".join(
+        row[0] + " " * (left - _columns(row[0])) + "".join(f"{cell:>{width}}" for cell in row[1:])
+        for row in rows
+    )
+
+
+def _columns(text: str) -> int:
+    """Return the columns that a text takes: wide characters two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )

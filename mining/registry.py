@@ -11,7 +11,7 @@ from settings.detect import MINING_ALGORITHMS, MiningSettings
 
 
 def _load(name: str) -> Algorithm:
-    algorithm = importlib.import_module(f"mining.mining_{name}").ALGORITHM
+    algorithm = importlib.import_module(f"{__package__}.mining_{name}").ALGORITHM
     assert isinstance(algorithm, Algorithm)
     return algorithm
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from data.dataset_index import DatasetIndex
 from data.images import ImageError, read_image
-from evaluation.evaluator import Evaluation
-from evaluation.misses import found_labels, worst_first
+from evaluation.evaluator import Evaluation, ground_truth
+from evaluation.metrics import found_labels
 from reporting.colours import ACCENT, ALERT, bgr
 from reporting.drawing import Tile, draw_boxes, fitted, outline, tag
 from reporting.lettering import label_of, shortened
@@ -50,16 +50,16 @@ def labels_and_detections(
 
 
 def missed_objects(evaluation: Evaluation, index: DatasetIndex) -> list[Missed]:
-    """The images of the split that miss objects at the reported confidence, worst first."""
-    positions = sorted(evaluation.detections)
-    missed, total = (np.zeros(len(positions), np.int64) for _ in range(2))
-    for row, position in enumerate(positions):
+    """Return the images that miss objects at the reported confidence: most missed first, then the
+    larger share.
+    """
+    missed = []
+    for position in sorted(evaluation.detections):
         found = _found(evaluation, index, position)
-        missed[row], total[row] = len(found) - found.sum(), len(found)
-    return [
-        Missed(positions[row], index.paths[positions[row]], int(missed[row]), int(total[row]))
-        for row in worst_first(missed, total).tolist()
-    ]
+        if not found.all():
+            count = int((~found).sum())
+            missed.append(Missed(position, index.paths[position], count, len(found)))
+    return sorted(missed, key=lambda one: (-one.missed, one.total))
 
 
 def draw_missed(
@@ -88,10 +88,7 @@ def draw_missed(
 
 
 def _found(evaluation: Evaluation, index: DatasetIndex, position: int) -> np.ndarray:
-    labels = np.concatenate(
-        [index.classes_of(position)[:, None].astype(np.float32), index.boxes_of(position)], axis=1
-    )
-    return found_labels(evaluation.detections[position], labels)
+    return found_labels(evaluation.detections[position], ground_truth(index, position))
 
 
 def _readable(path: str) -> np.ndarray | None:

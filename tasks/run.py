@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data.read_dataset import read_dataset
-from evaluation.data_table import data_table
+from evaluation.tables import data_table
 from inference.journal import parts_done
 from tasks.candidates import run_candidates
 from tasks.log_header import header, settings_line

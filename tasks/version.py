@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 SHOWN = 12
 """Digits of a commit that are shown."""
 

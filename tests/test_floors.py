@@ -48,7 +48,7 @@ PENDING = {
 }
 """Imports that are still to be turned around."""
 
-PENDING_FOLDERS = {"bench", "models"}
+PENDING_FOLDERS = {"models"}
 """Folders whose modules are still to be merged."""
 
 MOST_MODULES = 20

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from data.datasets import QUAD_LOSS_FACTOR
 from data.sources import check_data_available, sample_paths
-from evaluation.evaluate import Evaluation, class_table, evaluate, final_report, no_evaluation
+from evaluation.evaluate import evaluate, final_report, no_evaluation
+from evaluation.evaluator import Evaluation, EvaluationConfig
+from evaluation.tables import class_table
 from exporting.after_training import export_beside
 from inference.predictor import Predictor
 from models.checkpoint import (
@@ -299,8 +301,8 @@ def evaluate_average(run: Run, progress: Progress) -> Evaluation:
         evaluating(run.job, run.average.module, run.image_size),
         run.job.validation,
         progress.follow(batches, len(batches)),
+        EvaluationConfig(run.job.settings.report_conf),
         criterion=run.criterion,
-        report_confidence=run.job.settings.report_conf,
         processes=run.job.processes,
     )
 

@@ -75,7 +75,9 @@ def _prepare(app: Path) -> None:
         raise StartError(CONTAINER, f"{app} cannot be written by the user {os.getuid()}.")
 
 
-def install(app: Path, mirror: str, children: Children, environ: Mapping[str, str]) -> dict:
+def install(
+    app: Path, mirror: str, children: Children, environ: Mapping[str, str]
+) -> dict[str, str]:
     """Install what `extra-requirements.txt` lists and is not there; gives the variables to run by.
 
     First without an index: that succeeds when all is there, and reaches nothing.

@@ -72,7 +72,7 @@ def read_code_task(config_file: Path) -> CodeTask:
     return CodeTask(*(_text(config, key) for key in ("git_url", "git_branch", "pypi_mirror")))
 
 
-def _read_mapping(path: Path) -> dict:
+def _read_mapping(path: Path) -> dict[str, object]:
     """Read YAML with every scalar as its text, so that a branch `1.0` or `0123` keeps its name."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
@@ -86,7 +86,7 @@ def _read_mapping(path: Path) -> dict:
     return content
 
 
-def _text(content: dict, key: str) -> str:
+def _text(content: dict[str, object], key: str) -> str:
     value = content.get(key, "")
     return value if isinstance(value, str) and value not in NULL else ""
 

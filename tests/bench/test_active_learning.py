@@ -1,4 +1,4 @@
-"""The loop of labelling, training and mining: refusals, and a run killed between its rounds."""
+"""Active learning: strategies, the log of rounds, refusals, and a run killed between its rounds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from bench import active_learning
-from bench.active_rounds import epochs_of
-from bench.round_log import START, RoundResult, read_results
+from bench.active_rounds import (
+    START,
+    RoundResult,
+    append_result,
+    epochs_of,
+    finished_rounds,
+    parse_strategies,
+    parse_strategy,
+    read_results,
+    sample_images,
+)
+from bench.training import parse_pairs
+from mining.registry import ALGORITHMS
 from tests.conftest import ROOT
-from tools.draw_dataset import draw_dataset
-from tools.sources import read_source
-from utils.errors import TaskError
+from tools.sources import SourceDataset, read_source
+from utils.errors import Code, TaskError
 
 TINY = [
     *("--strategies", "random", "cald", "--seeds", "4", "--start", "4", "--per-round", "2"),
@@ -32,13 +45,77 @@ TINY = [
     *("--mining-set", "conf_thres=0.0001", "--mining-set", "max_det=20"),
 ]
 KEYS = [(4, START, 0), *((4, name, number) for name in ("random", "cald") for number in (1, 2))]
+IMAGES = [f"{number:02}.jpg" for number in range(12)]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    draw_dataset(folder, images=24, size_wh=(160, 120), seed=1)
-    return folder
+def data(drawn: SourceDataset) -> Path:
+    return drawn.splits["train"][0].path.parents[1]
+
+
+def result(strategy: str, number: int, *, seed: int = 0) -> RoundResult:
+    return RoundResult(
+        seed=seed,
+        strategy=strategy,
+        round_number=number,
+        added=(f"{strategy}-{number}.jpg", "ä.jpg"),
+        labels=20 + 20 * number,
+        boxes=100,
+        epochs=3,
+        map50=0.25,
+        map50_95=0.125,
+        losses=(0.1, 0.2, 0.30000000000000004),
+        seconds=1.5,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"random"}))
+def test_every_mining_algorithm_is_a_strategy(name: str) -> None:
+    own = parse_strategy(f"{name}:diverse_window=40", {"img_size": "64", "diverse_window": "9"})
+    assert own.settings == {"img_size": "64", "diverse_window": "40", "mining_algorithm": name}
+    assert parse_strategy("random", {"img_size": "64"}).settings == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        pytest.param(["dice"], "cald", id="unknown algorithm names those there are"),
+        pytest.param(["cald:empty_images=never"], "first", id="value outside its choices"),
+        pytest.param(["cald:empty_imags=last"], "did you mean empty_images", id="mistyped key"),
+        pytest.param(["cald:flip"], "'flip' is no setting", id="no pair"),
+        pytest.param(["random:seed=1"], "random has none", id="random with settings"),
+        pytest.param(["cald", "random", "cald"], "name cald twice", id="twice"),
+    ],
+)
+def test_strategies_that_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(TaskError, match=message) as caught:
+        parse_strategies(names, {})
+    assert caught.value.code is Code.CONFIG
+
+
+def test_different_names_have_different_folders() -> None:
+    names = ["cald", "cald:views=flip", "cald:views=[flip]", "cald:conf_thres=0.1"]
+    folders = [strategy.folder for strategy in parse_strategies(names, {})]
+    assert len(set(folders)) == len(names)
+    assert folders[0] == "cald"
+    assert not any(set(folder) & set(":/[]") for folder in folders)
+
+
+def test_pairs_of_key_and_value() -> None:
+    assert parse_pairs(["a=1", "b=x=y"], "--set") == {"a": "1", "b": "x=y"}
+    with pytest.raises(TaskError, match="--set: 'a' is no setting"):
+        parse_pairs(["a"], "--set")
+
+
+def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
+    chosen = sample_images(IMAGES, 4, 0, 2, 1)
+    assert chosen == sample_images(IMAGES[::-1], 4, 0, 2, 1)
+    assert chosen != sample_images(IMAGES, 4, 0, 2, 2)
+    assert sorted(sample_images(IMAGES[:3], 5, 0, 2, 1)) == IMAGES[:3]
+    # Each of 12 images is among the 4 with probability 1/3: 300 of 900 draws, deviation 14.
+    draws = (sample_images(IMAGES, 4, seed, 2, 1) for seed in range(900))
+    counts = Counter(image for draw in draws for image in draw)
+    assert all(230 < counts[image] < 370 for image in IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +127,56 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param(5, 1, 1, id="at least one"),
     ],
 )
-def test_epochs_of(labels: int, steps: int, expected: int) -> None:
-    assert epochs_of(labels=labels, batch_size=16, epochs=7, steps=steps) == expected
+def test_epochs_of_a_training(labels: int, steps: int, expected: int) -> None:
+    experiment: Any = SimpleNamespace(
+        steps=steps, settings=SimpleNamespace(batch_size=16, epochs=7)
+    )
+    assert epochs_of(experiment, labels) == expected
+
+
+def test_results_are_read_as_written_whatever_a_kill_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "seed-0" / "results.jsonl"
+    assert read_results(path) == []
+    first, second, third = result(START, 0), result("cald", 1), result("cald", 2)
+    append_result(path, first)
+    begin = path.stat().st_size
+    append_result(path, second)
+    content = path.read_bytes()
+    for size in range(begin, len(content)):
+        path.write_bytes(content[:size])
+        assert read_results(path) == [first]
+        append_result(path, third)
+        assert read_results(path) == [first, third]
+
+
+@pytest.mark.parametrize("line", [b"nonsense\n", b"\xff\xfe\n", b"[1]\n", b'{"seed": 0}\n'])
+def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
+    append_result(tmp_path / "results.jsonl", result(START, 0))
+    with (tmp_path / "results.jsonl").open("ab") as file:
+        file.write(line)
+    with pytest.raises(TaskError, match=r"line 2 .*no finished round") as caught:
+        read_results(tmp_path / "results.jsonl")
+    assert caught.value.code is Code.CONFIG
+
+
+RESULTS = [result(START, 0), result("cald", 1), result("cald", 2), result("random", 2)]
+
+
+@pytest.mark.parametrize(
+    ("seed", "strategy", "rounds", "expected"),
+    [
+        pytest.param(0, "cald", 2, [(START, 0), ("cald", 1), ("cald", 2)], id="complete"),
+        pytest.param(0, "cald", 1, [(START, 0), ("cald", 1)], id="fewer rounds asked for"),
+        pytest.param(0, "random", 2, [(START, 0)], id="nothing counts after a gap"),
+        pytest.param(0, "entropy", 2, [(START, 0)], id="new strategy, shared start"),
+        pytest.param(1, "cald", 2, [], id="no start"),
+    ],
+)
+def test_finished_rounds(
+    seed: int, strategy: str, rounds: int, expected: list[tuple[str, int]]
+) -> None:
+    done = finished_rounds(RESULTS, seed=seed, strategy=strategy, rounds=rounds)
+    assert [(one.strategy, one.round_number) for one in done] == expected
 
 
 @pytest.mark.parametrize(
@@ -80,22 +205,20 @@ def test_a_folder_of_something_else_stays_untouched(data: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [precious]
 
 
-def test_a_kill_while_the_data_are_laid_out_leaves_a_folder_that_can_be_used(
+def test_a_kill_while_the_data_are_written_leaves_a_folder_that_can_be_used(
     data: Path, tmp_path: Path
 ) -> None:
     source, out = read_source(data), tmp_path / "out"
-    setup: dict[str, object] = {"start": 4}
     (out / active_learning.POOL / "in" / "assets").mkdir(parents=True)
-    for name in ("lock", ".experiment.json.123.tmp"):
-        (out / name).touch()
-    active_learning.place(out, source, setup)
+    (out / ".experiment.json.123.tmp").touch()
+    active_learning.write_pool(out, source, {"start": 4})
     index = out / active_learning.POOL / "in" / "train-index.tsv"
     assert len(index.read_text("utf-8").splitlines()) == 16
     index.write_text("as it was", encoding="utf-8")
-    active_learning.place(out, source, setup)
-    assert index.read_text("utf-8") == "as it was"  # laid out once
-    with pytest.raises(TaskError, match="start was 4, is 6"):
-        active_learning.place(out, source, {"start": 6})
+    active_learning.write_pool(out, source, {"start": 4})
+    assert index.read_text("utf-8") == "as it was"  # written once
+    with pytest.raises(TaskError, match="start was 4, is 6; steps was None, is 5"):
+        active_learning.write_pool(out, source, {"start": 6, "steps": 5})
 
 
 def command(data: Path, out: Path, *further: str) -> list[str]:
@@ -103,7 +226,7 @@ def command(data: Path, out: Path, *further: str) -> list[str]:
     return [*module, "--data", str(data), "--out", str(out), *TINY, *further]
 
 
-def run_whole(data: Path, out: Path, *further: str) -> list[RoundResult]:
+def run_complete(data: Path, out: Path, *further: str) -> list[RoundResult]:
     subprocess.run(command(data, out, *further), cwd=ROOT, check=True)
     return read_results(out / "seed-4" / "results.jsonl")
 
@@ -126,14 +249,13 @@ def kill_after(lines: int, data: Path, out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_outcome(data: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_with_the_same_outcome(data: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    expected = run_whole(data, whole)
+    expected = run_complete(data, whole)
     kill_after(2, data, killed)
     before = read_results(killed / "seed-4" / "results.jsonl")
     assert [result.key for result in before] == KEYS[:2]
-    kill_after(4, data, killed)
-    found = run_whole(data, killed)
+    found = run_complete(data, killed)
 
     assert [result.key for result in expected] == KEYS
     assert without_time(found) == without_time(expected)
@@ -142,24 +264,21 @@ def test_a_killed_run_goes_on_with_the_same_outcome(data: Path, tmp_path: Path) 
         chosen = [i for one in found if one.strategy in (START, name) for i in one.added]
         assert len(set(chosen)) == len(chosen) == 8
     assert [one.labels for one in found] == [4, 6, 8, 6, 8]
-    assert all(one.boxes > 0 for one in found)
-    assert all(loss > 0 for one in found for loss in one.losses)
+    assert all(one.boxes > 0 and min(one.losses) > 0 for one in found)
 
-    for out in (whole, killed):
-        lines = (out / "report.md").read_text(encoding="utf-8").splitlines()
-        assert [line.split(" | ")[:2] for line in lines[2:]] == [["| random", "1"], ["| cald", "1"]]
-        with Image.open(out / "learning_curves.png") as picture:
-            assert picture.size == (960, 600)
-    assert (whole / "report.md").read_text("utf-8") == (killed / "report.md").read_text("utf-8")
+    lines = (whole / "report.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [["| random", "1"], ["| cald", "1"]]
+    assert (killed / "report.md").read_text("utf-8").splitlines() == lines
+    with Image.open(killed / "learning_curves.png") as picture:
+        assert picture.size == (960, 600)
 
-    described = killed / "experiment.json"
-    setup = json.loads(described.read_text(encoding="utf-8"))
+    setup = json.loads((killed / "experiment.json").read_text(encoding="utf-8"))
     assert (setup["start"], setup["per round"], setup["device"]) == (4, 2, "cpu")
     with pytest.raises(TaskError, match=r"start was 4, is 5"):
         active_learning.main([*command(data, killed)[3:], "--start", "5"])
 
     # More rounds later, also when somebody has removed the weights that they begin with.
     shutil.rmtree(killed / "seed-4" / "cald")
-    longer = [run_whole(data, out, "--rounds", "3") for out in (whole, killed)]
+    longer = [run_complete(data, out, "--rounds", "3") for out in (whole, killed)]
     assert without_time(longer[0]) == without_time(longer[1])
     assert [one.key for one in longer[0]] == [*KEYS, (4, "random", 3), (4, "cald", 3)]

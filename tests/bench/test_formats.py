@@ -1,4 +1,4 @@
-"""One drawn data set in every annotation format: the same boxes, weights, scores; and the judge."""
+"""One data set in each annotation format: the same boxes, weights, ranking and detections."""
 
 from __future__ import annotations
 
@@ -8,70 +8,81 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.formats import Result, differences, equal_to_source, fingerprint, main, read_all
-from tools.draw_dataset import draw_dataset
+import start
+from data.dataset_index import DatasetIndex
+from data.read_dataset import read_dataset
+from models.checkpoint import load_checkpoint
+from tools.check_out import check_out
+from tools.make_task import write_task
+from tools.platform_export import FORMATS
 from tools.source_formats import SPLITS
-from tools.sources import SourceDataset, read_source
-
-ONE = Result("ark", 3, 9, 3, "a", "b", "c", "d", 5, ())
+from tools.sources import SourceDataset, SourceImage, read_source
 
 
-def test_alike_is_alike() -> None:
-    assert differences([ONE, replace(ONE, form="voc"), replace(ONE, form="coco")]) == []
+def read_all(source: SourceDataset, out: Path, form: str) -> DatasetIndex:
+    """Every image of the source through one format, as a training gets it."""
+    images = tuple(image for split in SPLITS for image in source.splits[split])
+    one_split = replace(source, splits={**dict.fromkeys(SPLITS, ()), "train": images})
+    root = write_task(one_split, out / form, annotation_format=form).parent
+    names = source.class_names
+    return read_dataset(root / "train-index.tsv", names, root=root, max_bad_fraction=0.0)[0]
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        pytest.param({"images": 4}, "images differs", id="an image more"),
-        pytest.param({"box_print": "e"}, "box_print differs", id="another box"),
-        pytest.param({"weight_print": "e"}, "weight_print differs", id="other weights"),
-        pytest.param({"ranking_print": "e"}, "ranking_print differs", id="another ranking"),
-        pytest.param({"detection_print": "e"}, "detection_print differs", id="other detections"),
-        pytest.param({"findings": ("tsv.order: x",)}, "voc: tsv.order: x", id="a finding"),
-    ],
-)
-def test_what_is_not_alike_is_named(change: dict, says: str) -> None:
-    found = differences([ONE, replace(ONE, form="voc", **change)])
-    assert len(found) == 1
-    assert says in found[0]
+def boxes_by_file(index: DatasetIndex) -> dict[str, list[list[float]]]:
+    return {
+        str(Path(path).resolve()): np.column_stack(
+            [index.boxes_of(number), index.classes_of(number)]
+        ).tolist()
+        for number, path in enumerate(index.paths)
+    }
 
 
-def test_a_fingerprint_sees_one_pixel() -> None:
-    boxes = np.array([[1, 2, 3, 4]], np.float32)
-    moved = boxes + np.array([0, 0, 1, 0], np.float32)
-    assert fingerprint([boxes.tobytes()]) == fingerprint([boxes.tobytes()])
-    assert fingerprint([boxes.tobytes()]) != fingerprint([moved.tobytes()])
+def rows_of(image: SourceImage) -> list[list[float]]:
+    return np.column_stack([image.boxes, image.classes]).tolist()
 
 
-@pytest.mark.parametrize("form", ["ark", "voc", "coco"])
-def test_all_images_come_back_as_the_source_has_them(
-    drawn: SourceDataset, tmp_path: Path, form: str
-) -> None:
+def assert_equal(one: DatasetIndex, other: DatasetIndex) -> None:
+    for name in ("sizes", "boxes", "classes", "offsets"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_every_format_gives_the_boxes_of_the_source(drawn: SourceDataset, tmp_path: Path) -> None:
+    indices = [read_all(drawn, tmp_path, form) for form in FORMATS]
     images = [image for split in SPLITS for image in drawn.splits[split]]
-    index = read_all(drawn, tmp_path, form)
-    assert len(index) == len(images) == 24
-    assert equal_to_source(index, images) == 24
-    shifted = [replace(image, boxes=image.boxes + 1) for image in images]
-    assert equal_to_source(index, shifted) == 0
+    expected = {str(image.path.resolve()): rows_of(image) for image in images}
+    for index in indices:
+        assert boxes_by_file(index) == expected
+        assert_equal(index, indices[0])
 
 
 @pytest.mark.slow
-def test_the_whole_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    draw_dataset(tmp_path / "data", images=24, size_wh=(160, 120), seed=1)
-    words = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    assert main([*words, "--size", "64", "--epochs", "1"]) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert [row.split(" | ")[0] for row in rows[1:]] == ["| ark", "| voc", "| coco"]
-    assert len({row.partition(" | ")[2] for row in rows[1:]}) == 1
-
-
-@pytest.mark.slow
-def test_all_of_bccd_in_three_formats(shared: Path, tmp_path: Path) -> None:
-    """The boxes alone: `python -m bench.formats` trains with them, see docs/reliability.md."""
+def test_all_of_bccd_is_equal_in_three_formats(shared: Path, tmp_path: Path) -> None:
     source = read_source(shared / "data" / "bccd")
-    indices = [read_all(source, tmp_path, form) for form in ("ark", "voc", "coco")]
-    for one in indices:
-        assert len(one) == 364
-        for name in ("sizes", "boxes", "classes", "offsets"):
-            assert np.array_equal(getattr(one, name), getattr(indices[0], name)), name
+    indices = [read_all(source, tmp_path, form) for form in FORMATS]
+    assert [len(index) for index in indices] == [364] * 3
+    for index in indices:
+        assert_equal(index, indices[0])
+
+
+@pytest.mark.slow
+def test_every_format_trains_mines_and_infers_alike(drawn: SourceDataset, tmp_path: Path) -> None:
+    results = []
+    settings = {"model": "yolov5n", "img_size": "64", "epochs": "1", "onnx": "no", "plots": "no"}
+    for form in FORMATS:
+        task, candidates = tmp_path / form, tmp_path / f"{form}-candidates"
+        env = write_task(drawn, task, annotation_format=form, settings=settings)
+        assert start.main(["--env", str(env)]) == 0
+        weights = load_checkpoint(task / "out" / "models" / "last" / "last.pt").state
+        best = task / "out" / "models" / "best" / "best.pt"
+        own = {"img_size": "64", "conf_thres": "0.001"}
+        kinds = ("mining", "infer")
+        env = write_task(drawn, candidates, kinds=kinds, settings=own, weights=[best])
+        assert start.main(["--env", str(env)]) == 0
+        assert check_out(task) == check_out(candidates) == []
+        out = candidates / "out"
+        ranking = [
+            line.rpartition("/")[2] for line in (out / "result.tsv").read_text().splitlines()
+        ]
+        detections = (out / "infer-result.json").read_bytes()
+        results.append(({k: v.tolist() for k, v in weights.items()}, ranking, detections))
+    assert results[0] == results[1] == results[2]

@@ -1,85 +1,267 @@
-"""Lines from what programs said, and which jobs each part asks for."""
+"""The parts of the comparison table: their jobs, our side of each job, and the report."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import yaml
+from torch import nn
 
-from bench import parts
-from bench.pairs import Contest
-from bench.parts import PARTS, QUICK, Measurement, memory_line, rate_line
+from bench import __main__ as command
+from bench import run_ours, sequential_mining
+from bench.comparison import OURS, Comparison
+from bench.material import (
+    evaluation_files,
+    find_data,
+    fitted,
+    image_files,
+    index_files,
+    training_files,
+    write_weights,
+    write_yolo_image,
+)
+from bench.parts import PARTS, QUICK, Measurement
+from data.read_dataset import read_dataset
+from models.checkpoint import (
+    Checkpoint,
+    CheckpointMetadata,
+    build_detector,
+    checkpoint_of,
+    load_checkpoint,
+    save_checkpoint,
+)
+from models.detector import Detector
+from models.model_config import read_model_config
 from tools.draw_dataset import draw_dataset
-from tools.sources import SourceDataset, read_source
+from tools.sources import SourceDataset, SourceImage, read_source
+from utils.errors import Code, TaskError
 
-RESULTS = {
-    "ours": [{"seconds": [1.0, 3.0], "images": 10, "peak_mib": 100.0, "objects": 4, "map50": 0.5}],
-    "peer": [{"seconds": [8.0], "images": 10, "peak_mib": 150.0, "objects": 5, "map50": 0.5}],
+OUR_RESULT = {
+    "seconds": [1.0, 3.0],
+    "images": 10,
+    "peak_mib": 100.0,
+    "objects": 4,
+    "map50": 0.5,
+    "scores": [0.1, 0.2, 0.4],
+    "boxes": 7,
 }
+SMALL = replace(QUICK, indexed=8)
+THEIR_RESULT = {**OUR_RESULT, "seconds": [8.0], "peak_mib": 150.0, "scores": [0.1, 0.4, 0.2]}
 
 
-class Answers(Contest):
-    """A contest whose programs have run already."""
+class Answers(Comparison):
+    """A comparison whose programs have run already."""
 
-    def results(self, job: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
-        self.settings[f"{self.script} {job['kind']}"] = str(job.get("batch_size"))
-        return {name: list(map(dict, found)) for name, found in RESULTS.items()}
+    def run(self, program: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.versions[f"{program} {job['kind']}"] = str(job.get("batch_size"))
+        return OUR_RESULT if program == OURS else THEIR_RESULT
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
     folder = tmp_path_factory.mktemp("data")
-    draw_dataset(folder, images=4, size_wh=(64, 48), seed=0)
+    draw_dataset(folder, images=6, size_wh=(64, 48), seed=0)
     return read_source(folder)
 
 
 @pytest.fixture
 def measurement(source: SourceDataset, tmp_path: Path) -> Measurement:
-    contest = Answers(Path("python"), 1, 1, folder=tmp_path)
-    return Measurement(contest, source, None, QUICK)
+    return Measurement(Answers(Path("python"), 1, 1, folder=tmp_path), source, None, SMALL)
 
 
-def test_lines_by_hand() -> None:
-    speed, memory = rate_line("task", RESULTS), memory_line("task", RESULTS)
-    assert (speed.ours, speed.others, speed.ratios()) == ((5.0,), (1.25,), (4.0,))
-    assert (memory.unit, memory.ratios()) == ("MiB at most", (1.5,))
+@pytest.fixture
+def job(source: SourceDataset, tmp_path: Path) -> dict[str, Any]:
+    """What all jobs of our side say, of 64 pixels and two images a batch."""
+    sizes = {"image_size": 64, "batch_size": 2, "epochs": 2, "passes": 1, "cache": "none"}
+    about = {"precision": "float32", "output": str(tmp_path), "device": ""}
+    return {**write_weights(tmp_path, "yolov5n", None, source.class_names), **sizes, **about}
 
 
 @pytest.mark.parametrize(
-    ("part", "jobs", "lines"),
+    ("part", "jobs", "ratios"),
     [
-        ("training", {"run_peer.py training": "8"}, 4),
-        ("evaluation", {"run_peer.py evaluation": "32"}, 1),
-        ("inference", {"run_peer.py inference": "1", "run_ultralytics.py inference": "1"}, 4),
-        ("start", {"run_peer.py start": "16"}, 1),
+        # Images a second: 10 / 2 and 10 / 8. Memory: 100 and 150 MiB.
+        ("training", {"yolov5 training": "8"}, [4.0, 1.5, 4.0, 1.5]),
+        ("evaluation", {"yolov5 evaluation": "32"}, [4.0]),
+        ("inference", {"yolov5 inference": "1", "ultralytics inference": "1"}, [4.0] * 4),
+        ("mining", {"bench.sequential_mining mining": "16"}, [4.0]),
+        ("start", {"yolov5 start": "16"}, [4.0]),
     ],
 )
 def test_a_part_runs_its_jobs(
-    measurement: Measurement, part: str, jobs: dict[str, str], lines: int
+    measurement: Measurement, part: str, jobs: dict[str, str], ratios: list[float]
 ) -> None:
     PARTS[part](measurement)
-    assert measurement.contest.settings == jobs
-    assert len(measurement.lines) == lines
-    assert all(line.ratios() for line in measurement.lines)
-    assert all(rate > 0 for _, rate in measurement.reached)
+    assert measurement.comparison.versions.items() >= jobs.items()
+    assert [row.ratios for row in measurement.rows] == [[ratio] for ratio in ratios]
 
 
-def test_mining_has_its_own_loop(measurement: Measurement, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = {"auto": [0.5], "reference": [2.0]}
-    monkeypatch.setattr(parts, "measure_mining", lambda job, programs, rounds: times)
+def test_mining_reports_the_rank_correlation_and_runs_on_the_cpu_only(
+    measurement: Measurement, source: SourceDataset, tmp_path: Path
+) -> None:
     PARTS["mining"](measurement)
-    assert measurement.lines[0].ratios() == (4.0,)
-    measurement.contest.device = "0"
-    PARTS["mining"](measurement)
-    assert len(measurement.lines) == 1
-    assert measurement.remarks == ["mining is measured on the CPU only"]
+    # Ranks 1 2 3 and 1 3 2: 1 - 6 * 2 / (3 * 8).
+    assert measurement.rows[0].remark == "4 and 4 objects; Spearman of the scores 0.5000"
+    gpu = Answers(Path("python"), 1, 1, folder=tmp_path, device="0")
+    other = Measurement(gpu, source, None, SMALL)
+    PARTS["mining"](other)
+    assert (other.rows, other.remarks) == ([], ["mining is measured on the CPU only"])
 
 
-def test_shares_of_the_ceiling(measurement: Measurement, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {"float32": 200.0, "bfloat16": 400.0}
-    monkeypatch.setattr(parts, "matmul_rate", lambda name, device, side: rates[name])
-    measurement.reached.append(("a task", 100.0))
-    assert parts.ceiling(measurement).endswith(
-        "- a task: 100 GFLOP/s, 50% of float32, 25% of bfloat16"
-    )
+def test_reading_an_index_is_measured_in_every_format(measurement: Measurement) -> None:
+    PARTS["index"](measurement)
+    lines = measurement.remarks[0].splitlines()[-3:]
+    assert lines == [f"| {form} | 10 | 7 | 2.0 | 100 |" for form in ("ark", "voc", "coco")]
+
+
+def test_our_side_evaluates_infers_and_reads(
+    source: SourceDataset, job: dict[str, Any], tmp_path: Path
+) -> None:
+    data = evaluation_files(tmp_path / "evaluation", source, 9)
+    result = run_ours.evaluation({**job, **data})
+    assert (result["images"], len(result["seconds"])) == (9, 1)
+    assert result["map50"] == pytest.approx(0, abs=0.2)
+    result = run_ours.inference({**job, "files": image_files(source, 5)})
+    assert (result["images"], len(result["seconds"])) == (5, 1)
+    assert (tmp_path / "our-detections.json").read_text("utf-8").count(".jpg") == 5
+    index = index_files(tmp_path / "index", source, 9, "ark")
+    assert run_ours.index({**job, **index})["images"] == 9
+
+
+@pytest.mark.slow
+def test_our_side_starts_and_trains(
+    source: SourceDataset, job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_STARTED", repr(time.time()))
+    own = {**job, **training_files(tmp_path, source, 2)}
+    assert 0 < run_ours.start(own)["seconds"][0] < 60
+    assert len(run_ours.training(own)["seconds"]) == 1
+    peer = yaml.safe_load(Path(own["peer_data"]).read_text("utf-8"))
+    counts = [len(list((Path(peer["path"]) / peer[key]).iterdir())) for key in ("train", "val")]
+    assert counts == [2, 1]
+
+
+def test_the_sequential_loop_finds_and_scores_what_ours_does(shared: Path) -> None:
+    files = sorted(str(path) for path in (shared / "data" / "bccd").rglob("*.jpg"))[:5]
+    own = {
+        "weights": str(shared / "reference" / "bccd_yolov5n.pt"),
+        "files": files,
+        "image_size": 320,
+        "batch_size": 4,
+        "precision": "float32",
+        "device": "",
+        "warmup": 1,
+    }
+    ours, loop = run_ours.mining(own), sequential_mining.mining(own)
+    assert ours["objects"] == loop["objects"] > 20
+    assert ours["scores"] == pytest.approx(loop["scores"], abs=0.001)
+    assert len(set(loop["scores"])) == len(files)
+
+
+@pytest.mark.parametrize("form", ["voc", "ark", "coco"])
+def test_links_have_the_boxes_of_their_originals(
+    source: SourceDataset, tmp_path: Path, form: str
+) -> None:
+    job: Any = index_files(tmp_path, source, 13, form)
+    path = Path(job["index"])
+    data, report = read_dataset(path, source.class_names, root=tmp_path, max_bad_fraction=0)
+    assert (len(data), report.listed, len(set(data.paths))) == (13, 13, 13)
+    for image in range(7):
+        assert Path(data.paths[image]).resolve() == Path(data.paths[image + 6]).resolve()
+        assert data.boxes_of(image).tolist() == data.boxes_of(image + 6).tolist()
+    assert len(data.boxes)
+
+
+def test_yolo_labels_are_shares_of_the_image_and_clipped_to_it(
+    source: SourceDataset, tmp_path: Path
+) -> None:
+    boxes = np.array([[16.0, 12.0, 48.0, 36.0], [-4.0, 0.0, 99.0, 48.0]])
+    image = SourceImage(source.splits["train"][0].path, boxes, np.array([2, 0]))
+    write_yolo_image(tmp_path, "train", image, "one")
+    assert (tmp_path / "labels/train/one.txt").read_text("utf-8").splitlines() == [
+        "2 0.50000000 0.50000000 0.50000000 0.50000000",
+        "0 0.50000000 0.50000000 1.00000000 1.00000000",
+    ]
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Checkpoint:
+    """A yolov5n whose batch normalisation is not that of a fresh network."""
+    torch.manual_seed(0)
+    detector = Detector(read_model_config("yolov5n", nc=3))
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.weight, 0.8, 1.2)
+    return checkpoint_of(detector, ("a", "b", "c"), CheckpointMetadata(epoch=7))
+
+
+def test_a_network_twice_as_wide_computes_the_same(narrow: Checkpoint) -> None:
+    wide = fitted(narrow, "yolov5s")
+    images = torch.rand(2, 3, 64, 96)
+    outputs = [build_detector(own).eval().predict(images) for own in (narrow, wide)]
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-4)
+    size = [sum(value.numel() for value in own.state.values()) for own in (narrow, wide)]
+    assert size[1] > 3.5 * size[0]
+    same = fitted(narrow, "yolov5n").state
+    assert all(torch.equal(value, same[key]) for key, value in narrow.state.items())
+    for other in ("yolov5m", "yolov5n6", "yolov5l"):
+        with pytest.raises(TaskError, match="half its channels") as caught:
+            fitted(narrow, other)
+        assert caught.value.code == Code.MODEL
+
+
+def test_given_weights_keep_their_class_names(narrow: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "given.pt", narrow)
+    made: Any = write_weights(tmp_path / "made", "yolov5s", tmp_path / "given.pt", ("x", "y"))
+    ours, state = load_checkpoint(made["weights"]), torch.load(made["state"], weights_only=True)
+    assert made["class_names"] == ours.class_names == ("a", "b", "c")
+    assert all(torch.equal(value, state[key]) for key, value in ours.state.items())
+
+
+def test_drawn_images_stand_in_for_a_data_set(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("bench.material.DRAWN_IMAGES", 3)
+    files = image_files(find_data(None, tmp_path), 7)
+    assert len(files) == 7
+    assert len(set(files)) == 3
+
+
+def test_selected_parts_make_the_report(
+    source: SourceDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "Comparison", Answers)
+    monkeypatch.setattr(command, "QUICK", SMALL)
+    data = source.splits["train"][0].path.parents[1]
+    target = tmp_path / "new" / "table.md"
+    words = ["--data", data, "--only", "index,mining", "--markdown", target, "--out", tmp_path]
+    command.main([*map(str, words), "--quick"])
+    text = target.read_text("utf-8")
+    assert "| mining (CALD), yolov5s, 640 px, batch 16 | images/s | 5 | sequential loop |" in text
+    assert "| coco | 10 |" in text
+    assert "1 pairs." in text
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "speed"], "choose from training,"),
+        (["--pairs", "0"], "must be at least 1"),
+    ],
+)
+def test_options_that_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert message in capsys.readouterr().err

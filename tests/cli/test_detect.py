@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.detect import InferCommand, parse_infer_command
+from cli.detect import DetectCommand, parse_detect_command
 from cli.options import RunName
 from inference.outputs import FileChoice
 from utils.errors import TaskError
@@ -18,8 +18,8 @@ def _in_a_folder_with_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "a.jpg").write_text("")
 
 
-def parse(text: str) -> InferCommand:
-    return parse_infer_command(f"--weights best.pt --source a.jpg {text}".split())
+def parse(text: str) -> DetectCommand:
+    return parse_detect_command(f"--weights best.pt --source a.jpg {text}".split())
 
 
 def test_a_command_line_of_v7() -> None:
@@ -84,7 +84,7 @@ def test_flags_without_effect_are_named() -> None:
 @pytest.mark.parametrize("words", ["--weights best.pt", "--source a.jpg", "--unknown"])
 def test_a_wrong_form_ends_with_the_usage(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        parse_infer_command(words.split())
+        parse_detect_command(words.split())
     assert "usage: detect.py" in capsys.readouterr().err
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.export import REFUSED, read_command_line
+from cli.export import REFUSED, parse_export_command
 from ops.nms import NmsConfig
 from utils.errors import Code, TaskError
 
 
 def read(*arguments: str):
-    return read_command_line(["--weights", "best.pt", *arguments], "what it is for")
+    return parse_export_command(["--weights", "best.pt", *arguments], "what it is for")
 
 
 def test_what_nothing_means():
@@ -63,7 +63,7 @@ def test_flags_do_their_job(arguments, name, value):
 
 def test_formats_and_weights_in_any_number():
     words = ["--include", "ONNX", "state_dict", "onnx", "torchscript", "--weights", "a.pt", "b.pt"]
-    request = read_command_line(words, "")
+    request = parse_export_command(words, "")
     assert request.formats == ("onnx", "state-dict", "torchscript")
     assert request.weights == (Path("a.pt"), Path("b.pt"))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cli.options import RunName
-from cli.val import ValCommand, parse_val_command, with_numbers_of
+from cli.val import ValCommand, parse_val_command, with_class_order
 from data.dataset_index import DatasetIndex
 from data.instances import Instances
 from utils.errors import TaskError
@@ -68,7 +68,7 @@ def labelled(*names: str) -> DatasetIndex:
 
 
 def test_classes_are_matched_by_name() -> None:
-    same, turned = (with_numbers_of(labelled(*n), ("a", "b")) for n in (("a", "b"), ("b", "a")))
+    same, turned = (with_class_order(labelled(*n), ("a", "b")) for n in (("a", "b"), ("b", "a")))
     assert same.classes.tolist() == [0, 1, 1]
     assert turned.classes.tolist() == [1, 0, 0]
     assert turned.class_names == ("a", "b")
@@ -76,7 +76,7 @@ def test_classes_are_matched_by_name() -> None:
 
 def test_other_classes_are_refused() -> None:
     with pytest.raises(TaskError, match="the data set knows the classes a, c and the weights a, b"):
-        with_numbers_of(labelled("a", "c"), ("a", "b"))
+        with_class_order(labelled("a", "c"), ("a", "b"))
 
 
 @pytest.mark.parametrize(("val", "is_coco"), [("coco/val2017.txt", True), ("images/val", False)])

@@ -1,4 +1,4 @@
-"""A small labelled split on disk and an evaluation of it, for the tests of what is drawn."""
+"""A small labelled split on disk and an evaluation of it, for the tests of figures and pages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from data.dataset_index import DatasetIndex
-from data.instances import Instances
-from evaluation.evaluator import Evaluation, Evaluator
+from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
 
 ODD_NAMES = ("<script>alert(1)</script>", "细胞", "$a_b^$ $", "_hidden", "x" * 90, "naïve & more")
 SIZE = (60, 80)
@@ -32,27 +31,22 @@ def split(folder: Path, *, classes: int, images: int = 6, boxes: int = 4) -> Dat
     return DatasetIndex.build(
         paths,
         [SIZE] * images,
-        Instances(
-            np.concatenate([corners, corners + rng.uniform(8, 18, corners.shape)], axis=1),
-            np.arange(images * boxes) % classes,
-        ),
+        np.concatenate([corners, corners + rng.uniform(8, 18, corners.shape)], axis=1),
+        np.arange(images * boxes) % classes,
         [boxes] * images,
         names_of(classes),
     )
 
 
 def evaluation(index: DatasetIndex, *, miss_first: int = 0, confidence: float = 0.25) -> Evaluation:
-    """Every label found with certainty 0.9, but of image i only those from `miss_first - i` on."""
-    tally, shown = Evaluator(len(index.class_names)), {}
+    """Every label found with confidence 0.9, but of image i only those from `miss_first - i` on."""
+    evaluator = Evaluator(len(index.class_names), EvaluationConfig(confidence))
     for position in range(len(index)):
-        boxes, classes = index.boxes_of(position), index.classes_of(position)
-        labels = np.concatenate([classes[:, None].astype(np.float32), boxes], axis=1)
-        kept = slice(max(miss_first - position, 0), None)
-        rows = np.column_stack([boxes, np.full(len(boxes), 0.9), classes]).astype(np.float32)[kept]
-        tally.add(rows, labels)
-        shown[position] = rows
-    summary = tally.evaluation(report_confidence=confidence)
-    return Evaluation(**{**vars(summary), "detections": shown})
+        labels = ground_truth(index, position)
+        boxes, classes = labels[:, 1:], labels[:, 0]
+        rows = np.column_stack([boxes, np.full(len(boxes), 0.9), classes]).astype(np.float32)
+        evaluator.add(rows[max(miss_first - position, 0) :], labels, position=position)
+    return evaluator.evaluation()
 
 
 def blind(index: DatasetIndex) -> Evaluation:

@@ -1,8 +1,10 @@
-"""COCO's figures on cases that can be computed by hand."""
+"""COCO's metrics and its JSON of detections, on cases that can be computed by hand."""
 
 from __future__ import annotations
 
 import importlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from data.dataset_index import DatasetIndex
 from data.instances import Instances
 from evaluation import coco as module
-from evaluation.coco import NAMES, CocoMetrics, coco_available, coco_metrics
+from evaluation.coco import COCO_IDS, NAMES, coco_available, coco_metrics, write_coco_json
 from utils.errors import TaskError
 
 NAMES_OF_CLASSES = ("a", "b")
@@ -46,7 +48,7 @@ def test_names_are_those_of_coco() -> None:
     assert tuple(measured) == NAMES
 
 
-def test_a_perfect_detector_has_one_everywhere_but_where_one_look_is_not_enough() -> None:
+def test_a_perfect_detector_scores_one_except_with_one_detection_per_image() -> None:
     """Class a has two objects in one image: with one detection per image its recall is 1/2."""
     found = coco_metrics(PERFECT, SPLIT)
     assert found.ar1 == pytest.approx((0.5 + 1) / 2)
@@ -55,7 +57,7 @@ def test_a_perfect_detector_has_one_everywhere_but_where_one_look_is_not_enough(
     assert set(values.values()) == {1.0}
 
 
-def test_nothing_found_is_zero_and_nothing_to_find_is_none() -> None:
+def test_no_detections_score_zero_and_no_labels_none() -> None:
     nothing = coco_metrics([], SPLIT)
     assert {value for _, value in nothing.named()} == {0.0}
     one_size = coco_metrics([], index([SMALL]))
@@ -63,8 +65,8 @@ def test_nothing_found_is_zero_and_nothing_to_find_is_none() -> None:
     assert (one_size.ap_medium, one_size.ap_large, one_size.ar_large) == (None, None, None)
 
 
-def test_a_missed_and_an_invented_object_by_hand() -> None:
-    """Class a: a miss before a hit (precision 1/2 up to recall 1/2): 51 of 101 points at 1/2.
+def test_a_false_positive_and_a_loose_box_by_hand() -> None:
+    """Class a: a false positive before a hit: 51 of 101 points at precision 1/2.
     Class b: found, but as a box of IoU 150/200 = 0.75: right at 6 of 10 thresholds.
     """
     found = coco_metrics(
@@ -79,13 +81,13 @@ def test_a_missed_and_an_invented_object_by_hand() -> None:
     assert found.ap75 == pytest.approx((half + 1) / 2)
     assert found.ap == pytest.approx((half + 0.6) / 2)
     assert found.ar100 == pytest.approx((0.5 + 0.6) / 2)
-    # Among small objects the invented one of 900 pixels stays an invention.
+    # Among small objects that of 900 pixels stays a false positive.
     assert found.ap_small == pytest.approx(0.5)
     assert found.ap_medium == 0.0
     assert found.ap_large == pytest.approx(0.6)
 
 
-def test_an_image_without_labels_counts_its_inventions() -> None:
+def test_detections_in_an_image_without_labels_count() -> None:
     with_noise = [(2, rows((10, 10, 30, 30, 0.95, 0))), *PERFECT]
     assert (coco_metrics(with_noise, SPLIT).ap or 0) < (coco_metrics(PERFECT, SPLIT).ap or 0)
 
@@ -101,6 +103,24 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not coco_available()
 
 
-def test_the_package_is_there() -> None:
-    assert coco_available()
-    assert isinstance(coco_metrics(PERFECT, SPLIT), CocoMetrics)
+def test_category_ids_of_coco_skip_ten_numbers() -> None:
+    """Specification inference_metrics.md, 5.5."""
+    missing = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+    assert set(range(1, 91)) - set(COCO_IDS) == missing
+    assert len(COCO_IDS) == 80
+
+
+def test_json_of_detections(tmp_path: Path) -> None:
+    detections = np.array([[1.00049, 2, 11, 22.5, 0.123456, 1]])
+    split = DatasetIndex.build(
+        ["in/000042.jpg", "in/b.jpg", "in/c.jpg"], [(9, 9)] * 3, [], [], [0] * 3, NAMES_OF_CLASSES
+    )
+    found = [(0, detections), (1, detections), (2, detections[:0])]
+    assert write_coco_json(tmp_path / "a.json", found, split) == 2
+    box = {"category_id": 1, "bbox": [1.0, 2.0, 10.0, 20.5], "score": 0.12346}
+    assert json.loads((tmp_path / "a.json").read_text()) == [
+        {"image_id": 42, **box},
+        {"image_id": "b", **box},
+    ]
+    write_coco_json(tmp_path / "b.json", found, split, category_ids=(1, 13))
+    assert json.loads((tmp_path / "b.json").read_text())[0]["category_id"] == 13

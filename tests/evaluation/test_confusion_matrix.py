@@ -1,4 +1,4 @@
-"""The confusion matrix against recorded cases of v7.0, and where ours is meant to differ."""
+"""The confusion matrix against recorded cases of v7.0, and where it is meant to differ."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ def test_recorded_matrices(name: str) -> None:
     """Numbers: v7.0's matrix, with its forgotten background detections switched on."""
     confusion = recorded(name, official_background=True)
     np.testing.assert_array_equal(confusion.matrix, RECORDED[f"cm.{name}.matrix"])
-    tp, fp, fn = confusion.counts()
-    np.testing.assert_array_equal(tp, RECORDED[f"cm.{name}.tp"])
-    np.testing.assert_array_equal(fp, RECORDED[f"cm.{name}.fp"])
-    np.testing.assert_array_equal(tp + fn, confusion.matrix[:, :-1].sum(0))
 
 
 @pytest.mark.parametrize("name", ABOUT)
@@ -81,4 +77,3 @@ def test_images_without_labels_or_without_detections() -> None:
     confusion.add(np.zeros((0, 6)), np.array([[0, *box]]))
     confusion.add(None, np.zeros((0, 5)))
     assert confusion.matrix.tolist() == [[0, 1], [2, 0]]
-    assert [counts.tolist() for counts in confusion.counts()] == [[0], [1], [2]]

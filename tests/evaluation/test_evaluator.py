@@ -1,65 +1,74 @@
-"""What is gathered from a split: counts at one confidence, and figures by object size."""
+"""Metrics accumulated over a split: counts at one confidence, by object size, on several ranks."""
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from evaluation.evaluator import SIZES, Evaluation, Evaluator, operating_point, size_class
+from data.loaders import LoaderConfig, evaluation_loader
+from evaluation.evaluator import (
+    SIZES,
+    Evaluation,
+    EvaluationConfig,
+    Evaluator,
+    counts_at_threshold,
+    merge,
+    size_class,
+)
+from tests import two_processes
+from tests.evaluation.evaluation_example import split
+from tests.utils.test_distributed import launch
+from utils.distributed import SINGLE_PROCESS, DistContext
 
 SMALL, MEDIUM, LARGE = (10, 10, 30, 30), (50, 50, 110, 110), (150, 150, 350, 350)
+BY_SIZE = EvaluationConfig(by_size=True)
+CLASSES = 3
 
 
 def test_counts_at_one_confidence() -> None:
-    """Three labels of class 0, one of class 1. Shown at 0.5: a hit and a miss of class 0, a hit
-    of class 1; the second hit of class 0 is too unsure. Recalls 1/3 and 1: mean 2/3.
+    """Three labels of class 0, one of class 1. At 0.5: a hit and a miss of class 0, a hit of
+    class 1; the second hit of class 0 is below. Recalls 1/3 and 1: mean 2/3.
     """
-    point = operating_point(
+    counts = counts_at_threshold(
         correct=np.array([True, False, True, True]),
         confidence=np.array([0.9, 0.8, 0.4, 0.5]),
         predicted=np.array([0, 0, 0, 1]),
         target=np.array([0, 0, 0, 1]),
         threshold=0.5,
     )
-    assert (point.true_positives, point.false_positives, point.false_negatives) == (2, 1, 2)
-    assert point.recall == pytest.approx(2 / 3)
-
-
-def test_counts_without_anything() -> None:
-    nothing = np.zeros(0)
-    point = operating_point(nothing.astype(bool), nothing, nothing, nothing, 0.25)
-    assert (point.true_positives, point.false_positives, point.false_negatives) == (0, 0, 0)
-    assert point.recall == 0.0
+    assert (counts.true_positives, counts.false_positives, counts.false_negatives) == (2, 1, 2)
+    assert counts.recall == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
     ("side", "size"),
     [(31.9, "small"), (32, "medium"), (95.9, "medium"), (96, "large"), (0, "small")],
 )
-def test_sizes_are_cocos(side: float, size: str) -> None:
+def test_sizes_are_those_of_coco(side: float, size: str) -> None:
     boxes = np.array([[5, 5, 5 + side, 5 + side]])
     assert SIZES[size_class(boxes)[0]] == size
 
 
-def detections(*rows: tuple[float, ...]) -> np.ndarray:
-    return np.array(rows, np.float32).reshape(-1, 6)
+def evaluated(
+    detections: list[tuple[float, ...]], labels: list[tuple[float, ...]], config: EvaluationConfig
+) -> Evaluation:
+    evaluator = Evaluator(2, config)
+    evaluator.add(
+        np.array(detections, np.float32).reshape(-1, 6), np.array(labels, np.float32).reshape(-1, 5)
+    )
+    return evaluator.evaluation()
 
 
-def labels(*rows: tuple[float, ...]) -> np.ndarray:
-    return np.array(rows, np.float32).reshape(-1, 5)
-
-
-def tallied(found: np.ndarray, known: np.ndarray) -> Evaluation:
-    tally = Evaluator(2)
-    tally.add(found, known)
-    return tally.evaluation(report_confidence=0.25, by_size=True)
-
-
-def test_a_size_knows_its_own_labels_and_detections_only() -> None:
-    """Small: found, and one invention surer than it. Medium: missed. Large: found alone."""
-    evaluation = tallied(
-        detections((*LARGE, 0.95, 1), (200, 10, 220, 30, 0.9, 0), (*SMALL, 0.8, 0)),
-        labels((0, *SMALL), (0, *MEDIUM), (1, *LARGE)),
+def test_metrics_of_a_size_use_its_own_labels_and_detections() -> None:
+    """Small: found, after a false positive. Medium: missed. Large: found alone."""
+    evaluation = evaluated(
+        [(*LARGE, 0.95, 1), (200, 10, 220, 30, 0.9, 0), (*SMALL, 0.8, 0)],
+        [(0, *SMALL), (0, *MEDIUM), (1, *LARGE)],
+        BY_SIZE,
     )
     small, medium, large = evaluation.by_size
     assert [m.classes.tolist() for m in (small, medium, large)] == [[0], [0], [1]]
@@ -67,28 +76,114 @@ def test_a_size_knows_its_own_labels_and_detections_only() -> None:
     assert large.ap[0, 0] == pytest.approx(0.995)
     assert small.ap[0, 0] == pytest.approx(0.5, abs=0.01)  # precision 1/2 at every recall
     assert medium.ap[0, 0] == 0.0
-    at = {m.best_index for m in (small, medium, large)}
-    assert at == {evaluation.classes.best_index}
+    assert {m.best_index for m in evaluation.by_size} == {evaluation.classes.best_index}
 
 
-def test_a_detection_belongs_to_the_size_of_the_label_it_finds() -> None:
-    """A box of 31 x 31 pixels on a label of 33 x 33 is a find among the medium ones, and no
-    invention among the small ones.
+def test_a_detection_has_the_size_of_the_label_it_matches() -> None:
+    """A box of 31 x 31 pixels on a label of 33 x 33 is a true positive among the medium ones, and
+    no false positive among the small ones.
     """
-    evaluation = tallied(detections((50, 50, 81, 81, 0.9, 0)), labels((0, 50, 50, 83, 83)))
-    small, medium, _ = evaluation.by_size
+    small, medium, _ = evaluated([(50, 50, 81, 81, 0.9, 0)], [(0, 50, 50, 83, 83)], BY_SIZE).by_size
     assert len(small.classes) == 0
     assert medium.ap[0, 0] == pytest.approx(0.995)
 
 
-def test_sizes_are_left_out_unless_asked_for() -> None:
-    tally = Evaluator(2)
-    tally.add(detections(), labels((0, *SMALL)))
-    assert tally.evaluation(report_confidence=0.25).by_size == ()
+def test_detections_are_kept_from_the_reported_confidence_on() -> None:
+    detections = [(*SMALL, 0.8, 0), (*MEDIUM, 0.5, 0), (*LARGE, 0.4, 0)]
+    evaluation = evaluated(detections, [], EvaluationConfig(0.5))
+    assert evaluation.detections[0][:, 4].tolist() == pytest.approx([0.8, 0.5])
+    assert evaluation.by_size == ()
 
 
-def test_an_empty_split_has_figures_too() -> None:
-    evaluation = Evaluator(2).evaluation(report_confidence=0.25, by_size=True)
+def test_an_empty_split_has_zeros() -> None:
+    evaluation = Evaluator(2, BY_SIZE).evaluation()
     assert evaluation.scores.map50 == 0.0
     assert evaluation.labels_per_class.tolist() == [0, 0]
     assert evaluation.at_confidence.false_negatives == 0
+    assert evaluation.at_confidence.recall == 0.0
+
+
+def evaluator_of(batches: range) -> Evaluator:
+    """Batches of one to three images with random boxes; half of the images have none."""
+    evaluator = Evaluator(CLASSES, BY_SIZE)
+    for number in batches:
+        rng = np.random.default_rng(number)
+        for place in range(1 + number % 3):
+            position = 100 - 3 * number - place
+            corners = rng.uniform(0, 60, (7, 2)).astype(np.float32)
+            boxes = np.concatenate([corners, corners + 25], axis=1)
+            classes = rng.integers(0, CLASSES, (7, 1))
+            confidence = np.sort(rng.uniform(0, 1, (7, 1)), axis=0)[::-1]
+            kept = 7 * (position % 2)
+            rows = np.concatenate([boxes + 1, confidence, classes], axis=1).astype(np.float32)
+            labels = np.concatenate([classes, boxes], axis=1).astype(np.float32)
+            evaluator.add(rows[:kept], labels[:kept], position=position, batch=number)
+        evaluator.add_losses(number, torch.from_numpy(rng.random(3)))
+    return evaluator
+
+
+def assert_same(one: object, other: object) -> None:
+    """Equal to the last bit, in type and in order."""
+    assert type(one) is type(other)
+    if isinstance(one, np.ndarray):
+        assert isinstance(other, np.ndarray)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    elif isinstance(one, dict):
+        assert list(one) == list(other)  # type: ignore[call-overload]
+        for key, value in one.items():
+            assert_same(value, other[key])  # type: ignore[index]
+    elif isinstance(one, tuple):
+        for mine, theirs in zip(one, other, strict=True):  # type: ignore[call-overload]
+            assert_same(mine, theirs)
+    elif hasattr(one, "__dict__"):
+        assert_same(vars(one), vars(other))
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    ("batches", "world"),
+    [
+        pytest.param(9, 2, id="two"),
+        pytest.param(10, 3, id="three"),
+        pytest.param(1, 2, id="nothing for the second"),
+        pytest.param(0, 2, id="nothing for any rank"),
+    ],
+)
+def test_shards_merge_to_the_evaluation_of_one_process(batches: int, world: int) -> None:
+    shards = [evaluator_of(range(rank, batches, world)) for rank in range(world)]
+    sent = [Evaluator.from_bytes(shard.to_bytes(), CLASSES, BY_SIZE) for shard in shards]
+    assert_same(merge(sent).evaluation(), evaluator_of(range(batches)).evaluation())
+
+
+def test_a_shard_differs_from_the_whole() -> None:
+    """The comparison above can fail."""
+    with pytest.raises(AssertionError):
+        assert_same(evaluator_of(range(0, 9, 2)).evaluation(), evaluator_of(range(9)).evaluation())
+
+
+def test_every_batch_belongs_to_one_rank(tmp_path: Path) -> None:
+    index = split(tmp_path, classes=2, images=7)
+    loaders = [
+        evaluation_loader(index, LoaderConfig(64, 2, workers=0), processes=who)
+        for who in (SINGLE_PROCESS, *(DistContext(rank, 3, rank, 3) for rank in range(3)))
+    ]
+    (alone, *shards) = [{b.number: b.indices for b in loader} for loader in loaders]
+    assert list(alone) == [0, 1, 2, 3]
+    assert [list(shard) for shard in shards] == [[0, 3], [1], [2]]
+    assert {number: own for shard in shards for number, own in shard.items()} == alone
+    assert [len(loader) for loader in loaders] == [4, 2, 1, 1]
+
+
+@pytest.mark.slow
+def test_several_ranks_evaluate_as_one_process(trained: Path, tmp_path: Path) -> None:
+    """The averaged network of a training, where each rank has batch statistics of its own."""
+    (tmp_path / "data.txt").write_text(str(trained / "in"))
+    two_processes.evaluation(SINGLE_PROCESS, tmp_path)
+    launch(3, "-m", "tests.two_processes", "evaluation", tmp_path)
+    one, other = (torch.load(tmp_path / f"evaluation {n}.pt", weights_only=False) for n in (1, 3))
+    assert one.scores.map50 > 0
+    assert len(one.detections) > 6
+    assert {field.name for field in fields(other)} == {field.name for field in fields(one)}
+    assert_same(other, one)

@@ -16,6 +16,7 @@ from evaluation.metrics import (
     ap_per_class,
     at_index,
     fitness,
+    found_labels,
     match_detections,
     match_with_labels,
     smooth,
@@ -58,7 +59,7 @@ def test_recorded_matching(name: str) -> None:
     detections, labels = RECORDED[f"pb.{name}.det"], RECORDED[f"pb.{name}.lab"]
     evaluator = Evaluator(int(max(detections[:, 5].max(), labels[:, 0].max())) + 1)
     evaluator.add(detections, labels)
-    np.testing.assert_array_equal(evaluator.records[0].correct, RECORDED[f"pb.{name}.correct"])
+    np.testing.assert_array_equal(evaluator.images[0].correct, RECORDED[f"pb.{name}.correct"])
 
 
 def test_iou_thresholds_are_those_of_v7() -> None:
@@ -232,3 +233,29 @@ def test_recorded_smoothing(fraction: float) -> None:
     """Numbers: v7.0's box filter."""
     found = smooth(RECORDED["smooth.in"], fraction)
     np.testing.assert_allclose(found, RECORDED[f"smooth.out_f{fraction}"], rtol=0, atol=1e-12)
+
+
+LABELS = np.array([[0, 10, 10, 30, 30], [1, 50, 10, 70, 30], [0, 12, 10, 32, 30]], np.float32)
+
+
+def row(left: float, cls: int, confidence: float) -> list[float]:
+    return [left, 10, left + 20, 30, confidence, cls]
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        pytest.param([], [False, False, False], id="no-detection"),
+        pytest.param([row(10, 0, 0.9)], [True, False, False], id="first"),
+        pytest.param([row(10, 1, 0.9)], [False, False, False], id="wrong-class"),
+        pytest.param([row(25, 0, 0.9)], [False, False, False], id="too-far"),
+        pytest.param([row(12, 0, 0.9), row(10, 0, 0.8)], [True, False, True], id="neighbours"),
+        pytest.param([row(12, 0, 0.9), row(13, 0, 0.8)], [False, False, True], id="two-on-one"),
+        pytest.param([row(50, 1, 0.9)], [False, True, False], id="second-class"),
+    ],
+)
+def test_found_labels(rows: list[list[float]], found: list[bool]) -> None:
+    detections = np.array(rows, np.float32).reshape(-1, 6)
+    assert found_labels(detections, LABELS).tolist() == found
+    assert match_detections(detections, LABELS)[:, 0].sum() == sum(found)
+    assert found_labels(detections, LABELS[:0]).shape == (0,)

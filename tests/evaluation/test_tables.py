@@ -1,4 +1,4 @@
-"""Tables say what was measured, line by line."""
+"""Tables of a data set and of an evaluation, line by line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 from evaluation.coco import CocoMetrics
-from evaluation.evaluator import Evaluation, Evaluator
+from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator
 from evaluation.tables import (
     COLUMNS,
+    MOST_CLASSES,
     class_table,
-    coco_csv,
     coco_table,
+    data_table,
     size_table,
     write_tables,
 )
@@ -25,14 +28,14 @@ COCO = CocoMetrics(0.5, 0.75, 0.5, None, 0.25, 1.0, 0.1, 0.2, 0.3, None, 0.4, 1.
 
 def evaluation(*, by_size: bool = True) -> Evaluation:
     """A small bolt that is found, a large one that is not, a large nut that is; no washer."""
-    tally = Evaluator(len(NAMES))
-    tally.add(
+    evaluator = Evaluator(len(NAMES), EvaluationConfig(by_size=by_size))
+    evaluator.add(
         np.array([(10, 10, 30, 30, 0.9, 0), (150, 150, 350, 350, 0.8, 1)], np.float32),
         np.array(
             [(0, 10, 10, 30, 30), (0, 10, 200, 120, 320), (1, 150, 150, 350, 350)], np.float32
         ),
     )
-    return tally.evaluation(report_confidence=0.25, by_size=by_size)
+    return evaluator.evaluation()
 
 
 def words(text: str) -> list[list[str]]:
@@ -61,7 +64,7 @@ def test_sizes_beside_each_other() -> None:
 
 
 def test_an_evaluation_of_nothing_has_a_line() -> None:
-    nothing = Evaluator(3).evaluation(report_confidence=0.25, by_size=True)
+    nothing = Evaluator(3, EvaluationConfig(by_size=True)).evaluation()
     assert words(class_table(nothing, NAMES))[1][:5] == ["all", "0", "0", "0", "0"]
     assert words(size_table(nothing, NAMES))[2][0] == "all"
 
@@ -82,7 +85,9 @@ def test_files_hold_every_class_and_size(tmp_path: Path) -> None:
         ("nut", "large", "1"),
     ]
     assert (rows[1]["tp"], rows[1]["fn"], rows[1]["recall"]) == ("1", "1", "0.50000")
-    assert (tmp_path / "coco.csv").read_text(encoding="utf-8") == coco_csv(COCO)
+    coco = (tmp_path / "coco.csv").read_text(encoding="utf-8").splitlines()
+    assert coco[:2] == ["metric,value", "AP,0.50000"]
+    assert "APs," in coco
 
 
 def test_without_cocos_figures_there_is_no_file_of_them(tmp_path: Path) -> None:
@@ -94,6 +99,33 @@ def test_cocos_figures() -> None:
     first, second = coco_table(COCO).splitlines()
     assert first == "COCO  AP 0.500  AP50 0.750  AP75 0.500  APs -  APm 0.250  APl 1.000"
     assert second.endswith("ARl 1.000")
-    lines = coco_csv(COCO).splitlines()
-    assert lines[:2] == ["metric,value", "AP,0.50000"]
-    assert "APs," in lines
+
+
+def data_split(names: tuple[str, ...], classes: list[int], images: int) -> DatasetIndex:
+    counts = [len(classes)] + [0] * (images - 1)
+    boxes = np.tile([0, 0, 5, 5], (len(classes), 1))
+    paths = [f"{i}.jpg" for i in range(images)]
+    return DatasetIndex.build(paths, [(9, 9)] * images, boxes, classes, counts, names)
+
+
+def test_splits_of_a_data_set_side_by_side() -> None:
+    names = ("cat", "红细胞")
+    splits = [data_split(names, [1] * 11 + [0], 3), data_split(names, [1], 1)]
+    reports = [DataReport("a", listed=4, backgrounds=2), DataReport("b", listed=1)]
+    assert data_table(("train", "val"), splits, reports).splitlines() == [
+        "data set           train    val",
+        "images listed          4      1",
+        "images used            3      1",
+        "  without objects      2      0",
+        "boxes                 12      1",
+        "  红细胞              11      1",
+        "  cat                  1      0",
+    ]
+
+
+def test_rare_classes_share_a_row() -> None:
+    names = tuple(f"class{i}" for i in range(MOST_CLASSES + 3))
+    one = data_split(names, list(range(len(names))), 1)
+    lines = data_table(("train",), [one], [DataReport("a", listed=1)]).splitlines()
+    assert len(lines) == 5 + MOST_CLASSES + 1
+    assert lines[-1].split() == ["3", "more", "classes", "3"]

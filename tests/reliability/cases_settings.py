@@ -85,7 +85,7 @@ FILES: tuple[Case, ...] = (
     taken("a key twice: the last", file(b"class_names: [a]\nepochs: 3\nepochs: 4\n"), epochs=4),
     refused("env.yaml is not YAML", file(b"]", "env.yaml"), Code.CONFIG, "env.yaml is not valid"),
     refused(
-        "env.yaml has nothing to run", env(run_training=False), Code.CONFIG, "asks for nothing"
+        "env.yaml has nothing to run", env(run_training=False), Code.CONFIG, "has nothing to run"
     ),
     refused("a flag that is no flag", env(run_training="maybe"), Code.CONFIG, "run_training is"),
     refused("a section that is a list", env(input=[1]), Code.CONFIG, "the section input of"),

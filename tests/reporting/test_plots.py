@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.evaluate import Evaluation
+from evaluation.evaluator import Evaluation
 from reporting.plots import (
     CURVES,
     draw_confusion,

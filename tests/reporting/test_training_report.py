@@ -12,7 +12,7 @@ import torch
 from data.dataset_index import DatasetIndex
 from data.images import read_image
 from data.report import DataReport
-from evaluation.evaluate import Evaluation
+from evaluation.evaluator import Evaluation
 from models.detector import Detector
 from models.model_config import read_model_config
 from reporting.callbacks import Callback, EpochResult

@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from evaluation.evaluate import Evaluation
+from evaluation.evaluator import Evaluation
 from models.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint
 from training.checkpoints import PERIODIC_KEPT, ModelCheckpoint, Saved
 

@@ -1,0 +1,269 @@
+"""Ours and another program in turns, pair by pair, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from bench.training import markdown
+from data.workers import available_cpus
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = Path("build/bench")
+PEER_FOLDER = Path("build/peer-venv")
+PEER = "yolov5==7.0.14"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+MARKER = "benchmark"
+"""The key of the JSON object that is a program's result."""
+OURS, LOOP = "bench.run_ours", "bench.sequential_mining"
+"""Programs of this repository, as modules."""
+YOLOV5, ULTRALYTICS = "yolov5", "ultralytics"
+"""Programs of the peer's environment, which bench/run_peer.py runs."""
+HEAD = (
+    "task",
+    "unit",
+    "ours",
+    "against",
+    "theirs",
+    "times as good (least / median / greatest)",
+    "remark",
+)
+
+Result = Mapping[str, Any]
+"""What a program prints of a job: seconds of its passes, images, and what the kind adds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity of ours and of another program, pair by pair."""
+
+    task: str
+    against: str
+    unit: str
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+    more_is_better: bool = True
+    remark: str = ""
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as good ours was in each pair: above 1 is better."""
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return [a / b if self.more_is_better else b / a for a, b in pairs]
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells of the table's row: medians, and the ratios over the pairs."""
+        ours, theirs = (f"{statistics.median(own):.4g}" for own in (self.ours, self.theirs))
+        times = self.ratios
+        ratio = f"{min(times):.2f} / **{statistics.median(times):.2f}** / {max(times):.2f}"
+        return [self.task, self.unit, ours, self.against, theirs, ratio, self.remark]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Format the rows as Markdown."""
+    return markdown(HEAD, [row.cells for row in rows])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs jobs with ours and another program, and records their versions."""
+
+    peer: Path
+    """Interpreter of the environment that has the other programs."""
+    pairs: int
+    threads: int
+    precision: str = "auto"
+    folder: Path = BUILD
+    device: str = ""
+    """The number of a GPU, or '' for the CPU."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def results(self, job: Result, other: str = YOLOV5) -> tuple[list[Result], list[Result]]:
+        """Run one job `pairs` times with ours and with `other`, and return what both print.
+
+        Ours begins in every second pair, so that drift favours neither.
+        """
+        ours: list[Result] = []
+        theirs: list[Result] = []
+        for pair in range(self.pairs):
+            turns = [(OURS, ours), (other, theirs)]
+            for program, found in turns if pair % 2 == 0 else reversed(turns):
+                found.append(self.run(program, job))
+        return ours, theirs
+
+    def run(self, program: str, job: Result) -> Result:
+        """Run one job with one program, in a process of its own."""
+        job = {
+            **job,
+            "threads": self.threads,
+            "precision": self.precision,
+            "device": self.device,
+            "output": str(self.folder.absolute()),
+        }
+        path = (self.folder / "job.json").absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(job), encoding="utf-8")
+        variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
+        if program in (OURS, LOOP):
+            command, place = [sys.executable, "-m", program, str(path)], ROOT
+        else:
+            variables |= peer_variables(self.folder.absolute() / "peer-configuration")
+            script = str(ROOT / "bench" / "run_peer.py")
+            command, place = [str(self.peer), script, str(path), program], path.parent
+        result = run_program(command, place, variables)
+        about = f"torch {result['torch']}, {result['precision']}, {result['threads']} threads"
+        self.versions[str(result["program"])] = about
+        return result
+
+
+def run_program(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Result:
+    """Run a program; return its result with `peak_mib`, the peak memory of it and its children.
+
+    The moment of its start, in seconds since 1970, is in its variable BENCH_STARTED.
+    """
+    with (
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**variables, "BENCH_STARTED": repr(time.time())},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        PeakMemory(process.pid) as memory,
+    ):
+        output, errors = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{command} failed:\n{output[-2000:]}\n{errors[-4000:]}")
+    return {**parse_result(output), "peak_mib": memory.mib}
+
+
+def parse_result(output: str) -> Result:
+    """Parse the last line of `output` that is a JSON object with the key `benchmark`."""
+    for line in reversed(output.splitlines()):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and MARKER in value:
+            return value
+    raise ValueError("the program printed no result")
+
+
+class PeakMemory:
+    """Context manager that samples the memory of a process and its children. Linux only.
+
+    Shared pages count once, so that workers that share images do not seem to take more.
+    """
+
+    def __init__(self, process: int, *, interval: float = 0.2) -> None:
+        self.mib = 0.0
+        self._process = process
+        self._interval = interval
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            held = sum(proportional_mib(one) for one in set(process_tree(self._process)))
+            self.mib = max(self.mib, held)
+            if self._over.wait(self._interval):
+                return
+
+
+def process_tree(process: int) -> Iterator[int]:
+    """Yield a process and all its descendants that still run."""
+    yield process
+    for listing in Path(f"/proc/{process}/task").glob("*/children"):
+        try:
+            children = listing.read_text("ascii").split()
+        except OSError:
+            continue
+        for child in children:
+            yield from process_tree(int(child))
+
+
+def proportional_mib(process: int) -> float:
+    """Return the resident MiB of a process, each shared page by its share; 0 if it has ended."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text("ascii")
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def peer_interpreter(given: str = "", folder: Path = PEER_FOLDER) -> Path:
+    """Return the peer's Python: `given`, else $PEER, else that of `folder`, made if missing.
+
+    The new environment has the same torch as ours, so that only the programs differ.
+    """
+    named = given or os.environ.get("PEER", "")
+    if named:
+        # Not resolved: an environment's Python is a link, and is known by where the link lies.
+        interpreter = Path(named).expanduser().absolute()
+        if not interpreter.is_file():
+            raise SystemExit(f"there is no interpreter at {interpreter}: correct --peer or PEER")
+        return interpreter
+    interpreter, ready = (folder / "bin" / "python").absolute(), folder / ".ready"
+    if not ready.is_file():
+        print(f"installing {PEER} into {folder} (once)", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        same = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "torchvision")]
+        # The peer asks for pkg_resources, which setuptools 81 no longer brings.
+        packages = [*same, PEER, "setuptools<81"]
+        install = [str(interpreter), "-m", "pip", "install", "--quiet", *packages]
+        subprocess.run(install, check=True)
+        ready.touch()
+    return interpreter
+
+
+def peer_variables(configuration: Path) -> dict[str, str]:
+    """Return variables that let the peer run with today's torch, and without the network.
+
+    `configuration` is where it looks for its settings and for the font it would otherwise fetch.
+    """
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for place in (configuration, configuration / "Ultralytics"):
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(font, place / "Arial.ttf")
+    return {
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
+        "YOLOV5_CONFIG_DIR": str(configuration),
+        "PYTHONWARNINGS": "ignore",
+        "WANDB_MODE": "disabled",
+        "COMET_MODE": "disabled",
+    }
+
+
+def machine() -> str:
+    """Describe the processor, its cores and the versions in one line."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        names = [line for line in information.read_text().splitlines() if "model name" in line]
+        model = names[0].partition(":")[2].strip() if names else model
+    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "opencv-python-headless"))
+    return f"{model}, {available_cpus()} cores, Python {platform.python_version()}, {packages}"

@@ -1,0 +1,116 @@
+"""CALD mining as older executors do it: one image at a time, five float32 forward passes each.
+
+    python -m bench.sequential_mining build/bench/job.json
+
+What `python -m bench` compares mining with. It follows the definitions of docs/mining.md with the
+fused network of torch, but without batches, threads or a reduced precision.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.run_ours import Job, main, mining_settings
+from data.images import read_image
+from mining.consistency import join_objects, reference_sample, view_inconsistency
+from mining.data_augment import PERTURBATIONS, image_generator, view_size
+from models.checkpoint import build_detector, load_checkpoint
+from models.detector import Detector
+from ops.boxes import clip
+from ops.letterbox import PAD_VALUE, Letterbox, apply_letterbox, boxes_to_original, plan_letterbox
+from ops.nms import NmsConfig, non_max_suppression
+from settings.detect import MiningSettings
+
+
+@torch.inference_mode()
+def mine_sequentially(
+    detector: Detector, paths: Sequence[str], settings: MiningSettings
+) -> Iterator[tuple[Tensor, float]]:
+    """Detect and score every image, in the order of `paths`, with a fused detector on the CPU.
+
+    Yields detections [n, 6] (xyxy in pixels of the original, confidence, class; by falling
+    confidence) and the score 1 - M, 0 for an image without detections.
+    """
+    stride = detector.config.input_multiple
+    square = (settings.img_size, settings.img_size)
+    for path in paths:
+        image = read_image(path)
+        plan = plan_letterbox((image.shape[0], image.shape[1]), square, minimal=True, stride=stride)
+        pixels = np.ascontiguousarray(apply_letterbox(image, plan)[..., ::-1].transpose(2, 0, 1))
+        letterboxed = torch.from_numpy(pixels)
+        rows, classes = _forward(detector, letterboxed, settings)
+        score = 0.0
+        if len(rows):
+            chosen = torch.from_numpy(reference_sample(len(rows)))
+            reference = (rows[chosen], classes[chosen])
+            distances = [
+                _inconsistency(detector, letterboxed, plan, reference, name, path, settings)
+                for name in settings.views
+            ]
+            score = 1 - sum(distances) / len(distances)
+        yield boxes_to_original(rows, plan), score
+
+
+def _forward(detector: Detector, image: Tensor, settings: MiningSettings) -> tuple[Tensor, Tensor]:
+    """Return rows [n, 6] in pixels of `image` (uint8 RGB [3, h, w]) and class scores [n, nc]."""
+    output = detector.predict(image[None].float() / 255)
+    config = NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det)
+    kept = non_max_suppression(output, config)[0]
+    return kept.rows, output[0, kept.source, 5:]
+
+
+def _inconsistency(
+    detector: Detector,
+    image: Tensor,
+    plan: Letterbox,
+    reference: tuple[Tensor, Tensor],
+    name: str,
+    path: str,
+    settings: MiningSettings,
+) -> float:
+    """Return M in [0, 1] of one perturbed view; `reference` are the results for `image` itself."""
+    top, bottom, left, right = plan.borders
+    content = image[:, top : image.shape[1] - bottom, left : image.shape[2] - right]
+    boxes = _inside(reference[0], top, left, content)
+    generator = image_generator(settings.seed, path, name)
+    (view,), (mapped,) = PERTURBATIONS[name](content[None], [boxes], [generator])
+    stride = detector.config.input_multiple
+    height, width = (
+        -(-side // stride) * stride for side in view_size(name, (image.shape[1], image.shape[2]))
+    )
+    canvas = image.new_full((3, height, width), PAD_VALUE)
+    top, left = (height - view.shape[1]) // 2, (width - view.shape[2]) // 2
+    canvas[:, top : top + view.shape[1], left : left + view.shape[2]] = view
+    found = _forward(detector, canvas, settings)
+    seen = join_objects([_inside(found[0], top, left, view)], [found])
+    return float(view_inconsistency(join_objects([mapped], [reference]), seen))
+
+
+def _inside(rows: Tensor, top: int, left: int, content: Tensor) -> Tensor:
+    """Return the boxes [n, 4] of rows in pixels of `content`, which lies at (top, left)."""
+    return clip(rows[:, :4] - rows.new_tensor([left, top, left, top]), content.shape[1:])
+
+
+def mining(job: Job) -> dict[str, Any]:
+    """Seconds of mining the files, from the disk to scores; the scores themselves."""
+    settings, files = mining_settings(job), job["files"]
+    detector = build_detector(load_checkpoint(job["weights"])).fused()
+    list(mine_sequentially(detector, files[: job["warmup"]], settings))
+    started = time.perf_counter()
+    mined = list(mine_sequentially(detector, files, settings))
+    return {
+        "seconds": [time.perf_counter() - started],
+        "images": len(files),
+        "objects": sum(len(rows) for rows, _ in mined),
+        "scores": [score for _, score in mined],
+    }
+
+
+if __name__ == "__main__":
+    main("sequential loop, float32", {"mining": mining})
