@@ -118,10 +118,10 @@ def evaluate_split(
         return evaluate_stream(
             predictor, index, config, batch_size=batch_size, workers=workers, on_image=on_image
         )
-    config = LoaderConfig(
+    batching = LoaderConfig(
         predictor.image_size, batch_size, stride=predictor.stride, workers=workers
     )
-    loader = evaluation_loader(index, config)
+    loader = evaluation_loader(index, batching)
     batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")
     return evaluate(predictor, index, batches, config, on_image=on_image)
 

@@ -15,6 +15,7 @@ import torch
 
 import val
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from data.loaders import LoaderConfig, evaluation_loader
 from data.read_dataset import read_dataset
 from evaluation import evaluate as evaluate_module
@@ -269,8 +270,7 @@ def nine_in_one(photographs: DatasetIndex, folder: Path) -> DatasetIndex:
     return DatasetIndex.build(
         paths,
         [(1440, 1920)] * len(paths),
-        np.concatenate(boxes),
-        photographs.classes,
+        Instances(np.concatenate(boxes), photographs.classes),
         np.diff(photographs.offsets).reshape(-1, 9).sum(1),
         photographs.class_names,
     )

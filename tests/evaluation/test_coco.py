@@ -113,7 +113,11 @@ def test_category_ids_of_coco_skip_ten_numbers() -> None:
 def test_json_of_detections(tmp_path: Path) -> None:
     detections = np.array([[1.00049, 2, 11, 22.5, 0.123456, 1]])
     split = DatasetIndex.build(
-        ["in/000042.jpg", "in/b.jpg", "in/c.jpg"], [(9, 9)] * 3, [], [], [0] * 3, NAMES_OF_CLASSES
+        ["in/000042.jpg", "in/b.jpg", "in/c.jpg"],
+        [(9, 9)] * 3,
+        Instances([], []),
+        [0] * 3,
+        NAMES_OF_CLASSES,
     )
     found = [(0, detections), (1, detections), (2, detections[:0])]
     assert write_coco_json(tmp_path / "a.json", found, split) == 2
