@@ -129,8 +129,6 @@ class MonitorWatch:
     """
 
     path: Path
-    interval: float = 0.001
-    """Seconds between two reads."""
     reads: int = 0
     records: int = 0
     broken: list[bytes] = field(default_factory=list)
@@ -158,7 +156,7 @@ class MonitorWatch:
         return [f"a record of monitor.txt was {record[:80]!r}" for record in self.broken[:3]]
 
     def _watch(self) -> None:
-        while not self._over.wait(self.interval):
+        while not self._over.wait(0.001):
             try:
                 record = self.path.read_bytes()
             except OSError as error:

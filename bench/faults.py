@@ -28,14 +28,8 @@ from tools.sources import SourceDataset, read_source
 
 SIGNALS = "signals"
 HEAD = (
-    "task",
-    "fault",
-    "times",
-    "code in monitor.txt",
-    "reads of monitor.txt",
-    "with a model",
-    "longest end, s",
-    "wrong",
+    "task | fault | times | code in monitor.txt | reads of monitor.txt | with a model | "
+    "longest end, s | wrong"
 )
 
 

@@ -110,7 +110,7 @@ def table(curves: pd.DataFrame, strategies: Sequence[str], targets: Sequence[flo
         own = curves[curves["strategy"] == name]
         objects = own.loc[own["labels"] == own["labels"].max(), "boxes"].mean()
         rows.append([*row, f"{objects:.0f}"])
-    return markdown(head, rows)
+    return markdown(" | ".join(head), rows)
 
 
 def plot_curves(curves: pd.DataFrame, strategies: Sequence[str], path: Path) -> None:

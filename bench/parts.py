@@ -195,7 +195,7 @@ def index(measurement: Measurement) -> None:
         found = measurement.comparison.run(OURS, {**job, "kind": "index"})
         costs = [f"{_seconds(found):.1f}", f"{found['peak_mib']:.0f}"]
         rows.append([form, found["images"], found["boxes"], *costs])
-    head = ("annotations", "images", "boxes", "seconds", "MiB at most")
+    head = "annotations | images | boxes | seconds | MiB at most"
     measurement.remarks.append(f"Reading an index of labelled images:\n\n{markdown(head, rows)}")
 
 

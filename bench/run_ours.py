@@ -189,9 +189,9 @@ def main(program: str = "ours", kinds: Mapping[str, Kind] = KINDS) -> None:
     result = {
         "benchmark": job["kind"],
         "program": program,
+        "precision": precision,
         **kinds[job["kind"]](job),
         "threads": torch.get_num_threads(),
-        "precision": precision,
         "torch": torch.__version__,
     }
     print(json.dumps(result), flush=True)

@@ -105,6 +105,7 @@ def mining(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     mined = list(mine_sequentially(detector, files, settings))
     return {
+        "precision": "float32",
         "seconds": [time.perf_counter() - started],
         "images": len(files),
         "objects": sum(len(rows) for rows, _ in mined),
@@ -113,4 +114,4 @@ def mining(job: Job) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main("sequential loop, float32", {"mining": mining})
+    main("sequential loop", {"mining": mining})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,7 @@ from evaluation.evaluator import (
     merge,
     size_class,
 )
-from tests import two_processes
 from tests.evaluation.evaluation_example import split
-from tests.utils.test_distributed import launch
 from utils.distributed import SINGLE_PROCESS, DistContext
 
 SMALL, MEDIUM, LARGE = (10, 10, 30, 30), (50, 50, 110, 110), (150, 150, 350, 350)
@@ -174,16 +171,3 @@ def test_every_batch_belongs_to_one_rank(tmp_path: Path) -> None:
     assert [list(shard) for shard in shards] == [[0, 3], [1], [2]]
     assert {number: own for shard in shards for number, own in shard.items()} == alone
     assert [len(loader) for loader in loaders] == [4, 2, 1, 1]
-
-
-@pytest.mark.slow
-def test_several_ranks_evaluate_as_one_process(trained: Path, tmp_path: Path) -> None:
-    """The averaged network of a training, where each rank has batch statistics of its own."""
-    (tmp_path / "data.txt").write_text(str(trained / "in"))
-    two_processes.evaluation(SINGLE_PROCESS, tmp_path)
-    launch(3, "-m", "tests.two_processes", "evaluation", tmp_path)
-    one, other = (torch.load(tmp_path / f"evaluation {n}.pt", weights_only=False) for n in (1, 3))
-    assert one.scores.map50 > 0
-    assert len(one.detections) > 6
-    assert {field.name for field in fields(other)} == {field.name for field in fields(one)}
-    assert_same(other, one)
