@@ -63,6 +63,15 @@ class ScoredPart(NamedTuple):
 Stream = Iterator[Scored]
 
 
+def ranking(scores: Sequence[float | None]) -> list[int]:
+    """Return positions in the order of `result.tsv`: by falling score as written there, equal ones
+    in the order of the candidates, those without a score last.
+    """
+    written = np.array([-np.inf if s is None else round(s, 6) for s in scores], np.float64)
+    order: list[int] = np.argsort(-written, kind="stable").tolist()
+    return order
+
+
 @dataclass(frozen=True)
 class ScoringContext:
     """What an algorithm may use: the network, the settings, and the number of candidates."""

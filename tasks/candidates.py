@@ -15,7 +15,7 @@ from inference.journal import Journal
 from inference.predictions import Prediction
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
-from mining.scores import Scored, ScoringContext, counted
+from mining.scores import Scored, ScoringContext, counted, ranking
 from reporting.candidate_report import CandidateReport
 from tasks.going_on import OnImage, Stream
 from tasks.looking import CandidateJob, is_readable_by_now, prepare
@@ -76,7 +76,11 @@ def run_candidates(
     if predictor and looking.settings.plots:
         # Of all folders only this one outlives the task on the platform.
         report.write(
-            task.out.tensorboard, scores=scores, known=known.entry, sheets=known.path.parent
+            task.out.tensorboard,
+            ranking=ranking(scores),
+            scores=scores,
+            known=known.entry,
+            sheets=known.path.parent,
         )
     if predictor:
         log.info("summary: %s", report.summary())

@@ -20,6 +20,8 @@ NEEDED = {
     "yaml": "PyYAML",
     "tqdm": "tqdm",
     "matplotlib": "matplotlib",
+    "pandas": "pandas",
+    "jinja2": "jinja2",
     "PIL": "pillow",
     "defusedxml": "defusedxml",
     "msgspec": "msgspec",
