@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data.loaders import stream_images
+from data.stream import stream_images
 from inference.batching import bucket_by_shape
 from inference.predictions import Prediction
 from inference.predictor import Predictor

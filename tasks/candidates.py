@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from data.index_file import Candidate
-from data.lost_files import check_data_available, still_there
+from data.sources import available_sample, check_data_available
 from inference.journal import Journal
 from inference.predictions import Prediction
 from mining.explanations import write_explanations
@@ -127,7 +127,7 @@ class Unreadable:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._total = len(paths)
-        self._there = still_there(paths)
+        self._there = available_sample(paths)
         self._count = 0
 
     def add(self, prediction: Prediction) -> None:
