@@ -16,7 +16,7 @@ from data.sources import check_data_available, sample_paths
 from evaluation.evaluate import evaluate, final_report, no_evaluation
 from evaluation.evaluator import Evaluation, EvaluationConfig
 from evaluation.tables import class_table
-from exporting.after_training import export_beside
+from exporting.export import export_after_training
 from inference.predictor import Predictor
 from models.checkpoint import (
     CheckpointMetadata,
@@ -348,7 +348,7 @@ def finish(
     with progress.stage(0.1):
         for callback in callbacks:
             callback.on_train_end(best.epoch, evaluation, best.files)
-    exported = export_beside(
+    exported = export_after_training(
         best.files[0], detector, settings=settings, class_names=names, image_size=image_size
     )
     for callback in callbacks:
