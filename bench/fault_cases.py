@@ -64,6 +64,7 @@ SCALARS = "reporting.tensorboard:TensorBoardLogger.scalars"
 PAGE = "reporting.candidate_report:CandidateReport.write"
 OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
 PLOTS, NO_CACHE, WORKERS = {"plots": "yes"}, {"cache": "none"}, {"workers": "2"}
+ONNX = {"onnx": "yes", "opset": "17"}
 BATCH, PIXELS = "training.loop:network_input", "inference.network:Looks.pixels"
 FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "best.pt", "file:best.pt", 1, BLOCK, {}),
@@ -75,7 +76,7 @@ FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "TensorBoard", SCALARS, 2, 0, {}),
     ("training", "a picture", "file:pr_curve.png", 1, 0, PLOTS),
     ("training", "report.html", "file:report.html", 1, 0, PLOTS),
-    ("training", "best.onnx", "file:best.onnx", 1, BLOCK, {}),
+    ("training", "best.onnx", "file:best.onnx", 1, BLOCK, ONNX),
     ("mining", "result.tsv", "file:result.tsv", 1, 0, {}),
     ("mining", "infer-result.json", "file:infer-result.json", 1, 0, {}),
     ("mining", "monitor.txt", "file:monitor.txt", 1, 0, {}),

@@ -222,4 +222,4 @@ def objects_of(found: Sequence[Sequence[Result]]) -> str:
 
 
 def _seconds(result: Result) -> float:
-    return statistics.median(result["seconds"])
+    return float(statistics.median(result["seconds"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from evaluation.tables import data_table
 from inference.journal import parts_done
 from tasks.candidates import run_candidates

@@ -18,16 +18,11 @@ import yaml
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse as parse_xml
 
+from data.data_yaml import SPLIT_KEYS, images_of, read_data_yaml
 from data.formats.base import AnnotationError
-from data.formats.yolo import (
-    SPLIT_KEYS,
-    images_of,
-    images_under,
-    label_of,
-    parse_yolo_line,
-    read_data_yaml,
-)
+from data.formats.yolo import label_of, parse_line
 from data.images import ImageError, image_size
+from data.sources import images_under
 from utils.errors import Code, TaskError
 
 SPLITS = ("train", "val", "test")
@@ -246,7 +241,7 @@ def _yolo_record(image: Path, names: Sequence[str], remarks: Counter[str]) -> Re
         if not line.strip():
             continue
         try:
-            index, corners = parse_yolo_line(line, f"{label}:{number}")
+            index, corners = parse_line(line, f"{label}:{number}")
         except AnnotationError as error:
             raise TaskError(Code.DATASET, f"{error}.") from None
         if names and not 0 <= index < len(names):

@@ -53,7 +53,6 @@ TINY = [
     # A network of one epoch is sure of nothing: without this, mining would rank empty images.
     *("--mining-set", "conf_thres=0.0001", "--mining-set", "max_det=20"),
 ]
-KEYS = [(START, 0), *((name, number) for name in ("random", "cald") for number in (1, 2))]
 IMAGES = [f"{number:02}.jpg" for number in range(12)]
 
 
@@ -116,9 +115,8 @@ def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
     assert chosen != sample_images(IMAGES, 4, 0, 2, 2)
     assert sorted(sample_images(IMAGES[:3], 5, 0, 2, 1)) == IMAGES[:3]
     # Each of 12 images is among the 4 with probability 1/3: 300 of 900 draws, deviation 14.
-    draws = (sample_images(IMAGES, 4, seed, 2, 1) for seed in range(900))
-    counts = Counter(image for draw in draws for image in draw)
-    assert all(230 < counts[image] < 370 for image in IMAGES)
+    draws = Counter(one for seed in range(900) for one in sample_images(IMAGES, 4, seed, 2, 1))
+    assert all(230 < draws[image] < 370 for image in IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +125,6 @@ def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
         pytest.param(20, 0, 7, id="fixed epochs"),
         pytest.param(20, 100, 50, id="2 batches an epoch"),
         pytest.param(48, 100, 34, id="3 batches an epoch, the last epoch whole"),
-        pytest.param(5, 1, 1, id="at least one"),
     ],
 )
 def test_epochs_of_a_training(labels: int, steps: int, expected: int) -> None:
@@ -313,13 +310,12 @@ def test_the_plot_shows_every_strategy_with_a_curve(tmp_path: Path, seeds: list[
     assert ((0xD5, 0x5E, 0x00) in colours) == bool(seeds)
 
 
-def command(data: Path, out: Path, *further: str) -> list[str]:
-    module = [sys.executable, "-m", "bench.active_learning"]
-    return [*module, "--data", str(data), "--out", str(out), *TINY, *further]
+def words(data: Path, out: Path) -> list[str]:
+    return ["--data", str(data), "--out", str(out), *TINY]
 
 
 def run_complete(data: Path, out: Path, *further: str) -> list[RoundResult]:
-    subprocess.run(command(data, out, *further), cwd=ROOT, check=True)
+    active_learning.main([*words(data, out), *further])
     return read_results(out / "seed-4" / "results.jsonl")
 
 
@@ -334,7 +330,8 @@ def without_time(results: list[RoundResult]) -> list[RoundResult]:
 def kill_after(lines: int, data: Path, out: Path) -> None:
     """Start the run and kill it, without warning, once so many rounds are on disk."""
     results = out / "seed-4" / "results.jsonl"
-    with subprocess.Popen(command(data, out), cwd=ROOT) as process:
+    command = [sys.executable, "-m", "bench.active_learning", *words(data, out)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
         deadline = time.monotonic() + 300
         while not results.is_file() or results.read_bytes().count(b"\n") < lines:
             assert process.poll() is None, "the run ended before it was killed"
@@ -347,34 +344,34 @@ def kill_after(lines: int, data: Path, out: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_outcome(data: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    expected = run_complete(data, whole)
+    expected = run_complete(data, whole, "--rounds", "3")
     kill_after(2, data, killed)
     before = read_results(killed / "seed-4" / "results.jsonl")
-    assert keys(before) == KEYS[:2]
     found = run_complete(data, killed)
 
-    assert keys(expected) == KEYS
-    assert without_time(found) == without_time(expected)
+    assert keys(before) == keys(found)[:2]
     assert found[:2] == before  # their time too: nothing was run again
+    assert without_time(found) == without_time([one for one in expected if one.round_number < 3])
     for name in ("random", "cald"):
         chosen = [i for one in found if one.strategy in (START, name) for i in one.added]
         assert len(set(chosen)) == len(chosen) == 8
     assert [one.labels for one in found] == [4, 6, 8, 6, 8]
     assert all(one.boxes > 0 and min(one.losses) > 0 for one in found)
 
+    setup = json.loads((killed / "experiment.json").read_text(encoding="utf-8"))
+    assert (setup["start"], setup["per round"], setup["device"]) == (4, 2, "cpu")
+    with pytest.raises(TaskError, match=r"start was 4, is 5"):
+        run_complete(data, killed, "--start", "5")
+
+    # A further round, also when somebody has removed the weights that it begins with.
+    shutil.rmtree(killed / "seed-4" / "cald")
+    longer = run_complete(data, killed, "--rounds", "3")
+    assert sorted(keys(longer)) == sorted(keys(expected))
+    assert without_time(longer[5:]) == without_time(
+        [one for one in expected if one.round_number == 3]
+    )
     lines = (whole / "report.md").read_text(encoding="utf-8").splitlines()
     assert [line.split(" | ")[:2] for line in lines[2:]] == [["| random", "1"], ["| cald", "1"]]
     assert (killed / "report.md").read_text("utf-8").splitlines() == lines
     with Image.open(killed / "learning_curves.png") as picture:
         assert picture.size == (960, 600)
-
-    setup = json.loads((killed / "experiment.json").read_text(encoding="utf-8"))
-    assert (setup["start"], setup["per round"], setup["device"]) == (4, 2, "cpu")
-    with pytest.raises(TaskError, match=r"start was 4, is 5"):
-        active_learning.main([*command(data, killed)[3:], "--start", "5"])
-
-    # More rounds later, also when somebody has removed the weights that they begin with.
-    shutil.rmtree(killed / "seed-4" / "cald")
-    longer = [run_complete(data, out, "--rounds", "3") for out in (whole, killed)]
-    assert without_time(longer[0]) == without_time(longer[1])
-    assert keys(longer[0]) == [*KEYS, ("random", 3), ("cald", 3)]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import start
-from data.dataset_index import DatasetIndex, read_dataset
+from data.dataset_index import DatasetIndex
+from data.read_dataset import read_dataset
 from models.checkpoint import load_checkpoint
 from tools.check_out import check_out
 from tools.make_task import write_task

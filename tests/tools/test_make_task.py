@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from tools.draw_dataset import draw_dataset
 from tools.make_task import main, write_task
 from tools.sources import SourceDataset, SourceImage, read_source
