@@ -36,6 +36,7 @@ ZH = ROOT / "docs" / "zh"
 BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+MODULE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")
 CANNOT_BE_TRIED = ("docker", "git", ".")
 """Programs of others, of which the pages show single lines; the dot reads a shell's settings."""
 
@@ -146,6 +147,12 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert path.exists(), target
             assert path.is_relative_to(ROOT), target
             assert not anchor or anchor in anchors(path), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "CHANGELOG"], ids=where)
+def test_modules_that_a_page_names_exist(page: Path) -> None:
+    named = MODULE.findall(page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=where)
