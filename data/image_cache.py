@@ -1,4 +1,4 @@
-"""Training images at training size: kept decoded in memory or on disk, or read when asked for."""
+"""Training images at training size: kept decoded in memory or on disk, or read on request."""
 
 from __future__ import annotations
 
@@ -184,8 +184,8 @@ def fits_in_memory(needed: int, what: str) -> bool:
 def array_on_disk(needed: int, folder: Path, what: str) -> Pixels | None:
     """Return `needed` bytes in a file of `folder`; None, and a warning, where they do not fit.
 
-    The file has no name, so nobody meets it half written, and it is gone with the process, however
-    that ends. Its space is taken at once: a disk that filled up later would end the process.
+    The file has no name: no other process sees it, and it is gone with this one, however that
+    ends. Its space is allocated at once: a disk that filled up later would end the process.
     """
     size = max(needed, 1)
     try:
