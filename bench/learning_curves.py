@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from bench.active_rounds import RANDOM, RoundResult, finished_rounds
 from bench.training import markdown
-from reporting.colours import series_colour
+from reporting.drawing import series_colour
 from reporting.plots import save_figure, tidy
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import DatasetIndex, read_dataset
+from data.dataset_index import DatasetIndex
+from data.read_dataset import read_dataset
 from settings.train import TrainSettings
 from training.job import TrainingJob
 from utils.errors import Code, TaskError

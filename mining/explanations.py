@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from inference.journal import Journal
+from inference.journal import Record
 from mining.consistency import Objects, compare, deciding
+from mining.scores import ranking
 from ops.letterbox import Letterbox, boxes_to_original
-from reporting.ranking_report import ranking
 from utils.atomic import replace_file
 
 HEADER = (
@@ -124,9 +124,12 @@ def _short(box: Tensor) -> list[float]:
 
 
 def write_explanations(
-    path: Path, known: Journal, scores: Sequence[float | None], names: Sequence[str]
+    path: Path,
+    record_of: Callable[[int], Record | None],
+    scores: Sequence[float | None],
+    names: Sequence[str],
 ) -> None:
-    """Replace the CSV file `path`: one row an image, best first, from the task's journal.
+    """Replace the CSV file `path`: one row an image, best first, from its record.
 
     `own_score` is the image's score before class balance and `place_empty`; boxes are xyxy in
     pixels of the photograph. What an algorithm does not report stays empty.
@@ -137,14 +140,14 @@ def write_explanations(
     ):
         writer = csv.DictWriter(file, HEADER, restval="", lineterminator="\n")
         writer.writeheader()
-        for rank, position in enumerate(ranking(scores).tolist(), start=1):
-            entry, score = known.entry(position), scores[position]
+        for rank, position in enumerate(ranking(scores), start=1):
+            record, score = record_of(position), scores[position]
             row: dict[str, object] = {"rank": rank}
             row["score"] = "" if score is None else f"{score:.6f}"
-            if entry is not None:
-                row["path"], row["error"] = entry.path, entry.error or ""
-                row["objects"] = len(entry.detections)
-                row |= _parts(entry.scored or {}, names)
+            if record is not None:
+                row["path"], row["error"] = record.path, record.error or ""
+                row["objects"] = len(record.detections)
+                row |= _parts(record.scored or {}, names)
             writer.writerow(row)
 
 

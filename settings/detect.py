@@ -19,6 +19,9 @@ from settings.rules import (
 )
 
 MINING_ALGORITHMS = module_names("mining", prefix="mining_", first="cald")
+BACKENDS = module_names(
+    "inference/backends", first="onnxruntime", skip=("base", "choice", "parity")
+)
 """A file `mining/mining_<name>.py` is the algorithm <name> (`mining/registry.py`)."""
 WITHOUT_NETWORK = frozenset({"random"})
 """Mining algorithms that need neither weights nor a GPU."""
@@ -42,7 +45,7 @@ class DetectionSettings:
         default="torch",
         metadata=spec(
             "inference backend; auto takes the fastest that is installed and agrees with torch",
-            choices=("torch", "auto", "onnxruntime", "openvino", "tensorrt"),
+            choices=("torch", "auto", *BACKENDS),
             synonyms={"ort": "onnxruntime", "pytorch": "torch", "trt": "tensorrt"},
         ),
     )
@@ -80,6 +83,22 @@ class InferSettings(DetectionSettings):
     augment: bool = field(
         default=False, metadata=spec("test-time augmentation: three scales, one of them flipped")
     )
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Files of a detection run; the names are those of v7.0's flags.
+
+    `line_thickness` is in pixels, None for one that suits the image.
+    """
+
+    save_images: bool = True
+    save_txt: bool = False
+    save_conf: bool = False
+    save_crop: bool = False
+    line_thickness: int | None = None
+    hide_labels: bool = False
+    hide_conf: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,17 @@ def spec(
     return {"spec": FieldSpec(help, min, max, **more)}
 
 
-def module_names(package: str, *, prefix: str, first: str) -> tuple[str, ...]:
+def module_names(
+    package: str, *, prefix: str = "", first: str, skip: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return the names <name> of the modules `<package>/<prefix><name>.py`, `first` before others.
 
-    So a setting offers what a registry finds, without an import of it.
+    So a setting offers what a registry finds, without an import of it. `skip` names modules that
+    are none of it.
     """
     files = (Path(__file__).resolve().parent.parent / package).glob(f"{prefix}*.py")
     names = sorted(file.stem.removeprefix(prefix) for file in files)
-    return (first, *(name for name in names if name != first))
+    return (first, *(name for name in names if name not in {first, "__init__", *skip}))
 
 
 def _number_text(bound: float) -> str:

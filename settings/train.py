@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from settings.rules import ARGS, BAD, MAX_DET, PRECISION, SEED, SIZE, WEIGHTS_DIR, WORKERS, spec
+from settings.rules import (
+    ARGS,
+    BAD,
+    MAX_DET,
+    PRECISION,
+    SEED,
+    SIZE,
+    WEIGHTS_DIR,
+    WORKERS,
+    module_names,
+    spec,
+)
+
+EXPORT_FORMATS = tuple(
+    name.replace("_", "-") for name in module_names("exporting", prefix="format_", first="onnx")
+)
+"""A file `exporting/format_<name>.py` writes the format <name> (`exporting/export.py`)."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +277,7 @@ class TrainSettings:
         default=(),
         metadata=spec(
             "further files of the best weights",
-            choices=("torchscript", "openvino", "safetensors", "state-dict"),
+            choices=EXPORT_FORMATS[1:],
             synonyms={"state_dict": "state-dict"},
             allow_empty=True,
         ),

@@ -1,4 +1,4 @@
-"""The pages keep their word: examples are accepted, links lead somewhere, languages agree."""
+"""Documents: commands and settings are accepted, links and named files exist."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ PAGES = [
 ZH = ROOT / "docs" / "zh"
 BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+MODULE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")
 CANNOT_BE_TRIED = ("docker", "git", ".")
 """Programs of others, of which the pages show single lines; the dot reads a shell's settings."""
 
@@ -130,13 +132,27 @@ def test_settings_in_a_page_are_settings(page: Path) -> None:
             assert isinstance(content, dict)
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that a hosting page makes of headings."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=where)
-def test_links_lead_to_files(page: Path) -> None:
+def test_links_lead_to_files_and_headings(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
-        if not re.match(r"https?://|#", target):
-            path = (page.parent / target.partition("#")[0]).resolve()
+        if not re.match(r"https?://", target):
+            name, _, anchor = target.partition("#")
+            path = (page.parent / name).resolve() if name else page
             assert path.exists(), target
             assert path.is_relative_to(ROOT), target
+            assert not anchor or anchor in anchors(path), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "CHANGELOG"], ids=where)
+def test_modules_that_a_page_names_exist(page: Path) -> None:
+    named = MODULE.findall(page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=where)

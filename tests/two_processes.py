@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from tests.conftest import NAMES
 from tests.training_example import make_job
 from training.build import set_train_mode

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
+from data.formats.base import SPLITS
 from tools.platform_export import FORMATS, Exporter
-from tools.source_formats import SPLITS
 from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import Code, TaskError
 

@@ -14,16 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.source_formats import (
+from data.formats.base import (
     SPLITS,
-    Reading,
-    Record,
-    coco_files,
-    read_coco,
-    read_voc,
-    read_yolo_description,
-    read_yolo_folders,
-    yolo_description,
+    LabelledFolder,
+    LabelledImage,
+    read_labelled_folder,
 )
 from utils.errors import Code, TaskError
 
@@ -67,21 +62,8 @@ def read_source(folder: Path, class_names: Sequence[str] | None = None) -> Sourc
     if not folder.exists():
         raise TaskError(Code.DATASET, f"There is no data set at {folder}; give an existing path.")
     wanted = tuple(class_names or _listed_classes(folder))
-    if (folder / "Annotations").is_dir():
-        layout, reading = "voc", read_voc(folder)
-    elif description := yolo_description(folder):
-        layout, reading = "yolo", read_yolo_description(description)
-    elif files := coco_files(folder):
-        layout, reading = "coco", read_coco(folder, files)
-    elif (folder / "labels").is_dir() or any(folder.glob("*/labels")):
-        layout, reading = "yolo", read_yolo_folders(folder, wanted)
-    else:
-        raise TaskError(
-            Code.DATASET,
-            f"{folder} is no data set that can be read: expected a VOC folder (Annotations/), a "
-            "COCO JSON file, a YOLO data.yaml, or images/ with labels/.",
-        )
-    return _assemble(layout, reading, wanted or reading.class_names)
+    labelled = read_labelled_folder(folder, wanted)
+    return _assemble(labelled, wanted or labelled.class_names)
 
 
 def _listed_classes(folder: Path) -> tuple[str, ...]:
@@ -93,17 +75,17 @@ def _listed_classes(folder: Path) -> tuple[str, ...]:
     return ()
 
 
-def _assemble(layout: str, reading: Reading, names: tuple[str, ...]) -> SourceDataset:
+def _assemble(labelled: LabelledFolder, names: tuple[str, ...]) -> SourceDataset:
     """Number the classes and complete the splits."""
     if len(set(names)) != len(names):
         raise TaskError(Code.DATASET, f"The class names {list(names)} are not unique.")
     exact = {name: index for index, name in enumerate(names)}
     folded = {name.strip().casefold(): index for index, name in enumerate(names)}
-    remarks = Counter(reading.remarks)
+    remarks = Counter(labelled.remarks)
 
-    def number(record: Record) -> SourceImage:
+    def number(record: LabelledImage) -> SourceImage:
         rows, classes = [], []
-        for label, *corners in record.boxes:
+        for label, *corners in record.objects:
             index = exact.get(label, folded.get(label.strip().casefold()))
             if index is None:
                 remarks[f"boxes of the class {label!r}, which is not asked for, were left out"] += 1
@@ -113,17 +95,17 @@ def _assemble(layout: str, reading: Reading, names: tuple[str, ...]) -> SourceDa
         boxes = np.array(rows, dtype=np.float64).reshape(-1, 4)
         return SourceImage(record.path, boxes, np.array(classes, dtype=np.int64))
 
-    records = _complete_splits(reading.records, remarks)
+    records = _complete_splits(labelled.images, remarks)
     splits = {split: tuple(number(record) for record in records[split]) for split in SPLITS}
     if not any(splits.values()):
         raise TaskError(Code.DATASET, "The data set lists no image that exists.")
     notes = tuple(f"{count} × {text}" if count > 1 else text for text, count in remarks.items())
-    return SourceDataset(layout, names, splits, notes)
+    return SourceDataset(labelled.format_name, names, splits, notes)
 
 
 def _complete_splits(
-    records: Mapping[str, list[Record]], remarks: Counter[str]
-) -> dict[str, list[Record]]:
+    records: Mapping[str, Sequence[LabelledImage]], remarks: Counter[str]
+) -> dict[str, list[LabelledImage]]:
     """Train, val and test lists, drawn by a hash of the names where the source does not say."""
     splits = {split: list(records.get(split, ())) for split in SPLITS}
     loose = _shuffled(records.get("", ()))
@@ -142,5 +124,5 @@ def _complete_splits(
     return splits
 
 
-def _shuffled(records: Iterable[Record]) -> list[Record]:
+def _shuffled(records: Iterable[LabelledImage]) -> list[LabelledImage]:
     return sorted(records, key=lambda r: hashlib.sha1(r.path.name.encode()).hexdigest())

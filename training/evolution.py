@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from reporting.plots import draw_importances
+from reporting.plots import importances, save_figure
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from training.job import TrainingJob
@@ -165,7 +165,7 @@ def search(
     if done > 1:  # one trial has no importances
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-        draw_importances(shares, folder / "importance.png")
+        save_figure(importances(shares), folder / "importance.png")
     return BestTrial(dict(best.params), float(best.value), best.number, done)
 
 

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.batches import Batch
-from data.lost_files import check_data_available, spread
-from data.quad import LOSS_FACTOR
+from data.datasets import QUAD_LOSS_FACTOR, Batch
+from data.sources import check_data_available, sample_paths
 from evaluation.evaluate import evaluate, final_report, no_evaluation
 from evaluation.evaluator import Evaluation, EvaluationConfig
 from evaluation.tables import class_table
-from exporting.after_training import export_beside
-from inference.predictor import Predictor
+from exporting.export import export_after_training
+from inference.predictor import Predictor, PredictorConfig
 from models.checkpoint import (
     CheckpointMetadata,
     build_detector,
@@ -122,7 +121,8 @@ def train_epochs(
             callback.on_train_start(state.network, state.image_size)
         if resumed:
             (last,) = (saved for saved in resumed.stages if saved.stage == "last")
-            state.loader.weigh(last.evaluation.classes)
+            classes = last.evaluation.classes
+            state.loader.update_class_weights(classes.average_precision(state.network.nc))
     saved, first = resumed, resumed.epoch + 1 if resumed else 0
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
@@ -154,7 +154,8 @@ def train_and_evaluate(
         return losses, no_evaluation(state.network.nc)
     with progress.stage(0.14) as part:
         evaluation = evaluate_ema(state, part)
-    state.loader.weigh(evaluation.classes)
+    average_precision = evaluation.classes.average_precision(state.network.nc)
+    state.loader.update_class_weights(average_precision)
     return losses, evaluation
 
 
@@ -246,7 +247,7 @@ def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[f
         with autocast(device, settings.precision):
             maps = state.model(images)
         losses = state.criterion(maps, batch.targets.to(device, non_blocking=True), normaliser)
-        total = losses.total * LOSS_FACTOR if settings.quad else losses.total
+        total = losses.total * QUAD_LOSS_FACTOR if settings.quad else losses.total
         # DDP averages gradients over the ranks; the loss of a batch is their sum.
         if step_of.backward_and_step(total * processes.world_size if normaliser else total):
             state.ema.update(state.network)
@@ -283,10 +284,10 @@ def show_losses(bar: tqdm[Batch], totals: Tensor, step: int, images: int) -> Non
 
 def check_images(state: TrainState) -> None:
     """Raise TaskError(DATASET) if the images are gone, unless all are in memory."""
-    if not state.loader.kept:
-        check_data_available(spread(state.job.train.paths), what="training images")
-    if not state.evaluation_batches.kept:
-        check_data_available(spread(state.job.validation.paths), what="validation images")
+    if not state.loader.cached:
+        check_data_available(sample_paths(state.job.train.paths), what="training images")
+    if not state.evaluation_batches.cached:
+        check_data_available(sample_paths(state.job.validation.paths), what="validation images")
 
 
 def evaluate_ema(state: TrainState, progress: Progress) -> Evaluation:
@@ -309,14 +310,13 @@ def evaluate_ema(state: TrainState, progress: Progress) -> Evaluation:
 def build_predictor(job: TrainingJob, network: Detector, image_size: int) -> Predictor:
     """Return a predictor with the thresholds of evaluation."""
     settings = job.settings
-    return Predictor(
-        network,
-        job.train.class_names,
-        device=job.device,
+    config = PredictorConfig(
         image_size=image_size,
+        batch_size=settings.batch_size,
+        nms=NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
         precision=settings.precision,
-        thresholds=NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
     )
+    return Predictor.build(network, job.train.class_names, device=job.device, config=config)
 
 
 def finish(
@@ -330,7 +330,7 @@ def finish(
     assert best is not None
     names, settings = job.train.class_names, job.settings
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
-    check_data_available(spread(job.validation.paths), what="validation images")
+    check_data_available(sample_paths(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
     image_size = checkpoint.metadata.img_size
@@ -347,7 +347,7 @@ def finish(
     with progress.stage(0.1):
         for callback in callbacks:
             callback.on_train_end(best.epoch, evaluation, best.files)
-    exported = export_beside(
+    exported = export_after_training(
         best.files[0], detector, settings=settings, class_names=names, image_size=image_size
     )
     for callback in callbacks:

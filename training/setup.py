@@ -10,7 +10,13 @@ from typing import cast
 import torch
 from torch import nn
 
-from data.loaders import EvaluationLoader, TrainingLoader, evaluation_loader, training_loader
+from data.loaders import (
+    EvaluationLoader,
+    LoaderConfig,
+    TrainingLoader,
+    evaluation_loader,
+    training_loader,
+)
 from models.detector import Detector
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
@@ -187,22 +193,24 @@ def autobatch(job: TrainingJob, network: Detector, criterion: DetectionLoss, siz
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
     """Return the loader of the training split: this rank's share of every batch."""
     settings, processes = job.settings, job.processes
-    return training_loader(
-        job.train,
-        image_size=image_size,
-        batch_size=settings.batch_size // processes.world_size,
-        seed=settings.seed,
-        rank=processes.rank,
-        world=processes.world_size,
-        augmentation=build_augmentation(settings),
+    config = LoaderConfig(
+        image_size,
+        settings.batch_size // processes.world_size,
+        stride=stride,
         workers=settings.workers,
-        local_world_size=processes.local_world_size,
         cache=settings.cache,
         cache_dir=settings.cache_dir,
-        arrangement=build_batching(settings),
-        stride=stride,
         device=job.device,
     )
+    loader, _ = training_loader(
+        job.train,
+        config,
+        seed=settings.seed,
+        augmentation=build_augmentation(settings),
+        batching=build_batching(settings),
+        processes=processes,
+    )
+    return loader
 
 
 def evaluation_batches(
@@ -210,13 +218,12 @@ def evaluation_batches(
 ) -> EvaluationLoader:
     """Return the loader of the validation split: all of it, or a rank's share."""
     settings = job.settings
-    return evaluation_loader(
-        job.validation,
-        image_size=image_size,
-        batch_size=settings.batch_size if settings.batch_size > 0 else CPU_BATCH_SIZE,
+    config = LoaderConfig(
+        image_size,
+        settings.batch_size if settings.batch_size > 0 else CPU_BATCH_SIZE,
         stride=stride,
         workers=settings.workers,
         cache=settings.cache,
         device=job.device,
-        processes=processes,
     )
+    return evaluation_loader(job.validation, config, processes=processes)

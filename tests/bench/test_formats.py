@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import start
-from data.dataset_index import DatasetIndex, read_dataset
+from data.dataset_index import DatasetIndex
+from data.formats.base import SPLITS
+from data.read_dataset import read_dataset
 from models.checkpoint import load_checkpoint
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.platform_export import FORMATS
-from tools.source_formats import SPLITS
 from tools.sources import SourceDataset, SourceImage
 
 

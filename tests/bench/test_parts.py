@@ -28,7 +28,7 @@ from bench.material import (
     write_yolo_image,
 )
 from bench.parts import PARTS, QUICK, Measurement
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from models.checkpoint import (
     Checkpoint,
     CheckpointMetadata,

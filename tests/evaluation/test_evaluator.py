@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.loaders import evaluation_loader
+from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.evaluator import (
     SIZES,
     Evaluation,
@@ -163,7 +163,7 @@ def test_a_shard_differs_from_the_whole() -> None:
 def test_every_batch_belongs_to_one_rank(tmp_path: Path) -> None:
     index = split(tmp_path, classes=2, images=7)
     loaders = [
-        evaluation_loader(index, image_size=64, batch_size=2, workers=0, processes=who)
+        evaluation_loader(index, LoaderConfig(64, 2, workers=0), processes=who)
         for who in (SINGLE_PROCESS, *(DistContext(rank, 3, rank, 3) for rank in range(3)))
     ]
     (alone, *shards) = [{b.number: b.indices for b in loader} for loader in loaders]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from tools.draw_dataset import draw_dataset
 from tools.make_task import main, write_task
 from tools.sources import SourceDataset, SourceImage, read_source
@@ -286,12 +286,12 @@ def break_coco(root: Path) -> Path:
     [
         pytest.param(lambda root: root / "none", "There is no data set", id="missing folder"),
         pytest.param(lambda root: root, "is no data set that can be read", id="empty folder"),
-        pytest.param(break_xml, "one.xml is no readable VOC file", id="broken XML"),
-        pytest.param(break_entity, "one.xml is no readable VOC file", id="XML entity"),
+        pytest.param(break_xml, "one.xml: not a readable XML document", id="broken XML"),
+        pytest.param(break_entity, "one.xml: not a readable XML document", id="XML entity"),
         pytest.param(break_list, "lists 'four' for val", id="listed without annotation"),
         pytest.param(break_yolo_class, "one.txt:2: class 2 is outside 0..1", id="yolo class"),
         pytest.param(break_yolo_word, "holds a word", id="yolo word"),
-        pytest.param(break_coco, "is no valid COCO file", id="coco without file_name"),
+        pytest.param(break_coco, "lists no image that exists", id="coco without file_name"),
     ],
 )
 def test_bad_sources_are_refused(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""The parity check with torch: row by row, what is tolerated and what is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inference.backends.base import Backend
+from inference.backends.parity import (
+    FULL_PRECISION,
+    HALF_PRECISION,
+    check_parity,
+    map_difference,
+    row_difference,
+    tolerance_of,
+)
+
+ROW = [50.0, 40.0, 20.0, 10.0, 0.9, 0.8, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "overlap", "difference"),
+    [
+        ({}, 1.0, 0.0),
+        ({0: 60.0}, 1 / 3, 0.0),  # half a width to the right
+        ({4: 0.8}, 1.0, 0.08),  # 0.9 * 0.8 - 0.8 * 0.8
+        ({6: 0.5}, 1.0, 0.36),  # any class counts
+        ({0: torch.nan}, 0.0, 0.0),
+        ({4: torch.nan}, 1.0, torch.inf),
+        ({2: torch.inf}, 0.0, 0.0),
+    ],
+    ids=["equal", "box", "objectness", "class", "no number", "no score", "no width"],
+)
+def test_one_row(changed, overlap, difference):
+    expected = torch.tensor([[ROW]])
+    found = expected.clone()
+    for column, value in changed.items():
+        found[..., column] = value
+    own, score = row_difference(found, expected)
+    assert own.tolist() == pytest.approx([overlap], abs=1e-5)
+    assert score.tolist() == pytest.approx([difference], abs=1e-5)
+
+
+def test_the_most_confident_rows_of_either_side_count():
+    """Of 300 rows 100 of each side; a row that only one of them is sure of is among them."""
+    expected = torch.tensor(ROW).repeat(1, 300, 1)
+    expected[0, :, 4] = torch.linspace(1, 0, 300)
+    found = expected.clone()
+    found[0, 299, 4] = 1.0
+    _, differences = row_difference(found, expected)
+    assert len(differences) == 101
+    assert float(differences.max()) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "share"),
+    [
+        ([[1.0, 3.0]], [[1.0, 3.0]], 0.0),
+        ([[1.0, 4.0]], [[1.0, 3.0]], 0.5**0.5),  # 1 beside (1 + 1)
+        ([[0.0, 0.0]], [[1.0, -1.0]], 1.0),
+        ([[torch.nan, 3.0]], [[1.0, 3.0]], torch.inf),
+        ([[2.0, 2.0]], [[1.0, 1.0]], torch.inf),  # torch sees nothing that varies
+        ([[1.0, 1.0]], [[1.0, 1.0]], 0.0),
+    ],
+)
+def test_maps_are_held_against_their_variation(found, expected, share):
+    one, other = (torch.tensor([[rows]]) for rows in (found, expected))
+    assert map_difference(one, other) == pytest.approx(share)
+
+
+def test_a_backend_that_computes_the_same_passes(network, samples):
+    exact = Backend("exact", "float32", network.detector.head_inputs)
+    shown = check_parity(exact, network.detector, [torch.stack(samples)])
+    assert shown.passed
+    assert shown.rows >= 100 * len(samples)
+    assert shown.share == 1
+    assert shown.overlap > 0.999
+    assert "100.0% of" in str(shown)
+
+
+def test_maps_of_a_single_cell_pass(network):
+    """32 pixels are one cell of the coarsest map; twice rounded otherwise, they still agree."""
+    nearly = Backend(
+        "nearly",
+        "float32",
+        lambda images: [one * 1.00001 for one in network.detector.head_inputs(images)],
+    )
+    shown = check_parity(nearly, network.detector, [torch.rand(1, 3, 32, 32)])
+    assert shown.passed
+    assert 0 < shown.maps < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arithmetic"),
+    [
+        (lambda maps: [one * 0 for one in maps], "bfloat16"),
+        (lambda maps: [one * torch.nan for one in maps], "bfloat16"),
+        (lambda maps: [one.flip(-1) for one in maps], "float32"),
+        (lambda maps: [one * 1.05 for one in maps], "float32"),
+    ],
+    ids=["zeros", "no numbers", "mirrored", "a twentieth off"],
+)
+def test_a_backend_that_does_not_fails(network, samples, spoil, arithmetic):
+    wrong = Backend("wrong", arithmetic, lambda images: spoil(network.detector.head_inputs(images)))
+    assert not check_parity(wrong, network.detector, [torch.stack(samples)]).passed
+
+
+def test_half_precision_may_differ_more(network, samples):
+    """Maps rounded to bfloat16 pass as bfloat16."""
+    rounded = Backend(
+        "rounded",
+        "bfloat16",
+        lambda images: [one.bfloat16().float() for one in network.detector.head_inputs(images)],
+    )
+    assert check_parity(rounded, network.detector, [torch.stack(samples)]).passed
+    assert tolerance_of("float16") is tolerance_of("bfloat16") is HALF_PRECISION
+    assert tolerance_of("float32") is FULL_PRECISION
