@@ -71,7 +71,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # mallopt of the C library that is loaded anyway.
     "utils/device.py": ("ctypes",),
     # A program that this one has just written, loaded to compare it with the network.
-    "exporting/torchscript_file.py": ("torch.jit.load",),
+    "exporting/format_torchscript.py": ("torch.jit.load",),
     # start.py itself, and another program's, as lists of words.
     "tools/demo.py": ("subprocess",),
     # Chromium, which takes a picture of a page, as a list of words.
@@ -249,7 +249,7 @@ def test_only_a_task_that_asks_for_it_reaches_the_network() -> None:
             for node in ast.walk(ast.parse(path.read_text("utf-8")))
         )
     ]
-    assert users == ["tasks/run.py"]
+    assert users == ["tasks/training.py"]
     text = (ROOT / "ymir" / "weight_download.py").read_text(encoding="utf-8")
     assert text.count("torch.hub.") == 1
 
