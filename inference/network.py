@@ -11,7 +11,7 @@ from inference.backends.base import BackendSpec, Engine
 from inference.backends.choice import BenchmarkTarget, choose_engine
 from inference.batching import WorkerPool
 from models.detector import Detector
-from models.onednn import packed
+from models.onednn import to_onednn
 from utils.device import autocast, compute_dtype, keep_freed_memory
 
 PIXELS_A_PASS = 1_000_000
@@ -39,7 +39,7 @@ class Looks:
             keep_freed_memory()
         self.network = detector.fused().to(device).to(memory_format=torch.channels_last)
         # What torch computes with; the plain network is what other engines are made from.
-        self.compiled = packed(self.network, compute_dtype(device, precision))
+        self.compiled = to_onednn(self.network, compute_dtype(device, precision))
 
     def __call__(self, images: Tensor) -> Answer:
         """The network's whole answer to a batch."""

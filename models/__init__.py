@@ -1,1 +1,1 @@
-"""The network: layout, blocks, head, assignment, loss and weights."""
+"""The network: model files, blocks, head, target assignment, loss and checkpoints."""

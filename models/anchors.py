@@ -93,7 +93,8 @@ def label_sizes(
     longest = np.asarray(image_sizes).reshape(-1, 2).max(axis=1, initial=1)
     scale = np.repeat(image_size / longest, np.diff(offsets))
     corners = np.asarray(boxes).reshape(-1, 4)
-    return ((corners[:, 2:] - corners[:, :2]) * scale[:, None]).astype(np.float32)
+    sizes: NDArray[np.floating] = (corners[:, 2:] - corners[:, :2]) * scale[:, None]
+    return sizes.astype(np.float32)
 
 
 def in_stride_order(

@@ -1,4 +1,4 @@
-"""Which cell and which anchor answer for which object: YOLOv5's target assignment.
+"""Target assignment of YOLOv5: which cells and anchors predict which ground-truth box.
 
 Shape legend: t targets, a anchors per level, c = 5 * a * t candidates, n rows of an assignment.
 """
@@ -11,15 +11,21 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-# Share of a cell, on either side of it, inside which the next cell also answers for a centre.
-_REACH = 0.5
-# Own cell, then the neighbour to the left, above, to the right, below: (x, y) to subtract.
-_OFFSETS = ((0.0, 0.0), (_REACH, 0.0), (0.0, _REACH), (-_REACH, 0.0), (0.0, -_REACH))
+# Distance to a cell's edge, in cells, below which the next cell also predicts a centre (v7.0).
+_NEIGHBOUR_BIAS = 0.5
+# (x, y) to subtract for the own cell and its left, upper, right and lower neighbour.
+_OFFSETS = (
+    (0.0, 0.0),
+    (_NEIGHBOUR_BIAS, 0.0),
+    (0.0, _NEIGHBOUR_BIAS),
+    (-_NEIGHBOUR_BIAS, 0.0),
+    (0.0, -_NEIGHBOUR_BIAS),
+)
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The matches of one pyramid level, one row per (target, anchor, cell).
+    """Matches of one pyramid level, one row per (target, anchor, cell).
 
     `image`, `anchor`, `row`, `column` and `classes` are int64 [n]; `boxes` is float32 [n, 4]:
     the target's centre relative to the cell's corner, then width and height, all in grid cells;
@@ -37,12 +43,12 @@ class Assignment:
     valid: Tensor
 
     def compact(self) -> Assignment:
-        """The valid rows only, in the same order (the host waits for the device)."""
+        """Return the valid rows in the same order; the host waits for the device."""
         kept = self.valid.nonzero().squeeze(1)
         return Assignment(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
-def assign(
+def assign_targets(
     targets: Tensor,
     grid_sizes: Sequence[tuple[int, int]],
     anchors: Tensor,
@@ -50,18 +56,18 @@ def assign(
     *,
     padded: bool = False,
 ) -> list[Assignment]:
-    """Match every target with the anchors of similar shape, on every level.
+    """Match every target with the anchors of similar shape, on every level (v7.0).
 
     `targets` is [t, 6]: image, class, then cxcywh as fractions of the network's input;
     `grid_sizes` gives (rows, columns) per level; `anchors` is [levels, a, 2], (width, height) in
-    grid cells of their level. An anchor takes a target when neither side differs by a factor of
-    `threshold` or more; there is no best anchor. The cell that holds the centre answers, and so
-    do its nearer horizontal and vertical neighbours, when they exist.
+    grid cells of their level. An anchor matches a target when neither side differs by a factor of
+    `threshold` or more. The cell that holds the centre predicts the target, and so do its nearer
+    horizontal and vertical neighbours, when they exist.
 
     Rows are ordered: own cells, then left, upper, right and lower neighbours; within each block
     anchor by anchor, then target by target. No targets give empty assignments. With `padded`
-    every candidate is kept and `valid` tells the matches, so that sizes do not depend on the
-    data and a GPU is never waited for.
+    every candidate is kept and `valid` marks the matches, so that shapes do not depend on the
+    data and the host never waits for a GPU.
     """
     levels = (
         _assign_level(targets, size, level_anchors, threshold)
@@ -82,7 +88,7 @@ def _assign_level(
 
     ratio = sizes / anchors[:, None]  # [a, t, 2]
     similar = torch.maximum(ratio, 1 / ratio).amax(2) < threshold
-    valid = similar & _answering_blocks(centres, extent)[:, None]  # [5, a, t]
+    valid = similar & _predicting_cells(centres, extent)[:, None]  # [5, a, t]
 
     cells = torch.stack(
         [
@@ -96,28 +102,28 @@ def _assign_level(
         [centres - torch.stack([column, row], 2), sizes.expand(len(_OFFSETS), -1, -1)], 2
     )  # the offset is from the clamped cell
 
-    def spread(values: Tensor) -> Tensor:
-        """Values that broadcast to [5, a, t, ...], flattened to one row per candidate."""
+    def expand(values: Tensor) -> Tensor:
+        """Broadcast values to [5, a, t, ...] and flatten them to one row per candidate."""
         return values.expand(*candidates, *values.shape[3:]).flatten(0, 2)
 
     valid = valid.flatten()
     return Assignment(
-        image=spread(targets[None, None, :, 0].long()),
-        anchor=spread(torch.arange(anchor_count, device=targets.device)[None, :, None]),
-        row=spread(row[:, None]),
-        column=spread(column[:, None]),
-        classes=spread(targets[None, None, :, 1].long()),
+        image=expand(targets[None, None, :, 0].long()),
+        anchor=expand(torch.arange(anchor_count, device=targets.device)[None, :, None]),
+        row=expand(row[:, None]),
+        column=expand(column[:, None]),
+        classes=expand(targets[None, None, :, 1].long()),
         # A unit box where nothing matched: the overlap of a 0 x 0 box has no finite gradient.
-        boxes=torch.where(valid[:, None], spread(boxes[:, None]), 1.0),
-        anchors=spread(anchors[None, :, None]),
+        boxes=torch.where(valid[:, None], expand(boxes[:, None]), 1.0),
+        anchors=expand(anchors[None, :, None]),
         valid=valid,
     )
 
 
-def _answering_blocks(centres: Tensor, extent: Tensor) -> Tensor:
-    """Whether the own cell and each of the four neighbours answer, bool [5, t]."""
+def _predicting_cells(centres: Tensor, extent: Tensor) -> Tensor:
+    """Return whether the own cell and each of the four neighbours predict: bool [5, t]."""
     from_far_edge = extent - centres
-    before = (centres % 1 < _REACH) & (centres > 1)  # left, upper
-    after = (from_far_edge % 1 < _REACH) & (from_far_edge > 1)  # right, lower
+    before = (centres % 1 < _NEIGHBOUR_BIAS) & (centres > 1)  # left, upper
+    after = (from_far_edge % 1 < _NEIGHBOUR_BIAS) & (from_far_edge > 1)  # right, lower
     own = torch.ones_like(before[:, :1])
     return torch.cat([own, before, after], 1).T

@@ -1,33 +1,140 @@
-"""The bricks of the network: convolution unit, bottleneck, C3, SPPF and the joints between them.
+"""Building blocks of YOLOv5: activation, Conv, Bottleneck, C3, SPPF, Concat and Sum.
 
-Every brick takes and gives [b, c, h, w] maps, and works in whichever memory format they come in.
-Child names (`cv1`, `m`, `bn`, ...) are those of YOLOv5 v7.0: they are the keys of people's weights.
+Blocks take and return [b, c, h, w] maps in whichever memory format they come in. Child names
+(`cv1`, `m`, `bn`, ...) are those of YOLOv5 v7.0: they are the keys of its state dicts.
 """
 
 from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.activation import SILU, Activation
-from models.joining import join
-
-# Not in any state dict, so the weights of v7.0 are only right with these two.
 BATCH_NORM_EPS = 1e-3
 BATCH_NORM_MOMENTUM = 0.03
+"""v7.0's constants; a state dict does not hold them."""
+
+_FORM = re.compile(r"(?:torch\.)?(?:nn\.)?(\w+)(?:\(([^()]*)\))?")
+_INPLACE = re.compile(r"inplace\s*=\s*(?:True|False)")
+# Function of (x, inplace, parameter), and name and default of the parameter, if it has one.
+_ACTIVATIONS: Mapping[str, tuple[Callable[[Tensor, bool, float], Tensor], str, float]] = {
+    "SiLU": (lambda x, inplace, _: functional.silu(x, inplace), "", 0.0),
+    "ReLU": (lambda x, inplace, _: functional.relu(x, inplace), "", 0.0),
+    "ReLU6": (lambda x, inplace, _: functional.relu6(x, inplace), "", 0.0),
+    "LeakyReLU": (
+        lambda x, inplace, slope: functional.leaky_relu(x, slope, inplace),
+        "negative_slope",
+        0.01,
+    ),
+    "ELU": (lambda x, inplace, alpha: functional.elu(x, alpha, inplace), "alpha", 1.0),
+    "GELU": (lambda x, inplace, _: functional.gelu(x), "", 0.0),
+    "Hardswish": (lambda x, inplace, _: functional.hardswish(x, inplace), "", 0.0),
+    "Mish": (lambda x, inplace, _: functional.mish(x, inplace), "", 0.0),
+    "Sigmoid": (lambda x, inplace, _: x.sigmoid(), "", 0.0),
+    "Tanh": (lambda x, inplace, _: x.tanh(), "", 0.0),
+    "Identity": (lambda x, inplace, _: x, "", 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation by its name in torch.nn, with the parameter that some of them take."""
+
+    name: str
+    parameter: float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the function element by element, in place where no gradient is wanted."""
+        function, _, _ = _ACTIVATIONS[self.name]
+        return function(x, not x.requires_grad, self.parameter)
+
+    def __str__(self) -> str:
+        """Return the form of model files, such as nn.LeakyReLU(0.1)."""
+        takes_one = _ACTIVATIONS[self.name][1]
+        return f"nn.{self.name}({self.parameter!r})" if takes_one else f"nn.{self.name}()"
+
+
+SILU = Activation("SiLU")
+"""Activation of networks whose model file names none."""
+
+
+def parse_activation(text: object) -> Activation:
+    """Parse 'nn.LeakyReLU(0.1)', 'nn.ReLU(inplace=True)' or 'Mish' without evaluating it.
+
+    `inplace` changes no number and is ignored. Raises ValueError that lists what is known.
+    """
+    form = _FORM.fullmatch(text.strip()) if isinstance(text, str) else None
+    row = _ACTIVATIONS.get(form[1]) if form else None
+    if form is None or row is None:
+        raise ValueError(f"activation {text!r} is not one of {', '.join(_ACTIVATIONS)}")
+    _, takes, default = row
+    given = [part.strip() for part in (form[2] or "").split(",") if part.strip()]
+    given = [part for part in given if not _INPLACE.fullmatch(part)]
+    if not given:
+        return Activation(form[1], default)
+    if not takes or len(given) > 1:
+        raise ValueError(f"activation {text!r} has arguments that {form[1]} does not take")
+    name, _, value = given[0].rpartition("=")
+    try:
+        if name.strip() not in {"", takes} or not math.isfinite(float(value)):
+            raise ValueError
+        return Activation(form[1], float(value))
+    except ValueError:
+        raise ValueError(f"activation {text!r}: {takes} must be a number") from None
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """A batch normalisation with the constants of v7.0."""
+    """Return a batch normalisation with v7.0's constants."""
     return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
 
 
-class Conv(nn.Module):
-    """Convolution without bias, batch normalisation, activation; padded to keep the size.
+def concat_channels(maps: Sequence[Tensor]) -> Tensor:
+    """Concatenate maps [b, ci, h, w] to [b, sum of ci, h, w]."""
+    # Dense gradients pay where bfloat16 trains on a CPU. In float32 they would round a few numbers
+    # otherwise, and gain little.
+    if any(one.requires_grad for one in maps) and all(
+        one.dtype == torch.bfloat16 and one.device.type == "cpu" for one in maps
+    ):
+        joined: Tensor = _DenseGradConcat.apply(*maps)
+        return joined
+    return torch.cat(tuple(maps), 1)
 
-    `activation` True stands for the network's own, which is SiLU until `follow` says otherwise;
-    False for none. At stride 1 the size stays, unless `p` pads by another amount.
+
+class _DenseGradConcat(torch.autograd.Function):
+    """`torch.cat` of channels-last maps whose gradients are copies instead of views.
+
+    A view has the channels of all maps between its pixels. With fewer than 64 of its own the
+    element-wise kernels of a CPU leave their vector paths: SiLU's gradient takes 6 times as long,
+    a sum 10 times, upsampling's gradient 12 times. The copy costs a tenth of what it saves.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *maps: Tensor) -> Tensor:
+        """Concatenate along the channels."""
+        ctx.channels = [one.shape[1] for one in maps]
+        return torch.cat(maps, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of every map that needs one, channels last."""
+        pieces = gradients[0].split(ctx.channels, 1)
+        return tuple(
+            piece.contiguous(memory_format=torch.channels_last) if wanted else None
+            for piece, wanted in zip(pieces, ctx.needs_input_grad, strict=True)
+        )
+
+
+class Conv(nn.Module):
+    """Convolution without bias, batch normalisation, activation; same size at stride 1.
+
+    `activation` True stands for the network's own, SiLU until `set_activation`; False for none.
+    An explicit padding `p` overrides that of the kernel.
     """
 
     def __init__(
@@ -45,32 +152,32 @@ class Conv(nn.Module):
         padding = _same_padding(k, d) if p is None else p
         self.conv = nn.Conv2d(c1, c2, k, s, padding, groups=g, dilation=d, bias=False)
         self.bn: nn.BatchNorm2d | None = batch_norm(c2)
-        self.follows = activation is True
+        self.default_activation = activation is True
         own = activation if isinstance(activation, Activation) else None
-        self._use(SILU if self.follows else own)
+        self._use(SILU if self.default_activation else own)
 
     def _use(self, activation: Activation | None) -> None:
         self.activation = activation
         # SiLU has a path of its own, for it is what nearly every network uses.
-        self.silu = activation == SILU
+        self._silu = activation == SILU
 
-    def follow(self, activation: Activation) -> None:
+    def set_activation(self, activation: Activation) -> None:
         """Use the network's activation, unless this unit was built with another one or none."""
-        if self.follows:
+        if self.default_activation:
             self._use(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, c1, h, w] to [b, c2, h / s, w / s]."""
+        """Map [b, c1, h, w] to [b, c2, h / s, w / s]."""
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
-        if self.silu:
+        if self._silu:
             # Under autograd an in-place SiLU costs a copy of its input; without it, it saves one.
             return functional.silu(x, inplace=not x.requires_grad)
         return x if self.activation is None else self.activation(x)
 
-    def fold(self) -> None:
-        """Fold the normalisation's running statistics into the convolution, which gains a bias."""
+    def fuse(self) -> None:
+        """Fold the running statistics of the normalisation into weight and bias, in place."""
         if self.bn is None:
             return
         conv, bn = self.conv, self.bn
@@ -85,8 +192,15 @@ class Conv(nn.Module):
         self.bn = None
 
 
+def _same_padding(k: int | tuple[int, int], d: int) -> int | tuple[int, int]:
+    """Return the padding on either side that keeps the size at stride 1, for odd kernels."""
+    if isinstance(k, int):
+        return (d * (k - 1) + 1) // 2
+    return (d * (k[0] - 1) + 1) // 2, (d * (k[1] - 1) + 1) // 2
+
+
 class Bottleneck(nn.Module):
-    """A 1x1 and a 3x3 convolution, plus the input where it is wanted and the shape allows."""
+    """A 1x1 and a 3x3 Conv, with a residual connection if `shortcut` and c1 = c2."""
 
     def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
@@ -96,7 +210,7 @@ class Bottleneck(nn.Module):
         self.residual = shortcut and c1 == c2
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, c1, h, w] to [b, c2, h, w]."""
+        """Map [b, c1, h, w] to [b, c2, h, w]."""
         y: Tensor = self.cv2(self.cv1(x))
         if not self.residual:
             return y
@@ -104,7 +218,10 @@ class Bottleneck(nn.Module):
 
 
 class C3(nn.Module):
-    """Two 1x1 branches, one through `n` bottlenecks, joined by a third 1x1 convolution."""
+    """Cross-stage partial block: two 1x1 branches, one through `n` inner blocks, and a 1x1 Conv.
+
+    Subclasses choose the inner blocks (`_inner`).
+    """
 
     def __init__(
         self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5
@@ -114,13 +231,16 @@ class C3(nn.Module):
         self.cv1 = Conv(c1, hidden, 1, 1)
         self.cv2 = Conv(c1, hidden, 1, 1)
         self.cv3 = Conv(2 * hidden, c2, 1)
-        self.m: nn.Module = nn.Sequential(
-            *(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n))
+        self.m = self._inner(hidden, n, shortcut, g)
+
+    def _inner(self, channels: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        return nn.Sequential(
+            *(Bottleneck(channels, channels, shortcut, g, e=1.0) for _ in range(n))
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, c1, h, w] to [b, c2, h, w]."""
-        y: Tensor = self.cv3(join((self.m(self.cv1(x)), self.cv2(x))))
+        """Map [b, c1, h, w] to [b, c2, h, w]."""
+        y: Tensor = self.cv3(concat_channels((self.m(self.cv1(x)), self.cv2(x))))
         return y
 
 
@@ -135,44 +255,37 @@ class SPPF(nn.Module):
         self.m = nn.MaxPool2d(kernel_size=k, stride=1, padding=k // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[b, c1, h, w] to [b, c2, h, w]."""
+        """Map [b, c1, h, w] to [b, c2, h, w]."""
         x = self.cv1(x)
         once = self.m(x)
         twice = self.m(once)
-        y: Tensor = self.cv2(join((x, once, twice, self.m(twice))))
+        y: Tensor = self.cv2(concat_channels((x, once, twice, self.m(twice))))
         return y
 
 
 class Concat(nn.Module):
-    """Maps of the same size joined along the channels, in the order given."""
+    """Concatenation of maps along an axis, the channels by default."""
 
     def __init__(self, axis: int = 1) -> None:
         super().__init__()
         self.axis = axis
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps [b, ci, h, w] to one [b, sum of ci, h, w]."""
-        return join(maps) if self.axis == 1 else torch.cat(maps, self.axis)
+        """Map [b, ci, h, w] each to one [b, sum of ci, h, w]."""
+        return concat_channels(maps) if self.axis == 1 else torch.cat(maps, self.axis)
 
 
 class Sum(nn.Module):
-    """Maps of the same shape added up; `weight` learns how much each but the first counts."""
+    """Sum of `n` maps; with `weight` each but the first has a learned factor 2 sigmoid(w)."""
 
     def __init__(self, n: int, weight: bool = False) -> None:
         super().__init__()
         self.w = nn.Parameter(-torch.arange(1.0, n) / 2) if weight else None
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps [b, c, h, w], as many as `n`, to one [b, c, h, w]; a weight lies between 0 and 2."""
+        """Map [b, c, h, w] each to one [b, c, h, w]."""
         total, *others = maps
-        shares = [None] * len(others) if self.w is None else (2 * self.w.sigmoid()).unbind()
-        for other, share in zip(others, shares, strict=True):
-            total = total + (other if share is None else other * share)
+        factors = [None] * len(others) if self.w is None else (2 * self.w.sigmoid()).unbind()
+        for other, factor in zip(others, factors, strict=True):
+            total = total + (other if factor is None else other * factor)
         return total
-
-
-def _same_padding(k: int | tuple[int, int], d: int) -> int | tuple[int, int]:
-    """Padding on either side that keeps the size at stride 1, for odd kernels."""
-    if isinstance(k, int):
-        return (d * (k - 1) + 1) // 2
-    return (d * (k[0] - 1) + 1) // 2, (d * (k[1] - 1) + 1) // 2

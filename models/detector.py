@@ -1,4 +1,4 @@
-"""The whole network, built from a config: images in, raw maps or boxes out."""
+"""The detector: a network built from a model configuration."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from models.anchors import in_stride_order
-from models.block_table import BLOCKS, JOINTS
 from models.blocks import Conv
 from models.head import Detect
 from models.model_config import IMAGE, Layer, ModelConfig
+from models.registry import BLOCKS
 from utils.errors import Code, TaskError
 
 
 class Detector(nn.Module):
     """A YOLOv5 v7.0 detector.
 
-    State-dict keys are those of v7.0 (`model.<layer>.…`). Weights start from the framework's
-    defaults and the head's biases; draw them under a seeded torch for a repeatable start.
+    State-dict keys are those of v7.0 (`model.<layer>.…`). Initial weights are torch's defaults and
+    the head's biases, drawn from torch's global generator.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -38,11 +38,11 @@ class Detector(nn.Module):
         self.model = nn.ModuleList([*(_build(layer) for layer in config.layers), head])
         for module in self.model.modules():
             if isinstance(module, Conv):
-                module.follow(config.activation)
+                module.set_activation(config.activation)
 
     @property
     def head(self) -> Detect:
-        """The detection head, which is the last layer."""
+        """The detection head: the last layer."""
         head = self.model[-1]
         assert isinstance(head, Detect)
         return head
@@ -64,16 +64,16 @@ class Detector(nn.Module):
 
     @property
     def has_placeholder_anchors(self) -> bool:
-        """Whether some anchor has no width or no height, as where a file gives only their number.
+        """Whether some anchor has no size, as where a file gives only their number.
 
-        Such an anchor answers for no box: fit anchors before training.
+        Such an anchor matches no box: fit anchors before training.
         """
         return not bool((self.anchors > 0).all())
 
     def set_anchors(self, anchors_px: Sequence[Sequence[float]]) -> None:
-        """Take other anchors in place: (w, h) pairs in pixels, one row per level, finest first.
+        """Replace the anchors: (w, h) pairs in pixels, one row per level, as many as before.
 
-        There are as many per level as before; the config follows.
+        `config` is updated too.
         """
         levels, per_level, _ = self.anchors.shape
         pixels = torch.tensor(anchors_px, dtype=torch.float32).view(levels, per_level, 2)
@@ -84,9 +84,9 @@ class Detector(nn.Module):
         self.config = replace(self.config, anchors=rows, definition=definition)
 
     def definition(self) -> dict[str, object]:
-        """The network as a model file in plain types, with the anchors that are in force.
+        """Return the model definition in plain types, with the anchors in force.
 
-        Loaded weights may bring other anchors than the file they were made from.
+        Loaded weights may have other anchors than the file that they were made from.
         """
         pixels = (self.anchors * self.stride.view(-1, 1, 1)).flatten(1).tolist()
         stated = [list(row) for row in in_stride_order(self.config.anchors, self.config.strides)]
@@ -94,58 +94,58 @@ class Detector(nn.Module):
         return {**self.config.definition, **({} if same else {"anchors": pixels})}
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [b, 3, h, w] (RGB, 0 to 1) to raw maps [b, anchors, y, x, 5 + classes] per level.
+        """Map RGB images [b, 3, h, w], 0 to 1, to logits [b, anchors, y, x, 5 + classes] per level.
 
-        h and w are multiples of `config.input_multiple`, which for most networks is the largest
-        stride. The same in training and evaluation mode.
+        h and w are multiples of `config.input_multiple`. The same in training and evaluation mode.
         """
-        return self.head(self.head_inputs(images))
+        raw: list[Tensor] = self.head(self.head_inputs(images))
+        return raw
 
     def head_inputs(self, images: Tensor) -> list[Tensor]:
-        """Images as in `forward` to the maps [b, c, y, x] that the head looks at, per level."""
+        """Map images as in `forward` to the inputs [b, c, y, x] of the head, per level."""
         outputs = self._run(images, self.config.layers)
         return [outputs[source] for source in self.config.head_sources]
 
     def backbone(self, images: Tensor) -> Tensor:
-        """Images as in `forward` to the backbone's last map [b, c, y, x]; no more is run."""
+        """Map images as in `forward` to the last map [b, c, y, x] of the backbone."""
         end = self.config.backbone_end
         return self._run(images, self.config.layers[: end + 1])[end]
 
     def _run(self, images: Tensor, layers: Sequence[Layer]) -> dict[int, Tensor]:
-        """The first layers one after the other: outputs by number, the kept ones and the last."""
+        """Run the first layers; return the kept outputs and the last, by layer number."""
         outputs: dict[int, Tensor] = {IMAGE: images}
         x = images
         for layer, module in zip(layers, self.model, strict=False):
             # Every source but the layer just before is among the kept outputs.
             before = layer.index - 1
             maps = [x if source == before else outputs[source] for source in layer.sources]
-            x = module(maps) if layer.block in JOINTS else module(maps[0])
+            x = module(maps) if BLOCKS[layer.block].takes_list else module(maps[0])
             if layer.index in self._kept:
                 outputs[layer.index] = x
         outputs[layers[-1].index] = x
         return outputs
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
-        """Raw maps to [b, rows, 5 + classes]; see `Detect.decode`."""
+        """Decode logits to [b, rows, 5 + classes]; see `Detect.decode`."""
         return self.head.decode(raw)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Images as in `forward` to decoded rows [b, rows, 5 + classes], without gradients."""
+        """Map images as in `forward` to decoded rows [b, rows, 5 + classes], without gradients."""
         with torch.no_grad():
             return self.decode(self(images))
 
     def fused(self) -> Detector:
-        """A copy for inference: normalisation folded into the convolutions, evaluation mode."""
+        """Return a copy in evaluation mode with normalisation folded into the convolutions."""
         twin = copy.deepcopy(self).eval().requires_grad_(False)
         for module in twin.modules():
             if isinstance(module, Conv):
-                module.fold()
+                module.fuse()
         return twin
 
 
 def _build(layer: Layer) -> nn.Module:
     try:
-        copies = [BLOCKS[layer.block](*layer.arguments) for _ in range(layer.repeats)]
+        copies = [BLOCKS[layer.block].build(*layer.arguments) for _ in range(layer.repeats)]
     except (TypeError, ValueError) as error:
         raise TaskError(
             Code.CONFIG,

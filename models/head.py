@@ -1,4 +1,4 @@
-"""The detection head: feature maps to raw maps, and raw maps to boxes.
+"""Detection head: feature maps to logits, and logits to boxes.
 
 Legend: b images, l levels, a anchors per level, y x grid rows and columns, n = sum of a*y*x rows,
 o = 5 + classes (tx, ty, tw, th, objectness, classes).
@@ -12,20 +12,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.amp import is_autocast_available
+from torch.jit._trace import is_tracing
 
 EXPECTED_OBJECTS = 8
-"""Objects per 640-pixel image that the objectness bias expects at birth (v7.0)."""
+"""Objects per 640-pixel image that the initial objectness bias expects (v7.0)."""
 EXPECTED_CLASS_MASS = 0.6
-"""Sum of the class probabilities that the class biases start from (v7.0)."""
-CACHED_SHAPES = 32
-"""Grids remembered at once: more shapes than a rectangular evaluation usually has."""
+"""Sum of the class probabilities of the initial class biases (v7.0)."""
+MAX_CACHED_GRIDS = 32
+"""More shapes than a rectangular evaluation usually has."""
 
 
 class Detect(nn.Module):
-    """One 1x1 convolution per level; every anchor of every cell proposes one box.
+    """One 1x1 convolution per level; every anchor of every cell predicts one box.
 
     `anchors_px` [l][a * 2] are (w, h) pairs in pixels, `strides` [l] the pixels per cell,
-    `channels` [l] those of the maps that come in. The buffer `anchors` [l, a, 2] is in grid cells.
+    `channels` [l] those of the input maps. The buffer `anchors` [l, a, 2] is in grid cells.
     """
 
     anchors: Tensor
@@ -49,11 +50,11 @@ class Detect(nn.Module):
         self.m = nn.ModuleList(
             nn.Conv2d(c, self.anchors_per_level * self.outputs, 1) for c in channels
         )
-        self._cells: dict[tuple[object, ...], Tensor] = {}
+        self._grids: dict[tuple[object, ...], Tensor] = {}
         self.reset_biases(strides)
 
     def reset_biases(self, strides: Sequence[float]) -> None:
-        """Add the logits of what an untrained network should expect to the convolutions' biases."""
+        """Add v7.0's prior logits of objectness and classes to the convolutions' biases."""
         classes = math.log(EXPECTED_CLASS_MASS / (self.nc - 0.99999))
         with torch.no_grad():
             for convolution, stride in zip(self.m, strides, strict=True):
@@ -63,11 +64,11 @@ class Detect(nn.Module):
                 bias[:, 5:] += classes
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps [b, c, y, x] per level to raw maps (logits) [b, a, y, x, o] per level.
+        """Map feature maps [b, c, y, x] per level to logits [b, a, y, x, o] per level.
 
         The results are views: in channels-last memory their last axis is contiguous. Under
-        autocast these last convolutions still compute in the weights' own format: they are cheap,
-        and a logit of eight bits would move a large box by pixels.
+        autocast these convolutions still compute in the weights' own dtype: they are cheap, and a
+        logit of eight bits would move a large box by pixels.
         """
         device = maps[0].device.type
         if not (is_autocast_available(device) and torch.is_autocast_enabled(device)):
@@ -84,11 +85,12 @@ class Detect(nn.Module):
         return x.view(shape).permute(0, 1, 3, 4, 2)
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
-        """Raw maps per level to [b, n, 5 + classes]: cx, cy, w, h in pixels of the network input,
-        objectness and class probabilities (not yet multiplied).
+        """Decode logits per level to [b, n, 5 + classes].
 
-        Rows run over level, anchor, grid row, grid column. Half precision is widened first, for a
-        coordinate of bfloat16 has only eight bits.
+        A row is cx, cy, w, h in pixels of the network input, objectness and class probabilities
+        (not multiplied), in the order level, anchor, grid row, grid column. With v = sigmoid(t):
+        centre (2 v - 0.5 + cell) stride, size (2 v)^2 anchor (v7.0). Half precision is widened
+        first, for a coordinate of bfloat16 has only eight bits.
         """
         levels = zip(raw, self.anchors.unbind(), self.stride.unbind(), strict=True)
         return torch.cat([self._decode_level(*level) for level in levels], dim=1)
@@ -103,18 +105,18 @@ class Detect(nn.Module):
         return rows.flatten(1, 3)
 
     def _cell_grid(self, raw: Tensor) -> Tensor:
-        """Cell corners minus one half [y, x, 2] (x, y order), remembered per map size."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        """Return cell corners minus one half [y, x, 2] in (x, y) order, cached per map size."""
+        if torch.compiler.is_compiling() or is_tracing():
             exported = torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
             return _cell_grid(raw) if exported else _cell_grid_like(raw)
         key = (*raw.shape[2:4], raw.device, raw.dtype)
-        grid = self._cells.get(key)
+        grid = self._grids.get(key)
         if grid is None:
-            if len(self._cells) >= CACHED_SHAPES:
-                self._cells.clear()
+            if len(self._grids) >= MAX_CACHED_GRIDS:
+                self._grids.clear()
             # An inference tensor would be refused by a later call under autograd.
             with torch.inference_mode(False):
-                grid = self._cells[key] = _cell_grid(raw)
+                grid = self._grids[key] = _cell_grid(raw)
         return grid
 
 
@@ -126,6 +128,6 @@ def _cell_grid(raw: Tensor) -> Tensor:
 
 
 def _cell_grid_like(raw: Tensor) -> Tensor:
-    """As `_cell_grid`, without naming a device, which a TorchScript file would remember."""
+    """Return `_cell_grid` without naming a device, which a TorchScript file would record."""
     ones = torch.ones_like(raw[0, 0, :, :, 0])
     return torch.stack((ones.cumsum(1), ones.cumsum(0)), dim=-1) - 1.5

@@ -1,7 +1,6 @@
-"""A model YAML as a typed list of layers, with depth and width applied; builds nothing.
+"""Model configuration: a model YAML as a typed list of layers, with depth and width applied.
 
-The grammar is that of YOLOv5 v7.0, so that people's own model files keep working. Words in a file
-are looked up in closed tables and never run.
+The grammar is that of YOLOv5 v7.0. Words in a file are looked up in closed tables, never evaluated.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from pathlib import Path
 
 import yaml
 
-from models.activation import SILU, Activation, parse_activation
-from models.registry import RULES, Argument, Inputs, Resolved, scaled_repeats
+from models.blocks import SILU, Activation, parse_activation
+from models.registry import BLOCKS, Argument, Inputs, Resolved, scaled_repeats
 from utils.errors import Code, TaskError
 from utils.safe_yaml import load_yaml
 
 IMAGE = -1
-"""The source number that stands for the network's input."""
+"""Source number of the network's input."""
 
 DEFINITIONS = (Path(__file__).parent, Path(__file__).parent / "hub")
 KEYS = (
@@ -35,9 +34,9 @@ WORDS: Mapping[str, Argument] = {"None": None, "True": True, "False": False}
 class Layer:
     """One row of a model file, resolved.
 
-    `sources` are absolute layer numbers (`IMAGE` for the input), `arguments` is everything the
-    block's constructor takes, channels included; `repeats` > 1 chains that many copies.
-    `reduction` is how many input pixels one cell of the output spans.
+    `sources` are absolute layer numbers (`IMAGE` for the input), `arguments` those of the block's
+    constructor, channels included; `repeats` > 1 chains that many copies. `reduction` is the number
+    of input pixels per cell of the output.
     """
 
     index: int
@@ -51,12 +50,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A network as data: what to build, layer by layer, and its detection head.
+    """A network as data: layers and detection head.
 
-    `anchors` are (w, h) pairs in pixels, one row per level in the order of `head_sources`;
-    `strides` are the pixels per cell of those levels; `kept` are the layers whose output a later
-    one asks for. `activation` is that of every convolution unit without one of its own.
-    `definition` is the model file as plain types, with class count and activation in force.
+    `anchors` are (w, h) pairs in pixels, one row per level in the order of `head_sources`.
+    `activation` is that of every Conv without one of its own. `definition` is the model file in
+    plain types, with class count and activation in force.
     """
 
     nc: int
@@ -69,25 +67,25 @@ class ModelConfig:
 
     @property
     def head_channels(self) -> tuple[int, ...]:
-        """Channels of the maps that enter the head, finest level first as in the file."""
+        """Channels of the maps that enter the head, in the order of `head_sources`."""
         return tuple(self.layers[source].channels for source in self.head_sources)
 
     @property
     def strides(self) -> tuple[float, ...]:
-        """Pixels of the network input per cell, for each level of the head."""
+        """Pixels of the network input per cell, per level of the head."""
         return tuple(self.layers[source].reduction for source in self.head_sources)
 
     @property
     def input_multiple(self) -> int:
         """Pixels of which both sides of an input must be a multiple.
 
-        That of the coarsest map, which may be coarser than any level of the head.
+        This is the reduction of the coarsest map, which may exceed that of every head level.
         """
         return math.lcm(*(max(1, round(layer.reduction)) for layer in self.layers))
 
     @property
     def kept(self) -> frozenset[int]:
-        """Layers whose output is needed later than by the very next layer."""
+        """Layers whose output is needed later than by the next layer."""
         rows = ((layer.index, layer.sources) for layer in self.layers)
         later = {s for index, sources in rows for s in sources if s != index - 1}
         return frozenset(later | set(self.head_sources)) - {IMAGE}
@@ -106,7 +104,7 @@ class ModelConfig:
 def read_model_config(
     source: str | Path, nc: int | None = None, *, activation: str = ""
 ) -> ModelConfig:
-    """The layout of a model file, or of a stock one by name ('yolov5s', 'yolov5m6').
+    """Read a model file, or a stock one by name ('yolov5s', 'yolov5m6').
 
     `nc` replaces the file's class count, `activation` its activation. Raises `TaskError`
     (configuration) when there is no such file or it is not a model definition.
@@ -115,9 +113,9 @@ def read_model_config(
     try:
         mapping = load_yaml(path.read_text(encoding="ascii", errors="ignore"))
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise _refusal(f"{path} cannot be read as YAML ({_first_line(error)})") from error
+        raise _config_error(f"{path} cannot be read as YAML ({_first_line(error)})") from error
     if not isinstance(mapping, Mapping):
-        raise _refusal(f"{path} is not a mapping with backbone and head")
+        raise _config_error(f"{path} is not a mapping with backbone and head")
     return parse_model_config(mapping, nc, activation=activation, name=str(path))
 
 
@@ -128,7 +126,7 @@ def parse_model_config(
     activation: str = "",
     name: str = "the model definition",
 ) -> ModelConfig:
-    """The layout of a model definition given as plain types; `mapping` is left as it is.
+    """Parse a model definition in plain types; `mapping` is left as it is.
 
     Raises `TaskError` (configuration) that names `name`, the row and what is wrong with it.
     """
@@ -141,7 +139,7 @@ def parse_model_config(
         return _resolve(definition)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise _refusal(f"{name}: {reason}") from error
+        raise _config_error(f"{name}: {reason}") from error
 
 
 def _resolve(definition: dict[str, object]) -> ModelConfig:
@@ -166,9 +164,9 @@ def _layer(
 ) -> Layer:
     index = len(before)
     origin, number, block, raw = row
-    rule = RULES.get(str(block).removeprefix("torch."))
-    if rule is None:
-        known = ", ".join([*RULES, "Detect"])
+    name = str(block).removeprefix("torch.")
+    if name not in BLOCKS:
+        known = ", ".join([*BLOCKS, "Detect"])
         raise ValueError(f"layer {index}: block {block!r} is not one of {known}")
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"layer {index}: the repeat count must be a whole number, not {number!r}")
@@ -180,16 +178,15 @@ def _layer(
         width,
     )
     try:
-        made = rule(inputs, _arguments(raw))
+        made = BLOCKS[name].rule(inputs, _arguments(raw))
         reduction = _chained(inputs, made)
     except ValueError as error:
         raise ValueError(f"layer {index} ({block}): {error}") from error
-    name = str(block).removeprefix("torch.")
     return Layer(index, sources, made.repeats, name, made.arguments, made.channels, reduction)
 
 
 def _chained(inputs: Inputs, made: Resolved) -> float:
-    """The reduction after all copies; each takes what the one before gives."""
+    """Return the reduction after all copies in a chain."""
     if made.repeats > 1 and (made.channels,) != inputs.channels:
         raise ValueError(
             f"{made.repeats} copies in a chain give {made.channels} channels each and are given "
@@ -295,14 +292,14 @@ def _find(source: str) -> Path:
             for folder in DEFINITIONS:
                 if os.path.isfile(folder / name):
                     return folder / name
-    raise _refusal(f"there is no model file {source}, nor a stock model of that name")
+    raise _config_error(f"there is no model file {source}, nor a stock model of that name")
 
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _refusal(sentence: str) -> TaskError:
+def _config_error(sentence: str) -> TaskError:
     return TaskError(
         Code.CONFIG, f"Model definition: {sentence}; use one like models/yolov5s.yaml."
     )

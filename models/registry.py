@@ -1,23 +1,47 @@
-"""What each block of a model file makes of its inputs: channels, size, constructor arguments."""
+"""Registry of blocks: the class, the channel rule and the pickled names of each, one row a block.
+
+To add a block, write its class and add its row to `BLOCKS`. The channel rule turns a row of a model
+file into constructor arguments, channels and reduction (input pixels per cell of the output).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from models.activation import Activation
+from torch import nn
+
+from models.blocks import C3, SPPF, Activation, Bottleneck, Concat, Conv, Sum, batch_norm
+from models.extra_blocks import (
+    C3SPP,
+    C3TR,
+    SPP,
+    BottleneckCSP,
+    C3Ghost,
+    C3x,
+    Contract,
+    CrossConv,
+    DWConv,
+    DWConvTranspose2d,
+    Expand,
+    Focus,
+    GhostBottleneck,
+    GhostConv,
+    MixConv2d,
+    TransformerBlock,
+)
 
 Argument = int | float | bool | str | None | tuple[int | float, ...] | Activation
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a row's block is given: channels and reduction of every source.
+    """Inputs of a block: channels and reduction per source, repeats and width multiple.
 
-    `reductions` are how many pixels of the network's input one cell spans; `repeats` and `width`
-    have the file's multiples applied and not applied.
+    `repeats` has the depth multiple applied; the channels that the row asks for have not yet been
+    multiplied by `width`.
     """
 
     channels: tuple[int, ...]
@@ -28,7 +52,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A row's constructor arguments, the channels and reduction that one copy gives, and copies."""
+    """Constructor arguments of a block, channels and reduction of one copy, number of copies."""
 
     arguments: tuple[Argument, ...]
     channels: int
@@ -40,16 +64,16 @@ Rule = Callable[[Inputs, Sequence[Argument]], Resolved]
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Channels times the width multiple, rounded up to a multiple of 8."""
+    """Return channels times the width multiple, rounded up to a multiple of 8."""
     return math.ceil(channels * width / 8) * 8
 
 
 def scaled_repeats(number: int, depth: float) -> int:
-    """How often a block repeats: `number` times the depth multiple, at least once."""
+    """Return the repeat count: `number` times the depth multiple, at least once."""
     return max(round(number * depth), 1) if number > 1 else number
 
 
-def _number(arguments: Sequence[Argument], position: int, default: float | None = None) -> float:
+def _positive(arguments: Sequence[Argument], position: int, default: float | None = None) -> float:
     value = arguments[position] if position < len(arguments) else default
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ValueError(f"argument {position + 1} must be a number above zero, not {value!r}")
@@ -57,7 +81,7 @@ def _number(arguments: Sequence[Argument], position: int, default: float | None 
 
 
 def _whole(arguments: Sequence[Argument], position: int, default: int | None = None) -> int:
-    value = _number(arguments, position, default)
+    value = _positive(arguments, position, default)
     if value != int(value):
         raise ValueError(f"argument {position + 1} must be a whole number, not {value!r}")
     return int(value)
@@ -66,22 +90,22 @@ def _whole(arguments: Sequence[Argument], position: int, default: int | None = N
 def _scaled(
     inputs: Inputs, arguments: Sequence[Argument], *, stride: int | None = None, gain: int = 1
 ) -> Resolved:
-    """A block (c1, c2, ...) with c2 scaled; argument `stride` divides the size, `gain` too."""
-    given = scaled_channels(_whole(arguments, 0), inputs.width)
+    """Block (c1, c2, ...) with c2 scaled; the argument at `stride`, and `gain`, reduce the size."""
+    c2 = scaled_channels(_whole(arguments, 0), inputs.width)
     step = 1 if stride is None else _whole(arguments, stride, default=1)
     reduction = inputs.reductions[0] * step * gain
-    return Resolved((inputs.channels[0], given, *arguments[1:]), given, reduction, inputs.repeats)
+    return Resolved((inputs.channels[0], c2, *arguments[1:]), c2, reduction, inputs.repeats)
 
 
 def _repeated_inside(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    """A block (c1, c2, n, ...) that repeats its own parts."""
+    """Block (c1, c2, n, ...) that repeats its inner blocks."""
     made = _scaled(inputs, arguments)
-    taken, given, *rest = made.arguments
-    return Resolved((taken, given, inputs.repeats, *rest), made.channels, made.reduction, 1)
+    c1, c2, *rest = made.arguments
+    return Resolved((c1, c2, inputs.repeats, *rest), made.channels, made.reduction, 1)
 
 
 def _transposed(inputs: Inputs, arguments: Sequence[Argument], *, kernel: int | None) -> Resolved:
-    """A transposed convolution (c1, c2, k, s, ...): its stride makes the map larger."""
+    """Transposed convolution (c1, c2, k, s, ...): its stride enlarges the map."""
     made = _scaled(inputs, arguments)
     _whole(arguments, 1, default=kernel)
     step = _whole(arguments, 2, default=1)
@@ -89,7 +113,7 @@ def _transposed(inputs: Inputs, arguments: Sequence[Argument], *, kernel: int | 
 
 
 def _transformer(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    """The arguments (c1, c2, heads, layers) as they stand: v7.0 scales none of them."""
+    """Block (c1, c2, heads, layers) with none of them scaled, as in v7.0."""
     if list(arguments[:2]) != [inputs.channels[0]] * 2:
         raise ValueError(f"its first two arguments must be the {inputs.channels[0]} input channels")
     return _unchanged(inputs, arguments)
@@ -100,58 +124,52 @@ def _unchanged(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
 
 
 def _normalised(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    return Resolved((inputs.channels[0],), inputs.channels[0], inputs.reductions[0], inputs.repeats)
+    return _unchanged(inputs, inputs.channels[:1])
 
 
-def _of_one_size(inputs: Inputs) -> None:
+def _check_same_size(inputs: Inputs) -> None:
     if len(set(inputs.reductions)) > 1:
         raise ValueError(f"its inputs have different strides {inputs.reductions}")
 
 
 def _concat(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    _of_one_size(inputs)
-    if _number(arguments, 0, default=1) != 1:
+    _check_same_size(inputs)
+    if _positive(arguments, 0, default=1) != 1:
         raise ValueError("it can only join channels (axis 1)")
     return Resolved(tuple(arguments), sum(inputs.channels), inputs.reductions[0], inputs.repeats)
 
 
 def _sum(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    _of_one_size(inputs)
+    _check_same_size(inputs)
+    count = len(inputs.channels)
     if len(set(inputs.channels)) > 1:
         raise ValueError(f"its inputs have different channels {inputs.channels}")
-    if _whole(arguments, 0, default=len(inputs.channels)) != len(inputs.channels):
-        raise ValueError(f"it is told of {arguments[0]} inputs and given {len(inputs.channels)}")
-    return Resolved(
-        (len(inputs.channels), *arguments[1:]),
-        inputs.channels[0],
-        inputs.reductions[0],
-        inputs.repeats,
-    )
+    if _whole(arguments, 0, default=count) != count:
+        raise ValueError(f"it is told of {arguments[0]} inputs and given {count}")
+    return _unchanged(inputs, (count, *arguments[1:]))
 
 
 def _contract(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     gain = _whole(arguments, 0, default=2)
-    return Resolved(
-        (gain,), inputs.channels[0] * gain**2, inputs.reductions[0] * gain, inputs.repeats
-    )
+    channels, reduction = inputs.channels[0] * gain**2, inputs.reductions[0] * gain
+    return Resolved((gain,), channels, reduction, inputs.repeats)
 
 
 def _expand(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     gain = _whole(arguments, 0, default=2)
     if inputs.channels[0] % gain**2:
         raise ValueError(f"{inputs.channels[0]} channels cannot become {gain}x{gain} squares")
-    return Resolved(
-        (gain,), inputs.channels[0] // gain**2, inputs.reductions[0] / gain, inputs.repeats
-    )
+    channels, reduction = inputs.channels[0] // gain**2, inputs.reductions[0] / gain
+    return Resolved((gain,), channels, reduction, inputs.repeats)
 
 
 def _upsample(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    reduction = inputs.reductions[0] / _number(arguments, 1)
+    reduction = inputs.reductions[0] / _positive(arguments, 1)
     return Resolved(tuple(arguments), inputs.channels[0], reduction, inputs.repeats)
 
 
 def _pool(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    """A pool (k, s, ...); without a stride the windows lie side by side."""
+    """Pooling (k, s, ...); the stride is the kernel size by default."""
     reduction = inputs.reductions[0] * _whole(arguments, 1, default=_whole(arguments, 0))
     return Resolved(tuple(arguments), inputs.channels[0], reduction, inputs.repeats)
 
@@ -159,34 +177,61 @@ def _pool(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
 _same_size: Rule = _scaled
 _strided: Rule = partial(_scaled, stride=2)
 
-# One row per block that a file may name; `block_table.BLOCKS` has the module of the same name.
-RULES: Mapping[str, Rule] = {
-    "Conv": _strided,
-    "DWConv": _strided,
-    "GhostConv": _strided,
-    "CrossConv": _strided,
-    "MixConv2d": _strided,
-    "Focus": partial(_scaled, stride=2, gain=2),
-    "Bottleneck": _same_size,
-    "GhostBottleneck": _strided,
-    "BottleneckCSP": _repeated_inside,
-    "C3": _repeated_inside,
-    "C3Ghost": _repeated_inside,
-    "C3SPP": _same_size,
-    "C3TR": _repeated_inside,
-    "C3x": _repeated_inside,
-    "SPP": _same_size,
-    "SPPF": _same_size,
-    "TransformerBlock": _transformer,
-    "Concat": _concat,
-    "Sum": _sum,
-    "Contract": _contract,
-    "Expand": _expand,
-    "DWConvTranspose2d": partial(_transposed, kernel=1),
-    "nn.ConvTranspose2d": partial(_transposed, kernel=None),
-    "nn.Upsample": _upsample,
-    "nn.MaxPool2d": _pool,
-    "nn.ZeroPad2d": _unchanged,
-    "nn.BatchNorm2d": _normalised,
-    "nn.Identity": _unchanged,
+COMMON, EXPERIMENTAL = "models.common", "models.experimental"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block that a model file may name.
+
+    `build` makes the module from the constructor arguments that `rule` gives; `modules` are those
+    under which official checkpoints pickle the class; `takes_list` marks blocks that are called
+    with a list of maps instead of one.
+    """
+
+    build: Callable[..., nn.Module]
+    rule: Rule
+    modules: tuple[str, ...] = (COMMON,)
+    takes_list: bool = False
+
+
+# v5.0 had the ghost and cross blocks in `models.experimental`.
+BLOCKS: Mapping[str, Block] = {
+    "Conv": Block(Conv, _strided),
+    "DWConv": Block(DWConv, _strided),
+    "GhostConv": Block(GhostConv, _strided, (COMMON, EXPERIMENTAL)),
+    "CrossConv": Block(CrossConv, _strided, (COMMON, EXPERIMENTAL)),
+    "MixConv2d": Block(MixConv2d, _strided, (EXPERIMENTAL,)),
+    "Focus": Block(Focus, partial(_scaled, stride=2, gain=2)),
+    "Bottleneck": Block(Bottleneck, _same_size),
+    "GhostBottleneck": Block(GhostBottleneck, _strided, (COMMON, EXPERIMENTAL)),
+    "BottleneckCSP": Block(BottleneckCSP, _repeated_inside),
+    "C3": Block(C3, _repeated_inside),
+    "C3Ghost": Block(C3Ghost, _repeated_inside),
+    "C3SPP": Block(C3SPP, _same_size),
+    "C3TR": Block(C3TR, _repeated_inside),
+    "C3x": Block(C3x, _repeated_inside),
+    "SPP": Block(SPP, _same_size),
+    "SPPF": Block(SPPF, _same_size),
+    "TransformerBlock": Block(TransformerBlock, _transformer),
+    "Concat": Block(Concat, _concat, takes_list=True),
+    "Sum": Block(Sum, _sum, (EXPERIMENTAL,), takes_list=True),
+    "Contract": Block(Contract, _contract),
+    "Expand": Block(Expand, _expand),
+    "DWConvTranspose2d": Block(DWConvTranspose2d, partial(_transposed, kernel=1)),
+    "nn.ConvTranspose2d": Block(
+        nn.ConvTranspose2d, partial(_transposed, kernel=None), ("torch.nn.modules.conv",)
+    ),
+    "nn.Upsample": Block(nn.Upsample, _upsample, ("torch.nn.modules.upsampling",)),
+    "nn.MaxPool2d": Block(nn.MaxPool2d, _pool, ("torch.nn.modules.pooling",)),
+    "nn.ZeroPad2d": Block(nn.ZeroPad2d, _unchanged, ("torch.nn.modules.padding",)),
+    "nn.BatchNorm2d": Block(batch_norm, _normalised, ("torch.nn.modules.batchnorm",)),
+    "nn.Identity": Block(nn.Identity, _unchanged, ("torch.nn.modules.linear",)),
 }
+
+
+def pickled_names() -> Iterator[str]:
+    """Yield the dotted names under which checkpoints may hold a block."""
+    for name, block in BLOCKS.items():
+        for module in block.modules:
+            yield f"{module}.{name.removeprefix('nn.')}"

@@ -1,4 +1,4 @@
-"""How large a network is: layers, parameters and operations, counted by the rules of v7.0."""
+"""Size of a network: layers, parameters and operations, counted by the rules of v7.0."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from models.detector import Detector
 
 REFERENCE_SIDE = 640
 """Operations are given for a square image of this side in pixels."""
-SMALLEST_SIDE = 32
+MIN_SIDE = 32
 
 NORMALISATION_COST = 4
-"""Multiply-adds that the counter behind v7.0's figures (thop 0.1.1) assumes per normalised cell."""
+"""Multiply-adds per normalised cell in thop 0.1.1, which v7.0's figures come from."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """`layers` module objects, `parameters` numbers, 1e9 operations on a 640-pixel square."""
+    """Module objects, numbers in the weights, and 1e9 operations on a 640-pixel square."""
 
     layers: int
     parameters: int
     gflops: float
 
     def __str__(self) -> str:
-        """One line for a log."""
+        """Return one line for a log."""
         return (
             f"{self.layers} layers, {self.parameters / 1e6:.2f} M parameters, "
             f"{self.gflops:.1f} GFLOPs at {REFERENCE_SIDE} px"
@@ -40,7 +40,7 @@ class Summary:
 
 
 def summarize(detector: Detector) -> Summary:
-    """The size of a detector, fused or not; nothing is computed and `detector` stays as it is."""
+    """Count the size of a detector, fused or not, without computing anything."""
     return Summary(
         layers=count_layers(detector),
         parameters=sum(parameter.numel() for parameter in detector.parameters()),
@@ -49,42 +49,42 @@ def summarize(detector: Detector) -> Summary:
 
 
 def count_layers(detector: Detector) -> int:
-    """Module objects, containers included, as v7.0 counts them.
+    """Count module objects, containers included, as v7.0 does.
 
-    There every activation is a module too: all convolution units share one, and those without an
+    There every activation is a module too: all Conv units share one, and those without an
     activation, or with one of their own, have one each.
     """
     units = [module for module in detector.modules() if isinstance(module, Conv)]
-    own = sum(not unit.follows for unit in units)
-    shared = any(unit.follows for unit in units)
+    own = sum(not unit.default_activation for unit in units)
+    shared = any(unit.default_activation for unit in units)
     return sum(1 for _ in detector.modules()) + own + shared
 
 
 def count_gflops(detector: Detector) -> float:
-    """1e9 operations (two per multiply-add) on a square of 640 pixels, as v7.0 prints them.
+    """Count 1e9 operations (two per multiply-add) on a 640-pixel square, as v7.0 prints them.
 
     Counted on the smallest square that passes, at least 32 pixels, and scaled by the area.
     Convolutions and linear maps count their multiply-adds without bias, a normalisation four per
     cell, an upsampling one per cell; activations, pools, sums and attention's products count
     nothing.
     """
-    side = max(detector.config.input_multiple, SMALLEST_SIDE)
-    twin = _without_content(detector).eval()
+    side = max(detector.config.input_multiple, MIN_SIDE)
+    twin = _meta_copy(detector).eval()
     counts: list[int] = []
     with torch.no_grad(), _counting(twin, counts):
         twin(torch.zeros(1, detector.config.channels, side, side, device="meta"))
     return 2 * sum(counts) / 1e9 * (REFERENCE_SIDE / side) ** 2
 
 
-def _without_content(detector: Detector) -> Detector:
-    """A copy whose tensors have a shape and no memory."""
+def _meta_copy(detector: Detector) -> Detector:
+    """Return a copy whose tensors have a shape and no memory."""
     tensors = itertools.chain(detector.parameters(), detector.buffers())
     return copy.deepcopy(detector, {id(tensor): tensor.detach().to("meta") for tensor in tensors})
 
 
 @contextmanager
 def _counting(network: nn.Module, counts: list[int]) -> Iterator[None]:
-    """Have every layer that counts append its multiply-adds, for as long as the block runs."""
+    """Append the multiply-adds of every layer that is called within the block."""
     hook = partial(_append_cost, counts)
     handles = [module.register_forward_hook(hook) for module in network.modules()]
     try:

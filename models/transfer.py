@@ -1,4 +1,4 @@
-"""Weights into a network for another data set: what fits is taken, classes are matched by name."""
+"""Transfer of pretrained weights to another data set: fitting tensors, classes matched by name."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from models.checkpoint import Checkpoint, head_keys
 from models.detector import Detector
 from utils.errors import Code, TaskError
 
-SMALLEST_SHARE = 0.5
-"""Share of the network's tensors that must fit for weights to count as the same architecture."""
+MIN_FITTING = 0.5
+"""Share of the network's tensors that must fit, else it is another architecture."""
 BOX_OUTPUTS = 5
 """Outputs of an anchor before its classes: x, y, w, h and objectness."""
-LISTED_CLASSES = 40
+MAX_LISTED = 40
 
 
 @dataclass(frozen=True)
 class Part:
-    """Tensors of a part of the network: taken as they are, taken class by class, and all."""
+    """Number of tensors of a part of the network: copied whole, copied by class, and all."""
 
     name: str
     taken: int
@@ -30,11 +30,11 @@ class Part:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What of a checkpoint entered a network.
+    """Result of a transfer.
 
-    `classes` are the task's names, each with the checkpoint's name whose weights it starts from
-    (None: fresh); `dropped` are the checkpoint's classes that the task does not have. `anchors`
-    and `note` are sentences for the log.
+    `classes` are the task's names, each with the checkpoint's class whose weights it starts from
+    (None: initial weights); `dropped` are the checkpoint's classes that the task does not have.
+    `anchors` and `note` are sentences for the log.
     """
 
     parts: tuple[Part, ...]
@@ -45,33 +45,33 @@ class TransferReport:
 
     @property
     def copied(self) -> int:
-        """Tensors that hold something of the checkpoint."""
+        """Number of tensors that hold something of the checkpoint."""
         return sum(part.taken + part.mapped for part in self.parts)
 
     @property
     def total(self) -> int:
-        """Tensors that the network has."""
+        """Number of tensors of the network."""
         return sum(part.total for part in self.parts)
 
     @property
     def head_kept(self) -> bool:
-        """Whether the whole detection head came along."""
+        """Whether the whole detection head was copied."""
         return self.parts[-1].taken == self.parts[-1].total
 
     def lines(self) -> list[str]:
-        """The report as a table for the log."""
+        """Return the report as a table for the log."""
         lines = [f"{'part':<10}{'taken':>7}{'by class':>10}{'fresh':>7}"]
         for part in self.parts:
             fresh = part.total - part.taken - part.mapped
             lines.append(f"{part.name:<10}{part.taken:>7}{part.mapped:>10}{fresh:>7}")
         width = max(len(name) for name, _ in self.classes)
-        for name, origin in self.classes[:LISTED_CLASSES]:
+        for name, origin in self.classes[:MAX_LISTED]:
             lines.append(f"class {name:<{width}} <- {origin if origin is not None else '(fresh)'}")
-        if len(self.classes) > LISTED_CLASSES:
-            lines.append(f"... and {len(self.classes) - LISTED_CLASSES} more classes")
+        if len(self.classes) > MAX_LISTED:
+            lines.append(f"... and {len(self.classes) - MAX_LISTED} more classes")
         if self.dropped:
-            shown = ", ".join(self.dropped[:LISTED_CLASSES])
-            more = len(self.dropped) - LISTED_CLASSES
+            shown = ", ".join(self.dropped[:MAX_LISTED])
+            more = len(self.dropped) - MAX_LISTED
             lines.append(f"left behind: {shown}{f' and {more} more' if more > 0 else ''}")
         return [*lines, self.anchors, self.note]
 
@@ -83,13 +83,13 @@ def transfer(
     *,
     keep_anchors: bool = False,
 ) -> TransferReport:
-    """Copy into `detector`, in place, what fits of a checkpoint.
+    """Copy what fits of a checkpoint into `detector`, in place.
 
-    Tensors of the same key and shape come along. If the classes differ, so do the head's rows for
-    boxes and objectness, and those of every class that both know by name (exactly, else but for
-    case and blanks); new classes keep the values they were born with. A level whose anchor count
-    differs starts afresh. `keep_anchors` leaves the detector's anchors alone. Raises `TaskError`
-    (model) when less than half of the tensors fit: another architecture.
+    Tensors of the same key and shape are copied. If the classes differ, the head's rows for boxes
+    and objectness are copied too, and those of every class that both have by name (exactly, else
+    but for case and blanks); new classes keep their initial values. A level whose anchor count
+    differs keeps its initial values. `keep_anchors` keeps the detector's anchors. Raises
+    `TaskError` (model) when less than half of the tensors fit: another architecture.
     """
     own = detector.state_dict()
     names = tuple(class_names)
@@ -105,12 +105,12 @@ def transfer(
         and (same or key not in convolutions)
         and not (keep_anchors and key == anchors)
     }
-    # A single class has no class loss, so its row was never trained and never will be.
+    # A single class has no class loss, so its row is never trained.
     single = 1 in (len(names), len(checkpoint.class_names))
     known = {} if single and not same else pairs
     mapped = {} if same else _mapped(detector, checkpoint, own, known)
     fitting = {**taken, **mapped}
-    if len(fitting) < SMALLEST_SHARE * len(own):
+    if len(fitting) < MIN_FITTING * len(own):
         raise TaskError(
             Code.MODEL,
             f"Only {len(fitting)} of the network's {len(own)} tensors fit the pretrained weights; "
@@ -135,10 +135,10 @@ def transfer(
 
 
 def class_pairs(new: Sequence[str], old: Sequence[str]) -> dict[int, int]:
-    """Index of each new class that is known by name, and its old index.
+    """Match classes by name: new index to old index.
 
-    Exact names first, then names that differ in case or surrounding blanks only; a name that would
-    fit several is left out, and no old class serves two new ones.
+    Exact names first, then names that differ in case or surrounding blanks only; ambiguous names
+    are left out, and no old class serves two new ones.
     """
     exact = {name: index for index, name in enumerate(old)}
     pairs = {index: exact[name] for index, name in enumerate(new) if name in exact}
@@ -168,7 +168,7 @@ def _mapped(
     own: Mapping[str, Tensor],
     pairs: Mapping[int, int],
 ) -> dict[str, Tensor]:
-    """The head's convolutions with the checkpoint's rows where both mean the same."""
+    """Return the head's convolutions with the checkpoint's rows for boxes and known classes."""
     anchors = detector.anchors.shape[1]
     old_width = BOX_OUTPUTS + len(checkpoint.class_names)
     mapped = {}
@@ -209,7 +209,7 @@ def _about_anchors(taken: bool, kept: bool) -> str:
 
 
 def _note(kept: int, levels: int, known: int, classes: int) -> str:
-    """Of how many levels and classes the head keeps something."""
+    """Say of how many levels and classes the head keeps weights."""
     if not kept:
         return "The detection head starts afresh, because that of the weights has another shape."
     where = "" if kept == levels else f" on {kept} of the {levels} levels"

@@ -16,7 +16,7 @@ import yaml
 
 import start
 from models.checkpoint import load_checkpoint, save_checkpoint
-from tasks.run import run as tasks
+from tasks import run as tasks
 from tests.conftest import ROOT, TINY_TRAINING
 from tools.check_out import check_out
 from tools.make_task import write_task

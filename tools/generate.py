@@ -221,8 +221,7 @@ def contract_table() -> Table:
     """Return the protocol's checklist with the tests and the checker's rules of each line."""
     rows = []
     for clause in CHECKLIST:
-        names = [name.split("::") for name in clause.tests]
-        links = ", ".join(f"[{function}](../{file})" for file, function in names)
+        links = ", ".join(f"[{Path(file).stem}](../{file})" for file in clause.tests)
         rules = ", ".join(f"`{rule}*`" if rule[-1] == "." else f"`{rule}`" for rule in clause.rules)
         rows.append((str(clause.number), clause.words, links, rules or "-"))
     return Table(("", "line", "tests", "rules of the checker"), rows)

@@ -13,7 +13,7 @@ from data.augmentations import Augmentation
 from data.samplers import BatchingConfig
 from models.checkpoint import load_checkpoint, model_config_of
 from models.detector import Detector
-from models.loss import DetectionLoss, scale_gains
+from models.loss import DetectionLoss, LossConfig, scale_gains
 from models.model_config import read_model_config
 from models.summary import summarize
 from models.transfer import transfer
@@ -133,16 +133,15 @@ def criterion(settings: TrainSettings, network: Detector, image_size: int) -> De
         num_classes=network.nc,
         image_size=image_size,
     )
-    return DetectionLoss(
-        network.anchors,
-        num_classes=network.nc,
-        gains=gains,
-        anchor_threshold=settings.anchor_t,
+    config = LossConfig(
+        gains,
+        anchor_t=settings.anchor_t,
         cls_pw=settings.cls_pw,
         obj_pw=settings.obj_pw,
         fl_gamma=settings.fl_gamma,
         label_smoothing=settings.label_smoothing,
     )
+    return DetectionLoss(network.anchors, network.nc, config)
 
 
 def refuse_placeholder_anchors(network: Detector) -> None:

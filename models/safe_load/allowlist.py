@@ -1,7 +1,8 @@
-"""The names that a YOLOv5 weight file may hold, and the harmless value that each becomes.
+"""Names that a YOLOv5 weight file may hold, and the inert value that each becomes.
 
-Layers, paths and numpy values become stand-ins; tensors are rebuilt by functions of our own that
-check every number against the storage it refers to. (spec: architecture, section 7.1.)
+Layers, paths and numpy values become stand-ins; tensors are rebuilt by functions that check every
+number against the storage it refers to. Blocks of model files come from `models.registry`; to
+accept another name, add it to a table below.
 """
 
 from __future__ import annotations
@@ -13,28 +14,20 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
+from models.registry import pickled_names
 from models.safe_load.pickle_reader import KEYS, Name, Refused, StandIn
 
 _MODULES = {
     "models.yolo": "DetectionModel Model Detect",
-    "models.common": (
-        "Conv C3 Bottleneck SPPF Concat Focus SPP BottleneckCSP C3TR C3Ghost C3SPP C3x GhostConv "
-        "GhostBottleneck DWConv DWConvTranspose2d CrossConv TransformerBlock TransformerLayer "
-        "Contract Expand"
-    ),
-    # The ghost and cross blocks lived here in v5.0.
-    "models.experimental": "Sum MixConv2d CrossConv GhostConv GhostBottleneck",
-    "torch.nn.modules.conv": "Conv2d ConvTranspose2d",
-    "torch.nn.modules.batchnorm": "BatchNorm2d SyncBatchNorm",
+    "models.common": "TransformerLayer",
+    "torch.nn.modules.conv": "Conv2d",
+    "torch.nn.modules.batchnorm": "SyncBatchNorm",
     "torch.nn.modules.activation": (
         "SiLU LeakyReLU Hardswish ReLU ReLU6 ELU GELU Mish Sigmoid Tanh Hardsigmoid "
         "MultiheadAttention"
     ),
     "torch.nn.modules.container": "Sequential ModuleList",
-    "torch.nn.modules.pooling": "MaxPool2d",
-    "torch.nn.modules.upsampling": "Upsample",
-    "torch.nn.modules.linear": ("Linear Identity NonDynamicallyQuantizableLinear _LinearWithBias"),
-    "torch.nn.modules.padding": "ZeroPad2d",
+    "torch.nn.modules.linear": "Linear NonDynamicallyQuantizableLinear _LinearWithBias",
     # Activations that v5.0 brought along for versions of torch without them.
     "utils.activations": "SiLU Hardswish",
 }
@@ -59,32 +52,32 @@ _STORAGES = {
 
 
 class ModuleStandIn(StandIn):
-    """Stands for a network layer, whose state holds parameters, buffers and children."""
+    """Placeholder of a layer, whose state holds parameters, buffers and children."""
 
 
 class PathStandIn(StandIn):
-    """Stands for a file path: a list of its parts."""
+    """Placeholder of a file path."""
 
     def __str__(self) -> str:
-        """The path as text, with forward slashes."""
+        """Return the path with forward slashes."""
         return "/".join(str(part) for part in self.arguments).replace("//", "/")
 
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """The numbers behind one or more tensors: a flat tensor [n]."""
+    """Numbers behind one or more tensors: a flat tensor [n]."""
 
     numbers: Tensor
 
 
 @cache
 def known_names() -> Mapping[str, Name]:
-    """Every name a weight file may use, by its dotted path."""
+    """Return every name that a weight file may use, by its dotted path."""
     return {name.path: name for name in _names()}
 
 
 def refusal_of_name(path: str) -> str:
-    """Why a file with another name in it is refused; completes the sentence 'the file ...'."""
+    """Say why a file with another name is refused; completes the sentence 'the file ...'."""
     shown = path if len(path) <= 100 else path[:97] + "..."
     shown = shown.encode("ascii", "backslashreplace").decode().replace("\n", " ")
     if path.startswith(("models.", "torch.nn.modules.")):
@@ -100,6 +93,8 @@ def _names() -> Iterator[Name]:
         (StandIn, _VALUES),
         (PathStandIn, _PATHS),
     )
+    for path in pickled_names():
+        yield Name(path, partial(_stand_in, ModuleStandIn, path))
     for kind, table in kinds:
         for module, names in table.items():
             for name in names.split():
@@ -112,7 +107,7 @@ def _names() -> Iterator[Name]:
 
 
 def storage_dtype(name: object) -> torch.dtype:
-    """The number format that a storage class of the file stands for; refuses other names."""
+    """Return the dtype of a storage class; refuse other names."""
     dtype = _STORAGES.get(name.path.removeprefix("torch.")) if isinstance(name, Name) else None
     if dtype is None:
         raise Refused("has a tensor of an unknown number format")
@@ -128,13 +123,9 @@ def _no_storage_by_call(dtype: torch.dtype, *arguments: object) -> object:
 
 
 def _rebuilt_tensor(
-    storage: object,
-    offset: object,
-    size: object,
-    stride: object,
-    *_: object,
+    storage: object, offset: object, size: object, stride: object, *_: object
 ) -> Tensor:
-    """A view into a storage; gradients, hooks and metadata are left out."""
+    """Return a view into a storage; gradients, hooks and metadata are left out."""
     if not isinstance(storage, Storage):
         raise Refused("has a tensor without numbers")
     shape, steps = _counts(size), _counts(stride)
@@ -147,7 +138,7 @@ def _rebuilt_tensor(
     return storage.numbers.as_strided(shape, steps, start)
 
 
-def _counts(values: object) -> tuple[int, ...]:
+def _counts(values: object = ()) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or len(values) > 16:
         raise Refused("has a tensor without a size")
     if not all(type(value) is int and 0 <= value < 2**48 for value in values):
@@ -178,16 +169,12 @@ def _set(members: object = ()) -> set[object]:
     return set(members)
 
 
-def _size(values: object = ()) -> tuple[int, ...]:
-    return _counts(values)
-
-
 def _device(*arguments: object) -> str:
     return ":".join(str(part) for part in arguments if isinstance(part, (str, int)))
 
 
 def _encoded(text: object, codec: object = "latin1") -> bytes:
-    """Bytes, which old pickle protocols write as text."""
+    """Return bytes, which old pickle protocols write as text."""
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
         raise Refused("has bytes in an unknown form")
     return text.encode("latin-1")
@@ -199,7 +186,7 @@ _BUILDERS: Mapping[str, Callable[..., object]] = {
     "torch._utils._rebuild_parameter": _rebuilt_parameter,
     "torch._utils._rebuild_parameter_with_state": _rebuilt_parameter,
     "torch.nn.parameter.Parameter": _rebuilt_parameter,
-    "torch.Size": _size,
+    "torch.Size": _counts,
     "torch.device": _device,
     "collections.OrderedDict": _ordered_dict,
     "builtins.set": _set,

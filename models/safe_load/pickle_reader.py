@@ -1,9 +1,9 @@
-"""A pickle followed as data: its instructions build plain values, and nothing can be called.
+"""Reader of pickles as data: the instructions build plain values, and nothing can be called.
 
-Weight files are pickles, and unpickling one from a stranger runs the stranger's code. Here the
-instructions are only decoded (`pickletools` disassembles, it never executes) and followed on a
-stack of our own. A name in the file is looked up in a closed table of ours and nowhere else, and
-an object becomes a `StandIn` that keeps what it was given. Memory stays in proportion to the file.
+Weight files are pickles, and unpickling an untrusted one runs its code. Here the instructions are
+decoded (`pickletools` disassembles, it never executes) and followed on a stack of our own. A name
+in the file is looked up in a closed table and nowhere else, and an object becomes a `StandIn` that
+keeps what it was given. Memory stays in proportion to the file.
 """
 
 from __future__ import annotations
@@ -11,44 +11,33 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO, Protocol, cast
 
-MOST_INSTRUCTIONS = 2_000_000
-"""A finished yolov5n has 36 thousand, an unfinished yolov5x6 with its optimiser ten times that."""
-MOST_VALUES = 2_000_000
+MAX_INSTRUCTIONS = 2_000_000
+"""A stripped yolov5n has 36 thousand, a yolov5x6 with its optimizer ten times that."""
+MAX_VALUES = 2_000_000
 """Values that a structure may unfold to when shared parts are counted each time."""
-DEEPEST = 100
+MAX_DEPTH = 100
 """Values within values; a real file has about twenty-five levels."""
 KEYS = (str, int, float, bytes, type(None))
 """What a mapping or a set may be keyed by: hashing nested tuples can take for ever."""
 
 
 class Refused(Exception):
-    """The file is not followed any further; the text completes the sentence 'the file ...'."""
-
-
-class Readable(Protocol):
-    """The part of a binary file that decoding needs."""
-
-    def read(self, count: int, /) -> bytes:
-        """At most so many bytes."""
-
-    def readline(self) -> bytes:
-        """Bytes up to the next line end."""
+    """Raised where a file is not read any further; the text completes 'the file ...'."""
 
 
 @dataclass(frozen=True, eq=False)
 class Name:
-    """A name that a file may use, and what calling it gives here."""
+    """A dotted name that a file may use, and the function that stands for it."""
 
     path: str
     make: Callable[..., object]
 
 
 class StandIn:
-    """Takes the place of an object in the file: keeps its name and state, does nothing.
+    """Placeholder of an object in the file.
 
-    `arguments` are those its constructor would have had, `state` what would have been set on it.
+    `arguments` are those of its constructor, `state` is what would have been set on it.
     """
 
     def __init__(self, name: str, arguments: tuple[object, ...] = ()) -> None:
@@ -57,36 +46,36 @@ class StandIn:
         self.state: object = None
 
     def attribute(self, name: str) -> object:
-        """An attribute the pickled object had, or None."""
+        """Return an attribute of the pickled object, or None."""
         return self.state.get(name) if isinstance(self.state, Mapping) else None
 
 
 def read_pickle(
-    file: Readable,
+    pickled: bytes,
     names: Mapping[str, Name],
     persistent: Callable[[object], object],
     refusal: Callable[[str], str],
 ) -> object:
-    """The value of one pickle, read from `file` up to its end mark.
+    """Return the value of a pickle.
 
-    `names` are the dotted names that may occur, `persistent` gives what a persistent id stands
+    `names` are the dotted names that may occur, `persistent` returns what a persistent id stands
     for, `refusal` words the refusal of any other name. Raises `Refused` with a reason, and
     ValueError, TypeError, KeyError, IndexError or OverflowError for what is no whole pickle.
     """
     machine = _Machine(names, persistent, refusal)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", file))):
-        if count >= MOST_INSTRUCTIONS:
-            raise Refused(f"has more than {MOST_INSTRUCTIONS} instructions for its structure")
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
+        if count >= MAX_INSTRUCTIONS:
+            raise Refused(f"has more than {MAX_INSTRUCTIONS} instructions for its structure")
         if opcode.name == "STOP":
             break
         machine.follow(opcode.name, argument)
     value = machine.stack.pop()
-    _refuse_without_end(value)
+    _check_bounded(value)
     return value
 
 
 class _Machine:
-    """The stack, the marks on it and the memo, and one method per kind of instruction."""
+    """Pickle machine: stack, marks and memo, and one method per kind of instruction."""
 
     def __init__(
         self,
@@ -137,14 +126,14 @@ class _Machine:
         self.stack.append(self._known(_dotted(f"{module} {name}")))
 
     def call(self, _: object) -> None:
-        """Calling a known name or making an object of it: our own function builds the value."""
+        """Call or construct a known name: its stand-in function builds the value."""
         arguments, name = self.stack.pop(), self.stack.pop()
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
             raise Refused("calls something that is not a name")
         # A long argument that is shared must not be copied by every call.
         self.given += sum(len(a) for a in arguments if isinstance(a, (str, list, tuple, dict)))
-        if self.given > MOST_VALUES:
-            raise Refused(f"unfolds to more than {MOST_VALUES} values")
+        if self.given > MAX_VALUES:
+            raise Refused(f"unfolds to more than {MAX_VALUES} values")
         self.stack.append(name.make(*arguments))
 
     def state(self, _: object) -> None:
@@ -154,7 +143,7 @@ class _Machine:
             pair = isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], dict)
             target.state = state[0] if pair and isinstance(state, tuple) else state
         elif not isinstance(target, dict):
-            # An ordered mapping may carry attributes, which nobody here asks for.
+            # An ordered mapping may carry attributes, which are ignored.
             raise Refused("sets attributes of something that has none")
 
     def persistent_id(self, _: object) -> None:
@@ -255,7 +244,7 @@ _METHODS: Mapping[str, Callable[[_Machine, object], None]] = {
 
 
 def _dotted(path: str) -> str:
-    """'module name' as the file has it to a dotted name, with today's name of the built-ins."""
+    """Turn 'module name' of a file into a dotted name, with Python 3's name of the built-ins."""
     module, _, name = path.partition(" ")
     return f"{'builtins' if module == '__builtin__' else module}.{name}"
 
@@ -266,17 +255,17 @@ def _hashable(key: object) -> object:
     return key
 
 
-def _refuse_without_end(value: object) -> None:
+def _check_bounded(value: object) -> None:
     """Refuse what contains itself, is nested very deep, or unfolds to far more than was read."""
     waiting: list[tuple[object, int]] = [(value, 0)]
     seen = 0
     while waiting:
         current, depth = waiting.pop()
         seen += 1
-        if depth > DEEPEST:
-            raise Refused(f"contains itself, or values nested more than {DEEPEST} deep")
-        if seen > MOST_VALUES:
-            raise Refused(f"unfolds to more than {MOST_VALUES} values")
+        if depth > MAX_DEPTH:
+            raise Refused(f"contains itself, or values nested more than {MAX_DEPTH} deep")
+        if seen > MAX_VALUES:
+            raise Refused(f"unfolds to more than {MAX_VALUES} values")
         if isinstance(current, StandIn):
             waiting += [(current.arguments, depth + 1), (current.state, depth + 1)]
         elif isinstance(current, dict):

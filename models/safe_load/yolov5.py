@@ -1,7 +1,6 @@
-"""Checkpoints of the official code, v5.0 to v7.0: where in them model, names and weights are.
+"""Checkpoints of YOLOv5 v5.0 to v7.0: where in them definition, names and weights are.
 
-Those files hold whole pickled modules. They arrive here as a tree of stand-ins, which is walked
-for tensors. (spec: architecture, section 7.)
+Those files hold whole pickled modules, which the reader turns into a tree of stand-ins.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from models.safe_load.allowlist import ModuleStandIn, PathStandIn
 from models.safe_load.pickle_reader import StandIn
 from models.safe_load.torch_file import checkpoint_error
 
-MOST_CLASSES = 100_000
-NUMBERS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h"}
-"""numpy's short names of number formats, and those of `struct`."""
+MAX_CLASSES = 100_000
+NUMBER_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h"}
+"""numpy's names of number formats, and those of `struct`."""
 
 
 def is_yolov5_checkpoint(content: object) -> bool:
-    """Whether a file's content is a checkpoint of the official code: pickled modules in a dict."""
+    """Whether a file's content is an official checkpoint: pickled modules in a dict."""
     return isinstance(content, dict) and any(_models(content))
 
 
 def yolov5_parts(
     content: dict[str, object], path: Path
 ) -> tuple[dict[str, object], tuple[str, ...], dict[str, Tensor], dict[str, object]]:
-    """Model definition, class names, state dict and metadata of an official checkpoint.
+    """Return model definition, class names, state dict and metadata of an official checkpoint.
 
-    The averaged model is preferred where both are there. The anchors are those of the state dict,
-    in grid cells; half precision is left as it is. Raises `TaskError` (model).
+    The EMA model is preferred where both are there. The anchors are those of the state dict, in
+    grid cells; half precision is left as it is. Raises `TaskError` (model).
     """
     models = _models(content)
     definition = plain(models[0].attribute("yaml"))
@@ -48,8 +47,9 @@ def yolov5_parts(
 
 
 def plain(value: object) -> object:
-    """Numbers, text, lists and dicts of them; paths become text, numpy's numbers plain ones,
-    whatever else becomes None.
+    """Return a value as numbers, text, lists and dicts of them; whatever else becomes None.
+
+    Paths become text, numpy's numbers plain ones.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -65,9 +65,9 @@ def plain(value: object) -> object:
 
 
 def _models(content: Mapping[str, object]) -> list[ModuleStandIn]:
-    """The averaged model, then the live one, as far as they are there."""
+    """Return the EMA model, then the live one, as far as they are there."""
     found = [content.get("ema"), content.get("model")]
-    # Some versions before v5.0 kept the average in a pair with its update count.
+    # Some versions before v5.0 kept the EMA in a pair with its update count.
     found = [f[0] if isinstance(f, (tuple, list)) and f else f for f in found]
     return [model for model in found if isinstance(model, ModuleStandIn)]
 
@@ -76,9 +76,9 @@ def _names(
     models: list[ModuleStandIn], definition: Mapping[str, object], path: Path
 ) -> tuple[str, ...]:
     classes = definition.get("nc")
-    if type(classes) is not int or not 0 < classes <= MOST_CLASSES:
+    if type(classes) is not int or not 0 < classes <= MAX_CLASSES:
         raise checkpoint_error(path, "does not say which classes it knows")
-    # On several GPUs the names were put on a wrapper of the live model; only the average has them.
+    # On several GPUs the names were put on a wrapper of the live model; only the EMA has them.
     names = next((found for model in models if (found := model.attribute("names"))), ())
     if isinstance(names, Mapping):
         names = [names[index] for index in sorted(names, key=int)]
@@ -89,7 +89,7 @@ def _names(
 
 
 def _number(value: StandIn) -> int | float | None:
-    """The number in a numpy scalar or in an array of one element; None for anything else."""
+    """Return the number in a numpy scalar or an array of one element; None for anything else."""
     if value.name.endswith("multiarray.scalar") and len(value.arguments) == 2:
         kind, content = value.arguments
     elif value.name.endswith("multiarray._reconstruct") and isinstance(value.state, tuple):
@@ -97,7 +97,7 @@ def _number(value: StandIn) -> int | float | None:
     else:
         return None
     code = kind.arguments[0] if isinstance(kind, StandIn) and kind.arguments else None
-    form = NUMBERS.get(code) if isinstance(code, str) else None
+    form = NUMBER_FORMATS.get(code) if isinstance(code, str) else None
     if form is None or not isinstance(content, bytes) or len(content) != struct.calcsize(form):
         return None
     number: int | float = struct.unpack(f"<{form}", content)[0]
@@ -105,7 +105,7 @@ def _number(value: StandIn) -> int | float | None:
 
 
 def _tensors(module: StandIn, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and persistent buffers below a module, with their state-dict keys."""
+    """Yield parameters and persistent buffers below a module with their state-dict keys."""
     skipped = module.attribute("_non_persistent_buffers_set") or ()
     for group in ("_parameters", "_buffers"):
         for name, tensor in _mapping(module, group).items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.assigner import Assignment, assign
+from models.assigner import Assignment, assign_targets
 
 CASES = [
     "nc80",
@@ -37,7 +37,7 @@ def matches_of(folder: Path, case: str) -> tuple[list[Assignment], dict[str, np.
     height, width = SIZES.get(about["pred"], (256, 256))
     grids = [(height // s, width // s) for s in STRIDES[: about["nl"]]]
     anchors = torch.tensor(about["anchors_grid"])
-    return assign(targets, grids, anchors, about["hyp"]["anchor_t"]), wanted
+    return assign_targets(targets, grids, anchors, about["hyp"]["anchor_t"]), wanted
 
 
 def check(folder: Path, case: str) -> None:
@@ -86,10 +86,10 @@ ONE_ANCHOR = torch.tensor([[[1.0, 1.0]]])
         ),
     ],
 )
-def test_answering_cells(centre: tuple[float, float], cells: list[tuple[int, int]]) -> None:
+def test_predicting_cells(centre: tuple[float, float], cells: list[tuple[int, int]]) -> None:
     """(x, y) cells on a 4 x 4 map, by hand from the neighbour rule."""
     target = torch.tensor([[0, 0, centre[0] / 4, centre[1] / 4, 0.25, 0.25]])
-    (match,) = assign(target, [(4, 4)], ONE_ANCHOR, 4.0)
+    (match,) = assign_targets(target, [(4, 4)], ONE_ANCHOR, 4.0)
     assert list(zip(match.column.tolist(), match.row.tolist(), strict=True)) == cells
     corner = torch.stack([match.column, match.row], 1)
     back = match.boxes[:, :2] + corner
@@ -110,7 +110,7 @@ def test_answering_cells(centre: tuple[float, float], cells: list[tuple[int, int
 )
 def test_similar_sides(size: tuple[float, float], count: int) -> None:
     target = torch.tensor([[0, 0, 0.625, 0.625, *size]])
-    (match,) = assign(target, [(4, 4)], ONE_ANCHOR, 4.0)
+    (match,) = assign_targets(target, [(4, 4)], ONE_ANCHOR, 4.0)
     assert len(match.image) == count
 
 
@@ -120,8 +120,8 @@ def test_padded_candidates_hold_the_same_matches_and_finite_boxes() -> None:
     targets[:, 0], targets[3, 4:] = 1, 0.0
     anchors = torch.tensor([[[1.0, 2.0], [3.0, 3.0]], [[1.0, 1.0], [2.0, 4.0]]])
     grids = [(8, 12), (4, 6)]
-    padded = assign(targets, grids, anchors, 4.0, padded=True)
-    for level, wanted in zip(padded, assign(targets, grids, anchors, 4.0), strict=True):
+    padded = assign_targets(targets, grids, anchors, 4.0, padded=True)
+    for level, wanted in zip(padded, assign_targets(targets, grids, anchors, 4.0), strict=True):
         assert len(level.image) == 5 * 2 * 20
         assert (level.boxes[:, 2:] > 0).all()
         compact = level.compact()
@@ -132,6 +132,6 @@ def test_padded_candidates_hold_the_same_matches_and_finite_boxes() -> None:
 
 def test_no_targets() -> None:
     for padded in (False, True):
-        (match,) = assign(torch.zeros(0, 6), [(4, 4)], ONE_ANCHOR, 4.0, padded=padded)
+        (match,) = assign_targets(torch.zeros(0, 6), [(4, 4)], ONE_ANCHOR, 4.0, padded=padded)
         assert match.image.shape == (0,)
         assert match.boxes.shape == (0, 4)

@@ -1,13 +1,89 @@
-"""The bricks: shapes, equivalences that can be checked by hand, memory formats."""
+"""Building blocks: shapes, equivalences by hand, activations, gradients of concatenated maps."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from models.activation import SILU, Activation
-from models.blocks import C3, SPPF, Bottleneck, Concat, Conv, Sum
+from models.blocks import (
+    C3,
+    SILU,
+    SPPF,
+    Activation,
+    Bottleneck,
+    Concat,
+    Conv,
+    Sum,
+    concat_channels,
+    parse_activation,
+)
+
+LAST = torch.channels_last
+ACTIVATIONS = [
+    ("nn.SiLU()", nn.SiLU()),
+    ("nn.ReLU()", nn.ReLU()),
+    ("nn.ReLU6()", nn.ReLU6()),
+    ("nn.LeakyReLU(0.1)", nn.LeakyReLU(0.1)),
+    ("nn.ELU(0.5)", nn.ELU(0.5)),
+    ("nn.GELU()", nn.GELU()),
+    ("nn.Hardswish()", nn.Hardswish()),
+    ("nn.Mish()", nn.Mish()),
+    ("nn.Sigmoid()", nn.Sigmoid()),
+    ("nn.Tanh()", nn.Tanh()),
+    ("nn.Identity()", nn.Identity()),
+]
+
+
+@pytest.mark.parametrize(("text", "module"), ACTIVATIONS)
+def test_an_activation_computes_what_torch_does_and_is_written_as_it_was_read(text, module):
+    x = torch.randn(2, 3, 4, 4) * 3
+    activation = parse_activation(text)
+    expected = module(x.clone())
+    watched = x.clone().requires_grad_()
+    torch.testing.assert_close(activation(watched), expected)
+    assert torch.equal(watched, x)  # under autograd the input is left as it is
+    torch.testing.assert_close(activation(x.clone()), expected)
+    assert str(activation) == text
+    assert copy.deepcopy(activation) == activation
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("SiLU", SILU, id="bare name"),
+        pytest.param("torch.nn.SiLU()", SILU, id="full name"),
+        pytest.param("nn.ReLU(inplace=True)", Activation("ReLU"), id="in place"),
+        pytest.param("nn.LeakyReLU()", Activation("LeakyReLU", 0.01), id="torch's own slope"),
+        pytest.param("nn.LeakyReLU(0.1, inplace=True)", Activation("LeakyReLU", 0.1), id="both"),
+        pytest.param(" nn.LeakyReLU(negative_slope = 2e-1) ", Activation("LeakyReLU", 0.2), id="="),
+    ],
+)
+def test_forms_of_an_activation(text, expected):
+    assert parse_activation(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("nn.PReLU()", "not one of SiLU, ReLU", id="has weights"),
+        pytest.param("__import__('os').getcwd()", "not one of", id="program text"),
+        pytest.param("nn.SiLU().eval()", "not one of", id="more than a name"),
+        pytest.param("", "not one of", id="empty"),
+        pytest.param(3, "not one of", id="number"),
+        pytest.param("nn.SiLU(2)", "does not take", id="argument too many"),
+        pytest.param("nn.LeakyReLU(0.1, 0.2)", "does not take", id="two numbers"),
+        pytest.param("nn.LeakyReLU(steep)", "must be a number", id="slope is a word"),
+        pytest.param("nn.LeakyReLU(nan)", "must be a number", id="slope is nan"),
+        pytest.param("nn.LeakyReLU(alpha=0.1)", "must be a number", id="another name"),
+    ],
+)
+def test_activations_that_are_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse_activation(text)
 
 
 @pytest.mark.parametrize(
@@ -19,16 +95,6 @@ def test_conv_size(kernel, stride, padding, expected):
     assert unit(torch.rand(2, 3, 16, 16)).shape == (2, 8, expected, expected)
     assert unit.conv.bias is None
     assert (unit.bn.eps, unit.bn.momentum) == (1e-3, 0.03)
-
-
-def test_conv_is_convolution_norm_silu():
-    unit = Conv(3, 4, 3).eval()
-    unit.bn.running_mean.uniform_()
-    x = torch.rand(1, 3, 8, 8)
-    expected = functional.silu(unit.bn(unit.conv(x)))
-    torch.testing.assert_close(unit(x), expected)
-    with torch.no_grad():
-        torch.testing.assert_close(unit(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -44,16 +110,20 @@ def test_padding_follows_kernel_and_dilation(kernel, dilation, padding):
 @pytest.mark.parametrize(
     ("own", "chosen", "expected"),
     [
-        pytest.param(True, None, SILU, id="the network's own"),
-        pytest.param(True, Activation("ReLU"), Activation("ReLU"), id="another network's"),
+        pytest.param(True, None, SILU, id="SiLU by default"),
+        pytest.param(True, Activation("ReLU"), Activation("ReLU"), id="the network's"),
         pytest.param(False, Activation("ReLU"), None, id="none stays none"),
         pytest.param(Activation("Mish"), Activation("ReLU"), Activation("Mish"), id="its own"),
     ],
 )
-def test_which_activation_a_unit_uses(own, chosen, expected):
-    unit = Conv(3, 4, activation=own).eval()
+def test_conv_is_convolution_norm_activation_also_when_fused(own, chosen, expected):
+    torch.manual_seed(0)
+    unit = Conv(3, 4, 3, activation=own).eval()
+    unit.bn.running_mean.normal_()
+    unit.bn.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(unit.bn.weight)
     if chosen is not None:
-        unit.follow(chosen)
+        unit.set_activation(chosen)
     assert unit.activation == expected
     x = torch.randn(2, 3, 4, 4)
     plain = unit.bn(unit.conv(x)).detach()
@@ -61,31 +131,20 @@ def test_which_activation_a_unit_uses(own, chosen, expected):
     torch.testing.assert_close(unit(x), wanted)
     with torch.no_grad():
         torch.testing.assert_close(unit(x), wanted)
-        unit.fold()
-        torch.testing.assert_close(unit(x), wanted)
-
-
-def test_fold_keeps_the_output_and_runs_once():
-    torch.manual_seed(0)
-    unit = Conv(3, 4, 3).eval()
-    unit.bn.running_mean.normal_()
-    unit.bn.running_var.uniform_(0.5, 2)
-    torch.nn.init.uniform_(unit.bn.weight)
-    x = torch.rand(1, 3, 8, 8)
-    before = unit(x)
-    unit.fold()
-    unit.fold()
+    unit.fuse()
+    unit.fuse()  # once more changes nothing
     assert unit.bn is None
-    torch.testing.assert_close(unit(x), before)
+    torch.testing.assert_close(unit(x), wanted)
 
 
-def test_inputs_are_left_as_they_are():
-    x = torch.rand(1, 8, 8, 8)
+@pytest.mark.parametrize("block", [Conv(8, 8, 3), Bottleneck(8, 8), C3(8, 8, 2), SPPF(8, 8)])
+def test_inputs_and_memory_format_are_kept(block):
+    x = torch.rand(2, 8, 8, 8).contiguous(memory_format=LAST)
     kept = x.clone()
     with torch.no_grad():
-        for block in (Conv(8, 8), Bottleneck(8, 8), C3(8, 8), SPPF(8, 8)):
-            block.eval()(x)
-            assert torch.equal(x, kept)
+        y = block.eval().to(memory_format=LAST)(x)
+    assert y.is_contiguous(memory_format=LAST)
+    assert torch.equal(x, kept)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +169,7 @@ def test_sppf_equals_pools_of_5_9_13():
     torch.testing.assert_close(block(x), block.cv2(torch.cat((hidden, *pools), 1)))
 
 
-def test_concat_joins_in_order():
-    first, second = torch.zeros(1, 2, 3, 3), torch.ones(1, 1, 3, 3)
-    assert Concat(1)([first, second])[0, :, 0, 0].tolist() == [0, 0, 1]
-
-
-def test_sum_weighs_all_but_the_first():
+def test_sum_weights_all_but_the_first():
     """2 * sigmoid(-1/2) and 2 * sigmoid(-1) for the second and third map, as v7.0 starts."""
     maps = [torch.full((1, 1, 1, 1), value) for value in (1.0, 10.0, 100.0)]
     assert Sum(3)(maps).item() == pytest.approx(111.0)
@@ -125,8 +179,69 @@ def test_sum_weighs_all_but_the_first():
     assert maps[0].item() == 1
 
 
-@pytest.mark.parametrize("block", [Conv(8, 8, 3), Bottleneck(8, 8), C3(8, 8, 2), SPPF(8, 8)])
-def test_memory_format_is_kept(block):
-    x = torch.rand(2, 8, 8, 8).contiguous(memory_format=torch.channels_last)
-    y = block.eval().to(memory_format=torch.channels_last)(x)
-    assert y.is_contiguous(memory_format=torch.channels_last)
+def maps_of(dtype: torch.dtype, *, learn: bool = True) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(2, channels, 5, 6, generator=generator)
+        .to(dtype, memory_format=LAST)
+        .requires_grad_(learn)
+        for channels in (3, 16, 1)
+    ]
+
+
+def plain_cat(maps) -> torch.Tensor:
+    return torch.cat(tuple(maps), 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_concatenated_values_and_gradients_are_those_of_cat(dtype: torch.dtype) -> None:
+    ours, plain = maps_of(dtype), maps_of(dtype)
+    joined, expected = Concat()(ours), plain_cat(plain)
+    assert torch.equal(joined, expected)
+    assert joined.is_contiguous(memory_format=LAST)
+    weight = torch.randn(expected.shape).to(dtype, memory_format=LAST)
+    joined.backward(weight)
+    expected.backward(weight)
+    for own, other in zip(ours, plain, strict=True):
+        assert torch.equal(own.grad, other.grad)
+    assert Concat(0)([ours[0], ours[0]]).shape == (4, 3, 5, 6)
+
+
+@pytest.mark.parametrize(("function", "dense"), [(concat_channels, True), (plain_cat, False)])
+def test_gradients_of_bfloat16_maps_are_dense(function, dense: bool) -> None:
+    """With torch.cat the gradient of a map is a view between the channels of the others."""
+    seen: list[bool] = []
+    maps = [one * 1 for one in maps_of(torch.bfloat16)]
+    for one in maps[:2]:
+        one.register_hook(lambda grad: seen.append(grad.is_contiguous(memory_format=LAST)))
+    joined = function(maps)
+    # Channels last, as from a convolution: a sum would give an expanded scalar.
+    joined.backward(torch.ones_like(joined))
+    assert seen == [dense] * 2
+
+
+def test_maps_without_gradient_get_none() -> None:
+    first, second, third = maps_of(torch.bfloat16)
+    concat_channels([first, second.detach(), third]).sum().backward()
+    assert second.grad is None
+    assert (first.grad == 1).all()
+    with torch.no_grad():
+        assert concat_channels([first, second]).grad_fn is None
+    assert concat_channels(maps_of(torch.bfloat16, learn=False)).grad_fn is None
+
+
+@pytest.mark.parametrize("block", [C3, SPPF])
+def test_a_block_learns_the_same_with_dense_gradients(block, monkeypatch) -> None:
+    """The gradients of the same weights agree to a rounding of bfloat16."""
+    found = []
+    for function in (concat_channels, plain_cat):
+        monkeypatch.setattr("models.blocks.concat_channels", function)
+        torch.manual_seed(1)
+        module = block(16, 16).to(memory_format=LAST).train()
+        x = torch.randn(2, 16, 8, 8).to(memory_format=LAST)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = module(x)
+        y.float().square().sum().backward()
+        found.append([one.grad.clone() for one in module.parameters()])
+    for dense, cut in zip(*found, strict=True):
+        torch.testing.assert_close(dense, cut, rtol=1e-2, atol=1e-2 * float(cut.abs().max()))

@@ -1,4 +1,4 @@
-"""The head: decoding by hand and against the reference, biases at birth."""
+"""The head: decoding by hand and against the reference, initial biases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.head import CACHED_SHAPES, Detect
+from models.head import MAX_CACHED_GRIDS, Detect
 
 ANCHORS = ((10.0, 13.0, 16.0, 30.0), (60.0, 50.0, 90.0, 120.0))
 
@@ -19,7 +19,7 @@ def _head(nc: int = 3) -> Detect:
 
 
 def test_one_cell_decoded_by_hand():
-    """Architecture 4.2: x = (2v - 0.5 + gx)s, w = (2v)^2 A, with v = sigmoid(logit)."""
+    """x = (2v - 0.5 + gx) s, w = (2v)^2 A, with v = sigmoid(logit) (v7.0)."""
     head = _head(nc=1)
     raw = [torch.zeros(1, 2, 2, 3, 6), torch.zeros(1, 2, 1, 2, 6)]
     raw[0][0, 1, 1, 2] = torch.tensor([math.log(3), 0.0, math.log(3), 0.0, -math.log(3), 9.0])
@@ -68,8 +68,8 @@ def test_raw_maps_are_not_copied_in_channels_last():
         pytest.param(80, -4.88027, id="eighty classes"),
     ],
 )
-def test_biases_at_birth(nc, bias):
-    """Values of the specification (architecture 4.3.4), on top of the default random bias."""
+def test_initial_biases(nc, bias):
+    """ln(8 / (640 / s)^2) and ln(0.6 / (nc - 0.99999)), v7.0, on top of the default random bias."""
     head = _head(nc)
     before = [torch.zeros_like(conv.bias) for conv in head.m]
     for conv, zeros in zip(head.m, before, strict=True):
@@ -91,18 +91,13 @@ def test_half_precision_is_widened():
     assert torch.equal(rows, exact)
 
 
-def test_grids_are_remembered_and_bounded():
+def test_cached_grids_are_bounded():
     head = _head()
-    for size in range(1, CACHED_SHAPES * 2):
+    for size in range(1, MAX_CACHED_GRIDS * 2):
         head.decode([torch.zeros(1, 2, size, 1, 8), torch.zeros(1, 2, 1, size, 8)])
-        assert len(head._cells) <= CACHED_SHAPES
-    assert list(head.state_dict()) == [
-        "anchors",
-        "m.0.weight",
-        "m.0.bias",
-        "m.1.weight",
-        "m.1.bias",
-    ]
+        assert len(head._grids) <= MAX_CACHED_GRIDS
+    convolutions = [f"m.{level}.{part}" for level in (0, 1) for part in ("weight", "bias")]
+    assert list(head.state_dict()) == ["anchors", *convolutions]
 
 
 def test_a_grid_made_in_inference_mode_serves_training_too():

@@ -9,7 +9,7 @@ import torch
 
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.loss import DetectionLoss, LossGains
+from models.loss import DetectionLoss, LossConfig, LossGains
 from models.model_config import parse_model_config, read_model_config
 
 FILES = sorted(path.stem for path in (Path(__file__).parents[2] / "models" / "hub").glob("*.yaml"))
@@ -45,7 +45,7 @@ def _images(detector: Detector) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_maps_have_the_size_that_the_layout_says(name):
+def test_maps_have_the_size_that_the_config_says(name):
     detector = _narrow(name).eval()
     images = _images(detector)
     raw = detector(images)
@@ -76,7 +76,7 @@ def test_neither_fusion_nor_memory_format_changes_a_number(name):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_one_step_of_training_reaches_every_parameter(name):
     detector = _narrow(name).train()
-    criterion = DetectionLoss(detector.anchors, num_classes=2, gains=LossGains(0.05, 1.0, 0.5))
+    criterion = DetectionLoss(detector.anchors, 2, LossConfig(LossGains(0.05, 1.0, 0.5)))
     sizes = [0.05, 0.1, 0.2, 0.4, 0.8]
     targets = torch.tensor([[i % 2, i % 2, 0.45, 0.55, size, size] for i, size in enumerate(sizes)])
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.01)

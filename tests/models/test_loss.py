@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 import models.loss
-from models.assigner import assign
+from models.assigner import assign_targets
 from models.loss import (
     DetectionLoss,
+    LossConfig,
     LossGains,
     matched_boxes,
     objectness_target,
@@ -62,13 +63,12 @@ class Recorded:
         about, settings = self.about, self.settings
         return DetectionLoss(
             torch.tensor(about["anchors_grid"]),
-            num_classes=about["nc"],
-            gains=LossGains(settings["box"], settings["obj"], settings["cls"]),
-            anchor_threshold=settings["anchor_t"],
-            cls_pw=settings["cls_pw"],
-            obj_pw=settings["obj_pw"],
-            fl_gamma=settings["fl_gamma"],
-            label_smoothing=about["label_smoothing"],
+            about["nc"],
+            LossConfig(
+                LossGains(settings["box"], settings["obj"], settings["cls"]),
+                label_smoothing=about["label_smoothing"],
+                **{name: settings[name] for name in ("anchor_t", "cls_pw", "obj_pw", "fl_gamma")},
+            ),
         )
 
 
@@ -94,7 +94,7 @@ def check_objectness_target(folder: Path, case: str) -> None:
     anchors = torch.tensor(recorded.about["anchors_grid"])
     threshold = recorded.settings["anchor_t"]
     for padded in (False, True):
-        matches = assign(recorded.targets, sizes, anchors, threshold, padded=padded)
+        matches = assign_targets(recorded.targets, sizes, anchors, threshold, padded=padded)
         for level, (raw, match) in enumerate(zip(recorded.raw, matches, strict=True)):
             rows = raw[match.image, match.anchor, match.row, match.column]
             overlap = aligned_iou(
@@ -134,7 +134,9 @@ def test_recorded_overlaps(shared: Path) -> None:
             recorded = Recorded(folder, case)
             sizes = [(level.shape[2], level.shape[3]) for level in recorded.raw]
             anchors = torch.tensor(recorded.about["anchors_grid"])
-            matches = assign(recorded.targets, sizes, anchors, recorded.settings["anchor_t"])
+            matches = assign_targets(
+                recorded.targets, sizes, anchors, recorded.settings["anchor_t"]
+            )
             for level, (raw, match) in enumerate(zip(recorded.raw, matches, strict=True)):
                 rows = raw[match.image, match.anchor, match.row, match.column]
                 overlap = aligned_iou(
@@ -170,14 +172,15 @@ def sawtooth_maps(levels: int, classes: int) -> list[Tensor]:
     return maps
 
 
-def small_criterion(*, levels: int = 3, classes: int = 3, **settings: float) -> DetectionLoss:
+def small_criterion(
+    *, levels: int = 3, classes: int = 3, obj: float = 1.0, **settings: float
+) -> DetectionLoss:
     pixels = torch.tensor([*P5_ANCHORS, P6_LEVEL][:levels], dtype=torch.float32)
     strides = torch.tensor([8.0, 16.0, 32.0, 64.0])[:levels]
     return DetectionLoss(
         pixels / strides[:, None, None],
-        num_classes=classes,
-        gains=LossGains(box=0.05, obj=1.0, cls=0.5),
-        **settings,
+        classes,
+        LossConfig(LossGains(box=0.05, obj=obj, cls=0.5), **settings),
     )
 
 
@@ -193,9 +196,7 @@ def small_criterion(*, levels: int = 3, classes: int = 3, **settings: float) -> 
         pytest.param(
             {"cls_pw": 0.5, "obj_pw": 0.7}, (9.432070, 0.111990, 3.761336, 0.842709), id="weights"
         ),
-        pytest.param(
-            {"anchor_threshold": 2.0}, (9.092042, 0.059326, 3.785116, 0.701579), id="threshold"
-        ),
+        pytest.param({"anchor_t": 2.0}, (9.092042, 0.059326, 3.785116, 0.701579), id="threshold"),
         pytest.param({"levels": 4}, (9.714989, 0.111990, 3.714207, 1.031298), id="four-levels"),
     ],
 )
@@ -236,8 +237,8 @@ def test_padded_matches_give_the_same_loss_and_gradients(
     for padded in (False, True):
         monkeypatch.setattr(
             models.loss,
-            "assign",
-            lambda *given, padded, _padded=padded: assign(*given, padded=_padded),
+            "assign_targets",
+            lambda *given, padded, _padded=padded: assign_targets(*given, padded=_padded),
         )
         maps = [level.requires_grad_() for level in sawtooth_maps(3, 3)]
         parts = small_criterion(fl_gamma=gamma)(maps, targets)
@@ -251,7 +252,7 @@ def test_padded_matches_give_the_same_loss_and_gradients(
 def test_last_of_several_matches_counts() -> None:
     """Two targets in one place, by hand: the score of the second is written, whatever it is."""
     targets = torch.tensor([[0, 0, 0.5625, 0.5625, 0.25, 0.25]]).repeat(2, 1)
-    (match,) = assign(targets, [(4, 4)], torch.tensor([[[1.0, 1.0]]]), 4.0)
+    (match,) = assign_targets(targets, [(4, 4)], torch.tensor([[[1.0, 1.0]]]), 4.0)
     count = len(match.image)
     scores = torch.linspace(0.9, 0.1, count)
     target = objectness_target(scores, match, (1, 1, 4, 4))
@@ -291,8 +292,7 @@ def test_gradient_equals_a_numerical_one() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = [level.requires_grad_() for level in sawtooth_maps(3, 3)]
     directions = [torch.randn(level.shape, generator=generator) for level in maps]
-    targets, criterion = torch.tensor(FOUR_TARGETS), small_criterion()
-    criterion.gains = LossGains(box=0.05, obj=0.0, cls=0.5)
+    targets, criterion = torch.tensor(FOUR_TARGETS), small_criterion(obj=0.0)
     criterion(maps, targets).total.backward()
     slope = sum((m.grad * d).sum() for m, d in zip(maps, directions, strict=True))
     with torch.no_grad():

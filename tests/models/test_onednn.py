@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from models import onednn as subject
-from models.activation import parse_activation
-from models.blocks import Conv
+from models.blocks import Conv, parse_activation
 from models.detector import Detector
 from models.model_config import read_model_config
-from models.onednn import OneDnnConv, onednn_supports, packed
+from models.onednn import OneDnnConv, onednn_supports, to_onednn
 
 FLOAT = torch.float32
 HALF = torch.bfloat16
@@ -64,11 +63,11 @@ def test_maps_are_those_of_the_plain_network(dtype: torch.dtype, most: float) ->
     if not onednn_supports(dtype):
         pytest.skip(f"{dtype} cannot be packed here")
     network, images = network_of(), images_of(2, 64, 96)
-    twin = packed(network, dtype)
+    twin = to_onednn(network, dtype)
     assert len(units_of(twin)) == sum(isinstance(one, Conv) for one in network.modules())
     expected = look(network, images, FLOAT)
     assert share_off(look(twin, images, dtype), expected) < most
-    assert share_off(look(packed(network_of(1), dtype), images, dtype), expected) > 0.15
+    assert share_off(look(to_onednn(network_of(1), dtype), images, dtype), expected) > 0.15
 
 
 def test_bfloat16_is_rounded_less_often_than_under_autocast() -> None:
@@ -77,20 +76,20 @@ def test_bfloat16_is_rounded_less_often_than_under_autocast() -> None:
     network, images = network_of(), images_of(2, 96, 96)
     exact = look(network, images, FLOAT)
     twice = share_off(look(network, images, HALF), exact)
-    assert share_off(look(packed(network, HALF), images, HALF), exact) < twice
+    assert share_off(look(to_onednn(network, HALF), images, HALF), exact) < twice
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_numbers_do_not_depend_on_batch_order_or_kept_weights(dtype: torch.dtype) -> None:
     network, images = network_of(), images_of(5, 64, 64)
-    twin = packed(network, dtype)
+    twin = to_onednn(network, dtype)
     whole = look(twin, images, dtype)
     for index in range(5):
         alone = look(twin, images[index : index + 1], dtype)
         assert all(torch.equal(a[0], b[index]) for a, b in zip(alone, whole, strict=True))
     for unit in units_of(twin):
-        unit.shapes = 0
-        unit._sorted.clear()
+        unit.max_shapes = 0
+        unit._blocked.clear()
     assert all(map(torch.equal, look(twin, images, dtype), whole))
 
 
@@ -98,8 +97,8 @@ def test_numbers_do_not_depend_on_batch_order_or_kept_weights(dtype: torch.dtype
 def test_threads_may_look_at_once(dtype: torch.dtype) -> None:
     network = network_of()
     batches = [images_of(count, 32 * side, 64) for count in (1, 2) for side in (1, 2, 3)] * 3
-    expected = [look(packed(network, dtype), images, dtype) for images in batches]
-    twin = packed(network, dtype)
+    expected = [look(to_onednn(network, dtype), images, dtype) for images in batches]
+    twin = to_onednn(network, dtype)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda images: look(twin, images, dtype), batches))
     for one, other in zip(found, expected, strict=True):
@@ -113,11 +112,11 @@ def test_threads_may_look_at_once(dtype: torch.dtype) -> None:
 )
 def test_every_activation(name: str, inside: str, dtype: torch.dtype) -> None:
     unit = Conv(8, 8, 3, 2, g=2, activation=parse_activation(name)).eval().requires_grad_(False)
-    unit.fold()
+    unit.fuse()
     pack = OneDnnConv(unit, dtype, 1)
     images = images_of(2, 16, 16).repeat(1, 3, 1, 1)[:, :8] * 4 - 2
     with torch.inference_mode():
-        assert pack.inside == inside
+        assert pack.fused == inside
         assert torch.allclose(
             pack(images).float(), unit(images), atol=1e-5 if dtype == FLOAT else 0.05
         )
@@ -140,19 +139,19 @@ def test_kept_weights_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     network = network_of()
     weights = sum(one.conv.weight.numel() for one in network.modules() if isinstance(one, Conv))
     for times, shapes in ((0.5, 1), (2.5, 2)):
-        monkeypatch.setattr(subject, "KEPT_BYTES", int(times * weights * FLOAT.itemsize))
-        twin = packed(network, FLOAT)
+        monkeypatch.setattr(subject, "MAX_CACHED_BYTES", int(times * weights * FLOAT.itemsize))
+        twin = to_onednn(network, FLOAT)
         for side in (32, 64, 96):
             expected = look(network, images_of(1, side, side), FLOAT)
             assert share_off(look(twin, images_of(1, side, side), FLOAT), expected) < 1e-5
-        assert {len(unit._sorted) for unit in units_of(twin)} == {shapes}
+        assert {len(unit._blocked) for unit in units_of(twin)} == {shapes}
 
 
 def test_weights_are_shared_and_the_plain_network_stays() -> None:
     if not onednn_supports(FLOAT):
         pytest.skip("float32 cannot be packed here")
     network = network_of()
-    twin = packed(network, FLOAT)
+    twin = to_onednn(network, FLOAT)
     assert not units_of(network)
     own = {one.data_ptr() for one in network.parameters()}
     assert {one.data_ptr() for one in twin.parameters()} == own
@@ -168,7 +167,7 @@ def test_without_the_operators_the_network_itself(
     monkeypatch.setattr(OneDnnConv, "forward", fail)
     monkeypatch.setattr(subject, "onednn_supports", onednn_supports.__wrapped__)
     network = network_of()
-    assert packed(network, FLOAT) is network
+    assert to_onednn(network, FLOAT) is network
 
 
 def test_operators_that_compute_something_else_are_not_used(
@@ -181,4 +180,4 @@ def test_operators_that_compute_something_else_are_not_used(
 def test_a_format_that_is_not_computed_here() -> None:
     assert not onednn_supports(torch.float16)
     network = network_of()
-    assert packed(network, torch.float16) is network
+    assert to_onednn(network, torch.float16) is network

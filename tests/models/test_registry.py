@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.block_table import BLOCKS, JOINTS
-from models.registry import RULES, Inputs, scaled_channels, scaled_repeats
+from models.registry import BLOCKS, Inputs, scaled_channels, scaled_repeats
+from models.safe_load.allowlist import known_names
 
 # Arguments as a model file has them, for 16 input channels at 8 pixels a cell and width 0.5.
 ROWS = [
@@ -46,34 +46,37 @@ ROWS = [
 
 
 def _inputs(block: str, repeats: int = 1) -> Inputs:
-    sources = 2 if block in JOINTS else 1
+    sources = 2 if BLOCKS[block].takes_list else 1
     return Inputs((16,) * sources, (8.0,) * sources, repeats, width=0.5)
 
 
-def test_every_block_has_a_rule_and_a_row_here():
-    assert RULES.keys() == BLOCKS.keys() == {block for block, *_ in ROWS}
+def test_every_block_has_a_row_here_and_is_read_from_checkpoints():
+    assert BLOCKS.keys() == {block for block, *_ in ROWS}
+    readable = {path.rpartition(".")[2] for path in known_names()}
+    assert readable >= {name.removeprefix("nn.") for name in BLOCKS}
 
 
 @pytest.mark.parametrize(("block", "arguments", "channels", "reduction"), ROWS)
 def test_a_rule_says_what_its_block_gives(block, arguments, channels, reduction):
-    made = RULES[block](_inputs(block), arguments)
+    made = BLOCKS[block].rule(_inputs(block), arguments)
     assert (made.channels, made.reduction) == (channels, reduction)
-    module = BLOCKS[block](*made.arguments).eval()
+    module = BLOCKS[block].build(*made.arguments).eval()
+    assert type(module).__name__ == block.removeprefix("nn.")
     x = torch.rand(2, 16, 16, 24)
-    y = module([x, x]) if block in JOINTS else module(x)
+    y = module([x, x]) if BLOCKS[block].takes_list else module(x)
     rows, columns = (int(8 * side / reduction) for side in (16, 24))
     assert y.shape == (2, channels, rows, columns)
 
 
 @pytest.mark.parametrize("block", ["BottleneckCSP", "C3", "C3Ghost", "C3TR", "C3x"])
 def test_some_blocks_repeat_inside(block):
-    made = RULES[block](_inputs(block, repeats=3), (64,))
+    made = BLOCKS[block].rule(_inputs(block, repeats=3), (64,))
     assert made.repeats == 1
     assert made.arguments == (16, 32, 3)
 
 
 def test_the_others_are_chained():
-    made = RULES["C3SPP"](_inputs("C3SPP", repeats=3), (32,))
+    made = BLOCKS["C3SPP"].rule(_inputs("C3SPP", repeats=3), (32,))
     assert (made.repeats, made.arguments) == (3, (16, 16))
 
 
@@ -95,7 +98,7 @@ def test_the_others_are_chained():
 )
 def test_refusals(block, arguments, words):
     with pytest.raises(ValueError, match=words):
-        RULES[block](_inputs(block), arguments)
+        BLOCKS[block].rule(_inputs(block), arguments)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_refusals(block, arguments, words):
 )
 def test_maps_that_do_not_go_together(block, inputs, words):
     with pytest.raises(ValueError, match=words):
-        RULES[block](inputs, ())
+        BLOCKS[block].rule(inputs, ())
 
 
 @pytest.mark.parametrize(

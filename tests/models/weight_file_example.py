@@ -8,12 +8,9 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-MAGIC = 0x1950A86A20F9469CFC6C
-SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4, "long": 4}}
-
 
 def write_zip(path: Path, pickled: bytes, storages: Mapping[str, bytes] | None = None) -> Path:
-    """A zip-based file with any pickle and any storages."""
+    """Write a file of `torch.save` with any pickle and any storages."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickled)
         archive.writestr("archive/byteorder", "little")
@@ -23,20 +20,8 @@ def write_zip(path: Path, pickled: bytes, storages: Mapping[str, bytes] | None =
     return path
 
 
-def write_old(
-    path: Path, pickled: bytes, storages: Mapping[str, tuple[int, bytes]] | None = None
-) -> Path:
-    """A file of torch before 1.6 with any pickle; storages are (count, bytes)."""
-    head = [pickle.dumps(part, protocol=2) for part in (MAGIC, 1001, SYSTEM)]
-    stored = storages or {}
-    keys = pickle.dumps(list(stored), protocol=2)
-    data = [count.to_bytes(8, "little") + content for count, content in stored.values()]
-    path.write_bytes(b"".join([*head, pickled, keys, *data]))
-    return path
-
-
 def change_pickle(path: Path, change: Callable[[bytes], bytes]) -> Path:
-    """Rewrite a zip-based file in place with another pickle and the same storages."""
+    """Rewrite a file in place with another pickle and the same storages."""
     with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
     with zipfile.ZipFile(path, "w") as archive:

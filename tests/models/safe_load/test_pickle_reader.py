@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
 
@@ -10,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.safe_load import pickle_reader as pickle_data
+from models.safe_load import pickle_reader
 from models.safe_load.pickle_reader import (
-    DEEPEST,
-    MOST_VALUES,
+    MAX_DEPTH,
+    MAX_VALUES,
     Name,
     Refused,
     StandIn,
@@ -36,7 +35,7 @@ NAMES = {
 
 def read(pickled: bytes) -> object:
     return read_pickle(
-        io.BytesIO(pickled),
+        pickled,
         NAMES,
         lambda identity: ("outside", identity),
         lambda n: f"asks for {n}",
@@ -136,7 +135,7 @@ def _nested(levels: int) -> bytes:
         pytest.param(b"\x80\x02]q\x00h\x00a.", "contains itself", id="list in itself"),
         pytest.param(b"\x80\x02}q\x00K\x01h\x00s.", "contains itself", id="mapping in itself"),
         pytest.param(b"\x80\x02cm\nC\n)\x81q\x00h\x00b.", "contains itself", id="object in itself"),
-        pytest.param(_nested(DEEPEST + 2), "contains itself, or", id="nested"),
+        pytest.param(_nested(MAX_DEPTH + 2), "contains itself, or", id="nested"),
         pytest.param(_nested(100_000), "nested", id="nested a hundred thousand deep"),
         pytest.param(pickle.dumps(_laughs(64), protocol=2), "unfolds to more", id="2^64 laughs"),
     ],
@@ -147,7 +146,7 @@ def test_what_is_not_followed(pickled, words):
 
 
 def test_the_number_of_instructions_has_a_limit(monkeypatch):
-    monkeypatch.setattr(pickle_data, "MOST_INSTRUCTIONS", 100)
+    monkeypatch.setattr(pickle_reader, "MAX_INSTRUCTIONS", 100)
     assert read(b"\x80\x02" + b"N" * 98 + b".") is None
     with pytest.raises(Refused, match="more than 100 instructions"):
         read(b"\x80\x02" + b"N" * 100 + b".")
@@ -158,7 +157,7 @@ def test_arguments_are_not_copied_without_end():
     text = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000
     call = b"c_codecs\nencode\nh\x00R"
     arguments = text + b"X\x06\x00\x00\x00latin1\x86q\x00"
-    count = MOST_VALUES // 100_000 + 1
+    count = MAX_VALUES // 100_000 + 1
     with pytest.raises(Refused, match="unfolds to more"):
         read(b"\x80\x02(" + arguments + call * count + b"l.")
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.checkpoint import build_detector, load_checkpoint
-from models.safe_load.yolov5 import MOST_CLASSES, plain
+from models.safe_load.yolov5 import MAX_CLASSES, plain
 from tests.models.weight_file_example import change_pickle
 from utils.errors import Code, TaskError
 
@@ -25,7 +25,6 @@ def _halved(detector: nn.Module) -> dict[str, torch.Tensor]:
     return detector.half().float().state_dict()
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
@@ -37,10 +36,9 @@ def _halved(detector: nn.Module) -> dict[str, torch.Tensor]:
         pytest.param(None, ("0", "1", "2"), id="none, as from several GPUs"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_stripped_file(official, tiny, tmp_path, names, expected, zipped):
+def test_stripped_file(official, tiny, tmp_path, names, expected):
     path = tmp_path / "best.pt"
-    torch.save(_content(official(names)), path, _use_new_zipfile_serialization=zipped)
+    torch.save(_content(official(names)), path)
     checkpoint = load_checkpoint(path)
     assert checkpoint.class_names == expected
     own = _halved(tiny())
@@ -89,12 +87,10 @@ def _unstripped(official, **changes: object) -> dict[str, object]:
         pytest.param({"opt": {"shape": torch.Size([1, 2])}}, id="torch.Size"),
     ],
 )
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
-@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_unstripped_file_gives_the_average(official, tiny, tmp_path, changes, zipped):
+def test_unstripped_file_gives_the_average(official, tiny, tmp_path, changes):
     path = tmp_path / "last.pt"
     content = _unstripped(official, **changes)
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    torch.save(content, path)
     checkpoint = load_checkpoint(path)
     key = "model.0.conv.weight"
     assert torch.equal(checkpoint.state[key], _halved(tiny(seed=1))[key])
@@ -131,21 +127,19 @@ def test_an_average_in_a_pair_with_its_count(official, tiny, tmp_path):
     assert torch.equal(checkpoint.state[key], _halved(tiny(seed=1))[key])
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
-@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_v5_file(official, named, tiny, tmp_path, zipped):
+def test_v5_file(official, named, tiny, tmp_path):
     """v5.0: class Model, names in a list, anchors a second time, space-to-depth stem."""
     path = tmp_path / "v5.pt"
     model = official(["a", "b", "c"], root="Model")
     grid = model._modules["model"][-1]._buffers["anchors"].view(2, 1, -1, 1, 1, 2)
     model._modules["model"][-1].register_buffer("anchor_grid", grid.clone())
-    torch.save(_content(model), path, _use_new_zipfile_serialization=zipped)
+    torch.save(_content(model), path)
     assert load_checkpoint(path).state.keys() == tiny().state_dict().keys()
     stem = named("models.common.Focus")()
     stem.conv = model._modules["model"][0]
     model._modules["model"][0] = stem
     model.yaml["backbone"] = [[-1, 1, "Focus", [8, 3]], *model.yaml["backbone"][1:]]
-    torch.save(_content(model), path, _use_new_zipfile_serialization=zipped)
+    torch.save(_content(model), path)
     checkpoint = load_checkpoint(path)
     assert "model.0.conv.conv.weight" in checkpoint.state
     assert checkpoint.definition["backbone"][0] == [-1, 1, "Focus", [8, 3]]
@@ -225,7 +219,7 @@ def _named_by(names: object):
         pytest.param(_without_definition, "without its definition", id="no definition"),
         pytest.param(_of_classes(None), "which classes it knows", id="no class count"),
         pytest.param(_of_classes(10**12), "which classes it knows", id="a billion classes"),
-        pytest.param(_of_classes(MOST_CLASSES + 1), "which classes it knows", id="too many"),
+        pytest.param(_of_classes(MAX_CLASSES + 1), "which classes it knows", id="too many"),
         pytest.param(_of_classes(True), "which classes it knows", id="a truth value"),
         pytest.param(_named_by("abc"), "which classes it knows", id="names are one text"),
         pytest.param(_named_by(["a"]), "names 1 classes but has outputs for 3", id="too few"),
