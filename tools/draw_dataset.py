@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import cv2
 import numpy as np
@@ -35,6 +34,18 @@ NUCLEUS = np.array([0.50, 1.35, 0.86], np.float32)
 AZURE = np.array([0.30, 0.88, 0.55], np.float32)
 DIRT = np.array([0.30, 0.22, 0.12], np.float32)
 
+ANNOTATION = """\
+<annotation>
+  <filename>{}</filename>
+  <size><width>{}</width><height>{}</height><depth>3</depth></size>
+{}</annotation>
+"""
+OBJECT = """\
+  <object>
+    <name>{}</name>
+    <bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>
+  </object>
+"""
 Random = np.random.Generator
 
 
@@ -219,21 +230,12 @@ def _draw_one(folder: Path, size: tuple[int, int], seed: int, index: int) -> np.
     quality = int(generator.integers(82, 96))
     if not cv2.imwrite(str(path), scene.image, [cv2.IMWRITE_JPEG_QUALITY, quality]):
         raise OSError(f"{path} could not be written")
-    root = Element("annotation")
-    SubElement(root, "filename").text = path.name
-    dimensions = SubElement(root, "size")
-    for key, value in zip(("height", "width", "depth"), scene.image.shape, strict=True):
-        SubElement(dimensions, key).text = str(value)
-    for corners, kind in zip(scene.boxes.tolist(), scene.classes.tolist(), strict=True):
-        item = SubElement(root, "object")
-        SubElement(item, "name").text = CLASS_NAMES[kind]
-        SubElement(item, "difficult").text = "0"
-        box = SubElement(item, "bndbox")
-        for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
-            SubElement(box, key).text = str(value)
-    indent(root)
+    objects = "".join(
+        OBJECT.format(CLASS_NAMES[kind], *corners)
+        for kind, corners in zip(scene.classes.tolist(), scene.boxes.tolist(), strict=True)
+    )
     annotation = folder / "Annotations" / f"{path.stem}.xml"
-    ElementTree(root).write(annotation, encoding="utf-8")
+    annotation.write_text(ANNOTATION.format(path.name, *size, objects), encoding="utf-8")
     return np.bincount(scene.classes, minlength=len(CLASS_NAMES))
 
 
