@@ -1,4 +1,4 @@
-"""Trains a detector: the loop, and what is kept of it.
+"""Train a detector: on a data.yaml with v7.0's flags, or on YMIR index files.
 
     python train.py --data data.yaml --cfg yolov5n --img 320 --batch-size 16 --epochs 100
     python train.py --train task/in/train-index.tsv --val task/in/val-index.tsv \
@@ -16,9 +16,8 @@ from pathlib import Path
 import torch
 
 from cli.train import TrainCommand, parse_train_command
-from training.checkpoints import Saved
 from training.job import TrainingJob
-from training.loop import take_part
+from training.loop import train
 from utils.device import describe, parse_device
 from utils.distributed import DistContext
 from utils.logs import log_to_console
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train without YMIR: on a data.yaml with v7.0's flags, or on YMIR index files."""
+    """Train without YMIR."""
     processes = DistContext.from_environment()
     log_to_console(quiet=not processes.is_main)
     command = parse_train_command(sys.argv[1:] if arguments is None else arguments)
@@ -37,15 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.warning("note: %s", note)
     device = parse_device(command.device, processes)
     with processes.process_group(device):
-        best = train_as_told(command, device, processes)
+        best = train(build_job(command, device, processes), Progress())
     if best:
         log.info("best weights: %s", best.files[0])
 
 
-def train_as_told(
-    command: TrainCommand, device: torch.device, processes: DistContext
-) -> Saved | None:
-    """Train what a command line asks for, in a run folder that the first process makes."""
+def build_job(command: TrainCommand, device: torch.device, processes: DistContext) -> TrainingJob:
+    """Read the data set, and make the run folder on rank 0."""
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
     lines = [line for report in reports for line in report.lines()]
     log.info("%s\n%s", describe(device), "\n".join(lines))
@@ -53,7 +50,7 @@ def train_as_told(
     folder = Path(processes.broadcast_text(str(folder)))
     if processes.is_main:
         command.write_options(folder)
-    job = TrainingJob(
+    return TrainingJob(
         settings=command.settings,
         train=train_index,
         validation=validation,
@@ -66,7 +63,6 @@ def train_as_told(
         reports=reports,
         processes=processes,
     )
-    return take_part(job, Progress(lambda fraction: None))
 
 
 if __name__ == "__main__":

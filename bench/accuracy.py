@@ -36,7 +36,7 @@ from utils.device import parse_gpu_ids, select_device
 from utils.logs import log_to_console
 
 FIGURES = ("P", "R", "mAP50", "mAP50-95", "last 10 epochs")
-HEAD = ("seed", *FIGURES[:-1], "mean mAP50-95 of the last 10 epochs", "best epoch")
+HEAD = "seed | P | R | mAP50 | mAP50-95 | mean mAP50-95 of the last 10 epochs | best epoch"
 
 
 def train_seed(
@@ -57,6 +57,7 @@ def train_seed(
     settings, _ = parse_settings(TrainSettings, {**RECIPE, **overrides})
     started = time.monotonic()
     best = train(training_job(settings, read_splits(task, names), out, device), silent())
+    assert best
     epochs = pd.read_csv(out / "results.csv", skipinitialspace=True)
     scores = best.evaluation.scores
     summary = {

@@ -39,7 +39,7 @@ from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
-from training.resume import CHANGES_NOTHING_LEARNT
+from training.resume import IRRELEVANT
 from utils.atomic import write_text
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
@@ -67,17 +67,12 @@ def run_seed(experiment: Experiment, strategies: Sequence[Strategy], seed: int) 
             done.append(run_round(experiment, strategy, done, seed=seed))
 
 
-def report(
-    experiment: Experiment,
-    strategies: Sequence[Strategy],
-    seeds: Sequence[int],
-    targets: Sequence[float],
-) -> str:
+def report(experiment: Experiment, options: argparse.Namespace) -> str:
     """Write report.md and learning_curves.png from the complete curves; return the table."""
+    seeds, names = list(dict.fromkeys(options.seeds)), options.strategies
     results = [result for seed in seeds for result in read_results(experiment.results(seed))]
-    names = [strategy.name for strategy in strategies]
     curves = complete_curves(results, names, seeds, experiment.rounds)
-    text = table(curves, names, targets or default_target(curves))
+    text = table(curves, names, options.target or default_target(curves))
     write_text(experiment.out / "report.md", text + "\n")
     plot_curves(curves, names, experiment.out / "learning_curves.png")
     return text
@@ -87,11 +82,8 @@ def prepare(options: argparse.Namespace) -> Experiment:
     """Read the data, and check that the folder is empty or belongs to this run."""
     settings = training_settings(options)
     source = read_source(options.data)
-    learnt = {
-        key: value
-        for key, value in asdict(settings).items()
-        if key not in CHANGES_NOTHING_LEARNT | {"seed"}
-    }
+    unlearnt = IRRELEVANT | {"seed"}
+    learnt = {key: value for key, value in asdict(settings).items() if key not in unlearnt}
     weights = hashlib.sha256(options.weights.read_bytes()).hexdigest() if options.weights else ""
     setup = {
         "data": _digest(source),
@@ -240,10 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common = parse_pairs(options.mining_set, "--mining-set")
     strategies = parse_strategies(options.strategies, common)
     experiment = prepare(options)
-    seeds = list(dict.fromkeys(options.seeds))
-    for seed in seeds:
+    for seed in dict.fromkeys(options.seeds):
         run_seed(experiment, strategies, seed)
-        print(report(experiment, strategies, seeds, options.target), flush=True)
+        print(report(experiment, options), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -24,7 +25,7 @@ from settings.train import TrainSettings
 from tasks.run import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
-from training.checkpoints import Saved
+from training.checkpoints import SavedCheckpoint
 from training.loop import train
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
@@ -114,11 +115,6 @@ class RoundResult:
     """Box, objectness and class loss on the validation split."""
     seconds: float
 
-    @property
-    def key(self) -> tuple[int, str, int]:
-        """What identifies the round: seed, strategy, number."""
-        return self.seed, self.strategy, self.round_number
-
 
 def append_result(path: Path, result: RoundResult) -> None:
     """Append one line and flush it to disk; an incomplete last line is removed first."""
@@ -158,13 +154,9 @@ def finished_rounds(
     results: Sequence[RoundResult], *, seed: int, strategy: str, rounds: int
 ) -> list[RoundResult]:
     """Return the rounds of one curve from the starting set on, up to the first that is missing."""
-    known = {result.key: result for result in results}
-    done = []
-    for key in [(seed, START, 0), *((seed, strategy, number + 1) for number in range(rounds))]:
-        if key not in known:
-            break
-        done.append(known[key])
-    return done
+    known = {(one.strategy, one.round_number): one for one in results if one.seed == seed}
+    keys = [(START, 0), *((strategy, number + 1) for number in range(rounds))]
+    return [known[key] for key in itertools.takewhile(known.__contains__, keys)]
 
 
 @dataclass(frozen=True)
@@ -209,7 +201,9 @@ def epochs_of(experiment: Experiment, labels: int) -> int:
     return math.ceil(experiment.steps / batches) or experiment.settings.epochs
 
 
-def train_on(experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path) -> Saved:
+def train_on(
+    experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path
+) -> SavedCheckpoint:
     """Train on the labelled images; return the weights of the last epoch, evaluated once."""
     epochs = epochs_of(experiment, len(labelled))
     job = training_job(
@@ -219,7 +213,9 @@ def train_on(experiment: Experiment, labelled: Sequence[str], *, seed: int, fold
         select_device(parse_gpu_ids(experiment.gpu_id)),
         experiment.weights,
     )
-    return train(job, silent())
+    best = train(job, silent())
+    assert best
+    return best
 
 
 def choose(
@@ -251,18 +247,11 @@ def mine(
     """Run a mining task on the unlabelled images, as the platform does; return its ranking."""
     shutil.rmtree(folder, ignore_errors=True)  # what a kill left of the same task
     wanted, no_labels = set(unlabelled), (np.zeros((0, 4)), np.zeros(0, np.int64))
-    images = tuple(
-        SourceImage(Path(path), *no_labels)
-        for path in experiment.pool.paths
-        if Path(path).name in wanted
-    )
+    paths = [Path(path) for path in experiment.pool.paths if Path(path).name in wanted]
+    images = tuple(SourceImage(path, *no_labels) for path in paths)
+    splits = {"train": images, "val": (), "test": ()}
     env_file = write_task(
-        SourceDataset(
-            layout="pool",
-            class_names=experiment.pool.class_names,
-            splits={"train": images, "val": (), "test": ()},
-            notes=(),
-        ),
+        SourceDataset("pool", experiment.pool.class_names, splits, ()),
         folder,
         kinds=("mining",),
         candidates="train",

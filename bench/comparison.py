@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,24 +25,13 @@ from data.workers import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path("build/bench")
-PEER_FOLDER = Path("build/peer-venv")
-PEER = "yolov5==7.0.14"
+PEER, PEER_FOLDER = "yolov5==7.0.14", Path("build/peer-venv")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-MARKER = "benchmark"
-"""The key of the JSON object that is a program's result."""
 OURS, LOOP = "bench.run_ours", "bench.sequential_mining"
 """Programs of this repository, as modules."""
 YOLOV5, ULTRALYTICS = "yolov5", "ultralytics"
 """Programs of the peer's environment, which bench/run_peer.py runs."""
-HEAD = (
-    "task",
-    "unit",
-    "ours",
-    "against",
-    "theirs",
-    "times as good (least / median / greatest)",
-    "remark",
-)
+HEAD = "task | unit | ours | against | theirs | times as good (least / median / greatest) | remark"
 
 Result = Mapping[str, Any]
 """What a program prints of a job: seconds of its passes, images, and what the kind adds."""
@@ -134,64 +124,34 @@ class Comparison:
 def run_program(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Result:
     """Run a program; return its result with `peak_mib`, the peak memory of it and its children.
 
-    The moment of its start, in seconds since 1970, is in its variable BENCH_STARTED.
+    The moment of its start, in seconds since 1970, is in its variable BENCH_STARTED. Memory is
+    sampled five times a second (Linux only); shared pages count once, so that workers that share
+    images do not seem to take more.
     """
-    with (
-        subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**variables, "BENCH_STARTED": repr(time.time())},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process,
-        PeakMemory(process.pid) as memory,
-    ):
-        output, errors = process.communicate()
+    variables, peak = {**variables, "BENCH_STARTED": repr(time.time())}, 0.0
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT
+        )
+        while process.poll() is None:
+            peak = max(peak, sum(map(proportional_mib, set(process_tree(process.pid)))))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        output.seek(0)
+        text = output.read()
     if process.returncode:
-        raise SystemExit(f"{command} failed:\n{output[-2000:]}\n{errors[-4000:]}")
-    return {**parse_result(output), "peak_mib": memory.mib}
+        raise SystemExit(f"{command} failed:\n{text[-6000:]}")
+    return {**parse_result(text), "peak_mib": peak}
 
 
 def parse_result(output: str) -> Result:
     """Parse the last line of `output` that is a JSON object with the key `benchmark`."""
     for line in reversed(output.splitlines()):
-        try:
+        with contextlib.suppress(ValueError):
             value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and MARKER in value:
-            return value
+            if isinstance(value, dict) and "benchmark" in value:
+                return value
     raise ValueError("the program printed no result")
-
-
-class PeakMemory:
-    """Context manager that samples the memory of a process and its children. Linux only.
-
-    Shared pages count once, so that workers that share images do not seem to take more.
-    """
-
-    def __init__(self, process: int, *, interval: float = 0.2) -> None:
-        self.mib = 0.0
-        self._process = process
-        self._interval = interval
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            held = sum(proportional_mib(one) for one in set(process_tree(self._process)))
-            self.mib = max(self.mib, held)
-            if self._over.wait(self._interval):
-                return
 
 
 def process_tree(process: int) -> Iterator[int]:

@@ -63,21 +63,9 @@ class Fault:
 SCALARS = "reporting.tensorboard:TensorBoardLogger.scalars"
 PAGE = "reporting.candidate_report:CandidateReport.write"
 OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
-PLOTS = {"plots": "yes"}
-NO_CACHE = {"cache": "none"}
-WORKERS = {"workers": "2"}
+PLOTS, NO_CACHE, WORKERS = {"plots": "yes"}, {"cache": "none"}, {"workers": "2"}
+ONNX = {"onnx": "yes", "opset": "17"}
 BATCH, PIXELS = "training.loop:network_input", "inference.network:Looks.pixels"
-TRAINING = (
-    Fault("training", "a worker process dies", "worker", BATCH, Code.CONTAINER, 5, 0, WORKERS),
-    Fault("training", "no memory for batch 5", "memory", BATCH, Code.OUT_OF_MEMORY, 5),
-    Fault("training", "NaN in step 5", "nan", BATCH, Code.NOT_A_NUMBER, 5),
-    Fault("training", "images disappear, none kept", "vanish", BATCH, Code.DATASET, 5, 0, NO_CACHE),
-    Fault("training", "images disappear, all kept", "vanish", BATCH, Code.DATASET, 5),
-)
-MINING = (
-    Fault("mining", "no memory for batch 2", "memory", PIXELS, Code.OUT_OF_MEMORY, 2),
-    Fault("mining", "images disappear", "vanish", PIXELS, Code.DATASET, 1),
-)
 FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "best.pt", "file:best.pt", 1, BLOCK, {}),
     ("training", "last.pt", "file:last.pt", 2, BLOCK, {}),
@@ -88,28 +76,25 @@ FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "TensorBoard", SCALARS, 2, 0, {}),
     ("training", "a picture", "file:pr_curve.png", 1, 0, PLOTS),
     ("training", "report.html", "file:report.html", 1, 0, PLOTS),
-    ("training", "best.onnx", "file:best.onnx", 1, BLOCK, {}),
+    ("training", "best.onnx", "file:best.onnx", 1, BLOCK, ONNX),
     ("mining", "result.tsv", "file:result.tsv", 1, 0, {}),
     ("mining", "infer-result.json", "file:infer-result.json", 1, 0, {}),
     ("mining", "monitor.txt", "file:monitor.txt", 1, 0, {}),
 )
 FAULTS = (
-    *TRAINING,
-    *MINING,
+    Fault("training", "a worker process dies", "worker", BATCH, Code.CONTAINER, 5, 0, WORKERS),
+    Fault("training", "no memory for batch 5", "memory", BATCH, Code.OUT_OF_MEMORY, 5),
+    Fault("training", "NaN in step 5", "nan", BATCH, Code.NOT_A_NUMBER, 5),
+    Fault("training", "images disappear, none kept", "vanish", BATCH, Code.DATASET, 5, 0, NO_CACHE),
+    Fault("training", "images disappear, all kept", "vanish", BATCH, Code.DATASET, 5),
+    Fault("mining", "no memory for batch 2", "memory", PIXELS, Code.OUT_OF_MEMORY, 2),
+    Fault("mining", "images disappear", "vanish", PIXELS, Code.DATASET, 1),
     *(
         Fault(kind, f"the disk is full: {what}", "full", at, Code.CONTAINER, nth, leave, settings)
         for kind, what, at, nth, leave, settings in FULL
     ),
     Fault("mining", "the disk is full: report.html", "full", PAGE, Code.OK, settings=PLOTS),
-    Fault(
-        "training",
-        OWN,
-        "full",
-        SCALARS,
-        Code.OK,
-        nth=2,
-        disk=CURVES,
-    ),
+    Fault("training", OWN, "full", SCALARS, Code.OK, nth=2, disk=CURVES),
     Fault("mining", OWN, "full", PAGE, Code.OK, settings=PLOTS, disk=CURVES),
 )
 

@@ -26,16 +26,9 @@ from bench.training import markdown
 from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset, read_source
 
-SIGNALS = "signals"
 HEAD = (
-    "task",
-    "fault",
-    "times",
-    "code in monitor.txt",
-    "reads of monitor.txt",
-    "with a model",
-    "longest end, s",
-    "wrong",
+    "task | fault | times | code in monitor.txt | reads of monitor.txt | with a model | "
+    "longest end, s | wrong"
 )
 
 
@@ -55,12 +48,12 @@ def run_undisturbed(source: SourceDataset, out: Path) -> tuple[Path, dict[str, f
 def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> Iterator[Outcome]:
     """Run every fault that the command line selects, one after the other."""
     weights, durations = options.weights, dict[str, float]()
-    if weights is None or options.only in ("", SIGNALS):
+    if weights is None or options.only in ("", "signals"):
         weights, durations = run_undisturbed(source, out)
     generator = random.Random(options.seed)
     for number, times in ((signal.SIGKILL, options.kills), (signal.SIGTERM, options.terms)):
         for kind, duration in durations.items():
-            if options.only not in ("", SIGNALS) or options.kind not in ("", kind):
+            if options.only not in ("", "signals") or options.kind not in ("", kind):
                 continue
             for attempt in range(times):
                 task = out / f"{number.name}-{kind}-{attempt:02d}"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from bench.active_rounds import RANDOM, RoundResult, finished_rounds
 from bench.training import markdown
-from reporting.colours import series_colour
+from reporting.drawing import series_colour
 from reporting.plots import save_figure, tidy
 
 
@@ -110,7 +110,7 @@ def table(curves: pd.DataFrame, strategies: Sequence[str], targets: Sequence[flo
         own = curves[curves["strategy"] == name]
         objects = own.loc[own["labels"] == own["labels"].max(), "boxes"].mean()
         rows.append([*row, f"{objects:.0f}"])
-    return markdown(head, rows)
+    return markdown(" | ".join(head), rows)
 
 
 def plot_curves(curves: pd.DataFrame, strategies: Sequence[str], path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from data.formats.base import SPLITS
 from data.images import image_size
 from models.checkpoint import (
     Checkpoint,
@@ -26,7 +27,6 @@ from models.detector import Detector
 from models.model_config import read_model_config
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
-from tools.source_formats import SPLITS
 from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import Code, TaskError
 

@@ -195,7 +195,7 @@ def index(measurement: Measurement) -> None:
         found = measurement.comparison.run(OURS, {**job, "kind": "index"})
         costs = [f"{_seconds(found):.1f}", f"{found['peak_mib']:.0f}"]
         rows.append([form, found["images"], found["boxes"], *costs])
-    head = ("annotations", "images", "boxes", "seconds", "MiB at most")
+    head = "annotations | images | boxes | seconds | MiB at most"
     measurement.remarks.append(f"Reading an index of labelled images:\n\n{markdown(head, rows)}")
 
 
@@ -222,4 +222,4 @@ def objects_of(found: Sequence[Sequence[Result]]) -> str:
 
 
 def _seconds(result: Result) -> float:
-    return statistics.median(result["seconds"])
+    return float(statistics.median(result["seconds"]))

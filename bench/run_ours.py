@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from bench.training import read_splits, silent, training_job
-from data.dataset_index import read_dataset
-from data.formats.yolo import read_data_yaml, read_yolo_split
+from data.data_yaml import read_data_yaml
+from data.read_dataset import read_dataset, read_yolo_split
 from evaluation.evaluate import evaluate_split
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor
@@ -189,9 +189,9 @@ def main(program: str = "ours", kinds: Mapping[str, Kind] = KINDS) -> None:
     result = {
         "benchmark": job["kind"],
         "program": program,
+        "precision": precision,
         **kinds[job["kind"]](job),
         "threads": torch.get_num_threads(),
-        "precision": precision,
         "torch": torch.__version__,
     }
     print(json.dumps(result), flush=True)

@@ -25,7 +25,7 @@ Job = Mapping[str, Any]
 MAX_DET = 300
 
 
-def network(job: Job) -> torch.nn.Module:
+def network(job: Job) -> Any:
     """Build yolov5's network with the weights that both programs share."""
     import yolov5
     from yolov5.models.yolo import Model

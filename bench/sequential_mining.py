@@ -19,11 +19,11 @@ from torch import Tensor
 from bench.run_ours import Job, main, mining_settings
 from data.images import read_image
 from mining.consistency import join_objects, reference_sample, view_inconsistency
-from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
+from mining.data_augment import PERTURBATIONS, image_generator, view_size
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from ops.boxes import clip
-from ops.letterbox import Letterbox, apply_letterbox, boxes_to_original, plan_letterbox
+from ops.letterbox import PAD_VALUE, Letterbox, apply_letterbox, boxes_to_original, plan_letterbox
 from ops.nms import NmsConfig, non_max_suppression
 from settings.detect import MiningSettings
 
@@ -84,7 +84,7 @@ def _inconsistency(
     height, width = (
         -(-side // stride) * stride for side in view_size(name, (image.shape[1], image.shape[2]))
     )
-    canvas = image.new_full((3, height, width), GREY)
+    canvas = image.new_full((3, height, width), PAD_VALUE)
     top, left = (height - view.shape[1]) // 2, (width - view.shape[2]) // 2
     canvas[:, top : top + view.shape[1], left : left + view.shape[2]] = view
     found = _forward(detector, canvas, settings)
@@ -105,6 +105,7 @@ def mining(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     mined = list(mine_sequentially(detector, files, settings))
     return {
+        "precision": "float32",
         "seconds": [time.perf_counter() - started],
         "images": len(files),
         "objects": sum(len(rows) for rows, _ in mined),
@@ -113,4 +114,4 @@ def mining(job: Job) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main("sequential loop, float32", {"mining": mining})
+    main("sequential loop", {"mining": mining})

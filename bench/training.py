@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import DatasetIndex, read_dataset
+from data.dataset_index import DatasetIndex
+from data.read_dataset import read_dataset
 from settings.train import TrainSettings
 from training.job import TrainingJob
 from utils.errors import Code, TaskError
@@ -87,7 +88,7 @@ def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
     return settings
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Format a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+def markdown(head: str, rows: Sequence[Sequence[object]]) -> str:
+    """Format a Markdown table; `head` holds the names of its columns with ` | ` between them."""
+    lines = [f"| {head} |", "|---" * len(head.split(" | ")) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])

@@ -11,8 +11,10 @@ from pathlib import Path
 import yaml
 
 from cli.options import RunName, newest_run
-from data.dataset_index import DataReport, DatasetIndex, read_dataset
-from data.formats.yolo import read_data_yaml, read_yolo_split
+from data.data_yaml import read_data_yaml
+from data.dataset_index import DatasetIndex
+from data.read_dataset import read_dataset, read_yolo_split
+from data.report import DataReport
 from settings.flags import add_flags, named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings

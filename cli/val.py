@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cli.options import RunName, add_setting_options, given_settings
-from data.dataset_index import DataReport, DatasetIndex, read_dataset
-from data.formats.yolo import read_data_yaml, read_yolo_split
+from data.data_yaml import read_data_yaml
+from data.dataset_index import DatasetIndex
+from data.read_dataset import read_dataset, read_yolo_split
+from data.report import DataReport
 from settings.detect import InferSettings
 from settings.flags import add_flags, named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings
@@ -87,7 +89,7 @@ def with_class_order(index: DatasetIndex, class_names: Sequence[str]) -> Dataset
             "--single-cls.",
         )
     numbers = np.array([names.index(name) for name in index.class_names], np.int32)
-    return replace(index, classes=numbers[index.classes], class_names=names)
+    return index.with_classes(numbers[index.classes], names)
 
 
 def parse_val_command(arguments: Sequence[str]) -> ValCommand:

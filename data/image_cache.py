@@ -1,4 +1,4 @@
-"""Training pictures at training size: kept decoded in memory or on disk, or read when asked for."""
+"""Training images at training size: kept decoded in memory or on disk, or read when asked for."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ import numpy.typing as npt
 from data.dataset_index import DatasetIndex
 from data.images import ImageError, Pixels, read_image
 from ops.letterbox import resize_image
+from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-# Part of the free memory that pictures may take; the rest is for the network and the workers.
 MEMORY_SHARE = 0.6
-# Part of the free disk that pictures may take.
+"""Part of the free memory that images may take; the rest is for the network and the workers."""
 DISK_SHARE = 0.9
-# Bad files named in the log one by one; the rest is only counted.
+"""Part of the free disk that images may take."""
 _NAMED_AT_MOST = 10
+"""Bad files named in the log one by one; the rest is only counted."""
 
-Tell = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
+"""Called with the number of images done and of all."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,18 @@ class ImageCache:
     pixels: Pixels | None = None
     _named: set[str] = field(default_factory=set, repr=False)
 
-    def picture(self, position: int) -> Pixels | None:
-        """One picture (if kept: a view, not to be written to); None if its file is bad.
+    @property
+    def decoded(self) -> bool:
+        """Whether all images are kept decoded, so that no file is read any more."""
+        return self.pixels is not None
+
+    def image(self, position: int) -> Pixels | None:
+        """Return one image (if kept: a view, not to be written to); None if its file is bad.
 
         A bad file is named in the log the first time that it is met.
         """
         if self.pixels is not None:
-            return self._place(self.pixels, position)
+            return self._view(self.pixels, position)
         try:
             return self.read(position)
         except ImageError as error:
@@ -70,7 +77,7 @@ class ImageCache:
             return None
 
     def read(self, position: int) -> Pixels:
-        """One picture from its file, resized bilinearly as in v7.0. Raises ImageError."""
+        """Read one image from its file, resized bilinearly as in v7.0. Raises ImageError."""
         path, expected = self.index.paths[position], tuple(self.index.sizes[position].tolist())
         image = read_image(path)
         if image.shape[:2] != expected:
@@ -80,17 +87,17 @@ class ImageCache:
         return np.asarray(resize_image(image, self.size(position)), np.uint8)
 
     def size(self, position: int) -> tuple[int, int]:
-        """(height, width) of one picture."""
+        """Return (height, width) of one image."""
         return int(self.sizes[position, 0]), int(self.sizes[position, 1])
 
-    def filled(
-        self, pixels: Pixels, *, threads: int, tell: Tell | None
+    def decode_into(
+        self, pixels: Pixels, *, threads: int, on_progress: OnProgress | None
     ) -> tuple[ImageCache, list[BadImage]]:
-        """The store with everything decoded into `pixels`, without those that failed, and these."""
+        """Decode all into `pixels`; return the cache without images that failed, and those."""
 
         def decode(position: int) -> BadImage | None:
             try:
-                self._place(pixels, position)[...] = self.read(position)
+                self._view(pixels, position)[...] = self.read(position)
             except ImageError as error:
                 return BadImage(position, error.path, error.reason)
             return None
@@ -98,11 +105,12 @@ class ImageCache:
         count, bad = len(self.index), []
         # Threads, because OpenCV decodes and resizes without holding the interpreter's lock.
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            for position, failure in enumerate(pool.map(decode, range(count))):
+            decoded = progress_bar(pool.map(decode, range(count)), "reading images", total=count)
+            for position, failure in enumerate(decoded):
                 if failure is not None:
                     bad.append(failure)
-                if tell is not None:
-                    tell(position + 1, count)
+                if on_progress is not None:
+                    on_progress(position + 1, count)
         good = np.setdiff1d(np.arange(count), [failure.position for failure in bad])
         index = self.index.subset(good) if bad else self.index
         kept = replace(
@@ -110,31 +118,31 @@ class ImageCache:
         )
         return kept, bad
 
-    def _place(self, pixels: Pixels, position: int) -> Pixels:
+    def _view(self, pixels: Pixels, position: int) -> Pixels:
         height, width = self.size(position)
         start = int(self.starts[position])
         return pixels[start : start + height * width * 3].reshape(height, width, 3)
 
 
-def open_store(
+def open_image_cache(
     index: DatasetIndex,
     image_size: int,
     *,
     cache: str = "none",
     folder: str = "",
     threads: int = 1,
-    tell: Tell | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[ImageCache, list[BadImage]]:
-    """Pictures of a data set with their long side at `image_size`, and the images that failed.
+    """Return the images of a data set with their long side at `image_size`, and those that failed.
 
     With `cache` 'ram' or 'disk' everything is decoded now by `threads` threads, if it fits into
-    60% of the free memory or 90% of the disk under `folder` ('' for the system's temporary one);
-    `tell(done, total)` hears of each image. Images that fail are named in the log and dropped
-    from the store's index. Otherwise nothing is read yet and none can fail.
+    60% of the free memory or 90% of the disk under `folder` ('' for the system's temporary one).
+    Images that fail are named in the log and dropped from the cache's index. Otherwise nothing is
+    read yet and none can fail.
     """
-    sizes = picture_sizes(index.sizes, image_size)
+    sizes = resized_sizes(index.sizes, image_size)
     ends = np.cumsum(sizes.prod(1) * 3)
-    store = ImageCache(index, sizes, starts=ends - sizes.prod(1) * 3)
+    images = ImageCache(index, sizes, starts=ends - sizes.prod(1) * 3)
     needed = int(ends[-1]) if len(ends) else 0
     what, pixels = f"{len(index)} training images", None
     if cache == "ram" and fits_in_memory(needed, what):
@@ -142,25 +150,25 @@ def open_store(
     elif cache == "disk":
         pixels = array_on_disk(needed, Path(folder or tempfile.gettempdir()), what)
     if pixels is None:
-        return store, []
-    store, bad = store.filled(pixels, threads=threads, tell=tell)
+        return images, []
+    images, bad = images.decode_into(pixels, threads=threads, on_progress=on_progress)
     for failure in bad[:_NAMED_AT_MOST]:
         log.warning("image left out: %s: %s", failure.path, failure.reason)
     if len(bad) > _NAMED_AT_MOST:
         log.warning("%d more images were left out", len(bad) - _NAMED_AT_MOST)
-    return store, bad
+    return images, bad
 
 
-def picture_sizes(sizes: npt.NDArray[np.integer], image_size: int) -> npt.NDArray[np.int64]:
-    """(height, width) [n, 2] after the long side becomes `image_size`: rounded, at least 1."""
+def resized_sizes(sizes: npt.NDArray[np.integer], image_size: int) -> npt.NDArray[np.int64]:
+    """Return (height, width) [n, 2] with the long side at `image_size`: rounded, at least 1."""
     if not len(sizes):
         return np.zeros((0, 2), np.int64)
     ratio = image_size / sizes.max(1, keepdims=True)
-    return np.maximum(np.rint(sizes * ratio), 1).astype(np.int64)
+    return np.asarray(np.maximum(np.rint(sizes * ratio), 1), np.int64)
 
 
 def fits_in_memory(needed: int, what: str) -> bool:
-    """Whether `needed` bytes are at most 60% of the free memory; if not, the log says so."""
+    """Return whether `needed` bytes are at most 60% of the free memory; if not, log it."""
     free = available_memory()
     if free is None or needed <= MEMORY_SHARE * free:
         return True
@@ -174,7 +182,7 @@ def fits_in_memory(needed: int, what: str) -> bool:
 
 
 def array_on_disk(needed: int, folder: Path, what: str) -> Pixels | None:
-    """`needed` bytes in a file of `folder`; None, and a word in the log, where they do not fit.
+    """Return `needed` bytes in a file of `folder`; None, and a warning, where they do not fit.
 
     The file has no name, so nobody meets it half written, and it is gone with the process, however
     that ends. Its space is taken at once: a disk that filled up later would end the process.
@@ -204,7 +212,7 @@ def array_on_disk(needed: int, folder: Path, what: str) -> Pixels | None:
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Bytes of memory still free for this process, or None where nobody tells.
+    """Return the bytes of memory still free for this process, or None where they are unknown.
 
     The smaller of what the machine and what the container (cgroup v2 or v1) have left; pages that
     merely cache files count as free. `root` is for tests.

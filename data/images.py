@@ -1,4 +1,4 @@
-"""An image file becomes an array, or a named reason why it cannot.
+"""Read image files into arrays, or raise `ImageError` with the reason.
 
 The orientation tag (EXIF) is ignored everywhere: boxes of the data set are given on the stored
 pixel grid, so the stored grid is the truth for decoding as well as for sizes. (In a TIFF the tag
@@ -45,7 +45,7 @@ class ImageError(Exception):
 
 
 def image_size(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> tuple[int, int]:
-    """(height, width) of the stored pixel grid, read from the file header without decoding.
+    """Return (height, width) of the stored pixel grid, from the file header without decoding.
 
     Raises ImageError when the file is missing, is no image or has more than `limit` pixels.
     """
@@ -56,7 +56,7 @@ def image_size(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> tup
 def read_image(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> Pixels:
     """Decode a file by its content, whatever its suffix, to uint8 [h, w, 3] in BGR order.
 
-    Grayscale, palette, alpha, 16-bit and CMYK pictures are reduced to 8-bit BGR; of an animation
+    Grayscale, palette, alpha, 16-bit and CMYK images are reduced to 8-bit BGR; of an animation
     the first frame counts. The pixel count is checked against `limit` before anything is decoded.
     Raises ImageError when the file is missing, damaged, cut off, too large or no image.
     """
@@ -73,7 +73,7 @@ def read_image(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> Pix
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    """The file opened for reading; anything but a regular file is refused."""
+    """Open a file for reading; anything but a regular file is refused."""
     if not os.path.isfile(path):
         raise ImageError(path, "is a directory" if os.path.isdir(path) else "file not found")
     try:
@@ -85,7 +85,7 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 def _header(
     path: str | os.PathLike[str], file: BinaryIO, limit: int
 ) -> tuple[tuple[int, int], str]:
-    """((height, width), format name) from the first bytes of the file."""
+    """Return ((height, width), format name) from the first bytes of the file."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
@@ -102,7 +102,7 @@ def _header(
 
 
 def _decode_opencv(content: bytes) -> Pixels | None:
-    """BGR pixels, or None where OpenCV does not know or refuses the content."""
+    """Decode to BGR with OpenCV; None where it does not know or refuses the content."""
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), _DECODE_FLAGS)
     except cv2.error:
@@ -111,7 +111,7 @@ def _decode_opencv(content: bytes) -> Pixels | None:
 
 
 def _decode_pillow(path: str | os.PathLike[str]) -> Pixels:
-    """BGR pixels through Pillow: the second opinion for what OpenCV cannot decode."""
+    """Decode to BGR with Pillow, for what OpenCV cannot decode."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             rgb = np.asarray(image.convert("RGB"), np.uint8)

@@ -1,268 +1,288 @@
-"""The loaders that training, evaluation and inference ask for, and how training samples are made.
+"""The loaders of training and evaluation.
 
-Nothing random depends on the number of workers: each sample has its own generator, made of the
-seed, the epoch and the image.
+Nothing random depends on the number of workers: each sample has a generator of its own, made of
+the seed, the epoch and the image.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from data.augmentations import Augmentation, Filters, apply_sample, draw_sample
-from data.batches import Batch, EvaluationBatch, Sample, add_batch_index, collate
+from data.augmentations import Augmentation, PixelFilters
 from data.dataset_index import DatasetIndex
-from data.evaluation_loader import EvaluationDataset, EvaluationLoader, evaluation_loader
-from data.image_cache import BadImage, ImageCache, Tell, open_store
-from data.image_weights import class_average_precision
-from data.mosaic import FILL
-from data.pixel_filters import PixelFilters
-from data.quad import QuadDataset
+from data.datasets import (
+    EvaluationBatch,
+    EvaluationDataset,
+    Positions,
+    QuadDataset,
+    Sample,
+    TrainingDataset,
+    collate,
+)
+from data.image_cache import BadImage, OnProgress, fits_in_memory, open_image_cache
 from data.samplers import (
     BatchingConfig,
-    Key,
-    Positions,
     QuadBatchSampler,
     RectangularBatches,
     TrainingSampler,
     WeightedSampler,
     shared_positions,
 )
-from data.stream import DecodedImage, stream_images
-from data.workers import PREFETCH, prepare_worker, thread_count, worker_count
-from evaluation.metrics import ClassMetrics
+from data.workers import PREFETCH, limit_worker_threads, thread_count, worker_count
 from ops.letterbox import rectangular_shapes
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
-from utils.seeding import numpy_generator, torch_generator
+from utils.seeding import torch_generator
 
-__all__ = [
-    "Batch",
-    "DecodedImage",
-    "EvaluationBatch",
-    "EvaluationDataset",
-    "EvaluationLoader",
-    "TrainingDataset",
-    "TrainingLoader",
-    "TrainingSampler",
-    "collate",
-    "evaluation_loader",
-    "stream_images",
-    "training_loader",
-]
+T = TypeVar("T")
 
 
-class TrainingDataset(Dataset[Sample]):
-    """Augmented samples by key: image uint8 [3, side, side], targets float32 [k, 6].
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How images become batches, on one process."""
 
-    Column 0 of the targets is left 0 for the place in the batch. The same key gives the same
-    sample, whoever asks. `frames` [n, 2] are the sizes of samples that are no squares, and
-    `pool` [n] the pictures for mosaics, which may change between epochs; from epoch
-    `mosaic_epochs` on there are no mosaics, so nothing is mixed either.
-    """
+    image_size: int
+    batch_size: int
+    stride: int = 32
+    """Sides of rectangular batches are multiples of it."""
+    workers: int = -1
+    """Worker processes; -1 lets the machine decide."""
+    cache: str = "none"
+    """'ram', 'disk' or 'val': where decoded images (of evaluation: batches) are kept, if at all."""
+    cache_dir: str = ""
+    """Folder of the nameless file of 'disk'; '' for the system's temporary one."""
+    device: torch.device | None = None
+    """Where batches are going: pinned memory for a GPU; None is the CPU."""
 
-    def __init__(
-        self,
-        store: ImageCache,
-        *,
-        image_size: int,
-        augmentation: Augmentation,
-        seed: int,
-        mosaic_epochs: int | None = None,
-        frames: Positions | None = None,
-        pool: Positions | None = None,
-        filters: Filters | None = None,
-    ) -> None:
-        self.store = store
-        self.side = image_size
-        self.augmentation = augmentation
-        self.without_mosaic = replace(augmentation, mosaic=0.0)
-        self.mosaic_epochs = mosaic_epochs
-        self.seed = seed
-        self.frames = frames
-        self.pool = np.arange(len(store.index)) if pool is None else pool
-        self.filters = filters
-        scale = store.sizes / store.index.sizes
-        per_box = np.repeat(scale, np.diff(store.index.offsets), axis=0)
-        # Boxes in pixels of the stored pictures; (x, y) scales, so columns turn round.
-        boxes = store.index.boxes * per_box[:, [1, 0, 1, 0]].astype(np.float32)
-        self.index = replace(store.index, boxes=boxes)
+    @property
+    def on_gpu(self) -> bool:
+        """Whether batches go to a GPU."""
+        return self.device is not None and self.device.type == "cuda"
 
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self.index)
-
-    def __getitem__(self, key: Key) -> Sample:
-        """The sample of `key`: (epoch, image) or (epoch, image, repeat)."""
-        epoch, image = key[:2]
-        generator = numpy_generator(self.seed, *key)
-        closing = self.mosaic_epochs is not None and epoch >= self.mosaic_epochs
-        augmentation = self.without_mosaic if closing else self.augmentation
-        draw = draw_sample(image, self.pool, self.side, augmentation, generator)
-        pictures, boxes, classes = [], [], []
-        for position in draw.needed:
-            picture = self.store.picture(position)
-            own = slice(None) if picture is not None else slice(0)
-            if picture is None:
-                picture = np.full((*self.store.size(position), 3), FILL, np.uint8)
-            pictures.append(picture)
-            boxes.append(self.index.boxes_of(position)[own])
-            classes.append(self.index.classes_of(position)[own])
-        frame = None if self.frames is None else (*self.frames[image].tolist(),)
-        planes, targets = apply_sample(
-            draw, pictures, boxes, classes, self.side, frame=frame, filters=self.filters
+    def worker_count(self, batch_bytes: int, processes: DistContext) -> int:
+        """Return the worker processes to start for batches of so many bytes."""
+        return worker_count(
+            self.workers,
+            batch_bytes=batch_bytes,
+            device=self.device or torch.device("cpu"),
+            local_world_size=processes.local_world_size,
         )
-        return torch.from_numpy(planes), add_batch_index(0, targets)
 
 
 class TrainingLoader(DataLoader[Sample]):
-    """A DataLoader over a TrainingDataset that says which images it had to leave out."""
+    """A DataLoader of augmented batches; call `set_epoch` before each pass."""
 
-    bad: tuple[BadImage, ...] = ()
-    kept: bool = False
-    """Whether no file is read any more."""
-    order: TrainingSampler | RectangularBatches
+    def __init__(
+        self,
+        samples: Dataset[Sample],
+        order: TrainingSampler | RectangularBatches,
+        *,
+        cached: bool,
+        **options: Any,
+    ) -> None:
+        self.order = order
+        self.cached = cached
+        """Whether no file is read any more."""
+        super().__init__(samples, collate_fn=collate, **options)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass belongs to."""
         self.order.set_epoch(epoch)
 
-    def weigh(self, metrics: ClassMetrics) -> None:
-        """Hear how well the classes are found; it counts where images are drawn by weight."""
+    def update_class_weights(self, average_precision: npt.NDArray[np.floating]) -> None:
+        """Use mAP50-95 of each class [c] where images are drawn by weight."""
         if isinstance(self.order, WeightedSampler):
-            classes = len(self.order.index.class_names)
-            self.order.weigh(class_average_precision(metrics, classes))
+            self.order.update_class_weights(average_precision)
 
 
 def training_loader(
     index: DatasetIndex,
+    config: LoaderConfig,
     *,
-    image_size: int,
-    batch_size: int,
     seed: int,
     augmentation: Augmentation,
-    workers: int = -1,
-    cache: str = "ram",
-    cache_dir: str = "",
-    device: torch.device | None = None,
-    rank: int = 0,
-    world: int = 1,
-    local_world_size: int = 1,
-    tell: Tell | None = None,
-    arrangement: BatchingConfig | None = None,
-    stride: int = 32,
-) -> TrainingLoader:
-    """Augmented batches of a data set, put together as `arrangement` says (by default shuffled).
+    batching: BatchingConfig | None = None,
+    processes: DistContext = SINGLE_PROCESS,
+    on_progress: OnProgress | None = None,
+) -> tuple[TrainingLoader, tuple[BadImage, ...]]:
+    """Return a loader of augmented batches, and the images that were dropped.
 
-    `workers` -1 lets the machine decide. With `cache` 'ram' or 'disk' (a nameless file in
-    `cache_dir`) all images are decoded before this returns, and `tell(done, total)` hears of
-    each; images that fail are dropped, named in the log, and listed in the loader's `bad`. Raises
-    TaskError when none is left, or when an optional package that the augmentation asks for is
-    missing. `stride` is that of rectangular frames, `local_world_size` the number of
-    processes that share the machine's CPUs. Call `set_epoch` before each pass.
+    With `cache` 'ram' or 'disk' all images are decoded before this returns; images that fail are
+    dropped and named in the log. Raises TaskError when none is left, or when an optional package
+    that the augmentation asks for is missing. Each of several processes gets its shard.
     """
-    device = device or torch.device("cpu")
-    arrangement = arrangement or BatchingConfig()
+    batching = batching or BatchingConfig()
     filters = PixelFilters() if augmentation.albumentations else None
-    store, bad = open_store(
-        index, image_size, cache=cache, folder=cache_dir, threads=thread_count(), tell=tell
+    images, dropped = open_image_cache(
+        index,
+        config.image_size,
+        cache=config.cache,
+        folder=config.cache_dir,
+        threads=thread_count(),
+        on_progress=on_progress,
     )
-    if not len(store.index):
+    if not len(images.index):
         raise TaskError(
             Code.DATASET,
             f"none of the {len(index)} training images can be used: check the files named above.",
         )
-    pool = shared_positions(len(store.index))
-    order, frames = _order(
-        store.index,
-        pool,
-        arrangement,
-        image_size=image_size,
-        batch_size=batch_size,
-        stride=stride,
-        seed=seed,
-        rank=rank,
-        world=world,
+    candidates = shared_positions(len(images.index))
+    order, output_sizes = _order(
+        images.index, candidates, batching, config, seed=seed, processes=processes
     )
-    dataset = TrainingDataset(
-        store,
-        image_size=image_size,
+    dataset: Dataset[Sample] = TrainingDataset(
+        images,
+        image_size=config.image_size,
         augmentation=augmentation,
         seed=seed,
-        mosaic_epochs=0 if frames is not None else arrangement.mosaic_epochs,
-        frames=frames,
-        pool=pool,
+        mosaic_epochs=0 if output_sizes is not None else batching.mosaic_epochs,
+        output_sizes=output_sizes,
+        mosaic_candidates=candidates,
         filters=filters,
     )
-    batch_bytes = batch_size * 3 * image_size**2
-    workers = worker_count(
-        workers, batch_bytes=batch_bytes, device=device, local_world_size=local_world_size
-    )
-    loader = _loader(
-        QuadDataset(dataset, seed=seed) if arrangement.quad else dataset,
-        _batching(order, batch_size, quad=arrangement.quad),
-        workers=workers,
-        pinned=device.type == "cuda",
-        seed=seed,
-    )
-    loader.bad = tuple(bad)
-    loader.kept = store.pixels is not None
-    loader.order = order
-    return loader
-
-
-def _loader(
-    samples: Dataset[Sample], batching: dict[str, Any], *, workers: int, pinned: bool, seed: int
-) -> TrainingLoader:
-    return TrainingLoader(
-        samples,
-        **batching,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pinned,
+    workers = config.worker_count(config.batch_size * 3 * config.image_size**2, processes)
+    loader = TrainingLoader(
+        QuadDataset(dataset, seed=seed) if batching.quad else dataset,
+        order,
+        cached=images.decoded,
         persistent_workers=workers > 0,
-        prefetch_factor=PREFETCH if workers else None,
-        multiprocessing_context="fork" if workers else None,
-        worker_init_fn=prepare_worker,
-        generator=torch_generator(seed),
+        **_batches_of(order, config.batch_size, quad=batching.quad),
+        **_worker_options(workers, seed, pin=config.on_gpu),
     )
+    return loader, tuple(dropped)
 
 
 def _order(
     index: DatasetIndex,
-    pool: Positions,
-    arrangement: BatchingConfig,
+    candidates: Positions,
+    batching: BatchingConfig,
+    config: LoaderConfig,
     *,
-    image_size: int,
-    batch_size: int,
-    stride: int,
     seed: int,
-    rank: int,
-    world: int,
+    processes: DistContext,
 ) -> tuple[TrainingSampler | RectangularBatches, Positions | None]:
-    """The order of an epoch, and the frame of each image [n, 2] where batches are rectangular."""
-    if arrangement.image_weights:
-        return WeightedSampler(index, pool, seed=seed, rank=rank, world=world), None
-    if not arrangement.rect:
+    """Return the order of an epoch, and the shape of each image [n, 2] in rectangular batches."""
+    rank, world = processes.rank, processes.world_size
+    if batching.image_weights:
+        return WeightedSampler(index, candidates, seed=seed, rank=rank, world=world), None
+    if not batching.rect:
         return TrainingSampler(len(index), seed=seed, rank=rank, world=world), None
     order, batch_of, shapes = rectangular_shapes(
-        index.sizes, image_size=image_size, batch_size=batch_size, stride=stride, pad=0.0
+        index.sizes,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        stride=config.stride,
+        pad=0.0,
     )
-    frames = np.empty_like(shapes, shape=(len(index), 2))
-    frames[order] = shapes[batch_of]
-    return RectangularBatches(order, batch_size, rank=rank, world=world), frames
+    output_sizes = np.empty_like(shapes, shape=(len(index), 2))
+    output_sizes[order] = shapes[batch_of]
+    return RectangularBatches(order, config.batch_size, rank=rank, world=world), output_sizes
 
 
-def _batching(
+def _batches_of(
     order: TrainingSampler | RectangularBatches, batch_size: int, *, quad: bool
 ) -> dict[str, Any]:
-    """How a DataLoader is told its batches."""
+    """Return the options of a DataLoader that give these batches."""
     if isinstance(order, TrainingSampler) and not quad:
         return {"sampler": order, "batch_size": batch_size}
     batches: Sampler[Any] = order
     if isinstance(order, TrainingSampler):
         batches = BatchSampler(batches, batch_size, drop_last=False)
     return {"batch_sampler": QuadBatchSampler(batches) if quad else batches}
+
+
+def _worker_options(workers: int, seed: int, *, pin: bool) -> dict[str, Any]:
+    return {
+        "num_workers": workers,
+        "pin_memory": pin,
+        "prefetch_factor": PREFETCH if workers else None,
+        "multiprocessing_context": "fork" if workers else None,
+        "worker_init_fn": limit_worker_threads,
+        "generator": torch_generator(seed),
+    }
+
+
+class EvaluationLoader:
+    """Batches of an EvaluationDataset by `numbers`; those without a readable image are skipped.
+
+    With `keep` the batches of the first full pass stay in memory and later passes read no file.
+    """
+
+    def __init__(
+        self, dataset: EvaluationDataset, numbers: range, *, workers: int, pin: bool, keep: bool
+    ) -> None:
+        self.dataset = dataset
+        self.numbers = numbers
+        self.keep = keep
+        self._kept: list[EvaluationBatch] | None = None
+        self._loader: DataLoader[EvaluationBatch] = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=numbers,
+            collate_fn=_unchanged,
+            **_worker_options(workers, 0, pin=pin),
+        )
+
+    @property
+    def cached(self) -> bool:
+        """Whether no file is read any more."""
+        return self._kept is not None
+
+    def __len__(self) -> int:
+        """Return the number of batches, counting those that may turn out empty."""
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        """Yield the batches of one pass."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        batches = []
+        for batch in self._loader:
+            if not batch.indices:
+                continue
+            if self.keep:
+                # A copy, because what a worker sent lies in the scarce shared memory.
+                batches.append(replace(batch, images=batch.images.clone()))
+            yield batch
+        if self.keep:
+            self._kept = batches
+
+
+def evaluation_loader(
+    index: DatasetIndex,
+    config: LoaderConfig,
+    *,
+    pad: float = 0.5,
+    processes: DistContext = SINGLE_PROCESS,
+) -> EvaluationLoader:
+    """Return a loader of every image once, letterboxed in rectangular batches as in v7.0.
+
+    With `cache` 'ram' or 'val' the finished batches are kept for the next pass, if they fit into
+    memory. Each of several processes gets its shard of the batches. `pad` is in strides.
+    """
+    dataset = EvaluationDataset(
+        index,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        stride=config.stride,
+        pad=pad,
+    )
+    numbers = range(processes.rank, len(dataset), processes.world_size)
+    sizes = [dataset.bytes_of(number) for number in numbers]
+    keep = config.cache in ("ram", "val") and fits_in_memory(
+        sum(sizes) * processes.local_world_size, f"{len(index)} evaluation images"
+    )
+    workers = config.worker_count(max(sizes, default=0), processes)
+    return EvaluationLoader(dataset, numbers, workers=workers, pin=config.on_gpu, keep=keep)
+
+
+def _unchanged(batch: T) -> T:
+    return batch

@@ -1,7 +1,7 @@
-"""Pictures laid on a canvas and warped to the output, of which only the part seen is built.
+"""Mosaics: images laid on a canvas and warped to the output; only the visible part is built.
 
-Pictures are uint8 [h, w, 3], positions on the canvas and in the output are pixels, sizes (height,
-width), rectangles and boxes x1, y1, x2, y2.
+Images are uint8 [h, w, 3], positions on the canvas and in the output are pixels, sizes (height,
+width), rectangles and boxes x1, y1, x2, y2. The layouts are those of v7.0.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ import numpy as np
 import numpy.typing as npt
 
 from data.images import Pixels
+from data.instances import Instances
+from ops.letterbox import PAD_VALUE
 
 Floats = npt.NDArray[np.float64]
 Rectangle = tuple[int, int, int, int]
 Size = tuple[int, int]
 
-# The grey of what no picture covers, as in YOLOv5 v7.0.
-FILL = 114
-# Pixels around what the output sees, for interpolation.
+# Pixels around what the output shows, for interpolation.
 _MARGIN = 2
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Part `crop` of a picture lies at `canvas`; both x1, y1, x2, y2 in pixels, of equal size."""
+    """Part `crop` of an image lies at `canvas`; both x1, y1, x2, y2 in pixels, of equal size."""
 
     canvas: Rectangle
     crop: Rectangle
 
     @property
     def offset(self) -> tuple[int, int]:
-        """(x, y) to add to a position in the picture to find it on the canvas."""
+        """Return (x, y) to add to a position in the image to find it on the canvas."""
         return self.canvas[0] - self.crop[0], self.canvas[1] - self.crop[1]
 
 
 def mosaic_tiles(sizes: Sequence[Size], centre: tuple[int, int], side: int) -> list[Tile]:
-    """Where four pictures of the given sizes meet at `centre` (y, x) of a 2·side square canvas.
+    """Return where four images of the given sizes meet at `centre` (y, x) of a 2·side canvas.
 
     Order: top left, top right, bottom left, bottom right. Each touches the centre with its own
     corner; what sticks out of the canvas is cropped.
@@ -54,11 +54,11 @@ def mosaic_tiles(sizes: Sequence[Size], centre: tuple[int, int], side: int) -> l
 
 
 def nine_tiles(sizes: Sequence[Size], corner: tuple[int, int], side: int) -> list[Tile]:
-    """Where nine pictures lie on the 2·side square that is cut out of a 3·side one at `corner`.
+    """Return where nine images lie on the 2·side square cut out of a 3·side one at `corner`.
 
-    On the larger canvas the first picture has its top left corner at (side, side); the others
+    On the larger canvas the first image has its top left corner at (side, side); the others
     follow clockwise from above it, each against the edges of the first and of the one before.
-    `corner` is (y, x), both 0 to side. A picture may lie outside of the cut: an empty tile.
+    `corner` is (y, x), both 0 to side. An image may lie outside of the cut: an empty tile.
     """
     first_height, first_width = sizes[0]
     tiles = []
@@ -80,43 +80,54 @@ def nine_tiles(sizes: Sequence[Size], corner: tuple[int, int], side: int) -> lis
     return tiles
 
 
-def single_tile(size: Size, frame: Size) -> Tile:
-    """One picture in the middle of a canvas that is at least as large."""
+def single_tile(size: Size, canvas: Size) -> Tile:
+    """Return one image in the middle of a canvas that is at least as large."""
     height, width = size
-    left, top = (frame[1] - width) // 2, (frame[0] - height) // 2
+    left, top = (canvas[1] - width) // 2, (canvas[0] - height) // 2
     return Tile((left, top, left + width, top + height), (0, 0, width, height))
 
 
-def render(
-    pictures: Sequence[Pixels], tiles: Sequence[Tile], matrix: Floats, output: Size
-) -> Pixels:
-    """Warp the canvas under `tiles` to the output, BGRX [*output, 4]; 114 where no picture lies.
+def render(images: Sequence[Pixels], tiles: Sequence[Tile], matrix: Floats, output: Size) -> Pixels:
+    """Warp the canvas under `tiles` to the output, BGRX [*output, 4]; 114 where no image lies.
 
-    Only the part of the canvas that the output sees is built, at a typical scale a third of it;
+    Only the part of the canvas that the output shows is built, at a typical scale a third of it;
     the result is that of warping the whole. Bilinear. The fourth channel carries nothing: OpenCV
     warps four channels in half the time it needs for three.
     """
-    left, top, right, bottom = _seen(tiles, matrix, output)
-    patch = np.full((bottom - top, right - left, 4), FILL, np.uint8)
-    for picture, tile in zip(pictures, tiles, strict=True):
+    left, top, right, bottom = _visible(tiles, matrix, output)
+    patch = np.full((bottom - top, right - left, 4), PAD_VALUE, np.uint8)
+    for image, tile in zip(images, tiles, strict=True):
         x1, y1 = max(tile.canvas[0], left), max(tile.canvas[1], top)
         x2, y2 = min(tile.canvas[2], right), min(tile.canvas[3], bottom)
         if x2 > x1 and y2 > y1:
             x, y = tile.offset
-            crop = picture[y1 - y : y2 - y, x1 - x : x2 - x]
-            own = patch[y1 - top : y2 - top, x1 - left : x2 - left]
-            cv2.cvtColor(crop, cv2.COLOR_BGR2BGRA, dst=own)
+            crop = image[y1 - y : y2 - y, x1 - x : x2 - x]
+            target = patch[y1 - top : y2 - top, x1 - left : x2 - left]
+            cv2.cvtColor(crop, cv2.COLOR_BGR2BGRA, dst=target)
     shift = np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
-    size, fill = (output[1], output[0]), (FILL,) * 4
+    size, fill = (output[1], output[0]), (PAD_VALUE,) * 4
     if matrix[2, 0] == 0 and matrix[2, 1] == 0:
-        image = cv2.warpAffine(patch, (matrix @ shift)[:2], size, borderValue=fill)
+        warped = cv2.warpAffine(patch, (matrix @ shift)[:2], size, borderValue=fill)
     else:
-        image = cv2.warpPerspective(patch, matrix @ shift, size, borderValue=fill)
-    return np.asarray(image, np.uint8)
+        warped = cv2.warpPerspective(patch, matrix @ shift, size, borderValue=fill)
+    return np.asarray(warped, np.uint8)
+
+
+def place_instances(
+    instances: Sequence[Instances], tiles: Sequence[Tile], canvas: Size
+) -> Instances:
+    """Return the objects of all images in pixels of the canvas, clipped to it."""
+    placed = Instances.concatenate(
+        [
+            objects.with_boxes(np.asarray(objects.boxes, np.float64) + tile.offset * 2)
+            for objects, tile in zip(instances, tiles, strict=True)
+        ]
+    )
+    return placed.with_boxes(placed.boxes.clip(0, (canvas[1], canvas[0]) * 2))
 
 
 def transform_boxes(boxes: npt.NDArray[np.floating], matrix: Floats, output: Size) -> Floats:
-    """Boxes [n, 4] that enclose the transformed corners of `boxes`, clipped to the output.
+    """Return the boxes [n, 4] enclosing the transformed corners of `boxes`, clipped to the output.
 
     A box of which a corner would lie behind the viewer of a perspective view comes out empty.
     """
@@ -127,19 +138,20 @@ def transform_boxes(boxes: npt.NDArray[np.floating], matrix: Floats, output: Siz
     moved /= np.where(depth > 0, depth, 1.0)[..., None]
     enclosing = np.concatenate((moved.min(1), moved.max(1)), 1) * visible[:, None]
     height, width = output
-    return np.clip(enclosing, 0.0, (width, height, width, height))
+    clipped: Floats = np.clip(enclosing, 0.0, (width, height, width, height))
+    return clipped
 
 
 def _cropped(left: int, top: int, size: Size, limit: int) -> Tile:
-    """The part of a picture at (left, top) that lies on a square canvas of `limit` pixels."""
+    """Return the part of an image at (left, top) that lies on a square canvas of `limit` pixels."""
     height, width = size
     x1, x2 = (min(max(x, 0), limit) for x in (left, left + width))
     y1, y2 = (min(max(y, 0), limit) for y in (top, top + height))
     return Tile((x1, y1, x2, y2), (x1 - left, y1 - top, x2 - left, y2 - top))
 
 
-def _seen(tiles: Sequence[Tile], matrix: Floats, output: Size) -> Rectangle:
-    """Part of the tiles' common rectangle that the output shows; at least one pixel."""
+def _visible(tiles: Sequence[Tile], matrix: Floats, output: Size) -> Rectangle:
+    """Return the part of the tiles' common rectangle that the output shows; at least one pixel."""
     whole = np.array([tile.canvas for tile in tiles])
     low, high = whole[:, :2].min(0), whole[:, 2:].max(0)
     height, width = output
@@ -149,7 +161,7 @@ def _seen(tiles: Sequence[Tile], matrix: Floats, output: Size) -> Rectangle:
         shown = np.stack((x, y)) / depth
         low = np.maximum(low, np.floor(shown.min(1)) - _MARGIN)
         high = np.minimum(high, np.ceil(shown.max(1)) + _MARGIN)
-    # Where the output sees no tile at all, one pixel keeps the patch from being empty.
+    # Where the output shows no tile at all, one pixel keeps the patch from being empty.
     left, top = (int(value) for value in low)
     right, bottom = (int(value) for value in high)
     return left, top, max(right, left + 1), max(bottom, top + 1)

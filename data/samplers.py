@@ -1,7 +1,7 @@
-"""Which images an epoch shows, in which order, and which of them share a batch.
+"""Samplers: which images an epoch shows, in which order, and which of them share a batch.
 
-A sample is asked for by its key, (epoch, image) or (epoch, image, repeat): the same key gives the
-same sample, whoever asks.
+A sampler yields keys, (epoch, image) or (epoch, image, repeat): the same key gives the same
+sample, whoever asks.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from data.dataset_index import DatasetIndex
-from data.image_weights import image_weights
+from data.datasets import Key, Positions
 from utils.seeding import numpy_generator
 
-Key = tuple[int, ...]
-Positions = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -28,19 +27,38 @@ class BatchingConfig:
     """How an epoch is put together; the default is v7.0's: every image once, shuffled, mosaics."""
 
     rect: bool = False
-    """Batches of images of like shape in the smallest frame, in one order, without mosaics."""
+    """Rectangular batches of images of like shape, in one order, without mosaics."""
     image_weights: bool = False
-    """Images are drawn with replacement, those with rare and badly found classes more often."""
+    """Images are drawn with replacement, weighted by their classes (see `image_weights`)."""
     quad: bool = False
     """Four samples become one of twice the side."""
     mosaic_epochs: int | None = None
     """Epochs with mosaics, from the first one on; None for all."""
 
 
+def class_weights(counts: npt.NDArray[np.integer]) -> Floats:
+    """Return the inverse of the classes' box counts [c], of mean 1; no boxes count as one box."""
+    inverse = 1.0 / np.maximum(counts, 1)
+    weights: Floats = inverse / inverse.sum() * len(counts)
+    return weights
+
+
+def image_weights(index: DatasetIndex, average_precision: npt.NDArray[np.floating]) -> Floats:
+    """Return the weight of each image [n]: the sum over its boxes of class weight · (1 - AP)² / c.
+
+    The formula is that of v7.0's `--image-weights`. `average_precision` [c] is mAP50-95 per class,
+    0 before the first evaluation. An image without boxes has weight 0.
+    """
+    classes = len(index.class_names)
+    worth = class_weights(index.counts()) * (1 - np.asarray(average_precision)) ** 2 / classes
+    sums = np.bincount(index.owners(), weights=worth[index.classes], minlength=len(index))
+    return sums.astype(np.float64)
+
+
 class TrainingSampler(Sampler[Key]):
     """Every image once per epoch, as keys (epoch, image), shuffled by the seed and the epoch.
 
-    Of `world` processes each takes every world-th image from `rank` on; the order is wrapped
+    Each of `world` processes takes every world-th image from its `rank` on; the order is wrapped
     around so that all get equally many.
     """
 
@@ -56,58 +74,64 @@ class TrainingSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Images per epoch for this process."""
+        """Return the images per epoch of this process."""
         return -(-self.count // self.world)
 
     def __iter__(self) -> Iterator[Key]:
-        """The keys of one epoch."""
+        """Yield the keys of one epoch."""
         order = numpy_generator(self.seed, self.epoch).permutation(self.count)
-        return ((self.epoch, int(image)) for image in self.share_of(order))
+        return ((self.epoch, int(image)) for image in self.shard(order))
 
-    def share_of(self, items: Positions) -> Positions:
-        """What this process takes of the items [count] of all."""
+    def shard(self, items: Positions) -> Positions:
+        """Return this process's part of the items [count] of all."""
         return np.resize(items, len(self) * self.world)[self.rank :: self.world]
 
 
 class WeightedSampler(TrainingSampler):
-    """As many images as there are, drawn with replacement by how much there is to learn.
+    """As many images as there are, drawn with replacement by `image_weights`.
 
-    `pool` [n], shared with the worker processes, is where an epoch's draw is written down, since
-    mosaics take their other pictures from it too. An image drawn again has (epoch, image, repeat)
-    for a key, so that it comes in another form. All of `world` processes must weigh alike.
+    An epoch's draw is written into `mosaic_candidates` [n], which is shared with the worker
+    processes, since mosaics take their other images from it too. An image drawn again has the key
+    (epoch, image, repeat), and so another augmentation. All processes must use the same weights.
     """
 
     def __init__(
-        self, index: DatasetIndex, pool: Positions, *, seed: int, rank: int = 0, world: int = 1
+        self,
+        index: DatasetIndex,
+        mosaic_candidates: Positions,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         super().__init__(len(index), seed=seed, rank=rank, world=world)
         self.index = index
-        self.pool = pool
-        self.weigh(np.zeros(len(index.class_names)))
+        self.mosaic_candidates = mosaic_candidates
+        self.update_class_weights(np.zeros(len(index.class_names)))
 
-    def weigh(self, average_precision: npt.NDArray[np.floating]) -> None:
-        """Take the classes' average precisions [c] into account from the next epoch on."""
+    def update_class_weights(self, average_precision: npt.NDArray[np.floating]) -> None:
+        """Use the classes' average precisions [c] from the next epoch on."""
         weights = image_weights(self.index, average_precision)
         # Where nothing is left to learn, or nothing ever was, all images are alike.
         self.weights = weights if weights.any() else np.ones(len(weights))
 
     def __iter__(self) -> Iterator[Key]:
-        """The keys of one epoch."""
+        """Yield the keys of one epoch."""
         generator = numpy_generator(self.seed, self.epoch)
         drawn = generator.choice(self.count, self.count, p=self.weights / self.weights.sum())
-        self.pool[:] = drawn
+        self.mosaic_candidates[:] = drawn
         seen: dict[int, int] = {}
         keys: list[Key] = []
         for image in drawn.tolist():
             repeat = seen[image] = seen.get(image, -1) + 1
             keys.append((self.epoch, image, repeat) if repeat else (self.epoch, image))
-        return (keys[place] for place in self.share_of(np.arange(self.count)))
+        return (keys[place] for place in self.shard(np.arange(self.count)))
 
 
 class RectangularBatches(Sampler[list[Key]]):
     """Batches of keys in a given order of the images [n], which nothing shuffles, as in v7.0.
 
-    Of `world` processes each takes every world-th batch from `rank` on, wrapped around.
+    Each of `world` processes takes every world-th batch from its `rank` on, wrapped around.
     """
 
     def __init__(self, order: Positions, batch_size: int, *, rank: int = 0, world: int = 1) -> None:
@@ -122,12 +146,12 @@ class RectangularBatches(Sampler[list[Key]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches per epoch for this process."""
+        """Return the batches per epoch of this process."""
         return len(self.share)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """The batches of one epoch."""
-        for number in self.share.share_of(np.arange(len(self.batches))):
+        """Yield the batches of one epoch."""
+        for number in self.share.shard(np.arange(len(self.batches))):
             yield [(self.epoch, image) for image in self.batches[number]]
 
 
@@ -138,17 +162,17 @@ class QuadBatchSampler(Sampler[list[tuple[Key, ...]]]):
         self.batches = batches
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Return the batches per epoch."""
         return len(self.batches)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[list[tuple[Key, ...]]]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
         for batch in self.batches:
             yield [tuple(batch[start : start + 4]) for start in range(0, len(batch), 4)]
 
 
 def shared_positions(count: int) -> Positions:
-    """0 ... count - 1 in memory that processes forked later see change."""
+    """Return 0 ... count - 1 in memory shared with processes forked later."""
     memory = mmap.mmap(-1, max(count, 1) * 8)
     positions = np.frombuffer(memory, np.int64)[:count]
     positions[:] = np.arange(count)

@@ -1,4 +1,4 @@
-"""Decoded images on their way to inference: threads a little ahead of whoever consumes them."""
+"""A stream of decoded images for inference, prefetched by threads."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def stream_images(
     Threads, not processes: OpenCV decodes without holding the interpreter's lock, nothing has to
     be copied between processes, and /dev/shm, which is small in many containers, is not needed.
     A file that fails comes with `image` None and the reason in `error`. `workers` -1: one thread
-    per CPU, at most 8. With `positions` only those of `paths` are read, in that order; a position
-    is asked for when its image is about to be read.
+    per CPU, at most 8. `positions` selects those of `paths` to read, in that order, for example a
+    shard; the next one is taken when its image is about to be read.
     """
     threads = workers if workers > 0 else thread_count()
     waiting: deque[Future[DecodedImage]] = deque()

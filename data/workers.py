@@ -13,12 +13,12 @@ import torch
 
 log = logging.getLogger(__name__)
 
-# Batches that each worker prepares ahead.
 PREFETCH = 2
-# Part of the free shared memory that batches in flight may fill.
-SHARED_MEMORY_SHARE = 0.7
+"""Batches that each worker prepares ahead."""
 SHARED_MEMORY = Path("/dev/shm")
-_AT_MOST = 8
+SHARED_MEMORY_SHARE = 0.7
+"""Part of the free shared memory that batches in flight may fill."""
+MAX_WORKERS = 8
 
 
 def worker_count(
@@ -29,19 +29,19 @@ def worker_count(
     shared_memory: Path = SHARED_MEMORY,
     local_world_size: int = 1,
 ) -> int:
-    """How many worker processes to start: what is asked for or suits the machine, if it fits.
+    """Return how many worker processes to start: what is requested or automatic, if it fits.
 
     Automatic (-1): with a GPU one per CPU, at most 8. Without one none: the network keeps every
     CPU busy, and a process that takes one away stalls the others at the end of each layer, so a
     batch is made between two steps. Batches of workers travel through /dev/shm, so workers are
     limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
-    The CPUs and the shared memory are divided by `local_world_size`, the processes that train here.
+    CPUs and shared memory are divided by `local_world_size`, the processes that train here.
     """
     cpus = available_cpus()
-    automatic = min(_AT_MOST, max(cpus // local_world_size, 1)) if device.type == "cuda" else 0
+    automatic = min(MAX_WORKERS, max(cpus // local_world_size, 1)) if device.type == "cuda" else 0
     wanted = automatic if requested < 0 else requested
     if sys.platform != "linux":
-        return 0  # only a forked worker shares the pictures in memory
+        return 0  # only a forked worker shares the images in memory
     try:
         free = shutil.disk_usage(shared_memory).free
     except OSError:
@@ -60,7 +60,7 @@ def worker_count(
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -68,10 +68,10 @@ def available_cpus() -> int:
 
 def thread_count(local_world_size: int = 1) -> int:
     """Return the threads for decoding: the CPUs divided by `local_world_size`, at most 8."""
-    return min(_AT_MOST, max(available_cpus() // local_world_size, 1))
+    return min(MAX_WORKERS, max(available_cpus() // local_world_size, 1))
 
 
-def prepare_worker(_number: int) -> None:
+def limit_worker_threads(_number: int) -> None:
     """Keep a worker process to one thread: there is a worker per CPU already."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

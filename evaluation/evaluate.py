@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from data.dataset_index import DatasetIndex
-from data.loaders import EvaluationBatch, evaluation_loader
+from data.datasets import EvaluationBatch
+from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.coco import PACKAGE, SplitDetections, coco_available, coco_metrics
 from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
 from evaluation.tables import coco_table, size_table, write_tables
@@ -117,13 +118,10 @@ def evaluate_split(
         return evaluate_stream(
             predictor, index, config, batch_size=batch_size, workers=workers, on_image=on_image
         )
-    loader = evaluation_loader(
-        index,
-        image_size=predictor.image_size,
-        batch_size=batch_size,
-        stride=predictor.stride,
-        workers=workers,
+    batching = LoaderConfig(
+        predictor.image_size, batch_size, stride=predictor.stride, workers=workers
     )
+    loader = evaluation_loader(index, batching)
     batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")
     return evaluate(predictor, index, batches, config, on_image=on_image)
 

@@ -56,6 +56,13 @@ class ClassMetrics:
         """Return the false negatives at the best confidence, [c]."""
         return self.labels - self.tp
 
+    def average_precision(self, class_count: int) -> Float64Array:
+        """Return mAP50-95 of each class [c]; of one without labels, the mean of the others."""
+        labelled = self.ap.mean(1) if len(self.classes) else np.zeros(0)
+        filled = np.full(class_count, labelled.mean() if len(labelled) else 0.0)
+        filled[self.classes] = labelled
+        return filled
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from data.loaders import DecodedImage
+from data.stream import DecodedImage
 from inference.predictions import Prediction, View
 from ops.letterbox import Letterbox, apply_letterbox, boxes_to_original
 from ops.tiling import Tiling, Window, tile_windows

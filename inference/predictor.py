@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.loaders import stream_images
+from data.stream import stream_images
 from inference.backends.base import TORCH
 from inference.backends.sample import sample_images
 from inference.batching import WorkerPool, bucket_by_shape

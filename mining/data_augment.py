@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ops.boxes import clip
+from ops.letterbox import PAD_VALUE
 
 RESIZE_FACTOR = 0.8
 ROTATION_DEGREES = 5.0
@@ -30,8 +31,6 @@ CUTOUT_SIDE = (0.05, 0.2)
 """Smallest and largest side of a cut-out rectangle, as a share of the image's side."""
 CUTOUT_COVER = (0.1, 0.4)
 """A rectangle is accepted if the share it hides of the box it hides most lies between these."""
-GREY = 114
-"""The letterbox's border colour: what rotation turns in from outside looks like a border."""
 
 Generators = Sequence[np.random.Generator]
 Perturbation = Callable[[Tensor, Sequence[Tensor], Generators], tuple[Tensor, list[Tensor]]]
@@ -119,7 +118,8 @@ def rotate(
     """
     height, width = images.shape[-2:]
     matrix = rotation((height, width), ROTATION_DEGREES)
-    grey = GREY if images.dtype == torch.uint8 else GREY / 255
+    # The letterbox's colour: what rotation turns in from outside looks like a border.
+    grey = PAD_VALUE if images.dtype == torch.uint8 else PAD_VALUE / 255
     # From the centre, in half sizes (grid_sample's coordinates), the map is linear.
     halves = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     inverse = torch.linalg.inv(matrix[:, :2]) * halves / halves[:, None]

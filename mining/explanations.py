@@ -11,8 +11,8 @@ from torch import Tensor
 
 from inference.journal import Journal
 from mining.consistency import Objects, compare, deciding
+from mining.scores import ranking
 from ops.letterbox import Letterbox, boxes_to_original
-from reporting.ranking_report import ranking
 from utils.atomic import replace_file
 
 HEADER = (
@@ -137,7 +137,7 @@ def write_explanations(
     ):
         writer = csv.DictWriter(file, HEADER, restval="", lineterminator="\n")
         writer.writeheader()
-        for rank, position in enumerate(ranking(scores).tolist(), start=1):
+        for rank, position in enumerate(ranking(scores), start=1):
             entry, score = known.entry(position), scores[position]
             row: dict[str, object] = {"rank": rank}
             row["score"] = "" if score is None else f"{score:.6f}"

@@ -24,7 +24,7 @@ from inference.predictions import Prediction, View
 from inference.predictor import Predictor, load_predictor
 from mining.class_balance import BALANCED_FIRST, rebalance, window_size
 from mining.consistency import class_vector, join_objects, reference_sample
-from mining.data_augment import GREY, PERTURBATIONS, image_generator, view_size
+from mining.data_augment import PERTURBATIONS, image_generator, view_size
 from mining.explanations import score_breakdown, view_breakdown
 from mining.scores import (
     Algorithm,
@@ -37,7 +37,7 @@ from mining.scores import (
     rank_images,
 )
 from ops.boxes import clip
-from ops.letterbox import Letterbox, boxes_to_original
+from ops.letterbox import PAD_VALUE, Letterbox, boxes_to_original
 from ops.tiling import cut_sides
 from settings.detect import MiningSettings
 from utils.atomic import write_text
@@ -300,7 +300,7 @@ def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> 
             images[i], boxes[i] = image, own
     canvas_size = view_size(name, (group[0].image.shape[1], group[0].image.shape[2]))
     canvas_height, canvas_width = (-(-side // stride) * stride for side in canvas_size)
-    canvas = group[0].image.new_full((len(group), 3, canvas_height, canvas_width), GREY)
+    canvas = group[0].image.new_full((len(group), 3, canvas_height, canvas_width), PAD_VALUE)
     corners, sizes = [], []
     for target, image in zip(canvas, images, strict=True):
         height, width = image.shape[1:]

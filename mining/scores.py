@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data.loaders import stream_images
+from data.stream import stream_images
 from inference.batching import bucket_by_shape
 from inference.predictions import Prediction
 from inference.predictor import Predictor
@@ -61,6 +61,15 @@ class ScoredPart(NamedTuple):
 
 
 Stream = Iterator[Scored]
+
+
+def ranking(scores: Sequence[float | None]) -> list[int]:
+    """Return positions in the order of `result.tsv`: by falling score as written there, equal ones
+    in the order of the candidates, those without a score last.
+    """
+    written = np.array([-np.inf if s is None else round(s, 6) for s in scores], np.float64)
+    order: list[int] = np.argsort(-written, kind="stable").tolist()
+    return order
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,31 @@
-"""What mining and inference show of themselves: counts, scores and examples on one page."""
+"""The report of mining and inference: counts, scores and examples on one HTML page."""
 
 from __future__ import annotations
 
 import heapq
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data.images import ImageError, read_image, write_image
 from inference.journal import Entry
 from inference.predictions import Prediction
-from reporting.colours import SERIES, series_colour
-from reporting.drawing import Tile, draw_boxes, fitted, sheet
-from reporting.lettering import shortened
-from reporting.page import Page
-from reporting.ranking_report import add_choice
-from reporting.svg import histogram
+from reporting.drawing import (
+    TILE_SIDE,
+    Tile,
+    annotated_tile,
+    class_colours,
+    contact_sheet,
+    mark_deciding,
+    shorten,
+)
+from reporting.page import png_uri, write_page
+from reporting.plots import figure_png, histogram, line
 from reporting.tensorboard import TensorBoardLogger
-from reporting.view_boxes import DECIDED, draw_deciding, words_of
 from utils.errors import best_effort
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,10 @@ CLASSES_NAMED = 5
 """Classes that the summary names."""
 MOST_PER_IMAGE = 50
 """Images with as many detections or more share the last bar."""
+MOST_COVERED = 20_000
+"""First images of a ranking whose classes are counted: each is read from disk."""
+STEPS = (10, 30, 100, 300, 1000, 3000, 10_000)
+"""The k of the table of classes among the first k images."""
 
 
 class _Example(NamedTuple):
@@ -46,10 +54,13 @@ class _Example(NamedTuple):
     score: float | None = None
 
 
-class CandidateReport:
-    """Looks at the predictions and scores of a task as they pass, and then writes a page.
+_Ranked = tuple[float, int, _Example]
 
-    Memory stays the same however many images there are, apart from eight bytes a score.
+
+class CandidateReport:
+    """Count predictions and scores of a task as they pass, and write a page.
+
+    Memory does not grow with the number of images, apart from eight bytes a score.
     """
 
     def __init__(self, class_names: Sequence[str], total: int, *, mining: bool) -> None:
@@ -63,18 +74,11 @@ class CandidateReport:
         self._examples: list[_Example] = []
         self._waiting: dict[int, tuple[str, np.ndarray]] = {}
         self._scores = array("d")
-        self._known: Callable[[int], Entry | None] = lambda _: None
-        self._first: list[tuple[float, int, _Example]] = []
-        self._last: list[tuple[float, int, _Example]] = []
-
-    def watch(self, predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-        """Pass predictions on after counting what is in them."""
-        for prediction in predictions:
-            self.add(prediction)
-            yield prediction
+        self._first: list[_Ranked] = []
+        self._last: list[_Ranked] = []
 
     def add(self, prediction: Prediction) -> None:
-        """Count what is in one prediction."""
+        """Count the detections of one image."""
         self._images += 1
         if prediction.error is not None:
             self._unreadable += 1
@@ -90,152 +94,181 @@ class CandidateReport:
         if self._mining:
             self._waiting[prediction.position] = (prediction.path, rows)
 
-    def summary(self) -> str:
-        """What was seen, in one line: images, objects, and how many of each frequent class."""
-        order = np.argsort(-self._per_class, kind="stable")[:CLASSES_NAMED]
-        named = [f"{self._names[i]} {self._per_class[i]}" for i in order if self._per_class[i]]
-        objects = int(self._per_class.sum())
-        listed = f" ({', '.join(named)}{', ...' if len(self._names) > CLASSES_NAMED else ''})"
-        return (
-            f"{self._images} images ({self._unreadable} unreadable, {self._empty} without objects)"
-            f", {objects} objects{listed if named else ''}"
-        )
-
     def scored(self, position: int, score: float | None) -> None:
-        """The mining score of one image that was watched; None for one that cannot be read."""
+        """Add the mining score of an image that was added; None for an unreadable one."""
         path, rows = self._waiting.pop(position, ("", np.zeros((0, 6), np.float32)))
         if score is None:
             return
         self._scores.append(score)
         example = _Example(position, path, rows, score)
         # Equal scores keep the order of the candidates, as in the result.
-        _keep(self._first, (score, -position, example))
-        _keep(self._last, (-score, position, example))
+        _keep_largest(self._first, (score, -position, example))
+        _keep_largest(self._last, (-score, position, example))
+
+    def summary(self) -> str:
+        """Return images, objects, and the objects of each frequent class in one line."""
+        order = np.argsort(-self._per_class, kind="stable")[:CLASSES_NAMED]
+        named = [f"{self._names[i]} {self._per_class[i]}" for i in order if self._per_class[i]]
+        listed = f" ({', '.join(named)}{', ...' if len(self._names) > CLASSES_NAMED else ''})"
+        return (
+            f"{self._images} images ({self._unreadable} unreadable, {self._empty} without objects)"
+            f", {int(self._per_class.sum())} objects{listed if named else ''}"
+        )
 
     def write(
         self,
         folder: Path,
         *,
+        ranking: Sequence[int] = (),
         scores: Sequence[float | None] = (),
         known: Callable[[int], Entry | None] = lambda _: None,
         sheets: Path | None = None,
     ) -> None:
-        """Leave the page in `folder`, and its pictures in TensorBoard; a failure is a warning.
+        """Write the page into `folder` and the images to TensorBoard; a failure is a warning.
 
-        Of mining: `scores` of all candidates, what is `known` of each position, and a folder for
-        the contact sheets of both ends of the ranking.
+        Of mining: `ranking` has the positions of all candidates, best first, `scores` their scores
+        by position, `known` gives the record of a position, and `sheets` is a folder for contact
+        sheets of both ends of the ranking.
         """
-        self._known = known
-        with best_effort(PAGE, log):
-            page = self._page()
-            if scores:
-                add_choice(page, scores, self._classes_of, self._names)
-            with TensorBoardLogger(folder) as board:
-                for name, title, tiles in self._galleries():
-                    page.section(title)
-                    if self._mining:
-                        page.text(DECIDED)
-                    if len(self._names) <= len(SERIES):
-                        page.key([(series_colour(c), name) for c, name in enumerate(self._names)])
-                    page.gallery(tiles)
-                    board.image(name, sheet(tiles))
-                    if sheets and tiles:
-                        write_image(sheets / f"{name}.jpg", sheet(tiles), quality=JPEG_QUALITY)
-            page.write(folder / PAGE)
+        with best_effort(PAGE, log), TensorBoardLogger(folder) as board:
+            galleries = list(self._galleries(known))
+            for name, _, tiles in galleries:
+                sheet = contact_sheet(tiles)
+                board.image(name, sheet)
+                if sheets and tiles:
+                    write_image(sheets / f"{name}.jpg", sheet, quality=JPEG_QUALITY)
+            context = {**self._context(), "galleries": galleries}
+            ranked = [position for position in ranking if scores[position] is not None]
+            if ranked:
+                self._add_coverage(context, ranked, scores, known)
+            write_page(folder / PAGE, "candidate_report.html", **context)
 
-    def _classes_of(self, position: int) -> np.ndarray:
-        entry = self._known(position)
-        return (entry.detections[:, 5] if entry else np.zeros(0)).astype(np.int64)
-
-    def _page(self) -> Page:
-        kind = "Mining" if self._mining else "Inference"
-        page = Page(f"{kind} report", f"{self._images:,} images, {len(self._names)} classes.")
-        page.numbers(
-            [
+    def _context(self) -> dict[str, Any]:
+        filled = np.flatnonzero(self._per_image)
+        most = int(filled[-1]) + 1 if len(filled) else 1
+        many = f" ({MOST_PER_IMAGE} and more in one)" if most > MOST_PER_IMAGE else ""
+        figures = {
+            "confidences": histogram(
+                self._confidences,
+                np.linspace(0, 1, BINS + 1),
+                title="Confidence of the detections",
+                x="confidence",
+                y="detections",
+            ),
+            "per_image": histogram(
+                self._per_image[:most],
+                np.arange(most + 1) - 0.5,
+                title="Detections per image",
+                x=f"detections{many}",
+                y="images",
+            ),
+        }
+        if self._mining:
+            counts, edges = np.histogram(self._scores, BINS, _range(self._scores))
+            title = "Mining scores: larger means label first"
+            figures["scores"] = histogram(counts, edges, title=title, x="score", y="images")
+        return {
+            "title": f"{'Mining' if self._mining else 'Inference'} report",
+            "lead": f"{self._images:,} images, {len(self._names)} classes.",
+            "numbers": [
                 ("images", f"{self._images:,}"),
                 ("objects detected", f"{int(self._per_class.sum()):,}"),
                 ("images without detections", f"{self._empty:,}"),
                 ("images that could not be read", f"{self._unreadable:,}"),
-            ]
-        )
-        page.section("Detections")
-        page.bars(
-            ("class", "detections"),
-            [(name, (int(n),)) for name, n in zip(self._names, self._per_class, strict=True)],
-            folded=f"All {len(self._names)} classes" if len(self._names) > MOST_ROWS else "",
-        )
-        edges = np.linspace(0, 1, BINS + 1)
-        filled = np.flatnonzero(self._per_image)
-        most = int(filled[-1]) + 1 if len(filled) else 1
-        charts = [
-            histogram(
-                self._confidences,
-                edges,
-                title="Confidence of the detections",
-                x_label="confidence",
-                y_label="detections",
-            ),
-            histogram(
-                self._per_image[:most],
-                np.arange(most + 1),
-                title="Detections per image",
-                x_label=f"detections ({MOST_PER_IMAGE} and more in one)"
-                if most > MOST_PER_IMAGE
-                else "detections",
-                y_label="images",
-            ),
-        ]
-        if self._mining:
-            counts, borders = np.histogram(self._scores, BINS, _range(self._scores))
-            charts.insert(
-                0,
-                histogram(
-                    counts,
-                    borders,
-                    title="Mining scores: larger means label first",
-                    x_label="score",
-                    y_label="images",
-                ),
-            )
-        page.charts(charts)
-        return page
+            ],
+            "mining": self._mining,
+            "most_rows": MOST_ROWS,
+            "per_class": list(zip(self._names, self._per_class.tolist(), strict=True)),
+            "class_colours": class_colours(self._names),
+            "figures": {name: png_uri(figure_png(figure)) for name, figure in figures.items()},
+            "coverage": [],
+        }
 
-    def _galleries(self) -> Iterator[tuple[str, str, list[Tile]]]:
+    def _add_coverage(
+        self,
+        context: dict[str, Any],
+        ranked: Sequence[int],
+        scores: Sequence[float | None],
+        known: Callable[[int], Entry | None],
+    ) -> None:
+        """Add what helps to choose k, the number of images to label."""
+        falling = [score for position in ranked if (score := scores[position]) is not None]
+        first = ranked[:MOST_COVERED]
+        steps = [k for k in STEPS if k < len(first)] + [len(first)]
+        table, classes = [], []
+        counts = coverage(map(known, first), len(self._names))
+        for k, images in enumerate(counts, start=1):
+            classes.append(int((images > 0).sum()))
+            if k in steps:
+                table.append(images.tolist())
+        title = f"Classes in the first k images (of {len(self._names)})"
+        rank = line(falling, title="Score by rank", x="rank", y="score")
+        covered = line(classes, title=title, x="k", y="classes", counts=True)
+        context["figures"] |= {
+            "rank": png_uri(figure_png(rank)),
+            "coverage": png_uri(figure_png(covered)),
+        }
+        context["coverage"] = list(zip(self._names, *table, strict=True))
+        context["coverage_header"] = ("class", *(f"k = {k:,}" for k in steps))
+
+    def _galleries(
+        self, known: Callable[[int], Entry | None]
+    ) -> Iterator[tuple[str, str, list[Tile]]]:
         if self._mining:
             first = [row[2] for row in sorted(self._first, reverse=True)]
             last = [row[2] for row in sorted(self._last)]
-            yield "first", "Label these first", self._tiles(first)
-            yield "last", "Label these last", self._tiles(last)
+            yield "first", "Label these first", list(self._tiles(first, known))
+            yield "last", "Label these last", list(self._tiles(last, known))
         else:
             examples = sorted(self._examples, key=lambda example: example.position)
-            yield "examples", "Examples, evenly over the candidates", self._tiles(examples)
+            yield "examples", "Examples", list(self._tiles(examples, known))
 
-    def _tiles(self, examples: Sequence[_Example]) -> list[Tile]:
-        tiles = []
+    def _tiles(
+        self, examples: Sequence[_Example], known: Callable[[int], Entry | None]
+    ) -> Iterator[Tile]:
         for example in examples:
             try:
-                small, scale = fitted(read_image(example.path))
+                image = read_image(example.path)
             except ImageError:
                 continue
-            rows = example.detections
-            drawn = draw_boxes(
-                small, rows[:, :4] * scale, rows[:, 5].astype(int), self._names, rows[:, 4]
+            rows, name = example.detections, shorten(PurePath(example.path).name)
+            entry = known(example.position) if self._mining else None
+            breakdown = (entry.scored or {}).get("breakdown") if entry else None
+            shown = f"{len(rows)} detections"
+            if example.score is not None:
+                shown = f"score {example.score:.3f}"
+            if isinstance(breakdown, dict):
+                shown += f", {breakdown_words(breakdown)}"
+            boxes, classes = rows[:, :4], rows[:, 5].astype(int)
+            tile = annotated_tile(
+                image, f"{name}: {shown}", boxes, classes, self._names, rows[:, 4]
             )
-            entry = self._known(example.position) if self._mining else None
-            why = (entry.scored or {}).get("breakdown") if entry else None
-            if isinstance(why, dict):
-                drawn = draw_deciding(drawn, why, scale)
-            name = shortened(PurePath(example.path).name)
-            told = (
-                f"{len(rows)} detected" if example.score is None else f"score {example.score:.3f}"
-            )
-            if isinstance(why, dict):
-                told += f", {words_of(why)}"
-            tiles.append(Tile(drawn, f"{name}: {told}"))
-        return tiles
+            if isinstance(breakdown, dict):
+                scale = min(TILE_SIDE / max(image.shape[:2]), 1.0)
+                tile = mark_deciding(tile, breakdown, scale)
+            yield tile
 
 
-def _keep(heap: list[tuple[float, int, _Example]], entry: tuple[float, int, _Example]) -> None:
+def breakdown_words(breakdown: Mapping[str, object]) -> str:
+    """Return the view and the terms that decided a score of cald."""
+    view = breakdown.get("view", "")
+    if "iou" not in breakdown:
+        return f"{view}: nothing detected again"
+    if "divergence" not in breakdown:
+        return f"{view}: object lost"
+    return f"{view}: IoU {breakdown['iou']:.2f}, divergence {breakdown['divergence']:.2f}"
+
+
+def coverage(records: Iterable[Entry | None], classes: int) -> Iterator[np.ndarray]:
+    """Yield after each record the number of images so far with each class, int64 [classes]."""
+    images = np.zeros(classes, np.int64)
+    for record in records:
+        found = (record.detections[:, 5] if record else np.zeros(0)).astype(np.int64)
+        images[np.unique(found[(found >= 0) & (found < classes)])] += 1
+        yield images.copy()
+
+
+def _keep_largest(heap: list[_Ranked], entry: _Ranked) -> None:
     """Hold the `SHOWN` largest entries; positions differ, so examples are never compared."""
     if len(heap) < SHOWN:
         heapq.heappush(heap, entry)
@@ -244,6 +277,6 @@ def _keep(heap: list[tuple[float, int, _Example]], entry: tuple[float, int, _Exa
 
 
 def _range(scores: Sequence[float]) -> tuple[float, float]:
-    """From the lowest to the highest score, with some room where they hardly differ."""
+    """Return the lowest and the highest score, with some room where they hardly differ."""
     low, high = (min(scores), max(scores)) if scores else (0.0, 1.0)
     return (low, high) if high - low > 0.001 else (low - 0.005, high + 0.005)

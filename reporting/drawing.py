@@ -1,39 +1,172 @@
-"""Boxes and labels painted on photographs, and photographs tiled to one sheet."""
+"""Drawing on images: colours, text in the fonts of the machine, boxes, and contact sheets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
+from matplotlib import ft2font
+from PIL import Image, ImageDraw, ImageFont, features
 
-from reporting.colours import bgr, ink_on, series_colour
-from reporting.lettering import drawable, label_of, shortened, text_mask
-
+TEXT = "#1d2730"
+MUTED = "#5b6873"
+ACCENT = "#0b5c8e"
+"""Of what counts or is found."""
+ALERT = "#d55e00"
+"""Of what is missed."""
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c00", "#6b6b6b")
+"""Distinct for the colour-blind too: the set of Okabe and Ito ("Color Universal Design", 2008),
+its yellow replaced by a brown that shows on white, its black by a grey."""
 GROUND = (247, 247, 247)
-TEXT = (48, 39, 29)
+"""BGR, behind captions."""
+REFERENCE, PARTNER = "#ffffff", "#ffd400"
+"""Of the box that decided a mining score, and of its partner in the perturbed view."""
+
 TILE_SIDE = 480
-"""Longest side of a picture on a sheet, pixels."""
+"""Longest side of an image of a sheet, pixels."""
+LONGEST_NAME = 28
+FONT_FOLDERS = (
+    "/usr/share/fonts",
+    "/usr/local/share/fonts",
+    "/System/Library/Fonts",
+    "/Library/Fonts",
+    "~/.local/share/fonts",
+    "~/.fonts",
+)
+
+
+def series_colour(number: int) -> str:
+    """Return the colour #rrggbb of the series or class `number`; they repeat after eight."""
+    return SERIES[number % len(SERIES)]
+
+
+def class_colours(class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return colour and name of each class; nothing where colours repeat."""
+    if len(class_names) > len(SERIES):
+        return []
+    return list(zip(SERIES, class_names, strict=False))
+
+
+def bgr(colour: str) -> tuple[int, int, int]:
+    """Return #rrggbb as BGR from 0 to 255."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return blue, green, red
+
+
+def text_colour_on(colour: str) -> str:
+    """Return black or white, whichever reads better on `colour` (relative luminance, WCAG 2)."""
+    shares = (channel / 255 for channel in bgr(colour)[::-1])
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if luminance > 0.179 else "#ffffff"
+
+
+def default_font() -> Path:
+    """Return DejaVu Sans as matplotlib ships it: no Chinese, Japanese or Korean."""
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+@lru_cache(maxsize=1)
+def _system_fonts() -> tuple[Path, ...]:
+    """Return the font files of the machine, regular faces first."""
+    folders = [Path(folder).expanduser() for folder in FONT_FOLDERS]
+    paths = [
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (".ttf", ".otf", ".ttc")
+    ]
+    return tuple(sorted(paths, key=lambda path: ("Regular" not in path.name, path)))
+
+
+@lru_cache(maxsize=16)
+def _characters(font: Path) -> frozenset[int]:
+    try:
+        face = ft2font.FT2Font(str(font))
+    except (OSError, RuntimeError):
+        return frozenset()
+    # Bitmaps of emoji cannot be drawn at any size.
+    return frozenset(face.get_charmap()) if face.scalable else frozenset()
+
+
+def is_right_to_left(characters: Iterable[str]) -> bool:
+    """Return whether a character runs from right to left, as in Arabic and Hebrew."""
+    return any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in characters)
+
+
+def font_for(text: str) -> Path | None:
+    """Return a font that has every character of `text` and the digits, or None.
+
+    Text from right to left needs Raqm, which shapes and orders its letters.
+    """
+    return _font_with(frozenset(text) | frozenset("0123456789."))
+
+
+@lru_cache(maxsize=4096)
+def _font_with(characters: frozenset[str]) -> Path | None:
+    rtl = is_right_to_left(characters)
+    if (rtl and not features.check("raqm")) or not all(c.isprintable() for c in characters):
+        return None
+    needed = {ord(character) for character in characters}
+    for font in (default_font(), *_system_fonts()):
+        if needed <= _characters(font):
+            return font
+    return None
+
+
+def shorten(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return `text` on one line, its middle left out beyond `longest` characters."""
+    flat = " ".join(text.split())
+    if len(flat) <= longest:
+        return flat
+    head = (longest - 1) // 2
+    return f"{flat[:head]}…{flat[len(flat) - (longest - 1 - head) :]}"
+
+
+@lru_cache(maxsize=2048)
+def text_mask(text: str, size: int) -> np.ndarray:
+    """Render one line of text as coverage uint8 [h, w]; `size` in pixels."""
+    font = ImageFont.truetype(str(font_for(text) or default_font()), size)
+    ascent, descent = font.getmetrics()
+    width = max(int(np.ceil(font.getlength(text))), 1)
+    canvas = Image.new("L", (width, ascent + descent), 0)
+    ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=font)
+    mask = np.asarray(canvas, np.uint8)
+    mask.setflags(write=False)
+    return mask
+
+
+@dataclass(frozen=True)
+class Label:
+    """Text on a ground of `colour` (#rrggbb) above the point (x, y) of an image."""
+
+    text: str
+    corner: tuple[int, int]
+    colour: str
+    fallback: str = ""
+    """Drawn where no font of the machine has the text; a page shows the text itself."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A BGR picture [h, w, 3] with the words that belong to it."""
+    """A BGR image [h, w, 3] with the labels that belong on it and its caption."""
 
     image: np.ndarray
     caption: str = ""
+    labels: Sequence[Label] = ()
 
 
-def colour_of(class_index: int) -> tuple[int, int, int]:
-    """The BGR colour of a class: the same in every picture."""
-    return bgr(series_colour(class_index))
+def fit(image: np.ndarray, longest: int = TILE_SIDE) -> tuple[np.ndarray, float]:
+    """Shrink a BGR image to at most `longest` pixels a side; return it with the scale.
 
-
-def fitted(image: np.ndarray, longest: int = TILE_SIDE) -> tuple[np.ndarray, float]:
-    """A BGR image made smaller so that no side exceeds `longest` pixels, and the scale used.
-
-    Draw after this, so that lines and letters keep their size.
+    Draw afterwards, so that lines and letters keep their size.
     """
     height, width = image.shape[:2]
     scale = min(longest / max(height, width), 1.0)
@@ -41,6 +174,28 @@ def fitted(image: np.ndarray, longest: int = TILE_SIDE) -> tuple[np.ndarray, flo
         return image, scale
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)), scale
+
+
+def box_labels(
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    class_names: Sequence[str],
+    scores: np.ndarray | None = None,
+    *,
+    colour: str = "",
+) -> list[Label]:
+    """Return the class and score of each box [n, 4] as a label at its corner, in `colour` or that
+    of the class.
+    """
+    labels = []
+    for number, (left, top, _, _) in enumerate(np.round(boxes).astype(int).tolist()):
+        index = int(classes[number])
+        score = "" if scores is None else f" {scores[number]:.2f}"
+        fallback = f"class {index}"
+        name = shorten(class_names[index]) if index < len(class_names) else ""
+        ground = colour or series_colour(index)
+        labels.append(Label((name or fallback) + score, (left, top), ground, fallback + score))
+    return labels
 
 
 def draw_boxes(
@@ -53,54 +208,42 @@ def draw_boxes(
     thickness: int | None = None,
     named: bool = True,
 ) -> np.ndarray:
-    """A copy of a BGR image [h, w, 3] with boxes [n, 4], xyxy in its pixels, and their labels.
+    """Return a copy of a BGR image [h, w, 3] with boxes [n, 4], xyxy in its pixels, and labels.
 
-    `thickness` of the lines is in pixels, None for one that suits the picture; without `named`
+    `thickness` of the lines is in pixels, None for one that suits the image; without `named`
     there are boxes only.
     """
     canvas = np.ascontiguousarray(image).copy()
-    corners = np.round(boxes).astype(int).tolist()
     if thickness is None:
         thickness = 1 if min(canvas.shape[:2]) < 320 else 2
-    for position, box in enumerate(corners):
-        outline(canvas, box, colour_of(int(classes[position])), thickness)
-    # Labels after all boxes: no line runs through a word.
-    for position, (left, top, _, _) in enumerate(corners if named else []):
-        text = label_of(int(classes[position]), class_names)
-        if scores is not None:
-            text += f" {scores[position]:.2f}"
-        tag(canvas, text, (left, top), series_colour(int(classes[position])))
+    for box, index in zip(np.round(boxes), classes, strict=True):
+        outline(canvas, box, series_colour(int(index)), thickness)
+    if named:  # after all boxes: no line runs through a word
+        draw_labels(canvas, box_labels(boxes, classes, class_names, scores))
     return canvas
 
 
-def outline(
-    canvas: np.ndarray, box: Sequence[float], colour: tuple[int, int, int], thickness: int
-) -> None:
+def outline(canvas: np.ndarray, box: np.ndarray, colour: str, thickness: int) -> None:
     """Draw the frame of one box, xyxy, into a BGR canvas."""
-    left, top, right, bottom = (int(value) for value in box)
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour, thickness, cv2.LINE_AA)
+    left, top, right, bottom = box.astype(int).tolist()
+    cv2.rectangle(canvas, (left, top), (right, bottom), bgr(colour), thickness, cv2.LINE_AA)
 
 
-def tag(
-    canvas: np.ndarray, text: str, corner: tuple[int, int], colour: str, *, size: int = 0
-) -> None:
-    """Write `text` into a BGR canvas on a ground of `colour` (#rrggbb), above `corner` (x, y).
-
-    It is moved to stay inside. `size` is the height of the letters in pixels, 0 for one that suits
-    the canvas.
-    """
+def draw_labels(canvas: np.ndarray, labels: Sequence[Label]) -> None:
+    """Write labels into a BGR canvas, each moved to stay inside."""
     height, width = canvas.shape[:2]
-    mask = text_mask(text, size or int(np.clip(min(height, width) / 32, 11, 18)))
-    left = int(np.clip(corner[0], 0, max(width - mask.shape[1] - 4, 0)))
-    top = max(corner[1] - mask.shape[0], 0)
-    bottom, right = min(top + mask.shape[0], height), min(left + mask.shape[1] + 4, width)
-    if bottom <= top or right <= left:
-        return
-    canvas[top:bottom, left:right] = bgr(colour)
-    _print(canvas, mask, (left + 2, top), bgr(ink_on(colour)))
+    for label in labels:
+        text = label.text if font_for(label.text) else label.fallback
+        mask = text_mask(text, int(np.clip(min(height, width) / 32, 11, 18)))
+        left = int(np.clip(label.corner[0], 0, max(width - mask.shape[1] - 4, 0)))
+        top = max(min(label.corner[1], height) - mask.shape[0], 0)
+        ground = canvas[top : top + mask.shape[0], left : left + mask.shape[1] + 4]
+        if ground.size:
+            ground[:] = bgr(label.colour)
+            _blend(canvas, mask, (left + 2, top), bgr(text_colour_on(label.colour)))
 
 
-def _print(
+def _blend(
     canvas: np.ndarray, mask: np.ndarray, corner: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
     """Blend a text mask into a canvas at `corner` (x, y), cut off at the edges."""
@@ -110,74 +253,101 @@ def _print(
     place[:] = np.rint(place * (1 - cover) + np.array(colour, np.float32) * cover)
 
 
-def caption(image: np.ndarray, text: str, *, lines: int = 1) -> np.ndarray:
-    """A BGR image with text on a strip above it, 20 pixels a line; characters without glyph
-    become ?.
+def annotated_tile(
+    image: np.ndarray,
+    caption: str,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    class_names: Sequence[str],
+    scores: np.ndarray | None = None,
+) -> Tile:
+    """Return a tile with boxes [n, 4], xyxy in pixels of the image [h, w, 3] at its full size."""
+    small, scale = fit(image)
+    drawn = draw_boxes(small, boxes * scale, classes, class_names, named=False)
+    return Tile(drawn, caption, box_labels(boxes * scale, classes, class_names, scores))
 
-    On a narrow image the letters are smaller. A longer text goes on in a second line after its
-    first colon, if there are two `lines`; then the middle of what is too long is left out.
+
+def mark_deciding(tile: Tile, breakdown: Mapping[str, object], scale: float) -> Tile:
+    """Return a tile with the box that decided its score in white and its partner in yellow.
+
+    `breakdown` has `box` and `partner_box`, xyxy in pixels of the image at its full size, where
+    they are known; `scale` brings them to the tile.
     """
-    strip = np.full((20 * lines, image.shape[1], 3), GROUND, np.uint8)
-    for number, part in enumerate(_parts(text, image.shape[1])[:lines] if lines > 1 else [text]):
-        shown = "".join(letter if drawable(letter) else "?" for letter in part)
-        if shown:
-            _print(strip, _fitting(shown, image.shape[1] - 8), (4, 2 + 20 * number), TEXT)
-    return np.concatenate([strip, image])
+    canvas, labels = tile.image.copy(), list(tile.labels)
+    for name, colour in (("box", REFERENCE), ("partner_box", PARTNER)):
+        box = breakdown.get(name)
+        if isinstance(box, list | tuple) and np.isfinite(np.array(box, float)).all():
+            corners = np.clip(np.array(box, float) * scale, -1e4, 1e4).round()
+            outline(canvas, corners, "#1e1e1e", 5)  # a dark rim, to be seen on every ground
+            outline(canvas, corners, colour, 2)
+            if name == "partner_box":
+                below = (int(corners[0]), int(corners[3]) + 14)
+                labels.append(Label(str(breakdown.get("view", "")), below, colour))
+    return Tile(canvas, tile.caption, labels)
 
 
-def _parts(text: str, width: int) -> list[str]:
-    """`text`, or before and after its first colon if it is wider than `width` pixels."""
-    name, colon, rest = text.partition(": ")
-    fits = text_mask(text, 10).shape[1] <= width - 8
-    return [text] if fits or not colon else [f"{name}:", rest]
+def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, gap: int = 6) -> np.ndarray:
+    """Return one BGR image of tiles of any sizes, row by row, each below its caption if any has.
 
-
-def _fitting(text: str, width: int) -> np.ndarray:
-    """A text mask of at most `width` pixels, if eight characters fit there."""
-    mask, longest = text_mask(text, 12), len(text)
-    if mask.shape[1] > width:
-        mask = text_mask(text, 10)
-    while mask.shape[1] > width and longest > 8:
-        longest -= 1
-        mask = text_mask(shortened(text, longest), 10)
-    return mask
-
-
-def tile(images: Sequence[np.ndarray], *, columns: int = 4, gap: int = 6) -> np.ndarray:
-    """BGR images of any sizes on one sheet, row by row, each in a cell of the largest size."""
-    if not images:
+    A caption wider than its image continues in a second line after its first colon.
+    """
+    if not tiles:
         return np.full((32, 32, 3), GROUND, np.uint8)
-    height = max(image.shape[0] for image in images)
-    width = max(image.shape[1] for image in images)
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
+    captions = [_caption_lines(tile.caption, tile.image.shape[1]) for tile in tiles]
+    lines = max(len(caption) for caption in captions) if any(t.caption for t in tiles) else 0
+    cells = []
+    for tile, caption in zip(tiles, captions, strict=True):
+        canvas = np.ascontiguousarray(tile.image).copy()
+        draw_labels(canvas, tile.labels)
+        cells.append(np.concatenate([_caption(caption, lines, canvas.shape[1]), canvas]))
+    height, width = (max(cell.shape[axis] for cell in cells) for axis in (0, 1))
+    columns = min(columns, len(cells))
+    rows = -(-len(cells) // columns)
     sheet = np.full((gap + rows * (height + gap), gap + columns * (width + gap), 3), 255, np.uint8)
-    for position, image in enumerate(images):
+    for position, cell in enumerate(cells):
         top = gap + (position // columns) * (height + gap)
         left = gap + (position % columns) * (width + gap)
-        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+        sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
     return sheet
 
 
-def sheet(tiles: Sequence[Tile], *, columns: int = 4) -> np.ndarray:
-    """Tiles on one BGR sheet, each below its caption."""
-    lines = max((len(_parts(one.caption, one.image.shape[1])) for one in tiles), default=1)
-    return tile([caption(one.image, one.caption, lines=lines) for one in tiles], columns=columns)
+def _caption_lines(text: str, width: int) -> list[str]:
+    """Return `text`, or its parts before and after the first colon if it is wider than `width`."""
+    name, colon, rest = text.partition(": ")
+    fits = not colon or text_mask(text, 10).shape[1] <= width - 8
+    return [text] if fits else [f"{name}:", rest]
 
 
-def draw_batch(
+def _caption(parts: Sequence[str], lines: int, width: int) -> np.ndarray:
+    """Return a strip [20 * lines, width, 3] with text; characters without glyph become ?."""
+    strip = np.full((20 * lines, width, 3), GROUND, np.uint8)
+    for number, part in enumerate(parts[:lines]):
+        known = [c if font_for(c) == default_font() else "?" for c in part]
+        text = part if font_for(part) else "".join(known)
+        size, longest = 12, len(text)
+        mask = text_mask(text, size)
+        while mask.shape[1] > width - 8 and longest > 8:
+            longest -= size == 10
+            size = 10
+            mask = text_mask(shorten(text, longest), size)
+        _blend(strip, mask, (4, 2 + 20 * number), bgr(TEXT))
+    return strip
+
+
+def batch_tiles(
     images: np.ndarray, targets: np.ndarray, class_names: Sequence[str], *, most: int = 16
-) -> np.ndarray:
-    """A training batch as the network gets it: RGB uint8 [b, 3, h, w] with its targets [t, 6]
-    (image index, class, cxcywh normalised), drawn as one BGR sheet of at most `most` tiles.
+) -> list[Tile]:
+    """Return the first images of a training batch as the network gets them.
+
+    `images` are RGB uint8 [b, 3, h, w], `targets` [t, 6] image index, class, cxcywh normalised.
     """
     tiles = []
     for position, image in enumerate(images[:most]):
         rows = targets[targets[:, 0] == position]
-        picture, _ = fitted(np.ascontiguousarray(image[::-1].transpose(1, 2, 0)))
-        height, width = picture.shape[:2]
+        height, width = image.shape[1:]
         centre = rows[:, 2:4] * (width, height)
         half = rows[:, 4:6] * (width, height) / 2
         boxes = np.concatenate([centre - half, centre + half], axis=1)
-        tiles.append(draw_boxes(picture, boxes, rows[:, 1].astype(int), class_names))
-    return tile(tiles)
+        pixels = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
+        tiles.append(annotated_tile(pixels, "", boxes, rows[:, 1].astype(int), class_names))
+    return tiles

@@ -1,25 +1,53 @@
-"""Figures of a training run: curves over epochs, precision against recall, confusion."""
+"""Figures by matplotlib: training curves, metrics, labels, anchors, and scores of candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
+import matplotlib
 import numpy as np
+from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
 
+from data.dataset_index import DatasetIndex
 from evaluation.metrics import ClassMetrics
-from reporting.colours import INK, MUTED, SERIES, series_colour
-from reporting.lettering import label_of, labels_of
+from models.anchors import GOOD_RECALL, anchor_fit, matches_per_box
+from reporting.drawing import (
+    ACCENT,
+    ALERT,
+    MUTED,
+    SERIES,
+    TEXT,
+    default_font,
+    font_for,
+    is_right_to_left,
+    series_colour,
+    shorten,
+)
 from reporting.results_csv import read_results
 from utils.atomic import replace_file
 
 DPI = 120
 MOST_LINES = 20
 """Classes drawn in colours of their own; of more, all lines are grey behind their mean."""
+MOST_POINTS = 4000
+"""Points of a scatter plot; of more boxes every k-th is shown."""
+MOST_NAMES = 60
+"""Classes named on an axis."""
+SMALL = (4.8, 3.2)
+"""Inches of a figure that stands beside others."""
 CURVES = {"precision": "precision_curve", "recall": "recall_curve", "F1": "f1_curve"}
 """The quantities over confidence, and where `ClassMetrics` has them."""
+SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc3dc", ACCENT, "#06283f"])
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -28,138 +56,157 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
+def figure_png(figure: Figure) -> bytes:
+    """Return the figure as PNG."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI)
+    return content.getvalue()
+
+
 def tidy(axes: Axes, *, title: str, x: str, y: str) -> None:
-    """The look that every figure shares; names may hold any character."""
-    axes.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
+    """Apply the style that every figure shares; names may hold any character."""
+    axes.set_title(title, fontsize=10, color=TEXT, loc="left", parse_math=False)
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
     axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-
-
-def _legend(axes: Axes) -> None:
-    """A legend only where something carries a label."""
     if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(fontsize=8, frameon=False)
-        for text in legend.get_texts():
+        for text in axes.legend(fontsize=8, frameon=False).get_texts():
             text.set_parse_math(False)
 
 
-def draw_learning_curves(results_csv: Path, path: Path) -> None:
-    """Losses, quality and learning rate over the epochs of `results.csv`."""
+def figure_names(class_names: Sequence[str]) -> list[str]:
+    """Return the names as figures can show them: `class N` where no font has the characters."""
+    return [
+        shorten(name) if _family(shorten(name)) else f"class {number}"
+        for number, name in enumerate(class_names)
+    ]
+
+
+def _family(text: str) -> str | None:
+    """Return the family of a font that matplotlib can write `text` with, or None."""
+    font = font_for(text) if text else None
+    # matplotlib shapes and orders letters since 3.11, with Raqm.
+    if font and (hasattr(ft2font, "__libraqm_version__") or not is_right_to_left(text)):
+        return _register(font)
+    return None
+
+
+@lru_cache
+def _register(font: Path) -> str:
+    if font != default_font():
+        font_manager.fontManager.addfont(font)
+    return str(font_manager.FontProperties(fname=font).get_name())
+
+
+@contextmanager
+def _fonts(class_names: Sequence[str]) -> Iterator[list[str]]:
+    """Give `figure_names`; texts that are created meanwhile fall back to the fonts they need."""
+    families = filter(None, map(_family, map(shorten, class_names)))
+    with matplotlib.rc_context({"font.family": list(dict.fromkeys(["DejaVu Sans", *families]))}):
+        yield figure_names(class_names)
+
+
+def learning_curves(results_csv: Path) -> Figure:
+    """Plot losses, metrics and learning rates over the epochs of `results.csv`."""
     table = read_results(results_csv)
-    epochs = table["epoch"]
+    epochs = table["epoch"] + 1
     figure = Figure(figsize=(12, 6.4), layout="constrained")
-    grid = figure.subplots(2, 3)
-    for axes, part, title in zip(
-        grid[0],
-        ("box_loss", "obj_loss", "cls_loss"),
-        ("Box loss", "Objectness loss", "Class loss"),
-        strict=True,
-    ):
-        axes.plot(epochs, table[f"train/{part}"], color=SERIES[0], label="training")
-        axes.plot(epochs, table[f"val/{part}"], color=SERIES[1], label="validation")
-        tidy(axes, title=title, x="epoch", y="loss")
-        _legend(axes)
-    for axes, names, title in (
-        (grid[1][0], ("precision", "recall"), "Precision and recall"),
-        (grid[1][1], ("mAP_0.5", "mAP_0.5:0.95"), "Average precision"),
-    ):
-        for colour, name in zip(SERIES, names, strict=False):
-            axes.plot(epochs, table[f"metrics/{name}"], color=colour, label=name)
-        axes.set_ylim(0, 1)
+    charts = {
+        "Box loss": {"training": "train/box_loss", "validation": "val/box_loss"},
+        "Objectness loss": {"training": "train/obj_loss", "validation": "val/obj_loss"},
+        "Class loss": {"training": "train/cls_loss", "validation": "val/cls_loss"},
+        "Precision and recall": {"precision": "metrics/precision", "recall": "metrics/recall"},
+        "Average precision": {"mAP50": "metrics/mAP_0.5", "mAP50-95": "metrics/mAP_0.5:0.95"},
+        "Learning rate": {"biases": "x/lr0", "weights": "x/lr1"},
+    }
+    for axes, (title, lines) in zip(figure.subplots(2, 3).flat, charts.items(), strict=True):
+        for colour, (label, column) in zip(SERIES, lines.items(), strict=False):
+            marker = "o" if len(table) == 1 else None
+            axes.plot(epochs, table[column], color=colour, label=label, marker=marker)
+        if "metrics" in column:
+            axes.set_ylim(0, 1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(axes, title=title, x="epoch", y="")
-        _legend(axes)
-    for colour, (name, label) in zip(
-        SERIES, (("x/lr0", "biases"), ("x/lr1", "weights")), strict=False
-    ):
-        grid[1][2].plot(epochs, table[name], color=colour, label=label)
-    tidy(grid[1][2], title="Learning rate", x="epoch", y="")
-    _legend(grid[1][2])
-    save_figure(figure, path)
+    return figure
 
 
-def draw_precision_recall(classes: ClassMetrics, class_names: Sequence[str], path: Path) -> None:
-    """Precision against recall at IoU 0.5, a line per class (up to 20) and their mean."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.subplots()
-    curves = classes.envelope
-    recall = np.linspace(0, 1, curves.shape[1])
-    _class_lines(axes, recall, curves, classes, class_names, notes=classes.ap[:, 0])
-    if len(classes.classes):
-        label = f" mean of classes  {classes.ap[:, 0].mean():.3f}"
-        axes.plot(recall, curves.mean(0), color=INK, linewidth=2.4, label=label)
-    tidy(
-        axes,
-        title="Precision against recall at IoU 0.5 (average precision in the legend)",
-        x="recall",
-        y="precision",
+def precision_recall(classes: ClassMetrics, class_names: Sequence[str]) -> Figure:
+    """Plot precision over recall at IoU 0.5: a line per class (up to 20) and their mean."""
+    recall = np.linspace(0, 1, classes.envelope.shape[1])
+    return _class_curves(
+        (recall, classes.envelope),
+        classes,
+        class_names,
+        notes=classes.ap[:, 0],
+        labels=("Precision over recall at IoU 0.5 (AP50 in the legend)", "recall", "precision"),
     )
-    _unit_square(axes)
-    save_figure(figure, path)
 
 
-def draw_over_confidence(
-    classes: ClassMetrics, class_names: Sequence[str], quantity: str, path: Path
-) -> None:
-    """One of `CURVES` at IoU 0.5 over the least confidence: a line per class, and their mean."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.subplots()
-    curves = getattr(classes, CURVES[quantity])
-    title = f"{quantity[0].upper()}{quantity[1:]} over confidence"
-    if len(classes.classes):
-        mean, best = curves.mean(0), classes.best_index
-        at = float(classes.confidence[best])
-        _class_lines(axes, classes.confidence, curves, classes, class_names, notes=curves[:, best])
-        label = f" mean of classes  {mean[best]:.3f}"
-        axes.plot(classes.confidence, mean, color=INK, linewidth=2.4, label=label)
-        axes.axvline(at, color=INK, linewidth=0.8, linestyle=":")
-        title += f"; {mean[best]:.3f} at {at:.3f}, where the mean F1 is best"
-    tidy(axes, title=title, x="confidence", y=quantity)
-    _unit_square(axes)
-    save_figure(figure, path)
+def over_confidence(classes: ClassMetrics, class_names: Sequence[str], quantity: str) -> Figure:
+    """Plot one of `CURVES` at IoU 0.5 over confidence: a line per class and their mean."""
+    curves, best = getattr(classes, CURVES[quantity]), classes.best_index
+    title, confidence = f"{quantity[0].upper()}{quantity[1:]} over confidence", classes.confidence
+    if len(curves):
+        title += f"; {curves[:, best].mean():.3f} at {confidence[best]:.3f}, the best mean F1"
+    figure = _class_curves(
+        (confidence, curves),
+        classes,
+        class_names,
+        notes=curves[:, best],
+        labels=(title, "confidence", quantity),
+    )
+    if len(curves):
+        figure.axes[0].axvline(confidence[best], color=TEXT, linewidth=0.8, linestyle=":")
+    return figure
 
 
-def _class_lines(
-    axes: Axes,
-    x: np.ndarray,
-    curves: np.ndarray,
+def _class_curves(
+    lines: tuple[np.ndarray, np.ndarray],
     classes: ClassMetrics,
     class_names: Sequence[str],
     *,
     notes: np.ndarray,
-) -> None:
-    """A line per class; up to `MOST_LINES` of them in colour and listed with a number each."""
-    few = len(curves) <= MOST_LINES
-    for i, c in enumerate(classes.classes):
-        colour = series_colour(int(c)) if few else MUTED
-        (line,) = axes.plot(x, curves[i], color=colour, linewidth=1.3 if few else 0.5)
-        line.set_linestyle("-" if i < len(SERIES) or not few else "--")
-        if few:
-            # The blank: a label that begins with "_" would be left out of the legend.
-            line.set_label(f" {label_of(int(c), class_names)}  {notes[i]:.3f}")
+    labels: tuple[str, str, str],
+) -> Figure:
+    """Plot curves y [c, k] over x [k] and their mean, with a number each in the legend."""
+    (x, curves), few = lines, len(classes.classes) <= MOST_LINES
+    with _fonts(class_names) as names:
+        figure = Figure(figsize=(5.8, 4.4), layout="constrained")
+        axes = figure.subplots()
+        for row, c in enumerate(classes.classes.tolist()):
+            axes.plot(
+                x,
+                curves[row],
+                color=series_colour(c) if few else MUTED,
+                linewidth=1.3 if few else 0.5,
+                linestyle="--" if few and row >= len(SERIES) else "-",
+                # The blank: a label that begins with "_" would be left out of the legend.
+                label=f" {names[c]}  {notes[row]:.3f}" if few else None,
+            )
+        if len(curves):
+            mean = f" mean of classes  {notes.mean():.3f}"
+            axes.plot(x, curves.mean(0), color=TEXT, linewidth=2.4, label=mean)
+        title, x_label, y_label = labels
+        tidy(axes, title=title, x=x_label, y=y_label)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    return figure
 
 
-def _unit_square(axes: Axes) -> None:
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
-    _legend(axes)
-
-
-def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix [nc + 1, nc + 1], rows predicted, columns true, columns to 1."""
-    names = [*labels_of(class_names), "background"]
+def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Plot a confusion matrix [nc + 1, nc + 1], rows predicted, columns true and normalised."""
     share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
-    side = min(4.2 + 0.45 * len(names), 16)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    letters = min(8.0, max(560 / len(names), 2.5))
-    axes.set_xticks(
-        range(len(names)), names, rotation=45, ha="right", fontsize=letters, parse_math=False
-    )
-    axes.set_yticks(range(len(names)), names, fontsize=letters, parse_math=False)
+    with _fonts(class_names) as names:
+        names = [*names, "background"]
+        side = min(3.4 + 0.45 * len(names), 16)
+        figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        size, places = min(8.0, max(560 / len(names), 2.5)), range(len(names))
+        axes.set_xticks(places, names, rotation=45, ha="right", fontsize=size, parse_math=False)
+        axes.set_yticks(places, names, fontsize=size, parse_math=False)
     if len(names) <= 30:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             axes.text(
@@ -169,25 +216,136 @@ def draw_confusion(matrix: np.ndarray, class_names: Sequence[str], path: Path) -
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="white" if share[row, column] > 0.5 else INK,
+                color="white" if share[row, column] > 0.5 else TEXT,
             )
-    axes.set_xlabel("true")
-    axes.set_ylabel("predicted")
-    axes.set_title(
-        "Confusion at confidence 0.25 and IoU 0.45: share of the true class, and count",
-        fontsize=9,
-        color=INK,
-        loc="left",
+    axes.set_xlabel("true", fontsize=9)
+    axes.set_ylabel("predicted", fontsize=9)
+    title = "Confusion at confidence 0.25 and IoU 0.45:\nshare of the true class, and count"
+    axes.set_title(title, fontsize=9, color=TEXT, loc="left")
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, fraction=0.04, pad=0.02)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def label_statistics(index: DatasetIndex) -> Figure:
+    """Plot boxes per class, their centres, and their widths and heights."""
+    with _fonts(index.class_names) as names:
+        figure = Figure(figsize=(13.3, 4.6), layout="constrained")
+        per_class, centres, sizes = figure.subplots(1, 3, width_ratios=(1.35, 1, 1))
+        _plot_counts(per_class, index, names)
+    limits = np.repeat(index.sizes[:, ::-1], np.diff(index.offsets), axis=0)  # (w, h) [m, 2]
+    shares = index.boxes / np.maximum(np.tile(limits, 2), 1)
+    middle, extent = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
+    heat, _, _ = np.histogram2d(middle[:, 1], middle[:, 0], bins=40, range=((0, 1), (0, 1)))
+    centres.imshow(heat, cmap=SHADES, extent=(0, 1, 1, 0), vmin=0, vmax=max(heat.max(), 1))
+    title = f"Centres, at most {int(heat.max())} in a field"
+    tidy(centres, title=title, x="x / image width", y="y / image height")
+    centres.grid(False)
+    xs, ys = _sample(extent).T
+    sizes.scatter(xs, ys, s=7, alpha=0.35, color=ACCENT, linewidths=0)
+    sizes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    tidy(sizes, title="Sizes", x="box width / image width", y="box height / image height")
+    return figure
+
+
+def _plot_counts(axes: Axes, index: DatasetIndex, names: Sequence[str]) -> None:
+    counts = index.counts()
+    bars = axes.bar(range(len(counts)), counts, color=ACCENT, width=0.8)
+    few, named = len(counts) <= 12, len(counts) <= MOST_NAMES
+    if few:
+        axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=8, color=TEXT)
+    title = f"{len(index.boxes):,} boxes in {len(index):,} images"
+    tidy(axes, title=title, x="" if named else "class number", y="boxes")
+    if named:
+        axes.set_xticks(
+            range(len(counts)),
+            names,
+            rotation=30 if few else 90,
+            ha="right" if few else "center",
+            fontsize=9 if few else 6,
+            parse_math=False,
+        )
+    axes.grid(False, axis="x")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.12)
+
+
+def anchor_coverage(
+    anchors: NDArray[np.floating], sizes: NDArray[np.floating], *, threshold: float
+) -> Figure:
+    """Plot box sizes [m, 2] and anchors [k, 2], both (w, h) in pixels of the network's input.
+
+    The area around an anchor holds the boxes that it can be assigned: sides that differ by less
+    than the factor `threshold`. Boxes outside all of them are never a target.
+    """
+    fit = anchor_fit(anchors, sizes, threshold)
+    figure = Figure(figsize=(5.8, 5.2), layout="constrained")
+    axes = figure.subplots()
+    places, boxes = (np.asarray(points, float).reshape(-1, 2) for points in (anchors, sizes))
+    for width, height in places:
+        corner, extent = (width / threshold, height / threshold), threshold - 1 / threshold
+        shape = (width * extent, height * extent)
+        axes.add_patch(Rectangle(corner, *shape, facecolor=ACCENT, alpha=0.07, edgecolor="none"))
+    covered = matches_per_box(anchors, boxes, threshold) > 0
+    for chosen, colour, label in (
+        (boxes[covered], MUTED, f"boxes within reach of an anchor ({covered.sum():,})"),
+        (boxes[~covered], ALERT, f"boxes out of reach ({(~covered).sum():,})"),
+    ):
+        if len(chosen):
+            xs, ys = _sample(chosen).T
+            axes.scatter(xs, ys, s=8, alpha=0.5, color=colour, linewidths=0, label=label)
+    label = f"anchors, shaded: within a factor of {threshold:g}"
+    xs, ys = places.T
+    axes.scatter(xs, ys, marker="+", s=140, color=ACCENT, linewidths=2.4, label=label)
+    axes.set(xscale="log", yscale="log", aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    advice = "" if fit.best_possible_recall > GOOD_RECALL else " - another img_size may help"
+    tidy(
+        axes,
+        title=f"Best possible recall {fit.best_possible_recall:.3f}, "
+        f"{fit.anchors_above_threshold:.1f} anchors a box{advice}",
+        x="width in pixels of the network's input",
+        y="height in pixels of the network's input",
     )
-    figure.colorbar(picture, ax=axes, shrink=0.7, fraction=0.04, pad=0.02)
-    save_figure(figure, path)
+    axes.legend(fontsize=8, loc="upper left", framealpha=0.9, edgecolor="none")
+    return figure
 
 
-def draw_importances(shares: Mapping[str, float], path: Path) -> None:
-    """How much each hyper-parameter matters, as shares of 1: a bar each, the largest on top."""
+def _sample(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    return points[:: -(-len(points) // MOST_POINTS) or 1]
+
+
+def importances(shares: Mapping[str, float]) -> Figure:
+    """Plot the importance of each hyper-parameter as a share of 1, the largest on top."""
     ordered = sorted(shares.items(), key=lambda pair: pair[1])
     figure = Figure(figsize=(7, 1.2 + 0.25 * len(ordered)), layout="constrained")
     axes = figure.subplots()
     axes.barh([name for name, _ in ordered], [share for _, share in ordered], color=SERIES[0])
-    tidy(axes, title="What the fitness depends on", x="share", y="")
-    save_figure(figure, path)
+    tidy(axes, title="Importance for the fitness", x="share", y="")
+    return figure
+
+
+def histogram(counts: ArrayLike, edges: ArrayLike, *, title: str, x: str, y: str) -> Figure:
+    """Plot bars of `counts` [k] between `edges` [k + 1]."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    axes = figure.subplots()
+    axes.stairs(counts, edges, fill=True, color=ACCENT)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    tidy(axes, title=title, x=x, y=y)
+    return figure
+
+
+def line(values: ArrayLike, *, title: str, x: str, y: str, counts: bool = False) -> Figure:
+    """Plot `values` [k] over 1 to k; `counts` are whole numbers, shown from 0 on."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    axes = figure.subplots()
+    heights = np.asarray(values)
+    marker = "o" if len(heights) == 1 else None
+    axes.plot(np.arange(1, len(heights) + 1), heights, color=ACCENT, marker=marker)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if counts:
+        axes.set_ylim(0, max(heights.max(), 1) * 1.05)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    tidy(axes, title=title, x=x, y=y)
+    return figure

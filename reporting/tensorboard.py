@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from reporting.callbacks import Callback, EpochResult
-from reporting.drawing import fitted
+from reporting.drawing import fit
 from reporting.results_csv import COLUMNS
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class TensorBoardLogger(Callback):
     def image(self, name: str, image: np.ndarray, step: int = 0) -> None:
         """Add a BGR image [h, w, 3], resized to at most `LONGEST` pixels a side."""
         if self._writer:
-            rgb = fitted(image, LONGEST)[0][:, :, ::-1]
+            rgb = fit(image, LONGEST)[0][:, :, ::-1]
             self._write(lambda writer: writer.add_image(name, rgb, step, dataformats="HWC"))
 
     def _write(self, write: Callable[[SummaryWriter], object]) -> None:

@@ -1,4 +1,4 @@
-"""The page of a training: what came out, what it gets wrong, what it learnt from and with what."""
+"""The values of a training's HTML page."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 from evaluation.evaluator import Evaluation
-from reporting.colours import ACCENT, ALERT, series_colour
-from reporting.drawing import Tile
-from reporting.page import Page
-from reporting.svg import Series, line_chart
-from reporting.training_charts import MOST_COLOURS, confidence_charts, learning_charts
-from reporting.training_pictures import Missed
+from reporting import plots
+from reporting.drawing import ACCENT, ALERT, Tile, class_colours, shorten
+from reporting.page import file_uri, png_uri
 from settings.train import TrainSettings
+from utils.logs import duration
 
-WORST_LISTED = 100
 MOST_ROWS = 25
 """Classes listed openly; of more, the weakest are, and the whole list is folded."""
 WEAKEST = 10
 PAIRS = 10
+"""Confused pairs of classes listed."""
+
+
+@dataclass(frozen=True)
+class Missed:
+    """The number of labelled objects of an image that were not found."""
+
+    position: int
+    path: str
+    missed: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -46,29 +56,37 @@ class ReportData:
     best: tuple[int, Evaluation] | None = None
     last: tuple[int, Evaluation] | None = None
     files: tuple[Path, ...] = ()
-    """Of the best stage, complete on disk."""
+    """Of the best weights, complete on disk."""
     finished: bool = False
     seconds: tuple[float, ...] = ()
+    """Of each epoch, evaluation and saving included."""
+    batch: Sequence[Tile] = ()
     compared: Sequence[Tile] = ()
     missed: Sequence[Missed] = ()
     worst: Sequence[Tile] = ()
 
 
-def training_page(story: ReportData, folder: Path) -> Page:
-    """The page, with the picture files of `folder` that exist."""
-    assert story.best is not None
-    epoch, evaluation = story.best
-    names, scores, at = story.train.class_names, evaluation.scores, evaluation.at_confidence
-    state = "finished" if story.finished else "not finished when this was written"
-    done = story.last[0] + 1 if story.last else epoch + 1
-    page = Page(
-        "Training report",
-        f"{story.settings.model}, {_count(len(names), 'class', 'classes')}, "
-        f"{done} of {story.settings.epochs} epochs, {state}. "
-        f"Figures are of the best weights, from epoch {epoch + 1}, on the validation images.",
-    )
-    page.numbers(
-        [
+def page_context(data: ReportData, folder: Path) -> dict[str, object]:
+    """Return the values of `training_report.html`, with the figures of `folder` that exist."""
+    assert data.best is not None
+    epoch, evaluation = data.best
+    names, scores, at = data.train.class_names, evaluation.scores, evaluation.at_confidence
+    done = (data.last or data.best)[0] + 1
+    state = "finished" if data.finished else "not finished when this was written"
+    figures = {path.stem: file_uri(path) for path in sorted(folder.glob("*.png"))}
+    if len(data.seconds) > 1:
+        chart = plots.line(data.seconds, title="Time per epoch", x="epoch", y="seconds")
+        figures["seconds"] = png_uri(plots.figure_png(chart))
+    results = class_rows(evaluation, names)
+    ranked = sorted((row for row in results[1:] if row[5] != ""), key=lambda row: float(row[5]))
+    counts = (data.train.counts().tolist(), data.validation.counts().tolist())
+    settings = setting_rows(data.settings)
+    return {
+        "title": "Training report",
+        "lead": f"{data.settings.model}, {_count(len(names), 'class', 'classes')}, {done} of "
+        f"{data.settings.epochs} epochs, {state}. Metrics are of the best weights, from epoch "
+        f"{epoch + 1}, on the validation images.",
+        "numbers": [
             ("mAP at IoU 0.5", f"{scores.map50:.3f}"),
             ("mAP at IoU 0.5 to 0.95", f"{scores.map50_95:.3f}"),
             (f"precision at confidence {scores.confidence:.2f}", f"{scores.precision:.3f}"),
@@ -77,128 +95,67 @@ def training_page(story: ReportData, folder: Path) -> Page:
                 f"objects found at confidence {at.confidence:g}",
                 f"{at.true_positives} of {at.true_positives + at.false_negatives}",
             ),
-        ]
-    )
-    _results(page, story)
-    page.section("Curves")
-    page.charts(learning_charts(folder / "results.csv"))
-    page.heading("Precision and recall of the best weights, at IoU 0.5")
-    page.charts(confidence_charts(evaluation.classes, names), large=True)
-    _mistakes(page, story, folder)
-    _data(page, story, folder)
-    _settings(page, story.settings)
-    _environment(page, story)
-    return page
+        ],
+        "result_header": ("class", "labels", "precision", "recall", "F1", "AP50", "AP50-95"),
+        "results": results,
+        "weakest": [results[0], *ranked[:WEAKEST]] if len(names) > MOST_ROWS else [],
+        "best_confidence": scores.confidence,
+        "stages": stage_rows(data),
+        "figures": figures,
+        "unnamed": [
+            (label, name)
+            for label, name in zip(plots.figure_names(names), names, strict=True)
+            if label != shorten(name)
+        ],
+        "confused": confused_pairs(evaluation.confusion.matrix, names),
+        "confidence": at.confidence,
+        "missed": [[one.path, one.missed, one.total] for one in data.missed],
+        "missed_colours": [(ALERT, "missed"), (ACCENT, "found")],
+        "worst": data.worst,
+        "compared": data.compared,
+        "class_colours": class_colours(names),
+        "splits": split_rows(data),
+        "bad_files": [
+            (report.index_file, [[text] for text in examples])
+            for report in data.reports
+            if (examples := [*report.bad_images.examples, *report.bad_annotations.examples])
+        ],
+        "boxes_by_class": list(zip(names, *counts, strict=True)),
+        "batch": data.batch,
+        "changed_settings": [row for row in settings if row[1] != row[2]],
+        "all_settings": settings,
+        "environment": environment_rows(data),
+    }
 
 
-def _results(page: Page, story: ReportData) -> None:
-    assert story.best is not None
-    _, evaluation = story.best
-    names, scores, table = story.train.class_names, evaluation.scores, evaluation.classes
-    page.section("Results by class")
-    rows: list[list[object]] = [
-        [
-            "all classes",
-            int(evaluation.labels_per_class.sum()),
-            scores.precision,
-            scores.recall,
-            float(table.f1.mean()) if len(table.f1) else 0.0,
-            scores.map50,
-            scores.map50_95,
-        ]
-    ]
-    ranks = {int(c): rank for rank, c in enumerate(table.classes)}
+def class_rows(evaluation: Evaluation, names: Sequence[str]) -> list[list[Any]]:
+    """Return metrics of all classes and of each; empty fields for a class without labels."""
+    scores, table, labels = evaluation.scores, evaluation.classes, evaluation.labels_per_class
+    f1 = float(table.f1.mean()) if len(table.f1) else 0.0
+    total = [scores.precision, scores.recall, f1, scores.map50, scores.map50_95]
+    columns = (table.precision, table.recall, table.f1, table.ap[:, 0], table.ap.mean(1))
+    metrics = dict(zip(table.classes.tolist(), np.stack(columns, 1).tolist(), strict=True))
+    rows = [["all classes", int(labels.sum()), *total]]
     for number, name in enumerate(names):
-        rank = ranks.get(number)
-        values: list[object] = (
-            [""] * 5
-            if rank is None
-            else [
-                float(table.precision[rank]),
-                float(table.recall[rank]),
-                float(table.f1[rank]),
-                float(table.ap[rank, 0]),
-                float(table.ap[rank].mean()),
-            ]
-        )
-        rows.append([name, int(evaluation.labels_per_class[number]), *values])
-    header = ("class", "labels", "precision", "recall", "F1", "AP50", "AP50-95")
-    if len(names) <= MOST_ROWS:
-        page.table(header, rows, total=True)
-    else:
-        judged = sorted(
-            (row for row in rows[1:] if row[5] != ""), key=lambda row: float(str(row[5]))
-        )
-        page.table(header, [rows[0], *judged[:WEAKEST]], total=True)
-        page.text(f"Listed are the {min(WEAKEST, len(judged))} classes of the lowest AP50.")
-        page.table(header, rows, total=True, folded=f"All {len(names)} classes")
-    page.text(
-        f"Precision, recall and F1 are at confidence {scores.confidence:.3f}, where the mean F1 of "
-        "the classes is best. A class without labels in the validation images has no figures."
-    )
-    page.heading("Stages kept")
-    page.table(
-        ("stage", "epoch", "mAP50", "mAP50-95", "precision", "recall", "files"), _stages(story)
-    )
-
-
-def _stages(story: ReportData) -> list[list[object]]:
-    rows: list[list[object]] = []
-    kept = ", ".join(f"{path.name} ({_megabytes(path)})" for path in story.files if path.is_file())
-    for name, stage, files in (
-        ("best", story.best, kept or "best.pt"),
-        ("last", story.last, "last.pt"),
-    ):
-        if stage:
-            epoch, scores = stage[0], stage[1].scores
-            figures = [scores.map50, scores.map50_95, scores.precision, scores.recall]
-            rows.append([name, epoch + 1, *figures, files])
+        rows.append([name, int(labels[number]), *metrics.get(number, [""] * 5)])
     return rows
 
 
-def _mistakes(page: Page, story: ReportData, folder: Path) -> None:
-    assert story.best is not None
-    at = story.best[1].at_confidence
-    page.section("What it gets wrong")
-    page.picture(
-        folder / "confusion_matrix.png",
-        "Which class is taken for which. The last column holds what was invented, the last row "
-        "what was missed.",
-    )
-    pairs = _confused(story.best[1].confusion.matrix, story.train.class_names)
-    if pairs:
-        page.table(("true class", "taken for", "objects", "share of the true class"), pairs)
-    page.heading("Images that miss most")
-    if story.missed:
-        page.text(
-            f"At confidence {at.confidence:g}, {_count(len(story.missed), 'validation image')} "
-            f"{'misses' if len(story.missed) == 1 else 'miss'} at least one labelled object; those "
-            "that miss most come first. Look for labels that are wrong, too."
-        )
-        page.key([(ALERT, "missed"), (ACCENT, "found")])
-        page.gallery(story.worst)
-        page.table(
-            ("file", "missed", "labelled"),
-            [[one.path, one.missed, one.total] for one in story.missed[:WORST_LISTED]],
-            folded=f"The first {WORST_LISTED} of them"
-            if len(story.missed) > WORST_LISTED
-            else "All of them",
-        )
-    else:
-        page.text(f"No labelled object is missed at confidence {at.confidence:g}.")
-    page.section("Labels and detections")
-    page.text(
-        f"Validation images, each with its labels and then with what is detected at confidence "
-        f"{at.confidence:g} or more."
-    )
-    names = story.train.class_names
-    if len(names) <= MOST_COLOURS:
-        page.key([(series_colour(number), name) for number, name in enumerate(names)])
-    page.gallery(story.compared, pairs=True)
+def stage_rows(data: ReportData) -> list[list[object]]:
+    """Return epoch, metrics and files of the best and the last weights."""
+    files = [f"{p.name} ({p.stat().st_size / 1e6:.1f} MB)" for p in data.files if p.is_file()]
+    rows: list[list[object]] = []
+    for name, stage in (("best", data.best), ("last", data.last)):
+        if stage:
+            scores = stage[1].scores
+            metrics = [scores.map50, scores.map50_95, scores.precision, scores.recall]
+            shown = ", ".join(files) if files and name == "best" else f"{name}.pt"
+            rows.append([name, stage[0] + 1, *metrics, shown])
+    return rows
 
 
-def _confused(matrix: np.ndarray, names: Sequence[str]) -> list[list[object]]:
-    """The classes most often taken for another: true, predicted, count and share."""
+def confused_pairs(matrix: np.ndarray, names: Sequence[str]) -> list[list[object]]:
+    """Return the most frequent confusions: true and predicted class, count, share of the true."""
     pairs = matrix[:-1, :-1].copy()
     np.fill_diagonal(pairs, 0)
     order = np.argsort(-pairs, axis=None, kind="stable")[:PAIRS]
@@ -210,137 +167,70 @@ def _confused(matrix: np.ndarray, names: Sequence[str]) -> list[list[object]]:
     return rows
 
 
-def _data(page: Page, story: ReportData, folder: Path) -> None:
-    page.section("Data")
-    splits = (("training", story.train), ("validation", story.validation))
+def split_rows(data: ReportData) -> list[list[object]]:
+    """Return images, boxes and faults of both splits."""
     rows: list[list[object]] = []
-    for number, (name, index) in enumerate(splits):
-        report = story.reports[number] if number < len(story.reports) else None
+    for number, (name, index) in enumerate(
+        (("training", data.train), ("validation", data.validation))
+    ):
+        faults: list[object] = [""] * 4
+        if number < len(data.reports):
+            report = data.reports[number]
+            left_out = report.without_area + report.duplicate_boxes
+            bad = (report.bad_images.count, report.bad_annotations.count)
+            faults = [*bad, report.clipped, left_out]
         backgrounds = int((np.diff(index.offsets) == 0).sum())
-        bad: list[object] = (
-            ["", "", "", ""]
-            if report is None
-            else [
-                report.bad_images.count,
-                report.bad_annotations.count,
-                report.clipped,
-                report.without_area + report.duplicate_boxes,
-            ]
-        )
-        rows.append([name, len(index), backgrounds, len(index.boxes), *bad])
-    page.table(
-        (
-            "split",
-            "images",
-            "without objects",
-            "boxes",
-            "bad images",
-            "bad annotations",
-            "boxes clipped",
-            "boxes left out",
-        ),
-        rows,
-    )
-    for report in story.reports:
-        troubles = [*report.bad_images.examples, *report.bad_annotations.examples]
-        if troubles:
-            page.table((f"examples from {report.index_file}",), [[one] for one in troubles])
-    page.heading("Boxes by class")
-    names = story.train.class_names
-    counts = zip(story.train.counts().tolist(), story.validation.counts().tolist(), strict=True)
-    page.bars(
-        ("class", "training", "validation"),
-        list(zip(names, counts, strict=True)),
-        folded=f"All {len(names)} classes" if len(names) > MOST_ROWS else "",
-    )
-    page.picture(
-        folder / "labels.png", "Training labels: how many, where their centres lie, how large."
-    )
-    page.picture(
-        folder / "anchors.png",
-        "Sizes of the training boxes, and what the network's anchors may answer for.",
-    )
-    page.picture(folder / "train_batch0.jpg", "The first training batch, as the network gets it.")
+        rows.append([name, len(index), backgrounds, len(index.boxes), *faults])
+    return rows
 
 
-def _settings(page: Page, settings: TrainSettings) -> None:
-    page.section("Settings")
+def setting_rows(settings: TrainSettings) -> list[list[str]]:
+    """Return name, value, default and meaning of every setting."""
     defaults = TrainSettings()
-    rows: list[list[object]] = []
-    changed: list[list[object]] = []
-    for item in fields(TrainSettings):
-        value, default = getattr(settings, item.name), getattr(defaults, item.name)
-        row: list[object] = [item.name, _plain(value), _plain(default), item.metadata["spec"].help]
-        rows.append(row)
-        if value != default:
-            changed.append(row)
-    header = ("setting", "used", "default", "meaning")
-    if changed:
-        page.table(header, changed)
-    else:
-        page.text("Every setting has its default.")
-    page.table(header, rows, folded=f"All {len(rows)} settings")
-
-
-def _environment(page: Page, story: ReportData) -> None:
-    page.section("Time and environment")
-    seconds = np.array(story.seconds or [0.0])
-    rows: list[list[object]] = [
-        ["written", f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"],
-        ["time for these epochs", _duration(float(seconds.sum()))],
+    return [
         [
+            item.name,
+            _plain(getattr(settings, item.name)),
+            _plain(getattr(defaults, item.name)),
+            item.metadata["spec"].help,
+        ]
+        for item in fields(TrainSettings)
+    ]
+
+
+def environment_rows(data: ReportData) -> list[tuple[str, str]]:
+    """Return times, hardware and versions."""
+    seconds = np.array(data.seconds or [0.0])
+    median = float(np.median(seconds))
+    rows = [
+        ("written", f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"),
+        ("time for these epochs", duration(float(seconds.sum()))),
+        (
             "time per epoch",
-            f"{np.median(seconds):.1f} s (median; {seconds.min():.1f} to {seconds.max():.1f} s)",
-        ],
-        ["images per second", f"{len(story.train) / max(float(np.median(seconds)), 1e-9):.1f}"],
-        ["processor", story.device],
-        ["CPU cores", str(os.cpu_count())],
-        ["started from", str(story.weights) if story.weights else "random weights"],
-        ["torch", torch.__version__],
-        ["CUDA", str(torch.version.cuda or "not in this build")],
-        ["Python", platform.python_version()],
-        ["NumPy", np.__version__],
-        ["OpenCV", cv2.__version__],
-        ["system", platform.platform()],
+            f"{median:.1f} s (median; {seconds.min():.1f} to {seconds.max():.1f} s)",
+        ),
+        ("images per second", f"{len(data.train) / max(median, 1e-9):.1f}"),
+        ("processor", data.device),
+        ("CPU cores", str(os.cpu_count())),
+        ("started from", str(data.weights) if data.weights else "random weights"),
+        ("torch", torch.__version__),
+        ("CUDA", str(torch.version.cuda or "not in this build")),
+        ("Python", platform.python_version()),
+        ("NumPy", np.__version__),
+        ("OpenCV", cv2.__version__),
+        ("system", platform.platform()),
     ]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         most = torch.cuda.max_memory_allocated() / 2**30
-        rows.append(["GPU memory, at most", f"{most:.2f} GiB"])
-    page.table(("", ""), rows)
-    if len(story.seconds) > 1:
-        epochs = np.arange(1, len(seconds) + 1)
-        page.charts(
-            [
-                line_chart(
-                    [Series(epochs, seconds, ACCENT)],
-                    title="Time per epoch",
-                    x_label="epoch",
-                    y_label="seconds",
-                    whole_x=True,
-                )
-            ]
-        )
+        rows.append(("GPU memory, at most", f"{most:.2f} GiB"))
+    return rows
 
 
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return str(value) if value != "" else "''"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "''"
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def _megabytes(path: Path) -> str:
-    return f"{path.stat().st_size / 1e6:.1f} MB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

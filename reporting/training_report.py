@@ -6,28 +6,35 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from data.images import read_image, write_image
-from evaluation.evaluator import Evaluation
+from data.dataset_index import DatasetIndex
+from data.images import ImageError, read_image, write_image
+from evaluation.evaluator import Evaluation, ground_truth
+from evaluation.metrics import found_labels
 from models.anchors import label_sizes
 from models.detector import Detector
+from reporting import plots
 from reporting.callbacks import Callback, EpochResult
-from reporting.drawing import Tile, draw_batch, sheet
-from reporting.label_plots import draw_anchors, draw_labels
-from reporting.plots import (
-    CURVES,
-    draw_confusion,
-    draw_learning_curves,
-    draw_over_confidence,
-    draw_precision_recall,
+from reporting.drawing import (
+    ACCENT,
+    ALERT,
+    Tile,
+    annotated_tile,
+    batch_tiles,
+    box_labels,
+    contact_sheet,
+    fit,
+    outline,
+    shorten,
 )
+from reporting.page import write_page
 from reporting.tensorboard import TensorBoardLogger
-from reporting.training_page import ReportData, training_page
-from reporting.training_pictures import draw_missed, labels_and_detections, missed_objects
+from reporting.training_page import Missed, ReportData, page_context
 from utils.errors import best_effort
 
 log = logging.getLogger(__name__)
@@ -37,7 +44,13 @@ SHARE_OF_TIME = 0.02
 """Share of a training's time that early reports may take."""
 PAGE = "report.html"
 JPEG_QUALITY = 90
-NOTHING_MISSED = "no labelled object is missed"
+MOST_ROWS = 25
+"""Classes listed openly; of more, the weakest are, and the whole list is folded."""
+WEAKEST = 10
+PAIRS = 10
+"""Confused pairs of classes listed."""
+WORST_SHOWN = 12
+COMPARED = 8
 
 
 class TrainingReport(Callback):
@@ -65,16 +78,14 @@ class TrainingReport(Callback):
         """Draw the labels, and the network's anchors against them."""
         with best_effort("the figures of the labels", log):
             train = self._data.train
-            draw_labels(train, self._folder / "labels.png")
             anchors = (network.anchors * network.stride.view(-1, 1, 1)).reshape(-1, 2)
-            draw_anchors(
-                anchors.cpu().numpy(),
-                label_sizes(train.boxes, train.offsets, train.sizes, image_size),
-                threshold=self._data.settings.anchor_t,
-                path=self._folder / "anchors.png",
+            sizes = label_sizes(train.boxes, train.offsets, train.sizes, image_size)
+            threshold = self._data.settings.anchor_t
+            self._save("labels.png", plots.label_statistics(train))
+            self._save(
+                "anchors.png",
+                plots.anchor_coverage(anchors.cpu().numpy(), sizes, threshold=threshold),
             )
-            self._show("labels.png")
-            self._show("anchors.png")
         self._epoch_started = self._clock()
 
     def on_train_batch_end(self, epoch: int, step: int, images: Tensor, targets: Tensor) -> None:
@@ -82,8 +93,11 @@ class TrainingReport(Callback):
         if epoch or step >= BATCHES_SHOWN:
             return
         with best_effort("a training batch", log):
-            drawn = draw_batch(images.numpy(), targets.numpy(), self._data.train.class_names)
-            self._write_picture(f"train_batch{step}.jpg", drawn)
+            names = self._data.train.class_names
+            tiles = batch_tiles(images.numpy(), targets.numpy(), names)
+            self._write_image(f"train_batch{step}.jpg", contact_sheet(tiles))
+            if not step:
+                self._data = replace(self._data, batch=tiles[:COMPARED])
 
     def on_epoch_end(self, result: EpochResult) -> None:
         """Write an early page for a better epoch if `SHARE_OF_TIME` allows: a training that is
@@ -103,60 +117,121 @@ class TrainingReport(Callback):
     def on_train_end(self, epoch: int, evaluation: Evaluation, files: Sequence[Path]) -> None:
         """Draw all pictures and write the page, for the best weights."""
         best = (epoch, evaluation)
-        self._data = replace(
-            self._data,
-            best=best,
-            last=self._data.last or best,
-            files=tuple(files),
-            finished=True,
-        )
+        last = self._data.last or best
+        self._data = replace(self._data, best=best, last=last, files=tuple(files), finished=True)
         self._write()
 
     def on_export_end(self, files: Sequence[Path]) -> None:
         """Name the exported files on the page; no picture is drawn again."""
         self._data = replace(self._data, files=(*self._data.files, *files))
         with best_effort(PAGE, log):
-            self._page()
+            self._write_page()
 
     def _write(self) -> None:
         began = self._clock()
         with best_effort(PAGE, log):
             self._draw()
-            self._page()
+            self._write_page()
         self._written = self._clock()
         self._cost = self._written - began
 
     def _draw(self) -> None:
         assert self._data.best is not None
-        (epoch, evaluation), folder = self._data.best, self._folder
-        names, validation = self._data.train.class_names, self._data.validation
-        draw_learning_curves(folder / "results.csv", folder / "results.png")
-        draw_precision_recall(evaluation.classes, names, folder / "pr_curve.png")
-        draw_confusion(evaluation.confusion.matrix, names, folder / "confusion_matrix.png")
-        figures = ["results.png", "pr_curve.png", "confusion_matrix.png"]
-        for quantity in CURVES:
-            figures.append(f"{quantity.lower()}_curve.png")
-            draw_over_confidence(evaluation.classes, names, quantity, folder / figures[-1])
-        for name in figures:
-            self._show(name, epoch)
-        compared = labels_and_detections(evaluation, validation)
-        missed = missed_objects(evaluation, validation)
-        worst = draw_missed(missed, evaluation, validation)
+        (epoch, evaluation), names = self._data.best, self._data.train.class_names
+        classes, matrix = evaluation.classes, evaluation.confusion.matrix
+        self._save("results.png", plots.learning_curves(self._folder / "results.csv"), epoch)
+        self._save("pr_curve.png", plots.precision_recall(classes, names), epoch)
+        for quantity in plots.CURVES:
+            figure = plots.over_confidence(classes, names, quantity)
+            self._save(f"{quantity.lower()}_curve.png", figure, epoch)
+        self._save("confusion_matrix.png", plots.confusion(matrix, names), epoch)
+        compared = compare_images(evaluation, self._data.validation)
+        missed = missed_objects(evaluation, self._data.validation)
+        worst = missed_tiles(missed[:WORST_SHOWN], evaluation, self._data.validation)
         self._data = replace(self._data, compared=compared, missed=missed, worst=worst)
-        self._write_picture("validation.jpg", sheet(compared), epoch)
-        self._write_picture("worst.jpg", sheet(worst or _nothing_missed()), epoch)
+        self._write_image("validation.jpg", contact_sheet(compared), epoch)
+        nothing = Tile(np.full((8, 320, 3), 255, np.uint8), "no labelled object is missed")
+        self._write_image("worst.jpg", contact_sheet(worst or [nothing]), epoch)
 
-    def _page(self) -> None:
-        training_page(self._data, self._folder).write(self._folder / PAGE)
+    def _save(self, name: str, figure: Figure, epoch: int = 0) -> None:
+        plots.save_figure(figure, self._folder / name)
+        self._board.image(Path(name).stem, read_image(self._folder / name), epoch)
 
-    def _write_picture(self, name: str, image: np.ndarray, epoch: int = 0) -> None:
+    def _write_image(self, name: str, image: np.ndarray, epoch: int = 0) -> None:
         write_image(self._folder / name, image, quality=JPEG_QUALITY)
         self._board.image(Path(name).stem, image, epoch)
 
-    def _show(self, name: str, epoch: int = 0) -> None:
-        self._board.image(Path(name).stem, read_image(self._folder / name), epoch)
+    def _write_page(self) -> None:
+        context = page_context(self._data, self._folder)
+        write_page(self._folder / PAGE, "training_report.html", **context)
 
 
-def _nothing_missed() -> list[Tile]:
-    """Return a sheet without images that says why."""
-    return [Tile(np.full((8, 320, 3), 255, np.uint8), NOTHING_MISSED)]
+def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
+    """Return images spread over the split, each with its labels and then with its detections."""
+    tiles = []
+    names = index.class_names
+    for position in np.unique(
+        np.linspace(0, len(index) - 1, COMPARED).round().astype(int)
+    ).tolist():
+        rows = evaluation.detections.get(position)
+        image = _readable(index.paths[position])
+        if rows is None or image is None:
+            continue
+        name = shorten(PurePath(index.paths[position]).name)
+        boxes, classes = index.boxes_of(position), index.classes_of(position)
+        detected = rows[:, 5].astype(int)
+        labelled, found = _count(len(boxes), "label"), _count(len(rows), "detection")
+        tiles += [
+            annotated_tile(image, f"{name}: {labelled}", boxes, classes, names),
+            annotated_tile(image, f"{name}: {found}", rows[:, :4], detected, names, rows[:, 4]),
+        ]
+    return tiles
+
+
+def missed_objects(evaluation: Evaluation, index: DatasetIndex) -> list[Missed]:
+    """Return the images that miss objects at the reported confidence: most missed first, then the
+    larger share.
+    """
+    missed = []
+    for position in sorted(evaluation.detections):
+        found = found_labels(evaluation.detections[position], ground_truth(index, position))
+        if not found.all():
+            count = int((~found).sum())
+            missed.append(Missed(position, index.paths[position], count, len(found)))
+    return sorted(missed, key=lambda one: (-one.missed, one.total))
+
+
+def missed_tiles(
+    images: Sequence[Missed], evaluation: Evaluation, index: DatasetIndex
+) -> list[Tile]:
+    """Draw found objects thin and blue, missed ones thick, orange and with their name."""
+    tiles = []
+    for number, one in enumerate(images, start=1):
+        image = _readable(one.path)
+        if image is None:
+            continue
+        small, scale = fit(image)
+        labels, canvas = ground_truth(index, one.position), small.copy()
+        found = found_labels(evaluation.detections[one.position], labels)
+        boxes = np.round(labels[:, 1:] * scale)
+        for box in boxes[found]:
+            outline(canvas, box, ACCENT, 1)
+        for box in boxes[~found]:
+            outline(canvas, box, ALERT, 3)
+        shown = box_labels(boxes[~found], labels[~found, 0], index.class_names, colour=ALERT)
+        name = shorten(PurePath(one.path).name)
+        caption = f"{number}. {name}: {one.missed} of {one.total} missed"
+        tiles.append(Tile(canvas, caption, shown))
+    return tiles
+
+
+def _readable(path: str) -> np.ndarray | None:
+    """Return the image, or None for a file that can no longer be read."""
+    try:
+        return read_image(path)
+    except ImageError:
+        return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -10,12 +10,12 @@ from functools import partial
 import torch
 
 from data.index_file import Candidate
-from data.lost_files import check_data_available, still_there
+from data.sources import available_sample, check_data_available
 from inference.journal import Journal
 from inference.predictions import Prediction
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
-from mining.scores import Scored, ScoringContext, counted
+from mining.scores import Scored, ScoringContext, counted, ranking
 from reporting.candidate_report import CandidateReport
 from tasks.going_on import OnImage, Stream
 from tasks.looking import CandidateJob, is_readable_by_now, prepare
@@ -76,7 +76,11 @@ def run_candidates(
     if predictor and looking.settings.plots:
         # Of all folders only this one outlives the task on the platform.
         report.write(
-            task.out.tensorboard, scores=scores, known=known.entry, sheets=known.path.parent
+            task.out.tensorboard,
+            ranking=ranking(scores),
+            scores=scores,
+            known=known.entry,
+            sheets=known.path.parent,
         )
     if predictor:
         log.info("summary: %s", report.summary())
@@ -123,7 +127,7 @@ class Unreadable:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._total = len(paths)
-        self._there = still_there(paths)
+        self._there = available_sample(paths)
         self._count = 0
 
     def add(self, prediction: Prediction) -> None:

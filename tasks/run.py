@@ -9,14 +9,16 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from evaluation.tables import data_table
 from inference.journal import parts_done
 from tasks.candidates import run_candidates
 from tasks.log_header import header, settings_line
 from tasks.looking import log_of
 from tasks.shards import can_be_shared, look
-from training.loop import Saved, TrainingJob, take_part
+from training.checkpoints import SavedCheckpoint
+from training.job import TrainingJob
+from training.loop import train
 from utils.device import describe, gpu_of_rank, select_device, visible_gpus
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
@@ -187,7 +189,7 @@ def run_training(
     chosen = SavedFiles(settings.ymir_saved_file_patterns)
     report_folder = task.out.models / "attachments" / REPORT
 
-    def record(saved: Saved) -> None:
+    def record(saved: SavedCheckpoint) -> None:
         stages[saved.stage] = _stage(saved, settings.map_metric, chosen)
         stages.pop(saved.replaces, None)
         write_training_result(
@@ -212,12 +214,12 @@ def run_training(
         processes=processes,
     )
     with progress.stage(0.95) as part:
-        best = take_part(job, part)
+        best = train(job, part)
     if best:
         log.info("%s", _summary(best, settings.map_metric, task.out.training_result))
 
 
-def _summary(best: Saved, metric: str, result: Path) -> str:
+def _summary(best: SavedCheckpoint, metric: str, result: Path) -> str:
     scores = best.evaluation.scores
     shown = "mAP50" if metric == "map50" else "mAP50-95"
     return (
@@ -241,7 +243,7 @@ def starting_weights(task: Task) -> Path | None:
     return download_weights(name, digest, [*folders, task.out.root / "weights"])
 
 
-def _stage(saved: Saved, metric: str, chosen: SavedFiles) -> ModelStage:
+def _stage(saved: SavedCheckpoint, metric: str, chosen: SavedFiles) -> ModelStage:
     """What the platform shows of a saved model: its mAP, and counts at one confidence."""
     shown, scores = saved.evaluation.at_confidence, saved.evaluation.scores
     return ModelStage(

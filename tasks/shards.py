@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from data.lost_files import check_data_available, still_there
+from data.sources import available_sample, check_data_available
 from inference.claims import ShardLocks
 from inference.predictions import Prediction
 from inference.section_parts import ShardWriter
@@ -34,7 +34,7 @@ def look(task: Task, device: torch.device, processes: DistContext, progress: Pro
     if processes.is_main:
         looking.announce()
     total = len(looking.paths)
-    there = still_there(looking.paths)
+    there = available_sample(looking.paths)
     unreadable = 0
 
     def watch(prediction: Prediction) -> None:

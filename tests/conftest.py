@@ -12,7 +12,8 @@ import torch
 import yaml
 
 import start
-from data.dataset_index import DatasetIndex, read_dataset
+from data.dataset_index import DatasetIndex
+from data.read_dataset import read_dataset
 from tests.yolo_example import write_yolo
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.loaders import DecodedImage
+from data.stream import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES, WorkerPool
 from inference.predictor import Prediction, Predictor

@@ -39,13 +39,11 @@ MODULES_ALLOWED = {"ymir": {"data.index_file"}, "cli": {"exporting.options"}}
 FACES = {"utils/ymir_yolov5.py", "utils/dataloaders.py"}
 """Names that users' documents give; they re-export what lives in `ymir` and `data`."""
 
-NO_TORCH = ("ymir.task", "ymir.monitor", "ymir.results", "settings.parse", "data.dataset_index")
+NO_TORCH = ("ymir.task", "ymir.monitor", "ymir.results", "settings.parse", "data.read_dataset")
 """Modules that start without torch: the bridge to YMIR, settings and annotations."""
 
 PENDING = {
     "cli.detect imports inference.outputs",
-    "data.image_weights imports evaluation.metrics",
-    "data.loaders imports evaluation.metrics",
     "inference.outputs imports reporting.drawing",
 }
 """Imports that are still to be turned around."""

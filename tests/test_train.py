@@ -1,4 +1,4 @@
-"""Training: it learns, repeats itself for a seed, starts from weights, and stops at nonsense."""
+"""Training: it learns, repeats itself for a seed, stops at nonsense, and takes every setting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 import yaml
@@ -15,136 +16,103 @@ from data.dataset_index import DatasetIndex
 from exporting.export import verify
 from exporting.options import ExportOptions
 from models.checkpoint import build_detector, load_checkpoint
+from models.model_config import read_model_config
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tests.conftest import NAMES, TINY_TRAINING
-from training import loop as training
-from training.build import starting_network
-from training.loop import Saved, TrainingJob, train
-from training.setup import prepare
+from tests.training_example import make_job, run, tensors_of
+from training import loop
+from training.checkpoints import SavedCheckpoint
+from training.setup import network_of, prepare
+from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 from utils.progress import Progress
 
 
-def job(splits: list[DatasetIndex], folder: Path, **change: object) -> TrainingJob:
-    settings, _ = parse_settings(
-        TrainSettings,
-        {**TINY_TRAINING, "onnx": False, "plots": False, "workers": 0, **change},
-    )
-    return TrainingJob(
-        settings=settings,
-        train=splits[0],
-        validation=splits[1],
-        device=torch.device("cpu"),
-        folder=folder,
-        stage_folder=lambda stage: folder / stage,
-        on_saved=lambda saved: None,
-    )
+@pytest.fixture(scope="module")
+def few(splits: list[DatasetIndex]) -> list[DatasetIndex]:
+    """Two steps an epoch."""
+    return [splits[0].subset(range(8)), splits[1].subset(range(2))]
 
 
-def run(one: TrainingJob) -> Saved:
-    return train(one, Progress(lambda fraction: None))
-
-
-def weights_of(saved: Saved) -> dict[str, torch.Tensor]:
-    return load_checkpoint(saved.files[0].parent.parent / "last" / "last.pt").state
-
-
-def test_the_same_seed_gives_the_same_weights(splits: list[DatasetIndex], tmp_path: Path) -> None:
-    first, again, other = (
-        weights_of(run(job(splits, tmp_path / name, epochs=1, seed=seed, workers=workers)))
-        for name, seed, workers in (("a", 3, 0), ("b", 3, 1), ("c", 4, 0))
-    )
+def test_the_same_seed_gives_the_same_weights(few: list[DatasetIndex], tmp_path: Path) -> None:
+    trained = []
+    for name, seed, workers in (("a", 3, 0), ("b", 3, 1), ("c", 4, 0)):
+        run(make_job(few, tmp_path / name, epochs=1, seed=seed, workers=workers, img_size=64))
+        trained.append(tensors_of(tmp_path / name))
+    first, again, other = trained
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
 @pytest.mark.slow
-def test_the_loss_falls(splits: list[DatasetIndex], tmp_path: Path) -> None:
+def test_the_loss_falls(few: list[DatasetIndex], tmp_path: Path) -> None:
     """The same few pictures again and again, unchanged: the boxes must come to fit."""
     still = dict.fromkeys(("mosaic", "scale", "translate", "hsv_s", "hsv_v", "fliplr"), 0)
-    run(job(splits, tmp_path, epochs=30, lr0=0.05, **still))
+    run(make_job(few, tmp_path, epochs=30, lr0=0.05, noval=True, nosave=True, **still))
     rows = [line.split(",") for line in (tmp_path / "results.csv").read_text().splitlines()[1:]]
     box = [float(row[1]) for row in rows]
     assert len(rows) == 30
     assert sum(box[-5:]) < 0.9 * sum(box[:5])
 
 
-def test_progress_and_saves_come_in_order(splits: list[DatasetIndex], tmp_path: Path) -> None:
-    told: list[float] = []
+def test_progress_rises_within_epochs_and_evaluations_and_checkpoints_are_reported(
+    splits: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an evaluation after every batch of the split, in each epoch and once more at the end."""
+    fractions: list[float] = []
+    spans: list[list[float]] = []
     saved: list[tuple[str, int]] = []
 
-    def record(one: Saved) -> None:
+    def watch(name: str) -> None:
+        real = getattr(loop, name)
+
+        def watched(*words: object, **more: object) -> object:
+            begin = len(fractions)
+            found = real(*words, **more)
+            spans.append(fractions[begin:])
+            return found
+
+        monkeypatch.setattr(loop, name, watched)
+
+    def on_saved(one: SavedCheckpoint) -> None:
         assert all(path.is_file() for path in one.files)
         saved.append((one.stage, one.epoch))
 
-    train(dataclasses.replace(job(splits, tmp_path), on_saved=record), Progress(told.append))
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1.0)
-    assert len({round(fraction, 4) for fraction in told}) > 6  # it also moves within an epoch
+    watch("evaluate_ema")
+    watch("final_report")
+    one = make_job(splits, tmp_path, img_size=64)
+    one = dataclasses.replace(one, validation=splits[0], on_saved=on_saved)
+    loop.train(one, Progress(fractions.append))
+    assert [len(set(span)) for span in spans] == [4, 4, 4]  # batches of four among 16 images
+    assert fractions == sorted(fractions)
+    assert max(span[-1] for span in spans) < fractions[-1] == pytest.approx(1.0)
     assert saved[:2] == [("best", 0), ("last", 0)]
     assert ("last", 1) in saved
 
 
-def test_progress_rises_while_the_network_is_evaluated(
-    splits: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_best(
+    few: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After every batch of the validation split, in each epoch and once more at the end."""
-    told: list[float] = []
-    spans: list[list[float]] = []
+    real = loop.train_one_epoch
 
-    def watched(name: str) -> None:
-        real = getattr(training, name)
-
-        def look(*words: object, **more: object) -> training.Evaluation:
-            begin = len(told)
-            found = real(*words, **more)
-            spans.append(told[begin:])
-            return found
-
-        monkeypatch.setattr(training, name, look)
-
-    watched("evaluate_average")
-    watched("final_report")
-    one = job(splits, tmp_path, img_size=64)
-    train(dataclasses.replace(one, validation=splits[0]), Progress(told.append))
-    assert [len(span) for span in spans] == [4, 4, 4]  # batches of four among 16 images
-    for span in spans:
-        assert len(set(span)) == 4
-    assert told == sorted(told)
-    assert max(span[-1] for span in spans) < told[-1] == pytest.approx(1.0)
-
-
-def test_weights_of_the_same_classes_are_taken_whole(weights: Path) -> None:
-    network = starting_network("yolov5n", weights, NAMES)
-    for key, tensor in load_checkpoint(weights).state.items():
-        assert torch.equal(network.state_dict()[key], tensor), key
-
-
-def test_a_loss_that_is_no_number_ends_the_task_and_keeps_the_best(
-    splits: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = job(splits, tmp_path, epochs=3)
-    real = training.train_one_epoch
-
-    def break_later(run: training.Run, epoch: int, progress: Progress) -> list[float]:
+    def break_later(state: loop.TrainState, epoch: int, progress: Progress) -> list[float]:
         if epoch == 1:
             with torch.no_grad():
-                run.network.head.m[0].weight.fill_(float("nan"))
-        return real(run, epoch, progress)
+                state.network.head.m[0].weight.fill_(float("nan"))
+        return real(state, epoch, progress)
 
-    monkeypatch.setattr(training, "train_one_epoch", break_later)
-    with pytest.raises(TaskError) as caught:
-        run(one)
+    monkeypatch.setattr(loop, "train_one_epoch", break_later)
+    with pytest.raises(TaskError, match=r"not a number in 2 step\(s\) by epoch 2") as caught:
+        run(make_job(few, tmp_path, epochs=3, img_size=64))
     assert caught.value.code == Code.NOT_A_NUMBER
-    kept = load_checkpoint(tmp_path / "best" / "best.pt").state
-    assert all(torch.isfinite(tensor.float()).all() for tensor in kept.values())
+    assert all(tensor.isfinite().all() for tensor in tensors_of(tmp_path, "best").values())
 
 
 def test_single_cls_is_one_class_from_labels_to_report(
     splits: list[DatasetIndex], tmp_path: Path
 ) -> None:
-    saved = run(job(splits, tmp_path, epochs=1, single_cls=True, plots=True))
+    saved = run(make_job(splits, tmp_path, epochs=1, single_cls=True, plots=True))
     checkpoint = load_checkpoint(saved.files[0])
     assert checkpoint.class_names == ("item",)
     assert checkpoint.definition["nc"] == 1
@@ -154,143 +122,114 @@ def test_single_cls_is_one_class_from_labels_to_report(
     assert splits[0].class_names == NAMES  # what was handed in is left alone
 
 
-@pytest.fixture(scope="module")
-def usual(splits: list[DatasetIndex], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights after two short epochs with the default settings."""
-    few = [split.subset(range(4)) for split in splits]
-    saved = run(job(few, tmp_path_factory.mktemp("usual")))
-    return saved.files[0].parent.parent / "last" / "last.pt"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"mixup": 1, "mosaic9": 0.5}, id="mixup and nine"),
-        pytest.param({"rect": True}, id="rect"),
-        pytest.param({"image_weights": True}, id="image_weights"),
-        pytest.param({"multi_scale": True}, id="multi_scale"),
-        pytest.param({"quad": True}, id="quad"),
-        pytest.param({"cache": "disk", "close_mosaic": 1}, id="disk and close_mosaic"),
+        {"mixup": 1, "mosaic9": 0.5, "image_weights": True},
+        {"rect": True},
+        {"multi_scale": True, "quad": True},
+        {"cache": "disk", "close_mosaic": 1},
     ],
+    ids=str,
 )
-def test_every_way_to_train_trains_and_changes_the_weights(
-    splits: list[DatasetIndex], usual: Path, tmp_path: Path, change: dict[str, object]
+def test_settings_change_what_is_trained(
+    few: list[DatasetIndex], tmp_path: Path, change: dict[str, object]
 ) -> None:
-    few = [split.subset(range(4)) for split in splits]
-    trained = weights_of(run(job(few, tmp_path, workers=1, **change)))
-    default = load_checkpoint(usual).state
-    assert all(torch.isfinite(tensor.float()).all() for tensor in trained.values())
-    assert not all(torch.equal(trained[key], default[key]) for key in trained)
+    run(make_job(few, tmp_path / "default", epochs=1, img_size=64))
+    run(make_job(few, tmp_path / "changed", epochs=1, img_size=64, workers=1, **change))
+    default, changed = tensors_of(tmp_path / "default"), tensors_of(tmp_path / "changed")
+    assert all(tensor.isfinite().all() for tensor in changed.values())
+    assert not all(torch.equal(changed[key], default[key]) for key in changed)
 
 
-@pytest.fixture(scope="module")
-def official_run(data_yaml: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a training with v7.0's flags."""
-    project = tmp_path_factory.mktemp("runs")
+def test_the_flags_of_v7_train_on_a_data_yaml(
+    data_yaml: Path, weights: Path, tmp_path: Path
+) -> None:
     words = f"--data {data_yaml} --weights {weights} --img 96 --batch-size 4 --epochs 1 --seed 1"
-    words += f" --hyp scratch-low --device cpu --project {project} --name exp --noplots"
+    words += f" --hyp scratch-low --device cpu --project {tmp_path} --name exp --noplots"
     train_program.main([*words.split(), "onnx=no", "nominal_batch_size=4", "workers=0"])
-    return project / "exp"
-
-
-def test_the_flags_of_v7_train_on_a_data_yaml(official_run: Path) -> None:
-    assert (official_run / "weights" / "best.pt").is_file()
-    assert (official_run / "weights" / "last.pt").is_file()
-    assert (official_run / "results.csv").is_file()
-    assert not (official_run / "results.png").exists()
-    assert load_checkpoint(official_run / "weights" / "best.pt").class_names == NAMES
-
-
-def test_a_run_leaves_what_it_was_told(official_run: Path) -> None:
-    options = yaml.safe_load((official_run / "opt.yaml").read_text())
+    folder = tmp_path / "exp"
+    assert (folder / "weights" / "last.pt").is_file()
+    assert (folder / "results.csv").is_file()
+    assert not (folder / "results.png").exists()
+    assert load_checkpoint(folder / "weights" / "best.pt").class_names == NAMES
+    options = yaml.safe_load((folder / "opt.yaml").read_text())
     settings, warnings = parse_settings(
         TrainSettings, {key: value for key, value in options.items() if key != "data"}
     )
     assert warnings == []
     assert (settings.epochs, settings.img_size, settings.plots) == (1, 96, False)
-    named, _ = parse_settings(TrainSettings, {"hyp": str(official_run / "hyp.yaml")})
+    named, _ = parse_settings(TrainSettings, {"hyp": str(folder / "hyp.yaml")})
     assert named.lr0 == settings.lr0
 
 
-def test_new_anchors_reach_every_file(splits: list[DatasetIndex], tmp_path: Path) -> None:
-    run(job(splits, tmp_path, epochs=1, anchors=2, onnx=True))
-    read = load_checkpoint(tmp_path / "best" / "best.pt")
-    stated = torch.tensor(read.definition["anchors"])
-    detector = build_detector(read)
-    assert stated.shape == (3, 4)
-    pixels = (detector.anchors * detector.stride.view(-1, 1, 1)).flatten(1)
-    assert torch.equal(stated, pixels)
-    path, options = tmp_path / "best" / "best.onnx", ExportOptions(NAMES, size=(96, 96))
-    assert verify(detector, "onnx", path=path, options=options) < 0.05
-
-
-def test_the_command_line_trains(trained: Path, tmp_path: Path) -> None:
+def test_the_command_line_trains_on_index_files(trained: Path, tmp_path: Path) -> None:
     settings = {**TINY_TRAINING, "epochs": 1, "onnx": "no", "plots": "no"}
-    train_program.main(
-        [
-            "--train",
-            str(trained / "in/train-index.tsv"),
-            "--val",
-            str(trained / "in/val-index.tsv"),
-            "--class-names",
-            *NAMES,
-            "--output",
-            str(tmp_path),
-            "--",
-            *[f"{key}={value}" for key, value in settings.items()],
-        ]
-    )
+    words = f"--train {trained}/in/train-index.tsv --val {trained}/in/val-index.tsv --class-names"
+    words = f"{words} {' '.join(NAMES)} --output {tmp_path} --"
+    train_program.main([*words.split(), *[f"{key}={value}" for key, value in settings.items()]])
     assert (tmp_path / "best" / "best.pt").is_file()
 
 
-@pytest.fixture
-def few(splits: list[DatasetIndex]) -> list[DatasetIndex]:
-    """Two steps an epoch."""
-    return [splits[0].subset(range(8)), splits[1].subset(range(2))]
+@pytest.mark.slow
+def test_a_model_file_activation_and_new_anchors_reach_every_file(
+    splits: list[DatasetIndex], tmp_path: Path
+) -> None:
+    """A narrow yolov5-p34: levels of strides 8 and 16 above a backbone of stride 32."""
+    definition = read_model_config("yolov5-p34").definition
+    model = tmp_path / "mine.yaml"
+    model.write_text(yaml.safe_dump({**definition, "width_multiple": 0.125}))
+    change = {"model": str(model), "activation": "nn.LeakyReLU(0.1)", "anchors": 2}
+    formats = {"onnx": True, "model_formats": "[safetensors, state_dict]"}
+    saved = run(make_job(splits, tmp_path, epochs=1, **change, **formats))
+    assert [path.suffix for path in saved.files] == [".pt", ".onnx", ".safetensors", ".state_dict"]
+    checkpoint = load_checkpoint(saved.files[0])
+    detector = build_detector(checkpoint)
+    assert str(detector.config.activation) == "nn.LeakyReLU(0.1)"
+    anchors = torch.tensor(checkpoint.definition["anchors"])
+    assert anchors.shape == (2, 4)
+    pixels = (detector.anchors * detector.stride.view(-1, 1, 1)).flatten(1)
+    assert torch.equal(anchors, pixels)
+    again = load_checkpoint(saved.files[2]).state
+    assert all(torch.equal(again[key], value) for key, value in checkpoint.state.items())
+    options = ExportOptions(NAMES, size=(96, 96))
+    assert verify(detector, "onnx", path=saved.files[1], options=options) < 0.05
+    session = onnxruntime.InferenceSession(saved.files[1], providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["stride"] == "32"
 
 
-def test_an_early_end_says_when_and_why_and_progress_is_complete(
+def test_early_stopping_is_logged_and_progress_is_complete(
     few: list[DatasetIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A learning rate of nearly nothing brings nothing better than the first epoch."""
-    told: list[float] = []
+    fractions: list[float] = []
     still = {"lr0": 1e-6, "warmup_bias_lr": 0, "warmup_epochs": 0, "img_size": 64}
-    one = job(few, tmp_path, epochs=50, patience=2, **still)
+    one = make_job(few, tmp_path, epochs=50, patience=2, **still)
     with caplog.at_level(logging.INFO):
-        best = train(one, Progress(told.append))
+        best = loop.train(one, Progress(fractions.append))
+    assert best
     rows = (tmp_path / "results.csv").read_text().splitlines()[1:]
     assert len(rows) == best.epoch + 3
     assert (
-        f"ended after epoch {len(rows)} of 50: none of the last 2 epochs was better than epoch "
-        f"{best.epoch + 1} (patience 2)" in caplog.text
+        f"early stopping after epoch {len(rows)}: no improvement for 2 epochs (best epoch "
+        f"{best.epoch + 1}, patience 2)" in caplog.text
     )
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1.0)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
 
 
-def test_noval_looks_once_at_the_end(
-    few: list[DatasetIndex],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_noval_evaluates_once_at_the_end(
+    few: list[DatasetIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looked, told = [], []
-    real = training.evaluate_average
-
-    def look(run: training.Run, progress: Progress) -> training.Evaluation:
-        looked.append(run)
-        return real(run, progress)
-
-    monkeypatch.setattr(training, "evaluate_average", look)
-    one = job(few, tmp_path, epochs=3, noval=True, patience=1, img_size=64)
+    reported: list[SavedCheckpoint] = []
+    one = make_job(few, tmp_path, epochs=3, noval=True, patience=1, img_size=64)
     with caplog.at_level("INFO"):
-        best = run(dataclasses.replace(one, on_saved=told.append))
-    assert len(looked) == 1
+        best = run(dataclasses.replace(one, on_saved=reported.append))
     lines = [line for line in caplog.messages if line.startswith("epoch ")]
     assert ["not evaluated  (" in line for line in lines] == [True, True, False]
     assert "mAP50-95 0." in lines[2]
-    assert [(saved.stage, saved.epoch, saved.evaluated) for saved in told[:6]] == [
+    assert [(saved.stage, saved.epoch, saved.evaluated) for saved in reported[:6]] == [
         (stage, epoch, epoch == 2) for epoch in range(3) for stage in ("best", "last")
     ]
     assert best.epoch == 2
@@ -301,22 +240,20 @@ def test_nosave_writes_at_the_end_and_on_a_failure(
     few: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    real = training.train_one_epoch
+    real = loop.train_one_epoch
 
-    def fail_late(run: training.Run, epoch: int, progress: Progress) -> list[float]:
+    def fail_late(state: loop.TrainState, epoch: int, progress: Progress) -> list[float]:
         seen.append(any(tmp_path.rglob("*.pt")))
         if epoch == 2:
             raise TaskError(Code.NOT_A_NUMBER, "as if")
-        return real(run, epoch, progress)
+        return real(state, epoch, progress)
 
-    monkeypatch.setattr(training, "train_one_epoch", fail_late)
+    monkeypatch.setattr(loop, "train_one_epoch", fail_late)
     with pytest.raises(TaskError, match="as if"):
-        run(job(few, tmp_path, epochs=4, nosave=True, save_period=1, img_size=64))
+        run(make_job(few, tmp_path, epochs=4, nosave=True, save_period=1, img_size=64))
     assert seen == [False, False, False]
-    assert {path.name for path in tmp_path.rglob("*.*") if path.suffix in (".pt", ".state")} == {
-        "best.pt",
-        "last.pt",
-    }
+    files = {path.name for path in tmp_path.rglob("*.*") if path.suffix in (".pt", ".state")}
+    assert files == {"best.pt", "last.pt"}
     assert load_checkpoint(tmp_path / "last" / "last.pt").metadata.epoch == 1
 
 
@@ -325,33 +262,51 @@ def test_settings_reach_the_parts(
 ) -> None:
     change = {"optimizer": "AdamW", "freeze": "2", "sync_bn": True, "batch_size": -1}
     with caplog.at_level(logging.INFO):
-        one = prepare(job(few, tmp_path, **change))
-    assert isinstance(one.stepper.optimizer, torch.optim.AdamW)
-    assert one.frozen == (0, 1)
-    assert not any(p.requires_grad for p in one.network.model[:2].parameters())
-    assert one.job.settings.batch_size == 8  # 16 on a CPU, but there are only 8 images
-    assert len(one.loader) == 1
+        state = prepare(make_job(few, tmp_path, **change))
+    assert isinstance(state.optimizer_step.optimizer, torch.optim.AdamW)
+    assert state.frozen == (0, 1)
+    assert not any(p.requires_grad for p in state.network.model[:2].parameters())
+    assert state.job.settings.batch_size == 8  # 16 on a CPU, but there are only 8 images
+    assert len(state.loader) == 1
     assert "sync_bn has no effect" in caplog.text
 
 
-@pytest.mark.slow
-def test_exports_are_reported_with_the_best_weights(
-    splits: list[DatasetIndex], tmp_path: Path
+TWO_RANKS = DistContext(0, 2, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 5}, "set it to a multiple of 2"),
+        ({"batch_size": -1}, "set it to a multiple of 2"),
+        ({"image_weights": True}, "image_weights is for one process"),
+        ({"sync_bn": True}, "sync_bn needs GPUs"),
+    ],
+    ids=str,
+)
+def test_several_ranks_refuse(
+    few: list[DatasetIndex], tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    asked = {"onnx": True, "onnx_nms": True, "model_formats": "[safetensors, state_dict]"}
-    saved = run(job(splits, tmp_path, epochs=1, **asked))
-    names = ["best.pt", "best.onnx", "best.safetensors", "best.state_dict"]
-    assert [path.name for path in saved.files] == names
-    best = load_checkpoint(saved.files[0]).state
-    again = load_checkpoint(saved.files[2]).state
-    assert all(torch.equal(again[key], value) for key, value in best.items())
+    with pytest.raises(TaskError, match=message) as caught:
+        prepare(dataclasses.replace(make_job(few, tmp_path, **change), processes=TWO_RANKS))
+    assert caught.value.code == Code.CONFIG
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_network_input_is_a_255th_of_every_byte(kind: torch.dtype) -> None:
+def test_sync_bn_replaces_every_batch_norm(few: list[DatasetIndex], tmp_path: Path) -> None:
+    plain = make_job(few, tmp_path, sync_bn=True)
+    job = dataclasses.replace(plain, processes=TWO_RANKS, device=torch.device("cuda"))
+    (network, _), (expected, _) = network_of(job), network_of(plain)
+    kinds = {type(one) for one in network.modules() if isinstance(one, torch.nn.BatchNorm2d)}
+    assert kinds == set()
+    assert sum(isinstance(one, torch.nn.SyncBatchNorm) for one in network.modules()) == 57
+    assert list(network.state_dict()) == list(expected.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_network_input_is_a_255th_of_every_byte(dtype: torch.dtype) -> None:
     """All 256 bytes, to the last bit what dividing in float32 and rounding gives."""
     images = torch.arange(2 * 3 * 8 * 16).to(torch.uint8).view(2, 3, 8, 16)
-    given = training.network_input(images, torch.device("cpu"), kind)
-    assert torch.equal(given, (images.float() / 255).to(kind))
-    assert given.dtype == kind
-    assert given.is_contiguous(memory_format=torch.channels_last)
+    converted = loop.network_input(images, torch.device("cpu"), dtype)
+    assert torch.equal(converted, (images.float() / 255).to(dtype))
+    assert converted.dtype == dtype
+    assert converted.is_contiguous(memory_format=torch.channels_last)

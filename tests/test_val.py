@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import val
-from data.dataset_index import DatasetIndex, read_dataset
-from data.loaders import evaluation_loader
+from data.dataset_index import DatasetIndex
+from data.instances import Instances
+from data.loaders import LoaderConfig, evaluation_loader
+from data.read_dataset import read_dataset
 from evaluation import evaluate as evaluate_module
 from evaluation.evaluate import evaluate_split, evaluate_stream, final_report
 from evaluation.evaluator import Evaluation, EvaluationConfig
@@ -107,7 +109,7 @@ def test_without_the_package_of_coco_the_other_tables_are_written(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    loader = evaluation_loader(index, image_size=96, batch_size=4, workers=0)
+    loader = evaluation_loader(index, LoaderConfig(96, 4, workers=0))
     monkeypatch.setattr(evaluate_module, "coco_available", lambda: False)
     with caplog.at_level("INFO"):
         final_report(predictor_of(weights), index, loader, tmp_path)
@@ -268,8 +270,7 @@ def nine_in_one(photographs: DatasetIndex, folder: Path) -> DatasetIndex:
     return DatasetIndex.build(
         paths,
         [(1440, 1920)] * len(paths),
-        np.concatenate(boxes),
-        photographs.classes,
+        Instances(np.concatenate(boxes), photographs.classes),
         np.diff(photographs.offsets).reshape(-1, 9).sum(1),
         photographs.class_names,
     )

@@ -1,4 +1,4 @@
-"""What one of several processes does in the tests: `python -m tests.two_processes WHAT FOLDER`."""
+"""The ranks of a distributed run, for tests: `torchrun ... -m tests.two_processes FOLDER`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import read_dataset
-from settings.parse import parse_settings
-from settings.train import TrainSettings
-from tests.conftest import NAMES, TINY_TRAINING
-from training.freezing import training_mode
+from data.read_dataset import read_dataset
+from tests.conftest import NAMES
+from tests.training_example import make_job
+from training.build import set_train_mode
 from training.job import TrainingJob
-from training.loop import evaluate_average, network_input
+from training.loop import evaluate_ema, network_input
 from training.setup import prepare
-from training.sync_batch_norm import normalise_over_all
 from utils.distributed import DistContext
 from utils.progress import Progress
 from utils.shutdown import exit_process
@@ -24,8 +22,8 @@ from utils.shutdown import exit_process
 CPU = torch.device("cpu")
 
 
-def speak(processes: DistContext, folder: Path) -> None:
-    """Every kind of message once."""
+def communicate(processes: DistContext, folder: Path) -> None:
+    """Use every collective once."""
     rank = processes.rank
     assert processes.all_reduce(torch.tensor([rank + 1])).item() == 3
     assert processes.mean(torch.tensor([float(rank)])).item() == 0.5
@@ -33,82 +31,73 @@ def speak(processes: DistContext, folder: Path) -> None:
     assert processes.broadcast(7 + rank) == 7
     assert processes.broadcast_text(f"Größe {rank}") == "Größe 0"
     processes.assert_equal(4, "never")
-    heard = processes.gather(b"x" * (5 * rank))
-    assert heard == ([b"", b"xxxxx"] if processes.is_main else [])
+    gathered = processes.gather(b"x" * (5 * rank))
+    assert gathered == ([b"", b"xxxxx"] if processes.is_main else [])
     try:
         processes.assert_equal(rank, "here {numbers}")
     except Exception as error:
         (folder / f"{rank}.txt").write_text(str(error))
 
 
-def normalise(processes: DistContext, folder: Path) -> None:
-    """One batch norm of all on this process's half of a batch."""
-    holder = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
-    normalise_over_all(holder, CPU)
-    images = torch.load(folder / "images.pt")[processes.rank :: 2].requires_grad_()
-    out = holder(images)
-    (out * torch.load(folder / "factors.pt")[processes.rank :: 2]).sum().backward()
-    torch.save((out, images.grad, holder.state_dict()), folder / f"{processes.rank}.pt")
-
-
-def job_of(processes: DistContext, folder: Path, **changes: object) -> TrainingJob:
-    """A tiny training on the CPU, of which `folder` says where the data is."""
+def job_of(processes: DistContext, folder: Path, **change: object) -> TrainingJob:
+    """Return a tiny training; `data.txt` in `folder` names the folder in/ of its data."""
     source = Path((folder / "data.txt").read_text())
-    tiny = {**TINY_TRAINING, "onnx": False, "plots": False, "workers": 0, "precision": "float32"}
-    settings, _ = parse_settings(TrainSettings, {**tiny, **changes})
-    data = [
+    splits = [
         read_dataset(source / f"{one}-index.tsv", NAMES, root=source, max_bad_fraction=0)[0]
         for one in ("train", "val")
     ]
     own = folder / f"{processes.rank} of {processes.world_size}"
-    return TrainingJob(
-        settings=settings,
-        train=data[0],
-        validation=data[1],
-        device=CPU,
-        folder=own,
-        stage_folder=lambda stage: own / stage,
-        on_saved=lambda saved: None,
+    return replace(
+        make_job(splits, own, precision="float32", **change),
         weights=source.parent / "out/models/best/best.pt",
         processes=processes,
     )
 
 
-def evaluation(processes: DistContext, folder: Path) -> None:
-    """The evaluation of averaged weights whose batch statistics differ between the processes."""
+def evaluate(processes: DistContext, folder: Path) -> None:
+    """Evaluate an EMA whose batch statistics differ between the ranks."""
     job = job_of(processes, folder, batch_size="6")
-    job = replace(job, validation=job.train)  # three batches
-    run = prepare(job)
-    for name, one in run.average.module.named_buffers():
+    state = prepare(replace(job, validation=job.train))  # three batches
+    for name, one in state.ema.module.named_buffers():
         if name.endswith("running_mean"):
             one.add_(processes.rank)
-    found = evaluate_average(run, Progress(lambda fraction: None))
+    found = evaluate_ema(state, Progress())
     if processes.is_main:
         torch.save(found, folder / f"evaluation {processes.world_size}.pt")
 
 
-def gradients(processes: DistContext, folder: Path) -> None:
-    """The gradients of one batch, before any step, in float64: nothing but the sharing differs."""
+def backpropagate(processes: DistContext, folder: Path) -> None:
+    """Compute the gradients of one batch in float64: nothing but the sharing differs.
+
+    Batch statistics are those of the evaluation, as each rank sees its share only.
+    """
     torch.set_default_dtype(torch.float64)
-    job = replace(job_of(processes, folder, batch_size="8", sync_bn=True), weights=None)
-    run = prepare(job)
-    training_mode(run.network, ())
-    run.loader.set_epoch(0)
-    batch = next(iter(run.loader))
-    share = processes.normaliser if processes.is_distributed else None
-    maps = run.model(network_input(batch.images, CPU).double())
-    losses = run.criterion(maps, batch.targets, share)
-    (losses.total * processes.world_size).backward()
-    found = {name: one.grad for name, one in run.network.named_parameters()}
-    statistics = dict(run.network.named_buffers())
-    if processes.is_main:
-        torch.save((found, statistics), folder / f"{processes.world_size}.pt")
+    try:
+        job = replace(job_of(processes, folder, batch_size="8"), weights=None)
+        state = prepare(job)
+        set_train_mode(state.network, range(len(state.network.model) - 1))
+        state.loader.set_epoch(0)
+        batch = next(iter(state.loader))
+        normaliser = processes.normaliser if processes.is_distributed else None
+        maps = state.model(network_input(batch.images, CPU).double())
+        losses = state.criterion(maps, batch.targets, normaliser)
+        (losses.total * processes.world_size).backward()
+        if processes.is_main:
+            gradients = {name: one.grad for name, one in state.network.named_parameters()}
+            torch.save(gradients, folder / f"gradients {processes.world_size}.pt")
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def run(processes: DistContext, folder: Path) -> None:
+    """Do everything that a single process and several must do alike."""
+    evaluate(processes, folder)
+    backpropagate(processes, folder)
 
 
 if __name__ == "__main__":
-    deeds = (speak, normalise, evaluation, gradients)
-    what = {deed.__name__: deed for deed in deeds}[sys.argv[1]]
-    who = DistContext.from_environment()
-    with who.process_group(CPU):
-        what(who, Path(sys.argv[2]))
+    ranks = DistContext.from_environment()
+    with ranks.process_group(CPU):
+        communicate(ranks, Path(sys.argv[1]))
+        run(ranks, Path(sys.argv[1]))
     exit_process(0)

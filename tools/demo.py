@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from reporting.page import Page
+from reporting.page import write_page
 from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
@@ -138,31 +138,31 @@ def read_ranking(looking: Path) -> list[tuple[str, float]]:
     return [(path, float(score)) for path, score in (row.split("\t") for row in rows if row)]
 
 
-def write_page(out: Path, outcomes: Sequence[Outcome]) -> Path:
+def write_index(out: Path, outcomes: Sequence[Outcome]) -> Path:
     """One page that shows what came out; opens from disk, without anything beside it."""
     training, looking = outcomes[0].folder, outcomes[1].folder
     report = training / "out" / "models" / "attachments" / "report"
     mining = looking / "out" / "mining"
-    page = Page("Train, mine, infer", "What the three tasks of the demo left behind.")
-    page.section("In figures")
-    page.table(("", ""), summary_rows(outcomes))
-    page.text(
-        f"More stands in {(report / 'report.html').relative_to(out)} and in "
-        f"{(looking / 'out' / 'tensorboard' / 'report.html').relative_to(out)}."
-    )
-    page.section("In pictures")
-    for caption_text, path in (
-        ("What the model sees: labels left, detections right", report / "validation.jpg"),
-        ("Label these first; white and yellow: what decided", mining / "first.jpg"),
+    reports = (report / "report.html", looking / "out" / "tensorboard" / "report.html")
+    pictures = (
+        ("Validation images: labels left, detections right", report / "validation.jpg"),
+        ("Label these first; white and yellow: the boxes that decided", mining / "first.jpg"),
         ("Label these last", mining / "last.jpg"),
-        ("Images that miss most labelled objects", report / "worst.jpg"),
+        ("Images with the most missed objects", report / "worst.jpg"),
         ("Learning curves", report / "results.png"),
-        ("Precision and recall", report / "pr_curve.png"),
-        ("Confusion", report / "confusion_matrix.png"),
+        ("Precision over recall", report / "pr_curve.png"),
+        ("Confusion matrix", report / "confusion_matrix.png"),
         ("A training batch", report / "train_batch0.jpg"),
-    ):
-        page.picture(path, caption_text)
-    return page.write(out / "index.html")
+    )
+    return write_page(
+        out / "index.html",
+        "demo.html",
+        title="Train, mine, infer",
+        lead="The results of the three tasks of the demo.",
+        rows=summary_rows(outcomes),
+        reports=[path.relative_to(out) for path in reports],
+        pictures=[(caption, path) for caption, path in pictures if path.is_file()],
+    )
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes = run_demo(options.data, options.out.resolve(), overrides, limit=options.limit)
     except TaskError as error:
         sys.exit(f"FAILED: {error.sentence}")
-    page = write_page(options.out.resolve(), outcomes)
+    page = write_index(options.out.resolve(), outcomes)
     print(f"\n{summary(outcomes)}\n\nLook at {page}")
     return 1 if any(outcome.findings for outcome in outcomes) else 0
 

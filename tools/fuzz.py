@@ -29,8 +29,8 @@ import torch
 import yaml
 from PIL import Image
 
-from data.dataset_index import read_dataset
 from data.index_file import read_candidates
+from data.read_dataset import read_dataset
 from models.checkpoint import (
     CheckpointMetadata,
     build_detector,

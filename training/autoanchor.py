@@ -1,4 +1,4 @@
-"""Anchors held against the boxes of a training set, and replaced where others fit more of them."""
+"""AutoAnchor: check anchors against the boxes of a training set and search better ones (v7.0)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from utils.seeding import numpy_generator
 log = logging.getLogger(__name__)
 
 TINY = 3.0
-"""Boxes with a side below this many pixels of the network's input are named in the log (v7.0)."""
+"""Pixels of the network's input: boxes with a smaller side are reported in the log (v7.0)."""
 
 _PURPOSE = (0, 0, 0, 1)
 
 
 @dataclass(frozen=True)
 class AnchorRules:
-    """What may happen to the anchors of a network.
+    """Configuration of AutoAnchor.
 
-    `threshold` is the largest side ratio of a box and its anchor; `wanted` asks for new anchors
-    whatever the fit, `forbidden` keeps those that are there; `seed` starts the search.
+    `threshold` is the largest side ratio of a box and its anchor (v7.0: anchor_t); `wanted` asks
+    for new anchors whatever the fit, `forbidden` keeps the present ones; `seed` is the search's.
     """
 
     threshold: float = 4.0
@@ -42,8 +42,8 @@ class AnchorRules:
     seed: int = 0
 
     @classmethod
-    def of(cls, settings: TrainSettings) -> AnchorRules:
-        """The rules that a training task asks for."""
+    def from_settings(cls, settings: TrainSettings) -> AnchorRules:
+        """Return the rules of a training's settings."""
         return cls(
             threshold=settings.anchor_t,
             wanted=settings.anchors > 0,
@@ -55,12 +55,12 @@ class AnchorRules:
 def fit_anchors(
     network: Detector, index: DatasetIndex, image_size: int, rules: AnchorRules
 ) -> bool:
-    """Check the network's anchors against the boxes, and replace them in place; True if replaced.
+    """Fit the network's anchors to the boxes, in place; return whether they were replaced.
 
-    New ones are looked for when the best possible recall is 0.98 or less, when `rules` want them,
-    or when the network has only placeholders; only in the first case must their recall be higher
-    to be taken. `image_size` is the longer side of the network's input in pixels. Raises
-    TaskError(CONFIG) when new anchors are both necessary and forbidden.
+    New ones are searched if the best possible recall is 0.98 or less, if `rules` want them, or if
+    the network has placeholders only; in the first case they are taken if their recall is higher.
+    `image_size` is the longer side of the network's input in pixels. Raises TaskError(CONFIG) if
+    new anchors are both necessary and forbidden.
     """
     sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
     pixels = (network.anchors * network.stride.view(-1, 1, 1)).flatten(1).cpu()
@@ -75,11 +75,11 @@ def fit_anchors(
     anchors = pixels.reshape(-1, 2).numpy()
     before = None if missing else anchor_fit(anchors, sizes, rules.threshold)
     if before is not None:
-        _tell("anchors", before, _advice(before, forbidden=rules.forbidden))
+        _log_fit("anchors", before, _advice(before, forbidden=rules.forbidden))
         if before.good or rules.forbidden:
             return False
     else:
-        log.info("anchors: %d new ones are looked for in %d boxes", len(anchors), len(sizes))
+        log.info("anchors: searching %d new ones for %d boxes", len(anchors), len(sizes))
     tiny = int((sizes < TINY).any(axis=1).sum())
     if tiny:
         log.warning(
@@ -95,15 +95,15 @@ def fit_anchors(
     )
     after = anchor_fit(found, sizes, rules.threshold)
     if before is not None and after.best_possible_recall <= before.best_possible_recall:
-        _tell("anchors kept, the search found none better", after, "")
+        _log_fit("anchors kept, the search found none better", after, "")
         return False
     levels = found.reshape(len(network.stride), -1)
     network.set_anchors(in_stride_order(levels.tolist(), network.stride.tolist()))
-    _tell("new anchors", after, ": " + ", ".join(f"{w:.0f}x{h:.0f}" for w, h in found))
+    _log_fit("new anchors", after, ": " + ", ".join(f"{w:.0f}x{h:.0f}" for w, h in found))
     return True
 
 
-def _tell(what: str, fit: AnchorFit, end: str) -> None:
+def _log_fit(what: str, fit: AnchorFit, end: str) -> None:
     log.log(
         logging.INFO if fit.good else logging.WARNING,
         "%s: best possible recall %.3f, %.2f anchors a box%s",
@@ -116,12 +116,13 @@ def _advice(fit: AnchorFit, *, forbidden: bool) -> str:
         return ""
     if forbidden:
         return " - many boxes fit no anchor, and noautoanchor keeps them: another img_size may help"
-    return " - many boxes fit no anchor: better ones are looked for"
+    return " - many boxes fit no anchor: searching better ones"
 
 
 def with_anchor_count(config: ModelConfig, per_level: int) -> ModelConfig:
-    """The config with another number of anchors per level, as placeholders that `fit_anchors`
-    replaces; the same config when `per_level` is 0 or what it has.
+    """Return the config with `per_level` anchors per level, as placeholders for `fit_anchors`.
+
+    The same config if `per_level` is 0 or its own number.
     """
     if per_level in (0, len(config.anchors[0]) // 2):
         return config

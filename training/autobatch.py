@@ -1,10 +1,11 @@
-"""A batch size that fits the GPU's memory, from the memory that small batches really take."""
+"""AutoBatch: the batch size that fits the GPU's memory, measured with small batches (v7.0)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from utils.seeding import torch_generator
 
 log = logging.getLogger(__name__)
 
-ON_A_CPU = 16
-"""What v7.0 takes where there is no GPU memory to fill."""
+CPU_BATCH_SIZE = 16
+"""Batch size of v7.0's AutoBatch on a CPU."""
 SIZES = (1, 2, 4, 8, 16)
-SHARE = 0.8
-"""Part of the free memory that a training may fill."""
+MEMORY_FRACTION = 0.8
+"""Fraction of the free GPU memory that a training may fill (v7.0)."""
 LARGEST = 1024
 _BOXES_PER_IMAGE = 20
 
@@ -29,12 +30,11 @@ Measured = Sequence[tuple[int, float]]
 
 
 def fitted_batch_size(measured: Measured, budget: float, *, failed: int | None = None) -> int:
-    """The largest batch within `budget` bytes, by the straight line through what was measured.
+    """Return the largest batch size within `budget` bytes by linear regression, 1 to 1024.
 
-    `measured` holds (batch size, bytes) of at least one size. The result is at least 1 and at
-    most 1024. It stays below `failed`, a size that ran out of memory: then it is the largest
-    size measured. A line that does not rise says nothing about larger batches, nor does a single
-    point: then, too, the largest size measured.
+    `measured` holds (batch size, bytes) of at least one size. The largest measured size is
+    returned if the regression gives `failed` or more (a size that ran out of memory), does not
+    rise, or has a single point.
     """
     sizes = np.array([size for size, _ in measured], np.float64)
     used = np.array([used for _, used in measured], np.float64)
@@ -53,7 +53,7 @@ def fitted_batch_size(measured: Measured, budget: float, *, failed: int | None =
 def measure(
     peak_of: Callable[[int], float], sizes: Sequence[int] = SIZES
 ) -> tuple[list[tuple[int, float]], int | None]:
-    """(batch size, bytes) of each size until one runs out of memory, and that size or None."""
+    """Return (batch size, bytes) until a size runs out of memory, and that size or None."""
     measured = []
     for size in sizes:
         try:
@@ -72,26 +72,28 @@ def automatic_batch_size(
     precision: str,
     states: int,
 ) -> int:
-    """Images per step for the setting `batch_size: -1`, at least 1; 16 on a CPU.
+    """Return the batch size for the setting `batch_size: -1`, at least 1; 16 on a CPU.
 
-    `network` is in training mode on `device` and stays as it is, and so do torch's random
-    numbers. `states` is how many further copies of the parameters the training will keep
-    (optimiser states). Raises TaskError(OUT_OF_MEMORY) when not even one image fits.
+    `network` is in training mode on `device`; it and torch's random numbers are unchanged.
+    `states` is the number of further copies of the parameters that the optimiser keeps. Raises
+    TaskError(OUT_OF_MEMORY) if not even one image fits.
     """
     if device.type != "cuda":
-        log.info("batch_size -1: %d on a CPU", ON_A_CPU)
-        return ON_A_CPU
-    twin = deepcopy(network)  # its memory stands for the average, which is made later
+        log.info("batch_size -1: %d on a CPU", CPU_BATCH_SIZE)
+        return CPU_BATCH_SIZE
+    twin = deepcopy(network)  # its memory stands for the EMA's, which is made later
     parameters = sum(parameter.numel() * 4 for parameter in network.parameters())
     torch.cuda.empty_cache()
-    held = torch.cuda.memory_reserved(device)
+    reserved = torch.cuda.memory_reserved(device)
     free = torch.cuda.mem_get_info(device)[0]
-
-    def peak_of(size: int) -> float:
-        return _peak_bytes(
-            twin, criterion, size, device=device, image_size=image_size, precision=precision
-        )
-
+    peak_of = partial(
+        _peak_bytes,
+        twin,
+        criterion,
+        device=device,
+        image_size=image_size,
+        precision=precision,
+    )
     try:
         measured, failed = measure(peak_of)
     finally:
@@ -102,7 +104,7 @@ def automatic_batch_size(
             f"not even one image of {image_size} px fits the GPU's {free >> 20} MiB of free "
             "memory: choose a smaller img_size or model.",
         )
-    budget = held + SHARE * free - states * parameters
+    budget = reserved + MEMORY_FRACTION * free - states * parameters
     chosen = fitted_batch_size(measured, budget, failed=failed)
     log.info(
         "batch_size -1: %d images a step (%s MiB for %s images, %d MiB free)",
@@ -123,7 +125,7 @@ def _peak_bytes(
     image_size: int,
     precision: str,
 ) -> float:
-    """Most memory that the process holds on the GPU during one forward and backward pass."""
+    """Return the peak GPU memory of the process in one forward and backward pass."""
     network.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)

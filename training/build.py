@@ -1,4 +1,4 @@
-"""From the settings to the parts of a training: network, augmentation, schedule and loss."""
+"""Build the parts of a training from its settings: network, augmentation, schedule, loss."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-
-import torch
 
 from data.augmentations import Augmentation
 from data.samplers import BatchingConfig
@@ -20,14 +18,12 @@ from models.transfer import transfer
 from settings.train import TrainSettings
 from training.autoanchor import with_anchor_count
 from training.schedule import Schedule
-from training.sync_batch_norm import normalise_over_all
-from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
 
-def starting_network(
+def build_network(
     model: str,
     weights: Path | None,
     names: Sequence[str],
@@ -35,15 +31,15 @@ def starting_network(
     activation: str = "",
     anchors: int = 0,
 ) -> Detector:
-    """A fresh network, or one that starts from a checkpoint as far as it fits.
+    """Build a network from scratch, or from a checkpoint as far as it fits.
 
-    With weights the network is theirs, unless `model` is the path of a model file: then that is
-    built, with the anchors that it lists. `activation` replaces that of the model file or of the
-    checkpoint's definition; `anchors` is another number of anchors per level, 0 for what the model
-    has, whose sizes are to be fitted.
+    The architecture is that of `weights`, unless `model` is the path of a model file: then that
+    is built, with the anchors that it lists. `activation` replaces that of the model file or of
+    the checkpoint. `anchors` is another number of anchors per level, whose sizes are yet to be
+    fitted; 0 for the model's own.
     """
     if weights is None:
-        log.info("no weights given: %s is trained from scratch", model)
+        log.info("no weights given: training %s from scratch", model)
         config = read_model_config(model, nc=len(names), activation=activation)
         network = Detector(with_anchor_count(config, anchors))
         log.info("%s: %s", model, summarize(network))
@@ -65,21 +61,48 @@ def starting_network(
     return network
 
 
-def synchronise(
-    network: Detector, wanted: bool, *, processes: DistContext, device: torch.device
-) -> None:
-    """With `wanted`, give the network batch statistics over all processes, if there are several.
+def frozen_layers(chosen: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return the layers that the setting `freeze` names in a network of `count` layers.
 
-    `device` is where it will be.
+    As in v7.0 one number k means the layers 0 to k - 1, several mean exactly those. Raises
+    TaskError(CONFIG) for a layer that the network does not have.
     """
-    if wanted and processes.is_distributed:
-        normalise_over_all(network, device)
-    elif wanted:
-        log.info("sync_bn has no effect: one device sees whole batches anyway")
+    layers = range(chosen[0]) if len(chosen) == 1 else sorted(set(chosen))
+    beyond = [layer for layer in layers if layer >= count]
+    if beyond:
+        raise TaskError(
+            Code.CONFIG,
+            f"the setting freeze names layer {beyond[-1]}, but the network has {count} layers, "
+            f"0 to {count - 1}.",
+        )
+    return tuple(layers)
 
 
-def augmentation(settings: TrainSettings) -> Augmentation:
-    """The part of the settings that says how training images are varied."""
+def freeze(network: Detector, layers: Sequence[int]) -> None:
+    """Exclude the parameters of `layers` from training, in place.
+
+    Raises TaskError(CONFIG) if that leaves nothing to train.
+    """
+    for layer in layers:
+        network.model[layer].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise TaskError(
+            Code.CONFIG, "the setting freeze leaves no layer to train; freeze fewer layers."
+        )
+
+
+def set_train_mode(network: Detector, frozen: Sequence[int]) -> None:
+    """Set training mode for all but the `frozen` layers, whose batch statistics must not move.
+
+    v7.0 lets them move: a frozen layer then still changes what it computes.
+    """
+    network.train()
+    for layer in frozen:
+        network.model[layer].eval()
+
+
+def build_augmentation(settings: TrainSettings) -> Augmentation:
+    """Return the augmentation settings."""
     if settings.copy_paste:
         log.warning(
             "copy_paste has no effect: it cuts objects out along their outlines, and the "
@@ -90,8 +113,8 @@ def augmentation(settings: TrainSettings) -> Augmentation:
     )
 
 
-def arrangement(settings: TrainSettings) -> BatchingConfig:
-    """The part of the settings that says which images an epoch shows, and in which batches."""
+def build_batching(settings: TrainSettings) -> BatchingConfig:
+    """Return which images an epoch has, and in which batches."""
     if settings.image_weights and settings.rect:
         log.warning("image_weights draws the images one by one: rect has no effect beside it")
     return BatchingConfig(
@@ -102,8 +125,8 @@ def arrangement(settings: TrainSettings) -> BatchingConfig:
     )
 
 
-def schedule(settings: TrainSettings, steps: int) -> Schedule:
-    """The learning-rate schedule for `steps` batches an epoch."""
+def build_schedule(settings: TrainSettings, steps: int) -> Schedule:
+    """Return the learning-rate schedule for `steps` batches an epoch."""
     return Schedule(
         epochs=settings.epochs,
         batches_per_epoch=steps,
@@ -119,12 +142,19 @@ def schedule(settings: TrainSettings, steps: int) -> Schedule:
     )
 
 
-def criterion(settings: TrainSettings, network: Detector, image_size: int) -> DetectionLoss:
-    """The loss with its gains fitted to the network and the image size.
+def build_criterion(settings: TrainSettings, network: Detector, image_size: int) -> DetectionLoss:
+    """Return the loss with its gains scaled to the network and the image size.
 
-    Raises `TaskError` (configuration) while the network's anchors are placeholders.
+    Raises TaskError(CONFIG) if the network's anchors are placeholders.
     """
-    refuse_placeholder_anchors(network)
+    if network.has_placeholder_anchors:
+        raise TaskError(
+            Code.CONFIG,
+            "The model file gives only the number of anchors (anchors: "
+            f"{network.head.anchors_per_level}), and no sizes were fitted to the boxes, so it "
+            "cannot learn; list the widths and heights in the model file, or choose a model that "
+            "has them, such as yolov5s.",
+        )
     gains = scale_gains(
         settings.box,
         settings.obj,
@@ -142,15 +172,3 @@ def criterion(settings: TrainSettings, network: Detector, image_size: int) -> De
         label_smoothing=settings.label_smoothing,
     )
     return DetectionLoss(network.anchors, network.nc, config)
-
-
-def refuse_placeholder_anchors(network: Detector) -> None:
-    """End a training whose network was given a number of anchors and no sizes."""
-    if network.has_placeholder_anchors:
-        count = network.head.anchors_per_level
-        raise TaskError(
-            Code.CONFIG,
-            f"The model file gives only the number of anchors (anchors: {count}), and no sizes "
-            "were fitted to the boxes, so it cannot learn; list the widths and heights in the "
-            "model file, or choose a model that has them, such as yolov5s.",
-        )

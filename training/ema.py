@@ -1,4 +1,4 @@
-"""The moving average of a model's weights, which is what gets validated and saved."""
+"""Exponential moving average (EMA) of a model's weights, which are evaluated and saved."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _STATISTICS = ("running_mean", "running_var")
 
 
 class ModelEMA(Generic[Model]):
-    """A copy of a model that follows its weights slowly; `module` is the copy, in eval mode.
+    """The exponential moving average of a model: `module`, a copy in eval mode.
 
     Parameters and batch statistics are averaged, other buffers (anchors, counters) copied. Create
     it when the model is complete and on its device. To resume, load `module` and set `updates`.
+    Decay and ramp are v7.0's.
     """
 
     def __init__(self, model: Model, *, final_decay: float = 0.9999, ramp: float = 2000.0) -> None:
@@ -31,14 +32,14 @@ class ModelEMA(Generic[Model]):
         ]
 
     def decay(self, updates: int) -> float:
-        """Share of the average that update number `updates` (from 1) keeps: rises from near 0."""
+        """Return the decay of update number `updates` (from 1), which rises from near 0."""
         return self.final_decay * (1 - math.exp(-updates / self.ramp))
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average toward `model`, once per optimiser step.
 
-        `model` may be wrapped (compiled, distributed): tensors are paired by their order.
+        `model` may be wrapped (compiled, DDP): tensors are paired by their order.
         """
         self.updates += 1
         averaged, copied = self._sorted(self.module)
@@ -48,7 +49,7 @@ class ModelEMA(Generic[Model]):
             torch._foreach_copy_(copied, constant)
 
     def _sorted(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """Tensors to average, tensors to copy."""
+        """Return tensors to average and tensors to copy."""
         averaged: list[Tensor] = list(model.parameters())
         copied: list[Tensor] = []
         for buffer, is_statistic in zip(model.buffers(), self._is_statistic, strict=True):

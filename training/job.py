@@ -1,4 +1,4 @@
-"""What one training is: what to learn from, with which settings, and where the results go."""
+"""The description of one training."""
 
 from __future__ import annotations
 
@@ -8,43 +8,48 @@ from pathlib import Path
 
 import torch
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
+from data.report import DataReport
 from settings.train import TrainSettings
-from training.checkpoints import Saved
+from training.checkpoints import SavedCheckpoint
 from utils.distributed import SINGLE_PROCESS, DistContext
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One training: what to learn from, with which settings, and where the results go."""
+    """One training: its data, settings and starting weights, and where the results go."""
 
     settings: TrainSettings
     train: DatasetIndex
     validation: DatasetIndex
     device: torch.device
     folder: Path
-    """For results.csv and pictures."""
+    """For results.csv and figures."""
     stage_folder: Callable[[str], Path]
-    """Folder of a stage's weights, by its name."""
-    on_saved: Callable[[Saved], None]
-    """Told after each file is whole: the caller reports it before the next step can fail."""
+    """Folder of a stage's checkpoint, by the stage's name."""
+    on_saved: Callable[[SavedCheckpoint], None]
+    """Called when a checkpoint is complete on disk, before the next step can fail."""
     tensorboard: Path | None = None
     weights: Path | None = None
     """A checkpoint to start from; None trains from scratch."""
     reports: Sequence[DataReport] = ()
-    """What reading `train` and `validation` found, for the page."""
+    """Findings of reading `train` and `validation`, for the report."""
     processes: DistContext = SINGLE_PROCESS
-    """Who trains together; all have the same job but for the device."""
+    """The ranks that train together; all have the same job but for the device."""
 
     def of_one_class(self) -> TrainingJob:
-        """The job with all classes taken for one, if the settings ask for that."""
+        """Return the job with all classes taken for one if `single_cls` is set."""
         if not self.settings.single_cls:
             return self
         return replace(
             self, train=self.train.single_class(), validation=self.validation.single_class()
         )
 
+    def is_evaluated(self, epoch: int) -> bool:
+        """Return whether the weights are evaluated after an epoch (from 0)."""
+        return not self.settings.noval or epoch + 1 == self.settings.epochs
+
     @property
     def state_file(self) -> Path:
-        """Where the training leaves what it needs to go on, beside the last weights."""
+        """The file that a stopped training resumes from, beside the last checkpoint."""
         return self.stage_folder("last") / "last.state"

@@ -1,10 +1,4 @@
-"""Trains a detector: the loop, and what is kept of it.
-
-    python train.py --data data.yaml --cfg yolov5n --img 320 --batch-size 16 --epochs 100
-    python train.py --train task/in/train-index.tsv --val task/in/val-index.tsv \
-        --class-names WBC RBC Platelets --output runs/cells model=yolov5n img_size=320 epochs=100
-    torchrun --nproc-per-node 2 train.py ...    # the same on two GPUs
-"""
+"""The training loop: epochs of steps, evaluation of the EMA, checkpoints and callbacks."""
 
 from __future__ import annotations
 
@@ -15,9 +9,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from data.lost_files import check_data_available, spread
-from data.quad import LOSS_FACTOR
+from data.datasets import QUAD_LOSS_FACTOR, Batch
+from data.sources import check_data_available, sample_paths
 from evaluation.evaluate import evaluate, final_report, no_evaluation
 from evaluation.evaluator import Evaluation, EvaluationConfig
 from evaluation.tables import class_table
@@ -34,59 +29,65 @@ from ops.nms import NmsConfig
 from reporting.callbacks import Callback, EpochResult
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
-from reporting.training_report import ReportData, TrainingReport
-from training.checkpoints import ModelCheckpoint, Saved
-from training.early_stopping import stop_reason
-from training.freezing import training_mode
+from reporting.training_page import ReportData
+from reporting.training_report import TrainingReport
+from training.build import set_train_mode
+from training.checkpoints import ModelCheckpoint, SavedCheckpoint
 from training.job import TrainingJob
-from training.resume import best_epoch, find_state, is_over
-from training.run_state import RunState, split_into_tiles, write_run_state
-from training.setup import Run, evaluation_batches, prepare
+from training.resume import ResumeState, find_common_state, snapshot, write_state
+from training.schedule import EarlyStopping
+from training.setup import TrainState, evaluation_batches, prepare
 from utils.device import autocast, compute_dtype, describe
 from utils.errors import Code, TaskError
 from utils.logs import PROGRESS
-from utils.progress import Progress
+from utils.progress import Progress, progress_bar
 
 log = logging.getLogger(__name__)
 
+STEPS_SHOWN = 10
+"""Steps between two updates of the losses at a terminal."""
 
-def train(job: TrainingJob, progress: Progress) -> Saved:
-    """Train for the epochs asked; return the best weights, already saved and reported.
 
-    Evaluates the averaged weights after every epoch. `best` is rewritten when the fitness
-    (0.1 mAP50 + 0.9 mAP50-95) rises, `last` after every epoch. A training that was stopped goes
-    on after its last epoch as if nothing had been, one that was complete reports its results.
+def train(job: TrainingJob, progress: Progress) -> SavedCheckpoint | None:
+    """Train, evaluate and export; return the best checkpoint on rank 0, None on the others.
+
+    Evaluates the EMA after every epoch. `best` is rewritten when the fitness (0.1 mAP50 +
+    0.9 mAP50-95) rises, `last` after every epoch. A stopped training is resumed after its last
+    epoch with the same results as if it had run through; a complete one reports its results.
     """
-    settings = job.settings
     job = job.of_one_class()
-    keeper = ModelCheckpoint(
-        job.stage_folder, job.on_saved, period=settings.save_period, hold=settings.nosave
+    resumed = find_common_state(job)
+    if not job.processes.is_main:
+        train_epochs(job, resumed, None, (), progress)
+        return None
+    settings = job.settings
+    checkpoints = ModelCheckpoint(
+        job.stage_folder, job.on_saved, period=settings.save_period, deferred=settings.nosave
     )
-    state = common_state(job)
-    rows = state.rows if state else []
+    rows = resumed.rows if resumed else []
     # Points of epochs that are trained once more are hidden.
     with TensorBoardLogger(job.tensorboard, first_step=len(rows)) as board:
         callbacks: list[Callback] = [CsvLogger(job.folder, rows), board]
-        if state:
-            keeper.restore(state.stages)
+        if resumed:
+            checkpoints.restore(resumed.stages)
         if settings.plots:
-            callbacks.append(TrainingReport(job.folder, report_data(job, keeper), board))
+            callbacks.append(TrainingReport(job.folder, report_data(job, checkpoints), board))
         with progress.stage(0.93) as part:
             try:
-                state = learn(job, callbacks, keeper, state, part)
+                state = train_epochs(job, resumed, checkpoints, callbacks, part)
             finally:
-                keeper.write_held()
+                checkpoints.write_deferred()
         with progress.stage(0.07) as part:
-            best = finish(job, callbacks, keeper, part)
-    if not settings.nosave:
-        stages = list(keeper.stages.values())
-        write_run_state(job.state_file, replace(state, stages=stages, parts=None))
+            best = finish(job, callbacks, checkpoints, part)
+    if state and not settings.nosave:
+        stages = list(checkpoints.stages.values())
+        write_state(job.state_file, replace(state, stages=stages, parts=None))
     return best
 
 
-def report_data(job: TrainingJob, keeper: ModelCheckpoint) -> ReportData:
+def report_data(job: TrainingJob, checkpoints: ModelCheckpoint) -> ReportData:
     """Return what the report knows before the first epoch of this run."""
-    best, last = keeper.stages.get("best"), keeper.stages.get("last")
+    best, last = checkpoints.stages.get("best"), checkpoints.stages.get("last")
     return ReportData(
         settings=job.settings,
         train=job.train,
@@ -99,214 +100,215 @@ def report_data(job: TrainingJob, keeper: ModelCheckpoint) -> ReportData:
     )
 
 
-def take_part(job: TrainingJob, progress: Progress) -> Saved | None:
-    """`train`, or what the other processes of a training do, who save nothing."""
-    if job.processes.is_main:
-        return train(job, progress)
-    follow(job)
-    return None
-
-
-def follow(job: TrainingJob) -> None:
-    """The same epochs in a process that learns its share, and hears when it is over."""
-    job = job.of_one_class()
-    epochs, patience = job.settings.epochs, job.settings.patience
-    state = common_state(job)
-    if state and is_over(state, epochs, patience):
-        return
-    run = prepare(job, state)
-    for epoch in range(state.epoch + 1 if state else 0, epochs):
-        silent = Progress(lambda fraction: None)
-        train_one_epoch(run, epoch, silent)
-        if is_evaluated(job, epoch):
-            evaluate_average(run, silent)
-        if job.processes.broadcast(0):
-            return
-
-
-def common_state(job: TrainingJob) -> RunState | None:
-    """The state that all processes go on from: what the first one finds."""
-    processes = job.processes
-    state = find_state(job) if processes.is_main else None
-    epoch = processes.broadcast(state.epoch if state else -1)
-    if epoch >= 0 and not processes.is_main:
-        state = find_state(job)
-    processes.assert_equal(
-        state.epoch if state else -1,
-        "the processes find different stages of this training (epochs {numbers}): the folder of "
-        "its results must be the same one on every machine.",
-    )
-    return state
-
-
-def learn(
+def train_epochs(
     job: TrainingJob,
+    resumed: ResumeState | None,
+    checkpoints: ModelCheckpoint | None,
     callbacks: Sequence[Callback],
-    keeper: ModelCheckpoint,
-    state: RunState | None,
     progress: Progress,
-) -> RunState:
-    """Epoch after epoch until all are done, or until patience is at its end."""
-    epochs, patience = job.settings.epochs, job.settings.patience
-    if state and is_over(state, epochs, patience):
-        return state
+) -> ResumeState | None:
+    """Train until all epochs are done or early stopping applies; return the last saved state.
+
+    Every rank runs this; ranks above 0 have neither `checkpoints` nor `callbacks`, and their state
+    is the one they resumed from.
+    """
+    epochs, stopping = job.settings.epochs, EarlyStopping(job.settings.patience)
+    if resumed and resumed.is_complete(epochs, stopping.patience):
+        return resumed
     with progress.stage(0.05):
-        run = prepare(job, state, callbacks)
+        state = prepare(job, resumed, callbacks)
         for callback in callbacks:
-            callback.on_train_start(run.network, run.image_size)
-        if state:
-            run.loader.weigh(keeper.stages["last"].evaluation.classes)
-    first = state.epoch + 1 if state else 0
+            callback.on_train_start(state.network, state.image_size)
+        if resumed:
+            (last,) = (saved for saved in resumed.stages if saved.stage == "last")
+            classes = last.evaluation.classes
+            state.loader.update_class_weights(classes.average_precision(state.network.nc))
+    saved, first = resumed, resumed.epoch + 1 if resumed else 0
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
-            pass  # done by an earlier run
-        for epoch in range(first, epochs):
+            pass  # trained by an earlier run
+        for epoch in progress_bar(range(first, epochs), "training", unit="epoch"):
             with part.stage(1 / epochs) as share:
-                rows = state.rows if state else []
-                state = train_and_evaluate(run, epoch, keeper, rows, share)
-            if job.processes.broadcast(is_over(state, epochs, patience)):
+                started = time.monotonic()
+                losses, evaluation = train_and_evaluate(state, epoch, share)
+                if checkpoints:
+                    rows = saved.rows if saved else []
+                    saved = save_epoch(state, epoch, losses, evaluation, checkpoints, rows)
+                    seconds = time.monotonic() - started
+                    log_epoch(job, losses, evaluation, saved, seconds)
+            stop = saved is not None and saved.is_complete(epochs, stopping.patience)
+            if job.processes.broadcast(stop):
                 break
-    assert state is not None
-    if state.epoch + 1 < epochs:
-        log.info("%s", stop_reason(state.epoch, epochs, best_epoch(state), patience))
-    return state
+    if checkpoints and saved and saved.epoch + 1 < epochs:
+        log.info("%s", stopping.message(saved.epoch, saved.best_epoch))
+    return saved
 
 
 def train_and_evaluate(
-    run: Run,
-    epoch: int,
-    keeper: ModelCheckpoint,
-    rows: Sequence[Sequence[float]],
-    progress: Progress,
-) -> RunState:
-    """Train one epoch, evaluate and save the averaged weights; `rows` are those of results.csv."""
-    started, settings = time.monotonic(), run.job.settings
+    state: TrainState, epoch: int, progress: Progress
+) -> tuple[list[float], Evaluation]:
+    """Train one epoch and evaluate the EMA; return mean losses and evaluation."""
     with progress.stage(0.85) as part:
-        losses = train_one_epoch(run, epoch, part)
-    evaluated = is_evaluated(run.job, epoch)
+        losses = train_one_epoch(state, epoch, part)
+    if not state.job.is_evaluated(epoch):
+        return losses, no_evaluation(state.network.nc)
     with progress.stage(0.14) as part:
-        evaluation = evaluate_average(run, part) if evaluated else no_evaluation(run.network.nc)
-    if evaluated:
-        run.loader.weigh(evaluation.classes)
-    refuse_lost_images(run)
+        evaluation = evaluate_ema(state, part)
+    average_precision = evaluation.classes.average_precision(state.network.nc)
+    state.loader.update_class_weights(average_precision)
+    return losses, evaluation
+
+
+def save_epoch(
+    state: TrainState,
+    epoch: int,
+    losses: Sequence[float],
+    evaluation: Evaluation,
+    checkpoints: ModelCheckpoint,
+    rows: Sequence[list[float]],
+) -> ResumeState:
+    """Save checkpoints and run the callbacks of an epoch; return the state to resume from.
+
+    `rows` are those of results.csv so far. The state is on disk unless `nosave` is set. Raises
+    TaskError(DATASET) if the images are gone.
+    """
+    job, scores = state.job, evaluation.scores
+    check_images(state)
     checkpoint = checkpoint_of(
-        run.average.module,
-        run.job.train.class_names,
+        state.ema.module,
+        job.train.class_names,
         CheckpointMetadata(
             epoch=epoch,
-            img_size=run.image_size,
-            map50=evaluation.scores.map50,
-            map50_95=evaluation.scores.map50_95,
-            labelled_images=len(run.job.train),
-            labelled_objects=tuple(run.job.train.counts().tolist()),
+            img_size=state.image_size,
+            map50=scores.map50,
+            map50_95=scores.map50_95,
+            labelled_images=len(job.train),
+            labelled_objects=tuple(job.train.counts().tolist()),
         ),
     )
-    improved = keeper.keep(checkpoint, epoch, evaluation, evaluated=evaluated)
-    result = EpochResult(epoch, figures(run, losses, evaluation), evaluation, improved)
-    for callback in run.callbacks:
+    evaluated = job.is_evaluated(epoch)
+    best = checkpoints.save(checkpoint, epoch, evaluation, evaluated=evaluated)
+    figures = (scores.precision, scores.recall, scores.map50, scores.map50_95)
+    rates = [float(group["lr"]) for group in state.optimizer_step.optimizer.param_groups]
+    result = EpochResult(epoch, [*losses, *figures, *evaluation.losses, *rates], evaluation, best)
+    for callback in state.callbacks:
         callback.on_epoch_end(result)
-    state = keep_state(run, epoch, keeper, [*map(list, rows), [epoch, *result.values]])
+    saved = ResumeState(
+        epoch=epoch,
+        identity=state.identity,
+        batch_size=job.settings.batch_size,
+        rows=[*rows, [epoch, *result.values]],
+        stages=list(checkpoints.stages.values()),
+        parts=snapshot(state.network, state.ema, state.optimizer_step),
+    )
+    if not job.settings.nosave:
+        write_state(job.state_file, saved)
+    return saved
+
+
+def log_epoch(
+    job: TrainingJob,
+    losses: Sequence[float],
+    evaluation: Evaluation,
+    saved: ResumeState,
+    seconds: float,
+) -> None:
+    """Log an epoch's losses and scores in one line."""
+    evaluated = job.is_evaluated(saved.epoch)
     log.info(
         "epoch %d/%d  box %.4f  obj %.4f  cls %.4f  |  %s%s  (%.1f s)",
-        epoch + 1,
-        settings.epochs,
-        *losses,
+        *(saved.epoch + 1, job.settings.epochs, *losses),
         evaluation.scores if evaluated else "not evaluated",
-        "  best" if improved and evaluated else "",
-        time.monotonic() - started,
+        "  best" if evaluated and saved.best_epoch == saved.epoch else "",
+        seconds,
         extra=PROGRESS,
     )
-    return state
 
 
-def keep_state(run: Run, epoch: int, keeper: ModelCheckpoint, rows: list[list[float]]) -> RunState:
-    """Where the training stands now, on disk unless nothing is to be saved before its end."""
-    state = RunState(
-        epoch=epoch,
-        identity=run.identity,
-        batch_size=run.job.settings.batch_size,
-        rows=rows,
-        stages=list(keeper.stages.values()),
-        parts=split_into_tiles(run.network, run.average, run.stepper),
-    )
-    if not run.job.settings.nosave:
-        write_run_state(run.job.state_file, state)
-    return state
+def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[float]:
+    """Train for one pass over the training set; return mean box, objectness and class loss.
 
-
-def train_one_epoch(run: Run, epoch: int, progress: Progress) -> list[float]:
-    """One pass over the training set; mean box, objectness and class loss."""
-    device, precision, steps = run.job.device, run.job.settings.precision, len(run.loader)
-    processes = run.job.processes
-    share = processes.normaliser if processes.is_distributed else None
-    training_mode(run.network, run.frozen)
-    run.loader.set_epoch(epoch)
+    Raises TaskError(NOT_A_NUMBER) if a loss is not finite.
+    """
+    job, settings, processes = state.job, state.job.settings, state.job.processes
+    device, steps, step_of = job.device, len(state.loader), state.optimizer_step
+    normaliser = processes.normaliser if processes.is_distributed else None
+    set_train_mode(state.network, state.frozen)
+    state.loader.set_epoch(epoch)
     totals = torch.zeros(3, device=device)
-    # What is yet to be resized stays exact.
-    kind = compute_dtype(device, precision) if run.multi_scale is None else torch.float32
-    for step, batch in enumerate(run.loader):
-        run.stepper.set(run.schedule.at(epoch * steps + step))
-        images = network_input(batch.images, device, kind)
-        if run.multi_scale is not None:
-            images = run.multi_scale.resize(images, epoch, step)
-        with autocast(device, precision):
-            maps = run.model(images)
-        losses = run.criterion(maps, batch.targets.to(device, non_blocking=True), share)
-        total = losses.total * LOSS_FACTOR if run.job.settings.quad else losses.total
-        # What meets in the gradients is the mean over the processes, what counts is the sum.
-        if run.stepper.backward_and_step(total * processes.world_size if share else total):
-            run.average.update(run.network)
+    # Resizing needs float32.
+    dtype = torch.float32 if state.multi_scale else compute_dtype(device, settings.precision)
+    bar = progress_bar(state.loader, f"epoch {epoch + 1}/{settings.epochs}", unit="batch")
+    for step, batch in enumerate(bar):
+        step_of.set(state.schedule.at(epoch * steps + step))
+        images = network_input(batch.images, device, dtype)
+        if state.multi_scale:
+            images = state.multi_scale.resize(images, epoch, step)
+        with autocast(device, settings.precision):
+            maps = state.model(images)
+        losses = state.criterion(maps, batch.targets.to(device, non_blocking=True), normaliser)
+        total = losses.total * QUAD_LOSS_FACTOR if settings.quad else losses.total
+        # DDP averages gradients over the ranks; the loss of a batch is their sum.
+        if step_of.backward_and_step(total * processes.world_size if normaliser else total):
+            state.ema.update(state.network)
         totals += torch.stack([losses.box, losses.obj, losses.cls])
         progress.update(step + 1, steps)
-        for callback in run.callbacks:
+        show_losses(bar, totals, step, len(batch.images))
+        for callback in state.callbacks:
             callback.on_train_batch_end(epoch, step, batch.images, batch.targets)
-    refuse_not_finite(run, epoch)
+    non_finite = step_of.non_finite()
+    if non_finite.losses:
+        raise TaskError(
+            Code.NOT_A_NUMBER,
+            f"the loss was not a number in {non_finite.losses} step(s) by epoch {epoch + 1}: lower "
+            "lr0 (or precision float32), or look for broken labels; the best weights so far are "
+            "kept.",
+        )
     return (processes.mean(totals) / steps).tolist()
 
 
-def refuse_not_finite(run: Run, epoch: int) -> None:
-    """End a training whose losses are no longer numbers; what was kept stays kept."""
-    faults = run.stepper.faults()
-    if faults.losses:
-        raise TaskError(
-            Code.NOT_A_NUMBER,
-            f"the loss was not a number in {faults.losses} step(s) by epoch {epoch + 1}: lower lr0 "
-            "(or precision float32), or look for broken labels; the best weights so far are kept.",
-        )
+def show_losses(bar: tqdm[Batch], totals: Tensor, step: int, images: int) -> None:
+    """Show mean losses, images per second and GPU memory on a bar, every few steps.
 
-
-def refuse_lost_images(run: Run) -> None:
-    """End a training whose images are gone, unless it reads no file any more."""
-    if not run.loader.kept:
-        check_data_available(spread(run.job.train.paths), what="training images")
-    if not run.evaluation_batches.kept:
-        check_data_available(spread(run.job.validation.paths), what="validation images")
-
-
-def is_evaluated(job: TrainingJob, epoch: int) -> bool:
-    """Whether the weights are looked at after an epoch."""
-    return not job.settings.noval or epoch + 1 == job.settings.epochs
-
-
-def evaluate_average(run: Run, progress: Progress) -> Evaluation:
-    """How good the averaged weights are on the validation split, told to the first process.
-
-    Those of the first process: without `sync_bn` each has batch statistics of its own.
+    Reading the losses waits for the device: not done for a bar that is hidden.
     """
-    run.job.processes.broadcast_module(run.average.module)
-    batches = run.evaluation_batches
+    if bar.disable or step % STEPS_SHOWN:
+        return
+    box, obj, cls = (totals / (step + 1)).tolist()
+    text = f"box {box:.4f}, obj {obj:.4f}, cls {cls:.4f}"
+    text += f", {(step + 1) * images / bar.format_dict['elapsed']:.0f} images/s"
+    if totals.is_cuda:
+        text += f", {torch.cuda.memory_reserved(totals.device) / 2**30:.1f} GiB"
+    bar.set_postfix_str(text, refresh=False)
+
+
+def check_images(state: TrainState) -> None:
+    """Raise TaskError(DATASET) if the images are gone, unless all are in memory."""
+    if not state.loader.cached:
+        check_data_available(sample_paths(state.job.train.paths), what="training images")
+    if not state.evaluation_batches.cached:
+        check_data_available(sample_paths(state.job.validation.paths), what="validation images")
+
+
+def evaluate_ema(state: TrainState, progress: Progress) -> Evaluation:
+    """Evaluate the EMA of rank 0 on the validation split; rank 0 returns the figures of all ranks.
+
+    Without `sync_bn` the batch statistics differ between ranks.
+    """
+    state.job.processes.broadcast_module(state.ema.module)
+    batches = state.evaluation_batches
     return evaluate(
-        evaluating(run.job, run.average.module, run.image_size),
-        run.job.validation,
+        build_predictor(state.job, state.ema.module, state.image_size),
+        state.job.validation,
         progress.follow(batches, len(batches)),
-        EvaluationConfig(run.job.settings.report_conf),
-        criterion=run.criterion,
-        processes=run.job.processes,
+        EvaluationConfig(state.job.settings.report_conf),
+        criterion=state.criterion,
+        processes=state.job.processes,
     )
 
 
-def evaluating(job: TrainingJob, network: Detector, image_size: int) -> Predictor:
-    """A predictor with the thresholds of evaluation."""
+def build_predictor(job: TrainingJob, network: Detector, image_size: int) -> Predictor:
+    """Return a predictor with the thresholds of evaluation."""
     settings = job.settings
     return Predictor(
         network,
@@ -319,14 +321,17 @@ def evaluating(job: TrainingJob, network: Detector, image_size: int) -> Predicto
 
 
 def finish(
-    job: TrainingJob, callbacks: Sequence[Callback], keeper: ModelCheckpoint, progress: Progress
-) -> Saved:
-    """Pictures and exports of the best weights; the model itself is safe already."""
-    best = keeper.best
+    job: TrainingJob,
+    callbacks: Sequence[Callback],
+    checkpoints: ModelCheckpoint,
+    progress: Progress,
+) -> SavedCheckpoint:
+    """Evaluate the best checkpoint in full, report and export it; its file is complete already."""
+    best = checkpoints.best
     assert best is not None
     names, settings = job.train.class_names, job.settings
     log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
-    check_data_available(spread(job.validation.paths), what="validation images")
+    check_data_available(sample_paths(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
     image_size = checkpoint.metadata.img_size
@@ -334,7 +339,7 @@ def finish(
     batches = evaluation_batches(job, image_size, detector.config.input_multiple)
     with progress.stage(0.4) as part:
         evaluation = final_report(
-            evaluating(job, detector, image_size),
+            build_predictor(job, detector, image_size),
             job.validation,
             part.follow(batches, len(batches)),
             job.folder,
@@ -348,28 +353,13 @@ def finish(
     )
     for callback in callbacks:
         callback.on_export_end(exported)
-    return keeper.add_to_best(*exported)
+    return checkpoints.add_to_best(*exported)
 
 
 def network_input(
-    images: Tensor, device: torch.device, kind: torch.dtype = torch.float32
+    images: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """uint8 RGB [b, 3, h, w] to numbers of `kind` from 0 to 1 on the device, channels last."""
+    """Convert uint8 RGB [b, 3, h, w] to 0..1 of `dtype` on the device, channels last."""
     moved = images.to(device, non_blocking=True)
-    # Bytes are turned last: a CPU moves them no faster than wider numbers.
-    return moved.to(kind).div_(255).contiguous(memory_format=torch.channels_last)
-
-
-def figures(run: Run, losses: Sequence[float], evaluation: Evaluation) -> list[float]:
-    """One line of results.csv, without the epoch."""
-    scores = evaluation.scores
-    rates = [float(group["lr"]) for group in run.stepper.optimizer.param_groups]
-    return [
-        *losses,
-        scores.precision,
-        scores.recall,
-        scores.map50,
-        scores.map50_95,
-        *evaluation.losses,
-        *rates,
-    ]
+    # The memory format changes last: a CPU moves bytes no faster than wider numbers.
+    return moved.to(dtype).div_(255).contiguous(memory_format=torch.channels_last)

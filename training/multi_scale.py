@@ -1,4 +1,4 @@
-"""Another image size for every training batch, the same in every process."""
+"""Multi-scale training: another image size for every batch, the same on every rank."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _SIZE = -2
 
 @dataclass(frozen=True)
 class MultiScale:
-    """Sizes from half to one and a half times `image_size`, multiples of `stride`, as in v7.0."""
+    """Image sizes from half to one and a half times `image_size`, multiples of `stride` (v7.0)."""
 
     image_size: int
     stride: int
     seed: int
 
     def size(self, epoch: int, step: int) -> int:
-        """The longer side that the batch of a step is brought to, in pixels; at least two strides.
+        """Return the longer side in pixels of a step's batch; at least two strides.
 
-        (Below, which v7.0 allows, a batch of one image would be a single cell, which batch
-        normalisation refuses.)
+        Smaller ones, which v7.0 allows, make a single cell of an image, which batch normalisation
+        refuses.
         """
         side, stride = self.image_size, self.stride
         generator = numpy_generator(self.seed, epoch, step, _SIZE)
@@ -32,7 +32,7 @@ class MultiScale:
         return max(drawn // stride, 2) * stride
 
     def resize(self, images: Tensor, epoch: int, step: int) -> Tensor:
-        """Float images [b, c, h, w] of a step at its size: bilinear, on the device they are on."""
+        """Resize float images [b, c, h, w] bilinearly to the step's size, on their device."""
         shape = (images.shape[2], images.shape[3])
         wanted = scaled_shape(shape, self.size(epoch, step), self.stride)
         if wanted == shape:
@@ -41,9 +41,9 @@ class MultiScale:
 
 
 def scaled_shape(shape: tuple[int, int], longest: int, stride: int) -> tuple[int, int]:
-    """(height, width) with the longer side at `longest`, both rounded up to multiples of `stride`.
+    """Scale (height, width) to a longer side of `longest`, rounded up to multiples of `stride`.
 
-    Whole numbers throughout: v7.0 divides floats, which may round a side up once too often.
+    In whole numbers: v7.0 divides floats, which may round a side up once too often.
     """
     height, width = shape
     unit = max(shape) * stride

@@ -1,4 +1,4 @@
-"""Whether a training goes on from what an earlier run of it has left on disk."""
+"""Resume a stopped training: its state on disk, and whether it belongs to this training."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from data.dataset_index import DatasetIndex
+from evaluation.confusion_matrix import ConfusionMatrix
+from evaluation.evaluator import CountsAtThreshold, Evaluation
+from evaluation.metrics import ClassMetrics, Scores
+from models.detector import Detector
 from settings.convert import FALSE_WORDS, TRUE_WORDS
-from training.checkpoints import Saved
-from training.early_stopping import exhausted
+from training.checkpoints import SavedCheckpoint
+from training.ema import ModelEMA
 from training.job import TrainingJob
-from training.run_state import RunState, read_run_state
+from training.optimizer import OptimizerStep
+from training.schedule import EarlyStopping
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
+from utils.seeding import random_state, restore_random_state
 
 log = logging.getLogger(__name__)
 
-CHANGES_NOTHING_LEARNT = frozenset(
+FORMAT = "ymir-yolov5 training"
+VERSION = 2
+CLASSES = (Evaluation, Scores, ClassMetrics, ConfusionMatrix, CountsAtThreshold, SavedCheckpoint)
+"""Classes in a state file beside plain values: the evaluations of the saved checkpoints."""
+IRRELEVANT = frozenset(
     {
         "args_options",
         "cache",
@@ -47,17 +62,41 @@ CHANGES_NOTHING_LEARNT = frozenset(
         "ymir_saved_file_patterns",
     }
 )
-"""Settings that may differ when a training goes on; starting weights count by their content, and
-what `hyp` and `args_options` say by the settings that it sets."""
+"""Settings that may differ when a training is resumed. Starting weights count by their content,
+`hyp` and `args_options` by the settings that they set."""
+
+
+@dataclass(frozen=True)
+class ResumeState:
+    """A training after `epoch` (from 0), as it is saved for resuming.
+
+    `identity` says whose it is, `rows` are those of results.csv, `stages` the saved checkpoints.
+    `parts` holds network, EMA, optimiser and random state; None once the training is complete.
+    """
+
+    epoch: int
+    identity: dict[str, object]
+    batch_size: int
+    rows: list[list[float]]
+    stages: list[SavedCheckpoint]
+    parts: dict[str, Any] | None = None
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch (from 0) of the best checkpoint."""
+        return next(saved.epoch for saved in self.stages if saved.stage == "best")
+
+    def is_complete(self, epochs: int, patience: int) -> bool:
+        """Return whether no epoch is left to train: all are done, or early stopping applies."""
+        stop = EarlyStopping(patience).should_stop(self.epoch, self.best_epoch)
+        return stop or self.epoch + 1 >= epochs
 
 
 def identity_of(job: TrainingJob) -> dict[str, object]:
-    """What makes a training this one: its settings, data, starting weights and model file."""
+    """Return what identifies a training: its settings, data, starting weights and model file."""
     settings = asdict(job.settings)
     return {
-        "settings": {
-            name: value for name, value in settings.items() if name not in CHANGES_NOTHING_LEARNT
-        },
+        "settings": {name: value for name, value in settings.items() if name not in IRRELEVANT},
         "training data": _digest_of_data(job.train),
         "validation data": _digest_of_data(job.validation),
         "starting weights": _digest_of_file(job.weights),
@@ -65,12 +104,12 @@ def identity_of(job: TrainingJob) -> dict[str, object]:
     }
 
 
-def find_state(job: TrainingJob) -> RunState | None:
-    """The state to go on from, with the files of its stages in place; None starts anew.
+def find_state(job: TrainingJob) -> ResumeState | None:
+    """Return the state to resume from, its files in the job's folders; None to start anew.
 
-    Setting `resume`: `auto` takes a state in the job's own folder if it belongs to this training,
-    and says in the log why not; `never` looks at nothing; a path that does not do is a
-    TaskError(CONFIG), as somebody asked for it by name.
+    Setting `resume`: `auto` takes the state in the job's own folder if it belongs to this
+    training, else the log says why not; `never` starts anew; a path that cannot be resumed from
+    raises TaskError(CONFIG), as it was asked for by name.
     """
     word = job.settings.resume.strip().lower()
     if word == "never" or word in FALSE_WORDS:
@@ -94,46 +133,181 @@ def find_state(job: TrainingJob) -> RunState | None:
     return _usable_state(path, job)
 
 
-def is_over(state: RunState, epochs: int, patience: int) -> bool:
-    """Whether nothing is left to learn: every epoch done, or none of them better for long."""
-    return state.epoch + 1 >= epochs or exhausted(state.epoch, best_epoch(state), patience)
+def find_common_state(job: TrainingJob) -> ResumeState | None:
+    """Return the state that rank 0 finds, on every rank.
+
+    Raises TaskError(CONFIG) if another rank does not find the same.
+    """
+    processes = job.processes
+    state = find_state(job) if processes.is_main else None
+    epoch = processes.broadcast(state.epoch if state else -1)
+    if epoch >= 0 and not processes.is_main:
+        state = find_state(job)
+    processes.assert_equal(
+        state.epoch if state else -1,
+        "the processes find different stages of this training (epochs {numbers}): the folder of "
+        "its results must be the same one on every machine.",
+    )
+    return state
 
 
-def best_epoch(state: RunState) -> int:
-    """The epoch (from 0) of the best weights so far."""
-    return next(saved.epoch for saved in state.stages if saved.stage == "best")
+def snapshot(
+    network: Detector, ema: ModelEMA[Detector], optimizer_step: OptimizerStep
+) -> dict[str, object]:
+    """Return what changes during training, as live tensors: write it before the next step."""
+    return {
+        "network": network.state_dict(),
+        "ema": ema.module.state_dict(),
+        "updates": ema.updates,
+        "optimizer": optimizer_step.state(),
+        "random": random_state(),
+    }
 
 
-def _usable_state(path: Path, job: TrainingJob) -> RunState:
-    state = read_run_state(path)
+def load_network(network: Detector, state: ResumeState) -> None:
+    """Load the weights and statistics of a state into `network`."""
+    assert state.parts is not None
+    _load(network, state.parts["network"])
+
+
+def restore(state: ResumeState, *, ema: ModelEMA[Detector], optimizer_step: OptimizerStep) -> None:
+    """Restore EMA, optimiser and random numbers of a state; the network is loaded before."""
+    assert state.parts is not None
+    _load(ema.module, state.parts["ema"])
+    ema.updates = state.parts["updates"]
+    optimizer_step.load_state(state.parts["optimizer"])
+    restore_random_state(state.parts["random"])
+
+
+def _load(network: Detector, tensors: Mapping[str, Any]) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise TaskError(
+            Code.MODEL,
+            "the saved training is of another network than the settings describe: start it anew "
+            "with resume=never.",
+        ) from error
+
+
+def write_state(path: Path, state: ResumeState) -> None:
+    """Write a state in one step; `torch.load(weights_only=True)` reads it."""
+    # Without the detections of images, which are many and can be computed again.
+    lean = [
+        replace(saved, evaluation=replace(saved.evaluation, detections={}))
+        for saved in state.stages
+    ]
+    content = {"format": FORMAT, "version": VERSION} | {
+        name: to_plain(value) for name, value in vars(replace(state, stages=lean)).items()
+    }
+    with replace_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_state(path: Path) -> ResumeState:
+    """Read a state, its tensors on the CPU.
+
+    Raises TaskError(MODEL) if the file is damaged, of another kind or of another version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content.pop("format") != FORMAT or content.pop("version") != VERSION:
+            raise ValueError("another format")
+        state = ResumeState(**{name: from_plain(value) for name, value in content.items()})
+        stages = [
+            replace(saved, files=tuple(Path(file) for file in saved.files))
+            for saved in state.stages
+        ]
+    # Whatever a damaged or foreign file leads to; torch itself raises many kinds.
+    except Exception as error:
+        raise TaskError(
+            Code.MODEL,
+            f"{path} is not a training that this version can resume ({type(error).__name__}).",
+        ) from error
+    return replace(state, stages=stages)
+
+
+def to_plain(value: object) -> object:
+    """Convert a value to dicts, lists, numbers, text and tensors; a path becomes text.
+
+    Arrays, tuples and objects of `CLASSES` become dicts of one key, their kind. Tensors stay what
+    they are, so they must not change before the result is written.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray):
+        return {"array": torch.from_numpy(np.ascontiguousarray(value)).reshape(value.shape)}
+    if isinstance(value, Mapping):
+        # A list of pairs: keys may be numbers, or a word that names a kind.
+        return {"dict": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [to_plain(item) for item in value]}
+    if isinstance(value, list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    # numpy's numbers would be pickled under their own names.
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    assert type(value) in CLASSES, f"{type(value).__name__} cannot be stored"
+    return {type(value).__name__: {name: to_plain(item) for name, item in vars(value).items()}}
+
+
+def from_plain(value: Any) -> Any:
+    """Return the value that `to_plain` was given (a path stays text).
+
+    Objects are made attribute by attribute, without running their code. Raises ValueError for
+    another class than `CLASSES`, or one that has other fields in this version.
+    """
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "array":
+        return content.numpy()
+    if kind == "dict":
+        return {from_plain(key): from_plain(item) for key, item in content}
+    if kind == "tuple":
+        return tuple(from_plain(item) for item in content)
+    found = next((one for one in CLASSES if one.__name__ == kind), None)
+    declared = getattr(found, "__dataclass_fields__", None) or content
+    if found is None or content.keys() != declared.keys():
+        raise ValueError(f"the class {kind} is not known, or has other fields in this version")
+    made = object.__new__(found)
+    vars(made).update({name: from_plain(item) for name, item in content.items()})
+    return made
+
+
+def _usable_state(path: Path, job: TrainingJob) -> ResumeState:
+    state = read_state(path)
     differs = _difference(state.identity, identity_of(job))
     if differs:
-        raise TaskError(
-            Code.CONFIG, f"{path} is of another training ({differs}); it cannot be gone on with."
-        )
+        raise TaskError(Code.CONFIG, f"{path} is of another training ({differs}).")
     stages = [_in_place(saved, path, job.stage_folder) for saved in state.stages]
-    present = [saved for saved in stages if saved is not None]
-    if not {"best", "last"} <= {saved.stage for saved in present}:
+    state = replace(state, stages=[saved for saved in stages if saved is not None])
+    if not {"best", "last"} <= {saved.stage for saved in state.stages}:
         raise TaskError(
-            Code.CONFIG, f"{path} can no longer be gone on with: its best or last weights are gone."
+            Code.CONFIG, f"{path} cannot be resumed: its best or last checkpoint is gone."
         )
-    state = replace(state, stages=present)
-    over = is_over(state, job.settings.epochs, job.settings.patience)
-    if not over and state.parts is None:
+    done, epochs = state.epoch + 1, job.settings.epochs
+    complete = state.is_complete(epochs, job.settings.patience)
+    if not complete and state.parts is None:
         raise TaskError(
             Code.CONFIG,
-            f"{path} is of a training that was over after epoch {state.epoch + 1}; it cannot be "
-            "gone on with.",
+            f"{path} cannot be resumed: its training was complete after epoch {done}.",
         )
-    if over:
+    if complete:
         log.info("complete already (%s): reporting its results again", path)
     else:
-        log.info("going on after epoch %d of %d (%s)", state.epoch + 1, job.settings.epochs, path)
+        log.info("resumed from epoch %d of %d (%s)", done, epochs, path)
     return state
 
 
 def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """In words what differs between two identities, '' if nothing does."""
+    """Return in words what differs between two identities, '' if nothing does."""
     old, new = before.get("settings"), now["settings"]
     assert isinstance(new, Mapping)
     if not isinstance(old, Mapping):
@@ -149,10 +323,12 @@ def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     return "; ".join(changed)
 
 
-def _in_place(saved: Saved, state_file: Path, stage_folder: Callable[[str], Path]) -> Saved | None:
-    """A stage with its files in this job's folder, copied from beside the state if need be.
+def _in_place(
+    saved: SavedCheckpoint, state_file: Path, stage_folder: Callable[[str], Path]
+) -> SavedCheckpoint | None:
+    """Return a checkpoint with its files in this job's folder, copied there if need be.
 
-    None when its weights are nowhere.
+    None if its weights are gone.
     """
     folder = stage_folder(saved.stage)
     found = []
@@ -175,7 +351,7 @@ def _in_place(saved: Saved, state_file: Path, stage_folder: Callable[[str], Path
 
 
 def _digest_of_data(index: DatasetIndex) -> str:
-    """A digest of paths, sizes, boxes, classes and their names."""
+    """Return a digest of paths, sizes, boxes, classes and their names."""
     digest = hashlib.sha256()
     for text in (*index.class_names, "", *index.paths):
         digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
@@ -187,8 +363,8 @@ def _digest_of_data(index: DatasetIndex) -> str:
 def _digest_of_file(path: Path | None) -> str:
     if path is None or not path.is_file():
         return ""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
+        digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

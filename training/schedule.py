@@ -1,4 +1,4 @@
-"""Learning rate, momentum and accumulation as pure functions of the iteration."""
+"""Learning-rate schedule and early stopping."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Literal
 
 ScheduleKind = Literal["linear", "cosine"]
 
-# Shortest warm-up, in iterations, of v7.0.
+# Shortest warm-up of v7.0, in iterations.
 _MINIMUM_WARMUP = 100
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What the optimiser uses in one iteration.
+    """The optimiser's settings for one iteration.
 
-    Learning rates of the three parameter groups, momentum, and after how many batches the
-    gathered gradients are applied.
+    Learning rates of the three parameter groups, momentum, and the number of batches over which
+    gradients are accumulated.
     """
 
     bias_lr: float
@@ -30,34 +30,34 @@ class StepSettings:
 def learning_rate_factor(
     epoch: float, epochs: int, final: float, kind: ScheduleKind = "linear"
 ) -> float:
-    """Share of the initial learning rate in `epoch`: 1 at 0, falling to `final` at `epochs`."""
+    """Return the factor of the initial learning rate: 1 at epoch 0, `final` at `epochs` (v7.0)."""
     if kind == "cosine":
         return (1 - math.cos(math.pi * epoch / epochs)) / 2 * (final - 1) + 1
     return (1 - epoch / epochs) * (1 - final) + final
 
 
 def batches_per_step(batch_size: int, nominal_batch_size: int = 64) -> int:
-    """How many batches make up about one nominal batch, at least 1."""
+    """Return how many batches make up about one nominal batch, at least 1."""
     return max(round(nominal_batch_size / batch_size), 1)
 
 
 def scaled_weight_decay(
     weight_decay: float, batch_size: int, nominal_batch_size: int = 64
 ) -> float:
-    """Weight decay for what one optimiser step really sees, not exactly the nominal batch."""
+    """Scale the weight decay to the images that one optimiser step sees, as v7.0 does."""
     seen = batch_size * batches_per_step(batch_size, nominal_batch_size)
     return weight_decay * seen / nominal_batch_size
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """YOLOv5's schedule: a warm-up by iteration, then one learning rate per epoch.
+    """The schedule of v7.0: a warm-up by iteration, then one learning rate per epoch.
 
-    `batch_size` counts all devices together. During the warm-up the learning rate rises from 0
-    (biases: falls from `warmup_bias_lr`), momentum from `warmup_momentum` and accumulation from
-    1. v7.0 differs in two points that are defects: from the warm-up's end on its rates lag one
-    epoch behind (`lag`), and its warm-up of at least 100 iterations may exceed a short run,
-    where ours ends at the latest at half of the run (`cap_warmup`).
+    `batch_size` is that of all ranks together. During the warm-up the learning rate rises from 0
+    (biases: falls from `warmup_bias_lr`), momentum from `warmup_momentum` and accumulation from 1.
+    Two defects of v7.0 are off by default: after the warm-up its rates lag one epoch behind
+    (`lag`), and its warm-up of at least 100 iterations may exceed a short run; here it ends at
+    half of the run at the latest (`cap_warmup`).
     """
 
     epochs: int
@@ -82,7 +82,7 @@ class Schedule:
         return min(wanted, half) if self.cap_warmup else wanted
 
     def at(self, iteration: int) -> StepSettings:
-        """Settings of an iteration, counted from 0 over all epochs."""
+        """Return the settings of an iteration, counted from 0 over all epochs."""
         epoch = iteration // self.batches_per_epoch
         last = self.warmup_iterations
         if iteration > last:
@@ -107,5 +107,27 @@ class Schedule:
 
 
 def _between(position: int, last: int, start: float, end: float) -> float:
-    """Value at `position` on the straight line from `start` at 0 to `end` at `last`."""
+    """Interpolate linearly from `start` at 0 to `end` at `last`."""
     return end if position >= last else (end - start) / last * position + start
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop a training without improvement for `patience` epochs; patience 0 never stops.
+
+    Epochs count from 0. An equal fitness is no improvement (v7.0 takes it for one, so that a flat
+    curve never stops there).
+    """
+
+    patience: int
+
+    def should_stop(self, epoch: int, best_epoch: int) -> bool:
+        """Return whether to stop after `epoch` if `best_epoch` has the best fitness so far."""
+        return self.patience > 0 and epoch - best_epoch >= self.patience
+
+    def message(self, epoch: int, best_epoch: int) -> str:
+        """Return the log line of a stop after `epoch`; epochs are shown from 1."""
+        return (
+            f"early stopping after epoch {epoch + 1}: no improvement for {epoch - best_epoch} "
+            f"epochs (best epoch {best_epoch + 1}, patience {self.patience})"
+        )

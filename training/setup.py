@@ -1,17 +1,18 @@
-"""The parts of a training, made from its settings and data and ready for the next step."""
+"""Set up a training: build its parts from settings and data, ready for the next step."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from data.loaders import (
     EvaluationLoader,
+    LoaderConfig,
     TrainingLoader,
     evaluation_loader,
     training_loader,
@@ -19,63 +20,62 @@ from data.loaders import (
 from models.detector import Detector
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
-from settings.train import TrainSettings
 from training.autoanchor import AnchorRules, fit_anchors
-from training.autobatch import ON_A_CPU, automatic_batch_size
+from training.autobatch import CPU_BATCH_SIZE, automatic_batch_size
 from training.build import (
-    arrangement,
-    augmentation,
-    criterion,
-    schedule,
-    starting_network,
-    synchronise,
+    build_augmentation,
+    build_batching,
+    build_criterion,
+    build_network,
+    build_schedule,
+    freeze,
+    frozen_layers,
 )
 from training.ema import ModelEMA
-from training.freezing import freeze, frozen_layers
 from training.job import TrainingJob
 from training.multi_scale import MultiScale
 from training.optimizer import OptimizerKind, OptimizerStep, build_optimizer
-from training.resume import identity_of
-from training.run_state import RunState, load_network, restore
+from training.resume import ResumeState, identity_of, load_network, restore
 from training.schedule import Schedule, scaled_weight_decay
 from utils.device import keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.seeding import seed_everything
 
+log = logging.getLogger(__name__)
 
-@dataclass
-class Run:
+
+@dataclass(frozen=True)
+class TrainState:
     """The moving parts of a training."""
 
     job: TrainingJob
-    """With the batch size that was chosen, where the settings leave it to the machine."""
+    """With the chosen batch size if the settings leave it to AutoBatch."""
     identity: dict[str, object]
     callbacks: Sequence[Callback]
-    """None on ranks that write nothing."""
+    """Empty on ranks above 0."""
     network: Detector
     model: nn.Module
-    """The network, or what makes its gradients those of all processes: call this."""
+    """The network, wrapped by DDP if there are several ranks: call this."""
     frozen: tuple[int, ...]
-    average: ModelEMA[Detector]
+    ema: ModelEMA[Detector]
     criterion: DetectionLoss
-    stepper: OptimizerStep
+    optimizer_step: OptimizerStep
     schedule: Schedule
     loader: TrainingLoader
     evaluation_batches: EvaluationLoader
-    """This process's share."""
+    """This rank's share."""
     image_size: int
-    multi_scale: MultiScale | None = None
-    """Gives each batch a size of its own."""
+    multi_scale: MultiScale | None
 
 
 def prepare(
-    job: TrainingJob, state: RunState | None = None, callbacks: Sequence[Callback] = ()
-) -> Run:
-    """Build network, data and optimiser for the first step, or for the next one after `state`."""
-    refuse_what_needs_one_process(job)
-    identity = state.identity if state else identity_of(job)
-    settings, device = job.settings, job.device
+    job: TrainingJob, resumed: ResumeState | None = None, callbacks: Sequence[Callback] = ()
+) -> TrainState:
+    """Build network, data and optimiser for the first step, or for the next one of `resumed`."""
+    check_distributed(job)
+    identity = resumed.identity if resumed else identity_of(job)
+    settings, device, processes = job.settings, job.device, job.processes
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(settings.seed)
@@ -83,45 +83,23 @@ def prepare(
     network = network.to(device).to(memory_format=torch.channels_last)
     stride = network.config.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
-    if state:
-        load_network(network, state)
+    if resumed:
+        load_network(network, resumed)
     else:
-        fit_anchors(network, job.train, image_size, AnchorRules.of(settings))
-    job.processes.broadcast_module(network)
-    loss = criterion(settings, network, image_size).to(device)
-    job = with_batch_size(job, network, loss, image_size, state.batch_size if state else None)
-    settings = job.settings
+        fit_anchors(network, job.train, image_size, AnchorRules.from_settings(settings))
+    processes.broadcast_module(network)
+    criterion = build_criterion(settings, network, image_size).to(device)
+    if settings.batch_size < 1:
+        fitting = resumed.batch_size if resumed else autobatch(job, network, criterion, image_size)
+        settings = replace(settings, batch_size=min(fitting, len(job.train)))
+        job = replace(job, settings=settings)
     loader = training_batches(job, image_size, stride)
-    job.processes.assert_equal(
+    processes.assert_equal(
         len(loader.order),
         "the processes found different numbers of training images ({numbers} for each): all must "
         "read the same files, so look above for files that only some could read.",
     )
-    stepper = OptimizerStep(optimizer_of(settings, network))
-    run = Run(
-        job=job,
-        identity=identity,
-        callbacks=callbacks,
-        network=network,
-        model=job.processes.ddp(network),
-        frozen=frozen,
-        average=ModelEMA(network),
-        criterion=loss,
-        stepper=stepper,
-        schedule=schedule(settings, len(loader)),
-        loader=loader,
-        evaluation_batches=evaluation_batches(job, image_size, stride, job.processes),
-        image_size=image_size,
-        multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
-    )
-    if state:
-        restore(state, average=run.average, stepper=run.stepper)
-    return run
-
-
-def optimizer_of(settings: TrainSettings, network: Detector) -> Optimizer:
-    """The rule of the weight update; the weight decay is that of the batch size that is used."""
-    return build_optimizer(
+    optimizer = build_optimizer(
         network,
         kind=cast("OptimizerKind", settings.optimizer),
         lr=settings.lr0,
@@ -130,12 +108,60 @@ def optimizer_of(settings: TrainSettings, network: Detector) -> Optimizer:
             settings.weight_decay, settings.batch_size, settings.nominal_batch_size
         ),
     )
+    state = TrainState(
+        job=job,
+        identity=identity,
+        callbacks=callbacks,
+        network=network,
+        model=processes.ddp(network),
+        frozen=frozen,
+        ema=ModelEMA(network),
+        criterion=criterion,
+        optimizer_step=OptimizerStep(optimizer),
+        schedule=build_schedule(settings, len(loader)),
+        loader=loader,
+        evaluation_batches=evaluation_batches(job, image_size, stride, processes),
+        image_size=image_size,
+        multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
+    )
+    if resumed:
+        restore(resumed, ema=state.ema, optimizer_step=state.optimizer_step)
+    return state
+
+
+def check_distributed(job: TrainingJob) -> None:
+    """Raise TaskError(CONFIG) for settings that several ranks do not take.
+
+    As in v7.0 these are an automatic batch size and image weights. torch's SyncBatchNorm computes
+    on GPUs only.
+    """
+    settings, world_size = job.settings, job.processes.world_size
+    if not job.processes.is_distributed:
+        return
+    if settings.batch_size < 1 or settings.batch_size % world_size:
+        raise TaskError(
+            Code.CONFIG,
+            f"batch_size is {settings.batch_size}, but {world_size} processes train together and "
+            f"take equal shares of a batch: set it to a multiple of {world_size}.",
+        )
+    if settings.image_weights:
+        raise TaskError(
+            Code.CONFIG,
+            f"image_weights is for one process, and {world_size} train together: leave it out, "
+            "or train on one GPU.",
+        )
+    if settings.sync_bn and job.device.type != "cuda":
+        raise TaskError(
+            Code.CONFIG,
+            "sync_bn needs GPUs: several processes on the CPU cannot share batch statistics; "
+            "leave sync_bn out.",
+        )
 
 
 def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:
-    """The network to train, on the CPU, and its layers that stay as they are."""
+    """Build the network to train, on the CPU; return it and its frozen layers."""
     settings = job.settings
-    network = starting_network(
+    network = build_network(
         settings.model,
         job.weights,
         job.train.class_names,
@@ -144,87 +170,60 @@ def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:
     )
     frozen = frozen_layers(settings.freeze, len(network.model))
     freeze(network, frozen)
-    synchronise(network, settings.sync_bn, processes=job.processes, device=job.device)
+    if settings.sync_bn and job.processes.is_distributed:
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
+    elif settings.sync_bn:
+        log.info("sync_bn has no effect: one device sees whole batches anyway")
     return network, frozen
 
 
+def autobatch(job: TrainingJob, network: Detector, criterion: DetectionLoss, size: int) -> int:
+    """Return the batch size that fits the device."""
+    settings = job.settings
+    return automatic_batch_size(
+        network,
+        criterion,
+        device=job.device,
+        image_size=size,
+        precision=settings.precision,
+        states=1 if settings.optimizer == "sgd" else 2,
+    )
+
+
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
-    """The batches to learn from: of each batch this process's share."""
+    """Return the loader of the training split: this rank's share of every batch."""
     settings, processes = job.settings, job.processes
-    return training_loader(
-        job.train,
-        image_size=image_size,
-        batch_size=settings.batch_size // processes.world_size,
-        seed=settings.seed,
-        rank=processes.rank,
-        world=processes.world_size,
-        augmentation=augmentation(settings),
+    config = LoaderConfig(
+        image_size,
+        settings.batch_size // processes.world_size,
+        stride=stride,
         workers=settings.workers,
-        local_world_size=processes.local_world_size,
         cache=settings.cache,
         cache_dir=settings.cache_dir,
-        arrangement=arrangement(settings),
-        stride=stride,
         device=job.device,
     )
+    loader, _ = training_loader(
+        job.train,
+        config,
+        seed=settings.seed,
+        augmentation=build_augmentation(settings),
+        batching=build_batching(settings),
+        processes=processes,
+    )
+    return loader
 
 
 def evaluation_batches(
     job: TrainingJob, image_size: int, stride: int, processes: DistContext = SINGLE_PROCESS
 ) -> EvaluationLoader:
-    """The batches to evaluate on: all, or one process's share."""
+    """Return the loader of the validation split: all of it, or a rank's share."""
     settings = job.settings
-    return evaluation_loader(
-        job.validation,
-        image_size=image_size,
-        batch_size=settings.batch_size if settings.batch_size > 0 else ON_A_CPU,
+    config = LoaderConfig(
+        image_size,
+        settings.batch_size if settings.batch_size > 0 else CPU_BATCH_SIZE,
         stride=stride,
         workers=settings.workers,
         cache=settings.cache,
         device=job.device,
-        processes=processes,
     )
-
-
-def refuse_what_needs_one_process(job: TrainingJob) -> None:
-    """As v7.0, several processes take neither an automatic batch size nor image weights."""
-    settings, world = job.settings, job.processes.world_size
-    if not job.processes.is_distributed:
-        return
-    if settings.batch_size < 1 or settings.batch_size % world:
-        raise TaskError(
-            Code.CONFIG,
-            f"batch_size is {settings.batch_size}, but {world} processes train together and take "
-            f"equal shares of a batch: set it to a multiple of {world}.",
-        )
-    if settings.image_weights:
-        raise TaskError(
-            Code.CONFIG,
-            f"image_weights is for one process, and {world} train together: leave it out, or "
-            "train on one GPU.",
-        )
-
-
-def with_batch_size(
-    job: TrainingJob,
-    network: Detector,
-    loss: DetectionLoss,
-    image_size: int,
-    earlier: int | None,
-) -> TrainingJob:
-    """The job with a batch size, if the settings leave it to the machine.
-
-    That is the `earlier` one when a training goes on, and never more than there are images.
-    """
-    settings = job.settings
-    if settings.batch_size > 0:
-        return job
-    chosen = earlier or automatic_batch_size(
-        network,
-        loss,
-        device=job.device,
-        image_size=image_size,
-        precision=settings.precision,
-        states=1 if settings.optimizer == "sgd" else 2,
-    )
-    return replace(job, settings=replace(settings, batch_size=min(chosen, len(job.train))))
+    return evaluation_loader(job.validation, config, processes=processes)

@@ -1,19 +1,15 @@
 """Re-export the data loaders: datasets, samplers and loaders live in `data`."""
 
+from data.datasets import Batch, EvaluationBatch, EvaluationDataset, TrainingDataset, collate
 from data.loaders import (
-    Batch,
-    DecodedImage,
-    EvaluationBatch,
-    EvaluationDataset,
     EvaluationLoader,
-    TrainingDataset,
+    LoaderConfig,
     TrainingLoader,
-    TrainingSampler,
-    collate,
     evaluation_loader,
-    stream_images,
     training_loader,
 )
+from data.samplers import TrainingSampler
+from data.stream import DecodedImage, stream_images
 
 __all__ = [
     "Batch",
@@ -21,6 +17,7 @@ __all__ = [
     "EvaluationBatch",
     "EvaluationDataset",
     "EvaluationLoader",
+    "LoaderConfig",
     "TrainingDataset",
     "TrainingLoader",
     "TrainingSampler",

@@ -20,8 +20,11 @@ NEEDED = {
     "yaml": "PyYAML",
     "tqdm": "tqdm",
     "matplotlib": "matplotlib",
+    "pandas": "pandas",
+    "jinja2": "jinja2",
     "PIL": "pillow",
     "defusedxml": "defusedxml",
+    "msgspec": "msgspec",
 }
 """Modules without which no program starts, and the package of each."""
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")

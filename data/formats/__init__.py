@@ -1,0 +1,1 @@
+"""Annotation formats: one module each, which registers the format in `base.FORMATS`."""

@@ -1,47 +1,46 @@
-"""Annotation files (ark text, Pascal VOC, COCO) to rows of class and box corners.
+"""What annotation readers share: their result, their errors, and the registry of formats.
 
-All three give `Objects`: boxes are xyxy in pixels with exclusive right and bottom edges. Ark and
-VOC hold inclusive integer corners (`xmax = x + w - 1`), so 1 is added to their xmax and ymax; COCO
-holds exact `[x, y, w, h]`. Corners are given as read: `data.dataset_index` clips and cleans.
+A module of this package that calls `register` adds a format. Boxes are xyxy in pixels with
+exclusive right and bottom edges, as read: `data.read_dataset` clips and cleans them.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
+import pkgutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Protocol
 
-from data.formats.coco import AnnotationError, Identity, coco_labels, identity
-from data.formats.voc import ANGLE, SIDES, voc_objects
+from data.instances import Instances
+from utils.errors import Code, TaskError
 
-MOST_BYTES = 64 * 2**20
-"""For the annotation of one image; a COCO document, which holds many, may be larger."""
-MOST_OBJECTS = 100_000
-"""For one image: more would only exhaust time and memory later."""
-
-
-class Object(NamedTuple):
-    """One annotated object: class index and corners (xyxy, pixels, exclusive right and bottom)."""
-
-    class_index: int
-    x1: float
-    y1: float
-    x2: float
-    y2: float
+MAX_BYTES = 64 * 2**20
+"""Size limit of a file for one image; one for many images may be larger."""
+MAX_OBJECTS = 100_000
+"""Limit of objects of one image: more would only exhaust time and memory later."""
 
 
-@dataclass
-class Objects:
-    """The objects of one image, and what was left out of them."""
+class AnnotationError(Exception):
+    """An annotation file that cannot be used: one clause with file, line, value and rule."""
 
-    rows: list[Object] = field(default_factory=list)
-    unknown_classes: list[str] = field(default_factory=list)
+
+@dataclass(frozen=True)
+class Annotation:
+    """The labelled objects of one image, and what was left out of them."""
+
+    instances: Instances = field(default_factory=lambda: Instances.from_rows(()))
+    unknown_classes: tuple[str, ...] = ()
+    """The class of each object left out because `class_names` does not hold it."""
     rotated: int = 0
+    """Rotated boxes that were taken as upright ones."""
     without_box: int = 0
 
 
@@ -56,12 +55,12 @@ class ClassLookup:
             self._folded.setdefault(name.strip().lower(), index)
 
     def index_of(self, name: str) -> int | None:
-        """The index of a class name, or None when there is no such class."""
+        """Return the index of a class name, or None for an unknown one."""
         name = name.strip()
         return self._exact.get(name, self._folded.get(name.lower()))
 
     def require(self, index: float, where: str) -> int:
-        """`index` as a whole number in range; AnnotationError with the rule otherwise."""
+        """Return `index` as an integer; AnnotationError if it is none or out of range."""
         # The range first: a number of any size can be compared, but not made another type.
         if not 0 <= index < len(self.names) or index != int(index):
             shown = f"{index:g}" if isinstance(index, float) else str(index)[:40]
@@ -72,144 +71,152 @@ class ClassLookup:
         return int(index)
 
 
-def parse_ark(text: str, path: str, classes: ClassLookup) -> Objects:
-    """Lines `class, xmin, ymin, xmax, ymax[, quality[, angle]]`; an empty text is a background.
-
-    A rotated box (angle not 0) is taken as the upright one that it names, and counted.
-    """
-    objects = Objects()
-    for number, line in enumerate(text.split("\n"), start=1):
-        words = line.replace(",", " ").split()
-        if not words:
-            continue
-        where = f"{path} line {number}"
-        values = _numbers(words, where)
-        if len(values) < 5:
-            raise AnnotationError(
-                f"{where}: {line.strip()[:60]!r} has {len(values)} numbers; "
-                "an ark line is class, xmin, ymin, xmax, ymax"
-            )
-        x1, y1, x2, y2 = values[1:5]
-        objects.rows.append(Object(classes.require(values[0], where), x1, y1, x2 + 1, y2 + 1))
-        objects.rotated += len(values) > 6 and values[6] != 0
-        _refuse_too_many(len(objects.rows), path)
-    return objects
+SPLITS = ("train", "val", "test")
+NamedBox = tuple[str, float, float, float, float]
+"""Class name, x1, y1, x2, y2 in pixels."""
 
 
-def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Objects:
-    """A Pascal VOC document; objects without a box or of an unknown class are counted, not kept.
+class LabelledImage(NamedTuple):
+    """An image of a labelled folder, with its objects."""
 
-    The document's own `filename` and `size` are not looked at: the index names the image, and its
-    header the size. Entities and external references are refused.
-    """
-    objects = Objects()
-    for number, (name, box) in enumerate(voc_objects(content, path, most=MOST_OBJECTS), start=1):
-        where = f"{path} object {number}"
-        name = name.strip()
-        if not name:
-            raise AnnotationError(f"{where}: it has no name")
-        if box is None:
-            objects.without_box += 1
-            continue
-        index = classes.index_of(name)
-        if index is None:
-            objects.unknown_classes.append(name)
-            continue
-        x1, y1, x2, y2 = _corners(box, where)
-        objects.rows.append(Object(index, x1, y1, x2 + 1, y2 + 1))
-        objects.rotated += _number(box.get(ANGLE) or "0", where) != 0
-    return objects
+    path: Path
+    objects: tuple[NamedBox, ...]
 
 
-class CocoFile:
-    """One COCO document for many images, parsed once; images are found by their base name.
+@dataclass(frozen=True)
+class LabelledFolder:
+    """A data set as people keep it, before class names become indices.
 
-    A category counts by its name where the document gives one, by its id as a 0-based class index
-    where it does not. `area`, `iscrowd` and `segmentation` are not looked at.
+    `images` by split: train, val, test, or '' where the data set is not divided. `class_names`
+    are in the order of the format. `remarks` count what was left out.
     """
 
-    def __init__(self, content: bytes, path: str, classes: ClassLookup) -> None:
-        self.path = path
-        self._classes = classes
-        self._labels = coco_labels(content, path)
+    format_name: str
+    images: Mapping[str, Sequence[LabelledImage]]
+    class_names: tuple[str, ...]
+    remarks: Counter[str]
 
-    def objects_of(self, image_path: str) -> Objects:
-        """The objects of one image; AnnotationError when the document does not list it."""
-        name, labels = PurePath(image_path).name, self._labels
-        if name not in labels.image_ids:
-            raise AnnotationError(f"{self.path}: it does not list the image {name}")
-        if name in labels.ambiguous:
-            raise AnnotationError(f"{self.path}: it lists several images called {name}")
-        objects, found = Objects(), labels.annotations_of(name)
-        _refuse_too_many(len(found), f"{self.path}: {name}")
-        for number, category_id, box in found:
-            where = f"{self.path} annotation {number} of {name}"
-            category = identity(category_id)
-            index = self._class_index(category, where)
-            if index is None:
-                objects.unknown_classes.append(labels.category_names[category])
-                continue
-            x, y, width, height = _coco_box(box, where)
-            objects.rows.append(Object(index, x, y, x + width, y + height))
-        return objects
 
-    def _class_index(self, category: Identity, where: str) -> int | None:
-        if category in self._labels.category_names:
-            return self._classes.index_of(self._labels.category_names[category])
-        if isinstance(category, bool) or not isinstance(category, int):
-            raise AnnotationError(f"{where}: category_id {category!r} is not a whole number")
-        return self._classes.require(category, where)
+AnnotationFile = Callable[[str], Annotation]
+"""The annotation of an image, by its path, in a file that was read; AnnotationError if unusable."""
+FolderReader = Callable[[Path, Sequence[str]], LabelledFolder | None]
+"""Reads a data set in a folder (or the file that describes it), given the class names that the
+user listed, if any; None where it is not of this format. TaskError(DATASET) if malformed."""
+
+
+@dataclass(frozen=True)
+class AnnotationFormat:
+    """An annotation format.
+
+    `open_file` reads content (bytes, path for messages, classes). A file belongs to the format
+    whose `suffix` its name has, or one of whose `starts` it begins with after blanks and a byte
+    order mark. With `many_images` one file holds the annotations of many images; it is then parsed
+    once. Folders are offered to the formats in rising `folder_rank`.
+    """
+
+    name: str
+    open_file: Callable[[bytes, str, ClassLookup], AnnotationFile]
+    starts: tuple[bytes, ...] = ()
+    suffix: str | None = None
+    many_images: bool = False
+    read_folder: FolderReader | None = None
+    folder_rank: int = 0
+
+
+FORMATS: dict[str, AnnotationFormat] = {}
+DEFAULT_FORMAT = "ark"
+"""The format of a file that no other format recognises."""
+
+
+def register(annotation_format: AnnotationFormat) -> None:
+    """Add a format to the registry."""
+    FORMATS[annotation_format.name] = annotation_format
+
+
+@lru_cache(maxsize=1)
+def formats() -> Mapping[str, AnnotationFormat]:
+    """Return all formats by name, after importing every module of this package."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
+    return FORMATS
+
+
+def read_labelled_folder(folder: Path, class_names: Sequence[str] = ()) -> LabelledFolder:
+    """Read a data set as people keep it: a folder, or the file that describes it.
+
+    `class_names` name the classes of a format that only numbers them. TaskError(DATASET) where no
+    format reads it, or a file is malformed.
+    """
+    for one in sorted(formats().values(), key=lambda one: one.folder_rank):
+        found = one.read_folder and one.read_folder(folder, class_names)
+        if found:
+            return found
+    raise TaskError(
+        Code.DATASET,
+        f"{folder} is no data set that can be read: expected a VOC folder (Annotations/), a "
+        "COCO JSON file, a YOLO data.yaml, or images/ with labels/.",
+    )
 
 
 class Reader(Protocol):
     """Reads the annotation of one image, from several threads; AnnotationError if unusable."""
 
-    def read(self, path: str, image_path: str) -> Objects:
-        """The objects of an image in an annotation file."""
+    def read(self, path: str, image_path: str) -> Annotation:
+        """Return the annotation of an image in a file."""
         ...
 
 
 class AnnotationReader:
-    """Reads annotation files of any of the three formats, recognised by their content.
+    """Reads annotation files of one format, or of any format, recognised by content.
 
-    Safe to call from several threads; a COCO document is parsed once and kept.
+    Safe to call from several threads. A file for many images is parsed once and kept.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
+    def __init__(self, class_names: Sequence[str], format_name: str | None = None) -> None:
         self._classes = ClassLookup(class_names)
+        self._formats = formats()
+        self._format = None if format_name is None else self._formats[format_name]
         self._lock = Lock()
-        self._documents: dict[str, CocoFile | AnnotationError] = {}
+        self._shared: dict[str, AnnotationFile | AnnotationError] = {}
 
-    def read(self, path: str, image_path: str) -> Objects:
-        """The objects of an image in an annotation file; AnnotationError if it is unusable."""
-        if path in self._documents or path.lower().endswith(".json"):
-            return self._coco(path).objects_of(image_path)
-        content = _read_bytes(path, MOST_BYTES)
+    def read(self, path: str, image_path: str) -> Annotation:
+        """Return the annotation of an image in a file; AnnotationError if it is unusable."""
+        opened = self._shared.get(path)
+        if opened is None:
+            found = self._format or self._by_suffix(path)
+            content = b""
+            if found is None or not found.many_images:
+                content = read_bytes(path, MAX_BYTES)
+                found = found or self._by_content(content)
+            if not found.many_images:
+                return found.open_file(content, path, self._classes)(image_path)
+            opened = self._open_shared(path, found)
+        if isinstance(opened, AnnotationError):
+            raise opened
+        return opened(image_path)
+
+    def _by_suffix(self, path: str) -> AnnotationFormat | None:
+        suffix = os.path.splitext(path)[1].lower()
+        known = (one for one in self._formats.values() if one.suffix == suffix)
+        return next(known, None)
+
+    def _by_content(self, content: bytes) -> AnnotationFormat:
         start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
-        if start.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
-            return parse_voc(content, path, self._classes)
-        if start.startswith((b"{", b"[")):
-            return self._coco(path).objects_of(image_path)
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise AnnotationError(f"{path}: neither ark text, XML nor JSON") from None
-        return parse_ark(text, path, self._classes)
+        known = (one for one in self._formats.values() if start.startswith(one.starts))
+        return next(known, self._formats[DEFAULT_FORMAT])
 
-    def _coco(self, path: str) -> CocoFile:
+    def _open_shared(self, path: str, found: AnnotationFormat) -> AnnotationFile | AnnotationError:
         with self._lock:
-            if path not in self._documents:
+            if path not in self._shared:
                 try:
-                    self._documents[path] = CocoFile(_read_bytes(path), path, self._classes)
+                    self._shared[path] = found.open_file(read_bytes(path), path, self._classes)
                 except AnnotationError as error:
-                    self._documents[path] = error
-            document = self._documents[path]
-        if isinstance(document, AnnotationError):
-            raise document
-        return document
+                    self._shared[path] = error
+            return self._shared[path]
 
 
-def _read_bytes(path: str, limit: int | None = None) -> bytes:
+def read_bytes(path: str, limit: int | None = None) -> bytes:
+    """Return the content of a regular file; AnnotationError if unreadable or above `limit`."""
     try:
         found = os.stat(path)
         # A pipe or a device may never end.
@@ -229,22 +236,31 @@ def _read_bytes(path: str, limit: int | None = None) -> bytes:
     return content
 
 
-def _refuse_too_many(count: int, where: str) -> None:
-    if count > MOST_OBJECTS:
-        raise AnnotationError(f"{where}: more than {MOST_OBJECTS} objects in one image")
+def check_count(count: int, where: str) -> None:
+    """Raise AnnotationError for more objects than one image may have."""
+    if count > MAX_OBJECTS:
+        raise AnnotationError(f"{where}: more than {MAX_OBJECTS} objects in one image")
 
 
-def _numbers(words: Sequence[str], where: str) -> list[float]:
+def finite_numbers(
+    words: Sequence[str], where: str, names: Sequence[str] | None = None
+) -> list[float]:
+    """Return words as finite numbers; AnnotationError says where the first is that is none.
+
+    `names` are those of the words, for the message.
+    """
     try:
         values = [float(word) for word in words]
         if all(map(math.isfinite, values)):
             return values
     except ValueError:
         pass
-    return [_number(word, where) for word in words]
+    places = [where] * len(words) if names is None else [f"{where} {name}" for name in names]
+    return [finite_number(word, place) for word, place in zip(words, places, strict=True)]
 
 
-def _number(word: str, where: str) -> float:
+def finite_number(word: str, where: str) -> float:
+    """Return a word as a finite number; AnnotationError if it is none."""
     try:
         value = float(word)
     except ValueError:
@@ -252,26 +268,3 @@ def _number(word: str, where: str) -> float:
     if not math.isfinite(value):
         raise AnnotationError(f"{where}: {word[:40]!r} is not a number")
     return value
-
-
-def _corners(box: Mapping[str, str], where: str) -> list[float]:
-    """The four sides; where one is no number, AnnotationError says which."""
-    try:
-        values = [float(box[side]) for side in SIDES]
-        if all(map(math.isfinite, values)):
-            return values
-    except (KeyError, ValueError):
-        pass
-    return [_number(box.get(side, "").strip(), f"{where} {side}") for side in SIDES]
-
-
-def _coco_box(value: object, where: str) -> tuple[float, float, float, float]:
-    try:
-        listed = value if isinstance(value, list) else ()
-        x, y, width, height = (float(number) for number in listed)
-        readable = all(map(math.isfinite, (x, y, width, height)))
-    except (TypeError, ValueError, OverflowError):
-        readable = False
-    if not readable:
-        raise AnnotationError(f"{where}: bbox {str(value)[:80]} is not [x, y, width, height]")
-    return x, y, width, height

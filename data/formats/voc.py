@@ -1,111 +1,162 @@
-"""The objects of a Pascal VOC document, taken while it is read: no tree of elements is built."""
+"""Pascal VOC: an XML document for each image.
+
+Corners are inclusive integers, so 1 is added to xmax and ymax. The document's own `filename` and
+`size` are ignored: the index names the image, and its header the size.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import XMLParser
+from defusedxml.ElementTree import fromstring
 
-from data.formats.coco import AnnotationError
+from data.formats.base import (
+    MAX_BYTES,
+    SPLITS,
+    Annotation,
+    AnnotationError,
+    AnnotationFile,
+    AnnotationFormat,
+    ClassLookup,
+    LabelledFolder,
+    LabelledImage,
+    NamedBox,
+    check_count,
+    finite_number,
+    finite_numbers,
+    read_bytes,
+    register,
+)
+from data.instances import Instances, Row
+from data.sources import images_under
+from utils.errors import Code, TaskError
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 ANGLE = "rotate_angle"
-_OF_A_BOX = frozenset((*SIDES, ANGLE))
 
 
 class VocObject(NamedTuple):
-    """The texts of one object as written; `box` by element, None where there is no `bndbox`."""
+    """The texts of one `object` as written; `box` by element, None where there is no `bndbox`."""
 
     name: str
     box: dict[str, str] | None
 
 
-def voc_objects(content: bytes, path: str, *, most: int) -> list[VocObject]:
-    """The `object` elements right below the root of a document, in order.
+def voc_objects(content: bytes, path: str) -> list[VocObject]:
+    """Return the `object` elements right below the root of a document, in order.
 
-    Of repeated elements the first counts, and of an element the text before its own elements.
-    Raises AnnotationError for what is no XML, for entities and references to other files, and for
-    more than `most` objects.
+    Of repeated elements the first counts. Raises AnnotationError for what is no XML, and for
+    entities and references to other files.
     """
-    texts: list[str] = []
-    collector = _Collector(texts, most)
-    parser = XMLParser(
-        target=_Texts(texts), forbid_dtd=False, forbid_entities=True, forbid_external=True
-    )
-    # The guards of defusedxml hang on this parser; only what elements come to is taken over.
-    parser.parser.StartElementHandler = collector.start
-    parser.parser.EndElementHandler = collector.end
     try:
-        parser.feed(content)
-        parser.close()
+        root = fromstring(content, forbid_dtd=False)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError(f"{path}: not a readable XML document ({error})") from None
-    if collector.count > most:
-        raise AnnotationError(f"{path}: more than {most} objects in one image")
-    return collector.found
+    objects = []
+    for element in root.findall("object"):
+        bndbox, box = element.find("bndbox"), None
+        if bndbox is not None:
+            texts = {side: bndbox.findtext(side) for side in (*SIDES, ANGLE)}
+            box = {side: text for side, text in texts.items() if text is not None}
+        objects.append(VocObject((element.findtext("name") or "").strip(), box))
+    check_count(len(objects), path)
+    return objects
 
 
-class _Texts:
-    """A target that gets the text between tags; its presence also makes unknown entities errors."""
-
-    def __init__(self, texts: list[str]) -> None:
-        self.data = texts.append
+def corners(box: Mapping[str, str], where: str) -> list[float]:
+    """Return xmin, ymin, xmax, ymax; AnnotationError names the side that is no number."""
+    return finite_numbers([box.get(side, "").strip() for side in SIDES], where, SIDES)
 
 
-class _Collector:
-    """Follows the depth in a document: 1 the root, 2 objects, 3 name and bndbox, 4 the sides."""
+def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Annotation:
+    """Return the objects of a document; those without a box or of an unknown class are counted."""
+    rows: list[Row] = []
+    unknown: list[str] = []
+    rotated = without_box = 0
+    for number, (name, box) in enumerate(voc_objects(content, path), start=1):
+        where = f"{path} object {number}"
+        if not name:
+            raise AnnotationError(f"{where}: it has no name")
+        if box is None:
+            without_box += 1
+            continue
+        index = classes.index_of(name)
+        if index is None:
+            unknown.append(name)
+            continue
+        x1, y1, x2, y2 = corners(box, where)
+        rows.append((index, x1, y1, x2 + 1, y2 + 1))
+        rotated += finite_number(box.get(ANGLE) or "0", where) != 0
+    return Annotation(Instances.from_rows(rows), tuple(unknown), rotated, without_box)
 
-    def __init__(self, texts: list[str], most: int) -> None:
-        self.found: list[VocObject] = []
-        self.count = 0
-        self._texts, self._most = texts, most
-        self._depth = 0
-        self._in_object = self._in_box = False
-        self._name: str | None = None
-        self._box: dict[str, str] | None = None
-        self._awaited = ""
-        """The element whose text is being gathered, if any."""
 
-    def start(self, tag: str, _attributes: object) -> None:
-        """An element begins."""
-        self._depth = depth = self._depth + 1
-        if self._awaited:
-            self._take()
-        if depth == 4:
-            box = self._box
-            if self._in_box and tag in _OF_A_BOX and box is not None and tag not in box:
-                self._awaited = tag
-                self._texts.clear()
-        elif depth == 3 and self._in_object:
-            if tag == "name" and self._name is None:
-                self._awaited = tag
-                self._texts.clear()
-            elif tag == "bndbox" and self._box is None:
-                self._box, self._in_box = {}, True
-        elif depth == 2 and tag == "object":
-            self._in_object, self._name, self._box = True, None, None
+def _open(content: bytes, path: str, classes: ClassLookup) -> AnnotationFile:
+    annotation = parse_voc(content, path, classes)
+    return lambda _image: annotation
 
-    def end(self, _tag: str) -> None:
-        """An element ends."""
-        if self._awaited:
-            self._take()
-        self._depth = depth = self._depth - 1
-        if depth == 2:
-            self._in_box = False
-        elif depth == 1 and self._in_object:
-            self._in_object = False
-            self.count += 1
-            if self.count <= self._most:
-                self.found.append(VocObject(self._name or "", self._box))
-            self._texts.clear()
 
-    def _take(self) -> None:
-        """Keep the text of the awaited element."""
-        text = "".join(self._texts)
-        if self._awaited == "name":
-            self._name = text
-        elif self._box is not None:
-            self._box[self._awaited] = text
-        self._awaited = ""
+def read_folder(folder: Path, _class_names: Sequence[str]) -> LabelledFolder | None:
+    """Read Annotations/*.xml with their images and ImageSets; corners are taken as given.
+
+    Classes are in the order of their first appearance, files sorted by name.
+    """
+    if not (folder / "Annotations").is_dir():
+        return None
+    remarks: Counter[str] = Counter()
+    annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
+    images = {p.stem: p for p in images_under(folder) if p.parent.name != "SegmentationClass"}
+    objects = {stem: _named_boxes(path, remarks) for stem, path in annotations.items()}
+    names = dict.fromkeys(box[0] for boxes in objects.values() for box in boxes)
+    found: dict[str, list[LabelledImage]] = {}
+    for split, stems in _image_sets(folder, list(annotations)).items():
+        found[split] = []
+        for stem in stems:
+            if stem not in objects:
+                raise TaskError(
+                    Code.DATASET,
+                    f"{folder / 'ImageSets'} lists {stem!r} for {split or 'training'}, but "
+                    f"{folder / 'Annotations' / (stem + '.xml')} does not exist.",
+                )
+            if stem not in images:
+                remarks["listed images do not exist and were left out"] += 1
+                continue
+            found[split].append(LabelledImage(images[stem], objects[stem]))
+    return LabelledFolder("voc", found, tuple(names), remarks)
+
+
+def _image_sets(folder: Path, every_stem: list[str]) -> dict[str, list[str]]:
+    found = {}
+    for split, name in (*((s, s) for s in SPLITS), ("", "trainval")):
+        path = folder / "ImageSets" / "Main" / f"{name}.txt"
+        if path.is_file() and not (name == "trainval" and "train" in found):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            # Per-class lists of the original VOC carry a second column of -1, 0 or 1.
+            found[split] = [re.sub(r"\s+-?[01]\s*$", "", x).strip() for x in lines if x.strip()]
+    return found or {"": every_stem}
+
+
+def _named_boxes(path: Path, remarks: Counter[str]) -> tuple[NamedBox, ...]:
+    try:
+        objects = voc_objects(read_bytes(str(path), MAX_BYTES), str(path))
+    except AnnotationError as error:
+        raise TaskError(Code.DATASET, f"{error}.") from None
+    boxes = []
+    for number, (name, box) in enumerate(objects, start=1):
+        try:
+            x1, y1, x2, y2 = corners(box or {}, f"{path} object {number}")
+        except AnnotationError:
+            remarks["VOC objects without a complete bndbox were left out"] += 1
+            continue
+        boxes.append((name, x1, y1, x2, y2))
+    return tuple(boxes)
+
+
+register(
+    AnnotationFormat("voc", _open, starts=(b"<", b"\xff\xfe", b"\xfe\xff"), read_folder=read_folder)
+)

@@ -1,161 +1,40 @@
-"""Data sets in YOLO's layout: a data.yaml, images, and a text file of boxes for each image."""
+"""YOLO: a text file for each image, a line `class cx cy w h [confidence]` or a polygon an object.
+
+Coordinates are fractions of the image's size.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 
-from data.dataset_index import DataReport, DatasetIndex, read_records
-from data.formats.base import AnnotationError, Object, Objects
+from data.data_yaml import SPLIT_KEYS, images_of, read_data_yaml
+from data.formats.base import (
+    SPLITS,
+    Annotation,
+    AnnotationError,
+    AnnotationFile,
+    AnnotationFormat,
+    ClassLookup,
+    LabelledFolder,
+    LabelledImage,
+    NamedBox,
+    check_count,
+    register,
+)
 from data.images import ImageError, image_size
-from data.index_file import Record
+from data.instances import Instances, Row
+from data.sources import images_under
 from utils.errors import Code, TaskError
 from utils.safe_yaml import load_yaml
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".mpo"})
-SPLIT_KEYS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "valid"),
-    "test": ("test",),
-}
-
-
-@dataclass(frozen=True)
-class DataDescription:
-    """A data.yaml: class names in order, and per split the folders, lists or images it names.
-
-    `base` is the folder that relative entries start from.
-    """
-
-    path: Path
-    base: Path
-    class_names: tuple[str, ...]
-    entries: Mapping[str, tuple[str, ...]]
-    offers_download: bool = False
-
-
-def read_data_yaml(path: Path) -> DataDescription:
-    """The description in a data.yaml of v7.0; nothing that it names is downloaded or run.
-
-    `names` is a list or a mapping of numbers; `nc` is not looked at. `path`, the root, may be
-    relative to the file or to the working directory. Raises TaskError(DATASET).
-    """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise TaskError(
-            Code.DATASET,
-            f"{path} {what}: name a data.yaml with names, train and val; a folder of another form "
-            "(VOC, COCO) becomes a task with `python -m tools.make_task`.",
-        )
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8", errors="ignore"))
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TaskError(Code.DATASET, f"{path} is no readable YAML file ({reason}).") from None
-    if not isinstance(content, Mapping) or not content.get("names"):
-        raise TaskError(
-            Code.DATASET,
-            f"{path} is no description of a data set: it must hold names (the classes) and train, "
-            "val or test (folders of images, or text files that list them).",
-        )
-    entries = {split: _entries(path, keys, content) for split, keys in SPLIT_KEYS.items()}
-    return DataDescription(
-        path, _base(path, content), _names(path, content["names"]), entries, "download" in content
-    )
-
-
-def _names(path: Path, listed: object) -> tuple[str, ...]:
-    if isinstance(listed, Mapping):
-        try:
-            numbers = sorted(int(key) for key in listed)
-        except (TypeError, ValueError):
-            numbers = []
-        if numbers != list(range(len(listed))):
-            raise TaskError(
-                Code.DATASET, f"the class numbers under names of {path} must be 0, 1, 2 and so on."
-            )
-        by_number = {int(key): value for key, value in listed.items()}
-        listed = [by_number[number] for number in numbers]
-    if not isinstance(listed, list):
-        raise TaskError(Code.DATASET, f"names of {path} must be a list, or numbers with names.")
-    names = tuple(str(name).strip() for name in listed)
-    if len(set(names)) != len(names):
-        raise TaskError(Code.DATASET, f"The class names {list(names)} of {path} are not unique.")
-    return names
-
-
-def _entries(path: Path, keys: tuple[str, ...], content: Mapping[str, object]) -> tuple[str, ...]:
-    listing = next((content[key] for key in keys if content.get(key)), [])
-    entries = [listing] if isinstance(listing, str) else listing
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise TaskError(
-            Code.DATASET, f"{keys[0]} of {path} must be a folder, a text file, or a list of them."
-        )
-    return tuple(entries)
-
-
-def _base(path: Path, content: Mapping[str, object]) -> Path:
-    root = str(content.get("path") or "")
-    return next((p for p in (path.parent / root, Path(root)) if root and p.is_dir()), path.parent)
-
-
-def images_of(description: DataDescription, split: str) -> list[Path]:
-    """The image files of a split, sorted within each folder; TaskError(DATASET) if it has none."""
-    entries = description.entries[split]
-    images = [image for entry in entries for image in _images(description, entry)]
-    if not images:
-        said = f"names no {split} images" if not entries else f"finds no image for {split}"
-        raise TaskError(Code.DATASET, f"{description.path} {said}: add or correct the key {split}.")
-    return images
-
-
-def _images(description: DataDescription, entry: str) -> list[Path]:
-    base = description.base
-    # Exports of annotation services write '../train/images' for a folder that lies beside the YAML.
-    for target in (base / entry, base / re.sub(r"^(\.\./)+", "", entry), Path(entry)):
-        if target.is_dir():
-            return images_under(target)
-        if target.is_file() and target.suffix.lower() in IMAGE_SUFFIXES:
-            return [target]
-        if target.is_file():
-            return listed_images(target, base)
-    hint = (
-        "; the download that it offers is not done: this program fetches nothing and runs nothing "
-        "that a data set names, so get the images yourself"
-        if description.offers_download
-        else ""
-    )
-    raise TaskError(
-        Code.DATASET, f"{description.path} names {entry!r}, which is not below {base}{hint}."
-    )
-
-
-def images_under(folder: Path) -> list[Path]:
-    """The image files below a folder, by their suffix, sorted."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in files if path.is_file())
-
-
-def listed_images(listing: Path, base: Path) -> list[Path]:
-    """The images a text file lists, one a line: './' means beside the file, else below `base`."""
-    lines = (line.strip() for line in listing.read_text(encoding="utf-8").splitlines())
-    found = []
-    for line in lines:
-        if line:
-            path = (listing.parent if line.startswith("./") else base) / line
-            found.append(path if path.exists() or not Path(line).exists() else Path(line))
-    return found
-
 
 def label_of(image: Path) -> Path | None:
-    """The label file of an image: its last folder `images` becomes `labels`, or beside it."""
+    """Return an image's label file: its last folder `images` becomes `labels`, or beside it."""
     parts = list(image.with_suffix(".txt").parts)
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
@@ -163,9 +42,9 @@ def label_of(image: Path) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def parse_yolo_line(line: str, where: str) -> tuple[int, npt.NDArray[np.float64]]:
-    """Class index and x1, y1, x2, y2, normalised, of a line `class cx cy w h [confidence]` or of a
-    polygon `class x1 y1 x2 y2 x3 y3 ...`; AnnotationError for anything else.
+def parse_line(line: str, where: str) -> tuple[int, tuple[float, float, float, float]]:
+    """Return class index and x1, y1, x2, y2 (fractions) of a line `class cx cy w h [confidence]`
+    or of a polygon `class x1 y1 x2 y2 x3 y3 ...`; AnnotationError for anything else.
     """
     try:
         index, *values = (float(word) for word in line.split())
@@ -175,58 +54,109 @@ def parse_yolo_line(line: str, where: str) -> tuple[int, npt.NDArray[np.float64]
         raise AnnotationError(f"{where}: {line!r} holds a number that makes no sense")
     if len(values) in (4, 5):
         cx, cy, width, height = values[:4]
-        corners = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
-        return int(index), np.array(corners)
+        return int(index), (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
     if len(values) < 6 or len(values) % 2:
         raise AnnotationError(f"{where}: {line!r} is neither a box nor a polygon")
-    points = np.array(values).reshape(-1, 2)
-    return int(index), np.concatenate([points.min(axis=0), points.max(axis=0)])
+    x, y = values[::2], values[1::2]
+    return int(index), (min(x), min(y), max(x), max(y))
 
 
-class YoloReader:
-    """Reads YOLO label files; a class outside the names makes a file unusable."""
+def parse_yolo(text: str, path: str, size_hw: tuple[int, int], class_count: int) -> list[Row]:
+    """Return the objects of a label file in pixels of an image of `size_hw` (height, width).
 
-    def __init__(self, class_names: tuple[str, ...]) -> None:
-        self._names = class_names
+    AnnotationError for a class index outside 0..class_count - 1; with 0 any index is taken.
+    """
+    height, width = size_hw
+    rows: list[Row] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        index, (x1, y1, x2, y2) = parse_line(line, f"{path}:{number}")
+        if index < 0 or 0 < class_count <= index:
+            raise AnnotationError(f"{path}:{number}: class {index} is outside 0..{class_count - 1}")
+        rows.append((index, x1 * width, y1 * height, x2 * width, y2 * height))
+    check_count(len(rows), path)
+    return rows
 
-    def read(self, path: str, image_path: str) -> Objects:
-        """The objects of an image, in its pixels; AnnotationError if the file is unusable."""
+
+def _open(content: bytes, path: str, classes: ClassLookup) -> AnnotationFile:
+    def annotation_of(image_path: str) -> Annotation:
         try:
-            height, width = image_size(image_path)
-            text = Path(path).read_text(encoding="utf-8")
-        except (ImageError, OSError, UnicodeDecodeError) as error:
+            size, text = image_size(image_path), content.decode()
+        except (ImageError, UnicodeDecodeError) as error:
             raise AnnotationError(f"{path}: cannot be read ({error})") from None
-        objects = Objects()
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            index, corners = parse_yolo_line(line, f"{path}:{number}")
-            if not 0 <= index < len(self._names):
-                raise AnnotationError(
-                    f"{path}:{number}: class {index} is outside 0..{len(self._names) - 1}"
-                )
-            x1, y1, x2, y2 = (corners * (width, height, width, height)).tolist()
-            objects.rows.append(Object(index, x1, y1, x2, y2))
-        return objects
+        return Annotation(Instances.from_rows(parse_yolo(text, path, size, len(classes.names))))
+
+    return annotation_of
 
 
-def read_yolo_split(
-    description: DataDescription,
-    split: str,
-    *,
-    max_bad_fraction: float,
-    require_boxes: bool = True,
-) -> tuple[DatasetIndex, DataReport]:
-    """A split as arrays; an image without a label file has no objects. See `read_dataset`."""
-    records = []
-    for image in images_of(description, split):
-        label = label_of(image)
-        records.append(Record(str(image), None if label is None else str(label)))
-    return read_records(
-        records,
-        YoloReader(description.class_names),
-        description.class_names,
-        source=f"{description.path} ({split})",
-        max_bad_fraction=max_bad_fraction,
-        require_boxes=require_boxes,
+def read_described_folder(folder: Path, _class_names: Sequence[str]) -> LabelledFolder | None:
+    """Read the images and label files that a data.yaml names, with its classes."""
+    path = _description(folder)
+    if path is None:
+        return None
+    description = read_data_yaml(path)
+    images = {
+        split: images_of(description, split) if description.entries[split] else []
+        for split in SPLITS
+    }
+    return _labelled(images, description.class_names)
+
+
+def read_plain_folder(folder: Path, class_names: Sequence[str]) -> LabelledFolder | None:
+    """Read images/ and labels/ without a data.yaml; classes as given, or class_0, class_1 ..."""
+    if not ((folder / "labels").is_dir() or any(folder.glob("*/labels"))):
+        return None
+    images: dict[str, list[Path]] = {}
+    for split, names in SPLIT_KEYS.items():
+        places = [p for f in names for p in (folder / "images" / f, folder / f / "images")]
+        images[split] = [image for p in places if p.is_dir() for image in images_under(p)]
+    return _labelled(images if any(images.values()) else {"": images_under(folder)}, class_names)
+
+
+def _description(folder: Path) -> Path | None:
+    """Return the YAML file that names splits and classes, if there is one."""
+    candidates = [folder] if folder.is_file() else sorted(folder.glob("*.y*ml"))
+    candidates = [path for path in candidates if path.suffix in (".yaml", ".yml")]
+    for path in sorted(candidates, key=lambda p: p.stem not in ("data", "dataset")):
+        try:
+            content = load_yaml(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError) as error:
+            raise TaskError(Code.DATASET, f"{path} is no readable YAML file: {error}.") from error
+        if isinstance(content, dict) and "names" in content and "train" in content:
+            return path
+    return None
+
+
+def _labelled(images: Mapping[str, Sequence[Path]], names: Sequence[str]) -> LabelledFolder:
+    remarks: Counter[str] = Counter()
+    labelled = {
+        split: [LabelledImage(path, _named_boxes(path, names, remarks)) for path in paths]
+        for split, paths in images.items()
+    }
+    seen = {box[0] for rows in labelled.values() for image in rows for box in image.objects}
+    in_order = names or sorted(seen, key=lambda name: int(name.removeprefix("class_")))
+    return LabelledFolder("yolo", labelled, tuple(in_order), remarks)
+
+
+def _named_boxes(image: Path, names: Sequence[str], remarks: Counter[str]) -> tuple[NamedBox, ...]:
+    label = label_of(image)
+    if label is None:
+        return ()
+    try:
+        size = image_size(image)
+    except ImageError:
+        remarks["images that cannot be read came without boxes"] += 1
+        return ()
+    try:
+        rows = parse_yolo(label.read_text(encoding="utf-8"), str(label), size, len(names))
+    except AnnotationError as error:
+        raise TaskError(Code.DATASET, f"{error}.") from None
+    return tuple(
+        (names[int(index)] if names else f"class_{index:.0f}", x1, y1, x2, y2)
+        for index, x1, y1, x2, y2 in rows
     )
+
+
+register(AnnotationFormat("yolo", _open, read_folder=read_described_folder, folder_rank=1))
+register(AnnotationFormat("yolo-plain", _open, read_folder=read_plain_folder, folder_rank=3))

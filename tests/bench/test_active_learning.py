@@ -1,4 +1,4 @@
-"""Active learning: strategies, the log of rounds, refusals, and a run killed between its rounds."""
+"""Active learning: strategies, the log, learning curves (by hand), and a run that is killed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -24,13 +25,21 @@ from bench.active_rounds import (
     RoundResult,
     append_result,
     epochs_of,
-    finished_rounds,
     parse_strategies,
     parse_strategy,
     read_results,
     sample_images,
 )
-from bench.training import parse_pairs
+from bench.learning_curves import (
+    area,
+    by_seed,
+    complete_curves,
+    default_target,
+    estimate,
+    labels_needed,
+    plot_curves,
+    table,
+)
 from mining.registry import ALGORITHMS
 from tests.conftest import ROOT
 from tools.sources import SourceDataset, read_source
@@ -44,7 +53,6 @@ TINY = [
     # A network of one epoch is sure of nothing: without this, mining would rank empty images.
     *("--mining-set", "conf_thres=0.0001", "--mining-set", "max_det=20"),
 ]
-KEYS = [(4, START, 0), *((4, name, number) for name in ("random", "cald") for number in (1, 2))]
 IMAGES = [f"{number:02}.jpg" for number in range(12)]
 
 
@@ -53,16 +61,16 @@ def data(drawn: SourceDataset) -> Path:
     return drawn.splits["train"][0].path.parents[1]
 
 
-def result(strategy: str, number: int, *, seed: int = 0) -> RoundResult:
+def result(seed: int, strategy: str, number: int, map50: float = 0.25) -> RoundResult:
     return RoundResult(
         seed=seed,
         strategy=strategy,
         round_number=number,
         added=(f"{strategy}-{number}.jpg", "ä.jpg"),
-        labels=20 + 20 * number,
-        boxes=100,
+        labels=10 + 10 * number,
+        boxes=40 * number + 2 * seed,
         epochs=3,
-        map50=0.25,
+        map50=map50,
         map50_95=0.125,
         losses=(0.1, 0.2, 0.30000000000000004),
         seconds=1.5,
@@ -101,21 +109,14 @@ def test_different_names_have_different_folders() -> None:
     assert not any(set(folder) & set(":/[]") for folder in folders)
 
 
-def test_pairs_of_key_and_value() -> None:
-    assert parse_pairs(["a=1", "b=x=y"], "--set") == {"a": "1", "b": "x=y"}
-    with pytest.raises(TaskError, match="--set: 'a' is no setting"):
-        parse_pairs(["a"], "--set")
-
-
 def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
     chosen = sample_images(IMAGES, 4, 0, 2, 1)
     assert chosen == sample_images(IMAGES[::-1], 4, 0, 2, 1)
     assert chosen != sample_images(IMAGES, 4, 0, 2, 2)
     assert sorted(sample_images(IMAGES[:3], 5, 0, 2, 1)) == IMAGES[:3]
     # Each of 12 images is among the 4 with probability 1/3: 300 of 900 draws, deviation 14.
-    draws = (sample_images(IMAGES, 4, seed, 2, 1) for seed in range(900))
-    counts = Counter(image for draw in draws for image in draw)
-    assert all(230 < counts[image] < 370 for image in IMAGES)
+    draws = Counter(one for seed in range(900) for one in sample_images(IMAGES, 4, seed, 2, 1))
+    assert all(230 < draws[image] < 370 for image in IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,6 @@ def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
         pytest.param(20, 0, 7, id="fixed epochs"),
         pytest.param(20, 100, 50, id="2 batches an epoch"),
         pytest.param(48, 100, 34, id="3 batches an epoch, the last epoch whole"),
-        pytest.param(5, 1, 1, id="at least one"),
     ],
 )
 def test_epochs_of_a_training(labels: int, steps: int, expected: int) -> None:
@@ -137,7 +137,7 @@ def test_epochs_of_a_training(labels: int, steps: int, expected: int) -> None:
 def test_results_are_read_as_written_whatever_a_kill_leaves(tmp_path: Path) -> None:
     path = tmp_path / "seed-0" / "results.jsonl"
     assert read_results(path) == []
-    first, second, third = result(START, 0), result("cald", 1), result("cald", 2)
+    first, second, third = result(0, START, 0), result(0, "cald", 1), result(0, "cald", 2)
     append_result(path, first)
     begin = path.stat().st_size
     append_result(path, second)
@@ -149,34 +149,14 @@ def test_results_are_read_as_written_whatever_a_kill_leaves(tmp_path: Path) -> N
         assert read_results(path) == [first, third]
 
 
-@pytest.mark.parametrize("line", [b"nonsense\n", b"\xff\xfe\n", b"[1]\n", b'{"seed": 0}\n'])
+@pytest.mark.parametrize("line", [b"nonsense\n", b"\xff\xfe\n", b'{"seed": 0}\n'])
 def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
-    append_result(tmp_path / "results.jsonl", result(START, 0))
+    append_result(tmp_path / "results.jsonl", result(0, START, 0))
     with (tmp_path / "results.jsonl").open("ab") as file:
         file.write(line)
     with pytest.raises(TaskError, match=r"line 2 .*no finished round") as caught:
         read_results(tmp_path / "results.jsonl")
     assert caught.value.code is Code.CONFIG
-
-
-RESULTS = [result(START, 0), result("cald", 1), result("cald", 2), result("random", 2)]
-
-
-@pytest.mark.parametrize(
-    ("seed", "strategy", "rounds", "expected"),
-    [
-        pytest.param(0, "cald", 2, [(START, 0), ("cald", 1), ("cald", 2)], id="complete"),
-        pytest.param(0, "cald", 1, [(START, 0), ("cald", 1)], id="fewer rounds asked for"),
-        pytest.param(0, "random", 2, [(START, 0)], id="nothing counts after a gap"),
-        pytest.param(0, "entropy", 2, [(START, 0)], id="new strategy, shared start"),
-        pytest.param(1, "cald", 2, [], id="no start"),
-    ],
-)
-def test_finished_rounds(
-    seed: int, strategy: str, rounds: int, expected: list[tuple[str, int]]
-) -> None:
-    done = finished_rounds(RESULTS, seed=seed, strategy=strategy, rounds=rounds)
-    assert [(one.strategy, one.round_number) for one in done] == expected
 
 
 @pytest.mark.parametrize(
@@ -221,14 +201,126 @@ def test_a_kill_while_the_data_are_written_leaves_a_folder_that_can_be_used(
         active_learning.write_pool(out, source, {"start": 6, "steps": 5})
 
 
-def command(data: Path, out: Path, *further: str) -> list[str]:
-    module = [sys.executable, "-m", "bench.active_learning"]
-    return [*module, "--data", str(data), "--out", str(out), *TINY, *further]
+# Areas: random 0.3 and 0.5 (seeds 0, 1), cald 0.4 and 0.5; seed 1 of entropy is not complete.
+RESULTS = [
+    result(0, START, 0, 0.2),
+    result(0, "random", 1, 0.3),
+    result(0, "random", 2, 0.4),
+    result(0, "cald", 1, 0.4),
+    result(0, "cald", 2, 0.6),
+    result(1, START, 0, 0.4),
+    result(1, "random", 1, 0.5),
+    result(1, "random", 2, 0.6),
+    result(1, "cald", 1, 0.5),
+    result(1, "cald", 2, 0.6),
+    result(1, "entropy", 1, 0.9),
+]
+NAMES = ["random", "cald", "entropy"]
+
+
+def curve(labels: list[int], values: list[float]) -> pd.Series:
+    return pd.Series(values, index=labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "expected"),
+    [
+        # (20 (0.2 + 0.4)/2 + 20 (0.4 + 0.8)/2) / 40 = (6 + 12) / 40
+        pytest.param([20, 40, 60], [0.2, 0.4, 0.8], 0.45, id="even steps"),
+        # (10 · 0.25 + 30 · 0.5) / 40 = 17.5 / 40
+        pytest.param([10, 20, 50], [0.0, 0.5, 0.5], 0.4375, id="uneven steps"),
+    ],
+)
+def test_area_under_the_curve(labels: list[int], values: list[float], expected: float) -> None:
+    areas = area(pd.DataFrame({7: values, 8: [2 * value for value in values]}, index=labels))
+    assert areas.to_dict() == pytest.approx({7: expected, 8: 2 * expected})
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        pytest.param(0.2, 20.0, id="the first itself"),
+        pytest.param(0.4, 30.0, id="half way: 20 + 20 · 0.2/0.4"),
+        pytest.param(0.55, 37.5, id="20 + 20 · 0.35/0.4, before it falls"),
+        pytest.param(0.6, 40.0, id="the highest"),
+        pytest.param(0.61, None, id="never"),
+    ],
+)
+def test_labels_needed(target: float, expected: float | None) -> None:
+    needed = labels_needed(curve([20, 40, 60], [0.2, 0.6, 0.5]), target)
+    assert needed == (None if expected is None else pytest.approx(expected))
+
+
+def test_an_estimate_is_mean_and_standard_error() -> None:
+    # Squares from 2.5: 2.25 + 0.25 + 0.25 + 2.25 = 5; sqrt(5/3) / sqrt(4) = 0.645497
+    assert estimate(pd.Series([1.0, 4.0, 2.0, 3.0])) == "2.5000 ± 0.6455"
+    assert estimate(pd.Series([0.5]), "+") == "+0.5000 ± ?"
+
+
+def curves(seeds: list[int]) -> pd.DataFrame:
+    return complete_curves(RESULTS, NAMES, seeds, rounds=2)
+
+
+def test_only_complete_curves_count() -> None:
+    found = curves([0, 1, 2])
+    assert by_seed(found, "cald").to_dict() == {
+        0: {10: 0.2, 20: 0.4, 30: 0.6},
+        1: {10: 0.4, 20: 0.5, 30: 0.6},
+    }
+    assert by_seed(found, "entropy").empty
+    assert not complete_curves(RESULTS, ["entropy"], [1], rounds=1).empty
+
+
+def test_the_target_is_where_random_choice_ends() -> None:
+    assert default_target(curves([0, 1])) == pytest.approx([0.5])
+    assert default_target(complete_curves(RESULTS, ["cald"], [0, 1], rounds=2)) == []
+
+
+def test_the_table() -> None:
+    lines = table(curves([0, 1]), NAMES, [0.5, 0.55]).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    # random: areas 0.3 and 0.5: 0.4, sqrt(0.02) / sqrt(2) = 0.1; it ends at 0.4 and 0.6.
+    # Its mean curve 0.3, 0.4, 0.5 reaches 0.5 at 30 and 0.55 never; seed 1 alone reaches both.
+    assert lines[2] == (
+        "| random | 2 | 0.4000 ± 0.1000 |  | 0.5000 ± 0.1000 | 30 (1 of 2 seeds) "
+        "| not reached (1 of 2 seeds) | 81 |"
+    )
+    # cald: areas 0.4 and 0.5; minus random 0.1 and 0.0; mean curve 0.3, 0.45, 0.6.
+    # 0.5 is a third of the way from 20 to 30, 0.55 two thirds.
+    assert lines[3] == (
+        "| cald | 2 | 0.4500 ± 0.0500 | +0.0500 ± 0.0500 (2 pairs) | 0.6000 ± 0.0000 "
+        "| 23 (2 of 2 seeds) | 27 (2 of 2 seeds) | 81 |"
+    )
+    assert lines[4].startswith("| entropy | 0 |")
+    alone = complete_curves(RESULTS, ["cald"], [0, 1], rounds=2)
+    assert table(alone, ["cald"], []).splitlines()[2] == (
+        "| cald | 2 | 0.4500 ± 0.0500 |  | 0.6000 ± 0.0000 | 81 |"
+    )
+
+
+@pytest.mark.parametrize("seeds", [[0, 1], [0], []], ids=str)
+def test_the_plot_shows_every_strategy_with_a_curve(tmp_path: Path, seeds: list[int]) -> None:
+    path = tmp_path / "curves.png"
+    plot_curves(curves(seeds), NAMES, path)
+    with Image.open(path) as picture:
+        assert picture.size == (960, 600)
+        colours = {rgb for _, rgb in picture.convert("RGB").getcolors(picture.size[0] * 600)}
+    # The lines of random and cald, in their colours, wherever there is a curve.
+    assert ((0x00, 0x72, 0xB2) in colours) == bool(seeds)
+    assert ((0xD5, 0x5E, 0x00) in colours) == bool(seeds)
+
+
+def words(data: Path, out: Path) -> list[str]:
+    return ["--data", str(data), "--out", str(out), *TINY]
 
 
 def run_complete(data: Path, out: Path, *further: str) -> list[RoundResult]:
-    subprocess.run(command(data, out, *further), cwd=ROOT, check=True)
+    active_learning.main([*words(data, out), *further])
     return read_results(out / "seed-4" / "results.jsonl")
+
+
+def keys(results: list[RoundResult]) -> list[tuple[str, int]]:
+    return [(one.strategy, one.round_number) for one in results]
 
 
 def without_time(results: list[RoundResult]) -> list[RoundResult]:
@@ -238,7 +330,8 @@ def without_time(results: list[RoundResult]) -> list[RoundResult]:
 def kill_after(lines: int, data: Path, out: Path) -> None:
     """Start the run and kill it, without warning, once so many rounds are on disk."""
     results = out / "seed-4" / "results.jsonl"
-    with subprocess.Popen(command(data, out), cwd=ROOT) as process:
+    command = [sys.executable, "-m", "bench.active_learning", *words(data, out)]
+    with subprocess.Popen(command, cwd=ROOT) as process:
         deadline = time.monotonic() + 300
         while not results.is_file() or results.read_bytes().count(b"\n") < lines:
             assert process.poll() is None, "the run ended before it was killed"
@@ -251,34 +344,34 @@ def kill_after(lines: int, data: Path, out: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_outcome(data: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    expected = run_complete(data, whole)
+    expected = run_complete(data, whole, "--rounds", "3")
     kill_after(2, data, killed)
     before = read_results(killed / "seed-4" / "results.jsonl")
-    assert [result.key for result in before] == KEYS[:2]
     found = run_complete(data, killed)
 
-    assert [result.key for result in expected] == KEYS
-    assert without_time(found) == without_time(expected)
+    assert keys(before) == keys(found)[:2]
     assert found[:2] == before  # their time too: nothing was run again
+    assert without_time(found) == without_time([one for one in expected if one.round_number < 3])
     for name in ("random", "cald"):
         chosen = [i for one in found if one.strategy in (START, name) for i in one.added]
         assert len(set(chosen)) == len(chosen) == 8
     assert [one.labels for one in found] == [4, 6, 8, 6, 8]
     assert all(one.boxes > 0 and min(one.losses) > 0 for one in found)
 
+    setup = json.loads((killed / "experiment.json").read_text(encoding="utf-8"))
+    assert (setup["start"], setup["per round"], setup["device"]) == (4, 2, "cpu")
+    with pytest.raises(TaskError, match=r"start was 4, is 5"):
+        run_complete(data, killed, "--start", "5")
+
+    # A further round, also when somebody has removed the weights that it begins with.
+    shutil.rmtree(killed / "seed-4" / "cald")
+    longer = run_complete(data, killed, "--rounds", "3")
+    assert sorted(keys(longer)) == sorted(keys(expected))
+    assert without_time(longer[5:]) == without_time(
+        [one for one in expected if one.round_number == 3]
+    )
     lines = (whole / "report.md").read_text(encoding="utf-8").splitlines()
     assert [line.split(" | ")[:2] for line in lines[2:]] == [["| random", "1"], ["| cald", "1"]]
     assert (killed / "report.md").read_text("utf-8").splitlines() == lines
     with Image.open(killed / "learning_curves.png") as picture:
         assert picture.size == (960, 600)
-
-    setup = json.loads((killed / "experiment.json").read_text(encoding="utf-8"))
-    assert (setup["start"], setup["per round"], setup["device"]) == (4, 2, "cpu")
-    with pytest.raises(TaskError, match=r"start was 4, is 5"):
-        active_learning.main([*command(data, killed)[3:], "--start", "5"])
-
-    # More rounds later, also when somebody has removed the weights that they begin with.
-    shutil.rmtree(killed / "seed-4" / "cald")
-    longer = [run_complete(data, out, "--rounds", "3") for out in (whole, killed)]
-    assert without_time(longer[0]) == without_time(longer[1])
-    assert [one.key for one in longer[0]] == [*KEYS, (4, "random", 3), (4, "cald", 3)]

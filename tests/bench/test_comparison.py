@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,23 +16,15 @@ from bench.comparison import (
     LOOP,
     YOLOV5,
     Comparison,
-    PeakMemory,
     Row,
-    parse_result,
     peer_interpreter,
     peer_variables,
-    proportional_mib,
     run_program,
     table,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-HOLD = "import sys; block = bytearray(b'1') * (64 << 20); print(len(block), flush=True); input()"
-CHILD = (
-    "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); "
-    "sys.exit(child.wait())"
-)
 SPEED = Row("files", "other", "images/s", (10.0, 12.0, 9.0), (5.0, 4.0, 6.0), remark="same")
 MEMORY = Row("memory", "other", "MiB", (500.0,), (750.0,), more_is_better=False)
 
@@ -46,59 +38,36 @@ def test_ratios_say_how_many_times_as_good_ours_is() -> None:
     assert {line.count("|") for line in lines} == {8}
 
 
+@pytest.mark.parametrize("child", [False, True], ids=["itself", "child"])
+def test_a_program_gets_its_start_time_and_its_memory_is_measured(
+    tmp_path: Path, child: bool
+) -> None:
+    code = "import time; block = bytearray(b'1') * (64 << 20); time.sleep(1)"
+    (tmp_path / "hold.py").write_text(code)
+    command = "subprocess.run([sys.executable, 'hold.py'], check=True)"
+    lines = [
+        "import json, os, runpy, subprocess, sys, time",
+        "assert 0 < time.time() - float(os.environ['BENCH_STARTED']) < 60",
+        "print(json.dumps({'benchmark': 'x', 'number': 1}))",
+        command if child else "runpy.run_path('hold.py')",
+        "print(json.dumps({'benchmark': 'x', 'number': 2}), flush=True)",
+        "print(json.dumps({'other': 3}))",
+    ]
+    result = run_program([sys.executable, "-c", "\n".join(lines)], tmp_path, os.environ)
+    assert result["number"] == 2  # the last result that is printed counts
+    assert 64 < result["peak_mib"] < 200
+
+
 @pytest.mark.parametrize(
-    ("output", "expected"),
+    ("code", "error"),
     [
-        pytest.param('hello\n{"benchmark": "a", "seconds": [2]}\nbye\n', [2], id="among others"),
-        pytest.param(
-            '{"benchmark": "a", "seconds": [1]}\n{"benchmark": "a", "seconds": [3]}',
-            [3],
-            id="the last",
-        ),
-        pytest.param('{"benchmark": "a", "seconds": [4]}\n{"other": 1}\n7', [4], id="other JSON"),
-        pytest.param("Traceback\n[1, 2]\n{broken", None, id="no result"),
+        ("raise SystemExit('no such thing')", pytest.raises(SystemExit, match="no such thing")),
+        ("print('{broken'); print([1])", pytest.raises(ValueError, match="no result")),
     ],
 )
-def test_the_last_result_that_is_printed_counts(output: str, expected: list[int] | None) -> None:
-    if expected is None:
-        with pytest.raises(ValueError, match="no result"):
-            parse_result(output)
-    else:
-        assert parse_result(output)["seconds"] == expected
-
-
-def test_a_program_gets_its_start_time_and_its_memory_is_measured(tmp_path: Path) -> None:
-    code = (
-        "import json, os, time\n"
-        "print('chatter')\n"
-        "taken = time.time() - float(os.environ['BENCH_STARTED'])\n"
-        "print(json.dumps({'benchmark': 'x', 'taken': taken}))"
-    )
-    result = run_program([sys.executable, "-c", code], tmp_path, os.environ)
-    assert 0 < result["taken"] < 60
-    assert result["peak_mib"] >= 0
-
-
-def test_the_output_of_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no such thing"):
-        run_program([sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path, {})
-
-
-@pytest.mark.parametrize("command", [["-c", HOLD], ["-c", CHILD, HOLD]], ids=["itself", "child"])
-def test_peak_memory_includes_child_processes(command: list[str]) -> None:
-    with subprocess.Popen(
-        [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        process.stdout.readline()
-        with PeakMemory(process.pid, interval=0.01) as memory:
-            pass
-        process.stdin.write(b"\n")
-        process.stdin.close()
-    assert process.returncode == 0
-    assert 64 < memory.mib < 200
-    assert proportional_mib(process.pid) == 0
+def test_a_program_without_a_result_is_an_error(tmp_path: Path, code: str, error: Any) -> None:
+    with error:
+        run_program([sys.executable, "-c", code], tmp_path, {})
 
 
 def test_programs_run_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cli.options import RunName
 from cli.val import ValCommand, parse_val_command, with_class_order
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from utils.errors import TaskError
 
 
@@ -63,7 +64,7 @@ def test_a_wrong_form_ends_with_the_usage(words: str, capsys: pytest.CaptureFixt
 
 def labelled(*names: str) -> DatasetIndex:
     boxes = np.tile([0.0, 0.0, 2.0, 2.0], (3, 1))
-    return DatasetIndex.build(["a.jpg"], [[4, 4]], boxes, [0, 1, 1], [3], names)
+    return DatasetIndex.build(["a.jpg"], [[4, 4]], Instances(boxes, [0, 1, 1]), [3], names)
 
 
 def test_classes_are_matched_by_name() -> None:

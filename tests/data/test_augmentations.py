@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from data.augmentations import (
-    AffineDraw,
+    FILTER_PROBABILITY,
+    AffineParams,
     Augmentation,
     AugmentationParams,
-    View,
+    MosaicParams,
+    PixelFilters,
     affine_matrix,
-    apply_sample,
+    apply_augmentation,
     blend,
     box_candidates,
     colour_tables,
-    draw_affine,
-    draw_sample,
     normalised_targets,
+    sample_affine,
+    sample_augmentation,
     shift_colours,
     to_chw_rgb,
 )
+from data.instances import Instances
 from data.mosaic import mosaic_tiles, transform_boxes
+from utils.errors import Code, TaskError
 
 STILL = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
 
@@ -49,7 +55,7 @@ def test_matrix_and_boxes_of_recorded_views(reference) -> None:
     meta, arrays = reference
     for name, case in meta["random_perspective"].items():
         key = f"rp.{name}"
-        draw = AffineDraw(*arrays[f"{key}.draws"][:, 2])
+        draw = AffineParams(*arrays[f"{key}.draws"][:, 2])
         matrix = affine_matrix(draw, tuple(case["in_hw"]), tuple(case["out_hw"]))
         np.testing.assert_allclose(matrix, arrays[f"{key}.M"], atol=1e-9, err_msg=name)
         if case["segments"] or not case["targets_in"]:
@@ -69,7 +75,7 @@ def test_recorded_vector_of_the_data_page() -> None:
 
     source = random.Random(1)
     uniform = source.uniform
-    draw = AffineDraw(
+    draw = AffineParams(
         uniform(-0.001, 0.001),
         uniform(-0.001, 0.001),
         uniform(-0.0, 0.0),
@@ -130,8 +136,11 @@ def test_labels_of_recorded_mosaics(reference, name: str) -> None:
         labels = [arrays[f"mosaic.{name}.labels{index}"] for index in order]
         boxes = [corners(own, picture.shape) for own, picture in zip(labels, pictures, strict=True)]
         draw = still(order, tuple(case["yc_xc"]))
-        classes = [own[:, 0].astype(np.int32) for own in labels]
-        image, targets = apply_sample(draw, pictures, boxes, classes, 64)
+        objects = [
+            Instances(own, label[:, 0].astype(np.int32))
+            for own, label in zip(boxes, labels, strict=True)
+        ]
+        image, targets = apply_augmentation(draw, pictures, objects, (64, 64))
         key = f"mosaic.{name}.{case['case']}"
         np.testing.assert_array_equal(image[::-1].transpose(1, 2, 0), arrays[f"{key}.image"])
         expected = arrays[f"{key}.labels"]
@@ -149,38 +158,43 @@ def corners(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def still(pictures: tuple[int, ...], centre: tuple[int, int] | None) -> AugmentationParams:
     """A draw that changes nothing but where pictures lie."""
-    return AugmentationParams(pictures, centre, AffineDraw(), None, False, False)
+    return AugmentationParams(pictures, centre, AffineParams(), None, False, False)
 
 
 class TestDraws:
     def test_same_generator_state_same_draw(self) -> None:
         first, second = (
-            draw_sample(3, np.arange(10), 64, Augmentation(), np.random.default_rng([1, 2, 3]))
+            sample_augmentation(
+                3, np.arange(10), 64, Augmentation(), np.random.default_rng([1, 2, 3])
+            )
             for _ in range(2)
         )
         assert first == second
-        assert first != draw_sample(
+        assert first != sample_augmentation(
             3, np.arange(10), 64, Augmentation(), np.random.default_rng([1, 2, 4])
         )
 
     def test_nothing_to_change(self) -> None:
-        draw = draw_sample(3, np.arange(10), 64, STILL, np.random.default_rng(0))
+        draw = sample_augmentation(3, np.arange(10), 64, STILL, np.random.default_rng(0))
         assert draw == still((3,), None)
 
     def test_mosaic_holds_the_requested_picture_in_any_corner(self) -> None:
         generator = np.random.default_rng(0)
-        draws = [draw_sample(7, np.arange(1000), 64, Augmentation(), generator) for _ in range(200)]
-        places = {draw.pictures.index(7) for draw in draws}
+        draws = [
+            sample_augmentation(7, np.arange(1000), 64, Augmentation(), generator)
+            for _ in range(200)
+        ]
+        places = {draw.images.index(7) for draw in draws}
         assert places == {0, 1, 2, 3}
         centres = np.array([draw.centre for draw in draws])
         assert centres.min() >= 32
         assert centres.max() < 96
-        assert {type(picture) for draw in draws for picture in draw.pictures} == {int}
+        assert {type(picture) for draw in draws for picture in draw.images} == {int}
 
     def test_ranges(self) -> None:
         wide = replace(Augmentation(), degrees=10, shear=5, perspective=0.001)
         generator = np.random.default_rng(0)
-        draws = [draw_affine(wide, generator) for _ in range(300)]
+        draws = [sample_affine(wide, generator) for _ in range(300)]
         limits = {
             "perspective_x": (-0.001, 0.001),
             "degrees": (-10, 10),
@@ -195,19 +209,20 @@ class TestDraws:
 
     def test_flip_probabilities(self) -> None:
         generator = np.random.default_rng(0)
-        draws = [draw_sample(0, np.arange(1), 64, Augmentation(), generator) for _ in range(400)]
+        draws = [
+            sample_augmentation(0, np.arange(1), 64, Augmentation(), generator) for _ in range(400)
+        ]
         assert not any(draw.flip_vertical for draw in draws)
         assert 150 < sum(draw.flip_horizontal for draw in draws) < 250
 
 
 class TestApply:
     picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
-    box = np.array([[4.0, 6, 12, 20]])
-    label = np.array([2], np.int32)
+    objects = Instances(np.array([[4.0, 6, 12, 20]]), np.array([2], np.int32))
 
     def test_single_picture_is_centred_on_grey(self) -> None:
-        image, targets = apply_sample(
-            still((0,), None), [self.picture], [self.box], [self.label], 32
+        image, targets = apply_augmentation(
+            still((0,), None), [self.picture], [self.objects], (32, 32)
         )
         assert image.shape == (3, 32, 32)
         assert image.flags.c_contiguous
@@ -224,26 +239,26 @@ class TestApply:
         ],
     )
     def test_flips(self, change: dict[str, bool], axis: int, column: int) -> None:
-        arguments = ([self.picture], [self.box], [self.label], 32)
-        plain, targets = apply_sample(still((0,), None), *arguments)
-        flipped, moved = apply_sample(replace(still((0,), None), **change), *arguments)
+        arguments = ([self.picture], [self.objects], (32, 32))
+        plain, targets = apply_augmentation(still((0,), None), *arguments)
+        flipped, moved = apply_augmentation(replace(still((0,), None), **change), *arguments)
         np.testing.assert_array_equal(flipped, np.flip(plain, axis))
         targets[:, column] = 1 - targets[:, column]
         np.testing.assert_allclose(moved, targets, atol=1e-6)
 
     def test_no_boxes(self) -> None:
-        nothing, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
-        draw = draw_sample(0, np.arange(1), 32, Augmentation(), np.random.default_rng(0))
-        image, targets = apply_sample(draw, [self.picture] * 4, [nothing] * 4, [none] * 4, 32)
+        nothing = Instances.from_rows([])
+        draw = sample_augmentation(0, np.arange(1), 32, Augmentation(), np.random.default_rng(0))
+        image, targets = apply_augmentation(draw, [self.picture] * 4, [nothing] * 4, (32, 32))
         assert image.shape == (3, 32, 32)
         assert targets.shape == (0, 5)
 
     def test_inputs_are_untouched(self) -> None:
-        picture, box = self.picture.copy(), self.box.copy()
-        draw = draw_sample(0, np.arange(1), 32, Augmentation(), np.random.default_rng(5))
-        apply_sample(draw, [picture] * 4, [box] * 4, [self.label] * 4, 32)
+        picture, box = self.picture.copy(), self.objects.boxes.copy()
+        draw = sample_augmentation(0, np.arange(1), 32, Augmentation(), np.random.default_rng(5))
+        apply_augmentation(draw, [picture] * 4, [self.objects.with_boxes(box)] * 4, (32, 32))
         np.testing.assert_array_equal(picture, self.picture)
-        np.testing.assert_array_equal(box, self.box)
+        np.testing.assert_array_equal(box, self.objects.boxes)
 
     def test_boxes_equal_the_literal_order_of_steps(self) -> None:
         """Clip to the canvas, transform, filter, clip, normalise: written out one box at a time."""
@@ -255,12 +270,12 @@ class TestApply:
         for height, width in sizes:
             start = generator.uniform(0, (width, height), (9, 2))
             boxes.append(np.concatenate((start, start + generator.uniform(1, 60, (9, 2))), 1))
-        classes = [np.arange(9, dtype=np.int32)] * 4
+        objects = [Instances(own, np.arange(9)) for own in boxes]
         for _ in range(20):
-            draw = draw_sample(0, np.arange(4), 128, strong, generator)
+            draw = sample_augmentation(0, np.arange(4), 128, strong, generator)
             draw = replace(draw, flip_horizontal=False)
             assert draw.centre is not None
-            _, targets = apply_sample(draw, pictures, boxes, classes, 128)
+            _, targets = apply_augmentation(draw, pictures, objects, (128, 128))
             matrix = affine_matrix(draw.affine, (256, 256), (128, 128))
             tiles = mosaic_tiles(sizes, draw.centre, 128)
             expected = []
@@ -282,7 +297,7 @@ class TestApply:
 
 def test_normalised_targets_stay_inside() -> None:
     boxes = np.array([[-5.0, 0, 10, 20], [40, 20, 40, 20]])
-    got = normalised_targets(boxes, np.array([1, 0]), (20, 40))
+    got = normalised_targets(Instances(boxes, np.array([1, 0])), (20, 40))
     np.testing.assert_allclose(got[0], [1, 5 / 40, 0.5, 10 / 40, 1], atol=1e-4)
     assert got[1, 1] < 1
     assert got[1, 2] < 1
@@ -299,27 +314,26 @@ class TestMosaicOfNine:
     def test_share_of_mosaics(self) -> None:
         generator = np.random.default_rng(0)
         some = replace(Augmentation(), mosaic=0.8, mosaic9=0.25)
-        draws = [draw_sample(7, np.arange(99), 64, some, generator) for _ in range(2000)]
-        counts = [sum(len(draw.pictures) == size for draw in draws) for size in (1, 4, 9)]
+        draws = [sample_augmentation(7, np.arange(99), 64, some, generator) for _ in range(2000)]
+        counts = [sum(len(draw.images) == size for draw in draws) for size in (1, 4, 9)]
         np.testing.assert_allclose(np.array(counts) / 2000, [0.2, 0.6, 0.2], atol=0.03)
-        nines = [draw for draw in draws if len(draw.pictures) == 9]
-        assert {draw.pictures.index(7) for draw in nines} == set(range(9))
+        nines = [draw for draw in draws if len(draw.images) == 9]
+        assert {draw.images.index(7) for draw in nines} == set(range(9))
         corners = np.array([draw.centre for draw in nines])
         assert corners.min() == 0
         assert corners.max() == 63
 
     def test_boxes_lie_where_their_pictures_do(self) -> None:
         """Nine black pictures with a white patch each: every box is on white, none is missing."""
-        pictures, boxes = [], []
+        pictures, objects = [], []
         for number in range(9):
             picture = np.zeros((64, 40 + 3 * number, 3), np.uint8)
             picture[20:44, 10:30] = 255
             pictures.append(picture)
-            boxes.append(np.array([[10.0, 20, 30, 44]]))
-        classes = [np.array([number]) for number in range(9)]
-        view = AffineDraw(scale=0.5)
+            objects.append(Instances(np.array([[10.0, 20, 30, 44]]), np.array([number])))
+        view = AffineParams(scale=0.5)
         draw = replace(still(tuple(range(9)), (32, 32)), affine=view)
-        image, targets = apply_sample(draw, pictures, boxes, classes, 64)
+        image, targets = apply_augmentation(draw, pictures, objects, (64, 64))
         assert len(targets) >= 5
         assert 0 in targets[:, 0]
         for _, x, y, width, height in targets:
@@ -335,23 +349,23 @@ class TestMixup:
     def test_only_on_mosaics_and_by_its_probability(self) -> None:
         generator = np.random.default_rng(0)
         some = replace(Augmentation(), mosaic=0.5, mixup=0.3)
-        draws = [draw_sample(7, np.arange(99), 64, some, generator) for _ in range(2000)]
-        mixed = [draw for draw in draws if draw.mixed is not None]
+        draws = [sample_augmentation(7, np.arange(99), 64, some, generator) for _ in range(2000)]
+        mixed = [draw for draw in draws if draw.mixup is not None]
         assert all(draw.centre is not None for draw in mixed)
         assert 0.13 < len(mixed) / 2000 < 0.17
-        assert all(len(draw.needed) == 8 for draw in mixed)
-        shares = np.array([draw.share for draw in mixed])
+        assert all(len(draw.all_images) == 8 for draw in mixed)
+        shares = np.array([draw.mixup_ratio for draw in mixed])
         # Beta(32, 32): mean 1/2, standard deviation 1 / (2 sqrt(65)) = 0.062.
         assert shares.mean() == pytest.approx(0.5, abs=0.02)
         assert shares.std() == pytest.approx(0.062, abs=0.012)
 
     def test_the_first_numbers_stay_the_same(self) -> None:
         plain, mixed = (
-            draw_sample(3, np.arange(10), 64, augmentation, np.random.default_rng(4))
+            sample_augmentation(3, np.arange(10), 64, augmentation, np.random.default_rng(4))
             for augmentation in (Augmentation(), Augmentation(mixup=1.0))
         )
-        assert mixed.mixed is not None
-        assert replace(mixed, mixed=None, share=1.0) == plain
+        assert mixed.mixup is not None
+        assert replace(mixed, mixup=None, mixup_ratio=1.0) == plain
 
     def test_blend_by_hand(self) -> None:
         """0.25 a + 0.75 b, cut off: 100 and 50 give 62.5, 1 and 0 give 0.25, 255 and 255 stay."""
@@ -373,16 +387,17 @@ class TestMixup:
     def test_pictures_are_mixed_and_labels_joined(self) -> None:
         """White over black at 0.25: 63.75 is cut off to 63; both pictures' boxes are there."""
         white, black = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64, 3), np.uint8)
-        box, shift = np.array([[10.0, 10, 50, 50]]), AffineDraw(translate_x=0.6)
+        box, shift = np.array([[10.0, 10, 50, 50]]), AffineParams(translate_x=0.6)
         draw = replace(
-            still((0, 0, 0, 0), (64, 64)), mixed=View((1, 1, 1, 1), (64, 64), shift), share=0.25
+            still((0, 0, 0, 0), (64, 64)),
+            mixup=MosaicParams((1, 1, 1, 1), (64, 64), shift),
+            mixup_ratio=0.25,
         )
-        image, targets = apply_sample(
+        image, targets = apply_augmentation(
             draw,
             [white] * 4 + [black] * 4,
-            [box] * 8,
-            [np.array([number]) for number in range(8)],
-            64,
+            [Instances(box, np.array([number])) for number in range(8)],
+            (64, 64),
         )
         assert (image == 63).all()
         assert targets[:, 0].tolist() == list(range(8))
@@ -401,22 +416,76 @@ class TestFilters:
 
         picture = TestApply.picture
         draw = replace(still((0,), None), filter_seed=11, flip_horizontal=True)
-        arguments = ([picture], [TestApply.box], [TestApply.label], 32)
-        image, targets = apply_sample(draw, *arguments, filters=note)
+        arguments = ([picture], [TestApply.objects], (32, 32))
+        image, targets = apply_augmentation(draw, *arguments, filters=note)
         ((given, seed),) = seen
         assert seed == 11
         np.testing.assert_array_equal(given[4:28], picture)
         np.testing.assert_array_equal(
             image[:, 4:28].transpose(1, 2, 0), 255 - picture[:, ::-1, ::-1]
         )
-        plain = apply_sample(replace(draw, filter_seed=None), *arguments)[1]
+        plain = apply_augmentation(replace(draw, filter_seed=None), *arguments)[1]
         np.testing.assert_array_equal(targets, plain)
 
     def test_a_seed_is_drawn_only_for_them_and_last(self) -> None:
         plain, seeded = (
-            draw_sample(3, np.arange(10), 64, augmentation, np.random.default_rng(4))
+            sample_augmentation(3, np.arange(10), 64, augmentation, np.random.default_rng(4))
             for augmentation in (Augmentation(), Augmentation(albumentations=True))
         )
         assert plain.filter_seed is None
         assert seeded.filter_seed is not None
         assert replace(seeded, filter_seed=None) == plain
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def filters() -> PixelFilters:
+    pytest.importorskip("albumentations", reason="the package albumentations is optional")
+    return PixelFilters()
+
+
+def changed(filters: PixelFilters, seeds: range) -> list[int]:
+    return [seed for seed in seeds if (filters(IMAGE, seed) != IMAGE).any()]
+
+
+def test_about_four_in_a_hundred_are_changed(filters: PixelFilters) -> None:
+    """Four filters of 1% each that do not depend on one another: 1 - 0.99^4 = 3.9%."""
+    share = len(changed(filters, range(3000))) / 3000
+    assert 0.75 * 4 * FILTER_PROBABILITY < share < 1.25 * 4 * FILTER_PROBABILITY
+
+
+def test_a_seed_decides(filters: PixelFilters) -> None:
+    seeds = changed(filters, range(200))
+    assert seeds
+    other = PixelFilters()
+    for seed in [*seeds, 0, 1]:
+        first = filters(IMAGE, seed)
+        assert first.dtype == np.uint8
+        assert first.shape == IMAGE.shape
+        np.testing.assert_array_equal(first, other(IMAGE, seed))
+
+
+def test_the_image_itself_is_left_alone(filters: PixelFilters) -> None:
+    before = IMAGE.copy()
+    changed(filters, range(100))
+    np.testing.assert_array_equal(IMAGE, before)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(TaskError, match=r"needs the package albumentations.*install") as caught:
+        PixelFilters()
+    assert caught.value.code == Code.CONFIG
+
+
+def test_an_old_package_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = SimpleNamespace(Compose=object, __version__="1.3.1")
+    monkeypatch.setattr(importlib, "import_module", lambda name: old)
+    with pytest.raises(TaskError, match=r"albumentations>=2.0, found 1.3.1") as caught:
+        PixelFilters()
+    assert caught.value.code == Code.CONFIG

@@ -1,362 +1,98 @@
-"""Index files and data sets: equal boxes from every format; bad files named and counted."""
+"""Data sets as arrays: subsets, classes, and the instances they hold."""
 
 from __future__ import annotations
 
-import io
-import json
 import pickle
-from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from data.dataset_index import DatasetIndex, _waits, read_dataset
-from data.index_file import read_candidates, read_index
-from utils.errors import Code, TaskError
-from utils.progress import Progress
+from data.dataset_index import DatasetIndex
+from data.instances import Instances
 
 NAMES = ("helmet", "vest")
-# Per image: width, height, and boxes as class, x, y, w, h in whole pixels.
-SCENES = {
-    "9c/first image.png": ((40, 30), [(0, 3, 4, 10, 6), (1, 0, 0, 1, 1)]),
-    "01/background.png": ((16, 24), []),
-    "fa/third.png": ((33, 17), [(1, 30, 10, 3, 7)]),
-}
 
 
-def draw(root: Path, scenes: dict[str, tuple[tuple[int, int], list]] = SCENES) -> None:
-    for name, (size, _) in scenes.items():
-        path = root / "assets" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size, (9, 90, 9)).save(path)
-
-
-def ark_text(boxes: Sequence[tuple[int, ...]], columns: int) -> str:
-    lines = [[c, x, y, x + w - 1, y + h - 1, -1.0, 0.0][:columns] for c, x, y, w, h in boxes]
-    return "\n".join(", ".join(map(str, line)) for line in lines)
-
-
-def voc_text(boxes: Sequence[tuple[int, ...]]) -> str:
-    objects = "".join(
-        f"<object><name>{NAMES[c].upper()}</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>"
-        f"<xmax>{x + w - 1}</xmax><ymax>{y + h - 1}</ymax></bndbox></object>"
-        for c, x, y, w, h in boxes
-    )
-    return f"<annotation><size><width>0</width></size>{objects}</annotation>"
-
-
-def write_annotations(root: Path, form: str) -> Path:
-    """All of SCENES with annotations of one form; returns the index file."""
-    draw(root)
-    lines = []
-    coco: dict[str, list] = {"images": [], "annotations": [], "categories": []}
-    for number, (name, (_, boxes)) in enumerate(SCENES.items(), start=1):
-        annotation = (root / "annotations" / name).with_suffix(".xml" if form == "voc" else ".txt")
-        if form == "coco":
-            annotation = root / "annotations" / "coco-annotations.json"
-            coco["images"].append({"id": number, "file_name": Path(name).name})
-            coco["annotations"] += [
-                {"image_id": number, "category_id": c, "bbox": [x, y, w, h], "area": 0}
-                for c, x, y, w, h in boxes
-            ]
-        annotation.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(coco) if form == "coco" else voc_text(boxes)
-        if form.startswith("ark"):
-            text = ark_text(boxes, int(form.removeprefix("ark")))
-        annotation.write_text(text, encoding="utf-8")
-        lines.append(f"{root / 'assets' / name}\t{annotation}")
-    index_file = root / "train-index.tsv"
-    index_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return index_file
-
-
-def expected_boxes() -> list[list[float]]:
-    return [[x, y, x + w, y + h] for _, boxes in SCENES.values() for _, x, y, w, h in boxes]
-
-
-@pytest.mark.parametrize("form", ["ark5", "ark6", "ark7", "voc", "coco"])
-def test_every_format_gives_the_same_data_set(tmp_path: Path, form: str) -> None:
-    index_file = write_annotations(tmp_path, form)
-    index, report = read_dataset(index_file, NAMES, root=tmp_path, max_bad_fraction=0)
-    assert [Path(path).name for path in index.paths] == [Path(name).name for name in SCENES]
-    assert index.sizes.tolist() == [[h, w] for (w, h), _ in SCENES.values()]
-    assert index.boxes.tolist() == expected_boxes()
-    assert index.boxes.dtype == np.float32
-    assert index.classes.tolist() == [0, 1, 1]
-    assert index.offsets.tolist() == [0, 2, 2, 3]
-    assert index.counts().tolist() == [1, 2]
-    assert (report.kept, report.boxes, report.backgrounds) == (3, 3, 1)
-    assert len(report.lines()) == 1
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\n  \r\n"], ids=["missing", "empty", "blank"])
-def test_a_missing_or_empty_index_is_named(tmp_path: Path, content: bytes | None) -> None:
-    index_file = tmp_path / "val-index.tsv"
-    if content is not None:
-        index_file.write_bytes(content)
-    for read in (
-        lambda: read_index(index_file, tmp_path),
-        lambda: read_candidates(index_file, tmp_path),
-        lambda: read_dataset(index_file, NAMES, root=tmp_path, max_bad_fraction=1),
-    ):
-        with pytest.raises(TaskError, match=r"val-index\.tsv") as caught:
-            read()
-        assert caught.value.code == Code.DATASET
-
-
-def read_text(
-    tmp_path: Path, texts: Sequence[str | None], *, bad: float = 1.0, images: Sequence[bytes] = ()
-) -> tuple[DatasetIndex, object]:
-    """A data set of 20 x 10 images with one ark text each; None leaves the file out."""
-    lines = []
-    for number, text in enumerate(texts):
-        image, annotation = tmp_path / f"{number}.png", tmp_path / f"{number}.txt"
-        Image.new("RGB", (20, 10)).save(image)
-        if number < len(images):
-            image.write_bytes(images[number])
-        if text is not None:
-            annotation.write_text(text, encoding="utf-8")
-        lines.append(f"{image}\t{annotation}\n")
-    (tmp_path / "index.tsv").write_text("".join(lines), encoding="utf-8")
-    return read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=bad)
-
-
-def test_cleaning_is_counted_and_keeps_the_image(tmp_path: Path) -> None:
-    text = "\n".join(
-        [
-            "0, -5, -5, 4, 4",  # over the edge
-            "0, 2, 2, 30, 30",  # over the edge
-            "1, 25, 2, 30, 5",  # outside
-            "1, 5, 5, 4, 5",  # no width
-            "1, 1, 1, 2, 2",
-            "1, 1, 1, 2, 2",  # twice
-            "0, 1, 1, 2, 2, -1, 0.5",  # rotated, another class
-        ]
-    )
-    index, report = read_text(tmp_path, [text, "1, 50, 50, 60, 60"])
-    assert index.boxes.tolist() == [[0, 0, 5, 5], [2, 2, 20, 10], [1, 1, 3, 3], [1, 1, 3, 3]]
-    assert index.classes.tolist() == [0, 0, 1, 0]
-    assert len(index) == 2
-    assert len(index.boxes_of(1)) == 0
-    assert (report.clipped, report.without_area, report.duplicate_boxes) == (2, 3, 1)
-    assert (report.rotated, report.backgrounds) == (1, 1)
-    said = "\n".join(report.lines())
-    assert "2 boxes reached over the edge" in said
-    assert "1 rotated boxes" in said
-
-
-def test_bad_files_are_named_counted_and_skipped(tmp_path: Path) -> None:
-    good, wrong_class = "0, 1, 1, 2, 2", "0, 1, 1, 2, 2\n7, 1, 1, 2, 2"
-    index, report = read_text(
-        tmp_path, [good, wrong_class, None, good, "words"], images=[b"no image", *[PNG] * 4]
-    )
-    assert [Path(path).name for path in index.paths] == ["3.png"]
-    assert (report.bad_images.count, report.bad_annotations.count) == (1, 3)
-    said = "\n".join(report.lines())
-    assert "0.png" in said
-    assert "1.txt line 2: class index 7 is not a whole number from 0 to 1" in said
-    assert "2.txt: No such file" in said
-    assert "4.txt line 1" in said
-
-
-def png() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 10)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-PNG = png()
-
-
-def test_only_the_first_few_examples_are_kept(tmp_path: Path) -> None:
-    _, report = read_text(tmp_path, ["0, 1, 1, 2, 2"] + ["words"] * 20)
-    assert report.bad_annotations.count == 20
-    assert len(report.bad_annotations.examples) == 5
-
-
-@pytest.mark.parametrize(
-    ("texts", "images", "bad", "code", "said"),
-    [
-        pytest.param(
-            ["0, 1, 1, 2, 2\n2, 1, 1, 2, 2"],
-            [],
-            1.0,
-            Code.DATASET,
-            "0.txt line 2: class index 2 is not a whole number from 0 to 1",
-            id="class-out-of-range-everywhere",
-        ),
-        pytest.param([None, None], [], 1.0, Code.DATASET, "2 of the 2 images", id="no-annotation"),
-        pytest.param(
-            ["", ""], [b"x", b"y"], 1.0, Code.IMAGE_FORMAT, "none of the 2 images", id="no-image"
-        ),
-        pytest.param(
-            ["0, 1, 1, 2, 2", "x", "x"],
-            [],
-            0.5,
-            Code.DATASET,
-            "2 of the 3 images",
-            id="more-bad-than-allowed",
-        ),
-        pytest.param(["", ""], [], 1.0, Code.DATASET, "hold no object", id="only-backgrounds"),
-    ],
-)
-def test_refusals(
-    tmp_path: Path, texts: list[str | None], images: list[bytes], bad: float, code: Code, said: str
-) -> None:
-    with pytest.raises(TaskError) as caught:
-        read_text(tmp_path, texts, bad=bad, images=images)
-    assert caught.value.code == code
-    assert said in caught.value.sentence
-    assert "index.tsv" in caught.value.sentence
-
-
-def test_missing_images_are_a_matter_of_the_data_set(tmp_path: Path) -> None:
-    (tmp_path / "index.tsv").write_text("a.jpg\nb.jpg\n", encoding="utf-8")
-    with pytest.raises(TaskError, match=r"a\.jpg") as caught:
-        read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=1)
-    assert caught.value.code == Code.DATASET
-
-
-def test_classes_that_never_match_are_told_with_both_lists(tmp_path: Path) -> None:
-    draw(tmp_path)
-    (tmp_path / "a.xml").write_text(voc_text([(0, 1, 1, 2, 2)]).replace("HELMET", "glove"))
-    (tmp_path / "index.tsv").write_text("assets/9c/first image.png\ta.xml\n", encoding="utf-8")
-    arguments = {"root": tmp_path, "max_bad_fraction": 1.0}
-    with pytest.raises(TaskError, match=r"glove.*helmet, vest"):
-        read_dataset(tmp_path / "index.tsv", NAMES, **arguments)
-    index, report = read_dataset(tmp_path / "index.tsv", NAMES, **arguments, require_boxes=False)
-    assert (len(index), report.unknown_classes) == (1, {"glove": 1})
-    assert "1 boxes of other classes left out: glove (1)" in report.lines()
-
-
-def test_an_image_listed_twice_counts_once(tmp_path: Path) -> None:
-    index_file = write_annotations(tmp_path, "ark5")
-    index_file.write_text(index_file.read_text() * 2, encoding="utf-8")
-    index, report = read_dataset(index_file, NAMES, root=tmp_path, max_bad_fraction=0)
-    assert (len(index), report.duplicate_images) == (3, 3)
-
-
-@pytest.mark.parametrize("waits", [True, False], ids=["by-threads", "by-one"])
-def test_the_order_is_that_of_the_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
-) -> None:
-    """Chunks of one record, in slabs of four: whoever reads them, the data set is the same."""
-    monkeypatch.setattr("data.dataset_index.SLAB", 4)
-    monkeypatch.setattr("data.dataset_index.CHUNK", 1)
-    monkeypatch.setattr("data.dataset_index._waits", lambda seconds, computing: waits)
-    texts = [f"0, 1, 1, {side}, {side}" if side % 5 else "words" for side in range(2, 13)]
-    index, report = read_text(tmp_path, texts, bad=0.5)
-    assert index.boxes[:, 2].tolist() == [side + 1 for side in range(2, 13) if side % 5]
-    assert [Path(path).stem for path in index.paths] == [str(n) for n in range(11) if (n + 2) % 5]
-    faults = report.bad_annotations.examples
-    assert [Path(fault.split(" line")[0]).name for fault in faults] == ["3.txt", "8.txt"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "computing", "waits"),
-    [(1.0, 1.0, False), (1.9, 1.0, False), (2.1, 1.0, True), (0.5, 0.001, True), (0, 0, False)],
-)
-def test_threads_are_for_files_that_are_waited_for(
-    seconds: float, computing: float, waits: bool
-) -> None:
-    assert _waits(seconds, computing) == waits
-
-
-def test_progress_moves_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.dataset_index.SLAB", 2)
-    told: list[float] = []
-    index_file = write_annotations(tmp_path, "ark5")
-    read_dataset(
-        index_file, NAMES, root=tmp_path, max_bad_fraction=0, progress=Progress(told.append)
-    )
-    assert told == pytest.approx([2 / 3, 1])
-
-
-def test_the_size_is_that_of_the_stored_pixels(tmp_path: Path) -> None:
-    """Orientation 6 turns the view by 90 degrees; boxes and sizes stay on the stored grid."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
-    (tmp_path / "a.txt").write_text("0, 15, 1, 19, 5")
-    (tmp_path / "index.tsv").write_text("a.jpg\ta.txt\n")
-    index, report = read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=0)
-    assert index.sizes.tolist() == [[10, 20]]
-    assert (index.boxes.tolist(), report.clipped) == ([[15, 1, 20, 6]], 0)
-
-
-def small_index() -> DatasetIndex:
-    boxes = np.arange(24).reshape(6, 4)
-    return DatasetIndex.build(
-        ["a", "b", "c", "d"], np.ones((4, 2)), boxes, [0, 1, 0, 1, 1, 0], [2, 0, 3, 1], NAMES
-    )
+@pytest.fixture
+def four_images() -> DatasetIndex:
+    instances = Instances(np.arange(24).reshape(6, 4), np.array([0, 1, 0, 1, 1, 0]))
+    return DatasetIndex.build(["a", "b", "c", "d"], np.ones((4, 2)), instances, [2, 0, 3, 1], NAMES)
 
 
 @pytest.mark.parametrize("images", [[2, 0], [1], [3, 3, 2], []], ids=str)
-def test_subset_equals_a_slow_loop(images: list[int]) -> None:
-    index = small_index()
-    part = index.subset(images)
-    assert part.paths == tuple(index.paths[image] for image in images)
+def test_subset_equals_a_slow_loop(four_images: DatasetIndex, images: list[int]) -> None:
+    part = four_images.subset(images)
+    assert part.paths == tuple(four_images.paths[image] for image in images)
     assert len(part) == len(images)
     for position, image in enumerate(images):
-        np.testing.assert_array_equal(part.boxes_of(position), index.boxes_of(image))
-        np.testing.assert_array_equal(part.classes_of(position), index.classes_of(image))
+        np.testing.assert_array_equal(part.boxes_of(position), four_images.boxes_of(image))
+        np.testing.assert_array_equal(part.classes_of(position), four_images.classes_of(image))
 
 
 @pytest.mark.parametrize("classes", [[0], [1], [1, 0], []], ids=str)
-def test_only_some_classes_keeps_every_image(classes: list[int]) -> None:
-    index = small_index()
-    part = index.only(classes)
-    assert part.paths == index.paths
-    for image in range(len(index)):
-        wanted = np.isin(index.classes_of(image), classes)
-        np.testing.assert_array_equal(part.boxes_of(image), index.boxes_of(image)[wanted])
-        np.testing.assert_array_equal(part.classes_of(image), index.classes_of(image)[wanted])
+def test_only_some_classes_keeps_every_image(four_images: DatasetIndex, classes: list[int]) -> None:
+    part = four_images.only(classes)
+    assert part.paths == four_images.paths
+    for image in range(len(part)):
+        wanted = np.isin(four_images.classes_of(image), classes)
+        np.testing.assert_array_equal(part.boxes_of(image), four_images.boxes_of(image)[wanted])
+        assert (part.classes_of(image) == four_images.classes_of(image)[wanted]).all()
 
 
-def test_an_index_travels_to_workers() -> None:
-    index = small_index()
-    copy = pickle.loads(pickle.dumps(index))
-    assert copy.paths == index.paths
-    np.testing.assert_array_equal(copy.boxes, index.boxes)
+def test_parts_joined_are_the_whole(four_images: DatasetIndex) -> None:
+    parts = [four_images.subset(images) for images in ([0], [], [1, 2, 3])]
+    whole = DatasetIndex.concatenate(parts)
+    assert whole.paths == four_images.paths
+    for name in ("sizes", "boxes", "classes", "offsets"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(four_images, name))
+
+
+def test_an_index_travels_to_workers(four_images: DatasetIndex) -> None:
+    copy = pickle.loads(pickle.dumps(four_images))
+    assert copy.paths == four_images.paths
+    np.testing.assert_array_equal(copy.boxes, four_images.boxes)
 
 
 def test_an_empty_data_set_has_the_right_shapes() -> None:
-    index = DatasetIndex.build([], [], [], [], [], NAMES)
+    index = DatasetIndex.build([], [], Instances.from_rows([]), [], NAMES)
     assert (index.boxes.shape, index.sizes.shape, index.offsets.tolist()) == ((0, 4), (0, 2), [0])
     assert index.counts().tolist() == [0, 0]
 
 
-def test_the_real_photographs_read_clean(shared: Path, tmp_path: Path) -> None:
-    """Blood cells in VOC files; the number of objects is that of their opening tags."""
-    data = shared / "data" / "bccd"
-    images = sorted((data / "JPEGImages").glob("*.jpg"))
-    lines = [f"{path}\t{data / 'Annotations' / path.stem}.xml\n" for path in images]
-    (tmp_path / "index.tsv").write_text("".join(lines), encoding="utf-8")
-    index, report = read_dataset(
-        tmp_path / "index.tsv", ["rbc", "wbc", "platelets"], root=tmp_path, max_bad_fraction=0
-    )
-    written = sum(
-        path.read_text(encoding="utf-8").count("<object>")
-        for path in (data / "Annotations").glob("*.xml")
-    )
-    assert len(index) == len(images)
-    assert report.boxes + report.without_area + report.duplicate_boxes == written
-    assert bool((index.sizes == [480, 640]).all())
-
-
-def test_single_class_takes_all_as_item() -> None:
-    index = DatasetIndex.build(
-        ["a", "b"], [(9, 9)] * 2, [[0, 0, 2, 2], [1, 1, 3, 3]], [1, 0], [2, 0], ("dog", "cat")
-    )
-    single = index.single_class()
+def test_single_class_takes_all_as_item(four_images: DatasetIndex) -> None:
+    single = four_images.single_class()
     assert single.class_names == ("item",)
-    assert single.classes.tolist() == [0, 0]
-    assert single.paths == index.paths
-    assert index.classes.tolist() == [1, 0]
+    assert not single.classes.any()
+    assert four_images.classes.any()
+    assert single.single_class() is single
 
 
-def test_a_single_class_keeps_its_name() -> None:
-    index = DatasetIndex.build(["a"], [(9, 9)], [[0, 0, 2, 2]], [0], [1], ("dog",))
-    assert index.single_class() is index
+POLYGONS = tuple((np.full((3, 2), number, np.float64),) for number in range(3))
+OBJECTS = Instances(np.arange(12.0).reshape(3, 4), np.array([5, 6, 7]), POLYGONS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes"),
+    [
+        pytest.param(slice(1, None), [6, 7], id="slice"),
+        pytest.param(np.array([2, 0]), [7, 5], id="indices"),
+        pytest.param(np.array([True, False, True]), [5, 7], id="mask"),
+        pytest.param(slice(0), [], id="none"),
+    ],
+)
+def test_polygons_follow_their_boxes(rows: slice | np.ndarray, classes: list[int]) -> None:
+    taken = OBJECTS.take(rows)
+    assert taken.classes.tolist() == classes
+    assert taken.segments is not None
+    assert [polygons[0][0, 0] + 5 for polygons in taken.segments] == classes
+    assert taken.boxes[:, 0].tolist() == [4 * (label - 5) for label in classes]
+    twice = Instances.concatenate([taken, OBJECTS])
+    assert twice.segments is not None
+    assert len(twice) == len(twice.segments) == len(classes) + 3
+
+
+def test_objects_without_polygons_leave_none_to_the_whole() -> None:
+    plain = replace(OBJECTS, segments=None)
+    assert Instances.concatenate([OBJECTS, plain]).segments is None
+    assert plain.take(slice(1)).segments is None

@@ -13,7 +13,8 @@ import pytest
 
 from data import image_cache
 from data.dataset_index import DatasetIndex
-from data.image_cache import available_memory, open_store, picture_sizes
+from data.image_cache import available_memory, open_image_cache, resized_sizes
+from data.instances import Instances
 
 SIZES = [(48, 64), (20, 10), (33, 100), (64, 64)]
 
@@ -28,7 +29,7 @@ def index(tmp_path: Path) -> DatasetIndex:
         cv2.imwrite(paths[-1], cv2.resize(coarse, (width, height)))
     classes = np.repeat(np.arange(4), np.arange(4))
     boxes = np.tile([[1, 2, 9, 12]], (6, 1)) + classes[:, None]
-    return DatasetIndex.build(paths, SIZES, boxes, classes, np.arange(4), "abcd")
+    return DatasetIndex.build(paths, SIZES, Instances(boxes, classes), np.arange(4), "abcd")
 
 
 @pytest.mark.parametrize(
@@ -43,55 +44,59 @@ def index(tmp_path: Path) -> DatasetIndex:
 )
 def test_picture_sizes(size: tuple[int, int], side: int, expected: tuple[int, int]) -> None:
     """By hand. Rounded: v7.0 cuts off, which makes some long sides short and thin images vanish."""
-    np.testing.assert_array_equal(picture_sizes(np.array([size]), side), [expected])
+    np.testing.assert_array_equal(resized_sizes(np.array([size]), side), [expected])
 
 
 def test_no_images_have_no_sizes() -> None:
-    assert picture_sizes(np.zeros((0, 2), np.int32), 64).shape == (0, 2)
+    assert resized_sizes(np.zeros((0, 2), np.int32), 64).shape == (0, 2)
 
 
 def test_memory_equals_files(index: DatasetIndex) -> None:
     heard = []
-    cached, bad = open_store(
-        index, 32, cache="ram", threads=2, tell=lambda done, total: heard.append((done, total))
+    cached, bad = open_image_cache(
+        index,
+        32,
+        cache="ram",
+        threads=2,
+        on_progress=lambda done, total: heard.append((done, total)),
     )
-    plain, none = open_store(index, 32, cache="none")
+    plain, none = open_image_cache(index, 32, cache="none")
     assert bad == none == []
     assert cached.pixels is not None
     assert plain.pixels is None
     assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
     for position in range(4):
-        picture = cached.picture(position)
+        picture = cached.image(position)
         assert picture is not None
         assert max(picture.shape) == 32
         assert picture.shape[:2] == plain.size(position)
-        np.testing.assert_array_equal(picture, plain.picture(position))
+        np.testing.assert_array_equal(picture, plain.image(position))
 
 
 def test_bad_images_leave_the_cache(index: DatasetIndex, caplog: pytest.LogCaptureFixture) -> None:
     Path(index.paths[1]).write_bytes(b"broken")
     cv2.imwrite(index.paths[2], np.zeros((5, 5, 3), np.uint8))
-    whole = [open_store(index, 32, cache="none")[0].picture(position) for position in (0, 3)]
+    whole = [open_image_cache(index, 32, cache="none")[0].image(position) for position in (0, 3)]
     with caplog.at_level(logging.WARNING):
-        store, bad = open_store(index, 32, cache="ram", threads=2)
+        cache, bad = open_image_cache(index, 32, cache="ram", threads=2)
     assert [failure.position for failure in bad] == [1, 2]
     assert "not a readable image file" in bad[0].reason
     assert "its size is now (5, 5)" in bad[1].reason
     assert caplog.text.count("image left out") == 2
-    assert store.index.paths == (index.paths[0], index.paths[3])
+    assert cache.index.paths == (index.paths[0], index.paths[3])
     for position, expected in enumerate(whole):
-        np.testing.assert_array_equal(store.picture(position), expected)
-    np.testing.assert_array_equal(store.index.classes_of(1), [3, 3, 3])
+        np.testing.assert_array_equal(cache.image(position), expected)
+    np.testing.assert_array_equal(cache.index.classes_of(1), [3, 3, 3])
 
 
 def test_bad_image_without_cache_is_named_once(
     index: DatasetIndex, caplog: pytest.LogCaptureFixture
 ) -> None:
     Path(index.paths[1]).unlink()
-    store, _ = open_store(index, 32, cache="none")
+    cache, _ = open_image_cache(index, 32, cache="none")
     with caplog.at_level(logging.WARNING):
-        assert store.picture(1) is None
-        assert store.picture(1) is None
+        assert cache.image(1) is None
+        assert cache.image(1) is None
     assert caplog.text.count("file not found") == 1
 
 
@@ -99,31 +104,31 @@ def test_what_does_not_fit_stays_on_disk(
     index: DatasetIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(image_cache, "available_memory", lambda: 10_000)
-    store, _ = open_store(index, 64, cache="ram")
-    assert store.pixels is None
+    cache, _ = open_image_cache(index, 64, cache="ram")
+    assert cache.pixels is None
     assert "read from disk each time" in caplog.text
 
 
 def test_disk_equals_memory_and_leaves_nothing(index: DatasetIndex, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     folder.mkdir()
-    memory, _ = open_store(index, 64, cache="ram")
+    memory, _ = open_image_cache(index, 64, cache="ram")
     heard = []
-    store, bad = open_store(
-        index, 64, cache="disk", folder=str(folder), tell=lambda done, _: heard.append(done)
+    cache, bad = open_image_cache(
+        index, 64, cache="disk", folder=str(folder), on_progress=lambda done, _: heard.append(done)
     )
     assert bad == []
     assert heard == [1, 2, 3, 4]
     assert f"{folder}/" in Path("/proc/self/maps").read_text()  # that is where they lie
     assert list(folder.iterdir()) == []  # nobody else sees the file, and nobody has to remove it
-    np.testing.assert_array_equal(store.pixels, memory.pixels)
+    np.testing.assert_array_equal(cache.pixels, memory.pixels)
 
 
 def test_bad_images_leave_the_disk_cache_too(index: DatasetIndex) -> None:
     Path(index.paths[1]).write_bytes(b"broken")
-    store, bad = open_store(index, 32, cache="disk")
+    cache, bad = open_image_cache(index, 32, cache="disk")
     assert [failure.position for failure in bad] == [1]
-    assert len(store.index) == 3
+    assert len(cache.index) == 3
 
 
 def test_a_disk_that_is_too_small_is_not_used(
@@ -131,19 +136,19 @@ def test_a_disk_that_is_too_small_is_not_used(
 ) -> None:
     usage = SimpleNamespace(free=30_000)  # of 64 x 48, 64 x 32, 21 x 64, 64 x 64 pixels: 31,680
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda folder: usage)
-    store, bad = open_store(index, 64, cache="disk")
-    assert store.pixels is None
+    cache, bad = open_image_cache(index, 64, cache="disk")
+    assert cache.pixels is None
     assert bad == []
     assert "read from their files each time" in caplog.text
     assert "cache_dir" in caplog.text
-    assert store.picture(0) is not None
+    assert cache.image(0) is not None
 
 
 def test_a_folder_that_cannot_be_written_is_not_used(
     index: DatasetIndex, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, _ = open_store(index, 64, cache="disk", folder=str(tmp_path / "missing"))
-    assert store.pixels is None
+    cache, _ = open_image_cache(index, 64, cache="disk", folder=str(tmp_path / "missing"))
+    assert cache.pixels is None
     assert "No such file or directory" in caplog.text
 
 
@@ -154,20 +159,20 @@ def test_space_that_runs_out_is_noticed_at_once(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(image_cache.os, "posix_fallocate", full)
-    store, _ = open_store(index, 64, cache="disk")
-    assert store.pixels is None
+    cache, _ = open_image_cache(index, 64, cache="disk")
+    assert cache.pixels is None
     assert "No space left on device" in caplog.text
 
 
 def test_empty_data_set_on_disk(index: DatasetIndex) -> None:
-    store, bad = open_store(index.subset([]), 32, cache="disk")
-    assert len(store.index) == 0
+    cache, bad = open_image_cache(index.subset([]), 32, cache="disk")
+    assert len(cache.index) == 0
     assert bad == []
 
 
 def test_empty_data_set(index: DatasetIndex) -> None:
-    store, bad = open_store(index.subset([]), 32, cache="ram")
-    assert len(store.index) == 0
+    cache, bad = open_image_cache(index.subset([]), 32, cache="ram")
+    assert len(cache.index) == 0
     assert bad == []
 
 

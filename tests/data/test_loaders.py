@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,33 +15,34 @@ import torch
 
 from data.augmentations import Augmentation, normalised_targets
 from data.dataset_index import DatasetIndex
+from data.datasets import Batch, EvaluationDataset
+from data.instances import Instances
 from data.loaders import (
-    Batch,
+    EvaluationLoader,
+    LoaderConfig,
+    TrainingLoader,
+    evaluation_loader,
     training_loader,
 )
 from data.samplers import BatchingConfig
-from evaluation.metrics import ap_per_class
 from ops.letterbox import boxes_to_network, plan_evaluation
-from tests.data.rectangles_example import draw_rectangles
+from tests.data.conftest import SIZES
 from utils.errors import Code, TaskError
 
 STILL = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> DatasetIndex:
-    return draw_rectangles(tmp_path)
+def training_parts(index: DatasetIndex, **changes: Any) -> tuple[TrainingLoader, Any]:
+    """The loader and the images dropped; keywords are of LoaderConfig or of training_loader."""
+    config = {"image_size": 64, "batch_size": 3, "workers": 0, "cache": "ram"}
+    config |= {name: changes.pop(name) for name in [*changes] if hasattr(LoaderConfig, name)}
+    config |= {name: changes.pop(name) for name in ("image_size", "batch_size") if name in changes}
+    arguments = {"seed": 1, "augmentation": Augmentation()} | changes
+    return training_loader(index, LoaderConfig(**config), **arguments)
 
 
-def loader_of(index: DatasetIndex, **changes: object):
-    arguments = {
-        "image_size": 64,
-        "batch_size": 3,
-        "seed": 1,
-        "augmentation": Augmentation(),
-        "workers": 0,
-    }
-    return training_loader(index, **(arguments | changes))
+def loader_of(index: DatasetIndex, **changes: Any) -> TrainingLoader:
+    return training_parts(index, **changes)[0]
 
 
 def epoch_of(loader, epoch: int) -> list[Batch]:
@@ -104,7 +106,7 @@ class TestTrainingLoader:
             loader_of(
                 index,
                 augmentation=Augmentation(albumentations=True),
-                tell=lambda done, _: heard.append(done),
+                on_progress=lambda done, _: heard.append(done),
             )
         assert caught.value.code == Code.CONFIG
         assert heard == []
@@ -148,8 +150,8 @@ class TestTrainingLoader:
 
     def test_bad_image_is_dropped_with_the_cache(self, index: DatasetIndex) -> None:
         Path(index.paths[2]).write_bytes(b"")
-        loader = loader_of(index)
-        assert [failure.path for failure in loader.bad] == [index.paths[2]]
+        loader, dropped = training_parts(index)
+        assert [failure.path for failure in dropped] == [index.paths[2]]
         assert sum(len(batch.images) for batch in epoch_of(loader, 0)) == 6
 
     def test_bad_image_becomes_grey_without_the_cache(
@@ -178,19 +180,16 @@ def _keys(loader, epoch: int) -> list[tuple[int, int]]:
     return list(loader.sampler)
 
 
-SMOOTH_SIZES = [(48, 64), (64, 48), (40, 64), (64, 64), (20, 50), (64, 30), (64, 64)]
-
-
 @pytest.fixture
 def smooth(tmp_path: Path) -> DatasetIndex:
     """Seven pictures without pixel noise, each with one box."""
     paths = []
-    for number, (height, width) in enumerate(SMOOTH_SIZES):
+    for number, (height, width) in enumerate(SIZES):
         coarse = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
         paths.append(str(tmp_path / f"smooth{number}.png"))
         cv2.imwrite(paths[-1], cv2.resize(coarse, (width, height)))
-    boxes = [(4, 2, width // 2, height - 6) for height, width in SMOOTH_SIZES]
-    return DatasetIndex.build(paths, SMOOTH_SIZES, boxes, np.arange(7) % 3, [1] * 7, "abc")
+    boxes = [(4, 2, width // 2, height - 6) for height, width in SIZES]
+    return DatasetIndex.build(paths, SIZES, Instances(boxes, np.arange(7) % 3), [1] * 7, "abc")
 
 
 class TestDefaultSamples:
@@ -235,7 +234,7 @@ class TestCloseMosaic:
     ) -> None:
         """Of 4 epochs 2 with mosaics; the worker processes stay the same ones all along."""
         closing = BatchingConfig(mosaic_epochs=2)
-        loader = loader_of(index, workers=workers, arrangement=closing)
+        loader = loader_of(index, workers=workers, batching=closing)
         always = loader_of(index)
         never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
         for epoch in (0, 1, 2, 3, 1):
@@ -245,7 +244,7 @@ class TestCloseMosaic:
 
     def test_nothing_is_mixed_then_either(self, index: DatasetIndex) -> None:
         mixed = Augmentation(mixup=1.0)
-        loader = loader_of(index, augmentation=mixed, arrangement=BatchingConfig(mosaic_epochs=0))
+        loader = loader_of(index, augmentation=mixed, batching=BatchingConfig(mosaic_epochs=0))
         never = loader_of(index, augmentation=Augmentation(mosaic=0.0))
         assert same(epoch_of(loader, 0), epoch_of(never, 0))
 
@@ -262,13 +261,13 @@ class TestRectangular:
             paths.append(str(tmp_path / f"{number}.png"))
             cv2.imwrite(paths[-1], np.zeros((height, width, 3), np.uint8))
         count = len(paths)
-        index = DatasetIndex.build(paths, recorded["image_hw"], [], [], [0] * count, "a")
+        index = DatasetIndex.build(paths, recorded["image_hw"], Instances([], []), [0] * count, "a")
         loader = loader_of(
             index,
             image_size=case["img_size"],
             batch_size=case["batch_size"],
             stride=case["stride"],
-            arrangement=self.rect,
+            batching=self.rect,
         )
         loader.set_epoch(0)
         order = [image for batch in loader.batch_sampler for _, image in batch]
@@ -281,15 +280,15 @@ class TestRectangular:
     def test_cache_and_workers_change_nothing(
         self, index: DatasetIndex, cache: str, workers: int
     ) -> None:
-        alone = loader_of(index, cache="none", arrangement=self.rect)
-        helped = loader_of(index, cache=cache, workers=workers, arrangement=self.rect)
+        alone = loader_of(index, cache="none", batching=self.rect)
+        helped = loader_of(index, cache=cache, workers=workers, batching=self.rect)
         for epoch in (0, 1):
             assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
         assert not same(epoch_of(alone, 0), epoch_of(alone, 1))
 
     def test_still_images_are_letterboxed_into_the_frame(self, index: DatasetIndex) -> None:
         """v7.0's letterbox of the image at full size, pixel for pixel; its box on what is white."""
-        loader = loader_of(index, augmentation=STILL, arrangement=self.rect)
+        loader = loader_of(index, augmentation=STILL, batching=self.rect)
         loader.set_epoch(0)
         for keys, batch in zip(list(loader.batch_sampler), list(loader), strict=True):
             height, width = batch.images.shape[2:]
@@ -304,13 +303,14 @@ class TestRectangular:
                 got = batch.images[place].numpy()[::-1].transpose(1, 2, 0)
                 np.testing.assert_array_equal(got, expected)
                 own = batch.targets[batch.targets[:, 0] == place, 2:].numpy()
-                boxes = boxes_to_network(index.boxes_of(image), plan)
-                wanted = normalised_targets(boxes, index.classes_of(image), (height, width))
+                objects = index.instances_of(image)
+                moved = objects.with_boxes(boxes_to_network(objects.boxes, plan))
+                wanted = normalised_targets(moved, (height, width))
                 np.testing.assert_allclose(own, wanted[:, 1:], atol=1e-6)
 
     def test_there_are_no_mosaics(self, index: DatasetIndex) -> None:
-        loader = loader_of(index, arrangement=self.rect)
-        single = loader_of(index, augmentation=Augmentation(mosaic=0.0), arrangement=self.rect)
+        loader = loader_of(index, batching=self.rect)
+        single = loader_of(index, augmentation=Augmentation(mosaic=0.0), batching=self.rect)
         assert same(epoch_of(loader, 0), epoch_of(single, 0))
 
 
@@ -320,22 +320,19 @@ class TestImageWeights:
     @pytest.mark.parametrize("workers", [1, 2])
     def test_workers_change_nothing(self, index: DatasetIndex, workers: int) -> None:
         """Workers that were started before the weights changed draw from the new pool."""
-        alone = loader_of(index, arrangement=self.weighted)
-        helped = loader_of(index, workers=workers, arrangement=self.weighted)
-        found = np.zeros((1, 10), bool), np.array([0.9]), np.array([1]), np.array([0, 1, 2])
-        found[0][:] = True
+        alone = loader_of(index, batching=self.weighted)
+        helped = loader_of(index, workers=workers, batching=self.weighted)
         before = epoch_of(alone, 1)
         for epoch in (0, 1, 2):
             assert same(epoch_of(alone, epoch), epoch_of(helped, epoch))
             for loader in (alone, helped):
-                loader.weigh(ap_per_class(*found))
+                loader.update_class_weights(np.array([0.0, 0.995, 0.0]))
         assert not same(before, epoch_of(alone, 1))
 
     def test_pictures_of_mosaics_are_of_the_draw(self, index: DatasetIndex) -> None:
         """Class b (images 1 and 4) is all there is to learn: nothing else is ever seen."""
-        loader = loader_of(index, arrangement=self.weighted)
-        found = np.ones((2, 10), bool), np.array([0.9, 0.9]), np.array([0, 2]), np.array([0, 1, 2])
-        loader.weigh(ap_per_class(*found))
+        loader = loader_of(index, batching=self.weighted)
+        loader.update_class_weights(np.array([0.995, 0.0, 0.995]))
         loader.order.weights[[0, 2, 3, 5, 6]] = 0  # AP ends at 0.995: a little would be left
         classes = torch.cat([batch.targets[:, 1] for batch in epoch_of(loader, 0)])
         assert set(classes.tolist()) == {1.0}
@@ -343,9 +340,7 @@ class TestImageWeights:
     def test_other_arrangements_hear_nothing(self, index: DatasetIndex) -> None:
         loader = loader_of(index)
         before = epoch_of(loader, 0)
-        loader.weigh(
-            ap_per_class(np.ones((1, 10), bool), np.ones(1), np.zeros(1), np.zeros(1, int))
-        )
+        loader.update_class_weights(np.array([0.995, 0.0, 0.0]))
         assert same(before, epoch_of(loader, 0))
 
 
@@ -360,7 +355,7 @@ class TestQuad:
             index,
             batch_size=batch_size,
             workers=workers,
-            arrangement=BatchingConfig(quad=True, rect=rect),
+            batching=BatchingConfig(quad=True, rect=rect),
         )
         batches = epoch_of(loader, 0)
         assert len(batches) == len(loader) == -(-7 // batch_size)
@@ -375,3 +370,70 @@ class TestQuad:
 @pytest.mark.parametrize("cache", ["disk", "val"])
 def test_where_pictures_are_kept_changes_nothing(index: DatasetIndex, cache: str) -> None:
     assert same(epoch_of(loader_of(index), 0), epoch_of(loader_of(index, cache=cache), 0))
+
+
+def evaluation_of(index: DatasetIndex, **changes: Any) -> EvaluationLoader:
+    config = {"image_size": 64, "batch_size": 3, "workers": 0} | changes
+    return evaluation_loader(index, LoaderConfig(**config))
+
+
+class TestEvaluationLoader:
+    def test_rectangular_batches(self, index: DatasetIndex) -> None:
+        loader = evaluation_of(index)
+        batches = list(loader)
+        assert len(loader) == len(batches) == 3
+        assert sorted(image for batch in batches for image in batch.indices) == list(range(7))
+        for batch in batches:
+            assert batch.images.dtype == torch.uint8
+            assert {plan.shape for plan in batch.plans} == {tuple(batch.images.shape[2:])}
+            assert len(batch.plans) == len(batch.indices) == len(batch.images)
+        shapes = [tuple(batch.images.shape[2:]) for batch in batches]
+        assert shapes[0][0] < shapes[0][1]
+        assert shapes[-1][0] >= shapes[-1][1]
+
+    def test_targets_sit_on_what_is_white(self, index: DatasetIndex) -> None:
+        for batch in evaluation_of(index):
+            height, width = batch.images.shape[2:]
+            scale = np.array([width, height])
+            for image, _, x, y, w, h in batch.targets.tolist():
+                left, top = np.rint((np.array([x, y]) - np.array([w, h]) / 2) * scale).astype(int)
+                right, bottom = np.rint((np.array([x, y]) + np.array([w, h]) / 2) * scale).astype(
+                    int
+                )
+                own = batch.images[int(image)]
+                assert (own[:, top + 1 : bottom - 1, left + 1 : right - 1] == 255).all()
+                assert (own[:, top + 1, left - 2] < 128).all()
+
+    def test_workers_change_nothing(self, index: DatasetIndex) -> None:
+        for alone, helped in zip(
+            evaluation_of(index), evaluation_of(index, workers=2), strict=True
+        ):
+            assert torch.equal(alone.images, helped.images)
+            assert torch.equal(alone.targets, helped.targets)
+            assert alone.plans == helped.plans
+            assert alone.indices == helped.indices
+
+    @pytest.mark.parametrize("cache", ["ram", "val"])
+    def test_kept_batches_need_no_files(self, index: DatasetIndex, cache: str) -> None:
+        loader = evaluation_of(index, cache=cache)
+        first = list(loader)
+        for path in index.paths:
+            Path(path).unlink()
+        second = list(loader)
+        assert all(torch.equal(a.images, b.images) for a, b in zip(first, second, strict=True))
+
+    def test_an_unfinished_pass_is_not_kept(self, index: DatasetIndex) -> None:
+        loader = evaluation_of(index, cache="ram")
+        next(iter(loader))
+        assert len(list(loader)) == 3
+
+    def test_unreadable_images_are_left_out(self, index: DatasetIndex) -> None:
+        dataset = EvaluationDataset(index, image_size=64, batch_size=3)
+        for position in dataset.order[:4]:
+            Path(index.paths[position]).write_bytes(b"")
+        batches = list(evaluation_of(index))
+        assert [len(batch.images) for batch in batches] == [2, 1]
+        assert not {image for batch in batches for image in batch.indices} & set(dataset.order[:4])
+
+    def test_empty_data_set(self, index: DatasetIndex) -> None:
+        assert list(evaluation_of(index.subset([]))) == []

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.augmentations import AffineDraw, affine_matrix
+from data.augmentations import AffineParams, affine_matrix
 from data.mosaic import (
-    FILL,
     Tile,
     mosaic_tiles,
     nine_tiles,
@@ -20,6 +19,7 @@ from data.mosaic import (
     single_tile,
     transform_boxes,
 )
+from ops.letterbox import PAD_VALUE
 
 SIDE = 64
 
@@ -45,13 +45,13 @@ def smooth_picture(height: int, width: int, seed: int) -> np.ndarray:
 
 def canvas_procedure(pictures, tiles, matrix, output, canvas_side) -> np.ndarray:
     """The literal procedure: paste all tiles on a canvas, then warp the canvas."""
-    canvas = np.full((canvas_side, canvas_side, 3), FILL, np.uint8)
+    canvas = np.full((canvas_side, canvas_side, 3), PAD_VALUE, np.uint8)
     for picture, tile in zip(pictures, tiles, strict=True):
         x1, y1, x2, y2 = tile.canvas
         u1, v1, u2, v2 = tile.crop
         canvas[y1:y2, x1:x2] = picture[v1:v2, u1:u2]
     size = (output[1], output[0])
-    fill = (FILL,) * 3
+    fill = (PAD_VALUE,) * 3
     if matrix[2, 0] or matrix[2, 1]:
         return cv2.warpPerspective(canvas, matrix, size, borderValue=fill)
     return cv2.warpAffine(canvas, matrix[:2], size, borderValue=fill)
@@ -59,21 +59,21 @@ def canvas_procedure(pictures, tiles, matrix, output, canvas_side) -> np.ndarray
 
 FOUR_SIZES = [(96, 128), (128, 70), (60, 128), (128, 128)]
 VIEWS = [
-    pytest.param(AffineDraw(), id="crop"),
-    pytest.param(AffineDraw(scale=0.53, translate_x=0.42, translate_y=0.58), id="smaller"),
-    pytest.param(AffineDraw(scale=1.47, translate_x=0.6, translate_y=0.45), id="larger"),
-    pytest.param(AffineDraw(degrees=20, scale=0.8), id="rotated"),
-    pytest.param(AffineDraw(degrees=-7, scale=1.2, shear_x=8, shear_y=-5), id="sheared"),
-    pytest.param(AffineDraw(perspective_x=0.0006, perspective_y=-0.0008), id="perspective"),
+    pytest.param(AffineParams(), id="crop"),
+    pytest.param(AffineParams(scale=0.53, translate_x=0.42, translate_y=0.58), id="smaller"),
+    pytest.param(AffineParams(scale=1.47, translate_x=0.6, translate_y=0.45), id="larger"),
+    pytest.param(AffineParams(degrees=20, scale=0.8), id="rotated"),
+    pytest.param(AffineParams(degrees=-7, scale=1.2, shear_x=8, shear_y=-5), id="sheared"),
+    pytest.param(AffineParams(perspective_x=0.0006, perspective_y=-0.0008), id="perspective"),
     pytest.param(
-        AffineDraw(degrees=12, perspective_x=0.001, shear_x=3, translate_x=0.4), id="all at once"
+        AffineParams(degrees=12, perspective_x=0.001, shear_x=3, translate_x=0.4), id="all at once"
     ),
 ]
 
 
 @pytest.mark.parametrize("centre", [(70, 150), (128, 128), (190, 100)])
 @pytest.mark.parametrize("draw", VIEWS)
-def test_equals_warping_the_whole_canvas(draw: AffineDraw, centre: tuple[int, int]) -> None:
+def test_equals_warping_the_whole_canvas(draw: AffineParams, centre: tuple[int, int]) -> None:
     pictures = [smooth_picture(*size, seed) for seed, size in enumerate(FOUR_SIZES)]
     tiles = mosaic_tiles(FOUR_SIZES, centre, 128)
     matrix = affine_matrix(draw, (256, 256), (128, 128))
@@ -87,7 +87,7 @@ def test_equals_warping_the_whole_canvas(draw: AffineDraw, centre: tuple[int, in
 
 @pytest.mark.parametrize("draw", VIEWS)
 @pytest.mark.parametrize("size", [(128, 128), (96, 128), (128, 31)])
-def test_a_single_picture_is_exact(draw: AffineDraw, size: tuple[int, int]) -> None:
+def test_a_single_picture_is_exact(draw: AffineParams, size: tuple[int, int]) -> None:
     picture, tile = smooth_picture(*size, 3), single_tile(size, (128, 128))
     matrix = affine_matrix(draw, (128, 128), (128, 128))
     got = render([picture], [tile], matrix, (128, 128))[..., :3].astype(int)
@@ -99,18 +99,18 @@ def test_a_single_picture_is_exact(draw: AffineDraw, size: tuple[int, int]) -> N
 
 def test_tile_of_no_extent_is_left_out() -> None:
     tiles = mosaic_tiles([(10, 10)] * 4, (0, 40), 20)
-    matrix = affine_matrix(AffineDraw(), (40, 40), (20, 20))
+    matrix = affine_matrix(AffineParams(), (40, 40), (20, 20))
     image = render([np.zeros((10, 10, 3), np.uint8)] * 4, tiles, matrix, (20, 20))
     assert image.shape == (20, 20, 4)
 
 
 def test_output_that_sees_no_picture_is_grey() -> None:
-    far = AffineDraw(translate_x=5)
+    far = AffineParams(translate_x=5)
     matrix = affine_matrix(far, (20, 20), (20, 20))
     image = render(
         [np.zeros((20, 20, 3), np.uint8)], [single_tile((20, 20), (20, 20))], matrix, (20, 20)
     )
-    assert (image == FILL).all()
+    assert (image == PAD_VALUE).all()
 
 
 def test_mosaic_tiles_touch_the_centre_and_crop_what_sticks_out() -> None:
@@ -170,7 +170,7 @@ def test_placement_and_pixels_of_recorded_mosaics(reference, name: str) -> None:
         pictures = [arrays[f"mosaic.{name}.loaded{index}"] for index in order]
         sizes = [picture.shape[:2] for picture in pictures]
         tiles = mosaic_tiles(sizes, tuple(case["yc_xc"]), SIDE)
-        draw = AffineDraw(*(value for _, _, value in case["perspective_draws"]))
+        draw = AffineParams(*(value for _, _, value in case["perspective_draws"]))
         matrix = affine_matrix(draw, (2 * SIDE, 2 * SIDE), (SIDE, SIDE))
         np.testing.assert_array_equal(matrix, arrays[f"{key}.M"])
         image = render(pictures, tiles, matrix, (SIDE, SIDE))[..., :3]
@@ -204,7 +204,7 @@ NINE_SIZES = list(zip(NINE_HEIGHTS, NINE_WIDTHS, strict=True))
 
 def paste_nine(pictures, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """The layout written out one picture after another on the 3·side canvas; (x, y) of each."""
-    canvas = np.full((3 * side, 3 * side, 3), FILL, np.uint8)
+    canvas = np.full((3 * side, 3 * side, 3), PAD_VALUE, np.uint8)
     corners: list[tuple[int, int]] = []
     for place, picture in enumerate(pictures):
         h, w = picture.shape[:2]
@@ -250,7 +250,7 @@ def test_nine_tiles_equal_pasting_one_by_one(
 
 
 @pytest.mark.parametrize("draw", VIEWS)
-def test_nine_pictures_equal_warping_the_whole_canvas(draw: AffineDraw) -> None:
+def test_nine_pictures_equal_warping_the_whole_canvas(draw: AffineParams) -> None:
     pictures = [smooth_picture(*size, seed) for seed, size in enumerate(NINE_SIZES)]
     whole, _ = paste_nine(pictures, 64)
     tiles = nine_tiles(NINE_SIZES, (20, 30), 64)

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.augmentations import Augmentation, apply_sample, draw_sample
+from data.augmentations import Augmentation, apply_augmentation, sample_augmentation
+from data.instances import Instances
 from utils.seeding import numpy_generator
 
 SIDE = 64
@@ -174,9 +175,16 @@ def plain_samples(data: Pictures, recipe: Augmentation) -> Iterator[Sample]:
 def our_samples(data: Pictures, recipe: Augmentation) -> Iterator[Sample]:
     for number in range(SAMPLES):
         generator = numpy_generator(0, number // len(data), number % len(data))
-        draw = draw_sample(number % len(data), np.arange(len(data)), SIDE, recipe, generator)
-        own = [data[position] for position in draw.needed]
-        image, targets = apply_sample(draw, *(list(part) for part in zip(*own, strict=True)), SIDE)
+        draw = sample_augmentation(
+            number % len(data), np.arange(len(data)), SIDE, recipe, generator
+        )
+        own = [data[position] for position in draw.all_images]
+        image, targets = apply_augmentation(
+            draw,
+            [picture for picture, _, _ in own],
+            [Instances(boxes, classes) for _, boxes, classes in own],
+            (SIDE, SIDE),
+        )
         centres, halves = targets[:, 1:3] * SIDE, targets[:, 3:5] * SIDE / 2
         corners = np.concatenate((centres - halves, centres + halves), 1)
         yield image, [(int(c), *box) for c, box in zip(targets[:, 0], corners, strict=True)]

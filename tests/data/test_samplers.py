@@ -11,11 +11,14 @@ import torch
 from torch.utils.data import BatchSampler
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from data.samplers import (
     QuadBatchSampler,
     RectangularBatches,
     TrainingSampler,
     WeightedSampler,
+    class_weights,
+    image_weights,
     shared_positions,
 )
 
@@ -49,7 +52,11 @@ def rare_class_index(common: int = 30) -> DatasetIndex:
     paths = [str(number) for number in range(len(counts))]
     boxes = [[0, 0, 4, 4]] * (common + 1)
     return DatasetIndex.build(
-        paths, [(8, 8)] * len(paths), boxes, [0] * common + [1], counts, ("common", "rare")
+        paths,
+        [(8, 8)] * len(paths),
+        Instances(boxes, [0] * common + [1]),
+        counts,
+        ("common", "rare"),
     )
 
 
@@ -71,9 +78,11 @@ class TestWeightedSampler:
 
     def test_what_is_found_already_comes_less(self) -> None:
         sampler = self.sampler()
-        sampler.weigh(np.array([0.0, 1.0]))
+        sampler.update_class_weights(np.array([0.0, 1.0]))
         assert 31 not in [key[1] for key in sampler]
-        sampler.weigh(np.array([1.0, 1.0]))  # nothing left to learn: all alike, even the empty one
+        sampler.update_class_weights(
+            np.array([1.0, 1.0])
+        )  # nothing left to learn: all alike, even the empty one
         np.testing.assert_array_equal(sampler.weights, np.ones(32))
 
     def test_same_seed_and_epoch_same_draw(self) -> None:
@@ -93,7 +102,7 @@ class TestWeightedSampler:
     def test_the_pool_is_the_draw(self) -> None:
         sampler = self.sampler()
         keys = list(sampler)
-        assert [key[1] for key in keys] == sampler.pool.tolist()
+        assert [key[1] for key in keys] == sampler.mosaic_candidates.tolist()
 
     def test_processes_share_one_draw(self) -> None:
         whole = list(self.sampler())
@@ -148,3 +157,44 @@ def test_shared_positions_are_seen_by_a_forked_process() -> None:
     assert queue.get() == [7, 8, 9]
     process.join()
     assert shared_positions(0).tolist() == []
+
+
+INDEX = DatasetIndex.build(
+    ["a", "b", "c"],
+    [(9, 9)] * 3,
+    Instances([[0, 0, 2, 2]] * 5, [0, 0, 1, 0, 0]),
+    [3, 0, 2],
+    ("dog", "cat", "owl"),
+)
+"""a: dog, dog, cat; b: nothing; c: dog, dog. No owl anywhere."""
+
+
+def test_class_weights_by_hand() -> None:
+    """Counts 4, 1, 0: inverses 1/4, 1, 1 of sum 9/4; times 3: 1/3, 4/3, 4/3."""
+    np.testing.assert_allclose(class_weights(INDEX.counts()), [1 / 3, 4 / 3, 4 / 3])
+
+
+def test_image_weights_by_hand() -> None:
+    """A dog is worth (1/3)(1 - 1/2)^2 / 3 = 1/36, a cat (4/3)(1 - 0)^2 / 3 = 4/9."""
+    weights = image_weights(INDEX, np.array([0.5, 0.0, 0.9]))
+    np.testing.assert_allclose(weights, [2 / 36 + 4 / 9, 0, 2 / 36])
+
+
+def test_weights_equal_a_slow_loop() -> None:
+    generator = np.random.default_rng(0)
+    counts = generator.integers(0, 6, 40)
+    classes = generator.integers(0, 5, counts.sum())
+    index = DatasetIndex.build(
+        [str(number) for number in range(40)],
+        [(9, 9)] * 40,
+        Instances([[0, 0, 2, 2]] * counts.sum(), classes),
+        counts,
+        "abcde",
+    )
+    found = generator.random(5)
+    worth = class_weights(index.counts())
+    slow = [
+        sum(worth[c] * (1 - found[c]) ** 2 / 5 for c in index.classes_of(image))
+        for image in range(40)
+    ]
+    np.testing.assert_allclose(image_weights(index, found), slow)

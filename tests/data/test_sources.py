@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from data.sources import find_images
+from data.sources import (
+    SAMPLED_PATHS,
+    available_sample,
+    check_data_available,
+    find_images,
+    sample_paths,
+)
 from utils.errors import Code, TaskError
 
 
@@ -83,3 +89,33 @@ def test_no_image_is_refused(source: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(TaskError, match=words):
         find_images(tmp_path / source)
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 1000])
+def test_the_paths_looked_at_are_spread_over_all(count: int) -> None:
+    paths = [str(number) for number in range(count)]
+    chosen = sample_paths(paths)
+    assert len(chosen) <= SAMPLED_PATHS
+    assert chosen == paths[:: max(1, -(-count // SAMPLED_PATHS))]
+
+
+@pytest.mark.parametrize(("gone", "refused"), [(0, False), (5, False), (6, True), (10, True)])
+def test_more_than_half_must_be_gone(tmp_path: Path, gone: int, refused: bool) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(10)]
+    for path in paths:
+        path.write_bytes(b"x")
+    watched = available_sample([*map(str, paths), str(tmp_path / "never.png")])
+    assert watched == [str(path) for path in paths]
+    for path in paths[:gone]:
+        path.unlink()
+    if not refused:
+        check_data_available(watched, what="images")
+        return
+    with pytest.raises(TaskError, match=f"{gone} are gone") as caught:
+        check_data_available(watched, what="images")
+    assert caught.value.code == Code.DATASET
+
+
+def test_nothing_is_lost_of_nothing() -> None:
+    assert available_sample([]) == []
+    check_data_available(available_sample([]), what="images")

@@ -12,12 +12,7 @@ import pytest
 from data import stream as image_stream
 from data.dataset_index import DatasetIndex
 from data.stream import stream_images
-from tests.data.rectangles_example import SIZES, draw_rectangles
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> DatasetIndex:
-    return draw_rectangles(tmp_path)
+from tests.data.conftest import SIZES
 
 
 @pytest.mark.parametrize("workers", [-1, 1, 3])

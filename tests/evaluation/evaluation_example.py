@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
 
 ODD_NAMES = ("<script>alert(1)</script>", "细胞", "$a_b^$ $", "_hidden", "x" * 90, "naïve & more")
@@ -31,8 +32,10 @@ def split(folder: Path, *, classes: int, images: int = 6, boxes: int = 4) -> Dat
     return DatasetIndex.build(
         paths,
         [SIZE] * images,
-        np.concatenate([corners, corners + rng.uniform(8, 18, corners.shape)], axis=1),
-        np.arange(images * boxes) % classes,
+        Instances(
+            np.concatenate([corners, corners + rng.uniform(8, 18, corners.shape)], axis=1),
+            np.arange(images * boxes) % classes,
+        ),
         [boxes] * images,
         names_of(classes),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from evaluation import coco as module
 from evaluation.coco import COCO_IDS, NAMES, coco_available, coco_metrics, write_coco_json
 from utils.errors import TaskError
@@ -23,8 +24,7 @@ def index(*images: list[tuple[int, float, float, float, float]]) -> DatasetIndex
     return DatasetIndex.build(
         [f"{n}.png" for n in range(len(images))],
         [(400, 400)] * len(images),
-        [label[1:] for label in labels],
-        [label[0] for label in labels],
+        Instances([label[1:] for label in labels], [label[0] for label in labels]),
         [len(image) for image in images],
         NAMES_OF_CLASSES,
     )
@@ -113,7 +113,11 @@ def test_category_ids_of_coco_skip_ten_numbers() -> None:
 def test_json_of_detections(tmp_path: Path) -> None:
     detections = np.array([[1.00049, 2, 11, 22.5, 0.123456, 1]])
     split = DatasetIndex.build(
-        ["in/000042.jpg", "in/b.jpg", "in/c.jpg"], [(9, 9)] * 3, [], [], [0] * 3, NAMES_OF_CLASSES
+        ["in/000042.jpg", "in/b.jpg", "in/c.jpg"],
+        [(9, 9)] * 3,
+        Instances([], []),
+        [0] * 3,
+        NAMES_OF_CLASSES,
     )
     found = [(0, detections), (1, detections), (2, detections[:0])]
     assert write_coco_json(tmp_path / "a.json", found, split) == 2

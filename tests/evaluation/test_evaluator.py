@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from data.loaders import evaluation_loader
+from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.evaluator import (
     SIZES,
     Evaluation,
@@ -19,9 +18,7 @@ from evaluation.evaluator import (
     merge,
     size_class,
 )
-from tests import two_processes
 from tests.evaluation.evaluation_example import split
-from tests.utils.test_distributed import launch
 from utils.distributed import SINGLE_PROCESS, DistContext
 
 SMALL, MEDIUM, LARGE = (10, 10, 30, 30), (50, 50, 110, 110), (150, 150, 350, 350)
@@ -166,7 +163,7 @@ def test_a_shard_differs_from_the_whole() -> None:
 def test_every_batch_belongs_to_one_rank(tmp_path: Path) -> None:
     index = split(tmp_path, classes=2, images=7)
     loaders = [
-        evaluation_loader(index, image_size=64, batch_size=2, workers=0, processes=who)
+        evaluation_loader(index, LoaderConfig(64, 2, workers=0), processes=who)
         for who in (SINGLE_PROCESS, *(DistContext(rank, 3, rank, 3) for rank in range(3)))
     ]
     (alone, *shards) = [{b.number: b.indices for b in loader} for loader in loaders]
@@ -174,16 +171,3 @@ def test_every_batch_belongs_to_one_rank(tmp_path: Path) -> None:
     assert [list(shard) for shard in shards] == [[0, 3], [1], [2]]
     assert {number: own for shard in shards for number, own in shard.items()} == alone
     assert [len(loader) for loader in loaders] == [4, 2, 1, 1]
-
-
-@pytest.mark.slow
-def test_several_ranks_evaluate_as_one_process(trained: Path, tmp_path: Path) -> None:
-    """The averaged network of a training, where each rank has batch statistics of its own."""
-    (tmp_path / "data.txt").write_text(str(trained / "in"))
-    two_processes.evaluation(SINGLE_PROCESS, tmp_path)
-    launch(3, "-m", "tests.two_processes", "evaluation", tmp_path)
-    one, other = (torch.load(tmp_path / f"evaluation {n}.pt", weights_only=False) for n in (1, 3))
-    assert one.scores.map50 > 0
-    assert len(one.detections) > 6
-    assert {field.name for field in fields(other)} == {field.name for field in fields(one)}
-    assert_same(other, one)

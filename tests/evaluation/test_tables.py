@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from data.report import DataReport
 from evaluation.coco import CocoMetrics
 from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator
@@ -105,7 +106,7 @@ def data_split(names: tuple[str, ...], classes: list[int], images: int) -> Datas
     counts = [len(classes)] + [0] * (images - 1)
     boxes = np.tile([0, 0, 5, 5], (len(classes), 1))
     paths = [f"{i}.jpg" for i in range(images)]
-    return DatasetIndex.build(paths, [(9, 9)] * images, boxes, classes, counts, names)
+    return DatasetIndex.build(paths, [(9, 9)] * images, Instances(boxes, classes), counts, names)
 
 
 def test_splits_of_a_data_set_side_by_side() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from data.loaders import DecodedImage
+from data.stream import DecodedImage
 from inference.image_parts import split_into_tiles
 from ops.letterbox import Letterbox, plan_letterbox
 from ops.tiling import Tiling, Window

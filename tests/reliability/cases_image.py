@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from data.dataset_index import DatasetIndex
-from data.image_cache import open_store
+from data.image_cache import open_image_cache
 from data.images import ImageError, read_image
+from data.instances import Instances
 from data.stream import stream_images
 from tests.reliability.case import Case, Ending, Fate, Meet, skipped, taken
 from tests.reliability.reading import HEIGHT, WIDTH, picture, read, write_good
@@ -101,11 +102,11 @@ def _fault(path: Path) -> str | None:
 
 def _training_pictures(path: Path) -> list[tuple[int, ...]]:
     from_header = Image.open(path).size[::-1]
-    index = DatasetIndex.build([str(path)], [from_header], [], [], [0], ["helmet"])
-    store, _ = open_store(index, 64, cache="ram")
+    index = DatasetIndex.build([str(path)], [from_header], Instances([], []), [0], ["helmet"])
+    cache, _ = open_image_cache(index, 64, cache="ram")
     shapes = []
-    for position in range(len(store.index)):
-        kept = store.picture(position)
+    for position in range(len(cache.index)):
+        kept = cache.image(position)
         assert kept is not None
         shapes.append(kept.shape[:2])
     return shapes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data.dataset_index import read_dataset
+from data.read_dataset import read_dataset
 from tests.reliability.case import Ending, Fate
 from utils.errors import TaskError
 

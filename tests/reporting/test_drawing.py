@@ -1,73 +1,154 @@
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import features
 
+from reporting import drawing
 from reporting.drawing import (
+    ACCENT,
+    ALERT,
+    PARTNER,
+    SERIES,
+    Label,
     Tile,
-    caption,
-    colour_of,
-    draw_batch,
+    batch_tiles,
+    bgr,
+    contact_sheet,
     draw_boxes,
-    label_of,
-    sheet,
-    tile,
+    draw_labels,
+    fit,
+    font_for,
+    mark_deciding,
+    series_colour,
+    shorten,
+    text_colour_on,
+    text_mask,
 )
+from tests.reporting.font_example import write_font
+
+# Machado et al. 2009, severity 1: what the two kinds of colour-blindness leave of linear RGB.
+BLINDNESS = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+}  # fmt: skip
+
+
+def linear(colour: str) -> np.ndarray:
+    share = np.array(bgr(colour)[::-1]) / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_colours_differ_for_the_colour_blind(kind: str) -> None:
+    for one, other in [(ACCENT, ALERT), *itertools.combinations(SERIES[:4], 2)]:
+        seen = [np.array(BLINDNESS[kind]) @ linear(colour) for colour in (one, other)]
+        assert np.abs(seen[0] - seen[1]).max() > 0.1, (one, other)
+
+
+@pytest.mark.parametrize("colour", [*SERIES, ACCENT, ALERT])
+def test_text_contrasts_with_its_ground(colour: str) -> None:
+    """At least 4.5 to 1, as WCAG 2 asks for text."""
+    ground, text = (
+        float(linear(one) @ (0.2126, 0.7152, 0.0722)) for one in (colour, text_colour_on(colour))
+    )
+    low, high = sorted((ground, text))
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+@pytest.fixture
+def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is the only one with fonts of the machine; empty."""
+    monkeypatch.setattr(drawing, "FONT_FOLDERS", (str(tmp_path),))
+    caches = (drawing._system_fonts, drawing._characters, drawing._font_with, text_mask)
+    for cache in caches:
+        cache.cache_clear()
+    yield tmp_path
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        pytest.param("Größe клетка", True, id="latin-and-cyrillic"),
+        pytest.param("细胞", False, id="chinese"),
+        pytest.param("a 细", False, id="one-character-missing"),
+        pytest.param("خلية", features.check("raqm"), id="right-to-left"),
+        pytest.param("bad\udce9", False, id="half-a-surrogate"),
+        pytest.param("a\x00", False, id="control-character"),
+    ],
+)
+def test_text_has_a_font_or_none(name: str, found: bool, fonts: Path) -> None:
+    assert (font_for(name) is not None) == found
+
+
+def test_names_are_drawn_in_a_font_of_the_machine(fonts: Path) -> None:
+    """Broken files and fonts without the characters are passed over."""
+    (fonts / "a.ttf").write_text("no font")
+    write_font(fonts / "b-Regular.ttf", "血")
+    font = write_font(fonts / "c.ttf", "细胞")
+    assert font_for("细胞 0.95") == font
+    mask = text_mask("细胞", 20)
+    assert mask.shape[1] == 40  # two squares of 16 pixels, 4 apart
+    assert (mask[:, 4:16].max(axis=0) == 255).all()
+
+
+def test_a_class_without_a_font_is_drawn_by_its_number(fonts: Path) -> None:
+    image, box = np.zeros((60, 200, 3), np.uint8), np.array([[10, 30, 90, 50]])
+    named, numbered = (
+        draw_boxes(image, box, np.array([0]), (name,), np.array([0.5]))
+        for name in ("细胞", "class 0")
+    )
+    assert (named == numbered).all()
+
+
+def test_long_names_are_shortened_in_the_middle() -> None:
+    assert shorten("abcdefghij", 7) == "abc…hij"
+    assert shorten("two\nlines", 20) == "two lines"
 
 
 def test_boxes_are_drawn_on_a_copy() -> None:
     image = np.full((60, 80, 3), 255, np.uint8)
     drawn = draw_boxes(image, np.array([[10.4, 20.0, 50.0, 40.0]]), np.array([1]), ("a", "b"))
     assert (image == 255).all()
-    np.testing.assert_allclose(drawn[40, 30].astype(int), colour_of(1), atol=40)
-    assert drawn.shape == image.shape
+    np.testing.assert_allclose(drawn[40, 30].astype(int), bgr(series_colour(1)), atol=40)
+    assert (draw_boxes(image, np.zeros((0, 4)), np.zeros(0, int), ()) == image).all()
 
 
-def test_no_boxes_leave_the_picture_as_it_is() -> None:
-    image = np.full((20, 20, 3), 7, np.uint8)
-    none = draw_boxes(image, np.zeros((0, 4)), np.zeros(0, int), ())
-    assert (none == image).all()
+@pytest.mark.parametrize("corner", [(-50, -50), (500, 500), (95, 2)])
+def test_labels_stay_inside(corner: tuple[int, int]) -> None:
+    canvas = np.full((40, 100, 3), 255, np.uint8)
+    draw_labels(canvas, [Label("cell 0.5", corner, ALERT)])
+    covered = (canvas == bgr(ALERT)).all(axis=2)
+    assert covered.any(axis=0).sum() > 40
+    assert covered.any(axis=1).sum() > 10
 
 
-def test_names_outside_ascii_become_class_numbers() -> None:
-    assert label_of(1, ("cell", "细胞")) == "class 1"
-    assert label_of(0, ("cell", "细胞")) == "cell"
-    assert label_of(9, ("cell",)) == "class 9"
-
-
-def test_tiles_of_different_sizes_share_a_sheet() -> None:
-    sheet = tile(
-        [np.zeros((10, 20, 3), np.uint8), np.zeros((30, 5, 3), np.uint8)], columns=2, gap=2
-    )
-    assert sheet.shape == (34, 46, 3)
-    assert tile([]).ndim == 3
-
-
-@pytest.mark.parametrize("width", [80, 120, 400])
-def test_a_caption_fits_its_image(width: int) -> None:
-    """Its end is never cut off: right of it the ground shows."""
-    text = "12  a-rather-long-name-of-an-image.jpg  0.8531"
-    strip = caption(np.zeros((10, width, 3), np.uint8), text)[:20]
-    assert (strip[:, -4:] == strip[0, 0]).all()
-    assert (strip[:, : width // 2] != strip[0, 0]).any()
-
-
-def test_a_caption_stands_above() -> None:
-    assert caption(np.zeros((10, 90, 3), np.uint8), "score").shape == (30, 90, 3)
+def test_images_are_shrunk_never_enlarged() -> None:
+    assert fit(np.zeros((100, 50, 3), np.uint8), 40)[0].shape == (40, 20, 3)
+    assert fit(np.zeros((1000, 1, 3), np.uint8), 40)[0].shape == (40, 1, 3)
+    assert fit(np.zeros((10, 20, 3), np.uint8), 40)[1] == 1.0
 
 
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
         pytest.param("a.jpg: 0.5", 1, id="fits"),
-        pytest.param("a-long-name-of-an-image.jpg: score 0.5, IoU 0.6", 2, id="name and figures"),
-        pytest.param("a-long-name-of-an-image-without-figures.jpg", 1, id="nothing to part"),
+        pytest.param("a-long-name-of-an-image.jpg: score 0.5, IoU 0.6", 2, id="name-and-figures"),
+        pytest.param("a-long-name-of-an-image-without-figures.jpg", 1, id="no-colon"),
     ],
 )
-def test_all_captions_of_a_sheet_have_the_lines_of_the_longest(text: str, lines: int) -> None:
-    """So that pictures of one row stand at one height; both lines hold letters."""
-    picture = np.zeros((10, 160, 3), np.uint8)
-    drawn = sheet([Tile(picture, text), Tile(picture, "b")])
+def test_captions_of_a_sheet_have_the_lines_of_the_longest(text: str, lines: int) -> None:
+    """So that images of one row stand at one height; a caption is never cut off."""
+    image = np.zeros((10, 160, 3), np.uint8)
+    drawn = contact_sheet([Tile(image, text), Tile(image, "b")])
     assert drawn.shape[0] == 6 + 20 * lines + 10 + 6
     strip = drawn[6:-16, 6:166]
     for number in range(lines):
@@ -76,10 +157,35 @@ def test_all_captions_of_a_sheet_have_the_lines_of_the_longest(text: str, lines:
         assert (line[:, -4:] == strip[0, 0]).all()
 
 
+def test_tiles_of_different_sizes_share_a_sheet() -> None:
+    tiles = [Tile(np.zeros((10, 20, 3), np.uint8)), Tile(np.zeros((30, 5, 3), np.uint8))]
+    assert contact_sheet(tiles, columns=2, gap=2).shape == (34, 46, 3)
+    assert contact_sheet([]).ndim == 3
+
+
 def test_a_batch_shows_its_targets() -> None:
     images = np.full((2, 3, 64, 64), 200, np.uint8)
     targets = np.array([[1, 0, 0.5, 0.5, 0.5, 0.5]], np.float32)
-    sheet = draw_batch(images, targets, ("cell",))
-    first, second = sheet[6:70, 6:70], sheet[6:70, 76:140]
-    assert (first == 200).all()
-    np.testing.assert_allclose(second[48, 32].astype(int), colour_of(0), atol=40)
+    first, second = batch_tiles(images, targets, ("cell",))
+    assert (first.image == 200).all()
+    np.testing.assert_allclose(second.image[48, 32].astype(int), bgr(series_colour(0)), atol=40)
+    assert second.labels == [Label("cell", (16, 16), series_colour(0), "class 0")]
+
+
+GREY = Tile(np.full((100, 120, 3), 90, np.uint8))
+
+
+def test_the_boxes_that_decided_are_drawn_in_their_place() -> None:
+    """At half the size: white from (20, 10), yellow from (60, 50)."""
+    breakdown = {"view": "flip", "box": [40, 20, 80, 60], "partner_box": [120.0, 100, 200, 160]}
+    drawn = mark_deciding(GREY, breakdown, 0.5)
+    assert drawn.image[20, 20].tolist() == [255, 255, 255]
+    assert drawn.image[60, 60].tolist() == [0, 212, 255]
+    assert drawn.image[20, 30].tolist() == [90, 90, 90]
+    assert [(one.text, one.colour) for one in drawn.labels] == [("flip", PARTNER)]
+    assert (GREY.image == 90).all()
+
+
+@pytest.mark.parametrize("breakdown", [{}, {"box": [float("nan")] * 4}, {"box": None}])
+def test_nothing_is_drawn_without_boxes(breakdown: dict[str, object]) -> None:
+    assert (mark_deciding(GREY, breakdown, 1.0).image == 90).all()

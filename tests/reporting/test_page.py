@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from reporting.drawing import Tile
-from reporting.page import LARGEST_PNG, WIDEST, Page
-from tests.reporting.page_reader import read_page
+from reporting.drawing import Label, Tile
+from reporting.page import LONGEST, file_uri, image_uri, label_style, write_page
+from tests.reporting.page_reader import Reader, read_page_file
 
 EVIL = "</td><script>alert('x')</script>\" onload=\"a&b"
 
@@ -18,27 +18,36 @@ def photograph(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
 
 
-def decoded(uri: str) -> np.ndarray:
-    content = base64.b64decode(uri.split(",", 1)[1])
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+def demo_page(folder: Path, **change: object) -> Reader:
+    context = {"title": "t", "lead": "l", "rows": [("a", "b")], "reports": [], "pictures": []}
+    return read_page_file(write_page(folder / "p.html", "demo.html", **{**context, **change}))
 
 
-def test_every_place_for_text_escapes_it(tmp_path: Path) -> None:
-    picture = tmp_path / "a.png"
-    cv2.imwrite(str(picture), photograph(10, 10))
-    page = Page(EVIL, EVIL)
-    page.numbers([(EVIL, EVIL)])
-    page.section(EVIL)
-    page.heading(EVIL)
-    page.text(EVIL)
-    page.key([("#112233", EVIL)])
-    page.table((EVIL, "n"), [(EVIL, 1)], folded=EVIL)
-    page.bars((EVIL, EVIL), [(EVIL, (1,))])
-    page.picture(picture, EVIL)
-    page.gallery([Tile(photograph(8, 8), EVIL)])
-    read = read_page(page.render())
-    assert read.text.count(EVIL) >= 14
-    assert len(read.images) == 2
+def candidate_page(folder: Path, **change: object) -> Reader:
+    context: dict[str, object] = {"title": "t", "lead": "l", "numbers": [], "mining": False,
+                                  "most_rows": 25, "per_class": [], "class_colours": [],
+                                  "figures": {}, "coverage": [], "galleries": []}  # fmt: skip
+    return read_page_file(
+        write_page(folder / "p.html", "candidate_report.html", **{**context, **change})
+    )
+
+
+def test_every_text_is_escaped(tmp_path: Path) -> None:
+    tile = Tile(photograph(8, 8), EVIL, [Label(EVIL, (2, 2), "#112233")])
+    read = candidate_page(
+        tmp_path,
+        title=EVIL,
+        lead=EVIL,
+        numbers=[(EVIL, EVIL)],
+        per_class=[(EVIL, 1)],
+        class_colours=[("#112233", EVIL)],
+        figures={"rank": "data:image/png;base64,", "coverage": "data:image/png;base64,"},
+        coverage=[(EVIL, 1)],
+        coverage_header=(EVIL, EVIL),
+        galleries=[("first", EVIL, [tile])],
+    )
+    assert read.text.count(EVIL) == 14
+    assert len(read.images) == 3
 
 
 @pytest.mark.parametrize(
@@ -47,76 +56,53 @@ def test_every_place_for_text_escapes_it(tmp_path: Path) -> None:
         pytest.param("a\x00b\x1b", id="control-characters"),
         pytest.param("photo\udce9.jpg", id="a-name-in-another-encoding"),
         pytest.param("细胞 \U0001f9eb", id="chinese-and-emoji"),
-        pytest.param("$x$ {y} %s", id="marks-of-other-languages"),
+        pytest.param("$x$ {y} {{ z }} %s", id="marks-of-other-languages"),
     ],
 )
 def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
-    page = Page("t")
-    page.text(name)
-    read = read_page(page.write(tmp_path / "p.html").read_text("utf-8"))
+    read = demo_page(tmp_path, lead=name)
     for letter in name:
         if letter.isprintable() and letter != " ":
             assert letter in read.text
 
 
-def test_numbers_stand_right_and_text_left() -> None:
-    page = Page("t")
-    page.table(("class", "labels", "AP"), [("all", 12345, 0.5), ("a", "", "")], total=True)
-    html = page.render()
-    assert '<th>class</th><th class="n">labels</th><th class="n">AP</th>' in html
-    assert '<tr class="sum"><td>all</td><td class="n">12\u2009345</td>' in html
+def test_numbers_stand_right_and_text_left(tmp_path: Path) -> None:
+    demo_page(tmp_path, rows=[("all", 12345), ("a", 0.5), ("b", "")])
+    html = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert '<td class="text">all</td><td class="n">12\u2009345</td>' in html
     assert '<td class="n">0.500</td>' in html
+    assert demo_page(tmp_path, rows=[]).text.endswith("In pictures")
 
 
-def test_a_table_may_be_empty() -> None:
-    page = Page("t")
-    page.table(("a", "b"), [])
-    page.bars(("a", "b"), [])
-    html = page.render()
-    assert read_page(html).text.endswith("t a b a b")
-    assert html.count("<tbody></tbody>") == 2
+def test_bars_are_as_long_as_their_share_of_the_largest(tmp_path: Path) -> None:
+    candidate_page(tmp_path, per_class=[("a", 50), ("b", 200), ("c", 0)])
+    html = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert [f"width:{share}%" in html for share in ("25.0", "100.0", "0.0")] == [True] * 3
 
 
-def test_a_small_png_is_taken_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    cv2.imwrite(str(path), photograph(20, 30))
-    page = Page("t")
-    page.picture(path, "noise")
-    (image,) = read_page(page.render()).images
-    assert base64.b64decode(image.split(",", 1)[1]) == path.read_bytes()
+def decoded(uri: str) -> np.ndarray:
+    content = base64.b64decode(uri.split(",", 1)[1])
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_large_picture_becomes_smaller(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"a{suffix}"
-    cv2.imwrite(str(path), photograph(900, 2000))
-    page = Page("t")
-    page.picture(path, "noise")
-    (image,) = read_page(page.render()).images
-    assert image.startswith("data:image/jpeg")
-    assert decoded(image).shape == (900 * WIDEST // 2000, WIDEST, 3)
-    assert path.stat().st_size > LARGEST_PNG
+def test_figures_are_embedded_as_they_are_and_large_photographs_smaller(tmp_path: Path) -> None:
+    figure, photo = tmp_path / "a.png", tmp_path / "b.jpg"
+    cv2.imwrite(str(figure), photograph(20, 30))
+    cv2.imwrite(str(photo), photograph(900, 2000))
+    read = demo_page(tmp_path, pictures=[("figure", figure), ("photograph", photo)])
+    assert base64.b64decode(read.images[0].split(",", 1)[1]) == figure.read_bytes()
+    assert read.images[1].startswith("data:image/jpeg")
+    assert decoded(read.images[1]).shape == (900 * LONGEST // 2000, LONGEST, 3)
+    assert file_uri(photo) == read.images[1]
+    assert decoded(image_uri(photograph(8, 9))).shape == (8, 9, 3)
 
 
-@pytest.mark.parametrize(("width", "slides"), [(300, False), (900, True)])
-def test_only_a_wide_picture_slides_on_a_small_screen(
-    width: int, slides: bool, tmp_path: Path
-) -> None:
-    path = tmp_path / "a.png"
-    cv2.imwrite(str(path), photograph(200, width))
-    page = Page("t")
-    page.picture(path, "noise")
-    assert ('<div class="scroll wide' in page.render()) == slides
+def test_labels_lie_over_their_corner_and_inside_the_image() -> None:
+    style = label_style(Label("细胞 0.50", (20, 50), "#0072b2"), np.zeros((100, 200, 3)))
+    assert "left:max(0px,min(10.0%,100% - 5.4em))" in style
+    assert "top:max(0px,min(50.0%,100%) - 1.25em)" in style
+    assert style.endswith("background:#0072b2;color:#ffffff")
 
 
-def test_a_picture_that_does_not_exist_is_left_out(tmp_path: Path) -> None:
-    page = Page("t")
-    page.picture(tmp_path / "gone.png", "gone")
-    assert read_page(page.render()).images == []
-
-
-def test_sections_are_listed_at_the_top() -> None:
-    page = Page("t")
-    page.section("One")
-    page.section("Two & three")
-    assert read_page(page.render()).addresses == ["#s1", "#s2"]
+def test_sections_are_listed_at_the_top(tmp_path: Path) -> None:
+    assert demo_page(tmp_path).addresses == ["#figures", "#pictures"]

@@ -1,76 +1,161 @@
-"""Figures come out for every shape of data, with names of any kind, and without a warning."""
+"""Figures for every shape of data, with names of any kind, without a warning."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from matplotlib import font_manager
+from matplotlib.figure import Figure
 
 from evaluation.evaluator import Evaluation
-from reporting.plots import (
-    CURVES,
-    draw_confusion,
-    draw_learning_curves,
-    draw_over_confidence,
-    draw_precision_recall,
-)
+from reporting import drawing, plots
 from reporting.results_csv import CsvLogger
-from tests.evaluation.evaluation_example import blind, evaluation, split
+from tests.evaluation.evaluation_example import blind, evaluation, names_of, split
+from tests.reporting.font_example import write_font
 
 pytestmark = pytest.mark.filterwarnings("error")
+ANCHORS = np.array([[10, 10], [40, 40]], np.float32)
 
 
-def shown(path: Path) -> np.ndarray:
-    picture = cv2.imread(str(path))
-    assert picture is not None
-    assert picture.std() > 0
-    return picture
+def drawn(figure: Figure) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(plots.figure_png(figure), np.uint8), cv2.IMREAD_COLOR)
+    assert pixels.std() > 0
+    return pixels
 
 
-@pytest.mark.parametrize("classes", [1, 6, 80])
+@pytest.mark.parametrize("classes", [1, 25])
 @pytest.mark.parametrize("judge", [evaluation, blind])
-def test_every_figure_for_every_number_of_classes(
+def test_metrics_of_every_number_of_classes(
     tmp_path: Path, classes: int, judge: Callable[..., Evaluation]
 ) -> None:
-    index = split(tmp_path / "data", classes=classes, images=4)
+    index = split(tmp_path / "data", classes=classes, images=4, boxes=7)
     judged = judge(index)
-    draw_precision_recall(judged.classes, index.class_names, tmp_path / "pr.png")
-    draw_confusion(judged.confusion.matrix, index.class_names, tmp_path / "confusion.png")
-    for quantity in CURVES:
-        draw_over_confidence(judged.classes, index.class_names, quantity, tmp_path / "c.png")
-        shown(tmp_path / "c.png")
-    shown(tmp_path / "pr.png")
-    shown(tmp_path / "confusion.png")
+    drawn(plots.precision_recall(judged.classes, index.class_names))
+    drawn(plots.confusion(judged.confusion.matrix, index.class_names))
+    figure = plots.over_confidence(judged.classes, index.class_names, "F1")
+    drawn(figure)
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1000]
+    assert len(lines) == len(judged.classes.classes) + 1
+    legend = figure.axes[0].get_legend().get_texts()
+    assert len(legend) == (len(lines) if classes <= plots.MOST_LINES else 1)
 
 
-def test_no_labels(tmp_path: Path) -> None:
+def test_metrics_without_labels(tmp_path: Path) -> None:
     index = split(tmp_path / "data", classes=2, boxes=0)
     judged = evaluation(index)
-    draw_precision_recall(judged.classes, index.class_names, tmp_path / "pr.png")
-    draw_over_confidence(judged.classes, index.class_names, "F1", tmp_path / "f1.png")
-    draw_confusion(judged.confusion.matrix, index.class_names, tmp_path / "confusion.png")
-    for name in ("pr.png", "f1.png", "confusion.png"):
-        shown(tmp_path / name)
+    drawn(plots.precision_recall(judged.classes, index.class_names))
+    drawn(plots.over_confidence(judged.classes, index.class_names, "recall"))
+    drawn(plots.confusion(judged.confusion.matrix, index.class_names))
 
 
-def test_the_curves_over_confidence_are_those_of_the_metrics(tmp_path: Path) -> None:
-    """All labels are found with confidence 0.9: recall is 1 up to there and 0 from there on."""
-    judged = evaluation(split(tmp_path, classes=2))
-    metrics = judged.classes
-    assert metrics.confidence.shape == (1000,)
-    for curve in CURVES.values():
-        assert getattr(metrics, curve).shape == (2, 1000)
-    assert (metrics.recall_curve[:, metrics.confidence < 0.89] == 1).all()
-    assert (metrics.recall_curve[:, metrics.confidence > 0.91] == 0).all()
+@pytest.fixture
+def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is the only one with fonts of the machine."""
+    known = list(font_manager.fontManager.ttflist)
+    monkeypatch.setattr(drawing, "FONT_FOLDERS", (str(tmp_path / "fonts"),))
+    caches = (drawing._system_fonts, drawing._characters, drawing._font_with, plots._register)
+    for cache in caches:
+        cache.cache_clear()
+    (tmp_path / "fonts").mkdir()
+    yield tmp_path / "fonts"
+    font_manager.fontManager.ttflist[:] = known
+    for cache in caches:
+        cache.cache_clear()
 
 
-def test_losses_that_are_no_numbers_are_drawn(tmp_path: Path) -> None:
-    results = CsvLogger(tmp_path, [[0, *[float("nan")] * 13], [1, float("inf"), *[0.5] * 12]]).path
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # matplotlib's about axes without a finite point
-        draw_learning_curves(results, tmp_path / "results.png")
-    shown(tmp_path / "results.png")
+@pytest.mark.parametrize("installed", [False, True])
+def test_names_are_written_in_a_font_of_the_machine(
+    tmp_path: Path, fonts: Path, installed: bool
+) -> None:
+    """A character without a glyph would be a warning, and so an error here."""
+    if installed:
+        write_font(fonts / "squares.ttf", "细胞")
+    index = split(tmp_path / "data", classes=2, images=2)
+    assert index.class_names[1] == "细胞"
+    judged, expected = evaluation(index), "细胞" if installed else "class 1"
+    figures = [
+        plots.precision_recall(judged.classes, index.class_names),
+        plots.confusion(judged.confusion.matrix, index.class_names),
+        plots.label_statistics(index),
+    ]
+    for figure in figures:
+        drawn(figure)
+        axes = figure.axes[0]
+        texts = axes.get_legend().get_texts() if axes.get_legend() else axes.get_xticklabels()
+        assert any(expected in text.get_text() for text in texts)
+
+
+def test_learning_curves_begin_with_epoch_one(tmp_path: Path) -> None:
+    rows = [[epoch, *[0.5 / (epoch + 1)] * 13] for epoch in range(3)]
+    figure = plots.learning_curves(CsvLogger(tmp_path, rows).path)
+    drawn(figure)
+    for axes in figure.axes:
+        assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2, 3]] * 2
+
+
+def test_losses_that_are_not_finite_are_drawn(tmp_path: Path) -> None:
+    rows = [[0, *[float("nan")] * 13], [1, float("inf"), *[0.5] * 12]]
+    drawn(plots.learning_curves(CsvLogger(tmp_path, rows).path))
+
+
+@pytest.mark.parametrize(("classes", "boxes"), [(1, 0), (6, 20), (80, 20)])
+def test_labels_of_every_kind(tmp_path: Path, classes: int, boxes: int) -> None:
+    index = split(tmp_path / "data", classes=classes, images=4, boxes=boxes)
+    figure = plots.label_statistics(index)
+    drawn(figure)
+    counts, centres, sizes = figure.axes
+    assert [bar.get_height() for bar in counts.patches] == index.counts().tolist()
+    assert centres.images[0].get_array().sum() == len(index.boxes)
+    assert len(sizes.collections[0].get_offsets()) == len(index.boxes)
+
+
+def test_a_centre_lies_where_it_should(tmp_path: Path) -> None:
+    """One box at the right edge, a quarter from the top: row 10 of 40, the last column."""
+    index = split(tmp_path / "data", classes=1, images=1, boxes=1)
+    index.boxes[:] = [[78, 14, 80, 16]]
+    heat = np.asarray(plots.label_statistics(index).axes[1].images[0].get_array())
+    assert np.argwhere(heat).tolist() == [[10, 39]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "title", "groups"),
+    [
+        pytest.param([], "Best possible recall 1.000, 0.0 anchors", [], id="no-boxes"),
+        pytest.param([[10, 10], [39, 39]], "Best possible recall 1.000, 1.5", [2], id="all-fit"),
+        pytest.param(
+            [[10, 10], [10, 400]],
+            "Best possible recall 0.500, 0.5 anchors a box - another img_size may help",
+            [1, 1],
+            id="one-out-of-reach",
+        ),
+    ],
+)
+def test_anchors(sizes: list, title: str, groups: list[int]) -> None:
+    figure = plots.anchor_coverage(ANCHORS, np.array(sizes).reshape(-1, 2), threshold=4.0)
+    drawn(figure)
+    (axes,) = figure.axes
+    assert title in axes.get_title(loc="left")
+    *shown, anchors = axes.collections
+    assert [len(group.get_offsets()) for group in shown] == groups
+    assert anchors.get_offsets().tolist() == ANCHORS.tolist()
+    limits = axes.patches[0].get_bbox()
+    assert (limits.x0, limits.x1) == (2.5, 40.0)
+
+
+def test_of_many_boxes_some_are_drawn() -> None:
+    sizes = np.full((3 * plots.MOST_POINTS + 1, 2), 12.0)
+    figure = plots.anchor_coverage(ANCHORS, sizes, threshold=4.0)
+    assert len(figure.axes[0].collections[0].get_offsets()) <= plots.MOST_POINTS
+
+
+def test_histograms_and_lines() -> None:
+    words = {"title": names_of(1)[0], "x": "x", "y": "y"}
+    drawn(plots.histogram([0, 0], [0, 1, 2], **words))
+    bars = plots.histogram([3, 1], [0, 0.5, 1], **words)
+    assert bars.axes[0].patches[0].get_data().values.tolist() == [3, 1]
+    drawn(plots.line([2.5], **words))
+    assert drawn(plots.line([1, 1, 2], counts=True, **words)).ndim == 3

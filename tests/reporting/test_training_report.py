@@ -1,40 +1,42 @@
-"""What a training leaves to look at: when it is written, and that it is whole for any data set."""
+"""The report of a training: when it is written, and that it is complete for any data set."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from data.dataset_index import DataReport, DatasetIndex
+from data.dataset_index import DatasetIndex
 from data.images import read_image
+from data.report import DataReport
 from evaluation.evaluator import Evaluation
 from models.detector import Detector
 from models.model_config import read_model_config
 from reporting.callbacks import Callback, EpochResult
+from reporting.drawing import ACCENT, ALERT, bgr
+from reporting.page import write_page
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
-from reporting.training_page import ReportData
-from reporting.training_report import TrainingReport
+from reporting.training_page import ReportData, page_context
+from reporting.training_report import (
+    TrainingReport,
+    compare_images,
+    missed_objects,
+    missed_tiles,
+)
 from settings.train import TrainSettings
 from tests.evaluation.evaluation_example import ODD_NAMES, blind, evaluation, split
 from tests.reporting.page_reader import read_page_file
 
 PICTURES = {
-    "anchors.png",
-    "confusion_matrix.png",
-    "f1_curve.png",
-    "labels.png",
-    "pr_curve.png",
-    "precision_curve.png",
-    "recall_curve.png",
-    "results.png",
-    "train_batch0.jpg",
-    "validation.jpg",
-    "worst.jpg",
+    *("anchors.png", "confusion_matrix.png", "f1_curve.png", "labels.png", "pr_curve.png"),
+    *("precision_curve.png", "recall_curve.png", "results.png", "train_batch0.jpg"),
+    *("validation.jpg", "worst.jpg"),
 }
 
 
@@ -48,25 +50,14 @@ class Clock:
         return self.now
 
 
-def story(index: DatasetIndex, **settings: object) -> ReportData:
+def report_data(index: DatasetIndex) -> ReportData:
     report = DataReport("train-index.tsv")
     report.bad_images.add("<img src=x onerror=alert(1)>: not a readable image file")
-    chosen = TrainSettings(epochs=3, **settings)  # type: ignore[arg-type]
-    return ReportData(chosen, index, index, "CPU <1 thread>", reports=(report,))
-
-
-def write_all(folder: Path, index: DatasetIndex, judged: Evaluation) -> Path:
-    clock, results = Clock(), CsvLogger(folder)
-    report = report_on(folder, index, clock)
-    report.on_train_start(Detector(read_model_config("yolov5n", nc=len(index.class_names))), 64)
-    report.on_train_batch_end(0, 0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
-    epoch_end(0, judged, results, report)
-    report.on_train_end(0, judged, [])
-    return folder / "report.html"
+    return ReportData(TrainSettings(epochs=3), index, index, "CPU <1 thread>", reports=(report,))
 
 
 def report_on(folder: Path, index: DatasetIndex, clock: Clock) -> TrainingReport:
-    return TrainingReport(folder, story(index), TensorBoardLogger(None), clock=clock)
+    return TrainingReport(folder, report_data(index), TensorBoardLogger(None), clock=clock)
 
 
 def epoch_end(epoch: int, judged: Evaluation, *callbacks: Callback, best: bool = True) -> None:
@@ -74,10 +65,19 @@ def epoch_end(epoch: int, judged: Evaluation, *callbacks: Callback, best: bool =
         callback.on_epoch_end(EpochResult(epoch, [0.1] * 13, judged, best))
 
 
+def write_all(folder: Path, index: DatasetIndex, judged: Evaluation) -> Path:
+    results, report = CsvLogger(folder), report_on(folder, index, Clock())
+    report.on_train_start(Detector(read_model_config("yolov5n", nc=len(index.class_names))), 64)
+    report.on_train_batch_end(0, 0, torch.zeros(2, 3, 64, 64, dtype=torch.uint8), torch.zeros(0, 6))
+    epoch_end(0, judged, results, report)
+    report.on_train_end(0, judged, [])
+    return folder / "report.html"
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("classes", [1, 6, 80])
+@pytest.mark.parametrize("classes", [6, 80])
 @pytest.mark.parametrize("judge", [evaluation, blind])
-def test_the_page_is_whole(
+def test_the_page_is_complete(
     tmp_path: Path,
     classes: int,
     judge: Callable[..., Evaluation],
@@ -88,13 +88,13 @@ def test_the_page_is_whole(
     assert not caplog.records
     assert {p.name for p in page.parent.iterdir()} == PICTURES | {"report.html", "results.csv"}
     read = read_page_file(page)
-    # Confusion, labels, anchors and a batch; pairs of labels and detections; worst images.
-    assert len(read.images) == 4 + 2 * len(index) + (len(index) if judge is blind else 0)
+    # Figures and a batch of two; pairs of labels and detections; images with missed objects.
+    assert len(read.images) == 8 + 2 + 2 * len(index) + (len(index) if judge is blind else 0)
     for name in index.class_names:
         assert name in read.text
     assert "<img src=x onerror=alert(1)>" in read.text
     assert "CPU <1 thread>" in read.text
-    assert page.stat().st_size < 8e6
+    assert page.stat().st_size < 4e6
 
 
 def test_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -102,12 +102,11 @@ def test_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     read = read_page_file(write_all(tmp_path / "report", index, evaluation(index)))
     assert not caplog.records
     assert "No labelled object is missed" in read.text
-    assert "nothing to show" in read.text
-    # A picture of one strip, which says the same: the file is listed with the model.
-    assert read_image(str(tmp_path / "report" / "worst.jpg")).shape == (40, 332, 3)
+    # A sheet of one strip, which says the same: the file is listed with the model.
+    assert read_image(tmp_path / "report" / "worst.jpg").shape == (40, 332, 3)
 
 
-def test_figures_on_the_page_are_those_of_the_evaluation(tmp_path: Path) -> None:
+def test_metrics_on_the_page_are_those_of_the_evaluation(tmp_path: Path) -> None:
     index = split(tmp_path / "data", classes=2)
     judged = evaluation(index, miss_first=3)
     text = read_page_file(write_all(tmp_path / "report", index, judged)).text
@@ -118,17 +117,18 @@ def test_figures_on_the_page_are_those_of_the_evaluation(tmp_path: Path) -> None
     assert ODD_NAMES[1] in text
 
 
-def test_an_early_page_costs_little_time(tmp_path: Path) -> None:
-    """Nothing in the first seconds; then a page, and the next only after fifty times its cost."""
+def test_an_early_page_costs_little_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None in the first seconds; then one, and the next only after fifty times its cost."""
     index = split(tmp_path / "data", classes=1, images=1)
     judged, clock, written = evaluation(index), Clock(), []
-    results, report = CsvLogger(tmp_path / "report"), report_on(tmp_path / "report", index, clock)
+    results, report = CsvLogger(tmp_path), report_on(tmp_path, index, clock)
 
     def write() -> None:
         written.append(clock.now)
         clock.now += 4
 
-    report._page = write  # type: ignore[method-assign]
+    monkeypatch.setattr(report, "_draw", lambda: None)
+    monkeypatch.setattr(report, "_write_page", write)
     for epoch, now in enumerate((10, 60, 70, 250, 300, 400)):
         clock.now = max(clock.now, now)
         epoch_end(epoch, judged, results, report, best=epoch != 4)
@@ -137,23 +137,120 @@ def test_an_early_page_costs_little_time(tmp_path: Path) -> None:
 
 def test_an_early_page_says_so(tmp_path: Path) -> None:
     index, clock = split(tmp_path / "data", classes=1), Clock()
-    results, report = CsvLogger(tmp_path / "report"), report_on(tmp_path / "report", index, clock)
+    results, report = CsvLogger(tmp_path), report_on(tmp_path, index, clock)
     clock.now = 100
     epoch_end(0, evaluation(index), results, report)
-    text = read_page_file(tmp_path / "report" / "report.html").text
+    text = read_page_file(tmp_path / "report.html").text
     assert "1 of 3 epochs, not finished when this was written" in text
     report.on_train_end(0, evaluation(index), [])
-    assert "1 of 3 epochs, finished" in read_page_file(tmp_path / "report" / "report.html").text
+    assert "1 of 3 epochs, finished" in read_page_file(tmp_path / "report.html").text
 
 
-def test_a_drawing_that_fails_costs_a_warning_only(
+def test_a_figure_that_fails_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("reporting.training_report.draw_confusion", fail)
+    monkeypatch.setattr("reporting.plots.confusion", fail)
     index = split(tmp_path / "data", classes=1)
     write_all(tmp_path / "report", index, evaluation(index))
     assert [r.levelno for r in caplog.records] == [logging.WARNING]
     assert "no font" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
+    index = split(tmp_path_factory.mktemp("page"), classes=2)
+    judged = evaluation(index)
+    given = ReportData(TrainSettings(), index, index, "CPU", best=(0, judged), last=(1, judged))
+    return replace(given, seconds=(3.0, 5.0))
+
+
+def page_text(data: ReportData, folder: Path, **change: object) -> str:
+    """The page without figures."""
+    context = page_context(replace(data, **change), folder)  # type: ignore[arg-type]
+    figures = ("results", "pr_curve", "f1_curve", "precision_curve", "recall_curve")
+    context["figures"] = dict.fromkeys((*figures, "confusion_matrix"), "data:image/png;base64,")
+    page = write_page(folder / "p.html", "training_report.html", **context)
+    return read_page_file(page).text
+
+
+def test_the_page_lists_weights_and_exports(data: ReportData, tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"x" * 2_500_000)
+    text = page_text(data, tmp_path, files=(tmp_path / "best.pt", tmp_path / "gone.onnx"))
+    assert "best.pt (2.5 MB)" in text
+    assert "gone.onnx" not in text
+    assert "last 2 0." in text
+    assert "Every setting has its default." in text
+
+
+def test_confused_classes_are_listed(data: ReportData, tmp_path: Path) -> None:
+    """Rows are predicted, columns true: of four of class 1, three are predicted as class 0."""
+    judged = evaluation(data.train)
+    judged.confusion.matrix[:] = [[5, 3, 9], [0, 1, 0], [9, 0, 0]]
+    text = page_text(data, tmp_path, best=(0, judged))
+    expected = f"share of the true class {ODD_NAMES[1]} {ODD_NAMES[0]} 3 0.750 Images with"
+    assert expected in text
+
+
+def test_of_many_classes_the_weakest_are_listed(data: ReportData, tmp_path: Path) -> None:
+    index = split(tmp_path / "data", classes=80, images=8, boxes=20)
+    judged = evaluation(index, miss_first=6)
+    text = page_text(data, tmp_path, train=index, validation=index, best=(0, judged), last=None)
+    weakest = judged.classes.classes[np.argsort(judged.classes.ap[:, 0], kind="stable")][:10]
+    listed = text.split("AP50-95 all classes", 1)[1].split("The 10 classes of the lowest")[0]
+    places = [listed.index(" ".join(index.class_names[c].split())) for c in weakest]
+    assert places == sorted(places)
+    assert "All 80 classes" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        pytest.param((3.0, 5.0), "8 s time per epoch 4.0 s (median; 3.0 to 5.0 s)", id="short"),
+        pytest.param((60.0, 61.0), "2 min 1 s", id="minutes"),
+        pytest.param((), "0 s", id="none-yet"),
+    ],
+)
+def test_times(data: ReportData, tmp_path: Path, seconds: tuple[float, ...], shown: str) -> None:
+    assert f"time for these epochs {shown}" in page_text(data, tmp_path, seconds=seconds)
+
+
+def test_images_that_miss_most_come_first(data: ReportData) -> None:
+    judged = evaluation(data.train, miss_first=3)
+    missed = missed_objects(judged, data.train)
+    assert [(one.position, one.missed, one.total) for one in missed] == [
+        (0, 3, 4),
+        (1, 2, 4),
+        (2, 1, 4),
+    ]
+    assert sum(one.missed for one in missed) == judged.at_confidence.false_negatives
+    assert missed_objects(evaluation(data.train), data.train) == []
+
+
+def test_missed_boxes_have_another_colour(tmp_path: Path) -> None:
+    index = split(tmp_path, classes=1, images=2, boxes=1)
+    judged = evaluation(index, miss_first=1)
+    (tile,) = missed_tiles(missed_objects(judged, index), judged, index)
+    assert tile.caption == "1. photo 0 <b>.png: 1 of 1 missed"
+    assert [label.text for label in tile.labels] == [ODD_NAMES[0]]
+    assert (tile.image == bgr(ALERT)).all(axis=2).sum() > 50
+    assert not (tile.image == bgr(ACCENT)).all(axis=2).any()
+
+
+@pytest.mark.parametrize(("images", "tiles"), [(1, 2), (30, 16)])
+def test_labels_stand_beside_detections(tmp_path: Path, images: int, tiles: int) -> None:
+    index = split(tmp_path, classes=2, images=images)
+    shown = compare_images(evaluation(index, miss_first=2), index)
+    assert len(shown) == tiles
+    assert shown[0].caption.endswith(": 4 labels")
+    assert shown[1].caption.endswith(": 2 detections")
+
+
+def test_a_file_that_is_gone_is_left_out(tmp_path: Path) -> None:
+    index = split(tmp_path, classes=2, images=2)
+    Path(index.paths[0]).unlink()
+    judged = evaluation(index, miss_first=4)
+    assert len(compare_images(judged, index)) == 2
+    assert len(missed_tiles(missed_objects(judged, index), judged, index)) == 1

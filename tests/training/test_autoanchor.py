@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from models.checkpoint import (
     build_detector,
     checkpoint_of,
@@ -29,7 +30,7 @@ def index_of(sizes: np.ndarray) -> DatasetIndex:
     """One image of 640 x 640 whose boxes have these sizes (w, h)."""
     boxes = np.concatenate([np.zeros_like(sizes), sizes], axis=1)
     return DatasetIndex.build(
-        ["a.png"], [[640, 640]], boxes, np.zeros(len(boxes)), [len(boxes)], NAMES
+        ["a.png"], [[640, 640]], Instances(boxes, np.zeros(len(boxes))), [len(boxes)], NAMES
     )
 
 

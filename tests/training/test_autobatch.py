@@ -9,7 +9,7 @@ from models.detector import Detector
 from models.model_config import read_model_config
 from settings.train import TrainSettings
 from training.autobatch import automatic_batch_size, fitted_batch_size, measure
-from training.build import criterion
+from training.build import build_criterion
 from utils.errors import Code, TaskError
 
 GIB = 2**30
@@ -64,7 +64,7 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory() -> None:
 def chosen_for(device: torch.device, image_size: int) -> tuple[int, Detector]:
     settings = TrainSettings(model="yolov5n")
     network = Detector(read_model_config("yolov5n", nc=2)).to(device).train()
-    loss = criterion(settings, network, image_size).to(device)
+    loss = build_criterion(settings, network, image_size).to(device)
     chosen = automatic_batch_size(
         network, loss, device=device, image_size=image_size, precision="float32", states=1
     )

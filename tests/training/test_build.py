@@ -1,33 +1,199 @@
-"""From settings to the parts of a training: what is taken, and what is said about the rest."""
+"""Parts of a training from its settings: network, frozen layers, augmentation, batches, loss."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from data.samplers import BatchingConfig
+from models.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
+from models.detector import Detector
+from models.model_config import read_model_config
 from settings.parse import parse_settings
 from settings.train import TrainSettings
-from training.build import arrangement, augmentation
+from training.build import (
+    build_augmentation,
+    build_batching,
+    build_criterion,
+    build_network,
+    freeze,
+    frozen_layers,
+    set_train_mode,
+)
+from training.optimizer import OptimizerStep, build_optimizer
+from utils.errors import Code, TaskError
+
+NAMES = ("cat", "dog")
 
 
 def settings_of(**values: object) -> TrainSettings:
     return parse_settings(TrainSettings, values)[0]
 
 
-def test_augmentation_takes_every_field() -> None:
-    chosen = augmentation(settings_of(mixup=0.1, mosaic9=0.2, degrees=5, albumentations=True))
-    assert (chosen.mixup, chosen.mosaic9, chosen.degrees) == (0.1, 0.2, 5)
-    assert chosen.albumentations is True
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("pretrained") / "best.pt"
+    save_checkpoint(path, checkpoint_of(Detector(read_model_config("yolov5n", 2)), NAMES))
+    return path
+
+
+def test_from_scratch(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert build_network("yolov5n", None, ("cat", "owl", "dog")).nc == 3
+    assert caplog.messages == [
+        "no weights given: training yolov5n from scratch",
+        "yolov5n: 214 layers, 1.77 M parameters, 4.2 GFLOPs at 640 px",
+    ]
+
+
+def test_the_architecture_is_that_of_the_weights(
+    pretrained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The default model is another one."""
+    caplog.set_level(logging.INFO)
+    network = build_network("yolov5s", pretrained, ("dog", "emu"))
+    assert network.model[0].conv.weight.shape[0] == 16
+    assert "349 of 349 tensors taken" in caplog.text
+    assert "class dog <- dog" in caplog.text
+    assert "class emu <- (fresh)" in caplog.text
+    assert "left behind: cat" in caplog.text
+    assert "Anchors: those of the weights." in caplog.text
+
+
+def test_weights_of_the_same_classes_are_copied_whole_and_take_no_random_numbers(
+    pretrained: Path,
+) -> None:
+    """A seeded training draws its fresh head from the same numbers as ever."""
+    torch.manual_seed(5)
+    network = build_network("yolov5n", pretrained, NAMES)
+    after = torch.rand(3)
+    for key, tensor in load_checkpoint(pretrained).state.items():
+        assert torch.equal(network.state_dict()[key], tensor), key
+    torch.manual_seed(5)
+    Detector(read_model_config("yolov5n", 2))
+    assert torch.equal(torch.rand(3), after)
+
+
+def model_file(folder: Path, **changes: object) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({**read_model_config("yolov5n", 2).definition, **changes}))
+    return str(path)
+
+
+def test_a_model_file_has_its_own_anchors(
+    pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    anchors = [[4, 5, 6, 7, 8, 9], [14, 15, 16, 17, 18, 19], [44, 45, 46, 47, 48, 49]]
+    network = build_network(model_file(tmp_path, anchors=anchors), pretrained, NAMES)
+    pixels = network.anchors * network.stride.view(-1, 1, 1)
+    torch.testing.assert_close(pixels.flatten(1), torch.tensor(anchors, dtype=torch.float32))
+    assert "Anchors: those that the task sets" in caplog.text
+    assert "348 of 349 tensors taken" in caplog.text
+    caplog.clear()
+    build_network("yolov5n", pretrained, NAMES, anchors=3)
+    assert "Anchors: those that the task sets" in caplog.text
+
+
+def test_a_model_file_of_another_architecture_is_refused(pretrained: Path, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="choose the model") as caught:
+        build_network(model_file(tmp_path, width_multiple=0.5), pretrained, NAMES)
+    assert caught.value.code is Code.MODEL
+
+
+@pytest.mark.parametrize("activation", ["", "nn.LeakyReLU(0.1)"])
+def test_the_setting_replaces_the_activation(activation: str, tmp_path: Path) -> None:
+    network = build_network("yolov5n", None, NAMES, activation=activation)
+    assert str(network.config.activation) == (activation or "nn.SiLU()")
+    save_checkpoint(tmp_path / "best.pt", checkpoint_of(network, NAMES))
+    # Weights bring their own activation, which the setting may replace again.
+    again = build_network("yolov5s", tmp_path / "best.pt", NAMES)
+    assert again.config.activation == network.config.activation
+    other = build_network("yolov5s", tmp_path / "best.pt", NAMES, activation="nn.Mish()")
+    assert str(other.config.activation) == "nn.Mish()"
+    assert load_checkpoint(tmp_path / "best.pt").definition.get("activation", "") == activation
+
+
+def test_an_unknown_activation_is_refused() -> None:
+    with pytest.raises(TaskError, match="activation 'Swish' is not one of SiLU, ReLU") as caught:
+        build_network("yolov5n", None, NAMES, activation="Swish")
+    assert caught.value.code is Code.CONFIG
+
+
+def test_placeholder_anchors_are_refused_until_they_are_fitted() -> None:
+    """Defect 20 of v7.0: without AutoAnchor it trained on anchors without a width."""
+    network = Detector(read_model_config("yolov5-p34", nc=3))
+    settings = TrainSettings()
+    with pytest.raises(TaskError, match=r"anchors: 3.*list the widths and heights") as caught:
+        build_criterion(settings, network, 640)
+    assert caught.value.code is Code.CONFIG
+    network.anchors.copy_(torch.tensor([[1.0, 1.5], [2.0, 2.0], [3.5, 3.0]]))
+    assert build_criterion(settings, network, 640).anchors.shape == (2, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "layers"),
+    [
+        pytest.param((), (), id="nothing"),
+        pytest.param((0,), (), id="v7.0's default"),
+        pytest.param((3,), (0, 1, 2), id="one number: so many first"),
+        pytest.param((0, 1), (0, 1), id="two: exactly those"),
+        pytest.param((7, 2, 7), (2, 7), id="in any order, once"),
+    ],
+)
+def test_frozen_layers(chosen: tuple[int, ...], layers: tuple[int, ...]) -> None:
+    assert frozen_layers(chosen, 25) == layers
+
+
+@pytest.mark.parametrize("chosen", [(26,), (3, 25)])
+def test_a_frozen_layer_beyond_the_network_is_refused(chosen: tuple[int, ...]) -> None:
+    with pytest.raises(TaskError, match="layer 25, but the network has 25 layers, 0 to 24") as told:
+        frozen_layers(chosen, 25)
+    assert told.value.code == Code.CONFIG
+
+
+def test_freezing_all_layers_is_refused() -> None:
+    network = Detector(read_model_config("yolov5n", nc=1))
+    with pytest.raises(TaskError, match="leaves no layer to train"):
+        freeze(network, range(len(network.model)))
+
+
+def test_frozen_layers_and_their_statistics_do_not_move() -> None:
+    """v7.0 lets the batch statistics of frozen layers run on: a defect, not ours."""
+    layers = (0, 1, 9)
+    network = Detector(read_model_config("yolov5n", nc=1)).eval()
+    freeze(network, layers)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    step = OptimizerStep(build_optimizer(network, lr=0.1, momentum=0.9, weight_decay=0.1))
+    for _ in range(2):
+        set_train_mode(network, layers)
+        step.backward_and_step(sum(m.square().mean() for m in network(torch.rand(2, 3, 64, 64))))
+    prefixes = tuple(f"model.{layer}." for layer in layers)
+    moved = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
+    assert not {key for key in moved if key.startswith(prefixes)}
+    others = {key for key in before if not key.startswith((*prefixes, "model.24."))}
+    assert others - moved == set()
+    set_train_mode(network, ())
+    assert all(module.training for module in network.modules())
+
+
+def test_augmentation_has_every_field() -> None:
+    values = {"mixup": 0.1, "mosaic9": 0.2, "degrees": 5, "albumentations": True}
+    chosen = build_augmentation(settings_of(**values))
+    assert {name: getattr(chosen, name) for name in values} == values
 
 
 @pytest.mark.parametrize(("value", "warnings"), [(0, 0), (0.1, 1)])
-def test_copy_paste_is_said_to_do_nothing(
+def test_copy_paste_has_no_effect(
     value: float, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert augmentation(settings_of(copy_paste=value)) == augmentation(TrainSettings())
+    chosen = build_augmentation(settings_of(copy_paste=value))
+    assert chosen == build_augmentation(TrainSettings())
     assert caplog.text.count("copy_paste has no effect") == warnings
 
 
@@ -45,12 +211,11 @@ def test_copy_paste_is_said_to_do_nothing(
         pytest.param({"quad": True}, BatchingConfig(quad=True, mosaic_epochs=100), id="quad"),
     ],
 )
-def test_arrangement(values: dict[str, object], expected: BatchingConfig) -> None:
-    assert arrangement(settings_of(**values)) == expected
+def test_batching(values: dict[str, object], expected: BatchingConfig) -> None:
+    assert build_batching(settings_of(**values)) == expected
 
 
-def test_image_weights_win_over_rect(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        chosen = arrangement(settings_of(rect=True, image_weights=True))
+def test_rect_has_no_effect_beside_image_weights(caplog: pytest.LogCaptureFixture) -> None:
+    chosen = build_batching(settings_of(rect=True, image_weights=True))
     assert chosen == BatchingConfig(image_weights=True, mosaic_epochs=100)
     assert "rect has no effect" in caplog.text

@@ -1,4 +1,4 @@
-"""The average follows weights and statistics slowly, and everything else at once."""
+"""The EMA averages weights and statistics, and copies everything else."""
 
 from __future__ import annotations
 

@@ -1,74 +1,118 @@
-"""The search for hyper-parameters, on an objective that costs nothing."""
+"""The search for hyper-parameters: v7.0's limits, trials, and the search on a cheap objective."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from settings.parse import parse_settings
+from settings.parse import NOT_SUPPORTED, parse_settings
 from settings.train import TrainSettings
-from training.evolution import Found, search
-from training.search_space import Interval
+from training.evolution import (
+    LIMITS,
+    BestTrial,
+    Interval,
+    search,
+    search_space,
+    starting_point,
+    trial_settings,
+)
 from utils.errors import Code, TaskError
 
-SPACE = {"box": Interval(0.02, 0.2), "anchors": Interval(2, 10, whole=True)}
+# The limits of v7.0's evolution, without the keys whose gain is 0.
+OFFICIAL = """lr0 1e-5 0.1; lrf .01 1; momentum .6 .98; weight_decay 0 .001; warmup_epochs 0 5;
+warmup_momentum 0 .95; warmup_bias_lr 0 .2; box .02 .2; cls .2 4; cls_pw .5 2; obj .2 4;
+obj_pw .5 2; anchor_t 2 8; anchors 2 10; hsv_h 0 .1; hsv_s 0 .9; hsv_v 0 .9; degrees 0 45;
+translate 0 .9; scale 0 .9; shear 0 10; flipud 0 1; mosaic 0 1; mixup 0 1"""
+SPACE = {"box": Interval(0.02, 0.2), "anchors": Interval(2, 10, integer=True)}
 START = {"box": 0.05, "anchors": 3}
 
 
-class Stub:
-    """Fitness is the box gain; remembers what it was asked."""
+def test_the_limits_are_those_of_v7() -> None:
+    rows = [row.split() for row in OFFICIAL.split(";")]
+    expected = {name: (float(least), float(most)) for name, least, most in rows}
+    assert {name: (i.min, i.max) for name, i in LIMITS.items()} == expected
+
+
+def test_every_name_is_a_setting_within_its_limits() -> None:
+    known = {item.name: item.metadata["spec"] for item in fields(TrainSettings)}
+    assert set(LIMITS) <= set(known) | NOT_SUPPORTED
+    for name, interval in search_space(TrainSettings()).items():
+        assert known[name].min <= interval.min
+        assert interval.max <= known[name].max
+
+
+def test_noautoanchor_keeps_the_anchors() -> None:
+    assert "anchors" in search_space(TrainSettings())
+    assert "anchors" not in search_space(TrainSettings(noautoanchor=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "start"),
+    [
+        pytest.param({}, "lr0", 0.01, id="the setting"),
+        pytest.param({}, "anchors", 3, id="v7.0's anchors"),
+        pytest.param({"anchors": 5}, "anchors", 5, id="anchors of one's own"),
+        pytest.param({"weight_decay": 0.5}, "weight_decay", 0.001, id="clipped"),
+        pytest.param({"anchor_t": 1}, "anchor_t", 2.0, id="clipped from below"),
+    ],
+)
+def test_starting_point(values: dict[str, object], name: str, start: float) -> None:
+    settings, _ = parse_settings(TrainSettings, values)
+    assert starting_point(settings, search_space(settings))[name] == start
+
+
+def test_a_trial_changes_its_values_and_skips_what_takes_time() -> None:
+    changed = trial_settings(TrainSettings(epochs=3, box=0.1), {"lr0": 0.02, "anchors": 4})
+    assert (changed.lr0, changed.anchors, changed.plots, changed.onnx) == (0.02, 4, False, False)
+    assert (changed.noval, changed.nosave) == (True, True)
+    assert (changed.epochs, changed.box) == (3, 0.1)
+
+
+class Objective:
+    """Fitness is the box gain; remembers the trials."""
 
     def __init__(self, error: TaskError | None = None) -> None:
-        self.asked: list[tuple[int, dict[str, float]]] = []
+        self.trials: list[tuple[int, dict[str, float]]] = []
         self.error = error
 
     def __call__(self, values: Mapping[str, float], number: int) -> float:
-        self.asked.append((number, dict(values)))
+        self.trials.append((number, dict(values)))
         if self.error is not None:
             raise self.error
         return values["box"]
 
 
-def run(folder: Path, trials: int, stub: Stub) -> Found:
+def run(folder: Path, trials: int, objective: Objective) -> BestTrial:
     pytest.importorskip("optuna")
-    return search(stub, folder, trials=trials, space=SPACE, start=START)
+    return search(objective, folder, trials=trials, space=SPACE, start=START)
 
 
-def test_two_trials_and_two_more(tmp_path: Path) -> None:
-    first, second = Stub(), Stub()
-    found = run(tmp_path, 2, first)
-    assert found.trials == 2
-    assert first.asked[0] == (0, START)
-    assert found.fitness == max(values["box"] for _, values in first.asked)
+def test_a_search_is_resumed(tmp_path: Path) -> None:
+    first, second, third = Objective(), Objective(), Objective()
+    best = run(tmp_path, 2, first)
+    assert best.trials == 2
+    assert first.trials[0] == (0, START)
+    assert best.fitness == max(values["box"] for _, values in first.trials)
     assert (tmp_path / "importance.png").read_bytes().startswith(b"\x89PNG")
-    found = run(tmp_path, 4, second)
-    assert [number for number, _ in (*first.asked, *second.asked)] == [0, 1, 2, 3]
-    assert len({values["box"] for _, values in (*first.asked, *second.asked)}) == 4
-    everything = {number: values["box"] for number, values in (*first.asked, *second.asked)}
-    assert found.fitness == max(everything.values())
-    assert everything[found.number] == found.fitness
+    best = run(tmp_path, 4, second)
+    trials = [*first.trials, *second.trials]
+    assert [number for number, _ in trials] == [0, 1, 2, 3]
+    assert len({values["box"] for _, values in trials}) == 4
+    assert best.fitness == max(values["box"] for _, values in trials)
+    assert dict(trials)[best.number]["box"] == best.fitness
     rows = (tmp_path / "evolve.csv").read_text().splitlines()
     assert rows[0] == "trial,fitness,box,anchors"
     assert len(rows) == 5
-
-
-def test_nothing_is_tried_when_all_is_done(tmp_path: Path) -> None:
-    run(tmp_path, 2, Stub())
-    stub = Stub()
-    assert run(tmp_path, 2, stub).trials == 2
-    assert stub.asked == []
-
-
-def test_the_best_set_is_one_that_hyp_can_name(tmp_path: Path) -> None:
-    stub = Stub()
-    found = run(tmp_path, 3, stub)
-    path = tmp_path / "hyp_evolve.yaml"
-    values = dict(stub.asked)[found.number]
+    assert run(tmp_path, 4, third).trials == 4
+    assert third.trials == []
+    # The best set is a file that `hyp` can name.
+    path, values = tmp_path / "hyp_evolve.yaml", dict(trials)[best.number]
     assert yaml.safe_load(path.read_text()) == pytest.approx(values)
     settings, warnings = parse_settings(TrainSettings, {"hyp": str(path)})
     assert warnings == []
@@ -76,30 +120,32 @@ def test_the_best_set_is_one_that_hyp_can_name(tmp_path: Path) -> None:
     assert settings.anchors == values["anchors"]
 
 
-def test_a_loss_that_is_no_number_counts_nothing(tmp_path: Path) -> None:
-    found = run(tmp_path, 2, Stub(TaskError(Code.NOT_A_NUMBER, "the loss was not a number")))
-    assert (found.fitness, found.trials) == (0.0, 2)
+def test_a_loss_that_is_not_finite_has_fitness_0(tmp_path: Path) -> None:
+    best = run(tmp_path, 2, Objective(TaskError(Code.NOT_A_NUMBER, "the loss was not a number")))
+    assert (best.fitness, best.trials) == (0.0, 2)
 
 
 def test_another_error_ends_the_search_and_loses_nothing(tmp_path: Path) -> None:
-    run(tmp_path, 1, Stub())
+    run(tmp_path, 1, Objective())
     with pytest.raises(TaskError, match="no memory"):
-        run(tmp_path, 3, Stub(TaskError(Code.OUT_OF_MEMORY, "no memory")))
+        run(tmp_path, 3, Objective(TaskError(Code.OUT_OF_MEMORY, "no memory")))
     assert len((tmp_path / "evolve.csv").read_text().splitlines()) == 2
-    assert run(tmp_path, 3, Stub()).trials == 3
+    assert run(tmp_path, 3, Objective()).trials == 3
 
 
-def test_the_values_keep_to_the_intervals(tmp_path: Path) -> None:
+def test_values_keep_to_the_intervals(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    stub = Stub()
-    space = {**SPACE, "lr0": Interval(1e-5, 0.1, by_factor=True)}
-    search(stub, tmp_path, trials=12, space=space, start={**START, "lr0": 0.01})
-    for _, values in stub.asked:
-        assert all(space[name].least <= value <= space[name].most for name, value in values.items())
+    objective = Objective()
+    space = {**SPACE, "lr0": Interval(1e-5, 0.1, log=True)}
+    search(objective, tmp_path, trials=12, space=space, start={**START, "lr0": 0.01})
+    for _, values in objective.trials:
+        assert all(space[name].min <= value <= space[name].max for name, value in values.items())
         assert isinstance(values["anchors"], int)
 
 
-def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_optuna_a_search_ends_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = importlib.import_module
 
     def missing(name: str, *rest: Any) -> Any:
@@ -109,6 +155,6 @@ def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(TaskError, match=r"needs the package optuna.*install optuna") as caught:
-        search(Stub(), tmp_path / "a", trials=1, space=SPACE, start=START)
+        search(Objective(), tmp_path / "a", trials=1, space=SPACE, start=START)
     assert caught.value.code == Code.CONTAINER
     assert not (tmp_path / "a").exists()

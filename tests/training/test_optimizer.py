@@ -1,4 +1,4 @@
-"""Parameter groups as recorded from v7.0, and the accumulate-clip-step gesture."""
+"""Parameter groups as recorded from v7.0; steps with accumulation and clipping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from models.detector import Detector
 from models.model_config import read_model_config
 from training.optimizer import (
-    Faults,
+    NonFinite,
     OptimizerKind,
     OptimizerStep,
     build_optimizer,
@@ -30,7 +30,7 @@ def tiny_model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
 
 
-def stepper_for(model: nn.Module, kind: OptimizerKind = "sgd", **how: float) -> OptimizerStep:
+def step_for(model: nn.Module, kind: OptimizerKind = "sgd", **how: float) -> OptimizerStep:
     optimizer = build_optimizer(model, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
     return OptimizerStep(optimizer, **how)
 
@@ -75,11 +75,11 @@ def test_every_parameter_is_in_exactly_one_group_and_odd_biases_do_not_decay() -
 
 def test_settings_reach_the_groups_and_leave_an_adams_beta() -> None:
     settings = StepSettings(0.3, 0.2, 0.1, momentum=0.5, accumulate=3)
-    sgd, adam = stepper_for(tiny_model()), stepper_for(tiny_model(), "adam")
-    for stepper in (sgd, adam):
-        stepper.set(settings)
-        assert [group["lr"] for group in stepper.optimizer.param_groups] == [0.3, 0.2, 0.1]
-        assert stepper.accumulate == 3
+    sgd, adam = step_for(tiny_model()), step_for(tiny_model(), "adam")
+    for optimizer_step in (sgd, adam):
+        optimizer_step.set(settings)
+        assert [group["lr"] for group in optimizer_step.optimizer.param_groups] == [0.3, 0.2, 0.1]
+        assert optimizer_step.accumulate == 3
     assert {group["momentum"] for group in sgd.optimizer.param_groups} == {0.5}
     assert {group["betas"] for group in adam.optimizer.param_groups} == {(0.9, 0.999)}
 
@@ -96,20 +96,22 @@ def test_steps_happen_where_they_were_recorded(name: str) -> None:
         cap_warmup=False,
     )
     weight = nn.Parameter(torch.zeros(1))
-    stepper = OptimizerStep(torch.optim.SGD([{"params": [weight]}] + [{"params": []}] * 2, lr=0.0))
+    optimizer_step = OptimizerStep(
+        torch.optim.SGD([{"params": [weight]}] + [{"params": []}] * 2, lr=0.0)
+    )
     rows = {row[0]: row for row in run["rows"]}
     for iteration in range(run["epochs"] * run["nb"]):
-        stepper.set(schedule.at(iteration))
-        stepped = stepper.backward_and_step(weight.sum())
+        optimizer_step.set(schedule.at(iteration))
+        stepped = optimizer_step.backward_and_step(weight.sum())
         if iteration in rows:
-            assert (stepped, stepper.steps) == (bool(rows[iteration][7]), rows[iteration][8])
+            assert (stepped, optimizer_step.steps) == (bool(rows[iteration][7]), rows[iteration][8])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_accumulating_equals_one_large_batch(kind: OptimizerKind) -> None:
     inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
     whole, parts = tiny_model(), tiny_model()
-    at_once, in_parts = stepper_for(whole, kind), stepper_for(parts, kind)
+    at_once, in_parts = step_for(whole, kind), step_for(parts, kind)
     in_parts.accumulate = 3
     assert at_once.backward_and_step(whole(inputs).sum())
     results = [in_parts.backward_and_step(parts(pair).sum()) for pair in inputs.split(2)]
@@ -123,15 +125,15 @@ def test_accumulating_equals_one_large_batch(kind: OptimizerKind) -> None:
 def test_left_over_gradients_are_kept_and_flushed() -> None:
     """v7.0 clears what is pending at an epoch's end: a defect, not ours."""
     model = tiny_model()
-    stepper = stepper_for(model)
-    stepper.accumulate = 4
+    optimizer_step = step_for(model)
+    optimizer_step.accumulate = 4
     before = snapshot(model)
-    assert not stepper.backward_and_step(model(torch.ones(2, 3)).sum())
+    assert not optimizer_step.backward_and_step(model(torch.ones(2, 3)).sum())
     assert same(before, snapshot(model))
-    assert stepper.flush()
+    assert optimizer_step.flush()
     assert not same(before, snapshot(model))
-    assert not stepper.flush()
-    assert stepper.steps == 1
+    assert not optimizer_step.flush()
+    assert optimizer_step.steps == 1
 
 
 def test_first_step_is_plain_nesterov() -> None:
@@ -167,33 +169,33 @@ def test_broken_gradients_change_nothing(
         optimizer = build_optimizer(model, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
         for group in optimizer.param_groups:
             group["fused"], group["foreach"] = fused, not fused
-        stepper = OptimizerStep(optimizer)
+        optimizer_step = OptimizerStep(optimizer)
         for number, batch in enumerate(inputs):
             if broken and number == first:
                 before = snapshot(model)
-                stepper.backward_and_step(model(batch * bad).sum())
+                optimizer_step.backward_and_step(model(batch * bad).sum())
                 assert same(before, snapshot(model))
                 assert all(parameter.grad is None for parameter in model.parameters())
-            stepper.backward_and_step(model(batch).square().sum())
+            optimizer_step.backward_and_step(model(batch).square().sum())
         results.append(snapshot(model))
-        assert stepper.faults() == Faults(losses=int(broken), steps=int(broken))
-        assert bool(stepper.faults()) is broken
+        assert optimizer_step.non_finite() == NonFinite(losses=int(broken), steps=int(broken))
+        assert bool(optimizer_step.non_finite()) is broken
     assert same(*results)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_the_host_never_waits() -> None:
     model = tiny_model().cuda()
-    stepper, inputs = stepper_for(model), torch.ones(2, 3).cuda()
-    stepper.backward_and_step(model(inputs).sum())
+    optimizer_step, inputs = step_for(model), torch.ones(2, 3).cuda()
+    optimizer_step.backward_and_step(model(inputs).sum())
     before = snapshot(model)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        stepper.backward_and_step(model(inputs * float("nan")).sum())
+        optimizer_step.backward_and_step(model(inputs * float("nan")).sum())
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert same(before, snapshot(model))
-    assert stepper.faults() == Faults(losses=1, steps=1)
+    assert optimizer_step.non_finite() == NonFinite(losses=1, steps=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,17 +209,17 @@ def test_going_on_from_a_state_is_exact(kind: OptimizerKind, fused: bool, stop_a
         layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3))
         return layers.to(memory_format=torch.channels_last)
 
-    def stepper_of(network: nn.Module) -> OptimizerStep:
+    def step_of(network: nn.Module) -> OptimizerStep:
         optimizer = build_optimizer(network, kind=kind, lr=0.1, momentum=0.9, weight_decay=0.01)
         for group in optimizer.param_groups:
             group["fused"], group["foreach"] = fused, not fused
-        stepper = OptimizerStep(optimizer)
-        stepper.accumulate = 2
-        return stepper
+        optimizer_step = OptimizerStep(optimizer)
+        optimizer_step.accumulate = 2
+        return optimizer_step
 
     batches = torch.randn(7, 2, 3, 6, 6, generator=torch.Generator().manual_seed(3))
     through, first, second = model(), model(), model()
-    one, other, another = (stepper_of(network) for network in (through, first, second))
+    one, other, another = (step_of(network) for network in (through, first, second))
     for batch in batches:
         one.backward_and_step(through(batch).square().sum())
     for batch in batches[:stop_at]:
@@ -233,13 +235,13 @@ def test_going_on_from_a_state_is_exact(kind: OptimizerKind, fused: bool, stop_a
     assert (one.steps, one.pending) == (another.steps, another.pending) == (3, 1)
 
 
-def test_faults_are_part_of_the_state() -> None:
+def test_non_finite_counts_are_part_of_the_state() -> None:
     model = tiny_model()
-    stepper = stepper_for(model)
-    stepper.backward_and_step(model(torch.full((2, 3), float("nan"))).sum())
-    again = stepper_for(tiny_model())
-    again.load_state(stepper.state())
-    assert again.faults() == Faults(losses=1, steps=1)
+    optimizer_step = step_for(model)
+    optimizer_step.backward_and_step(model(torch.full((2, 3), float("nan"))).sum())
+    again = step_for(tiny_model())
+    again.load_state(optimizer_step.state())
+    assert again.non_finite() == NonFinite(losses=1, steps=1)
 
 
 def test_frozen_parameters_are_in_no_group() -> None:

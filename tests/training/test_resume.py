@@ -1,32 +1,38 @@
-"""A training that was stopped and goes on ends exactly as one that ran through."""
+"""A training that was stopped and resumed ends exactly as one that ran through."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-import start
 from data.dataset_index import DatasetIndex
-from models.checkpoint import load_checkpoint
-from tests.conftest import ROOT, TINY_TRAINING
-from tests.test_train import job as training_job
-from tests.test_train import run
-from tools.make_task import write_task
-from tools.sources import SourceDataset
-from training import loop as training
-from training.checkpoints import PERIODIC_KEPT
-from training.loop import Saved, TrainingJob
-from training.run_state import read_run_state
+from evaluation.evaluate import no_evaluation
+from models.detector import Detector
+from models.model_config import read_model_config
+from tests.training_example import make_job, run, tensors_of
+from training import loop
+from training.checkpoints import MAX_PERIODIC, SavedCheckpoint
+from training.ema import ModelEMA
+from training.job import TrainingJob
+from training.optimizer import OptimizerStep, build_optimizer
+from training.resume import (
+    ResumeState,
+    find_state,
+    from_plain,
+    load_network,
+    read_state,
+    restore,
+    snapshot,
+    to_plain,
+    write_state,
+)
 from utils.errors import Code, TaskError
 from ymir.results import STAGES_KEPT
 
@@ -38,17 +44,17 @@ def splits(splits: list[DatasetIndex]) -> list[DatasetIndex]:
 
 
 def job(splits: list[DatasetIndex], folder: Path, **change: object) -> TrainingJob:
-    return training_job(splits, folder, **{"img_size": 64, **change})
+    return make_job(splits, folder, **{"img_size": 64, **change})
 
 
 class Killed(Exception):
     """Stands for the end of the process."""
 
 
-def stopped(one: TrainingJob, stage: str, epoch: int) -> None:
+def run_until(one: TrainingJob, stage: str, epoch: int) -> None:
     """Run a training that dies as soon as it has written `stage` in `epoch`."""
 
-    def on_saved(saved: Saved) -> None:
+    def on_saved(saved: SavedCheckpoint) -> None:
         if (saved.stage, saved.epoch) == (stage, epoch):
             raise Killed
 
@@ -56,72 +62,54 @@ def stopped(one: TrainingJob, stage: str, epoch: int) -> None:
         run(dataclasses.replace(one, on_saved=on_saved))
 
 
-def state_of(folder: Path, stage: str = "last") -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder / stage / f"{stage}.pt").state
-
-
-def same_results(one: Path, other: Path) -> bool:
-    return (one / "results.csv").read_text() == (other / "results.csv").read_text() and all(
-        torch.equal(tensor, state_of(other, stage)[key])
-        for stage in ("best", "last")
-        for key, tensor in state_of(one, stage).items()
-    )
+def assert_same_results(one: Path, other: Path) -> None:
+    assert (one / "results.csv").read_text() == (other / "results.csv").read_text()
+    for stage in ("best", "last"):
+        tensors, others = tensors_of(one, stage), tensors_of(other, stage)
+        assert all(torch.equal(tensor, others[key]) for key, tensor in tensors.items()), stage
 
 
 CASES = [
-    pytest.param({}, id="by default"),
-    pytest.param({"workers": 2}, id="two workers"),
-    pytest.param({"nominal_batch_size": 12}, id="gradients wait for a step"),
-    pytest.param({"optimizer": "adamw", "lr0": 0.001}, id="adamw", marks=pytest.mark.slow),
-    pytest.param({"freeze": "3", "momentum": 0}, id="frozen", marks=pytest.mark.slow),
-    pytest.param({"schedule": "cosine", "noval": True}, id="noval", marks=pytest.mark.slow),
+    pytest.param({"workers": 2, "nominal_batch_size": 12}, id="pending gradients"),
+    pytest.param({"optimizer": "adamw", "lr0": 0.001, "freeze": "3"}, id="adamw, frozen"),
+    pytest.param({"schedule": "cosine", "noval": True, "momentum": 0}, id="noval"),
 ]
 
 
 @pytest.mark.parametrize("change", CASES)
-def test_stopped_and_gone_on_equals_run_through(
+def test_a_resumed_training_equals_one_that_ran_through(
     splits: list[DatasetIndex],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     change: dict[str, object],
 ) -> None:
-    """Stopped after two whole epochs and a part of the third, which is done once more."""
-    change = {"epochs": 4, **change}
-    whole, parts = (
-        job(splits, tmp_path / "whole", **change),
-        job(splits, tmp_path / "parts", **change),
-    )
-    run(whole)
-    stopped(parts, "last", 2)
-    state = read_run_state(parts.state_file)
-    assert (state.epoch, len(state.rows)) == (1, 2)
-    if "nominal_batch_size" in change:
-        assert state.parts is not None
-        assert state.parts["stepper"]["pending"] > 0
-    torch.manual_seed(99)  # another process starts from other numbers
-    with caplog.at_level(logging.INFO):
-        run(parts)
-    assert "going on after epoch 2 of 4" in caplog.text
-    assert same_results(whole.folder, parts.folder)
-    epochs = [line.split(",")[0].strip() for line in (parts.folder / "results.csv").open()]
-    assert epochs == ["epoch", "0", "1", "2", "3"]
+    """Stopped after one whole epoch and a part of the second, which is trained once more.
 
-
-def test_random_numbers_go_on_too(
-    splits: list[DatasetIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Something in the loop draws from torch's global generator: the draws must be the same."""
-    real, drawn = training.train_one_epoch, []
+    Something in the loop draws from torch's global generator: the draws must be the same.
+    """
+    real, drawn = loop.train_one_epoch, []
 
     def draw(*arguments: object) -> list[float]:
         drawn.append(float(torch.rand(())))
         return real(*arguments)
 
-    monkeypatch.setattr(training, "train_one_epoch", draw)
-    run(job(splits, tmp_path / "whole", epochs=3))
-    stopped(job(splits, tmp_path / "parts", epochs=3), "last", 1)
-    run(job(splits, tmp_path / "parts", epochs=3))
-    assert drawn[:3] == [drawn[3], drawn[5], drawn[6]]
+    monkeypatch.setattr(loop, "train_one_epoch", draw)
+    whole, parts = (job(splits, tmp_path / name, epochs=3, **change) for name in ("whole", "parts"))
+    run(whole)
+    run_until(parts, "last", 1)
+    state = read_state(parts.state_file)
+    assert (state.epoch, len(state.rows)) == (0, 1)
+    assert state.parts is not None
+    assert (state.parts["optimizer"]["pending"] > 0) == ("nominal_batch_size" in change)
+    torch.manual_seed(99)  # another process starts from other numbers
+    with caplog.at_level(logging.INFO):
+        run(parts)
+    assert "resumed from epoch 1 of 3" in caplog.text
+    assert_same_results(whole.folder, parts.folder)
+    assert drawn == [*drawn[:3], *drawn[:2], *drawn[1:3]]
+    epochs = [line.split(",")[0].strip() for line in (parts.folder / "results.csv").open()]
+    assert epochs == ["epoch", "0", "1", "2"]
 
 
 def test_a_complete_training_reports_its_results_again(
@@ -132,20 +120,20 @@ def test_a_complete_training_reports_its_results_again(
 ) -> None:
     one = job(splits, tmp_path, epochs=2, save_period=1)
     first = run(one)
-    told: list[Saved] = []
+    reported: list[SavedCheckpoint] = []
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
     lines = (tmp_path / "results.csv").read_text()
-    monkeypatch.setattr(training, "train_one_epoch", None)  # no step may be asked for
+    monkeypatch.setattr(loop, "train_one_epoch", None)  # no step may be asked for
     with caplog.at_level(logging.INFO):
-        again = run(dataclasses.replace(one, on_saved=told.append))
+        again = run(dataclasses.replace(one, on_saved=reported.append))
     assert "complete already" in caplog.text
     assert again.evaluation.scores == first.evaluation.scores
     assert again.files == first.files
-    assert {saved.stage for saved in told} == {"best", "last", "epoch0", "epoch1"}
-    assert told[0].stage == "best"
+    assert {saved.stage for saved in reported} == {"best", "last", "epoch0", "epoch1"}
+    assert reported[0].stage == "best"
     assert (tmp_path / "results.csv").read_text() == lines
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")} == written
-    assert one.state_file.stat().st_size < 1e6  # what only learning needs is gone
+    assert one.state_file.stat().st_size < 1e6  # what only training needs is gone
 
 
 Edit = Callable[[TrainingJob], TrainingJob]
@@ -167,13 +155,12 @@ def other_boxes(one: TrainingJob) -> TrainingJob:
     )
 
 
+def other_weights(one: TrainingJob) -> TrainingJob:
+    return dataclasses.replace(one, weights=one.stage_folder("best") / "best.pt")
+
+
 def damaged(one: TrainingJob) -> TrainingJob:
     one.state_file.write_bytes(one.state_file.read_bytes()[:1000])
-    return one
-
-
-def foreign(one: TrainingJob) -> TrainingJob:
-    torch.save({"format": "of somebody else"}, one.state_file)
     return one
 
 
@@ -182,14 +169,22 @@ def without_best(one: TrainingJob) -> TrainingJob:
     return one
 
 
-NOT_THIS_ONE = [
+def complete(one: TrainingJob) -> TrainingJob:
+    """More patience does not wake a training that is complete: its optimiser is gone."""
+    state = read_state(one.state_file)
+    write_state(one.state_file, dataclasses.replace(state, parts=None))
+    return one
+
+
+OTHERS = [
     pytest.param(settings(lr0=0.02), "lr0 was 0.01, is 0.02", id="other settings"),
     pytest.param(settings(epochs=4, seed=1), "epochs was 3, is 4; seed was 0, is 1", id="two"),
     pytest.param(other_data, "other training data", id="other images"),
     pytest.param(other_boxes, "other validation data", id="other labels"),
-    pytest.param(damaged, "is not a training that this version can go on with", id="damaged"),
-    pytest.param(foreign, "is not a training that this version can go on with", id="foreign"),
-    pytest.param(without_best, "best or last weights are gone", id="weights gone"),
+    pytest.param(other_weights, "other starting weights", id="other weights"),
+    pytest.param(damaged, "is not a training that this version can resume", id="damaged"),
+    pytest.param(without_best, "best or last checkpoint is gone", id="weights gone"),
+    pytest.param(complete, "its training was complete after epoch 1", id="complete"),
 ]
 
 
@@ -197,17 +192,12 @@ NOT_THIS_ONE = [
 def interrupted(splits: list[DatasetIndex], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a training of three epochs was stopped in its second."""
     folder = tmp_path_factory.mktemp("interrupted")
-    stopped(job(splits, folder, epochs=3), "last", 1)
+    run_until(job(splits, folder, epochs=3), "last", 1)
     return folder
 
 
-def copy_of(folder: Path, target: Path) -> Path:
-    subprocess.run(["cp", "-r", str(folder), str(target)], check=True)
-    return target
-
-
-@pytest.mark.parametrize(("edit", "why"), NOT_THIS_ONE)
-def test_a_state_of_another_training_is_not_taken(
+@pytest.mark.parametrize(("edit", "why"), OTHERS)
+def test_a_state_of_another_training_is_not_resumed(
     splits: list[DatasetIndex],
     interrupted: Path,
     tmp_path: Path,
@@ -215,58 +205,43 @@ def test_a_state_of_another_training_is_not_taken(
     edit: Edit,
     why: str,
 ) -> None:
-    """By itself it starts anew and says why in one sentence; asked for by name it is refused."""
-    one = edit(job(splits, copy_of(interrupted, tmp_path / "copy"), epochs=3))
+    """By itself a training starts anew and says why in one sentence; a named one is refused."""
+    one = edit(job(splits, shutil.copytree(interrupted, tmp_path / "copy"), epochs=3))
     with caplog.at_level(logging.INFO):
-        assert training.find_state(one) is None
-    assert [r.message for r in caplog.records if "starting anew" in r.message] == [
-        caplog.messages[0]
-    ]
-    assert why in caplog.text
+        assert find_state(one) is None
+    (message,) = caplog.messages
+    assert message.startswith("starting anew: ")
+    assert why in message
     with pytest.raises(TaskError) as caught:
-        training.find_state(settings(resume=str(one.state_file))(one))
+        find_state(settings(resume=str(one.state_file))(one))
     assert caught.value.code in (Code.CONFIG, Code.MODEL)
     assert why in caught.value.sentence
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "found"),
     [
-        {"workers": 1},
-        {"cache": "none"},
-        {"patience": 7},
-        {"plots": True},
-        {"save_period": 2},
-        {"resume": "True"},
+        ({"workers": 1, "cache": "none", "patience": 7}, True),
+        ({"plots": True, "save_period": 2, "resume": "True"}, True),
+        ({"resume": "never"}, False),
+        ({"resume": "False"}, False),
     ],
     ids=str,
 )
-def test_what_changes_nothing_learnt_may_differ(
-    splits: list[DatasetIndex], interrupted: Path, change: dict[str, object]
+def test_irrelevant_settings_may_differ(
+    splits: list[DatasetIndex], interrupted: Path, change: dict[str, object], found: bool
 ) -> None:
-    found = training.find_state(settings(**change)(job(splits, interrupted, epochs=3)))
-    assert found is not None
-    assert found.epoch == 0
-
-
-@pytest.mark.parametrize("word", ["never", "False", "0"])
-def test_never_looks_at_nothing(splits: list[DatasetIndex], interrupted: Path, word: str) -> None:
-    assert training.find_state(job(splits, interrupted, epochs=3, resume=word)) is None
-
-
-def test_other_starting_weights_make_another_training(
-    splits: list[DatasetIndex], interrupted: Path, weights: Path
-) -> None:
-    one = dataclasses.replace(job(splits, interrupted, epochs=3), weights=weights)
-    assert training.find_state(one) is None
+    state = find_state(settings(**change)(job(splits, interrupted, epochs=3)))
+    assert (state is not None) == found
+    assert state is None or state.epoch == 0
 
 
 @pytest.mark.parametrize("name", ["last.pt", "last.state"])
-def test_a_path_goes_on_in_another_folder(
+def test_a_path_is_resumed_in_another_folder(
     splits: list[DatasetIndex], interrupted: Path, tmp_path: Path, name: str
 ) -> None:
     one = job(splits, tmp_path / "new", epochs=3, resume=str(interrupted / "last" / name))
-    found = training.find_state(one)
+    found = find_state(one)
     assert found is not None
     assert (found.epoch, len(found.rows)) == (0, 1)
     for stage, saved in zip(("best", "last"), found.stages, strict=True):
@@ -274,59 +249,136 @@ def test_a_path_goes_on_in_another_folder(
         assert saved.files[0].read_bytes() == (interrupted / stage / f"{stage}.pt").read_bytes()
 
 
-def test_a_path_that_is_not_there_is_refused(splits: list[DatasetIndex], tmp_path: Path) -> None:
-    with pytest.raises(
-        TaskError, match=r"there is no file .*last\.state; give the last\.pt"
-    ) as told:
-        run(job(splits, tmp_path, resume=str(tmp_path / "last.pt")))
-    assert told.value.code == Code.CONFIG
+def test_a_missing_path_is_refused(splits: list[DatasetIndex], tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"no file .*last\.state; give the last\.pt") as caught:
+        find_state(job(splits, tmp_path, resume=str(tmp_path / "last.pt")))
+    assert caught.value.code == Code.CONFIG
 
 
-def test_more_patience_does_not_wake_a_training_that_is_over(
-    splits: list[DatasetIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its optimiser is gone, so it starts anew rather than from something else."""
-    one = job(splits, tmp_path, epochs=30, patience=1, lr0=1e-6, warmup_bias_lr=0, warmup_epochs=0)
-    run(one)
-    assert training.find_state(one) is not None
-    assert training.find_state(settings(patience=50)(one)) is None
-    assert "is of a training that was over after epoch" in caplog.text
+def test_checkpoints_are_as_many_as_the_platform_lists() -> None:
+    assert MAX_PERIODIC + len(("best", "last")) == STAGES_KEPT
 
 
-def test_stages_of_the_platform_are_not_exceeded() -> None:
-    assert PERIODIC_KEPT + len(("best", "last")) == STAGES_KEPT
+def trained(steps: int) -> tuple[Detector, ModelEMA[Detector], OptimizerStep]:
+    torch.manual_seed(steps)
+    network = Detector(read_model_config("yolov5n", nc=1)).to(memory_format=torch.channels_last)
+    ema = ModelEMA(network)
+    optimizer_step = OptimizerStep(
+        build_optimizer(network, lr=0.01, momentum=0.9, weight_decay=0.0)
+    )
+    optimizer_step.accumulate = 2
+    for _ in range(steps):
+        images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+        loss = sum(level.square().mean() for level in network(images))
+        if optimizer_step.backward_and_step(loss):
+            ema.update(network)
+    return network, ema, optimizer_step
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_killed_task_goes_on_when_it_is_started_again(
-    drawn: SourceDataset, tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """SIGKILL in the middle of it, then the same task once more, against one that ran through."""
-    tiny = {**TINY_TRAINING, "epochs": "6", "onnx": "no", "plots": "no", "workers": workers}
-    env_files = [
-        write_task(drawn, tmp_path / name, kinds=("training",), settings=tiny)
-        for name in ("whole", "killed")
-    ]
-    whole, killed = (tmp_path / name / "out" / "models" for name in ("whole", "killed"))
-    assert start.main(["--env", str(env_files[0])]) == 0
-    command = [sys.executable, str(ROOT / "start.py"), "--env", str(env_files[1])]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        rows = killed / "attachments" / "report" / "results.csv"
-        while process.poll() is None:
-            if rows.is_file() and len(rows.read_text().splitlines()) > 2:
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-            time.sleep(0.01)
-        assert process.wait() == -signal.SIGKILL
-    capsys.readouterr()
-    assert start.main(["--env", str(env_files[1])]) == 0
-    assert "going on after epoch" in capsys.readouterr().out
-    report = Path("attachments/report/results.csv")
-    assert (whole / report).read_text() == (killed / report).read_text()
-    for stage in ("best", "last"):
-        for key, tensor in state_of(whole, stage).items():
-            assert torch.equal(tensor, state_of(killed, stage)[key]), key
+def state_of(
+    network: Detector, ema: ModelEMA[Detector], optimizer_step: OptimizerStep
+) -> ResumeState:
+    evaluation = no_evaluation(2)
+    evaluation.confusion.matrix[0, 1] = 4
+    return ResumeState(
+        epoch=4,
+        identity={"settings": {"freeze": (1, 2), "lr0": 0.1}},
+        batch_size=16,
+        rows=[[0, 0.1 + 0.2], [1, float("nan")]],
+        stages=[SavedCheckpoint("best", (Path("best") / "best.pt",), 3, evaluation)],
+        parts=snapshot(network, ema, optimizer_step),
+    )
+
+
+def test_a_state_comes_back_from_its_file(tmp_path: Path) -> None:
+    """Three batches with two a step: one step is done, one gradient is pending."""
+    network, ema, optimizer_step = trained(3)
+    written = state_of(network, ema, optimizer_step)
+    write_state(tmp_path / "last.state", written)
+    assert isinstance(torch.load(tmp_path / "last.state", weights_only=True), dict)
+    read = read_state(tmp_path / "last.state")
+    assert (read.epoch, read.identity, read.batch_size) == (4, written.identity, 16)
+    np.testing.assert_array_equal(read.rows, written.rows)
+    (saved,), (expected,) = read.stages, written.stages
+    assert saved.files == expected.files
+    assert saved.evaluation.scores == expected.evaluation.scores
+    assert saved.evaluation.losses == expected.evaluation.losses
+    np.testing.assert_array_equal(
+        saved.evaluation.confusion.matrix, expected.evaluation.confusion.matrix
+    )
+
+    other, other_ema, other_step = trained(0)
+    load_network(other, read)
+    restore(read, ema=other_ema, optimizer_step=other_step)
+    for mine, theirs in ((network, other), (ema.module, other_ema.module)):
+        for key, tensor in mine.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[key]), key
+    assert other_ema.updates == ema.updates == 1
+    assert other_step.pending == optimizer_step.pending == 1
+    for parameter, counterpart in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(parameter.grad, counterpart.grad)
+        assert counterpart.grad.stride() == counterpart.stride()
+    with pytest.raises(TaskError, match="of another network"):
+        load_network(Detector(read_model_config("yolov5s", nc=1)), read)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"no such file format", id="not torch's"),
+        pytest.param({"format": "ymir-yolov5", "version": 2}, id="a checkpoint"),
+        pytest.param({"format": "ymir-yolov5 training", "version": 99}, id="another version"),
+        pytest.param({"format": "ymir-yolov5 training", "version": 2, "epoch": 3}, id="half"),
+        pytest.param([1, 2], id="a list"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "last.state"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(TaskError, match=r"last\.state is not a training") as caught:
+        read_state(path)
+    assert caught.value.code == Code.MODEL
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param({"a": [1, 2.5, "x", None, True], "tuple": {}, 3: ()}, id="nested"),
+        pytest.param((1, (2, [3, (4,)])), id="tuples"),
+        pytest.param(0.1 + 0.2, id="a float to the last bit"),
+        pytest.param([np.float64(0.5), np.int64(3), np.bool_(True)], id="numpy's numbers"),
+    ],
+)
+def test_plain_values_come_back(value: object, tmp_path: Path) -> None:
+    torch.save(to_plain(value), tmp_path / "value")
+    back = from_plain(torch.load(tmp_path / "value", weights_only=True))
+    assert back == value
+    assert type(back) is type(value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        pytest.param(np.array([[0.1], [np.nan]]), id="float64"),
+        pytest.param(np.array([True, False]), id="bool"),
+        pytest.param(np.zeros((0, 4), np.float32), id="empty"),
+        pytest.param(np.float32(3) * np.ones((2, 2), np.float32).T, id="transposed"),
+    ],
+)
+def test_arrays_come_back(array: np.ndarray) -> None:
+    back = from_plain(to_plain(array))
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_only_known_classes_come_back() -> None:
+    stored = to_plain(no_evaluation(1).scores)
+    assert isinstance(stored, dict)
+    with pytest.raises(ValueError, match="class Path is not known"):
+        from_plain({"Path": stored["Scores"]})
+    del stored["Scores"]["map50"]
+    with pytest.raises(ValueError, match="other fields"):
+        from_plain(stored)
+    with pytest.raises(AssertionError, match="Detector cannot be stored"):
+        to_plain(Detector(read_model_config("yolov5n", nc=1)))

@@ -1,4 +1,4 @@
-"""The schedule against recorded training runs of v7.0, and where ours is meant to differ."""
+"""The schedule against recorded trainings of v7.0, and where ours differs; early stopping."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from training.schedule import (
+    EarlyStopping,
     Schedule,
     batches_per_step,
     learning_rate_factor,
@@ -110,3 +111,22 @@ def test_every_iteration_has_settings_that_make_sense() -> None:
         assert settings.accumulate >= 1
         assert 0.8 <= settings.momentum <= 0.937
         assert 0 <= settings.weight_lr <= settings.bias_lr <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("epoch", "best", "patience", "stops"),
+    [
+        pytest.param(0, 0, 1, False, id="the first epoch is the best"),
+        pytest.param(2, 0, 2, True, id="two without improvement"),
+        pytest.param(2, 1, 2, False, id="one without improvement"),
+        pytest.param(900, 0, 0, False, id="0 never stops"),
+    ],
+)
+def test_early_stopping(epoch: int, best: int, patience: int, stops: bool) -> None:
+    assert EarlyStopping(patience).should_stop(epoch, best) is stops
+
+
+def test_early_stopping_is_logged_with_epochs_from_one() -> None:
+    assert EarlyStopping(10).message(29, 19) == (
+        "early stopping after epoch 30: no improvement for 10 epochs (best epoch 20, patience 10)"
+    )

@@ -1,4 +1,4 @@
-"""Two processes on the CPU against one: messages, batch norm, gradients."""
+"""Collectives, gradients and evaluation of two ranks on the CPU; the rendezvous of ranks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,26 +15,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from tests import two_processes
 from tests.conftest import ROOT
+from tests.evaluation.test_evaluator import assert_same
 from utils.distributed import SINGLE_PROCESS, DistContext, launcher_store, rendezvous
 from utils.environment import RANK_VARIABLES
 from utils.errors import Code, TaskError
-
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
-
-
-def launch(count: int, *words: object) -> None:
-    """`torchrun` with that many processes, which must succeed."""
-    ended = subprocess.run(
-        [sys.executable, *TORCHRUN, "--nproc-per-node", str(count), *map(str, words)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_words_for_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,33 +45,50 @@ def test_a_single_process_communicates_with_nobody() -> None:
         SINGLE_PROCESS.broadcast_module(network)
 
 
-@pytest.mark.slow
-def test_two_ranks_communicate(tmp_path: Path) -> None:
-    launch(2, "-m", "tests.two_processes", "speak", tmp_path)
-    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["here 0, 1"] * 2
-
-
-@pytest.mark.slow
-def test_gradients_of_two_are_those_of_one_with_the_whole_batch(
-    trained: Path, tmp_path: Path
-) -> None:
-    """Eight images, by one process or as twice four, batch statistics over all.
-
-    In float64 only the order of sums differs: within 1e-6 of each tensor's largest gradient.
-    """
-    (tmp_path / "data.txt").write_text(str(trained / "in"))
-    for count in (1, 2):
-        launch(count, "-m", "tests.two_processes", "gradients", tmp_path)
-    (one, statistics), (two, their_statistics) = (
-        torch.load(tmp_path / f"{count}.pt") for count in (1, 2)
+@pytest.fixture(scope="module")
+def results(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process and two ranks have computed of the same data."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "data.txt").write_text(str(trained / "in"))
+    two_processes.run(SINGLE_PROCESS, folder)
+    words = "--standalone --local-addr 127.0.0.1 --nproc-per-node 2 -m tests.two_processes"
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *words.split(), str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_two_ranks_communicate(results: Path) -> None:
+    assert [(results / f"{rank}.txt").read_text() for rank in (0, 1)] == ["here 0, 1"] * 2
+
+
+@pytest.mark.slow
+def test_gradients_of_two_ranks_are_those_of_the_whole_batch(results: Path) -> None:
+    """In float64 only the order of sums differs: within 1e-6 of each tensor's largest gradient."""
+    one, two = (torch.load(results / f"gradients {count}.pt") for count in (1, 2))
     assert one.keys() == two.keys()
     for name, expected in one.items():
         largest = float(expected.abs().max())
         assert largest > 0, name
         torch.testing.assert_close(two[name], expected, rtol=0, atol=1e-6 * largest, msg=name)
-    for name, expected in statistics.items():
-        torch.testing.assert_close(their_statistics[name], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_two_ranks_evaluate_what_one_process_does(results: Path) -> None:
+    one, two = (
+        torch.load(results / f"evaluation {count}.pt", weights_only=False) for count in (1, 2)
+    )
+    assert one.scores.map50 > 0
+    assert len(one.detections) > 6
+    assert {field.name for field in fields(two)} == {field.name for field in fields(one)}
+    assert_same(two, one)
 
 
 WAIT = timedelta(seconds=30)

@@ -1,83 +1,161 @@
-"""A COCO document record by record and as a whole: the same labels, odd ones included."""
+"""COCO documents: one for many images, odd values refused for their image only."""
 
 from __future__ import annotations
 
 import json
-import tracemalloc
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from data.formats.coco import AnnotationError, CocoLabels, _labels_as_a_whole, coco_labels
+from data.formats.base import AnnotationError, read_labelled_folder
+from data.formats.coco import CocoFile
+from tests.data.formats.annotation_example import CLASSES, HELMET, coco, rows_of
+from utils.errors import TaskError
 
-ANNOTATIONS = [
-    {"id": 1, "image_id": 7, "category_id": 0, "bbox": [1, 2, 3, 4.5]},
-    {"id": 2, "image_id": "b", "category_id": 1, "bbox": [1, 2, 3, 4]},
-    {"id": "x", "image_id": 7, "category_id": 0, "bbox": [1, 2, 3, 4]},
-    {"id": 4, "image_id": 7, "category_id": 2**70, "bbox": [1, 2, 3, 4]},
-    {"id": 5, "image_id": 7, "category_id": True, "bbox": [1, 2, 3, float("nan")]},
-    {"id": 6, "image_id": 7, "bbox": [10**400, 2, 3, 4]},
-    {"id": 7, "image_id": 7, "category_id": 0, "bbox": "1 2 3 4"},
-    {"id": 8, "image_id": 99, "category_id": 0, "bbox": [0, 0, 1, 1]},
-    {"id": 9, "category_id": 0},
-    {"id": 10, "image_id": 7, "category_id": 0, "bbox": [5, 6, 7, 8]},
-]
-DOCUMENT = {
-    "annotations": ANNOTATIONS,
-    "images": [
-        {"id": 7, "file_name": "x/a.jpg"},
-        {"id": "b", "file_name": "b.jpg"},
-        {"id": 3, "file_name": "c.jpg"},
-        {"id": 4, "file_name": "y/c.jpg"},
-        {"file_name": "none.jpg"},
+
+def test_boxes_are_exact_and_joined_by_base_name() -> None:
+    document = CocoFile(coco(), "c.json", CLASSES)
+    assert rows_of(document("/in/assets/3f/3f.jpg")) == [HELMET]
+    assert rows_of(document("empty.jpg")) == []
+
+
+def test_category_names_go_before_ids() -> None:
+    """Files from elsewhere count from 1; the platform's ids are class indices and agree."""
+    shifted = [{"id": 0, "name": "glove"}, {"id": 1, "name": "helmet"}, {"id": 2, "name": ""}]
+    record = {"image_id": 1, "bbox": [30, 41, 50, 64]}
+    document = coco(
+        categories=shifted,
+        annotations=[{**record, "category_id": 1}, {**record, "category_id": 0}],
+    )
+    annotation = CocoFile(document, "c.json", CLASSES)("3f.jpg")
+    assert (rows_of(annotation), annotation.unknown_classes) == ([HELMET], ("glove",))
+    nameless = CocoFile(coco(categories=[]), "c.json", CLASSES)
+    assert rows_of(nameless("3f.jpg")) == [HELMET]
+
+
+@pytest.mark.parametrize(
+    ("content", "image"),
+    [
+        pytest.param(coco().decode().encode("utf-16"), "3f.jpg", id="utf-16"),
+        pytest.param(b"\xef\xbb\xbf" + coco(), "3f.jpg", id="byte-order-mark"),
+        pytest.param(coco().replace(b'"area": 0', b'"area": NaN'), "3f.jpg", id="nan-beside"),
+        pytest.param(coco().replace(b'"area"', b'"\\ud800"'), "3f.jpg", id="half-a-character"),
+        pytest.param(coco().replace(b"3f.jpg", b"\\u00e9.jpg"), "\xe9.jpg", id="escaped-name"),
+        pytest.param(
+            coco().replace(b'"annotations": [', b'"annotations": [{}, {"image_id": 9}, '),
+            "3f.jpg",
+            id="annotations-of-no-image",
+        ),
     ],
-    "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": ""}],
+)
+def test_odd_documents_are_read(content: bytes, image: str) -> None:
+    assert rows_of(CocoFile(content, "c.json", CLASSES)(image)) == [HELMET]
+
+
+ODD = {
+    "a number of any size": {"category_id": 2**70},
+    "a list": {"category_id": [0]},
+    "not finite": {"bbox": [1, 2, 3, float("nan")]},
+    "beyond a float": {"bbox": [10**400, 2, 3, 4]},
+    "a text": {"bbox": "1 2 3 4"},
 }
 
 
-def shown(labels: CocoLabels) -> str:
-    found = {name: labels.annotations_of(name) for name in labels.image_ids}
-    return repr((found, labels.image_ids, labels.ambiguous, labels.category_names))
+@pytest.mark.parametrize("change", ODD.values(), ids=ODD.keys())
+def test_an_odd_value_concerns_its_image_only(change: dict[str, object]) -> None:
+    odd = {"image_id": 2, "category_id": 0, "bbox": [1, 2, 3, 4]} | change
+    good = {"image_id": 1, "category_id": 0, "bbox": [30, 41, 50, 64]}
+    document = CocoFile(coco(annotations=[odd, good], categories=[]), "c.json", CLASSES)
+    assert rows_of(document("3f.jpg")) == [HELMET]
+    with pytest.raises(AnnotationError, match=r"c.json annotation None of empty.jpg"):
+        document("empty.jpg")
 
 
-def test_both_ways_give_the_same() -> None:
-    content = json.dumps(DOCUMENT).encode()
-    assert shown(coco_labels(content, "c")) == shown(_labels_as_a_whole(content, "c"))
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(b"{", "not a readable JSON", id="cut-off"),
+        pytest.param(b"[1]", "images is not a list", id="no-mapping"),
+        pytest.param(coco(images=3), "images is not a list", id="images-no-list"),
+        pytest.param(coco(annotations=[3]), "annotations is not a list", id="annotation-no-record"),
+        pytest.param(coco(images=[]), "does not list the image 3f.jpg", id="image-not-listed"),
+        pytest.param(
+            coco(images=[{"id": 1, "file_name": "a/3f.jpg"}, {"id": 2, "file_name": "b/3f.jpg"}]),
+            "several images called 3f.jpg",
+            id="name-twice",
+        ),
+        pytest.param(
+            coco(categories=[], annotations=[{"id": 5, "image_id": 1, "category_id": 2}]),
+            "annotation 5 of 3f.jpg: class index 2 is not a whole number from 0 to 1",
+            id="class-out-of-range",
+        ),
+        pytest.param(
+            coco(annotations=[{"id": 5, "image_id": 1, "category_id": [0]}]),
+            "category_id None",
+            id="class-no-number",
+        ),
+        pytest.param(
+            coco(annotations=[{"id": 5, "image_id": 1, "category_id": 0, "bbox": [1, 2, 3]}]),
+            "bbox [1, 2, 3] is not",
+            id="three-numbers",
+        ),
+        pytest.param(
+            coco(annotations=[{"image_id": 1, "category_id": 0, "bbox": [1, 2, None, 4]}]),
+            "bbox [1, 2, None, 4] is not",
+            id="null-number",
+        ),
+        pytest.param(
+            coco(annotations=[{"image_id": 1, "category_id": 0}]), "bbox None", id="no-bbox"
+        ),
+    ],
+)
+def test_refusals(content: bytes, said: str) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        CocoFile(content, "c.json", CLASSES)("3f.jpg")
+    assert said in str(caught.value)
 
 
-def test_by_hand() -> None:
-    labels = coco_labels(json.dumps(DOCUMENT).encode(), "c")
-    found = labels.annotations_of("a.jpg")
-    assert [one[0] for one in found] == [1, "x", 4, 5, 6, 7, 10]
-    assert found[0] == (1, 0, [1.0, 2.0, 3.0, 4.5])
-    assert found[1] == ("x", 0, [1, 2, 3, 4])
-    assert found[2][1] == 2**70
-    assert found[4] == (6, None, [10**400, 2, 3, 4])
-    assert [one[0] for one in labels.annotations_of("b.jpg")] == [2]
-    assert [one[0] for one in labels.annotations_of("none.jpg")] == [9]
-    assert labels.annotations_of("c.jpg") == []
-    assert labels.ambiguous == {"c.jpg"}
-    assert labels.category_names == {0: "cat"}
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images, one of them with objects, in the split val."""
+    (tmp_path / "images").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "images" / name)
+    record = {"image_id": 1, "category_id": 7}
+    document = {
+        "images": [{"id": n, "file_name": f"{s}.png"} for n, s in enumerate("abc", start=1)],
+        "categories": [{"id": 9, "name": "dog"}, {"id": 7, "name": "cat"}],
+        "annotations": [{**record, "bbox": [1, 2, 3, 4.5]}, {**record, "iscrowd": 1}],
+    }
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(document))
+    (tmp_path / "meta.json").write_text("{}")
+    return tmp_path
 
 
-def test_a_key_given_twice_counts_the_last_time_as_in_json() -> None:
-    content = b'{"images": [{"id": 1, "file_name": "a"}], "images": [{"id": 2, "file_name": "b"}]}'
-    assert coco_labels(content, "c").image_ids == {"b": 2}
+def test_a_labelled_folder(folder: Path) -> None:
+    """Classes in order of their ids; crowd regions and images that are not there are counted."""
+    found = read_labelled_folder(folder)
+    assert (found.format_name, found.class_names) == ("coco", ("cat", "dog"))
+    assert {split: len(images) for split, images in found.images.items()} == {"val": 2}
+    first, second = found.images["val"]
+    assert first == (folder / "images" / "a.png", (("cat", 1, 2, 4, 6.5),))
+    assert second.objects == ()
+    assert found.remarks.total() == 2
+    alone = read_labelled_folder(folder / "annotations" / "instances_val.json")
+    assert alone.class_names == found.class_names
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"images": {}}', b'{"images": [1]}'])
-def test_no_document(content: bytes) -> None:
-    with pytest.raises(AnnotationError, match="c: not a"):
-        coco_labels(content, "c")
-
-
-def test_a_large_document_takes_little_beside_itself() -> None:
-    one = {"id": 123456, "image_id": 7, "category_id": 0, "bbox": [1.25, 2.5, 30.0, 40.0]}
-    many = [{**one, "id": 100_000 + number, "segmentation": {}} for number in range(30_000)]
-    content = json.dumps({"images": [{"id": 7, "file_name": "a"}], "annotations": many}).encode()
-    tracemalloc.start()
-    labels = coco_labels(content, "c")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert len(labels.annotations_of("a")) == 30_000
-    # Arrays of 56 bytes an annotation, grown by an eighth at a time, and a window of text.
-    assert peak < 12e6
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param("{", "not a readable JSON", id="no-json"),
+        pytest.param(coco(annotations=[{"bbox": 3}]).decode(), "no valid COCO", id="no-bbox"),
+    ],
+)
+def test_a_malformed_document_is_refused(folder: Path, content: str, said: str) -> None:
+    (folder / "meta.json").write_text(content)
+    with pytest.raises(TaskError, match=said):
+        read_labelled_folder(folder)

@@ -1,34 +1,20 @@
-"""What is taken while a document is read is what its tree says; what is no XML is refused."""
+"""Pascal VOC: objects as in the tree of the document, and what is refused."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from defusedxml.ElementTree import fromstring
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from PIL import Image
 
-from data.formats.coco import AnnotationError
-from data.formats.voc import ANGLE, SIDES, VocObject, voc_objects
+from data.formats.base import MAX_OBJECTS, AnnotationError, read_labelled_folder
+from data.formats.voc import VocObject, parse_voc, voc_objects
+from tests.data.formats.annotation_example import CLASSES, HELMET, rows_of, voc
+from utils.errors import TaskError
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
-PLAIN = VocObject("cat", {"xmin": "1", "ymin": "2", "xmax": "3", "ymax": "4"})
-
-
-def from_tree(content: bytes) -> list[VocObject]:
-    """The slow way: the whole tree first, then a search in it."""
-    objects = []
-    for item in fromstring(content, forbid_dtd=False).findall("object"):
-        box = item.find("bndbox")
-        texts = {} if box is None else {side: box.findtext(side) for side in (*SIDES, ANGLE)}
-        kept = {side: text for side, text in texts.items() if text is not None}
-        objects.append(VocObject(item.findtext("name") or "", None if box is None else kept))
-    return objects
-
-
-def taken(content: bytes) -> list[VocObject]:
-    return voc_objects(content, "a.xml", most=100)
+SIDES = {"xmin": "1", "ymin": "2", "xmax": "3", "ymax": "4"}
 
 
 def document(*bodies: str, head: str = "") -> bytes:
@@ -36,91 +22,62 @@ def document(*bodies: str, head: str = "") -> bytes:
     return f"{head}<annotation>{objects}</annotation>".encode()
 
 
-def test_an_object_by_hand() -> None:
-    assert taken(document(f"<name>cat</name>{BOX}", "<name>a &amp; b</name>")) == [
-        PLAIN,
-        VocObject("a & b", None),
-    ]
-
-
 @pytest.mark.parametrize(
-    "content",
+    ("content", "expected"),
     [
-        pytest.param(b"<annotation/>", id="nothing"),
-        pytest.param(document("", "<name/>", BOX), id="empty-and-nameless"),
-        pytest.param(document(f"{BOX}<name>cat</name>"), id="name-last"),
-        pytest.param(document(f"<name>cat</name><name>dog</name>{BOX}{BOX}"), id="twice"),
-        pytest.param(document(f"<name/><name>dog</name><bndbox/>{BOX}"), id="empty-ones-first"),
-        pytest.param(document(f"<name>c<b>x</b>at</name>{BOX}"), id="element-in-the-name"),
+        pytest.param(b"<annotation/>", [], id="nothing"),
+        pytest.param(document(f"{BOX}<name>cat</name>"), [("cat", SIDES)], id="name-last"),
+        pytest.param(document("<name>a &amp; b</name>"), [("a & b", None)], id="no-box"),
         pytest.param(
-            document(f"<name>c<!-- x -->at<?p i?>s</name>{BOX}"), id="comment-in-the-name"
+            document(f"<name>cat</name><name>dog</name>{BOX}<bndbox/>"),
+            [("cat", SIDES)],
+            id="the-first-counts",
         ),
-        pytest.param(document(f"<name><![CDATA[c<a>t]]></name>{BOX}"), id="cdata"),
-        pytest.param(document(f"<name>\n &#99;at </name>{BOX}"), id="blanks-and-a-character"),
+        pytest.param(document(f"<name/><name>dog</name><bndbox/>{BOX}"), [("", {})], id="empty"),
         pytest.param(
-            document("<bndbox><xmin>1<a/>2</xmin><a><ymin>5</ymin></a><ymin>3</ymin></bndbox>"),
-            id="elements-among-the-sides",
-        ),
-        pytest.param(
-            document(
-                "<bndbox><xmin>1</xmin><xmin>2</xmin><rotate_angle>0.5</rotate_angle></bndbox>"
-            ),
-            id="side-twice-and-an-angle",
+            document(f"<name>\n &#99;a<!-- x -->t<![CDATA[s ]]></name>{BOX}"),
+            [("cats", SIDES)],
+            id="comment-and-cdata",
         ),
         pytest.param(
-            document(f"<part><name>leg</name>{BOX}</part><name>cat</name>"), id="parts-of-an-object"
+            document(f"<part><name>leg</name>{BOX}</part><name>cat</name>"),
+            [("cat", None)],
+            id="parts-of-an-object",
         ),
-        pytest.param(document(f"<object><name>in</name>{BOX}</object>"), id="object-in-an-object"),
-        pytest.param(f"<a><b><object>{BOX}</object></b></a>".encode(), id="object-further-down"),
-        pytest.param(f"<object><name>root</name>{BOX}</object>".encode(), id="object-as-the-root"),
-        pytest.param(f"<a><name>x</name>{BOX}<object/></a>".encode(), id="parts-outside-an-object"),
+        pytest.param(f"<a><b><object>{BOX}</object></b></a>".encode(), [], id="further-down"),
         pytest.param(
-            b'<a xmlns="urn:x"><object><name>cat</name></object></a>', id="in-another-namespace"
-        ),
-        pytest.param(
-            b'<a xmlns:x="urn:x"><object><x:name>no</x:name><name>cat</name></object></a>',
-            id="a-prefix",
-        ),
-        pytest.param(b'<a><object id="1"><name k="v">cat</name></object></a>', id="attributes"),
-        pytest.param(
-            document(f"<name>cat</name>{BOX}", head="<!DOCTYPE annotation>"), id="doctype"
+            document(f"<name>\xe9</name>{BOX}", head="<!DOCTYPE annotation>"),
+            [("\xe9", SIDES)],
+            id="doctype",
         ),
         pytest.param(
-            document(f"<name>\xe9</name>{BOX}", head='<?xml version="1.0" encoding="utf-8"?>'),
-            id="utf-8",
+            document(f"<name>\xe9</name>{BOX}").decode().encode("utf-16"),
+            [("\xe9", SIDES)],
+            id="utf-16",
         ),
-        pytest.param(document(f"<name>\xe9</name>{BOX}").decode().encode("utf-16"), id="utf-16"),
     ],
 )
-def test_the_same_as_from_a_tree(content: bytes) -> None:
-    assert taken(content) == from_tree(content)
+def test_objects(content: bytes, expected: list[tuple[str, dict[str, str] | None]]) -> None:
+    assert voc_objects(content, "a.xml") == [VocObject(*one) for one in expected]
 
 
-TAGS = ("object", "name", "bndbox", "xmin", "ymax", "rotate_angle", "part")
-ELEMENTS = st.recursive(
-    st.sampled_from(["", "7", " cat ", "<!-- - -->", "&lt;", "\n"]),
-    lambda inner: st.builds(
-        lambda tag, bodies: f"<{tag}>{''.join(bodies)}</{tag}>",
-        st.sampled_from(TAGS),
-        st.lists(inner, max_size=4),
-    ),
-    max_leaves=30,
-)
+def test_boxes_are_inclusive_and_a_rotated_one_is_counted() -> None:
+    annotation = parse_voc(voc(angle="0.25"), "a.xml", CLASSES)
+    assert (rows_of(annotation), annotation.rotated) == ([HELMET], 1)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(ELEMENTS, max_size=4))
-def test_any_nesting_is_read_as_from_a_tree(bodies: list[str]) -> None:
-    content = document(*bodies)
-    assert taken(content) == from_tree(content)
+def test_unknown_classes_and_missing_boxes_are_counted() -> None:
+    content = voc("glove", more="<object><name>vest</name></object>")
+    annotation = parse_voc(content, "a.xml", CLASSES)
+    assert (rows_of(annotation), annotation.unknown_classes) == ([], ("glove",))
+    assert annotation.without_box == 1
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param(b"", "no element found", id="empty"),
+        pytest.param(b"", "not a readable XML document (no element found", id="empty"),
         pytest.param(b"<a><object></a>", "mismatched tag", id="mismatched"),
-        pytest.param(b"<a/><b/>", "junk after document element", id="two-roots"),
         pytest.param(b"<a>&x;</a>", "undefined entity", id="undefined-entity"),
         pytest.param(
             b'<!DOCTYPE a SYSTEM "b.dtd"><a>&x;</a>', "undefined entity &x;", id="entity-elsewhere"
@@ -128,33 +85,64 @@ def test_any_nesting_is_read_as_from_a_tree(bodies: list[str]) -> None:
         pytest.param(b'<!DOCTYPE a [<!ENTITY x "y">]><a/>', "EntitiesForbidden", id="entity"),
         pytest.param(b'<!DOCTYPE a [<!ENTITY % x "y">]><a/>', "EntitiesForbidden", id="parameter"),
         pytest.param(
-            b'<!DOCTYPE a [<!NOTATION n SYSTEM "n"><!ENTITY x SYSTEM "y" NDATA n>]><a/>',
+            b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>',
             "EntitiesForbidden",
-            id="unparsed-entity",
+            id="external-entity",
         ),
         pytest.param(
             '<!DOCTYPE a [<!ENTITY x "y">]><a/>'.encode("utf-16"),
             "EntitiesForbidden",
             id="entity-in-utf-16",
         ),
-        pytest.param(document(*["<name>cat</name>"] * 101), "more than 100 objects", id="too-many"),
-        pytest.param(document(*["", ""])[:-1], "not a readable XML document", id="cut-off"),
+        pytest.param(
+            document(*["<name/>"] * (MAX_OBJECTS + 1)), "more than 100000 objects", id="too-many"
+        ),
+        pytest.param(
+            voc().replace(b"<xmax>79</xmax>", b"<xmax>79px</xmax>"),
+            "object 1 xmax: '79px' is not a number",
+            id="word-for-a-corner",
+        ),
+        pytest.param(voc().replace(b"<ymin>41</ymin>", b""), "object 1 ymin", id="corner-missing"),
+        pytest.param(voc(""), "object 1: it has no name", id="no-name"),
     ],
 )
 def test_refusals(content: bytes, said: str) -> None:
     with pytest.raises(AnnotationError) as caught:
-        taken(content)
-    assert str(caught.value).startswith("a.xml: ")
+        parse_voc(content, "a.xml", CLASSES)
+    assert str(caught.value).startswith("a.xml")
     assert said in str(caught.value)
 
 
-def test_as_many_as_allowed_are_taken() -> None:
-    assert len(taken(document(*["<name>cat</name>"] * 100))) == 100
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images with annotations, in no split."""
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main", "SegmentationClass"):
+        (tmp_path / name).mkdir(parents=True)
+    for stem, label in (("b", "cat"), ("a", "dog")):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "JPEGImages" / f"{stem}.png")
+        content = document(f"<name>{label}</name>{BOX}", "<name>tail</name>")
+        (tmp_path / "Annotations" / f"{stem}.xml").write_bytes(content)
+    (tmp_path / "SegmentationClass" / "a.png").write_bytes(b"")
+    return tmp_path
 
 
-def test_the_real_annotations_are_read_as_from_a_tree(shared: Path) -> None:
-    files = sorted((shared / "data" / "bccd" / "Annotations").glob("*.xml"))
-    assert files
-    for file in files:
-        content = file.read_bytes()
-        assert taken(content) == from_tree(content), file.name
+def test_a_labelled_folder(folder: Path) -> None:
+    """Corners as given, classes in order of appearance, parts without a box counted."""
+    found = read_labelled_folder(folder)
+    assert (found.format_name, found.class_names) == ("voc", ("dog", "cat"))
+    assert [image.path.name for image in found.images[""]] == ["a.png", "b.png"]
+    assert found.images[""][0].objects == (("dog", 1, 2, 3, 4),)
+    assert found.remarks == {"VOC objects without a complete bndbox were left out": 2}
+
+
+def test_image_sets_make_splits(folder: Path) -> None:
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("a  1\n")
+    (folder / "ImageSets" / "Main" / "val.txt").write_text("b -1\ngone\n")
+    (folder / "Annotations" / "gone.xml").write_bytes(document())
+    found = read_labelled_folder(folder)
+    names = {split: [image.path.stem for image in images] for split, images in found.images.items()}
+    assert names == {"train": ["a"], "val": ["b"]}
+    assert found.remarks["listed images do not exist and were left out"] == 1
+    (folder / "ImageSets" / "Main" / "test.txt").write_text("nowhere\n")
+    with pytest.raises(TaskError, match="lists 'nowhere' for test"):
+        read_labelled_folder(folder)

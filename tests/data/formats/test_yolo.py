@@ -1,4 +1,4 @@
-"""data.yaml in every form people have it, label files, and what is refused."""
+"""YOLO label files: boxes and polygons, where they lie, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data.formats.base import AnnotationError
-from data.formats.yolo import (
-    YoloReader,
-    images_of,
-    label_of,
-    parse_yolo_line,
-    read_data_yaml,
-    read_yolo_split,
-)
-from utils.errors import Code, TaskError
+from data.data_yaml import read_data_yaml
+from data.formats.base import AnnotationError, AnnotationReader, read_labelled_folder
+from data.formats.yolo import label_of, parse_line
+from data.read_dataset import read_yolo_split
+from utils.errors import TaskError
 
 NAMES = ("cat", "dog")
 LABELS = {"a": "0 0.5 0.5 0.5 0.5\n1 0.25 0.25 0.5 0.5", "b": "", "c": "1 0 0 1 0 1 1"}
@@ -43,43 +38,6 @@ def described(root: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "names", ["[cat, dog]", "{0: cat, 1: dog}", "{1: dog, 0: cat}", '\n  - cat\n  - "dog"']
-)
-def test_names_are_a_list_or_numbered(names: str, root: Path) -> None:
-    path = described(root, f"train: images/train\nnames: {names}\nnc: 80\n")
-    assert read_data_yaml(path).class_names == NAMES
-
-
-@pytest.mark.parametrize(
-    "train",
-    [
-        pytest.param("images/train", id="folder"),
-        pytest.param("[images/train]", id="list of folders"),
-        pytest.param("../images/train", id="a level too high, as services export it"),
-        pytest.param("list.txt", id="text file"),
-        pytest.param("[list.txt]", id="list of text files"),
-        pytest.param("[images/train/a.jpg, images/train/b.jpg, images/train/c.jpg]", id="images"),
-    ],
-)
-def test_every_form_of_a_split(train: str, root: Path) -> None:
-    lines = ["images/train/a.jpg", "", "./images/train/b.jpg", str(root / "images/train/c.jpg")]
-    (root / "list.txt").write_text("\n".join(lines))
-    path = described(root, f"train: {train}\nnames: [cat, dog]\n")
-    found = images_of(read_data_yaml(path), "train")
-    assert [image.stem for image in found] == ["a", "b", "c"]
-
-
-def test_path_is_relative_to_the_file_or_to_where_one_is(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(root)
-    (root / "configs").mkdir()
-    for place in (root, root / "configs"):
-        path = described(place, "path: images\ntrain: train\nnames: [cat, dog]\n")
-        assert len(images_of(read_data_yaml(path), "train")) == 3
-
-
 def test_a_split_becomes_arrays(root: Path) -> None:
     path = described(root, "train: images/train\nnames: [cat, dog]\n")
     index, report = read_yolo_split(read_data_yaml(path), "train", max_bad_fraction=0)
@@ -98,54 +56,6 @@ def test_a_bad_label_file_costs_its_image_and_is_named(root: Path) -> None:
     assert "b.txt:2: class 2 is outside 0..1" in report.bad_annotations.examples[0]
     with pytest.raises(TaskError, match="max_bad_fraction allows 0"):
         read_yolo_split(read_data_yaml(path), "train", max_bad_fraction=0)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        pytest.param("train: images/train\n", "it must hold names", id="no names"),
-        pytest.param("- a\n", "it must hold names", id="a list"),
-        pytest.param("names: [", "no readable YAML", id="not YAML"),
-        pytest.param("names: {0: a, 2: b}\n", "must be 0, 1, 2", id="a number missing"),
-        pytest.param("names: {a: b}\n", "must be 0, 1, 2", id="no numbers"),
-        pytest.param("names: [a, a]\n", "not unique", id="twice"),
-        pytest.param("names: cat\n", "must be a list", id="one word"),
-        pytest.param("names: [a]\ntrain: 3\n", "train of", id="a number for a folder"),
-    ],
-)
-def test_descriptions_that_make_no_sense(text: str, sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(TaskError) as caught:
-        read_data_yaml(described(tmp_path, text))
-    assert caught.value.code == Code.DATASET
-    assert sentence in caught.value.sentence
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        pytest.param("gone.yaml", "gone.yaml does not exist: name a data.yaml", id="missing"),
-        pytest.param("", "is a folder: name a data.yaml .*make_task", id="folder"),
-    ],
-)
-def test_what_is_no_file(name: str, words: str, tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=words):
-        read_data_yaml(tmp_path / name)
-
-
-def test_a_split_that_is_not_there(root: Path) -> None:
-    description = read_data_yaml(described(root, "train: gone\nnames: [cat, dog]\n"))
-    with pytest.raises(TaskError, match="names 'gone', which is not below"):
-        images_of(description, "train")
-    with pytest.raises(TaskError, match="names no test images"):
-        images_of(description, "test")
-
-
-def test_a_download_is_never_run(root: Path) -> None:
-    text = "train: gone\nnames: [cat]\ndownload: |\n  open('ran', 'w').write('')\n"
-    description = read_data_yaml(described(root, text))
-    with pytest.raises(TaskError, match="the download that it offers is not done"):
-        images_of(description, "train")
-    assert not (root / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +82,7 @@ def test_where_a_label_lies(image: str, label: str, tmp_path: Path) -> None:
     ],
 )
 def test_lines(line: str, corners: list[float]) -> None:
-    index, found = parse_yolo_line(line, "a.txt:1")
+    index, found = parse_line(line, "a.txt:1")
     assert index == 1
     np.testing.assert_allclose(found, corners)
 
@@ -189,10 +99,46 @@ def test_lines(line: str, corners: list[float]) -> None:
 )
 def test_lines_that_make_no_sense(line: str, sentence: str) -> None:
     with pytest.raises(AnnotationError, match=sentence):
-        parse_yolo_line(line, "a.txt:1")
+        parse_line(line, "a.txt:1")
 
 
 def test_a_label_that_is_no_text(root: Path) -> None:
     (root / "labels/train/a.txt").write_bytes(b"\xff\xfe\x00")
+    reader = AnnotationReader(NAMES, "yolo")
     with pytest.raises(AnnotationError, match="cannot be read"):
-        YoloReader(NAMES).read(str(root / "labels/train/a.txt"), str(root / "images/train/a.jpg"))
+        reader.read(str(root / "labels/train/a.txt"), str(root / "images/train/a.jpg"))
+
+
+def test_a_labelled_folder_with_a_data_yaml(root: Path) -> None:
+    described(root, "train: images/train\nnames: [cat, dog]\n")
+    found = read_labelled_folder(root)
+    assert (found.format_name, found.class_names) == ("yolo", NAMES)
+    assert {split: len(images) for split, images in found.images.items()} == {
+        **{"train": 3, "val": 0, "test": 0}
+    }
+    first = found.images["train"][0]
+    assert first.objects == (("cat", 16, 8, 48, 24), ("dog", 0, 0, 32, 16))
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [((), ("class_0", "class_1")), (("a", "b", "c"), ("a", "b", "c"))],
+    ids=["numbered", "named"],
+)
+def test_a_labelled_folder_without_a_data_yaml(
+    root: Path, given: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    found = read_labelled_folder(root, given)
+    assert found.class_names == names
+    assert [box[0] for box in found.images["train"][0].objects] == list(names[:2])
+    (root / "images" / "train" / "a.jpg").write_bytes(b"")
+    assert read_labelled_folder(root, given).remarks.total() == 1
+
+
+def test_a_malformed_label_of_a_folder_is_refused(root: Path) -> None:
+    (root / "labels/train/a.txt").write_text("cat 1 2 3 4")
+    with pytest.raises(TaskError, match=r"a.txt:1: .*holds a word"):
+        read_labelled_folder(root)
+    (root / "labels/train/a.txt").write_text("3 .1 .2 .3 .4")
+    with pytest.raises(TaskError, match=r"class 3 is outside 0..1"):
+        read_labelled_folder(root, NAMES)

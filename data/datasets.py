@@ -1,0 +1,268 @@
+"""Datasets of training samples and evaluation batches, and the batches that loaders yield."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from data.augmentations import (
+    Augmentation,
+    Filters,
+    apply_augmentation,
+    normalised_targets,
+    sample_augmentation,
+    to_chw_rgb,
+)
+from data.dataset_index import DatasetIndex
+from data.image_cache import ImageCache
+from data.images import ImageError, Pixels, read_image
+from data.instances import Instances
+from ops.letterbox import (
+    PAD_VALUE,
+    Letterbox,
+    apply_evaluation,
+    boxes_to_network,
+    plan_evaluation,
+    rectangular_shapes,
+)
+from utils.seeding import numpy_generator
+
+log = logging.getLogger(__name__)
+
+Key = tuple[int, ...]
+"""A training sample: (epoch, image) or (epoch, image, repeat)."""
+Positions = npt.NDArray[np.int64]
+Sample = tuple[Tensor, Tensor]
+"""An image uint8 [3, h, w] in RGB, and its targets float32 [k, 6] with 0 in column 0."""
+
+QUAD_LOSS_FACTOR = 4
+"""v7.0 multiplies the loss of quad batches by it: a quarter of the images has as many objects."""
+_QUAD_CHOICE = -1  # appended to a sample's key, for a random stream of its own
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch: images uint8 [b, 3, h, w] in RGB; targets float32 [t, 6].
+
+    A target is (image in the batch, class, cx, cy, w, h), normalised to the image.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory, for asynchronous copies to the GPU."""
+        return Batch(self.images.pin_memory(), self.targets.pin_memory())
+
+
+@dataclass(frozen=True)
+class EvaluationBatch:
+    """A batch of letterboxed images without augmentation: images and targets as in Batch.
+
+    `plans` say where each image lies in its network input, `indices` which image of the data set
+    it is. An image that cannot be read is left out. `number` counts the batches of a split.
+    """
+
+    images: Tensor
+    plans: tuple[Letterbox, ...]
+    indices: tuple[int, ...]
+    targets: Tensor
+    number: int = 0
+
+    def pin_memory(self) -> EvaluationBatch:
+        """Return the batch with its tensors in page-locked memory."""
+        return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Return one batch of samples; column 0 of the targets becomes the place in the batch."""
+    targets = [rows.clone() for _, rows in samples]
+    for place, rows in enumerate(targets):
+        rows[:, 0] = place
+    return Batch(torch.stack([image for image, _ in samples]), torch.cat(targets))
+
+
+def add_batch_index(place: int, targets: npt.NDArray[np.float32]) -> Tensor:
+    """Return targets [k, 6]: the place in the batch, then `targets` [k, 5]."""
+    placed = np.full((len(targets), 6), place, np.float32)
+    placed[:, 1:] = targets
+    return torch.from_numpy(placed)
+
+
+class TrainingDataset(Dataset[Sample]):
+    """Augmented samples by key: image uint8 [3, side, side], targets float32 [k, 6].
+
+    The same key gives the same sample, whoever asks. `output_sizes` [n, 2] are (height, width) of
+    the samples of rectangular batches. `mosaic_candidates` [n] are the images that mosaics may
+    add, which may change between epochs; from epoch `mosaic_epochs` on there are no mosaics.
+    """
+
+    def __init__(
+        self,
+        images: ImageCache,
+        *,
+        image_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        mosaic_epochs: int | None = None,
+        output_sizes: Positions | None = None,
+        mosaic_candidates: Positions | None = None,
+        filters: Filters | None = None,
+    ) -> None:
+        self.images = images
+        self.image_size = image_size
+        self.augmentation = augmentation
+        self.without_mosaic = replace(augmentation, mosaic=0.0)
+        self.mosaic_epochs = mosaic_epochs
+        self.seed = seed
+        self.output_sizes = output_sizes
+        if mosaic_candidates is None:
+            mosaic_candidates = np.arange(len(images.index))
+        self.mosaic_candidates = mosaic_candidates
+        self.filters = filters
+        index = images.index
+        per_box = (images.sizes / index.sizes)[index.owners()]
+        # Boxes in pixels of the resized images; (x, y) scales, so columns turn round.
+        boxes = index.boxes * per_box[:, [1, 0, 1, 0]].astype(np.float32)
+        self.index = replace(index, instances=index.instances.with_boxes(boxes))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.index)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """Return the sample of a key."""
+        epoch, image = key[:2]
+        generator = numpy_generator(self.seed, *key)
+        closing = self.mosaic_epochs is not None and epoch >= self.mosaic_epochs
+        augmentation = self.without_mosaic if closing else self.augmentation
+        params = sample_augmentation(
+            image, self.mosaic_candidates, self.image_size, augmentation, generator
+        )
+        loaded = [self._load(position) for position in params.all_images]
+        output_size = (self.image_size, self.image_size)
+        if self.output_sizes is not None:
+            output_size = int(self.output_sizes[image, 0]), int(self.output_sizes[image, 1])
+        planes, targets = apply_augmentation(
+            params,
+            [pixels for pixels, _ in loaded],
+            [instances for _, instances in loaded],
+            output_size,
+            filters=self.filters,
+        )
+        return torch.from_numpy(planes), add_batch_index(0, targets)
+
+    def _load(self, position: int) -> tuple[Pixels, Instances]:
+        """Return one resized image and its objects; grey without objects for a bad file."""
+        pixels, instances = self.images.image(position), self.index.instances_of(position)
+        if pixels is None:
+            grey = np.full((*self.images.size(position), 3), PAD_VALUE, np.uint8)
+            return grey, instances.take(slice(0))
+        return pixels, instances
+
+
+class QuadDataset(Dataset[Sample]):
+    """v7.0's quad samples: four samples side by side, or the first one enlarged to twice the side.
+
+    Which of the two is drawn from the seed and the first key, half and half. Fewer than four keys
+    (the end of an epoch) always give the first one enlarged.
+    """
+
+    def __init__(self, samples: Dataset[Sample], *, seed: int) -> None:
+        self.samples = samples
+        self.seed = seed
+
+    def __getitem__(self, keys: Sequence[Key]) -> Sample:
+        """Return the sample of up to four keys."""
+        choice = numpy_generator(self.seed, *keys[0], _QUAD_CHOICE).random()
+        if len(keys) < 4 or choice < 0.5:
+            return enlarge(self.samples[keys[0]])
+        return join([self.samples[key] for key in keys])
+
+
+def enlarge(sample: Sample) -> Sample:
+    """Return twice the side, bilinear, levels cut off; targets are fractions of the image."""
+    image, targets = sample
+    doubled = functional.interpolate(
+        image[None].float(), scale_factor=2.0, mode="bilinear", align_corners=False
+    )
+    return doubled[0].to(torch.uint8), targets
+
+
+def join(samples: Sequence[Sample]) -> Sample:
+    """Join four samples of one size: the second below the first, the others to their right."""
+    first, second, third, fourth = (image for image, _ in samples)
+    columns = (torch.cat((first, second), 1), torch.cat((third, fourth), 1))
+    targets = [rows.clone() for _, rows in samples]
+    for place, rows in enumerate(targets):
+        right, below = divmod(place, 2)
+        rows[:, 2] += right
+        rows[:, 3] += below
+        rows[:, 2:] /= 2
+    return torch.cat(columns, 2), torch.cat(targets)
+
+
+class EvaluationDataset(Dataset[EvaluationBatch]):
+    """Whole batches of images of like shape, letterboxed into the batch's shape as in v7.0."""
+
+    def __init__(
+        self,
+        index: DatasetIndex,
+        *,
+        image_size: int,
+        batch_size: int,
+        stride: int = 32,
+        pad: float = 0.5,
+    ) -> None:
+        self.index = index
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.order, _, self.shapes = rectangular_shapes(
+            index.sizes, image_size=image_size, batch_size=batch_size, stride=stride, pad=pad
+        )
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.shapes)
+
+    def bytes_of(self, number: int) -> int:
+        """Return the bytes of the images of one batch."""
+        height, width = (int(side) for side in self.shapes[number])
+        members = min(self.batch_size, len(self.index) - number * self.batch_size)
+        return members * 3 * height * width
+
+    def __getitem__(self, number: int) -> EvaluationBatch:
+        """Return one batch; images that cannot be read are named in the log and left out."""
+        start = number * self.batch_size
+        height, width = (int(side) for side in self.shapes[number])
+        planes: list[Tensor] = []
+        plans, indices, targets = [], [], []
+        for position in self.order[start : start + self.batch_size].tolist():
+            try:
+                image = read_image(self.index.paths[position])
+            except ImageError as error:
+                log.warning("image left out: %s", error)
+                continue
+            size = (image.shape[0], image.shape[1])
+            plan = plan_evaluation(size, self.image_size, (height, width))
+            instances = self.index.instances_of(position)
+            moved = instances.with_boxes(boxes_to_network(instances.boxes, plan))
+            targets.append(add_batch_index(len(planes), normalised_targets(moved, (height, width))))
+            planes.append(torch.from_numpy(to_chw_rgb(apply_evaluation(image, plan))))
+            plans.append(plan)
+            indices.append(position)
+        return EvaluationBatch(
+            images=torch.stack(planes) if planes else torch.zeros((0, 3, height, width)).byte(),
+            plans=tuple(plans),
+            indices=tuple(indices),
+            targets=torch.cat(targets) if targets else torch.zeros((0, 6)),
+            number=number,
+        )

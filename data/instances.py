@@ -1,0 +1,60 @@
+"""The labelled objects of images as arrays: one type from the annotation readers to the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Row = tuple[float, float, float, float, float]
+"""Class index, x1, y1, x2, y2."""
+Polygon = npt.NDArray[np.floating[Any]]
+"""Corners [k, 2] of an outline, (x, y) in the unit of the boxes."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Labelled objects, one a row.
+
+    `boxes` [n, 4] are xyxy in pixels with exclusive right and bottom edges: float64 as read and
+    while transformed, float32 in a data set. `classes` are integers [n]. `segments` are the
+    polygons of each object, or None where objects have boxes only.
+    """
+
+    boxes: npt.NDArray[np.floating[Any]]
+    classes: npt.NDArray[np.integer[Any]]
+    segments: tuple[tuple[Polygon, ...], ...] | None = None
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Row]) -> Instances:
+        """Return the objects of rows (class, x1, y1, x2, y2), boxes in float64."""
+        table = np.array(list(rows), np.float64).reshape(-1, 5)
+        return cls(table[:, 1:], table[:, 0].astype(np.int32))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Instances]) -> Instances:
+        """Return the objects of all parts, at least one, in their order."""
+        segments = [part.segments for part in parts]
+        return cls(
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+            None if None in segments else tuple(one for many in segments for one in many or ()),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.classes)
+
+    def take(self, rows: slice | npt.NDArray[Any]) -> Instances:
+        """Return the objects of a slice, of indices [k] or of a mask [n]."""
+        segments = self.segments
+        if segments is not None:
+            segments = tuple(segments[row] for row in np.arange(len(self))[rows].tolist())
+        return Instances(self.boxes[rows], self.classes[rows], segments)
+
+    def with_boxes(self, boxes: npt.NDArray[np.floating[Any]]) -> Instances:
+        """Return the objects with other boxes [n, 4]; polygons must be moved by the caller."""
+        return replace(self, boxes=boxes)

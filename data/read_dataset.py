@@ -1,0 +1,271 @@
+"""Read the index and annotation files of a data set into arrays, and report what was bad."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from data.data_yaml import DataDescription, images_of
+from data.dataset_index import DatasetIndex
+from data.formats.base import Annotation, AnnotationError, AnnotationReader, Reader
+from data.formats.yolo import label_of
+from data.images import ImageError, image_size, read_image
+from data.index_file import Record, read_index
+from data.instances import Instances
+from data.report import EXAMPLES, DataReport
+from utils.errors import Code, TaskError
+from utils.progress import Progress, progress_bar
+
+SLAB, CHUNK = 4096, 64
+"""Records in hand at once, and of these by one thread; the first chunk shows how fast files are."""
+
+
+def read_dataset(
+    index_file: Path,
+    class_names: Sequence[str],
+    *,
+    root: Path,
+    max_bad_fraction: float,
+    require_boxes: bool = True,
+    progress: Progress | None = None,
+) -> tuple[DatasetIndex, DataReport]:
+    """Read a data set from its index file, in one pass over image headers and annotations.
+
+    An unusable image or annotation file, a class index out of range included, takes the image
+    out of the data set and is named and counted. Boxes are clipped to the image; those without
+    area, repeated ones and those of classes not in `class_names` are left out and counted, their
+    image stays. Raises TaskError(DATASET) when nothing usable is left, when more than
+    `max_bad_fraction` of the images is unusable, or, with `require_boxes`, when no box is left;
+    TaskError(IMAGE_FORMAT) when there are images but not one of them can be read and decoded.
+    """
+    return read_records(
+        read_index(Path(index_file), root),
+        AnnotationReader(class_names),
+        class_names,
+        source=str(index_file),
+        max_bad_fraction=max_bad_fraction,
+        require_boxes=require_boxes,
+        progress=progress,
+    )
+
+
+def read_yolo_split(
+    description: DataDescription,
+    split: str,
+    *,
+    max_bad_fraction: float,
+    require_boxes: bool = True,
+) -> tuple[DatasetIndex, DataReport]:
+    """Read a split of a data.yaml; an image without a label file has no objects."""
+    records = []
+    for image in images_of(description, split):
+        label = label_of(image)
+        records.append(Record(str(image), None if label is None else str(label)))
+    return read_records(
+        records,
+        AnnotationReader(description.class_names, "yolo"),
+        description.class_names,
+        source=f"{description.path} ({split})",
+        max_bad_fraction=max_bad_fraction,
+        require_boxes=require_boxes,
+    )
+
+
+def read_records(
+    records: Sequence[Record],
+    reader: Reader,
+    class_names: Sequence[str],
+    *,
+    source: str,
+    max_bad_fraction: float,
+    require_boxes: bool = True,
+    progress: Progress | None = None,
+) -> tuple[DatasetIndex, DataReport]:
+    """Read records with annotations of any kind, as `read_dataset`; `source` names them."""
+    report = DataReport(source, listed=len(records))
+    unique = list({record.image: record for record in reversed(records)}.values())[::-1]
+    report.duplicate_images = len(records) - len(unique)
+    examined = iter(
+        progress_bar(
+            _examine_all(unique, reader, progress), "reading annotations", total=len(unique)
+        )
+    )
+    slabs = [DatasetIndex.build((), (), Instances.from_rows(()), (), class_names)]
+    while slab := list(islice(examined, SLAB)):
+        slabs.append(_index_of(slab, class_names, report))
+    index = DatasetIndex.concatenate(slabs)
+    _check_bad_fraction(report, len(unique), len(index), max_bad_fraction)
+    _check_one_decodes(index.paths, report)
+    report.kept, report.boxes = len(index), len(index.boxes)
+    report.backgrounds = int((np.diff(index.offsets) == 0).sum())
+    if require_boxes and not len(index.boxes):
+        raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
+    return index, report
+
+
+class _Outcome(NamedTuple):
+    """What one record holds: the image's size, its annotation, or the fault of either."""
+
+    size: tuple[int, int] | None
+    annotation: Annotation
+    image_fault: str | None = None
+    annotation_fault: str | None = None
+
+
+def _index_of(
+    examined: Sequence[tuple[Record, _Outcome]], class_names: Sequence[str], report: DataReport
+) -> DatasetIndex:
+    """Return the usable images with their clean boxes; `report` counts what is wrong."""
+    paths, sizes, annotations = [], [], []
+    for record, outcome in examined:
+        if outcome.size is None:
+            report.bad_images.add(str(outcome.image_fault))
+            report.missing_images += not os.path.isfile(record.image)
+        elif outcome.annotation_fault is not None:
+            report.bad_annotations.add(outcome.annotation_fault)
+        else:
+            paths.append(record.image)
+            sizes.append(outcome.size)
+            annotations.append(outcome.annotation)
+    for found in annotations:
+        report.rotated += found.rotated
+        report.without_area += found.without_box
+        report.unknown_classes.update(found.unknown_classes)
+    instances = Instances.concatenate(
+        [Instances.from_rows(()), *(found.instances for found in annotations)]
+    )
+    per_image = np.array([len(found.instances) for found in annotations], np.int64)
+    owners = np.repeat(np.arange(len(paths)), per_image)
+    hw = np.array(sizes, np.int32).reshape(-1, 2)
+    clean, owners = clean_instances(instances, owners, hw, report)
+    counts = np.bincount(owners, minlength=len(paths))
+    return DatasetIndex.build(paths, hw, clean, counts, class_names)
+
+
+def _examine(record: Record, reader: Reader) -> _Outcome:
+    try:
+        size = image_size(record.image)
+    except ImageError as error:
+        return _Outcome(None, Annotation(), image_fault=str(error))
+    if record.annotation is None:
+        return _Outcome(size, Annotation())
+    try:
+        return _Outcome(size, reader.read(record.annotation, record.image))
+    except AnnotationError as error:
+        return _Outcome(size, Annotation(), annotation_fault=str(error))
+
+
+def _examine_all(
+    records: Sequence[Record], reader: Reader, progress: Progress | None
+) -> Iterator[tuple[Record, _Outcome]]:
+    threads = min(16, 4 + (os.cpu_count() or 1))
+    remaining = iter(records)
+    done = 0
+
+    def examine(chunk: Sequence[Record]) -> list[_Outcome]:
+        return [_examine(record, reader) for record in chunk]
+
+    with ThreadPoolExecutor(threads) as pool:
+        # In slabs, so that a million records do not become a million waiting futures.
+        while slab := list(islice(remaining, SLAB)):
+            started, computing = time.perf_counter(), time.thread_time()
+            first = examine(slab[:CHUNK])
+            waits = _waits(time.perf_counter() - started, time.thread_time() - computing)
+            rest = [slab[start : start + CHUNK] for start in range(CHUNK, len(slab), CHUNK)]
+            outcomes = pool.map(examine, rest) if waits else map(examine, rest)
+            yield from zip(slab, chain(first, chain.from_iterable(outcomes)), strict=True)
+            done += len(slab)
+            if progress is not None:
+                progress.update(done, len(records))
+
+
+def _waits(seconds: float, computing: float) -> bool:
+    """Return whether reading waits for files: then threads pay; else they double the time."""
+    return seconds > 2 * computing
+
+
+def clean_instances(
+    instances: Instances,
+    owners: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int32],
+    report: DataReport,
+) -> tuple[Instances, npt.NDArray[np.int64]]:
+    """Clip boxes to their image, and drop those without area and repeated ones.
+
+    `owners` [n] is the image of each box, never descending; `sizes` [images, 2] are (height,
+    width). Return what stays, boxes in float32, with its owners; `report` counts the rest.
+    """
+    limits = sizes[owners][:, [1, 0, 1, 0]]
+    boxes = np.clip(instances.boxes, 0, limits).astype(np.float32)
+    outside = ((instances.boxes < 0) | (instances.boxes > limits)).any(axis=1)
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    report.without_area += int((~has_area).sum())
+    report.clipped += int((outside & has_area).sum())
+    kept = np.flatnonzero(has_area)
+    columns = (*boxes[kept].T, instances.classes[kept], owners[kept])
+    # Equal rows come to lie side by side, the first of them first: this sort keeps the order.
+    order = np.lexsort(columns)
+    again = np.ones(max(len(order) - 1, 0), bool)
+    for column in columns:
+        again &= column[order[1:]] == column[order[:-1]]
+    report.duplicate_boxes += int(again.sum())
+    kept = np.delete(kept, order[1:][again])
+    return instances.with_boxes(boxes).take(kept), owners[kept]
+
+
+def _check_bad_fraction(
+    report: DataReport, listed: int, usable: int, max_bad_fraction: float
+) -> None:
+    bad = report.bad_images.count + report.bad_annotations.count
+    if usable and bad <= max_bad_fraction * listed:
+        return
+    first = "; ".join(report.bad_images.examples[:1] + report.bad_annotations.examples[:1])
+    if report.bad_images.count == listed and report.missing_images < listed:
+        raise TaskError(
+            Code.IMAGE_FORMAT,
+            f"none of the {listed} images of {report.index_file} can be read, for example {first}; "
+            "check that they are JPEG, PNG or BMP files.",
+        )
+    limit = "" if not usable else f" (max_bad_fraction allows {max_bad_fraction:g})"
+    raise TaskError(
+        Code.DATASET,
+        f"{bad} of the {listed} images of {report.index_file} are unusable{limit}, for example "
+        f"{first}; mend or remove them.",
+    )
+
+
+def _check_one_decodes(paths: Sequence[str], report: DataReport) -> None:
+    """Decode images until one succeeds: a header may be whole where the rest is not."""
+    for path in paths:
+        try:
+            read_image(path)
+        except ImageError as error:
+            fault = error
+        else:
+            return
+    raise TaskError(
+        Code.IMAGE_FORMAT,
+        f"none of the {len(paths)} images of {report.index_file} can be decoded, for example "
+        f"{fault}; check that they are whole.",
+    )
+
+
+def _why_no_boxes(report: DataReport, class_names: Iterable[str]) -> str:
+    unknown = ", ".join(name for name, _ in report.unknown_classes.most_common(EXAMPLES))
+    if unknown:
+        return (
+            f"no object of {report.index_file} is of a class to be trained: the annotations hold "
+            f"{unknown}, class_names holds {', '.join(class_names)}; make them agree."
+        )
+    return (
+        f"the {report.kept} usable images of {report.index_file} hold no object; "
+        "label some of them, or choose other classes."
+    )

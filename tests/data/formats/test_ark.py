@@ -1,0 +1,80 @@
+"""Ark text: its columns, and what is refused with file and line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.formats.ark import parse_ark
+from data.formats.base import AnnotationError
+from tests.data.formats.annotation_example import CLASSES, HELMET, rows_of
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("0, 30, 41, 79, 104", id="5-columns-1.1.0"),
+        pytest.param("0, 30, 41, 79, 104, -1.0", id="6-columns-1.2"),
+        pytest.param("0, 30, 41, 79, 104, -1.0, 0.0", id="7-columns-2.x"),
+        pytest.param("0,30,41,79,104\r\n\r\n", id="crlf-and-blank-line"),
+        pytest.param("  0\t30  41\t79 104\n", id="any-blanks"),
+        pytest.param("0.0, 30.0, 41.0, 79.0, 104.0,", id="floats-and-trailing-comma"),
+    ],
+)
+def test_columns(text: str) -> None:
+    assert rows_of(parse_ark(text, "a.txt", CLASSES)) == [HELMET]
+
+
+def test_one_pixel_box_and_background() -> None:
+    assert rows_of(parse_ark("1, 5, 6, 5, 6", "a.txt", CLASSES)) == [(1, 5, 6, 6, 7)]
+    assert len(parse_ark("", "a.txt", CLASSES).instances) == 0
+
+
+def test_a_rotated_box_is_counted_and_taken_upright() -> None:
+    annotation = parse_ark("0, 30, 41, 79, 104, -1.0, 0.25", "a.txt", CLASSES)
+    assert (rows_of(annotation), annotation.rotated) == ([HELMET], 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            "0, 1, 1, 2, 2\n2, 30, 41, 79, 104",
+            "a.txt line 2: class index 2 is not a whole number from 0 to 1",
+            id="class-too-large",
+        ),
+        pytest.param("-1, 3, 4, 7, 10", "a.txt line 1: class index -1", id="class-negative"),
+        pytest.param("0.5, 3, 4, 7, 10", "class index 0.5", id="class-fraction"),
+        pytest.param("0, 30, 41, 79", "line 1: '0, 30, 41, 79' has 4 numbers", id="too-few"),
+        pytest.param("0, 30, x, 79, 104", "line 1: 'x' is not a number", id="word"),
+        pytest.param("0, 30, nan, 79, 104", "'nan' is not a number", id="nan"),
+        pytest.param("0, 30, 1e999, 79, 104", "'1e999' is not a number", id="infinite"),
+    ],
+)
+def test_refusals(text: str, said: str) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        parse_ark(text, "a.txt", CLASSES)
+    assert said in str(caught.value)
+
+
+BOX = st.tuples(st.integers(0, 1), *[st.integers(-50, 5000)] * 4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(BOX, max_size=5), st.sampled_from([", ", ",", "\t", "  "]))
+def test_text_there_and_back(boxes: list[tuple[int, ...]], separator: str) -> None:
+    text = "\n".join(separator.join(map(str, box)) for box in boxes)
+    rows = rows_of(parse_ark(text, "a.txt", CLASSES))
+    assert [(c, x1, y1, x2 - 1, y2 - 1) for c, x1, y1, x2, y2 in rows] == boxes
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=40))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    said = "a.txt line"
+    try:
+        parse_ark(text, "a.txt", CLASSES)
+    except AnnotationError as error:
+        said = str(error)
+    assert "a.txt line" in said

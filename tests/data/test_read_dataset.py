@@ -1,0 +1,329 @@
+"""Data sets read from index files: equal boxes from every format, bad files named and counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from data.dataset_index import DatasetIndex
+from data.instances import Instances
+from data.read_dataset import clean_instances, read_dataset
+from data.report import DataReport
+from utils.errors import Code, TaskError
+from utils.progress import Progress
+
+NAMES = ("helmet", "vest")
+# Per image: width, height, and boxes as class, x, y, w, h in whole pixels.
+SCENES = {
+    "9c/first image.png": ((40, 30), [(0, 3, 4, 10, 6), (1, 0, 0, 1, 1)]),
+    "01/background.png": ((16, 24), []),
+    "fa/third.png": ((33, 17), [(1, 30, 10, 3, 7)]),
+}
+
+
+def draw(root: Path, scenes: dict[str, tuple[tuple[int, int], list]] = SCENES) -> None:
+    for name, (size, _) in scenes.items():
+        path = root / "assets" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (9, 90, 9)).save(path)
+
+
+def ark_text(boxes: Sequence[tuple[int, ...]], columns: int) -> str:
+    lines = [[c, x, y, x + w - 1, y + h - 1, -1.0, 0.0][:columns] for c, x, y, w, h in boxes]
+    return "\n".join(", ".join(map(str, line)) for line in lines)
+
+
+def voc_text(boxes: Sequence[tuple[int, ...]]) -> str:
+    objects = "".join(
+        f"<object><name>{NAMES[c].upper()}</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>"
+        f"<xmax>{x + w - 1}</xmax><ymax>{y + h - 1}</ymax></bndbox></object>"
+        for c, x, y, w, h in boxes
+    )
+    return f"<annotation><size><width>0</width></size>{objects}</annotation>"
+
+
+def write_annotations(root: Path, form: str) -> Path:
+    """All of SCENES with annotations of one form; returns the index file."""
+    draw(root)
+    lines = []
+    coco: dict[str, list] = {"images": [], "annotations": [], "categories": []}
+    for number, (name, (_, boxes)) in enumerate(SCENES.items(), start=1):
+        annotation = (root / "annotations" / name).with_suffix(".xml" if form == "voc" else ".txt")
+        if form == "coco":
+            annotation = root / "annotations" / "coco-annotations.json"
+            coco["images"].append({"id": number, "file_name": Path(name).name})
+            coco["annotations"] += [
+                {"image_id": number, "category_id": c, "bbox": [x, y, w, h], "area": 0}
+                for c, x, y, w, h in boxes
+            ]
+        annotation.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(coco) if form == "coco" else voc_text(boxes)
+        if form.startswith("ark"):
+            text = ark_text(boxes, int(form.removeprefix("ark")))
+        annotation.write_text(text, encoding="utf-8")
+        lines.append(f"{root / 'assets' / name}\t{annotation}")
+    index_file = root / "train-index.tsv"
+    index_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return index_file
+
+
+def expected_boxes() -> list[list[float]]:
+    return [[x, y, x + w, y + h] for _, boxes in SCENES.values() for _, x, y, w, h in boxes]
+
+
+@pytest.mark.parametrize("form", ["ark5", "ark6", "ark7", "voc", "coco"])
+def test_every_format_gives_the_same_data_set(tmp_path: Path, form: str) -> None:
+    index_file = write_annotations(tmp_path, form)
+    index, report = read_dataset(index_file, NAMES, root=tmp_path, max_bad_fraction=0)
+    assert [Path(path).name for path in index.paths] == [Path(name).name for name in SCENES]
+    assert index.sizes.tolist() == [[h, w] for (w, h), _ in SCENES.values()]
+    assert index.boxes.tolist() == expected_boxes()
+    assert index.boxes.dtype == np.float32
+    assert index.classes.tolist() == [0, 1, 1]
+    assert index.offsets.tolist() == [0, 2, 2, 3]
+    assert index.counts().tolist() == [1, 2]
+    assert (report.kept, report.boxes, report.backgrounds) == (3, 3, 1)
+    assert len(report.lines()) == 1
+
+
+def read_text(
+    tmp_path: Path, texts: Sequence[str | None], *, bad: float = 1.0, images: Sequence[bytes] = ()
+) -> tuple[DatasetIndex, object]:
+    """A data set of 20 x 10 images with one ark text each; None leaves the file out."""
+    lines = []
+    for number, text in enumerate(texts):
+        image, annotation = tmp_path / f"{number}.png", tmp_path / f"{number}.txt"
+        Image.new("RGB", (20, 10)).save(image)
+        if number < len(images):
+            image.write_bytes(images[number])
+        if text is not None:
+            annotation.write_text(text, encoding="utf-8")
+        lines.append(f"{image}\t{annotation}\n")
+    (tmp_path / "index.tsv").write_text("".join(lines), encoding="utf-8")
+    return read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=bad)
+
+
+def test_cleaning_is_counted_and_keeps_the_image(tmp_path: Path) -> None:
+    text = "\n".join(
+        [
+            "0, -5, -5, 4, 4",  # over the edge
+            "0, 2, 2, 30, 30",  # over the edge
+            "1, 25, 2, 30, 5",  # outside
+            "1, 5, 5, 4, 5",  # no width
+            "1, 1, 1, 2, 2",
+            "1, 1, 1, 2, 2",  # twice
+            "0, 1, 1, 2, 2, -1, 0.5",  # rotated, another class
+        ]
+    )
+    index, report = read_text(tmp_path, [text, "1, 50, 50, 60, 60"])
+    assert index.boxes.tolist() == [[0, 0, 5, 5], [2, 2, 20, 10], [1, 1, 3, 3], [1, 1, 3, 3]]
+    assert index.classes.tolist() == [0, 0, 1, 0]
+    assert len(index) == 2
+    assert len(index.boxes_of(1)) == 0
+    assert (report.clipped, report.without_area, report.duplicate_boxes) == (2, 3, 1)
+    assert (report.rotated, report.backgrounds) == (1, 1)
+    said = "\n".join(report.lines())
+    assert "2 boxes reached over the edge" in said
+    assert "1 rotated boxes" in said
+
+
+def test_bad_files_are_named_counted_and_skipped(tmp_path: Path) -> None:
+    good, wrong_class = "0, 1, 1, 2, 2", "0, 1, 1, 2, 2\n7, 1, 1, 2, 2"
+    index, report = read_text(
+        tmp_path, [good, wrong_class, None, good, "words"], images=[b"no image"]
+    )
+    assert [Path(path).name for path in index.paths] == ["3.png"]
+    assert (report.bad_images.count, report.bad_annotations.count) == (1, 3)
+    said = "\n".join(report.lines())
+    assert "0.png" in said
+    assert "1.txt line 2: class index 7 is not a whole number from 0 to 1" in said
+    assert "2.txt: No such file" in said
+    assert "4.txt line 1" in said
+
+
+def test_only_the_first_few_examples_are_kept(tmp_path: Path) -> None:
+    _, report = read_text(tmp_path, ["0, 1, 1, 2, 2"] + ["words"] * 20)
+    assert report.bad_annotations.count == 20
+    assert len(report.bad_annotations.examples) == 5
+
+
+@pytest.mark.parametrize(
+    ("texts", "images", "bad", "code", "said"),
+    [
+        pytest.param(
+            ["0, 1, 1, 2, 2\n2, 1, 1, 2, 2"],
+            [],
+            1.0,
+            Code.DATASET,
+            "0.txt line 2: class index 2 is not a whole number from 0 to 1",
+            id="class-out-of-range-everywhere",
+        ),
+        pytest.param([None, None], [], 1.0, Code.DATASET, "2 of the 2 images", id="no-annotation"),
+        pytest.param(
+            ["", ""], [b"x", b"y"], 1.0, Code.IMAGE_FORMAT, "none of the 2 images", id="no-image"
+        ),
+        pytest.param(
+            ["0, 1, 1, 2, 2", "x", "x"],
+            [],
+            0.5,
+            Code.DATASET,
+            "2 of the 3 images",
+            id="more-bad-than-allowed",
+        ),
+        pytest.param(["", ""], [], 1.0, Code.DATASET, "hold no object", id="only-backgrounds"),
+    ],
+)
+def test_refusals(
+    tmp_path: Path, texts: list[str | None], images: list[bytes], bad: float, code: Code, said: str
+) -> None:
+    with pytest.raises(TaskError) as caught:
+        read_text(tmp_path, texts, bad=bad, images=images)
+    assert caught.value.code == code
+    assert said in caught.value.sentence
+    assert "index.tsv" in caught.value.sentence
+
+
+def test_missing_images_are_a_matter_of_the_data_set(tmp_path: Path) -> None:
+    (tmp_path / "index.tsv").write_text("a.jpg\nb.jpg\n", encoding="utf-8")
+    with pytest.raises(TaskError, match=r"a\.jpg") as caught:
+        read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=1)
+    assert caught.value.code == Code.DATASET
+
+
+def test_classes_that_never_match_are_told_with_both_lists(tmp_path: Path) -> None:
+    draw(tmp_path)
+    (tmp_path / "a.xml").write_text(voc_text([(0, 1, 1, 2, 2)]).replace("HELMET", "glove"))
+    (tmp_path / "index.tsv").write_text("assets/9c/first image.png\ta.xml\n", encoding="utf-8")
+    arguments = {"root": tmp_path, "max_bad_fraction": 1.0}
+    with pytest.raises(TaskError, match=r"glove.*helmet, vest"):
+        read_dataset(tmp_path / "index.tsv", NAMES, **arguments)
+    index, report = read_dataset(tmp_path / "index.tsv", NAMES, **arguments, require_boxes=False)
+    assert (len(index), report.unknown_classes) == (1, {"glove": 1})
+    assert "1 boxes of other classes left out: glove (1)" in report.lines()
+
+
+def test_an_image_listed_twice_counts_once(tmp_path: Path) -> None:
+    index_file = write_annotations(tmp_path, "ark5")
+    index_file.write_text(index_file.read_text() * 2, encoding="utf-8")
+    index, report = read_dataset(index_file, NAMES, root=tmp_path, max_bad_fraction=0)
+    assert (len(index), report.duplicate_images) == (3, 3)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["by-threads", "by-one"])
+def test_the_order_is_that_of_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """Chunks of one record, in slabs of four: whoever reads them, the data set is the same."""
+    monkeypatch.setattr("data.read_dataset.SLAB", 4)
+    monkeypatch.setattr("data.read_dataset.CHUNK", 1)
+    monkeypatch.setattr("data.read_dataset._waits", lambda seconds, computing: waits)
+    texts = [f"0, 1, 1, {side}, {side}" if side % 5 else "words" for side in range(2, 13)]
+    index, report = read_text(tmp_path, texts, bad=0.5)
+    assert index.boxes[:, 2].tolist() == [side + 1 for side in range(2, 13) if side % 5]
+    assert [Path(path).stem for path in index.paths] == [str(n) for n in range(11) if (n + 2) % 5]
+    faults = report.bad_annotations.examples
+    assert [Path(fault.split(" line")[0]).name for fault in faults] == ["3.txt", "8.txt"]
+
+
+def test_progress_moves_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.read_dataset.SLAB", 2)
+    told: list[float] = []
+    index_file = write_annotations(tmp_path, "ark5")
+    read_dataset(
+        index_file, NAMES, root=tmp_path, max_bad_fraction=0, progress=Progress(told.append)
+    )
+    assert told == pytest.approx([2 / 3, 1])
+
+
+def test_the_size_is_that_of_the_stored_pixels(tmp_path: Path) -> None:
+    """Orientation 6 turns the view by 90 degrees; boxes and sizes stay on the stored grid."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.txt").write_text("0, 15, 1, 19, 5")
+    (tmp_path / "index.tsv").write_text("a.jpg\ta.txt\n")
+    index, report = read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=0)
+    assert index.sizes.tolist() == [[10, 20]]
+    assert (index.boxes.tolist(), report.clipped) == ([[15, 1, 20, 6]], 0)
+
+
+def test_the_real_photographs_read_clean(shared: Path, tmp_path: Path) -> None:
+    """Blood cells in VOC files; the number of objects is that of their opening tags."""
+    data = shared / "data" / "bccd"
+    images = sorted((data / "JPEGImages").glob("*.jpg"))
+    lines = [f"{path}\t{data / 'Annotations' / path.stem}.xml\n" for path in images]
+    (tmp_path / "index.tsv").write_text("".join(lines), encoding="utf-8")
+    index, report = read_dataset(
+        tmp_path / "index.tsv", ["rbc", "wbc", "platelets"], root=tmp_path, max_bad_fraction=0
+    )
+    written = sum(
+        path.read_text(encoding="utf-8").count("<object>")
+        for path in (data / "Annotations").glob("*.xml")
+    )
+    assert len(index) == len(images)
+    assert report.boxes + report.without_area + report.duplicate_boxes == written
+    assert bool((index.sizes == [480, 640]).all())
+
+
+SIZES = np.array([[10, 20], [30, 5], [8, 8], [64, 64]], np.int32)
+
+
+def clean_by_loop(
+    table: npt.NDArray[np.float64], owners: npt.NDArray[np.int64]
+) -> tuple[list[list[float]], list[int], list[int], tuple[int, int, int]]:
+    """One box after the other."""
+    boxes, classes, images, seen = [], [], [], set()
+    clipped = without_area = twice = 0
+    for (index, *corners), image in zip(table.tolist(), owners.tolist(), strict=True):
+        height, width = SIZES[image].tolist()
+        limits = (width, height, width, height)
+        box = [min(max(c, 0.0), limit) for c, limit in zip(corners, limits, strict=True)]
+        if box[2] <= box[0] or box[3] <= box[1]:
+            without_area += 1
+            continue
+        clipped += box != corners
+        if (image, index, *box) in seen:
+            twice += 1
+            continue
+        seen.add((image, index, *box))
+        boxes.append(box)
+        classes.append(int(index))
+        images.append(image)
+    return boxes, classes, images, (clipped, without_area, twice)
+
+
+def test_cleaning_equals_a_slow_loop() -> None:
+    """Few different corners, so that many boxes are given again, also in other images."""
+    generator = np.random.default_rng(0)
+    table = generator.integers(-2, 12, (400, 5)).astype(np.float64)
+    table[:, 0] = generator.integers(0, 2, 400)
+    table[::3, 3:] += 0.5
+    table[5] = table[390] = [0, -0.0, 1, 3, 3]
+    before = table.copy()
+    owners = np.sort(generator.integers(0, len(SIZES), 400))
+    report = DataReport("x")
+    clean, kept = clean_instances(
+        Instances(table[:, 1:], table[:, 0].astype(np.int32)), owners, SIZES, report
+    )
+    boxes, classes, images, counts = clean_by_loop(table, owners)
+    assert clean.boxes.tolist() == boxes
+    assert clean.boxes.dtype == np.float32
+    assert clean.classes.tolist() == classes
+    assert kept.tolist() == images
+    assert (report.clipped, report.without_area, report.duplicate_boxes) == counts
+    assert all(counts)
+    np.testing.assert_array_equal(table, before)
+
+
+def test_a_box_in_two_images_is_no_duplicate() -> None:
+    report = DataReport("x")
+    rows = Instances.from_rows([(0, 1, 1, 4, 4)] * 3)
+    _, owners = clean_instances(rows, np.array([0, 0, 1]), SIZES, report)
+    assert owners.tolist() == [0, 1]
+    assert report.duplicate_boxes == 1

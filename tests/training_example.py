@@ -1,0 +1,46 @@
+"""A tiny training on the CPU, for tests that call the loop directly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from data.dataset_index import DatasetIndex
+from models.checkpoint import load_checkpoint
+from settings.parse import parse_settings
+from settings.train import TrainSettings
+from tests.conftest import TINY_TRAINING
+from training.checkpoints import SavedCheckpoint
+from training.job import TrainingJob
+from training.loop import train
+from utils.progress import Progress
+
+
+def make_job(splits: Sequence[DatasetIndex], folder: Path, **change: object) -> TrainingJob:
+    """Return a training of two short epochs on `splits`, with further settings."""
+    settings, _ = parse_settings(
+        TrainSettings, {**TINY_TRAINING, "onnx": False, "plots": False, "workers": 0, **change}
+    )
+    return TrainingJob(
+        settings=settings,
+        train=splits[0],
+        validation=splits[1],
+        device=torch.device("cpu"),
+        folder=folder,
+        stage_folder=lambda stage: folder / stage,
+        on_saved=lambda saved: None,
+    )
+
+
+def run(job: TrainingJob) -> SavedCheckpoint:
+    """Train and return the best checkpoint."""
+    best = train(job, Progress())
+    assert best is not None
+    return best
+
+
+def tensors_of(folder: Path, stage: str = "last") -> dict[str, torch.Tensor]:
+    """Return the tensors of a stage's checkpoint."""
+    return load_checkpoint(folder / stage / f"{stage}.pt").state
