@@ -38,7 +38,7 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
         print(error.sentence, file=sys.stderr)
         return 1
     for form in request.formats:
-        path = request.output or weights.with_name(weights.stem + FORMATS[form].ending)
+        path = request.output or weights.with_name(weights.stem + FORMATS[form].suffix)
         try:
             if path.resolve() == weights.resolve():
                 raise TaskError(

@@ -11,11 +11,11 @@ from typing import TypeVar
 import yaml
 
 from exporting.options import (
-    FORMAT_NAMES,
     ExportOptions,
-    refuse_impossible,
+    check_options,
 )
 from ops.nms import NmsConfig
+from settings.train import EXPORT_FORMATS
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
 
@@ -76,7 +76,7 @@ def parse_export_command(arguments: Sequence[str] | None, description: str) -> E
         device=select_device(_ids(given.device)),
     )
     for form in formats:
-        refuse_impossible(form, options)
+        check_options(form, options)
     if given.output is not None and (len(formats) > 1 or len(given.weights) > 1):
         raise TaskError(
             Code.CONFIG, "--output names one file: give one weight file and one format with it."
@@ -100,7 +100,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--weights", type=Path, nargs="+", required=True, help="checkpoints")
-    add("--include", nargs="+", default=["onnx"], help=f"formats: {', '.join(FORMAT_NAMES)}")
+    add("--include", nargs="+", default=["onnx"], help=f"formats: {', '.join(EXPORT_FORMATS)}")
     add("--output", type=Path, help="the file; beside the weights by default")
     add("--imgsz", "--img", "--img-size", type=int, nargs="+", default=[640], help="h w in pixels")
     add("--batch-size", type=int, help="images of a file with a fixed shape; asks for one")

@@ -1,8 +1,8 @@
 #!/bin/bash
 # A training on two machines with four GPUs each:
 #     DATA=/shared/data.yaml OUTPUT=/shared/runs/cells sbatch examples/slurm.sh
-# DATA, OUTPUT and this repository must be in the same place on every machine. Slurm starts a
-# machine that is lost again (--requeue), and the training goes on after its last whole epoch.
+# DATA, OUTPUT and this repository must have the same path on every machine. After the loss of a
+# machine Slurm starts the job again (--requeue), and the training resumes after its last whole epoch.
 #SBATCH --job-name=cells
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

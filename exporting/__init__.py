@@ -1,1 +1,1 @@
-"""The network in formats that other programs read, each file held against the network."""
+"""Export of a detector to formats of other programs, each file verified against the network."""

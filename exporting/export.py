@@ -1,75 +1,54 @@
-"""The network in another program's format, and the proof that the file computes the same.
+"""Export of a detector in one of the registered formats, with its parity check.
 
-python export.py --weights best.pt --include onnx --nms --half
-python export.py --weights best.pt --include torchscript openvino safetensors state-dict
+A format <name> is a file `exporting/format_<name>.py` with its `FORMAT`; `settings.train` offers it
+by its file name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporting.onnx_file import run_onnx, write_onnx
-from exporting.openvino_file import run_openvino, write_openvino
-from exporting.options import ExportOptions, refuse_impossible
-from exporting.torchscript_file import run_torchscript, write_torchscript
-from exporting.verify import (
-    Disagreement,
-    Run,
-    largest_difference,
-    reference,
-    shapes_to_try,
-    tolerance_of,
-)
-from exporting.weights_file import run_state_dict, run_weights, write_state_dict, write_weights
+from exporting.options import ExportOptions, check_options
+from exporting.verify import ExportFormat, ParityError, max_difference
 from models.detector import Detector
+from ops.nms import NmsConfig
+from settings.train import EXPORT_FORMATS, TrainSettings
 from utils.atomic import replace_file, scratch_beside
 from utils.errors import Code, TaskError
 
-
-@dataclass(frozen=True)
-class Format:
-    """How a format is written, and how its file is run to compare it."""
-
-    ending: str
-    """What follows the stem of the weights' name by default."""
-    write: Callable[[Detector, Path, ExportOptions], None]
-    run: Callable[[Path, Detector, ExportOptions], Run]
+log = logging.getLogger(__name__)
 
 
-FORMATS = {
-    "onnx": Format(".onnx", write_onnx, lambda path, _, options: run_onnx(path, options)),
-    "torchscript": Format(
-        ".torchscript", write_torchscript, lambda path, _, options: run_torchscript(path, options)
-    ),
-    "openvino": Format(
-        ".xml", write_openvino, lambda path, _, options: run_openvino(path, options)
-    ),
-    "safetensors": Format(
-        ".safetensors", write_weights, lambda path, _, options: run_weights(path, options)
-    ),
-    "state-dict": Format(".state_dict", write_state_dict, run_state_dict),
-}
+def _load(name: str) -> ExportFormat:
+    module = importlib.import_module(f"{__package__}.format_{name.replace('-', '_')}")
+    assert isinstance(module.FORMAT, ExportFormat)
+    return module.FORMAT
+
+
+FORMATS = {name: _load(name) for name in EXPORT_FORMATS}
+"""By the choices of the option --include and the setting `model_formats`."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export left: its files, the one to open first, and how close it comes."""
+    """Files of an export, the one to open first, and the largest difference of any output."""
 
     files: tuple[Path, ...]
     difference: float
-    """The largest difference of any output, pixels and probabilities alike."""
 
 
 def export(detector: Detector, form: str, *, path: Path, options: ExportOptions) -> Exported:
-    """Write an unfused detector in one format and compare the file with it; both stay as they are.
+    """Write an unfused detector in one format and verify the file; the detector stays as it is.
 
-    The file appears under `path` (OpenVINO: also `.bin`) once it has agreed, whole and replacing
-    an older one. Raises `TaskError`: config for what the format cannot do, model for a file that
-    cannot be written or disagrees, in which case nothing new is there.
+    The file appears at `path` (OpenVINO: also `.bin`) once it is verified, replacing an older one
+    atomically. Raises `TaskError`: config for what the format cannot do, model for a file that
+    cannot be written or fails the parity check, in which case nothing new is there.
     """
-    refuse_impossible(form, options)
+    check_options(form, options)
     path = Path(path)
     with scratch_beside(path) as folder:
         written = folder / path.name
@@ -84,28 +63,17 @@ def export(detector: Detector, form: str, *, path: Path, options: ExportOptions)
 
 
 def verify(
-    detector: Detector,
-    form: str,
-    *,
-    path: Path,
-    options: ExportOptions,
-    name: Path | None = None,
+    detector: Detector, form: str, *, path: Path, options: ExportOptions, name: Path | None = None
 ) -> float:
-    """Run a file of one format and the detector on the same pictures; the largest difference.
+    """Run a file of one format and the detector on the same images; return the largest difference.
 
-    `name` is what the file is called in a refusal. Raises `TaskError` (model) when the file
-    cannot be run, or a difference is beyond rounding (`exporting/verify.py`).
+    `name` is the file's name in an error. Raises `TaskError` (model) when the file cannot be run,
+    or a difference is beyond rounding (`exporting/verify.py`).
     """
     shown = name or path
     try:
-        return largest_difference(
-            FORMATS[form].run(path, detector, options),
-            reference(detector, options.device),
-            channels=detector.config.channels,
-            shapes=shapes_to_try(detector.config.input_multiple, options),
-            tolerance=tolerance_of(options),
-        )
-    except Disagreement as error:
+        return max_difference(FORMATS[form].run(path, detector, options), detector, options)
+    except ParityError as error:
         raise TaskError(
             Code.MODEL,
             f"The {form} file {shown} does not compute what the network does ({error}): it must "
@@ -140,3 +108,48 @@ def _write(detector: Detector, form: str, path: Path, options: ExportOptions) ->
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else repr(error)
+
+
+def export_after_training(
+    weights: Path,
+    detector: Detector,
+    *,
+    settings: TrainSettings,
+    class_names: Sequence[str],
+    image_size: int,
+) -> list[Path]:
+    """Write the formats that the settings ask for next to `weights`; return the files.
+
+    `detector` is the unfused network with those weights. A format that cannot be written or fails
+    the parity check is a warning: the weights themselves are reported already.
+    """
+    wanted = (["onnx"] if settings.onnx else []) + list(settings.model_formats)
+    files: list[Path] = []
+    for form in dict.fromkeys(wanted):
+        target = weights.with_name(weights.stem + FORMATS[form].suffix)
+        options = options_of(form, settings, class_names=class_names, image_size=image_size)
+        try:
+            done = export(detector, form, path=target, options=options)
+        except (TaskError, OSError) as error:
+            log.warning("%s was not written, the weights are kept: %s", target.name, error)
+        else:
+            log.info("%s agrees with the network within %.1e", target.name, done.difference)
+            files += done.files
+    return files
+
+
+def options_of(
+    form: str, settings: TrainSettings, *, class_names: Sequence[str], image_size: int
+) -> ExportOptions:
+    """Return the options of a training's export: any batch and size; `onnx_*` for ONNX alone."""
+    onnx = form == "onnx"
+    # The thresholds are those of inference: the training's own are for evaluation.
+    nms = NmsConfig(max_detections=settings.max_det)
+    return ExportOptions(
+        class_names=tuple(class_names),
+        size=(image_size, image_size),
+        opset=settings.opset,
+        half=onnx and settings.onnx_half,
+        simplify=onnx and settings.onnx_simplify,
+        nms=nms if onnx and settings.onnx_nms else None,
+    )

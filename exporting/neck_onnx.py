@@ -1,25 +1,29 @@
-"""The network up to its head as an ONNX file, which every engine is built from."""
+"""ONNX file of a network without its head: the model that inference backends are built from."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from exporting.quiet import quiet
 from models.detector import Detector
 
 INPUT = "images"
 OPSET = 17
-"""Known to every version of the engines that is asked for."""
+"""Known to every supported version of the backends."""
 
 
 class NeckExtractor(nn.Module):
-    """Images float32 [b, 3, h, w] to the head's inputs float32 [b, c, y, x], one per level.
+    """Images float32 [b, 3, h, w] to the inputs float32 [b, c, y, x] of the head, per level.
 
-    A `half` trunk computes in float16 in between.
+    With `half` it computes in float16 in between.
     """
 
     def __init__(self, network: Detector, *, half: bool = False) -> None:
@@ -30,31 +34,31 @@ class NeckExtractor(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The maps, finest first."""
+        """Return the maps in the order of the head's levels."""
         pixels = images.half() if self.half_precision else images
         return tuple(one.float() for one in self.network.head_inputs(pixels))
 
 
 def output_names(levels: int) -> list[str]:
-    """What the maps are called in the file."""
+    """Return the names of the maps in the file."""
     return [f"level{number}" for number in range(levels)]
 
 
 def write_neck(network: Detector, path: Path, *, half: bool = False) -> None:
-    """Write the trunk of a fused network, which is left as it is; any batch, height and width.
+    """Write a fused network without its head, for any batch, height and width.
 
     Raises whatever torch's exporter raises.
     """
-    trunk = NeckExtractor(network, half=half)
+    neck = NeckExtractor(network, half=half)
     stride = network.config.input_multiple
     # Sides that differ, for an exporter may take equal sizes for one and the same.
     example = torch.zeros(2, network.config.channels, 4 * stride, 3 * stride)
     names = output_names(len(network.config.head_sources))
     free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
     free |= {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in names}
-    with quiet(), torch.no_grad():
+    with quiet_converters(), torch.no_grad():
         torch.onnx.export(
-            trunk,
+            neck,
             (example,),
             str(path),
             dynamo=False,
@@ -63,3 +67,22 @@ def write_neck(network: Detector, path: Path, *, half: bool = False) -> None:
             output_names=names,
             dynamic_axes=free,
         )
+
+
+@contextlib.contextmanager
+def quiet_converters(*, verbose: bool = False) -> Iterator[None]:
+    """Silence the converters of torch and onnx within the block, unless `verbose`."""
+    if verbose:
+        yield
+        return
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,20 +1,18 @@
-"""Non-maximum suppression inside an ONNX file: the decoded rows go on to detections in the graph.
+"""NMS inside an ONNX file: the graph continues from decoded rows to detections.
 
 The output `detections` is float32 [b, max_detections, 6]: x1, y1, x2, y2 in input pixels, score,
-class, by falling score, and rows of zeros where an image has fewer. One shape whatever is seen:
-ONNX Runtime needs none, but TensorRT plans its memory by shapes, and users of a fixed batch want
-one array. The other common layout, [n, 7] with the image number in front, has a length that only
-the pictures decide, so that every consumer has to sort rows to images again.
+class, by falling score, and rows of zeros where an image has fewer. The shape is fixed because
+TensorRT plans its memory by shapes; the other common form, [n, 7] with the image number in front,
+also leaves it to every consumer to sort rows to images.
 
-The thresholds and the limit are constants in the file. As inputs with defaults they could be
-given anew with every run, but ONNX Runtime warns about such inputs whenever a file is opened. A
-stricter confidence is a comparison of the scores afterwards.
+The thresholds and the limit are constants in the file: ONNX Runtime warns about inputs with
+defaults whenever a file is opened. A stricter confidence is a comparison of the scores afterwards.
 
 The graph does what `ops/nms.py` does (best class only): boxes of different classes are moved
 apart by v7.0's offset, so one pass suppresses within each class and the limit counts all classes
-together. That a row's objectness exceeds the confidence needs no look of its own: its score is
-no larger. Only the limit of 30000 candidates is missing; suppression never looks that far down
-before `max_detections` are found, unless nearly all of them overlap.
+together. A separate test of the objectness is not needed, for no score exceeds it. Only the limit
+of 30000 candidates is missing; NMS never goes that far down before `max_detections` are found,
+unless nearly all of them overlap.
 """
 
 from __future__ import annotations
@@ -28,18 +26,18 @@ import onnx.compose
 import onnx.parser
 import torch
 
-from exporting.verify import Array, Disagreement
+from exporting.verify import Array, ParityError
 from ops.nms import CLASS_OFFSET, NmsConfig, float32_below, non_max_suppression
 
 ROWS = "output0"
 DETECTIONS = "detections"
 SCORE_THRESHOLD = "score_threshold"
 IOU_THRESHOLD = "iou_threshold"
-TRIED_CANDIDATES = 200
-"""Rows that enter suppression when it is tried out: enough for many overlaps and a full output."""
+CHECKED_CANDIDATES = 200
+"""Rows that enter NMS in the check: enough for many overlaps and a full output."""
 
-Look = Callable[[Array, Mapping[str, Array]], tuple[Array, Array]]
-"""Images and thresholds by name, to the decoded rows and the detections of one run."""
+Detect = Callable[[Array, Mapping[str, Array]], tuple[Array, Array]]
+"""Images and thresholds by name to decoded rows and detections of one run."""
 
 # Only operators and forms that stayed the same from operator set 11 on.
 _GRAPH = """
@@ -104,8 +102,8 @@ suppression (float[batch, rows, outputs] decoded) => (float[batch, {limit}, 6] {
 """
 
 
-def with_suppression(model: onnx.ModelProto, nms: NmsConfig) -> onnx.ModelProto:
-    """The model with its output `output0` led on to `detections`; metadata is not carried over."""
+def append_nms(model: onnx.ModelProto, nms: NmsConfig) -> onnx.ModelProto:
+    """Return a model whose output `output0` is replaced by `detections`; metadata is lost."""
     (opset,) = (entry.version for entry in model.opset_import if entry.domain == "")
     text = _GRAPH.format(
         ir=model.ir_version,
@@ -130,7 +128,7 @@ def with_suppression(model: onnx.ModelProto, nms: NmsConfig) -> onnx.ModelProto:
 
 
 def _prefix(graph: onnx.GraphProto, prefix: str) -> None:
-    """Put `prefix` before the names of nodes and of what they hand on to each other.
+    """Prefix the names of nodes and of the values between them.
 
     `onnx.compose.add_prefix` does that too, but before 1.17 also to inputs and initializers that
     it was asked to leave.
@@ -143,8 +141,8 @@ def _prefix(graph: onnx.GraphProto, prefix: str) -> None:
         node.output[:] = [prefix + name if name in between else name for name in node.output]
 
 
-def opened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A twin of a suppressing model that also gives its rows, and takes thresholds if given."""
+def with_open_thresholds(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a twin of a model with NMS that also outputs its rows and takes thresholds."""
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
     kind = onnx.TensorProto.FLOAT
@@ -154,24 +152,24 @@ def opened(model: onnx.ModelProto) -> onnx.ModelProto:
     return twin
 
 
-def check_suppression(look: Look, images: Array, nms: NmsConfig) -> Array:
-    """Hold `detections` against `ops/nms.py` applied to the rows of the same run of the file.
+def check_nms(detect: Detect, images: Array, nms: NmsConfig) -> Array:
+    """Compare `detections` with `ops/nms.py` on the rows of the same run; return the decoded rows.
 
-    `images` [b, 3, h, w]; returns their decoded rows. Tried at the file's own thresholds, and at
-    a confidence so low that some rows pass whatever the network sees. Raises `Disagreement`.
+    `images` is [b, 3, h, w]. Checked at the file's own thresholds, and at a confidence so low that
+    some rows pass whatever the network detects. Raises `ParityError`.
     """
-    rows, found = look(images, {})
+    rows, found = detect(images, {})
     _compare(found, rows, nms)
-    lower = replace(nms, confidence=_passed_by_some(rows))
-    again, found = look(images, {SCORE_THRESHOLD: np.array([lower.confidence], np.float32)})
+    lower = replace(nms, confidence=_low_confidence(rows))
+    again, found = detect(images, {SCORE_THRESHOLD: np.array([lower.confidence], np.float32)})
     _compare(found, again, lower)
     return rows
 
 
-def _passed_by_some(rows: Array) -> float:
-    """A float32 confidence that about `TRIED_CANDIDATES` of the rows [b, n, o] exceed per image."""
+def _low_confidence(rows: Array) -> float:
+    """Return a confidence that about `CHECKED_CANDIDATES` rows per image exceed."""
     scores = np.sort((rows[..., 5:] * rows[..., 4:5]).max(axis=-1).ravel())
-    wanted = min(TRIED_CANDIDATES * len(rows), len(scores))
+    wanted = min(CHECKED_CANDIDATES * len(rows), len(scores))
     return float(np.clip(scores[-wanted], 0, 1))
 
 
@@ -182,4 +180,4 @@ def _compare(found: Array, rows: Array, nms: NmsConfig) -> None:
         padded = np.zeros((nms.max_detections, 6), np.float32)
         padded[: len(kept.rows)] = kept.rows.numpy()
         if image.shape != padded.shape or not np.allclose(image, padded, rtol=1e-6, atol=1e-4):
-            raise Disagreement("its suppression keeps other detections than ops/nms.py")
+            raise ParityError("its NMS keeps other detections than ops/nms.py")

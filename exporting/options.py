@@ -1,4 +1,4 @@
-"""What an export may be asked for: formats by name, and how the file shall be."""
+"""Options of an export: formats by name, and properties of the file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import torch
 
 from ops.nms import NmsConfig
+from settings.train import EXPORT_FORMATS
 from utils.errors import Code, TaskError
-
-FORMAT_NAMES = ("onnx", "torchscript", "openvino", "safetensors", "state-dict")
 
 NOT_WRITTEN = {
     "engine": "write onnx, and build the TensorRT engine from it on the machine that will run it "
@@ -27,12 +26,12 @@ NOT_WRITTEN = {
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How an exported file shall be.
+    """Properties of an exported file.
 
     `size` is (height, width) in pixels, multiples of the largest stride. A `dynamic` file takes
-    any batch and size, and `size` is only noted in it; any other file takes `batch_size` images
-    of `size`. `half` keeps weights in float16. `opset`, `simplify` and `nms` concern ONNX
-    alone. The network that the file is compared with computes on `device`.
+    any batch and size, and `size` is only recorded in it; any other file takes `batch_size` images
+    of `size`. `half` stores float16 weights. `opset`, `simplify` and `nms` concern ONNX alone. The
+    network that the file is compared with runs on `device`.
     """
 
     class_names: tuple[str, ...]
@@ -47,19 +46,18 @@ class ExportOptions:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
-def refuse_impossible(form: str, options: ExportOptions) -> None:
-    """Raise TaskError(CONFIG) for an unknown format, or for options that the format cannot have."""
+def check_options(form: str, options: ExportOptions) -> None:
+    """Raise TaskError (config) for an unknown format or options that the format cannot have."""
     if form in NOT_WRITTEN:
         raise TaskError(Code.CONFIG, f"The format {form} is not written here: {NOT_WRITTEN[form]}.")
-    if form not in FORMAT_NAMES:
-        raise TaskError(
-            Code.CONFIG, f"The format {form} is not known; choose among {', '.join(FORMAT_NAMES)}."
-        )
+    if form not in EXPORT_FORMATS:
+        known = ", ".join(EXPORT_FORMATS)
+        raise TaskError(Code.CONFIG, f"The format {form} is not known; choose among {known}.")
     if form != "onnx" and options.nms is not None:
         raise TaskError(
             Code.CONFIG,
-            f"Suppression (nms) is put into ONNX files only, not into {form}: choose onnx, or "
-            "leave nms out and suppress the decoded rows where the file is used.",
+            f"NMS is put into ONNX files only, not into {form}: choose onnx, or leave nms out and "
+            "run NMS on the decoded rows where the file is used.",
         )
     if form == "onnx" and options.simplify and options.half:
         raise TaskError(

@@ -1,4 +1,4 @@
-"""Whether a written file computes what the network does, on which pictures, and how closely.
+"""Parity check: whether an exported file computes what the network does, and how closely.
 
 Legend: b images, n rows, o = 5 + classes (cx, cy, w, h in pixels, objectness, classes).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,40 +19,48 @@ from models.detector import Detector
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
-"""Images [b, 3, h, w] (RGB, 0 to 1) to decoded rows [b, n, o], as the file computes them."""
+"""Images [b, 3, h, w] (RGB, 0 to 1) to decoded rows [b, n, o]."""
 Shape = tuple[int, int, int]
 """(batch, height, width)."""
 
 
-class Disagreement(Exception):
+class ParityError(Exception):
     """The file computes something else than the network; the text says at which input."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a row may be off: a box in pixels plus a share of its longer side, and a score."""
+    """Largest error of a box, in pixels plus a share of its longer side, and of a score."""
 
     pixels: float
     share: float
     score: float
 
 
-ROUNDING = Tolerance(pixels=0.05, share=1e-3, score=1e-3)
-"""For float32: two programs add up in another order."""
-HALF = Tolerance(pixels=2.0, share=0.02, score=0.02)
+FLOAT32 = Tolerance(pixels=0.05, share=1e-3, score=1e-3)
+"""Two programs add up in another order."""
+FLOAT16 = Tolerance(pixels=2.0, share=0.02, score=0.02)
 """For float16 weights. Trained networks stay within half of it (docs/export.md)."""
 
 
-def tolerance_of(options: ExportOptions) -> Tolerance:
-    """What the file may differ by, given the precision of its weights."""
-    return HALF if options.half else ROUNDING
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format: suffix of its files, writer, and runner for the parity check.
+
+    `write` takes the unfused detector, which it leaves as it is. `run` returns the file as a
+    function; the detector tells it what the file does not say.
+    """
+
+    suffix: str
+    write: Callable[[Detector, Path, ExportOptions], None]
+    run: Callable[[Path, Detector, ExportOptions], Run]
 
 
-class Decoded(nn.Module):
-    """Images [b, 3, h, w] to decoded rows [b, n, o], as one module to convert.
+class DecodedDetector(nn.Module):
+    """Fused detector with decoding as one module: images [b, 3, h, w] to decoded rows [b, n, o].
 
-    A `half` network computes in float16 from the first layer to the raw maps; images come in and
-    boxes go out as float32, for a coordinate in float16 is half a pixel off from 512 on.
+    With `half` it computes in float16 up to the logits; images and boxes are float32, for a
+    coordinate in float16 is half a pixel off from 512 on.
     """
 
     def __init__(self, detector: Detector, *, half: bool) -> None:
@@ -63,17 +72,17 @@ class Decoded(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """The decoded rows, float32."""
+        """Return the decoded rows, float32."""
         pixels = images.half() if self.half_precision else images
         return self.detector.decode(self.detector(pixels))
 
 
-def reference(detector: Detector, device: torch.device) -> Run:
-    """The network itself, in float32 on `device`, as a function of arrays."""
+def detector_run(detector: Detector, device: torch.device) -> Run:
+    """Return the network itself, in float32 on `device`, as a function of arrays."""
     network = detector.fused().float().to(device)
 
     def run(images: Array) -> Array:
-        # The tensor cores' shortened float32 would be a difference of its own.
+        # TF32 of tensor cores would be a difference of its own.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             rows: Array = network.predict(torch.from_numpy(images).to(device)).cpu().numpy()
         return rows
@@ -81,8 +90,29 @@ def reference(detector: Detector, device: torch.device) -> Run:
     return run
 
 
-def shapes_to_try(stride: int, options: ExportOptions) -> tuple[Shape, ...]:
-    """The inputs to compare at: two sizes and two batches, or the one that a fixed file takes."""
+def max_difference(file: Run, detector: Detector, options: ExportOptions) -> float:
+    """Compare a file with its network; return the largest difference of any output.
+
+    Raises `ParityError` naming the shape when a row is off by more than the tolerance. Float32 is
+    also tried on noise; in half precision noise, which no camera gives, says little.
+    """
+    network = detector_run(detector, options.device)
+    shapes = parity_shapes(detector.config.input_multiple, options)
+    tolerance = FLOAT16 if options.half else FLOAT32
+    generator = np.random.default_rng(0)
+    worst = 0.0
+    for batch, height, width in shapes:
+        for draw in [_rectangles] if options.half else [_rectangles, _noise]:
+            images = draw((batch, detector.config.channels, height, width), generator)
+            found, expected = file(images), network(images)
+            if not within(tolerance, found, expected):
+                raise ParityError(f"{batch} image(s) of {height}x{width}")
+            worst = max(worst, float(np.abs(found - expected).max(initial=0)))
+    return worst
+
+
+def parity_shapes(stride: int, options: ExportOptions) -> tuple[Shape, ...]:
+    """Return the shapes to compare at: two, or the one that a fixed file takes."""
     asked = (options.batch_size, *options.size)
     if not options.dynamic:
         return (asked,)
@@ -90,38 +120,22 @@ def shapes_to_try(stride: int, options: ExportOptions) -> tuple[Shape, ...]:
     return (*small, asked) if options.batch_size > 2 else small
 
 
-def largest_difference(
-    found: Run,
-    expected: Run,
-    *,
-    channels: int,
-    shapes: Sequence[Shape],
-    tolerance: Tolerance,
-) -> float:
-    """Compare two programs on pictures of every shape; the largest difference of any output.
-
-    Raises `Disagreement` naming the shape when a row is off by more than the tolerance. Float32
-    is also tried on noise; in half precision noise, which no camera gives, says little.
-    """
-    generator = np.random.default_rng(0)
-    worst = 0.0
-    for batch, height, width in shapes:
-        kinds = [_pictures] if tolerance is HALF else [_pictures, _noise]
-        for make in kinds:
-            images = make((batch, channels, height, width), generator)
-            mine, theirs = found(images), expected(images)
-            if not _close(mine, theirs, tolerance):
-                raise Disagreement(f"{batch} image(s) of {height}x{width}")
-            worst = max(worst, float(np.abs(mine - theirs).max(initial=0)))
-    return worst
+def within(tolerance: Tolerance, found: Array, expected: Array) -> bool:
+    """Whether rows [b, n, o] have the expected shape, are finite, and are close enough."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return False
+    side = expected[..., 2:4].max(axis=-1, keepdims=True)
+    boxes = np.abs(found[..., :4] - expected[..., :4]) <= tolerance.pixels + tolerance.share * side
+    scores = np.abs(found[..., 4:] - expected[..., 4:]) <= tolerance.score
+    return bool(boxes.all() and scores.all())
 
 
 def _noise(shape: Sequence[int], generator: np.random.Generator) -> Array:
     return generator.random(shape, dtype=np.float32)
 
 
-def _pictures(shape: Sequence[int], generator: np.random.Generator) -> Array:
-    """A gradient with plain rectangles on it, [b, channels, h, w]: edges and areas, as seen."""
+def _rectangles(shape: Sequence[int], generator: np.random.Generator) -> Array:
+    """Draw images [b, channels, h, w] of plain rectangles on a gradient: edges and areas."""
     channels, height, width = shape[1:]
     ramp = np.linspace(0, 1, width, dtype=np.float32) * np.linspace(0, 1, height)[:, None]
     images = np.broadcast_to(ramp, shape).astype(np.float32)
@@ -132,12 +146,3 @@ def _pictures(shape: Sequence[int], generator: np.random.Generator) -> Array:
             colour = generator.random((channels, 1, 1), dtype=np.float32)
             image[:, top : top + high, left : left + wide] = colour
     return images
-
-
-def _close(found: Array, expected: Array, tolerance: Tolerance) -> bool:
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return False
-    side = expected[..., 2:4].max(axis=-1, keepdims=True)
-    boxes = np.abs(found[..., :4] - expected[..., :4]) <= tolerance.pixels + tolerance.share * side
-    scores = np.abs(found[..., 4:] - expected[..., 4:]) <= tolerance.score
-    return bool(boxes.all() and scores.all())

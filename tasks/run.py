@@ -11,11 +11,9 @@ import torch
 
 from data.read_dataset import read_dataset
 from evaluation.tables import data_table
-from inference.journal import parts_done
-from tasks.candidates import run_candidates
+from inference.journal import count_shard_files
+from tasks.candidates import journal_path, run_candidates, run_shards
 from tasks.log_header import header, settings_line
-from tasks.looking import log_of
-from tasks.shards import can_be_shared, look
 from training.checkpoints import SavedCheckpoint
 from training.job import TrainingJob
 from training.loop import train
@@ -39,8 +37,8 @@ log = logging.getLogger(__name__)
 
 ALMOST_ALL = 0.99
 """Progress while anything is still to be written; 1 means that all of it is on disk."""
-LOOKED_AT = 0.9
-"""Progress when several processes have looked at all candidates, and one makes the results."""
+PREDICTED = 0.9
+"""Progress when several ranks have predicted all candidates, and one process merges them."""
 REPORT = "report"
 """Folder and section of the pictures and tables that go with a model."""
 
@@ -105,8 +103,8 @@ def run_share(task: Task, progress: Progress, processes: DistContext) -> None:
     if task.run_training:
         run(task, progress, processes)
         return
-    with progress.stage(LOOKED_AT) as part:
-        look(task, _begin(task, processes), processes, part)
+    with progress.stage(PREDICTED) as part:
+        run_shards(task, _begin(task, processes), processes, part)
 
 
 def _begin(task: Task, processes: DistContext) -> torch.device:
@@ -141,22 +139,41 @@ def run_in_processes(
         return
     began = time.monotonic()
     what = "mining" if task.run_mining else "inference"
-    known = log_of(task)
+    journal = journal_path(task)
     launch_until_done(
         count,
         program,
-        done=lambda: parts_done(known),
+        done=lambda: count_shard_files(journal),
         what=what,
         advice="lower batch_size or workers",
     )
     reload()
-    with progress.stage(LOOKED_AT):
-        log.info("the %s of %d processes is put together", what, count)
-    with progress.stage(ALMOST_ALL - LOOKED_AT) as part:
+    with progress.stage(PREDICTED):
+        log.info("merging the %s of %d processes", what, count)
+    with progress.stage(ALMOST_ALL - PREDICTED) as part:
         gpus = visible_gpus(task.gpu_ids)[:1] if task.needs_network and task.gpu_ids else ()
-        run_candidates(task, select_device(gpus), part, looked_at=True)
+        run_candidates(task, select_device(gpus), part, precomputed=True)
     progress.update(1, 1)
     log.info("finished in %s", duration(time.monotonic() - began))
+
+
+def can_be_shared(
+    task: Task,
+    gpus: Sequence[int],
+    *,
+    kind: Callable[[torch.device], str] = describe,
+) -> bool:
+    """Whether several ranks may predict the candidates, one on each of these GPUs.
+
+    If not, the log says why.
+    """
+    kinds = {kind(torch.device("cuda", number)) for number in gpus} if task.needs_network else set()
+    if len(kinds) > 1:
+        log.warning(
+            "note: the GPUs differ (%s), and so would their numbers: this task computes on one",
+            ", ".join(sorted(kinds)),
+        )
+    return len(kinds) < 2
 
 
 def run_training(

@@ -71,7 +71,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # mallopt of the C library that is loaded anyway.
     "utils/device.py": ("ctypes",),
     # A program that this one has just written, loaded to compare it with the network.
-    "exporting/torchscript_file.py": ("torch.jit.load",),
+    "exporting/format_torchscript.py": ("torch.jit.load",),
     # start.py itself, and another program's, as lists of words.
     "tools/demo.py": ("subprocess",),
     # Chromium, which takes a picture of a page, as a list of words.

@@ -1,4 +1,4 @@
-"""A small yolov5n that sees something, and the options of its exports."""
+"""Two narrow yolov5n with many detections, a network of three layers, options of their exports."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ THREE_LAYERS = {
     "backbone": [[-1, 1, "Conv", [8, 6, 2, 2]], [-1, 1, "C3", [8]]],
     "head": [[[1], 1, "Detect", ["nc", "anchors"]]],
 }
-"""A network for what is not about the network: it is written in a moment."""
+"""For what is not about the network: written in a moment."""
 
 
 def lively(detector: Detector, seed: int = 0) -> Detector:
-    """The detector with drawn statistics, and biases with which a picture has many detections."""
+    """Give the detector random statistics, and biases with which an image has many detections."""
     generator = torch.Generator().manual_seed(seed)
     for module in detector.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -34,16 +34,20 @@ def lively(detector: Detector, seed: int = 0) -> Detector:
     return detector
 
 
+def narrow(seed: int) -> Detector:
+    torch.manual_seed(seed)
+    definition = {**read_model_config("yolov5n").definition, "width_multiple": 0.125}
+    return lively(Detector(parse_model_config(definition, 3)), seed)
+
+
 @pytest.fixture(scope="session")
 def detector() -> Detector:
-    torch.manual_seed(0)
-    return lively(Detector(read_model_config("yolov5n", 3)))
+    return narrow(0)
 
 
 @pytest.fixture(scope="session")
 def other() -> Detector:
-    torch.manual_seed(1)
-    return lively(Detector(read_model_config("yolov5n", 3)), seed=1)
+    return narrow(1)
 
 
 @pytest.fixture

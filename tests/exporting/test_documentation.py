@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from exporting.export import export
-from exporting.options import FORMAT_NAMES, NOT_WRITTEN
+from exporting.options import NOT_WRITTEN
 from ops.nms import NmsConfig, non_max_suppression
+from settings.train import EXPORT_FORMATS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text("utf-8")
 
 
 def test_the_page_names_every_format():
-    assert set(re.findall(r"^\| `(\w[\w-]*)` \|", PAGE, flags=re.MULTILINE)) == set(FORMAT_NAMES)
+    assert set(re.findall(r"^\| `(\w[\w-]*)` \|", PAGE, flags=re.MULTILINE)) == set(EXPORT_FORMATS)
     assert all(f"`{name}`" in PAGE for name in NOT_WRITTEN)
 
 

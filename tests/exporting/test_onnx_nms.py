@@ -1,4 +1,4 @@
-"""Suppression in the graph gives what `ops/nms.py` gives, and a wrong one is noticed."""
+"""NMS in the graph gives what `ops/nms.py` gives, and a wrong one is noticed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from exporting import format_onnx
 from exporting.export import export, verify
-from exporting.onnx_file import run_onnx
-from exporting.onnx_nms import check_suppression, opened, with_suppression
-from exporting.verify import Disagreement
+from exporting.onnx_nms import append_nms, check_nms, with_open_thresholds
+from exporting.verify import ParityError
 from ops.nms import NmsConfig, non_max_suppression
 from utils.errors import TaskError
 
 
 def graph_of(nms: NmsConfig, opset: int = 17) -> onnx.ModelProto:
-    """The suppression alone: a graph that hands its input on as decoded rows."""
+    """NMS alone: a graph whose input is its decoded rows."""
     kind = (TensorProto.FLOAT, ["batch", "rows", "outputs"])
     graph = helper.make_graph(
         [helper.make_node("Identity", ["images"], ["output0"])],
@@ -29,7 +29,7 @@ def graph_of(nms: NmsConfig, opset: int = 17) -> onnx.ModelProto:
         [helper.make_tensor_value_info("output0", *kind)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
-    joined = with_suppression(model, nms)
+    joined = append_nms(model, nms)
     onnx.checker.check_model(joined, full_check=True)
     return joined
 
@@ -42,12 +42,8 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     )
 
 
-def suppressing(nms: NmsConfig, opset: int = 17) -> onnxruntime.InferenceSession:
-    return session_of(graph_of(nms, opset))
-
-
 def expected(rows: np.ndarray, nms: NmsConfig) -> np.ndarray:
-    """`detections` by way of ops/nms.py."""
+    """Return `detections` by ops/nms.py."""
     padded = np.zeros((len(rows), nms.max_detections, 6), np.float32)
     kept = non_max_suppression(torch.from_numpy(rows), nms)
     for image, found in zip(padded, kept, strict=True):
@@ -64,7 +60,7 @@ def crowd(batch: int, count: int, classes: int, seed: int = 0) -> np.ndarray:
     return rows
 
 
-# From the specification, recorded from the official implementation: rows A to F of three classes.
+# Recorded from YOLOv5 v7.0.
 RECORDED = np.array(
     [
         [50, 50, 20, 20, 0.9, 0.8, 0.1, 0.3],
@@ -87,7 +83,7 @@ RECORDED = np.array(
     ],
 )
 def test_recorded_case(nms, scores, labels):
-    (found,) = suppressing(nms).run(None, {"images": RECORDED})
+    (found,) = session_of(graph_of(nms)).run(None, {"images": RECORDED})
     assert found.shape == (1, nms.max_detections, 6)
     np.testing.assert_allclose(found[0, : len(scores), 4], scores, atol=1e-6)
     assert found[0, : len(labels), 5].tolist() == labels
@@ -110,18 +106,18 @@ def test_recorded_case(nms, scores, labels):
 def test_same_as_our_own(nms, classes, opset):
     rows = crowd(3, 400, classes)
     rows[1, :, 4] = 0  # an image without detections among others
-    (found,) = suppressing(nms, opset).run(None, {"images": rows})
+    (found,) = session_of(graph_of(nms, opset)).run(None, {"images": rows})
     np.testing.assert_allclose(found, expected(rows, nms), rtol=0, atol=1e-5)
 
 
 def test_equal_scores_keep_their_order():
     rows = crowd(1, 200, 2)
     rows[..., 4:] = 0.75
-    (found,) = suppressing(NmsConfig()).run(None, {"images": rows})
+    (found,) = session_of(graph_of(NmsConfig())).run(None, {"images": rows})
     np.testing.assert_array_equal(found, expected(rows, NmsConfig()))
 
 
-def test_a_twin_tells_its_rows_and_takes_thresholds():
+def test_a_twin_outputs_its_rows_and_takes_thresholds():
     model = graph_of(NmsConfig())
     assert [entry.name for entry in model.graph.input] == ["images"]
     rows = crowd(2, 300, 3)
@@ -129,14 +125,13 @@ def test_a_twin_tells_its_rows_and_takes_thresholds():
         "score_threshold": np.array([0.5], np.float32),
         "iou_threshold": np.array([0.1], np.float32),
     }
-    session = session_of(opened(model))
+    session = session_of(with_open_thresholds(model))
     found, told = session.run(None, {"images": rows, **stricter})
     np.testing.assert_array_equal(told, rows)
     np.testing.assert_allclose(found, expected(rows, NmsConfig(0.5, 0.1)), atol=1e-5)
     assert len(model.graph.output) == len(model.graph.input) == 1
 
 
-@pytest.mark.slow
 def test_a_whole_file(detector, plain, tmp_path):
     options = dataclasses.replace(plain, nms=NmsConfig(0.3, 0.5, max_detections=30))
     path = tmp_path / "best.onnx"
@@ -147,7 +142,7 @@ def test_a_whole_file(detector, plain, tmp_path):
     images = np.random.default_rng(2).random((2, 3, 96, 128), dtype=np.float32)
     (found,) = session.run(None, {"images": images})
     rows = detector.fused().predict(torch.from_numpy(images)).numpy()
-    assert (found[..., 4] > 0.3).any(axis=1).all(), "the test network sees nothing"
+    assert (found[..., 4] > 0.3).any(axis=1).all(), "the test network detects nothing"
     # Rounding decides between scores that are all but equal: it may change the order, and which of
     # two neighbours suppresses the other.
     for one, two in zip(found, expected(rows, options.nms), strict=True):
@@ -159,7 +154,6 @@ def test_a_whole_file(detector, plain, tmp_path):
             assert (nearest < 1e-3).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -169,36 +163,38 @@ def test_a_whole_file(detector, plain, tmp_path):
         pytest.param({"max_detections": 5}, id="another limit"),
     ],
 )
-def test_another_suppression_is_noticed(detector, plain, tmp_path, change):
+def test_another_nms_is_noticed(detector, plain, tmp_path, change):
     options = dataclasses.replace(plain, nms=NmsConfig())
     path = tmp_path / "best.onnx"
     export(detector, "onnx", path=path, options=options)
     wanted = dataclasses.replace(options, nms=NmsConfig(**change))
-    with pytest.raises(TaskError, match="its suppression keeps other detections"):
+    with pytest.raises(TaskError, match="its NMS keeps other detections"):
         verify(detector, "onnx", path=path, options=wanted)
 
 
-def test_it_is_tried_also_where_nothing_is_seen(small, plain, tmp_path):
-    """A network that is sure of nothing must not make a broken suppression look right."""
+def test_nms_is_checked_also_where_nothing_is_detected():
+    """A network of low confidence must not make a broken NMS look right."""
     rows = crowd(1, 50, 3)
     rows[..., 4] *= 0.01
-    right, wrong = (session_of(opened(graph_of(NmsConfig(iou=iou)))) for iou in (0.45, 0.9))
+    right, wrong = (
+        session_of(with_open_thresholds(graph_of(NmsConfig(iou=iou)))) for iou in (0.45, 0.9)
+    )
 
-    def look(session):
+    def detect(session):
         return lambda images, more: session.run(
             ["output0", "detections"], {"images": images, **more}
         )
 
     assert not right.run(None, {"images": rows})[0].any()
-    np.testing.assert_array_equal(check_suppression(look(right), rows, NmsConfig()), rows)
-    with pytest.raises(Disagreement):
-        check_suppression(look(wrong), rows, NmsConfig())
+    np.testing.assert_array_equal(check_nms(detect(right), rows, NmsConfig()), rows)
+    with pytest.raises(ParityError):
+        check_nms(detect(wrong), rows, NmsConfig())
 
 
 def test_the_rows_of_the_file_are_compared_as_well(small, plain, tmp_path):
     options = dataclasses.replace(plain, nms=NmsConfig())
     export(small, "onnx", path=tmp_path / "a.onnx", options=options)
     images = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
-    rows = run_onnx(tmp_path / "a.onnx", options)(images)
+    rows = format_onnx.run(tmp_path / "a.onnx", small, options)(images)
     expected_rows = small.fused().predict(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(rows, expected_rows, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Close is close, and what is beyond rounding is noticed wherever it is."""
+"""Parity check: tolerances, shapes and images, and what is beyond rounding."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pytest
 import torch
 
 from exporting.verify import (
-    HALF,
-    ROUNDING,
-    Decoded,
-    Disagreement,
-    largest_difference,
-    reference,
-    shapes_to_try,
+    FLOAT16,
+    FLOAT32,
+    DecodedDetector,
+    ParityError,
+    detector_run,
+    max_difference,
+    parity_shapes,
+    within,
 )
-
-SHAPES = ((1, 8, 8), (2, 8, 16))
 
 
 def rows_of(images: np.ndarray) -> np.ndarray:
@@ -29,74 +28,72 @@ def rows_of(images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "column", "change", "noticed"),
+    ("tolerance", "column", "change", "close"),
     [
-        pytest.param(ROUNDING, 0, 0.14, False, id="0.05 px and a thousandth of the longer side"),
-        pytest.param(ROUNDING, 0, 0.16, True, id="beyond it"),
-        pytest.param(ROUNDING, 3, 0.14, False, id="also in the shorter side"),
-        pytest.param(ROUNDING, 4, 0.0009, False, id="a score within a thousandth"),
-        pytest.param(ROUNDING, 7, 0.0011, True, id="a class score beyond it"),
-        pytest.param(HALF, 2, 3.9, False, id="half: 2 px and two hundredths"),
-        pytest.param(HALF, 2, 4.1, True, id="half: beyond it"),
-        pytest.param(HALF, 4, 0.021, True, id="half: a score"),
-        pytest.param(HALF, 4, np.nan, True, id="no number"),
-        pytest.param(HALF, 0, np.inf, True, id="overflow"),
+        pytest.param(FLOAT32, 0, 0.14, True, id="0.05 px and a thousandth of the longer side"),
+        pytest.param(FLOAT32, 0, 0.16, False, id="beyond it"),
+        pytest.param(FLOAT32, 3, 0.14, True, id="also in the shorter side"),
+        pytest.param(FLOAT32, 4, 0.0009, True, id="a score within a thousandth"),
+        pytest.param(FLOAT32, 7, 0.0011, False, id="a class score beyond it"),
+        pytest.param(FLOAT16, 2, 3.9, True, id="half: 2 px and two hundredths"),
+        pytest.param(FLOAT16, 2, 4.1, False, id="half: beyond it"),
+        pytest.param(FLOAT16, 4, 0.021, False, id="half: a score"),
+        pytest.param(FLOAT16, 4, np.nan, False, id="no number"),
+        pytest.param(FLOAT16, 0, np.inf, False, id="overflow"),
     ],
 )
-def test_tolerance(tolerance, column, change, noticed):
-    def found(images):
-        rows = rows_of(images)
-        rows[-1, -1, column] += change
-        return rows
-
-    compare = {"channels": 3, "shapes": SHAPES, "tolerance": tolerance}
-    if noticed:
-        with pytest.raises(Disagreement, match=r"1 image\(s\) of 8x8"):
-            largest_difference(found, rows_of, **compare)
-    else:
-        assert largest_difference(found, rows_of, **compare) == pytest.approx(change, rel=1e-3)
+def test_tolerance(tolerance, column, change, close):
+    expected = rows_of(np.zeros((2, 3, 8, 8)))
+    found = expected.copy()
+    found[-1, -1, column] += change
+    assert within(tolerance, found, expected) is close
+    assert not within(tolerance, expected[:1], expected), "rows are missing"
 
 
-def test_rows_that_are_missing_are_noticed():
-    with pytest.raises(Disagreement, match="2 image"):
-        largest_difference(
-            lambda images: rows_of(images)[:1],
-            rows_of,
-            channels=3,
-            shapes=SHAPES,
-            tolerance=ROUNDING,
-        )
+def test_the_largest_difference_and_the_shape_where_it_is_too_large(small, plain):
+    network = detector_run(small, torch.device("cpu"))
+    assert max_difference(network, small, plain) == 0
+    near = max_difference(lambda images: network(images) + 1e-4, small, plain)
+    assert near == pytest.approx(1e-4, rel=0.2)
+
+    def wrong_in_batches(images):
+        return network(images) + (len(images) > 1)
+
+    with pytest.raises(ParityError, match=r"2 image\(s\) of 4x10"):
+        max_difference(wrong_in_batches, small, plain)
 
 
 def test_shapes(plain):
-    assert shapes_to_try(32, plain) == ((1, 128, 128), (2, 64, 160))
+    assert parity_shapes(32, plain) == ((1, 128, 128), (2, 64, 160))
     fixed = dataclasses.replace(plain, dynamic=False, batch_size=4, size=(64, 96))
-    assert shapes_to_try(32, fixed) == ((4, 64, 96),)
+    assert parity_shapes(32, fixed) == ((4, 64, 96),)
     asked = dataclasses.replace(plain, batch_size=4)
-    assert shapes_to_try(32, asked)[-1] == (4, 128, 128)
+    assert parity_shapes(32, asked)[-1] == (4, 128, 128)
 
 
-def test_the_pictures_are_pictures():
-    seen = []
+def test_images_are_drawn_and_noise_only_for_float32(small, plain):
+    network, seen = detector_run(small, torch.device("cpu")), []
 
-    def look(images):
+    def record(images):
         seen.append(images.copy())
-        return rows_of(images)
+        return network(images)
 
-    largest_difference(look, look, channels=3, shapes=((2, 64, 96),), tolerance=ROUNDING)
-    assert {images.shape for images in seen} == {(2, 3, 64, 96)}
+    max_difference(record, small, dataclasses.replace(plain, dynamic=False, batch_size=2))
+    assert [images.shape for images in seen] == [(2, 3, 128, 128)] * 2
     assert all(images.dtype == np.float32 for images in seen)
     assert all(images.min() >= 0 and images.max() <= 1 for images in seen)
     assert not np.array_equal(seen[0][0], seen[0][1])
+    max_difference(record, small, dataclasses.replace(plain, half=True))
+    assert len(seen) == 4
 
 
 def test_half_takes_and_gives_float32(small):
-    module = Decoded(small, half=True)
+    module = DecodedDetector(small, half=True)
     assert all(p.dtype == torch.float16 for p in module.parameters())
     images = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
     rows = module(torch.from_numpy(images))
     assert rows.dtype == torch.float32
-    expected = reference(small, torch.device("cpu"))(images)
+    expected = detector_run(small, torch.device("cpu"))(images)
     np.testing.assert_allclose(rows.numpy(), expected, atol=0.1)
     assert not np.array_equal(rows.numpy(), expected)
     assert small.training

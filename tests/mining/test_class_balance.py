@@ -104,9 +104,7 @@ def paths(tmp_path: Path) -> list[str]:
 
 
 def knowing(*labelled: float) -> ColourPredictor:
-    predictor = ColourPredictor()
-    predictor.labelled_objects = labelled
-    return predictor
+    return ColourPredictor(labelled_objects=labelled)
 
 
 def test_rare_class_comes_first(paths: list[str]) -> None:
@@ -173,7 +171,7 @@ def test_class_vector_is_averaged_over_image_and_views(paths: list[str]) -> None
         return rows[kept], classes[kept]
 
     predictor = ColourPredictor(lose_green)
-    predictions = predictor.stream_parts(paths[3:4], batch_size=1, workers=1, keep_views=True)
+    predictions = predictor.stream_tiles(paths[3:4], keep_inputs=True)
     settings = replace(SETTINGS, views=("flip",))
     (scored,) = cald_scores(predictions, ScoringContext(predictor, settings, 1))
     assert scored.class_vector is not None

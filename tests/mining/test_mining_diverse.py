@@ -201,8 +201,7 @@ def test_a_real_network_repeats_itself_in_any_order(paths: list[str], classes: i
 
 def test_tiles(paths: list[str], tmp_path: Path) -> None:
     large = draw(tmp_path / "g.png", (96, 240), ((110, 30, 140, 60), RED))
-    predictor = MeanColours()
-    predictor.tiling = Tiling(96, 0.25)
+    predictor = MeanColours(tiling=Tiling(96, 0.25))
     scores = dict(mine(predictor, [*paths, large], SETTINGS))
     assert 1.0 < scores[large] < 2
 
@@ -219,7 +218,7 @@ def test_a_window_of_none_asks_for_no_feature(paths: list[str]) -> None:
 
 def test_damaged_weights_are_refused(paths: list[str]) -> None:
     predictor: Predictor = untrained(3)
-    for parameter in predictor.looks.network.parameters():
+    for parameter in predictor.network.detector.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(TaskError, match="damaged"):
         mine(predictor, paths, SETTINGS)

@@ -34,7 +34,7 @@ def test_draws_are_uniform() -> None:
 
 def test_an_image_in_tiles_counts_once() -> None:
     window = Window(0, 0, 9, 9)
-    parts = [Prediction(0, "a", (9, 9), window=window, parts=2)] * 2
+    parts = [Prediction(0, "a", (9, 9), window=window, tiles=2)] * 2
     assert (
         len(
             list(

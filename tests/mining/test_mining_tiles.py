@@ -42,9 +42,7 @@ def large(tmp_path: Path) -> list[str]:
 
 
 def tiled(see: Read = see_colours) -> ColourPredictor:
-    predictor = ColourPredictor(see)
-    predictor.tiling = TILED
-    return predictor
+    return ColourPredictor(see, tiling=TILED)
 
 
 def test_an_image_has_the_score_of_its_most_informative_part(large: list[str]) -> None:

@@ -91,14 +91,13 @@ def test_unreadable_images_are_below_every_score() -> None:
 
 class Item(NamedTuple):
     position: int
+    shard: int
     shape: tuple[int, ...] | None
 
 
 def test_groups_by_hand() -> None:
-    """Sections of 4: the two of shape (2,) in the first are no company for that in the second."""
-    predictor: Any = SimpleNamespace(
-        section_of=lambda position: position // 4, lanes=WorkerPool(torch.device("cpu"))
-    )
+    """Shards of 4: the two of shape (2,) in the first share no group with that in the second."""
+    predictor: Any = SimpleNamespace(pool=WorkerPool(torch.device("cpu")))
     shapes = [(1,), (2,), (1,), (2,), (2,), None, (1,)]
     groups: list[list[int]] = []
 
@@ -107,7 +106,7 @@ def test_groups_by_hand() -> None:
         return [10 * one.position for one in group]
 
     made = map_by_shape(
-        (Item(position, shape) for position, shape in enumerate(shapes)),
+        (Item(position, position // 4, shape) for position, shape in enumerate(shapes)),
         work,
         shape_of=lambda one: one.shape,
         context=ScoringContext(predictor, MiningSettings(batch_size=2), 7),

@@ -41,10 +41,9 @@ CHECKLIST = (
          "weights.load", "evaluate_config", "attachments", "stray"),
         (
             "tests/test_start.py",
-            "tests/test_killed_process.py",
+            "tests/test_interruptions.py",
             "tests/bench/test_faults.py",
             "tests/utils/test_atomic.py",
-            "tests/test_told_to_stop.py",
         ),
     ),
     Clause(

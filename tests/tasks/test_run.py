@@ -107,3 +107,21 @@ def test_a_mining_under_torchrun_is_refused() -> None:
     with pytest.raises(TaskError, match="torchrun is for trainings") as caught:
         tasks.run(task, Progress(lambda fraction: None), DistContext(0, 2, 0, 2))
     assert caught.value.code == Code.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("kinds", "network", "expected", "words"),
+    [
+        pytest.param("aaa", True, True, "", id="alike"),
+        pytest.param("aba", True, False, "the GPUs differ (a, b)", id="two kinds"),
+        pytest.param("ab", False, True, "", id="no network is needed"),
+    ],
+)
+def test_gpus_of_one_kind_can_share_a_mining(
+    caplog: pytest.LogCaptureFixture, kinds: str, network: bool, expected: bool, words: str
+) -> None:
+    task = types.SimpleNamespace(needs_network=network)
+    shared = tasks.can_be_shared(task, range(len(kinds)), kind=lambda gpu: kinds[gpu.index])
+    assert shared == expected
+    assert words in caplog.text
+    assert bool(caplog.text) == bool(words)

@@ -1,8 +1,8 @@
-"""The network as an ONNX file, and the file as a function.
+"""ONNX export.
 
 Input `images`: float32 [b, 3, h, w], RGB from 0 to 1, h and w multiples of the largest stride.
 Output `output0`: float32 [b, rows, 5 + classes]: cx, cy, w, h in input pixels, objectness, class
-probabilities; with suppression `detections` instead (`exporting/onnx_nms.py`).
+probabilities; with NMS `detections` instead (`exporting/onnx_nms.py`).
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from exporting.onnx_nms import DETECTIONS, ROWS, check_suppression, opened, with_suppression
+from exporting.neck_onnx import quiet_converters
+from exporting.onnx_nms import DETECTIONS, ROWS, append_nms, check_nms, with_open_thresholds
 from exporting.options import ExportOptions
-from exporting.quiet import quiet
-from exporting.verify import Array, Decoded, Run
+from exporting.verify import Array, DecodedDetector, ExportFormat, Run
 from models.detector import Detector
 
 INPUT = "images"
 LAST_TRACED_OPSET = 20
-"""torch's tracing exporter ends here; it takes a second where the graph exporter takes thirty."""
+"""Last operator set of torch's tracing exporter, which takes a second; the other takes thirty."""
 
 
-def write_onnx(detector: Detector, path: Path, options: ExportOptions) -> None:
-    """Write the detector, which is left as it is, to `path`.
+def write(detector: Detector, path: Path, options: ExportOptions) -> None:
+    """Write the detector with metadata.
 
     Metadata, as text: 'stride' (the largest), 'names' ({index: name}), 'imgsz' ([h, w]), and
-    'precision' and 'nms' where the file differs from the plain one. Raises whatever the
-    exporters of torch raise when they cannot write the operator set.
+    'precision' and 'nms' where the file differs from the plain one. Raises whatever torch's
+    exporters raise when they cannot write the operator set.
     """
-    module = Decoded(detector, half=options.half).cpu()
+    module = DecodedDetector(detector, half=options.half).cpu()
     stride = detector.config.input_multiple
     # Sides that differ, for an exporter may take equal sizes for one and the same.
     shape = (2, 4 * stride, 3 * stride) if options.dynamic else (options.batch_size, *options.size)
     example = torch.zeros(shape[0], detector.config.channels, *shape[1:])
-    with quiet(verbose=options.verbose):
+    with quiet_converters(verbose=options.verbose):
         if options.opset <= LAST_TRACED_OPSET:
             _trace(module, example, path, options)
         else:
@@ -47,38 +47,38 @@ def write_onnx(detector: Detector, path: Path, options: ExportOptions) -> None:
     if options.simplify:
         model = _simplified(model, path)
     if options.nms is not None:
-        model = with_suppression(model, options.nms)
+        model = append_nms(model, options.nms)
     onnx.helper.set_model_props(model, metadata_of(options, stride))
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
 
-def run_onnx(path: Path, options: ExportOptions) -> Run:
-    """The file in ONNX Runtime, on the CPU, as a function from images to decoded rows.
+def run(path: Path, _: Detector, options: ExportOptions) -> Run:
+    """Return the file in ONNX Runtime on the CPU as a function from images to decoded rows.
 
-    Where the file suppresses, every run also checks that (`check_suppression`).
+    Where the file has NMS, every run also checks that (`check_nms`).
     """
     if options.nms is None:
         session = _session(str(path))
 
-        def run(images: Array) -> Array:
-            (rows,) = session.run([ROWS], {INPUT: images})
+        def predict(images: Array) -> Array:
+            rows: Array = session.run([ROWS], {INPUT: images})[0]
             return rows
 
-        return run
+        return predict
 
-    session = _session(opened(onnx.load(path)).SerializeToString())
+    session = _session(with_open_thresholds(onnx.load(path)).SerializeToString())
     nms = options.nms
 
-    def look(images: Array, thresholds: Mapping[str, Array]) -> tuple[Array, Array]:
+    def detect(images: Array, thresholds: Mapping[str, Array]) -> tuple[Array, Array]:
         rows, found = session.run([ROWS, DETECTIONS], {INPUT: images, **thresholds})
         return rows, found
 
-    return lambda images: check_suppression(look, images, nms)
+    return lambda images: check_nms(detect, images, nms)
 
 
 def metadata_of(options: ExportOptions, stride: int) -> dict[str, str]:
-    """What the file says about itself; 'stride' and 'names' as v7.0 reads them."""
+    """Return the metadata of a file; 'stride' and 'names' as v7.0 reads them."""
     metadata = {
         "stride": str(stride),
         "names": str(dict(enumerate(options.class_names))),
@@ -93,10 +93,7 @@ def metadata_of(options: ExportOptions, stride: int) -> dict[str, str]:
 
 
 def _trace(module: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> None:
-    free = {
-        INPUT: {0: "batch", 2: "height", 3: "width"},
-        ROWS: {0: "batch", 1: "rows"},
-    }
+    free = {INPUT: {0: "batch", 2: "height", 3: "width"}, ROWS: {0: "batch", 1: "rows"}}
     torch.onnx.export(
         module,
         (example,),
@@ -130,16 +127,13 @@ def _capture(
 
 
 def _simplified(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """The model after ONNX Runtime's basic rewrites: constants folded, useless nodes gone.
+    """Return the model after ONNX Runtime's basic rewrites, such as folded constants.
 
-    Those keep to standard operators; the names of other operator sets, which ONNX Runtime lists
-    without using them, are taken out again.
+    They keep to standard operators; other operator sets, which ONNX Runtime lists without using
+    them, are removed again.
     """
     target = path.with_name("simplified.onnx")
-    settings = _quiet_settings()
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    settings.optimized_model_filepath = str(target)
-    onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    _session(str(path), optimized=target)
     simplified = onnx.load(target)
     target.unlink()
     used = {node.domain for node in simplified.graph.node}
@@ -150,13 +144,13 @@ def _simplified(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     return simplified
 
 
-def _session(model: str | bytes) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(
-        model, _quiet_settings(), providers=["CPUExecutionProvider"]
-    )
-
-
-def _quiet_settings() -> onnxruntime.SessionOptions:
+def _session(model: str | bytes, *, optimized: Path | None = None) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
-    return settings
+    if optimized is not None:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        settings.optimized_model_filepath = str(optimized)
+    return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+
+FORMAT = ExportFormat(".onnx", write, run)

@@ -1,9 +1,12 @@
-"""The ONNX file: free or fixed sizes, operator sets, metadata, simplification."""
+"""ONNX files: free or fixed sizes, operator sets, metadata, simplification; the neck; silence."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
+import logging
+import warnings
 
 import numpy as np
 import onnx
@@ -11,16 +14,22 @@ import onnxruntime
 import pytest
 import torch
 
+from exporting import format_onnx
 from exporting.export import export, verify
-from exporting.onnx_file import LAST_TRACED_OPSET, write_onnx
+from exporting.format_onnx import LAST_TRACED_OPSET
+from exporting.neck_onnx import NeckExtractor, output_names, quiet_converters, write_neck
 from exporting.options import ExportOptions
 from ops.nms import NmsConfig
 from tests.exporting.conftest import NAMES
 
 
-def run(path, images, **more):
+def infer(path, images, **more):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, {"images": images, **more})[0]
+
+
+def metadata_of(model):
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 @pytest.fixture(scope="module")
@@ -30,36 +39,30 @@ def exported(detector, tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 64), (3, 96, 160)])
 def test_batch_and_size_are_free(exported, detector, batch, height, width):
     images = np.random.default_rng(1).random((batch, 3, height, width), dtype=np.float32)
-    rows = run(exported, images)
+    rows = infer(exported, images)
     assert rows.shape == (batch, 3 * 21 * height * width // 1024, 8)
     expected = detector.fused().predict(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(rows, expected, atol=0.05, rtol=1e-3)
 
 
-@pytest.mark.slow
-def test_metadata(exported):
+def test_metadata(exported, small, plain, tmp_path):
     model = onnx.load(exported)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert metadata.keys() == {"stride", "names", "imgsz"}
-    assert metadata["stride"] == "32"
-    assert metadata["imgsz"] == "[320, 256]"
-    assert ast.literal_eval(metadata["names"]) == dict(enumerate(NAMES))
+    metadata = metadata_of(model)
+    assert ast.literal_eval(metadata.pop("names")) == dict(enumerate(NAMES))
+    assert metadata == {"stride": "32", "imgsz": "[320, 256]"}
     assert model.opset_import[0].version == 17
     assert [p.name for p in exported.parent.iterdir()] == ["best.onnx"]
-
-
-def test_metadata_of_what_differs(small, plain, tmp_path):
     options = dataclasses.replace(plain, half=True, nms=NmsConfig(iou=0.6))
-    write_onnx(small, tmp_path / "a.onnx", options)
+    format_onnx.write(small, tmp_path / "a.onnx", options)
     model = onnx.load(tmp_path / "a.onnx")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = metadata_of(model)
     assert "float16" in metadata["precision"]
-    expected = {"confidence": 0.25, "iou": 0.6, "max_detections": 300, "class_agnostic": False}
-    assert ast.literal_eval(metadata["nms"]) == expected
+    assert ast.literal_eval(metadata["nms"]) == {
+        **{"confidence": 0.25, "iou": 0.6, "max_detections": 300, "class_agnostic": False}
+    }
     kinds = {entry.data_type for entry in model.graph.initializer if len(entry.dims) == 4}
     assert kinds == {onnx.TensorProto.FLOAT16}
 
@@ -71,7 +74,7 @@ def test_a_fixed_shape(small, plain, tmp_path):
     (taken,) = onnxruntime.InferenceSession(str(path)).get_inputs()
     assert taken.shape == [2, 3, 64, 32]
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
-        run(path, np.zeros((1, 3, 64, 32), np.float32))
+        infer(path, np.zeros((1, 3, 64, 32), np.float32))
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -84,9 +87,10 @@ def test_traced_operator_sets(small, plain, tmp_path, opset, half):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("opset", [LAST_TRACED_OPSET + 1, 27])
+@pytest.mark.parametrize(
+    ("opset", "dynamic", "half"),
+    [(LAST_TRACED_OPSET + 1, True, False), (LAST_TRACED_OPSET + 1, False, True), (27, True, True)],
+)
 def test_operator_sets_beyond_the_tracing_exporter(small, plain, tmp_path, opset, dynamic, half):
     if torch.__version__.startswith("2.4"):
         pytest.skip("the graph exporter of torch 2.4 is another one")
@@ -97,7 +101,6 @@ def test_operator_sets_beyond_the_tracing_exporter(small, plain, tmp_path, opset
     assert onnx.load(tmp_path / "a.onnx").opset_import[0].version == opset
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("nms", [None, NmsConfig()])
 def test_simplified_is_smaller_and_standard(detector, plain, tmp_path, nms):
     nodes = []
@@ -106,15 +109,63 @@ def test_simplified_is_smaller_and_standard(detector, plain, tmp_path, nms):
         export(detector, "onnx", path=tmp_path / "a.onnx", options=options)
         model = onnx.load(tmp_path / "a.onnx")
         assert [entry.domain for entry in model.opset_import] == [""]
-        assert {entry.key for entry in model.metadata_props} >= {"stride", "names", "imgsz"}
+        assert metadata_of(model).keys() >= {"stride", "names", "imgsz"}
         nodes.append(len(model.graph.node))
     assert nodes[1] < 0.8 * nodes[0]
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
 
 
-@pytest.mark.slow
 def test_a_small_change_of_one_bias_is_noticed(exported, detector, plain):
     changed = detector.fused()
     changed.head.m[0].bias.data.add_(0.1)
     with pytest.raises(Exception, match="does not compute"):
         verify(changed, "onnx", path=exported, options=plain)
+
+
+@pytest.fixture(scope="module")
+def network(detector):
+    return detector.fused().to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-5), (True, 0.05)])
+def test_the_neck_gives_the_inputs_of_the_head_in_float32(network, half, tolerance):
+    images = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        found, expected = NeckExtractor(network, half=half)(images), network.head_inputs(images)
+        raw = network.head(found)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).abs().max() <= tolerance * other.abs().max()
+    if not half:
+        torch.testing.assert_close(network.decode(raw), network.predict(images))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_file_of_the_neck_names_its_maps_and_leaves_the_network(network, tmp_path, half):
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    write_neck(network, tmp_path / "neck.onnx", half=half)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    weight = network.model[0].conv.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    graph = onnx.load(tmp_path / "neck.onnx").graph
+    assert [one.name for one in graph.output] == output_names(3) == ["level0", "level1", "level2"]
+    sides = [[side.dim_param for side in one.type.tensor_type.shape.dim] for one in graph.input]
+    assert sides == [["batch", "", "height", "width"]]
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_converters_are_silent_unless_asked(verbose, capsys, caplog):
+    logger = logging.getLogger("torch.onnx")
+    # A task's log, set up by another test, lets only errors of this logger through.
+    caplog.set_level(logging.WARNING, logger="torch.onnx")
+    before = logger.level
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(RuntimeError), quiet_converters(verbose=verbose):
+            print("progress")
+            logger.warning("a log line")
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+            raise RuntimeError
+    heard = [bool(capsys.readouterr().out), bool(caplog.records), bool(caught)]
+    assert heard == [verbose] * 3
+    assert logger.level == before
