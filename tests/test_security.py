@@ -249,7 +249,7 @@ def test_only_a_task_that_asks_for_it_reaches_the_network() -> None:
             for node in ast.walk(ast.parse(path.read_text("utf-8")))
         )
     ]
-    assert users == ["tasks/run.py"]
+    assert users == ["tasks/training.py"]
     text = (ROOT / "ymir" / "weight_download.py").read_text(encoding="utf-8")
     assert text.count("torch.hub.") == 1
 
