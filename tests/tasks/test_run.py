@@ -10,6 +10,7 @@ import torch
 
 from settings.train import TrainSettings
 from tasks import run as tasks
+from tasks import training
 from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 from utils.progress import Progress
@@ -43,13 +44,13 @@ def test_starting_weights(
         assert sha256 == DIGEST
         return folders[0] / name
 
-    monkeypatch.setattr(tasks, "download_weights", fetch)
+    monkeypatch.setattr(training, "download_weights", fetch)
     task = types.SimpleNamespace(
         weights=tuple(map(Path, given)),
         train=TrainSettings(model="yolov5n", weights_sha256=DIGEST, **settings),
         out=types.SimpleNamespace(root=Path("out")),
     )
-    assert tasks.starting_weights(task) == (Path(expected) if expected else None)
+    assert training.starting_weights(task) == (Path(expected) if expected else None)
 
 
 @pytest.mark.parametrize(
