@@ -24,9 +24,8 @@ from bench.fault_tasks import (
 from tools.sources import SourceDataset
 from utils.errors import Code
 
-DISK = 96
-"""MiB: enough for a tiny training, quickly filled."""
-BLOCK = 4096
+DISK, BLOCK = 96, 4096
+"""MiB of a small disk, enough for a tiny training; bytes left free by some faults."""
 TOO_LATE = ", too late"
 """Suffix of a fault's name where the task was complete before the signal."""
 GRACE = 10.0
