@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 
@@ -23,23 +22,8 @@ CROP_GAIN, CROP_MARGIN = 1.02, 10
 """A crop is its box times the gain, plus the margin in pixels (v7.0)."""
 JPEG_QUALITY = 95
 
-
-class DrawBoxes(Protocol):
-    """A function that returns a BGR image with boxes [n, 4] xyxy drawn on it."""
-
-    def __call__(
-        self,
-        image: np.ndarray,
-        boxes: np.ndarray,
-        classes: np.ndarray,
-        class_names: Sequence[str],
-        scores: np.ndarray | None = None,
-        *,
-        thickness: int | None = None,
-        named: bool = True,
-    ) -> np.ndarray:
-        """Return the annotated image."""
-        ...
+DrawBoxes = Callable[..., np.ndarray]
+"""`reporting.drawing.draw_boxes`, which is above this package: an annotated copy of an image."""
 
 
 class DetectionFiles:
@@ -73,7 +57,7 @@ class DetectionFiles:
         """Write the files of an image of `size` (height, width).
 
         `detections` [n, 6] are xyxy in its pixels, confidence, class, by falling confidence. An
-        image that cannot be written, as it is too large for its format, is a warning.
+        image file that cannot be written, such as one too large for its format, is a warning.
         """
         options, name = self.options, self._name(path)
         if options.save_txt and len(detections):
@@ -81,7 +65,11 @@ class DetectionFiles:
             write_text(self.folder / "labels" / name.with_suffix(".txt"), text)
         if not (options.save_images or (options.save_crop and len(detections))):
             return
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except ImageError as error:  # it was readable a moment ago
+            log.warning("no image files for %s: %s", path, error.reason)
+            return
         if options.save_crop:
             self._write_crops(image, detections, name)
         if options.save_images and self._draw:
@@ -121,7 +109,7 @@ class DetectionJson:
     """Streams detections to a JSON object by path, in the order of `paths`; a context manager.
 
     Predictions that come early wait for those before them. The file is complete on exit, also on
-    an exception: it then has the images predicted so far.
+    an exception: it then has the images predicted so far, if there are any.
     """
 
     def __init__(self, path: Path, paths: Sequence[str], class_names: Sequence[str]) -> None:
@@ -148,6 +136,9 @@ class DetectionJson:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and self._is_empty and not self._waiting:
+            self._stack.__exit__(kind, error, trace)
+            return
         with self._stack:
             for position in sorted(self._waiting):
                 self._write(self._waiting[position])

@@ -8,12 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.tta import (
-    PAD_VALUE,
     VIEWS,
-    View,
     augmented_rows,
     drop_tails,
-    restore_rows,
     transform,
 )
 from models.detector import Detector
@@ -96,46 +93,3 @@ def test_sizes_and_rows_of_640_pixels() -> None:
     assert sides == [640, 544, 448]
     passes = [torch.zeros(1, 3 * sum((side // s) ** 2 for s in (8, 16, 32)), 6) for side in sides]
     assert [p.shape[1] for p in drop_tails(passes, 3)] == [24000, 18207, 2940]
-
-
-def test_padding_is_on_the_right_and_below_in_v7s_grey() -> None:
-    seen = transform(torch.ones(1, 3, 64, 96), VIEWS[2], 32)
-    assert seen.shape[2:] == (64, 96)  # 42.88 and 64.32, rounded up to the stride
-    assert (seen[..., :42, :64] == 1).all()
-    assert (seen[..., 42:, :] == PAD_VALUE).all()
-    assert (seen[..., 64:] == PAD_VALUE).all()
-
-
-@pytest.mark.parametrize("view", VIEWS, ids=str)
-def test_an_object_has_its_place_in_every_view(view: View) -> None:
-    """One bright box is at the same place, scaled or mirrored."""
-    images = torch.zeros(1, 3, 192, 320)
-    images[..., 50:90, 20:120] = 1
-
-    def forward(seen: Tensor) -> Tensor:
-        ys, xs = torch.where(seen[0, 0] > 0.7)
-        x1, y1, x2, y2 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
-        return torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]).view(1, 1, 4)
-
-    box = restore_rows(forward(transform(images, view, 32)), view, images.shape[-1])[0, 0]
-    assert box.tolist() == pytest.approx([70, 70, 100, 40], abs=2.5)
-
-
-def test_a_mirrored_view_is_the_mirror_image_of_a_plain_one() -> None:
-    """Flip equivariance, exactly."""
-    detector = network()
-    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    mirrored, plain = View(0.83, True), View(0.83, False)
-    found = restore_rows(detector.predict(transform(images, mirrored, 32)), mirrored, 96)
-    expected = restore_rows(detector.predict(transform(images.flip(-1), plain, 32)), plain, 96)
-    assert torch.equal(found[..., 1:], expected[..., 1:])
-    assert torch.allclose(found[..., 0], 96 - expected[..., 0])
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_gives_the_same_candidates() -> None:
-    detector = network()
-    images = torch.rand(2, 3, 64, 96)
-    expected = augmented_rows(detector.predict, images, stride=32, levels=3)
-    found = augmented_rows(detector.cuda().predict, images.cuda(), stride=32, levels=3)
-    assert torch.allclose(found.cpu(), expected, atol=5e-2)
