@@ -68,7 +68,7 @@ def test_equals_warping_the_whole_canvas(draw: AffineParams, centre: tuple[int, 
     assert (difference <= 1).mean() > 0.98
 
 
-def test_output_that_sees_no_picture_is_grey() -> None:
+def test_output_outside_all_images_is_grey() -> None:
     far = AffineParams(translate_x=5)
     matrix = affine_matrix(far, (20, 20), (20, 20))
     image = render(
