@@ -157,7 +157,7 @@ def _sum(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     if len(set(inputs.channels)) > 1:
         raise ValueError(f"its inputs have different channels {inputs.channels}")
     if _whole(arguments, 0, default=count) != count:
-        raise ValueError(f"it is told of {arguments[0]} inputs and given {count}")
+        raise ValueError(f"its argument says {arguments[0]} inputs, but it has {count}")
     return _resolved(inputs, (count, *arguments[1:]))
 
 

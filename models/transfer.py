@@ -200,11 +200,11 @@ def _parts(
 
 
 def _note(kept: int, levels: int, known: int, classes: int) -> str:
-    """Say of how many levels and classes the head keeps weights."""
+    """Return the sentence on the head: levels and classes that it takes from the checkpoint."""
     if not kept:
-        return "The detection head starts afresh, because that of the weights has another shape."
+        return "The detection head keeps its initial weights: that of the checkpoint has another shape."
     where = "" if kept == levels else f" on {kept} of the {levels} levels"
     return (
-        f"The detection head keeps what it knows of boxes{where}, and of {known} of the {classes} "
-        "classes; the rest starts afresh."
+        f"The detection head takes its box and objectness outputs{where} and those of {known} of the "
+        f"{classes} classes from the checkpoint; the rest keeps its initial weights."
     )

@@ -85,7 +85,7 @@ def test_some_blocks_repeat_inside_and_others_are_chained(block):
         pytest.param("Conv", (True,), "must be a number", id="truth value as channels"),
         pytest.param("Conv", (16, 3, -2), "above zero", id="negative stride"),
         pytest.param("TransformerBlock", (32, 32, 4, 1), "16 input channels", id="other channels"),
-        pytest.param("Sum", (3,), "3 inputs and given 2", id="three of two"),
+        pytest.param("Sum", (3,), "says 3 inputs, but it has 2", id="three of two"),
         pytest.param("Expand", (3,), "3x3 squares", id="no squares"),
         pytest.param("nn.MaxPool2d", (), "argument 1", id="no window"),
         pytest.param("nn.ConvTranspose2d", (16,), "argument 2", id="no kernel"),

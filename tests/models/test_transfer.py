@@ -124,7 +124,7 @@ def test_another_number_of_anchors(tiny, tiny_definition, names):
     state = target.state_dict()
     assert all(torch.equal(state[key], value) for key, value in before.items())
     assert "another number of them" in report.anchors
-    assert "starts afresh" in report.note
+    assert "keeps its initial weights" in report.note
     assert all(origin is None for _, origin in report.classes)
     assert (report.parts[-1].taken, report.parts[-1].mapped) == (0, 0)
 
