@@ -62,7 +62,7 @@ if __name__ == "__main__":
     # Before the seconds that the imports take.
     shutdown = ShutdownHandler(lambda: report_timeout(given, record))
 
-from tasks.run import processes_for, run, run_in_processes, run_share
+from tasks.run import processes_for, run, run_in_processes, run_rank
 from utils.classify_error import explain
 from utils.distributed import DistContext
 from utils.progress import Progress
@@ -105,7 +105,7 @@ def run_task(options: argparse.Namespace, monitor: Monitor, processes: DistConte
         run_in_processes(task, count, program, progress, reload=monitor.reload)
     elif options.launched:
         monitor.reload()
-        run_share(task, progress, processes)
+        run_rank(task, progress, processes)
     else:
         run(task, progress, processes)
 

@@ -16,7 +16,8 @@ from cli.val import parse_val_command
 from evaluation.coco import COCO_IDS, coco_metrics, write_coco_json
 from evaluation.evaluate import evaluate_split, write_labels
 from evaluation.tables import class_table, coco_table, size_table, write_tables
-from inference.predictor import load_predictor
+from inference.predictor import predictor_of
+from models.checkpoint import load_checkpoint
 from utils.device import parse_device
 from utils.logs import log_to_console
 from utils.shutdown import run_command
@@ -30,21 +31,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_val_command(sys.argv[1:] if arguments is None else arguments)
     for note in command.notes:
         log.warning("note: %s", note)
-    settings = command.settings
-    predictor = load_predictor(command.weights, settings, parse_device(command.device))
-    index, report = command.read_data(predictor.class_names)
+    checkpoint = load_checkpoint(command.weights)
+    index, report = command.read_data(checkpoint.class_names)
+    predictor = predictor_of(
+        checkpoint,
+        command.settings,
+        parse_device(command.device),
+        images=index.paths,
+        single_class=command.single_class,
+    )
+    classes = predictor.config.nms.classes
     if command.single_class:
         index = index.single_class()
-        predictor.single_class = True
-    elif predictor.thresholds.classes is not None:
-        index = index.only(predictor.thresholds.classes)
-    predictor.use_engine(settings.engine, index.paths, batch_size=settings.batch_size)
+    elif classes is not None:
+        index = index.only(classes)
     found: list[tuple[int, np.ndarray]] = []
     evaluation = evaluate_split(
         predictor,
         index,
-        batch_size=settings.batch_size,
-        workers=settings.workers,
         on_image=(lambda *image: found.append(image)) if command.run or command.coco else None,
     )
     names = index.class_names

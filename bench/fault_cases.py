@@ -24,9 +24,8 @@ from bench.fault_tasks import (
 from tools.sources import SourceDataset
 from utils.errors import Code
 
-DISK = 96
-"""MiB: enough for a tiny training, quickly filled."""
-BLOCK = 4096
+DISK, BLOCK = 96, 4096
+"""MiB of a small disk, enough for a tiny training; bytes left free by some faults."""
 TOO_LATE = ", too late"
 """Suffix of a fault's name where the task was complete before the signal."""
 GRACE = 10.0
@@ -65,7 +64,7 @@ PAGE = "reporting.candidate_report:CandidateReport.write"
 OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
 PLOTS, NO_CACHE, WORKERS = {"plots": "yes"}, {"cache": "none"}, {"workers": "2"}
 ONNX = {"onnx": "yes", "opset": "17"}
-BATCH, PIXELS = "training.loop:network_input", "inference.network:Looks.pixels"
+BATCH, PIXELS = "training.loop:network_input", "inference.network:Network.pixels"
 FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "best.pt", "file:best.pt", 1, BLOCK, {}),
     ("training", "last.pt", "file:last.pt", 2, BLOCK, {}),

@@ -81,14 +81,13 @@ def plan_of(job: Job) -> TrainingJob:
 
 def inference(job: Job) -> dict[str, Any]:
     """Seconds of each pass over the files, from the disk to a JSON file of detections."""
-    predictor, settings = predictor_of(job, conf_thres=0.25, iou_thres=0.45)
+    predictor = predictor_of(job, conf_thres=0.25, iou_thres=0.45)
     files, batch_size = job["files"], job["batch_size"]
     objects, seconds = 0, []
     for number in range(job["passes"] + 1):
         chosen = files if number else files[: 2 * batch_size]
         started = time.perf_counter()
-        stream = predictor.stream(chosen, batch_size=batch_size, workers=settings.workers)
-        found = {one.path: one.detections.tolist() for one in stream}
+        found = {one.path: one.detections.tolist() for one in predictor.stream(chosen)}
         (Path(job["output"]) / "our-detections.json").write_text(json.dumps(found))
         objects = sum(map(len, found.values()))
         seconds.append(time.perf_counter() - started)
@@ -99,24 +98,22 @@ def evaluation(job: Job) -> dict[str, Any]:
     """Seconds of one evaluation, from the weight and label files to the metrics."""
     started = time.perf_counter()
     index, _ = read_yolo_split(read_data_yaml(Path(job["data"])), "test", max_bad_fraction=0.0)
-    predictor, settings = predictor_of(job, conf_thres=0.001, iou_thres=0.6)
-    found = evaluate_split(predictor, index, batch_size=job["batch_size"], workers=settings.workers)
+    found = evaluate_split(predictor_of(job, conf_thres=0.001, iou_thres=0.6), index)
     seconds = time.perf_counter() - started
     return {"seconds": [seconds], "images": len(index), "map50": found.scores.map50}
 
 
-def predictor_of(
-    job: Job, *, conf_thres: float, iou_thres: float
-) -> tuple[Predictor, InferSettings]:
+def predictor_of(job: Job, *, conf_thres: float, iou_thres: float) -> Predictor:
     """Load the weights of a job, with at most 300 detections an image."""
     settings = InferSettings(
         img_size=job["image_size"],
+        batch_size=job["batch_size"],
         conf_thres=conf_thres,
         iou_thres=iou_thres,
         max_det=300,
         precision=job["precision"],
     )
-    return load_predictor(Path(job["weights"]), settings, device_of(job)), settings
+    return load_predictor(Path(job["weights"]), settings, device_of(job))
 
 
 def mining_settings(job: Job) -> MiningSettings:
@@ -141,9 +138,7 @@ def mining(job: Job) -> dict[str, Any]:
             yield prediction
 
     def scores_of(files: Sequence[str]) -> list[float]:
-        parts = predictor.stream_parts(
-            files, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
-        )
+        parts = predictor.stream_tiles(files, keep_inputs=True)
         context = ScoringContext(predictor, settings, len(files))
         scores = ALGORITHM.rank(ALGORITHM.score(counted(parts), context), context)
         return [score for _, score in in_order(scores, files)]

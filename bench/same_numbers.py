@@ -150,7 +150,7 @@ def export_entries(path: Path, images: np.ndarray[Any, Any]) -> Entries:
         return onnx_entries(path, images)
     if path.suffix == ".torchscript":
         with torch.no_grad():
-            outputs = torch.jit.load(path)(torch.from_numpy(images))  # type: ignore[no-untyped-call]
+            outputs = torch.jit.load(path)(torch.from_numpy(images))
         return output_entries(outputs if isinstance(outputs, tuple | list) else [outputs])
     if path.suffix == ".xml":
         import openvino  # type: ignore[import-untyped]

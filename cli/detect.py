@@ -9,9 +9,8 @@ from pathlib import Path
 
 from cli.options import RunName, add_setting_options, given_settings
 from data.sources import find_images
-from inference.outputs import FileChoice
 from settings.convert import to_int
-from settings.detect import InferSettings
+from settings.detect import InferSettings, OutputOptions
 from settings.flags import add_flags, named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings
 from settings.v7_flags import FLAGS
@@ -37,7 +36,7 @@ class DetectCommand:
     device: str | None
     output: Path | None
     run: RunName | None
-    choice: FileChoice
+    outputs: OutputOptions
     notes: tuple[str, ...]
 
 
@@ -58,20 +57,20 @@ def parse_detect_command(arguments: Sequence[str]) -> DetectCommand:
     )
     weights = _single_file(options["weights"])
     images, base = find_images(str(own["source"]))
-    choice = FileChoice(
-        pictures="nosave" not in own,
-        labels="save_txt" in own,
-        confidences="save_conf" in own,
-        crops="save_crop" in own,
-        thickness=to_int("line_thickness", own["line_thickness"])
+    outputs = OutputOptions(
+        save_images="nosave" not in own,
+        save_txt="save_txt" in own,
+        save_conf="save_conf" in own,
+        save_crop="save_crop" in own,
+        line_thickness=to_int("line_thickness", own["line_thickness"])
         if "line_thickness" in own
         else None,
         hide_labels="hide_labels" in own,
-        hide_confidences="hide_conf" in own,
+        hide_conf="hide_conf" in own,
     )
     output: Path | None = options["output"]
     run = None
-    wants_files = choice.labels or choice.crops or not {"project", "name"}.isdisjoint(own)
+    wants_files = outputs.save_txt or outputs.save_crop or not {"project", "name"}.isdisjoint(own)
     if output is None or wants_files:
         project = Path(str(own.get("project", PROJECT)))
         run = RunName(project, str(own.get("name", "exp")), "exist_ok" in own)
@@ -83,7 +82,7 @@ def parse_detect_command(arguments: Sequence[str]) -> DetectCommand:
         device=named_device(own, options["gpu_id"]),
         output=output,
         run=run,
-        choice=choice,
+        outputs=outputs,
         notes=(*parsed.notes, *notes),
     )
 

@@ -15,7 +15,7 @@ from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.coco import PACKAGE, SplitDetections, coco_available, coco_metrics
 from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
 from evaluation.tables import coco_table, size_table, write_tables
-from inference.outputs import DetectionFiles, FileChoice
+from inference.outputs import DetectionFiles
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import boxes_to_original
@@ -56,7 +56,7 @@ def evaluate(
         kept = predictor.suppress(rows, multi_label=True)
         return batch, kept, _losses(criterion, maps, batch) if criterion else None
 
-    for batch, kept, losses in predictor.lanes.map(predict, batches):
+    for batch, kept, losses in predictor.pool.map(predict, batches):
         if losses is not None:
             evaluator.add_losses(batch.number, losses)
         for position, plan, one in zip(batch.indices, batch.plans, kept, strict=True):
@@ -82,15 +82,13 @@ def evaluate_stream(
     index: DatasetIndex,
     config: EvaluationConfig | None = None,
     *,
-    batch_size: int,
-    workers: int = -1,
     on_image: ImageCallback | None = None,
 ) -> Evaluation:
     """Evaluate a split with the images prepared as for inference, in tiles if the predictor has
     them. An unreadable image is logged and left out.
     """
     evaluator = Evaluator(len(index.class_names), config)
-    stream = predictor.stream(index.paths, batch_size=batch_size, workers=workers, multi_label=True)
+    stream = predictor.stream(index.paths, multi_label=True)
     for prediction in progress_bar(stream, "evaluation", total=len(index)):
         if prediction.error is not None:
             log.warning("skipped %s: %s", prediction.path, prediction.error)
@@ -106,20 +104,19 @@ def evaluate_split(
     predictor: Predictor,
     index: DatasetIndex,
     *,
-    batch_size: int,
-    workers: int = -1,
     on_image: ImageCallback | None = None,
 ) -> Evaluation:
     """Evaluate a split by object size too: in v7.0's batches, or in tiles if the predictor has
     them.
     """
     config = EvaluationConfig(by_size=True)
-    if predictor.tiling is not None:
-        return evaluate_stream(
-            predictor, index, config, batch_size=batch_size, workers=workers, on_image=on_image
-        )
+    if predictor.config.tiling is not None:
+        return evaluate_stream(predictor, index, config, on_image=on_image)
     batching = LoaderConfig(
-        predictor.image_size, batch_size, stride=predictor.stride, workers=workers
+        predictor.image_size,
+        predictor.config.batch_size,
+        stride=predictor.stride,
+        workers=predictor.config.workers,
     )
     loader = evaluation_loader(index, batching)
     batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")
@@ -158,8 +155,7 @@ def write_labels(
     folder: Path, found: SplitDetections, index: DatasetIndex, *, confidences: bool
 ) -> None:
     """Write the detections of each image as a file of `folder/labels`, as v7.0's --save-txt."""
-    choice = FileChoice(pictures=False, labels=True, confidences=confidences)
-    files = DetectionFiles(folder, Path(), index.class_names, choice)
+    files = DetectionFiles.of_labels(folder, index.class_names, confidences=confidences)
     for position, rows in found:
         height, width = index.sizes[position].tolist()
         files.write(index.paths[position], rows, (height, width))

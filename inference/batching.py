@@ -1,4 +1,4 @@
-"""Batches worked on side by side: on a CPU one lane per core, each computing with one thread."""
+"""Batches of equal shape, and a worker pool that computes several of them at once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WAITING_BATCHES = 4
-"""Items of differing shapes wait for company up to this many batches in all."""
+"""Batches' worth of items of differing shapes that wait for others of their shape at most."""
 
 
 class WorkerPool:
-    """Runs a function over a stream of batches, several at once, results in order.
+    """Maps a function over a stream of batches, several at once, with results in order.
 
-    On a CPU whole batches side by side beat many threads inside each operation: no core waits for
-    another between layers, nor while one batch is decoded or suppressed, and the numbers do not
-    depend on how many cores there are. A GPU is fed by one lane: the calling thread.
+    On a CPU there is a worker for each core, which computes with one thread: whole batches side by
+    side beat many threads inside each operation, as no core waits for another between layers, and
+    numbers do not depend on how many cores there are. A GPU is fed by the calling thread.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,7 +30,7 @@ class WorkerPool:
         self._pool = _single_threaded_pool(self.count) if self.count > 1 else None
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """`function(item)` for every item, in order; at most one item more than lanes waits."""
+        """Yield `function(item)` in order of the items; at most one more than workers is ahead."""
         if self._pool is None:
             yield from map(function, items)
             return
@@ -52,18 +52,18 @@ def bucket_by_shape(
     shape_of: Callable[[Item], Hashable | None],
     batch_size: int,
     *,
-    section_of: Callable[[Item], int] | None = None,
+    shard_of: Callable[[Item], int] | None = None,
 ) -> Iterator[list[Item]]:
-    """Items in batches of one shape, as they fill; one whose shape is None comes alone, at once.
+    """Yield items in batches of one shape as they fill; one whose shape is None comes alone.
 
-    Items of differing shapes wait for company up to `WAITING_BATCHES` batches in all,
-    and never for an item of another section (in a stream that does not go back to an earlier one).
+    Items of differing shapes wait for others, up to `WAITING_BATCHES` batches in all. Batches end
+    with each shard; shards must follow each other in the stream.
     """
     waiting: dict[Hashable, list[Item]] = {}
-    section = 0
+    shard = 0
     for item in items:
-        if section_of is not None and section_of(item) != section:
-            section = section_of(item)
+        if shard_of is not None and shard_of(item) != shard:
+            shard = shard_of(item)
             yield from waiting.values()
             waiting = {}
         shape = shape_of(item)
@@ -80,17 +80,17 @@ def bucket_by_shape(
 
 
 def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
-    """Threads in which torch computes with a single thread; the caller keeps its own."""
+    """Return a pool whose threads run torch with a single thread; the caller keeps its own."""
     threads = torch.get_num_threads()
-    everyone_is_here = Barrier(count)
-    pool = ThreadPoolExecutor(count, thread_name_prefix="lane", initializer=_compute_alone)
-    list(pool.map(lambda _: everyone_is_here.wait(), range(count)))
-    # What the lanes set is also torch's default for threads to come: put it back.
+    started = Barrier(count)
+    pool = ThreadPoolExecutor(count, thread_name_prefix="worker", initializer=_use_one_thread)
+    list(pool.map(lambda _: started.wait(), range(count)))
+    # What the workers set is also torch's default for later threads: restore it.
     torch.set_num_threads(threads)
     return pool
 
 
-def _compute_alone() -> None:
-    """Give the calling thread, and no other, a single thread to compute with."""
-    torch.get_num_threads()  # takes the common number now; later it would undo the next line
+def _use_one_thread() -> None:
+    """Let torch use one thread in the calling thread only."""
+    torch.get_num_threads()  # reads the common number now; later it would undo the next line
     torch.set_num_threads(1)

@@ -1,18 +1,19 @@
-"""What a task has learnt of its candidates so far: a line an image, on disk as soon as it is known.
+"""The journal of a mining or inference task: one JSON line an image, replayed when it resumes.
 
-Images are worked on in sections: runs of candidates that no batch mixes. A task that is started
-again takes over the sections that are whole and does the rest anew, so that every batch, and with
-it every number, is that of a run without a break.
+Candidates form shards of equal size, and no batch mixes images of two shards. A task that is
+started again replays the shards that are whole and computes the rest anew, so that every batch,
+and with it every number, is that of an uninterrupted run. Each of several ranks writes its shards
+to files of their own, which the journal merges in order.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import logging
 import shutil
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,77 +22,138 @@ from typing import IO
 import numpy as np
 
 from inference.predictions import NO_DETECTIONS, Prediction
+from utils.atomic import replace_file
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 DIGITS = 9
-"""Significant digits that bring back every float32."""
+"""Significant decimal digits that bring back every float32."""
+SHARD_FOLDER = "shards"
+"""Where ranks leave their shards, beside the journal."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One image: what was seen in it, and what an algorithm says of it."""
+class Record:
+    """The detections of one image, and its score."""
 
     position: int
     path: str
     size: tuple[int, int] | None
-    """(height, width), None for an image that cannot be read."""
+    """(height, width), None for an unreadable image."""
     detections: np.ndarray
     """float32 [n, 6]: xyxy in pixels of the image, confidence, class."""
     error: str | None
     seen: int
-    """When it was seen, counted in images: scores come later and in another order."""
+    """Rank in the order of prediction; scores come later and in another order."""
     scored: Mapping[str, object] | None = None
-    """Plain values of its score; None where nothing is scored."""
+    """The score as plain values; None without mining."""
 
     def prediction(self) -> Prediction:
-        """What was seen, without the view."""
+        """Return the prediction without its network input."""
         return Prediction(self.position, self.path, self.size, self.detections, error=self.error)
 
 
-def digest_of(what: Mapping[str, object], texts: Sequence[str], weights: Path | None) -> str:
-    """A digest of plain values, of texts in their order and of the content of a file."""
-    digest = hashlib.sha256(json.dumps([FORMAT, what], sort_keys=True, default=str).encode())
-    for text in texts:
-        digest.update(b"\0" + text.encode("utf-8", "surrogateescape"))
-    if weights is not None:
-        with weights.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class JournalConfig:
+    """What the journal in the file `path` holds: `total` candidates in shards of `shard_size`.
+
+    Only what was written under the same `identity` is replayed, and nothing under an empty one.
+    A shard with a record that `is_outdated` is computed again.
+    """
+
+    path: Path
+    identity: str
+    shard_size: int
+    total: int
+    is_outdated: Callable[[Record], bool] = lambda record: False
+
+    @property
+    def header(self) -> bytes:
+        """The first line of the file."""
+        header = {"identity": self.identity, "shard_size": self.shard_size}
+        return json.dumps(header).encode() + b"\n"
+
+    @property
+    def shard_folder(self) -> Path:
+        """The folder of the ranks' shards."""
+        return self.path.with_name(SHARD_FOLDER)
+
+    @property
+    def shard_count(self) -> int:
+        """The number of shards; the last one may be smaller."""
+        return -(-self.total // self.shard_size)
+
+    def shard(self, number: int) -> range:
+        """Return the positions of a shard's candidates."""
+        return range(number * self.shard_size, min((number + 1) * self.shard_size, self.total))
+
+    def shard_path(self, number: int) -> Path:
+        """Return the file of a shard, which is there once the shard is whole."""
+        return self.shard_folder / self.identity[:16] / f"{number:06d}.jsonl"
+
+    def read_shard(self, file: IO[bytes], number: int) -> list[tuple[int, Record]] | None:
+        """Read the records of a shard, each once, with their offsets in the file.
+
+        Returns None if a record is missing, torn or outdated.
+        """
+        wanted = self.shard(number)
+        found: dict[int, tuple[int, Record]] = {}
+        for _ in wanted:
+            offset = file.tell()
+            try:
+                record = decode(file.readline())
+            except (ValueError, KeyError, TypeError):
+                return None
+            if record.position not in wanted or record.position in found:
+                return None
+            if self.is_outdated(record):
+                return None
+            found[record.position] = (offset, record)
+        return list(found.values())
+
+    def read_shard_file(self, number: int) -> tuple[bytes, list[tuple[int, Record]]] | None:
+        """Read the file of a shard: its content and its records. None if there is no whole one."""
+        try:
+            content = self.shard_path(number).read_bytes() if self.identity else b""
+        except FileNotFoundError:
+            return None
+        file = io.BytesIO(content)
+        found = self.read_shard(file, number)
+        return None if found is None or file.read(1) else (content, found)
+
+    def count_shards(self) -> int:
+        """Count the whole shards, from the first on, in the journal's file."""
+        number = 0
+        try:
+            with self.path.open("rb") as file:
+                if self.identity and file.readline() == self.header:
+                    while number < self.shard_count and self.read_shard(file, number) is not None:
+                        number += 1
+        except FileNotFoundError:
+            pass
+        return number
+
+
+def count_shard_files(path: Path) -> int:
+    """Count the shards that ranks have left for the journal `path`, also of other identities."""
+    return sum(1 for _ in path.with_name(SHARD_FOLDER).glob("*/*.jsonl"))
 
 
 class Journal:
-    """The lines of `total` candidates in `path`; use as a context manager.
+    """The journal of one process; a context manager. Iterate over `replay`, then `append`.
 
-    Iterate over `kept` first, then `add` what comes after. What an earlier run wrote counts if it
-    has the same `identity`; with an empty one it never does, and no section counts with an image
-    that is `outdated`. Where the file cannot be written there is a warning, and the task goes on
-    without it.
+    A file that cannot be written is a warning, and the task continues without it.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        identity: str,
-        section: int,
-        total: int,
-        outdated: Callable[[Entry], bool] = lambda entry: False,
-    ) -> None:
-        self.path = path
-        self.done = 0
-        """Candidates, from the first on, that `kept` has handed out."""
-        self._identity = identity
-        self.section = section
-        """Candidates of a section."""
-        self._outdated = outdated
-        self._offsets = array("q", [-1]) * total
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        self._file = path.open("r+b", buffering=0)
-        self._whole = True
+    def __init__(self, config: JournalConfig) -> None:
+        self.config = config
+        self.replayed = 0
+        """Candidates, from the first on, that `replay` has yielded."""
+        self._offsets = array("q", [-1]) * config.total
+        config.path.parent.mkdir(parents=True, exist_ok=True)
+        config.path.touch()
+        self._file = config.path.open("r+b", buffering=0)
+        self._is_writable = True
 
     def __enter__(self) -> Journal:
         return self
@@ -104,203 +166,151 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def kept(self) -> Iterator[list[Entry]]:
-        """The whole sections of an earlier run, one by one; then the file ends after the last.
+    def replay(self) -> Iterator[list[Record]]:
+        """Yield the records of whole shards in order, then truncate the file after the last one.
 
-        Those that several processes have left in files of their own come in their places, and into
-        the file. A section in such a file is newer than one in the log.
+        A shard that a rank has left in a file of its own is merged in its place: it is newer than
+        the lines of the journal.
         """
-        total, end = len(self._offsets), 0
-        with self.path.open("rb") as file:
-            if self._identity and self._is_ours(file.readline()):
+        config, end = self.config, 0
+        with config.path.open("rb") as file:
+            header = file.readline()
+            if config.identity and header == config.header:
                 end = file.tell()
-                while self.done < total and not self._part().is_file():
-                    found = read_section(file, self._next(), self._outdated)
+                while self.replayed < config.total and not config.shard_path(self._next).is_file():
+                    found = config.read_shard(file, self._next)
                     if found is None:
                         break
                     end = file.tell()
-                    yield self._take_over(found, 0)
+                    yield self._accept(found, 0)
+            elif header:
+                log.info("%s is of another task or torn: not resumed", config.path)
         self._file.truncate(end)
         self._file.seek(end)
         if not end:
-            head = {"identity": self._identity, "section": self.section}
-            self._write(json.dumps(head).encode() + b"\n")
-        if self.done:
-            log.info("going on after %d of %d candidates (%s)", self.done, total, self.path)
-        yield from self._parts()
-
-    def _parts(self) -> Iterator[list[Entry]]:
-        """The sections that are next in files of their own, as they go over into the log."""
-        before = self.done
-        while self._identity and self.done < len(self._offsets) and self._part().is_file():
-            part = self._part()
-            with part.open("rb") as file:
-                found = read_section(file, self._next(), self._outdated)
-                if found is None or file.read(1):
-                    break
-                file.seek(0)
-                place = self._file.tell()
-                self._write(file.read())
-            if self._whole:
-                part.unlink()
-            yield self._take_over(found, place)
-        if self.done > before:
+            self._write(config.header)
+        if self.replayed:
             log.info(
-                "candidates %d to %d of %d are those of several processes",
-                before + 1,
-                self.done,
-                len(self._offsets),
+                "resumed after %d of %d candidates (%s)", self.replayed, config.total, config.path
             )
-        if self._whole:
-            shutil.rmtree(parts_folder(self.path), ignore_errors=True)
+        yield from self._merge_shard_files()
 
-    def _part(self) -> Path:
-        return part_path(self.path, self._identity, self.done // self.section)
+    def _merge_shard_files(self) -> Iterator[list[Record]]:
+        """Append the shard files that come next, and yield their records."""
+        config, before = self.config, self.replayed
+        while self.replayed < config.total:
+            shard = config.read_shard_file(self._next)
+            if shard is None:
+                break
+            offset = self._file.tell()
+            self._write(shard[0])
+            if self._is_writable:
+                config.shard_path(self._next).unlink()
+            yield self._accept(shard[1], offset)
+        if self.replayed > before:
+            log.info(
+                "merged candidates %d to %d of %d from shards of several processes",
+                before + 1,
+                self.replayed,
+                config.total,
+            )
+        if self._is_writable:
+            shutil.rmtree(config.shard_folder, ignore_errors=True)
 
-    def _next(self) -> range:
-        return section_of(self.done // self.section, self.section, len(self._offsets))
+    @property
+    def _next(self) -> int:
+        return self.replayed // self.config.shard_size
 
-    def _take_over(self, found: Sequence[tuple[int, Entry]], place: int) -> list[Entry]:
-        """The entries of a section whose lines begin at offsets from `place` on in the log."""
-        for offset, entry in found:
-            self._offsets[entry.position] = place + offset if self._whole else -1
-        self.done += len(found)
-        return [entry for _, entry in found]
+    def _accept(self, found: list[tuple[int, Record]], start: int) -> list[Record]:
+        """Note the offsets of a shard's records, which count from `start` on in the journal."""
+        for offset, record in found:
+            self._offsets[record.position] = start + offset if self._is_writable else -1
+        self.replayed += len(found)
+        return [record for _, record in found]
 
-    def _is_ours(self, line: bytes) -> bool:
-        same = _is_head(line, self._identity, self.section)
-        if line and not same:
-            log.info("%s is of another task or not whole: starting anew", self.path)
-        return same
+    def append(self, record: Record) -> None:
+        """Append one image; its line is with the operating system when this returns."""
+        if self._is_writable:
+            self._offsets[record.position] = self._file.tell()
+            self._write(encode(record))
 
-    def add(self, entry: Entry) -> None:
-        """Append one image; it is with the operating system when this returns."""
-        if self._whole:
-            self._offsets[entry.position] = self._file.tell()
-            self._write(line_of(entry))
-
-    def _write(self, data: bytes) -> None:
+    def _write(self, content: bytes) -> None:
         try:
-            written = self._file.write(data)
-            if written != len(data):
+            if self._file.write(content) != len(content):
                 raise OSError("the disk is full")
         except OSError as error:
-            self._whole = False
-            log.warning("%s cannot be written (%s): a restart begins anew", self.path, error)
+            self._is_writable = False
+            path = self.config.path
+            log.warning("%s cannot be written (%s): the task cannot be resumed", path, error)
 
-    def entry(self, position: int) -> Entry | None:
-        """What is on disk of one candidate; None if nothing is."""
+    def record(self, position: int) -> Record | None:
+        """Read one candidate's record from disk; None if there is none."""
         offset = self._offsets[position]
         if offset < 0:
             return None
-        with self.path.open("rb") as file:
+        with self.config.path.open("rb") as file:
             file.seek(offset)
             try:
-                return _entry_of(file.readline())
+                return decode(file.readline())
             except (ValueError, KeyError, TypeError):
                 return None
 
 
-def section_of(number: int, section: int, total: int) -> range:
-    """The positions of a section's candidates."""
-    return range(number * section, min((number + 1) * section, total))
+class ShardWriter:
+    """Writes the shards of one rank, each to a file that appears when the shard is whole.
 
-
-def parts_folder(known: Path) -> Path:
-    """Where several processes leave what belongs into the log `known`."""
-    return known.with_name("parts")
-
-
-def part_path(known: Path, identity: str, number: int) -> Path:
-    """The file of a section, there once it is whole."""
-    return parts_folder(known) / identity[:16] / f"{number:06d}.jsonl"
-
-
-def parts_done(known: Path) -> int:
-    """How many sections lie there whole."""
-    return sum(1 for _ in parts_folder(known).glob("*/*.jsonl"))
-
-
-def candidates_known(
-    path: Path,
-    *,
-    identity: str,
-    section: int,
-    total: int,
-    outdated: Callable[[Entry], bool] = lambda entry: False,
-) -> int:
-    """How many candidates, from the first on, stand in whole sections in the log `path`."""
-    done = 0
-    try:
-        with path.open("rb") as file:
-            if not identity or not _is_head(file.readline(), identity, section):
-                return 0
-            while done < total:
-                wanted = section_of(done // section, section, total)
-                if read_section(file, wanted, outdated) is None:
-                    break
-                done = wanted.stop
-    except FileNotFoundError:
-        return 0
-    return done
-
-
-def read_section(
-    file: IO[bytes], wanted: range, outdated: Callable[[Entry], bool]
-) -> list[tuple[int, Entry]] | None:
-    """The lines of `wanted`, each once, with their places in the file; None if one is missing, torn
-    or outdated.
+    Rank r of n takes the shards r, r + n, r + 2n and so on.
     """
-    found, positions = [], set()
-    for _ in wanted:
-        offset, line = file.tell(), file.readline()
-        try:
-            entry = _entry_of(line)
-        except (ValueError, KeyError, TypeError):
-            return None
-        if entry.position not in wanted or entry.position in positions:
-            return None
-        if outdated(entry):
-            return None
-        positions.add(entry.position)
-        found.append((offset, entry))
-    return found
+
+    def __init__(self, config: JournalConfig, *, rank: int, world_size: int) -> None:
+        self._config = config
+        self._numbers = range(rank, config.shard_count, world_size)
+        self._lines: list[bytes] = []
+
+    def positions(self) -> Iterator[int]:
+        """Yield the rank's candidates in rising order, without those of whole shards on disk."""
+        done = self._config.count_shards()
+        for number in self._numbers:
+            in_journal = number < done and not self._config.shard_path(number).is_file()
+            if not in_journal and self._config.read_shard_file(number) is None:
+                yield from self._config.shard(number)
+
+    def append(self, record: Record) -> None:
+        """Add one image; those of a shard come together. OSError if the file cannot be written."""
+        self._lines.append(encode(record))
+        number = record.position // self._config.shard_size
+        if len(self._lines) == len(self._config.shard(number)):
+            with replace_file(self._config.shard_path(number)) as temporary:
+                temporary.write_bytes(b"".join(self._lines))
+            self._lines.clear()
 
 
-def _is_head(line: bytes, identity: str, section: int) -> bool:
-    try:
-        same = json.loads(line) == {"identity": identity, "section": section}
-    except ValueError:
-        return False
-    return same and line.endswith(b"\n")
-
-
-def line_of(entry: Entry) -> bytes:
-    """The line of an image, with its end."""
+def encode(record: Record) -> bytes:
+    """Return the line of a record, with its end."""
     content: dict[str, object] = {
-        "n": entry.position,
-        "path": entry.path,
-        **(entry.scored or {}),
-        "size": entry.size,
-        "seen": entry.seen,
-        "boxes": [[float(f"{v:.{DIGITS}g}") for v in row] for row in entry.detections.tolist()],
+        "n": record.position,
+        "path": record.path,
+        **(record.scored or {}),
+        "size": record.size,
+        "seen": record.seen,
+        "boxes": [[float(f"{v:.{DIGITS}g}") for v in row] for row in record.detections.tolist()],
     }
-    if entry.error is not None:
-        content["error"] = entry.error
-    if entry.scored is not None:
-        content["scored"] = sorted(entry.scored)
+    if record.error is not None:
+        content["error"] = record.error
+    if record.scored is not None:
+        content["scored"] = sorted(record.scored)
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
-def _entry_of(line: bytes) -> Entry:
-    """The image of a line; ValueError, KeyError or TypeError for a line that is not whole."""
+def decode(line: bytes) -> Record:
+    """Return the record of a line. ValueError, KeyError or TypeError if the line is torn."""
     if not line.endswith(b"\n"):
         raise ValueError("torn")
     content = json.loads(line)
     rows = np.array(content["boxes"], np.float32).reshape(-1, 6)
     size = content["size"]
     scored = content.get("scored")
-    return Entry(
+    return Record(
         int(content["n"]),
         str(content["path"]),
         None if size is None else (int(size[0]), int(size[1])),

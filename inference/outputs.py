@@ -1,77 +1,91 @@
-"""Detections of photographs as files for people and programs: pictures, label files, crops."""
+"""Files of a detection run: annotated images, label files and crops, and one JSON file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
-from data.images import read_image, write_image
-from reporting.drawing import draw_boxes
-from utils.atomic import write_text
+from data.images import ImageError, read_image, write_image
+from inference.predictions import Prediction
+from settings.detect import OutputOptions
+from utils.atomic import replace_file, write_text
+
+log = logging.getLogger(__name__)
 
 CROP_GAIN, CROP_MARGIN = 1.02, 10
 """A crop is its box times the gain, plus the margin in pixels (v7.0)."""
 JPEG_QUALITY = 95
 
-
-@dataclass(frozen=True)
-class FileChoice:
-    """Which files are wanted, and how boxes are drawn.
-
-    `thickness` is that of drawn boxes in pixels, None for one that suits the picture.
-    """
-
-    pictures: bool = True
-    labels: bool = False
-    confidences: bool = False
-    crops: bool = False
-    thickness: int | None = None
-    hide_labels: bool = False
-    hide_confidences: bool = False
+DrawBoxes = Callable[..., np.ndarray]
+"""`reporting.drawing.draw_boxes`, which is above this package: an annotated copy of an image."""
 
 
 class DetectionFiles:
-    """Writes the files of a run below `folder`; names follow the images' paths below `base`."""
+    """Writes the files of each image below `folder`, named after its path below `base`."""
 
     def __init__(
-        self, folder: Path, base: Path, class_names: Sequence[str], choice: FileChoice
+        self,
+        folder: Path,
+        base: Path,
+        class_names: Sequence[str],
+        options: OutputOptions,
+        draw: DrawBoxes | None = None,
     ) -> None:
+        assert draw or not options.save_images
         self.folder = folder
         self.base = base
         self.class_names = class_names
-        self.choice = choice
+        self.options = options
+        self._draw = draw
         self._taken: dict[Path, str] = {}
 
+    @classmethod
+    def of_labels(
+        cls, folder: Path, class_names: Sequence[str], *, confidences: bool
+    ) -> DetectionFiles:
+        """Return a writer of label files only, named after the images."""
+        options = OutputOptions(save_images=False, save_txt=True, save_conf=confidences)
+        return cls(folder, Path(), class_names, options)
+
     def write(self, path: str, detections: np.ndarray, size: tuple[int, int]) -> None:
-        """The files of one image of `size` (h, w): detections [n, 6] are xyxy in its pixels,
-        confidence, class, by falling confidence.
+        """Write the files of an image of `size` (height, width).
+
+        `detections` [n, 6] are xyxy in its pixels, confidence, class, by falling confidence. An
+        image file that cannot be written, such as one too large for its format, is a warning.
         """
-        choice, name = self.choice, self._name(path)
-        if choice.labels and len(detections):
-            text = label_lines(detections, size, confidences=choice.confidences)
+        options, name = self.options, self._name(path)
+        if options.save_txt and len(detections):
+            text = label_lines(detections, size, confidences=options.save_conf)
             write_text(self.folder / "labels" / name.with_suffix(".txt"), text)
-        if not (choice.pictures or (choice.crops and len(detections))):
+        if not (options.save_images or (options.save_crop and len(detections))):
             return
-        image = read_image(path)
-        if choice.crops:
-            self._crops(image, detections, name)
-        if choice.pictures:
-            drawn = draw_boxes(
+        try:
+            image = read_image(path)
+        except ImageError as error:  # it was readable a moment ago
+            log.warning("no image files for %s: %s", path, error.reason)
+            return
+        if options.save_crop:
+            self._write_crops(image, detections, name)
+        if options.save_images and self._draw:
+            drawn = self._draw(
                 image,
                 detections[:, :4],
                 detections[:, 5],
                 self.class_names,
-                None if choice.hide_confidences else detections[:, 4],
-                thickness=choice.thickness,
-                named=not choice.hide_labels,
+                None if options.hide_conf else detections[:, 4],
+                thickness=options.line_thickness,
+                named=not options.hide_labels,
             )
             _save(self.folder / name, drawn)
 
     def _name(self, path: str) -> Path:
-        """The image's path below the source, or its bare name; never that of another image."""
+        """Return the image's path below the source, or its bare name; unique among all images."""
         given = Path(path)
         inside = given.is_relative_to(self.base) and self.base != Path()
         name = given.relative_to(self.base) if inside else Path(given.name)
@@ -82,19 +96,85 @@ class DetectionFiles:
             number += 1
         return name
 
-    def _crops(self, image: np.ndarray, detections: np.ndarray, name: Path) -> None:
+    def _write_crops(self, image: np.ndarray, detections: np.ndarray, name: Path) -> None:
         for number, row in enumerate(detections, start=1):
             class_name = self.class_names[int(row[5])].replace("/", "-")
             stem = name.with_suffix("").as_posix() + (str(number) if number > 1 else "")
-            crop = crop_of(image, row[:4])
+            crop = crop_box(image, row[:4])
             if crop.size:
                 _save(self.folder / "crops" / class_name / f"{stem}.jpg", crop)
 
 
-def label_lines(detections: np.ndarray, size: tuple[int, int], *, confidences: bool) -> str:
-    """Detections [n, 6] of an image of `size` (h, w) as lines `class cx cy w h [confidence]`.
+class DetectionJson:
+    """Streams detections to a JSON object by path, in the order of `paths`; a context manager.
 
-    Coordinates are shares of the image; the least confident comes first, as in v7.0.
+    Predictions that come early wait for those before them. The file is complete on exit, also on
+    an exception: it then has the images predicted so far, if there are any.
+    """
+
+    def __init__(self, path: Path, paths: Sequence[str], class_names: Sequence[str]) -> None:
+        self._path = path
+        self._class_names = class_names
+        self._first = {path: at for at, path in reversed(list(enumerate(paths)))}
+        self._waiting: dict[int, str] = {}
+        self._next = 0
+        self._is_empty = True
+        self.objects = 0
+        """Detections of all images so far."""
+
+    def __enter__(self) -> DetectionJson:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replace_file(self._path))
+            self._file = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            self._file.write("{")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and self._is_empty and not self._waiting:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            for position in sorted(self._waiting):
+                self._write(self._waiting[position])
+            self._file.write("}" if self._is_empty else "\n}")
+
+    def add(self, prediction: Prediction) -> None:
+        """Add one image; an unreadable one has no detections."""
+        self.objects += len(prediction.detections)
+        text = ""
+        if self._first[prediction.path] == prediction.position:  # a path listed twice counts once
+            rows = prediction.detections.tolist()
+            content = json.dumps([self._to_plain(row) for row in rows], indent=1)
+            text = f"{json.dumps(prediction.path)}: " + content.replace("\n", "\n ")
+        self._waiting[prediction.position] = text
+        while self._next in self._waiting:
+            self._write(self._waiting.pop(self._next))
+            self._next += 1
+
+    def _to_plain(self, row: Sequence[float]) -> dict[str, object]:
+        return {
+            "box": [round(value, 2) for value in row[:4]],
+            "score": round(row[4], 6),
+            "class_name": self._class_names[int(row[5])],
+        }
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._file.write("\n " if self._is_empty else ",\n ")
+            self._file.write(text)
+            self._is_empty = False
+
+
+def label_lines(detections: np.ndarray, size: tuple[int, int], *, confidences: bool) -> str:
+    """Return detections [n, 6] of an image of `size` (h, w) as lines `class cx cy w h [conf]`.
+
+    Coordinates are normalised; the lowest confidence comes first, as in v7.0.
     """
     height, width = size
     lines = []
@@ -106,8 +186,8 @@ def label_lines(detections: np.ndarray, size: tuple[int, int], *, confidences: b
     return "".join(lines)
 
 
-def crop_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The part of a BGR image [h, w, 3] around a box, xyxy in its pixels, with a margin."""
+def crop_box(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the part of a BGR image [h, w, 3] around a box, xyxy in its pixels, with a margin."""
     height, width = image.shape[:2]
     centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     half = half * CROP_GAIN + CROP_MARGIN / 2
@@ -118,4 +198,8 @@ def crop_of(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def _save(path: Path, image: np.ndarray) -> None:
     suffix = path.suffix if path.suffix.lower() in {".png", ".bmp", ".webp"} else ".jpg"
-    write_image(path.with_suffix(suffix), image, quality=JPEG_QUALITY)
+    path = path.with_suffix(suffix)
+    try:
+        write_image(path, image, quality=JPEG_QUALITY)
+    except ImageError as error:
+        log.warning("not written: %s: %s", path, error.reason)

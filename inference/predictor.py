@@ -1,12 +1,10 @@
-"""Images in, detections in their own pixels out: the one stream that everyone asks.
-
-python detect.py --weights best.pt --source photographs/ [--save-txt] [--output detections.json]
-"""
+"""The predictor: image files in, detections in pixels of the images out."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -15,229 +13,268 @@ import torch
 from torch import Tensor
 
 from data.stream import stream_images
-from inference.backends.base import TORCH
-from inference.backends.sample import sample_images
+from inference.backends.base import TORCH, BackendSpec
+from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
 from inference.batching import WorkerPool, bucket_by_shape
-from inference.class_choice import class_indices
-from inference.image_parts import Part, split_into_tiles
-from inference.network import Looks
-from inference.predictions import Prediction, TileMerger, View, merge_tiles
-from inference.single_class import as_one_class
+from inference.network import Network
+from inference.predictions import (
+    NetworkInput,
+    Prediction,
+    Tile,
+    TileMerger,
+    merge_tiles,
+    split_into_tiles,
+)
 from inference.tta import augmented_rows
-from models.checkpoint import build_detector, load_checkpoint
+from models.checkpoint import Checkpoint, build_detector, load_checkpoint
 from models.detector import Detector
 from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
+from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
 LARGE_IMAGES_AHEAD = 4
-"""Images decoded ahead of the network where they are cut into tiles, and so may be very large."""
+"""Images decoded ahead of the network where they are split into tiles, and so may be very large."""
+SINGLE_CLASS_NAME = "item"
+"""v7.0's name of the only class with --single-cls."""
 
 
-class Predictor:
-    """A detector ready to look at images: fused, on its device, in eval mode."""
+@dataclass(frozen=True)
+class PredictorConfig:
+    """How a predictor detects objects."""
 
+    image_size: int = 640
+    """Longest side of the network input in pixels; rounded up to a multiple of the stride."""
+    batch_size: int = 16
+    workers: int = -1
+    """Threads that decode images; -1 for one a CPU, at most 8."""
+    nms: NmsConfig = field(default_factory=NmsConfig)
+    precision: str = "auto"
+    backend: str = TORCH
+    """What computes the network: the setting `engine`."""
     augment: bool = False
-    """Whether detections come from three looks at an image (`inference/tta.py`) instead of one."""
+    """Test-time augmentation (`inference/tta.py`)."""
     tiling: Tiling | None = None
-    """How large images are cut; None to see every image as a whole only."""
+    """How large images are split; None to see every image as a whole only."""
     single_class: bool = False
-    """Whether detections say where objects are and not of which class."""
-    labelled_objects: tuple[float, ...] | None = None
-    """Objects of each class per image of the training, for mining; None where not known."""
-    section: int = 0
-    """Images of a stream that share batches with each other only; 0 for no bounds."""
-    lanes_in_all: int = 0
-    """Lanes that share few images between them, those of other processes too; 0 for its own."""
+    """Whether all classes count as one."""
 
-    def __init__(
-        self,
+
+@dataclass(frozen=True)
+class Sharding:
+    """The part of a stream that one of several processes predicts."""
+
+    size: int
+    """Images of a shard; no batch mixes images of two shards."""
+    positions: Iterable[int]
+    """The images to predict: whole shards in rising order."""
+    workers: int
+    """Workers of the pools of all processes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A network with the class names and settings that make detections of its output."""
+
+    network: Network
+    class_names: tuple[str, ...]
+    pool: WorkerPool
+    config: PredictorConfig
+    labelled_objects: tuple[float, ...] | None = None
+    """Objects of each class per image of the training set, for mining; None if unknown."""
+
+    @classmethod
+    def build(
+        cls,
         detector: Detector,
         class_names: Sequence[str],
         *,
         device: torch.device,
-        image_size: int = 640,
-        thresholds: NmsConfig | None = None,
-        precision: str = "auto",
-        augment: bool = False,
-        tiling: Tiling | None = None,
-    ) -> None:
-        self.device = device
-        self.class_names = tuple(class_names)
-        self.num_classes = detector.nc
-        self.stride = detector.config.input_multiple
-        self.levels = len(detector.stride)
-        self.image_size = -(-image_size // self.stride) * self.stride
-        self.thresholds = thresholds or NmsConfig()
-        self.augment = augment
-        self.tiling = tiling
-        self.lanes = WorkerPool(device)
-        self.looks = Looks(detector, device=device, precision=precision)
+        config: PredictorConfig,
+        images: Sequence[str] = (),
+        labelled_objects: tuple[float, ...] | None = None,
+    ) -> Predictor:
+        """Fuse a detector and choose its backend, which is checked on a few of the `images`.
 
-    def use_engine(self, name: str, paths: Sequence[str], *, batch_size: int) -> None:
-        """Let the engine that the setting `name` asks for compute, checked on a few of the images
-        at `paths`, which are what will be looked at. TaskError where a named one cannot be had.
+        `images` are the files to be predicted. Raises TaskError if a named backend is not usable.
         """
-        self.looks.engine = None
-        if name == TORCH:
-            return
-        self.looks.use_engine(
-            name,
-            sample_images(paths, self.plan),
-            lanes=self.lanes,
-            batch_size=batch_size,
+        network = Network.build(detector, device=device, precision=config.precision)
+        pool = WorkerPool(device)
+        predictor = cls(network, tuple(class_names), pool, config, labelled_objects)
+        if config.backend == TORCH:
+            return predictor
+        spec = BackendSpec(
+            device=device,
+            precision=config.precision,
+            threads=pool.count,
+            batch_size=config.batch_size,
             # Evaluation pads by up to a stride more.
-            side=self.image_size + 2 * self.stride,
-            images=len(paths),
+            side=predictor.image_size + 2 * predictor.stride,
+            stride=predictor.stride,
+            levels=network.levels,
         )
+        backend = choose_backend(
+            config.backend,
+            BenchmarkTarget(network, spec, pool),
+            sample_images(images, predictor.plan),
+            images=len(images),
+        )
+        return replace(predictor, network=replace(network, backend=backend))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return self.network.device
+
+    @property
+    def stride(self) -> int:
+        """What height and width of network inputs are multiples of."""
+        return self.network.stride
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes of the network."""
+        return self.network.num_classes
+
+    @property
+    def image_size(self) -> int:
+        """Longest side of the network input in pixels."""
+        return -(-self.config.image_size // self.stride) * self.stride
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Raw head maps and decoded rows float32 [b, rows, 5 + nc] of uint8 RGB [b, 3, h, w]."""
-        return self.looks(images)
+        """Return head maps and decoded rows float32 [b, rows, 5 + nc] of uint8 RGB [b, 3, h, w]."""
+        return self.network(images)
 
     def backbone_map(self, images: Tensor) -> Tensor:
-        """The backbone's last map float32 [b, c, y, x] of uint8 RGB [b, 3, h, w]."""
-        return self.looks.backbone_map(images)
+        """Return the backbone's last map float32 [b, c, y, x] of uint8 RGB [b, 3, h, w]."""
+        return self.network.backbone_map(images)
 
     @torch.inference_mode()
     def candidates(self, images: Tensor, output: Tensor | None = None) -> Tensor:
-        """Decoded rows [b, rows, 5 + nc] for `suppress`: of one look, or of three with `augment`.
+        """Return decoded rows [b, rows, 5 + nc] for `suppress`, with TTA if it is configured.
 
-        `output` hands in the decoded rows of `forward` where they are known.
+        `output` are the decoded rows of `forward` if they are known.
         """
         output = self.forward(images)[1] if output is None else output
-        if not self.augment:
+        if not self.config.augment:
             return output
         return augmented_rows(
-            lambda pixels: self.looks(pixels)[1],
-            self.looks.pixels(images),
+            lambda pixels: self.forward(pixels)[1],
+            self.network.pixels(images),
             stride=self.stride,
-            levels=self.levels,
+            levels=len(self.network.levels),
             first=output,
         )
 
-    def suppress(self, output: Tensor, *, multi_label: bool = False) -> list[Detections]:
-        """What remains of decoded rows under the predictor's thresholds, per image."""
-        output = as_one_class(output) if self.single_class else output
-        return non_max_suppression(output, self.thresholds, multi_label=multi_label)
+    def suppress(
+        self, output: Tensor, *, multi_label: bool = False, nms: NmsConfig | None = None
+    ) -> list[Detections]:
+        """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
+        if self.config.single_class:
+            output = _merge_classes(output)
+        return non_max_suppression(output, nms or self.config.nms, multi_label=multi_label)
 
-    def detect(self, images: Tensor) -> list[Detections]:
-        """Detections in pixels of the letterboxed images given (uint8 RGB [b, 3, h, w])."""
-        return self.suppress(self.candidates(images))
+    def detect_with_classes(
+        self, images: Tensor, *, nms: NmsConfig | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return for each image its rows [n, 6] and their class probabilities [n, nc].
 
-    def detect_with_classes(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Per image: rows [n, 6] in its own pixels and their class probabilities [n, nc].
-
-        Of one look at each image, whatever `augment` says.
+        Rows are in pixels of uint8 RGB [b, 3, h, w]. One forward pass, without TTA.
         """
         output = self.forward(images)[1]
         return [
-            (kept.rows, decoded[kept.source, 5:])
-            for kept, decoded in zip(self.suppress(output), output, strict=True)
+            (found.rows, decoded[found.source, 5:])
+            for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
         ]
 
     def stream(
+        self, paths: Sequence[str], *, keep_inputs: bool = False, multi_label: bool = False
+    ) -> Iterator[Prediction]:
+        """Yield one prediction for each path, as batches of equal shape fill; memory is bounded.
+
+        Positions refer to `paths`; an unreadable image comes with its `error`. With `multi_label`
+        a box counts for every class above the threshold. An image that was split into tiles comes
+        without its network input: `stream_tiles` yields those.
+        """
+        tiles = self.stream_tiles(paths, keep_inputs=keep_inputs, multi_label=multi_label)
+        return merge_tiles(tiles, self.tile_merger())
+
+    def tile_merger(self) -> TileMerger:
+        """Return what merges the predictions of `stream_tiles`."""
+        return TileMerger(self.config.nms)
+
+    def stream_tiles(
         self,
         paths: Sequence[str],
         *,
-        batch_size: int,
-        workers: int,
-        keep_views: bool = False,
+        keep_inputs: bool = False,
         multi_label: bool = False,
+        sharding: Sharding | None = None,
     ) -> Iterator[Prediction]:
-        """One `Prediction` per path, as batches of equal shape fill; memory stays bounded.
+        """Yield the predictions of whole images and of their tiles; batches mix tiles and images.
 
-        Positions refer to `paths`; unreadable images come with `error` and no detections. With
-        `multi_label` a box may count for several classes. An image that was cut into tiles comes
-        without views: ask `stream_parts` for those.
+        With `sharding` only its positions are predicted, and batches end with each shard.
         """
-        parts = self.stream_parts(
-            paths,
-            batch_size=batch_size,
-            workers=workers,
-            keep_views=keep_views,
-            multi_label=multi_label,
-        )
-        return merge_tiles(parts, self.gathering())
-
-    def section_of(self, position: int) -> int:
-        """Which section the image at `position` of a stream belongs to."""
-        return position // self.section if self.section else 0
-
-    def gathering(self) -> TileMerger:
-        """What puts the parts of `stream_parts` together under the predictor's thresholds."""
-        return TileMerger(self.thresholds)
-
-    def stream_parts(
-        self,
-        paths: Sequence[str],
-        *,
-        batch_size: int,
-        workers: int,
-        keep_views: bool = False,
-        multi_label: bool = False,
-        positions: Iterable[int] | None = None,
-    ) -> Iterator[Prediction]:
-        """As `stream`, but the whole of an image and each of its tiles come one by one.
-
-        Batches fill across tiles and images. An image that is not cut is one part. With `positions`
-        only those images are looked at, in that order: whole sections, rising.
-        """
-        prefetch = LARGE_IMAGES_AHEAD
-        if self.tiling is None:
-            # Few images still occupy every lane.
-            lanes = self.lanes_in_all or self.lanes.count
-            batch_size = min(batch_size, max(-(-len(paths) // lanes), 1))
+        config, prefetch = self.config, LARGE_IMAGES_AHEAD
+        batch_size = config.batch_size
+        if config.tiling is None:
+            # Few images still occupy every worker.
+            workers = sharding.workers if sharding else self.pool.count
+            batch_size = min(batch_size, max(-(-len(paths) // workers), 1))
             prefetch = 2 * batch_size
-        images = stream_images(paths, workers=workers, prefetch=prefetch, positions=positions)
-        parts = chain.from_iterable(
-            split_into_tiles(decoded, self.tiling, self.plan) for decoded in images
+        images = stream_images(
+            paths,
+            workers=config.workers,
+            prefetch=prefetch,
+            positions=sharding.positions if sharding else None,
         )
-        groups = bucket_by_shape(
-            parts,
-            lambda part: part.shape,
-            batch_size,
-            section_of=lambda part: self.section_of(part.decoded.position),
+        tiles = chain.from_iterable(
+            split_into_tiles(decoded, config.tiling, self.plan) for decoded in images
         )
-        for predictions in self.lanes.map(
-            lambda group: self._predict(group, keep_views=keep_views, multi_label=multi_label),
-            groups,
-        ):
-            yield from predictions
+
+        def shard_of(tile: Tile) -> int:
+            return tile.decoded.position // sharding.size if sharding else 0
+
+        def predict(batch: list[Tile]) -> list[Prediction]:
+            shard = shard_of(batch[0])
+            return self._predict(batch, shard, keep_inputs=keep_inputs, multi_label=multi_label)
+
+        batches = bucket_by_shape(tiles, lambda tile: tile.shape, batch_size, shard_of=shard_of)
+        yield from chain.from_iterable(self.pool.map(predict, batches))
 
     def plan(self, size: tuple[int, int]) -> Letterbox:
-        """Where an image of `size` (height, width) lies in the smallest rectangle it needs."""
+        """Return the letterbox of a (height, width) in the smallest rectangle for it."""
         square = (self.image_size, self.image_size)
         return plan_letterbox(size, square, minimal=True, stride=self.stride)
 
     def _predict(
-        self, group: Sequence[Part], *, keep_views: bool, multi_label: bool
+        self, batch: Sequence[Tile], shard: int, *, keep_inputs: bool, multi_label: bool
     ) -> list[Prediction]:
-        fitted = [item for item in group if item.plan is not None]
-        if not fitted:
-            return [item.unreadable() for item in group]
-        boxed = np.stack([item.letterboxed() for item in fitted])
-        # [b, h, w, 3] seen as [b, 3, h, w] is channels-last already: no copy on the host.
+        """Predict a batch of tiles of one shape, or one unreadable image."""
+        if batch[0].plan is None:
+            return [tile.prediction(None, None, shard=shard) for tile in batch]
+        boxed = np.stack([tile.letterboxed() for tile in batch])
+        # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already: no copy on the host.
         images = torch.from_numpy(boxed).to(self.device).permute(0, 3, 1, 2)
-        plain = not (self.augment or multi_label)
-        seen = self.detect_with_classes(images) if plain or keep_views else []
+        plain = not (self.config.augment or multi_label)
+        detected = self.detect_with_classes(images) if plain or keep_inputs else []
         if plain:
-            found = [rows for rows, _ in seen]
+            found = [rows for rows, _ in detected]
         else:
-            kept = self.suppress(self.candidates(images), multi_label=multi_label)
-            found = [own.rows for own in kept]
-        views: list[View | None] = [None] * len(fitted)
-        if keep_views:
-            views = [
-                View(image, item.letterbox, rows, classes)
-                for item, image, (rows, classes) in zip(fitted, images, seen, strict=True)
+            suppressed = self.suppress(self.candidates(images), multi_label=multi_label)
+            found = [one.rows for one in suppressed]
+        inputs: list[NetworkInput | None] = [None] * len(batch)
+        if keep_inputs:
+            inputs = [
+                NetworkInput(image, tile.letterbox, rows, classes)
+                for tile, image, (rows, classes) in zip(batch, images, detected, strict=True)
             ]
         return [
-            item.prediction(rows, view)
-            for item, rows, view in zip(fitted, found, views, strict=True)
+            tile.prediction(rows, network_input, shard=shard)
+            for tile, rows, network_input in zip(batch, found, inputs, strict=True)
         ]
 
 
@@ -246,35 +283,74 @@ def load_predictor(
     settings: DetectionSettings,
     device: torch.device,
     *,
-    image_size: int | None = None,
+    images: Sequence[str] = (),
 ) -> Predictor:
-    """A predictor from a weights file, with the thresholds and size of `settings`."""
-    checkpoint = load_checkpoint(weights)
-    predictor = Predictor(
-        build_detector(checkpoint),
-        checkpoint.class_names,
-        device=device,
-        image_size=image_size or settings.img_size,
-        thresholds=NmsConfig(
+    """Build a predictor from a weights file and settings; see `Predictor.build` for `images`."""
+    return predictor_of(load_checkpoint(weights), settings, device, images=images)
+
+
+def predictor_of(
+    checkpoint: Checkpoint,
+    settings: DetectionSettings,
+    device: torch.device,
+    *,
+    images: Sequence[str] = (),
+    single_class: bool = False,
+) -> Predictor:
+    """Build a predictor from a checkpoint and settings; see `Predictor.build` for `images`."""
+    names = checkpoint.class_names
+    config = PredictorConfig(
+        image_size=settings.img_size,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        nms=NmsConfig(
             settings.conf_thres,
             settings.iou_thres,
             settings.max_det,
-            class_indices(settings.classes, checkpoint.class_names),
+            class_indices(settings.classes, names),
             settings.agnostic_nms,
         ),
-        precision=chosen_precision(settings, device),
+        precision=resolve_precision(settings, device),
+        backend=settings.engine,
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
+        single_class=single_class,
     )
-    predictor.labelled_objects = checkpoint.metadata.objects_per_image(predictor.num_classes)
+    predictor = Predictor.build(
+        build_detector(checkpoint),
+        names,
+        device=device,
+        config=config,
+        images=images,
+        labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
+    )
     note = checkpoint.metadata.size_warning(predictor.image_size)
     if note and not settings.tile_size:
         log.warning("note: %s", note)
     return predictor
 
 
-def chosen_precision(settings: DetectionSettings, device: torch.device) -> str:
-    """The precision that settings ask for on a device: `half` is a matter of GPUs."""
+def class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the indices of the classes in `wanted`, given by name or number; None if empty.
+
+    A name takes precedence over a number. Raises TaskError(CONFIG) for an unknown class.
+    """
+    if not wanted:
+        return None
+    index_of = {str(number): number for number in range(len(class_names))}
+    index_of.update({name: number for number, name in enumerate(class_names)})
+    unknown = [word for word in wanted if word not in index_of]
+    if unknown:
+        raise TaskError(
+            Code.CONFIG,
+            f"the setting classes names {', '.join(unknown)}; it must hold names or numbers of "
+            f"the model's classes: {', '.join(class_names)} (0 to {len(class_names) - 1}).",
+        )
+    return tuple(sorted({index_of[word] for word in wanted}))
+
+
+def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:
+    """Return the precision for a device: `half` is for GPUs."""
     if settings.half and device.type == "cuda":
         return "float16"
     if settings.half:
@@ -283,3 +359,8 @@ def chosen_precision(settings: DetectionSettings, device: torch.device) -> str:
             settings.precision,
         )
     return settings.precision
+
+
+def _merge_classes(output: Tensor) -> Tensor:
+    """Reduce decoded rows [b, rows, 5 + nc] to [b, rows, 6], with the largest class probability."""
+    return torch.cat([output[..., :5], output[..., 5:].amax(dim=-1, keepdim=True)], dim=-1)

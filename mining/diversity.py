@@ -70,7 +70,9 @@ def collect_features(
     def note(group: Sequence[Prediction]) -> Sequence[Prediction]:
         if _whole_image_shape(group[0]) is None:
             return group
-        images = torch.stack([one.view.image for one in group if one.view is not None])
+        images = torch.stack(
+            [one.network_input.image for one in group if one.network_input is not None]
+        )
         means = predictor.backbone_map(images).mean((2, 3)).double().cpu().numpy()
         if means.shape[1] not in matrices:
             matrices[means.shape[1]] = projection(means.shape[1], settings.seed)
@@ -90,12 +92,12 @@ def collect_features(
 
 def _whole_image_shape(prediction: Prediction) -> tuple[int, ...] | None:
     """Return the shape of the network input of a whole image; None for its tiles."""
-    if prediction.view is None or prediction.size is None:
+    if prediction.network_input is None or prediction.size is None:
         return None
     whole = (0, 0, prediction.size[1], prediction.size[0])
     if prediction.window is not None and prediction.window != whole:
         return None
-    return tuple(prediction.view.image.shape)
+    return tuple(prediction.network_input.image.shape)
 
 
 def farthest_first(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from inference.journal import Journal
+from inference.journal import Record
 from mining.consistency import Objects, compare, deciding
 from mining.scores import ranking
 from ops.letterbox import Letterbox, boxes_to_original
@@ -21,6 +22,7 @@ HEADER = (
     *("partner_confidence", "partner_left", "partner_top", "partner_right", "partner_bottom"),
     "error",
 )
+ROWS_AT_ONCE = 10_000
 COLUMNS = 21
 """Columns of a view's breakdown: M, whether an object decided, IoU, divergence, m, the reference
 row (6, network pixels), its box in the view (4) and its partner there (6, both in pixels of the
@@ -124,28 +126,38 @@ def _short(box: Tensor) -> list[float]:
 
 
 def write_explanations(
-    path: Path, known: Journal, scores: Sequence[float | None], names: Sequence[str]
+    path: Path,
+    record_of: Callable[[int], Record | None],
+    scores: Sequence[float | None],
+    names: Sequence[str],
 ) -> None:
-    """Replace the CSV file `path`: one row an image, best first, from the task's journal.
+    """Replace the CSV file `path`: one row an image, best first, from its record.
 
     `own_score` is the image's score before class balance and `place_empty`; boxes are xyxy in
     pixels of the photograph. What an algorithm does not report stays empty.
     """
+    ranked = enumerate(ranking(scores), start=1)
     with (
         replace_file(path) as temporary,
         open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
-        writer = csv.DictWriter(file, HEADER, restval="", lineterminator="\n")
-        writer.writeheader()
-        for rank, position in enumerate(ranking(scores), start=1):
-            entry, score = known.entry(position), scores[position]
-            row: dict[str, object] = {"rank": rank}
-            row["score"] = "" if score is None else f"{score:.6f}"
-            if entry is not None:
-                row["path"], row["error"] = entry.path, entry.error or ""
-                row["objects"] = len(entry.detections)
-                row |= _parts(entry.scored or {}, names)
-            writer.writerow(row)
+        pd.DataFrame(columns=HEADER).to_csv(file, index=False, lineterminator="\n")
+        # In chunks, so that memory does not grow with the number of candidates.
+        while chunk := list(islice(ranked, ROWS_AT_ONCE)):
+            rows = [_row(n, scores[at], record_of(at), names) for n, at in chunk]
+            table = pd.DataFrame(rows, columns=HEADER, dtype=object)
+            table.to_csv(file, index=False, header=False, lineterminator="\n")
+
+
+def _row(
+    rank: int, score: float | None, record: Record | None, names: Sequence[str]
+) -> dict[str, object]:
+    row: dict[str, object] = {"rank": rank, "score": "" if score is None else f"{score:.6f}"}
+    if record is not None:
+        row["path"], row["error"] = record.path, record.error or ""
+        row["objects"] = len(record.detections)
+        row |= _parts(record.scored or {}, names)
+    return row
 
 
 def _parts(scored: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:

@@ -63,7 +63,7 @@ def class_weights(given: Sequence[float], predictor: Predictor) -> list[float]:
     Classes that the settings filter out have weight 0. Raise TaskError(CONFIG) for more
     weights than classes.
     """
-    count, wanted = predictor.num_classes, predictor.thresholds.classes
+    count, wanted = predictor.num_classes, predictor.config.nms.classes
     if len(given) > count:
         raise TaskError(
             Code.CONFIG,
@@ -84,7 +84,7 @@ def aldd_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
 
     @torch.inference_mode()
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
-        images = [one.view.image for one in group if one.view is not None]
+        images = [one.network_input.image for one in group if one.network_input is not None]
         if not images:
             return [ScoredPart(one.position, one.path, 1, None, unreadable=True) for one in group]
         maps, _ = predictor.forward(torch.stack(images))
@@ -93,7 +93,7 @@ def aldd_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
             [_image_score([level[n] for level in maps], size, weights) for n in range(len(group))]
         )
         return [
-            ScoredPart(one.position, one.path, one.parts, own)
+            ScoredPart(one.position, one.path, one.tiles, own)
             for one, own in zip(group, scores.tolist(), strict=True)
         ]
 

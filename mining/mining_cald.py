@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.sources import find_images
-from inference.predictions import Prediction, View
+from inference.predictions import NetworkInput, Prediction
 from inference.predictor import Predictor, load_predictor
 from mining.class_balance import BALANCED_FIRST, rebalance, window_size
 from mining.consistency import class_vector, join_objects, reference_sample
@@ -72,6 +72,7 @@ class _Candidate:
     plan: Letterbox
     corner: tuple[int, int]
     """(left, top) of the part in the image."""
+    shard: int
 
     @property
     def content(self) -> Tensor:
@@ -135,8 +136,14 @@ def cald_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
         candidate = None if prediction.error is not None else _candidate(prediction)
         if candidate is not None:
             return candidate
-        unreadable = prediction.error is not None
-        return ScoredPart(prediction.position, prediction.path, prediction.parts, None, unreadable)
+        return ScoredPart(
+            prediction.position,
+            prediction.path,
+            prediction.tiles,
+            None,
+            unreadable=prediction.error is not None,
+            shard=prediction.shard,
+        )
 
     def score(group: Sequence[_Candidate | ScoredPart]) -> list[ScoredPart]:
         finished = [item for item in group if isinstance(item, ScoredPart)]
@@ -152,33 +159,34 @@ def _shape(item: _Candidate | ScoredPart) -> tuple[int, ...] | None:
 
 
 def _candidate(prediction: Prediction) -> _Candidate | None:
-    view = prediction.view
-    assert view is not None, "mining needs predictions that keep their views"
+    view = prediction.network_input
+    assert view is not None, "mining needs predictions that keep their network inputs"
     known_rows, known_probabilities = _whole_objects(prediction, view)
     if len(known_rows) == 0:
         return None
     chosen = torch.from_numpy(reference_sample(len(known_rows))).to(known_rows.device)
     rows, probabilities = known_rows[chosen], known_probabilities[chosen]
-    top, bottom, left, right = view.plan.borders
+    top, bottom, left, right = view.letterbox.borders
     height, width = view.image.shape[1:]
     size = (height - top - bottom, width - left - right)
     boxes = _inside(rows[:, :4], (top, left), size).cpu()
     return _Candidate(
         prediction.position,
         prediction.path,
-        prediction.parts,
+        prediction.tiles,
         view.image,
         (top, bottom, left, right),
         rows,
         probabilities,
         boxes,
         class_vector(known_rows[:, 4], known_rows[:, 5], known_probabilities.shape[1]),
-        view.plan,
+        view.letterbox,
         (0, 0) if prediction.window is None else (prediction.window.left, prediction.window.top),
+        prediction.shard,
     )
 
 
-def _whole_objects(prediction: Prediction, view: View) -> tuple[Tensor, Tensor]:
+def _whole_objects(prediction: Prediction, view: NetworkInput) -> tuple[Tensor, Tensor]:
     """Return rows [n, 6] and class probabilities [n, nc] without objects cut by a tile's border.
 
     The score of a cut object would measure the cut; another tile or the whole image shows it whole.
@@ -187,7 +195,7 @@ def _whole_objects(prediction: Prediction, view: View) -> tuple[Tensor, Tensor]:
     if prediction.window is None or prediction.size is None:
         return rows, probabilities
     left, top = prediction.window[:2]
-    boxes = boxes_to_original(rows[:, :4], view.plan).cpu().numpy()
+    boxes = boxes_to_original(rows[:, :4], view.letterbox).cpu().numpy()
     boxes = boxes + np.array([left, top, left, top], np.float32)
     whole = ~cut_sides(boxes, prediction.window, prediction.size).any(1)
     kept = torch.from_numpy(whole).to(rows.device)

@@ -59,7 +59,7 @@ def rank_diverse(scores: Iterable[Scored], context: ScoringContext) -> Stream:
         largest, last = 1.0, 0.0
     else:
         # Every detection adds less than 1.
-        largest, last = float(context.network.thresholds.max_detections), EMPTY_LAST
+        largest, last = float(context.network.config.nms.max_detections), EMPTY_LAST
     log.info(
         "diverse: farthest-first order of the %d best images by %s", window, settings.diverse_score
     )

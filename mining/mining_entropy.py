@@ -31,7 +31,7 @@ def entropy_scores(predictions: Iterable[Prediction], context: ScoringContext) -
     Detections of tiles are merged before their entropies are added, so an object counts once.
     """
     plain = map(_without_tta, predictions)
-    for whole in merge_tiles(plain, context.network.gathering()):
+    for whole in merge_tiles(plain, context.network.tile_merger()):
         if whole.error is not None:
             yield Scored(whole.position, whole.path, None)
         elif len(whole.detections):
@@ -45,7 +45,7 @@ def _rank(scores: Stream, context: ScoringContext) -> Stream:
         scores,
         context.settings.empty_images,
         # Every detection adds less than 1: above any sum.
-        first=float(context.network.thresholds.max_detections),
+        first=float(context.network.config.nms.max_detections),
         last=EMPTY_LAST,
         seed=context.settings.seed,
     )
@@ -53,13 +53,13 @@ def _rank(scores: Stream, context: ScoringContext) -> Stream:
 
 def _without_tta(prediction: Prediction) -> Prediction:
     """Return the detections of the kept network input: an inference task may use TTA."""
-    view = prediction.view
-    if view is None:
+    shown = prediction.network_input
+    if shown is None:
         return prediction
-    rows = boxes_to_original(view.rows, view.plan).cpu().numpy()
+    rows = boxes_to_original(shown.rows, shown.letterbox).cpu().numpy()
     if prediction.window is not None:
         rows[:, :4] += (*prediction.window[:2], *prediction.window[:2])
-    return replace(prediction, detections=rows, view=None)
+    return replace(prediction, detections=rows, network_input=None)
 
 
 ALGORITHM = Algorithm(entropy_scores, _rank)

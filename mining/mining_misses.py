@@ -11,7 +11,6 @@ so it is an expected number of missed objects, as far as confidences are probabi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -63,24 +62,24 @@ def miss_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
     The kept network inputs go through two more forward passes, at the threshold `miss_conf`.
     """
     predictor, settings = context.network, context.settings
-    sure = predictor.thresholds.confidence
-    low = copy.copy(predictor)
-    low.thresholds = replace(predictor.thresholds, confidence=min(settings.miss_conf, sure))
+    sure = predictor.config.nms.confidence
+    low = replace(predictor.config.nms, confidence=min(settings.miss_conf, sure))
 
     @torch.inference_mode()
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
-        images = [one.view.image for one in group if one.view is not None]
+        images = [one.network_input.image for one in group if one.network_input is not None]
         if not images:
             return [ScoredPart(one.position, one.path, 1, None, unreadable=True) for one in group]
         both = torch.stack(images)
-        plain, flipped = low.detect_with_classes(both), low.detect_with_classes(both.flip(-1))
+        plain = predictor.detect_with_classes(both, nms=low)
+        flipped = predictor.detect_with_classes(both.flip(-1), nms=low)
         parts = []
         for one, (rows, _), (others, _) in zip(group, plain, flipped, strict=True):
             back = unflip(others, both.shape[-1]).cpu()
             own = None
             if len(rows) or len(others):
                 own = float(possible_misses(rows.cpu(), back, sure).double().sum())
-            parts.append(ScoredPart(one.position, one.path, one.parts, own))
+            parts.append(ScoredPart(one.position, one.path, one.tiles, own))
         return parts
 
     return best_of_parts(map_by_shape(predictions, score, shape_of=input_shape, context=context))
@@ -91,7 +90,7 @@ def _rank(scores: Stream, context: ScoringContext) -> Stream:
         scores,
         context.settings.empty_images,
         # Two passes, and every detection adds at most 1.
-        first=2.0 * context.network.thresholds.max_detections,
+        first=2.0 * context.network.config.nms.max_detections,
         last=-1.0,
         seed=context.settings.seed,
     )

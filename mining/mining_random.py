@@ -20,7 +20,7 @@ def random_scores(predictions: Iterable[Prediction], context: ScoringContext) ->
     for prediction in predictions:
         if prediction.position in seen:
             continue
-        if prediction.parts > 1:
+        if prediction.tiles > 1:
             seen.add(prediction.position)
         readable = prediction.error is None
         score = random_score(context.settings.seed, prediction.path) if readable else None

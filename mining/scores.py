@@ -7,10 +7,10 @@ An algorithm is one file `mining_<name>.py` that ends with `ALGORITHM = Algorith
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,39 @@ class Scored(NamedTuple):
     feature: NDArray[np.float32] | None = None
     """float32 [64], whole numbers: the image's backbone feature (`mining/diversity.py`)."""
 
+    def to_plain(self) -> dict[str, object]:
+        """Return plain values that restore the score bit by bit."""
+        values: dict[str, object] = {"score": self.score}
+        if self.empty:
+            values["empty"] = True
+        if self.breakdown is not None:
+            values["breakdown"] = self.breakdown
+        if self.class_vector is not None:
+            vector = self.class_vector
+            shown = {str(c): float(vector[c]) for c in np.flatnonzero(vector).tolist()}
+            values["classes"] = [len(vector), str(vector.dtype), shown]
+        if self.feature is not None:
+            values["feature"] = self.feature.astype(int).tolist()
+        return values
+
+    @classmethod
+    def from_plain(cls, position: int, path: str, values: Mapping[str, Any]) -> Scored:
+        """Return the score that `to_plain` gave, without its breakdown."""
+        score, feature, vector = values.get("score"), values.get("feature"), None
+        if "classes" in values:
+            count, dtype, shown = values["classes"]
+            vector = np.zeros(count, np.dtype(dtype))
+            for index, value in shown.items():
+                vector[int(index)] = value
+        return cls(
+            position,
+            path,
+            None if score is None else float(score),
+            empty=bool(values.get("empty")),
+            class_vector=vector,
+            feature=None if feature is None else np.array(feature, np.float32),
+        )
+
 
 class ScoredPart(NamedTuple):
     """The score of one of `parts` tiles of an image; None for a tile without objects."""
@@ -58,6 +91,7 @@ class ScoredPart(NamedTuple):
     unreadable: bool = False
     class_vector: NDArray[np.floating] | None = None
     breakdown: dict[str, object] | None = None
+    shard: int = 0
 
 
 Stream = Iterator[Scored]
@@ -120,9 +154,7 @@ def rank_images(
     """
     context = ScoringContext(predictor, settings, len(paths))
     if algorithm.needs_network:
-        predictions = context.network.stream_parts(
-            paths, batch_size=settings.batch_size, workers=settings.workers, keep_views=True
-        )
+        predictions = context.network.stream_tiles(paths, keep_inputs=True)
     else:
         predictions = images_without_network(paths, workers=settings.workers)
     scores = algorithm.rank(algorithm.score(predictions, context), context)
@@ -142,16 +174,16 @@ def images_without_network(
         yield Prediction(decoded.position, decoded.path, size, error=decoded.error)
 
 
-class Positioned(Protocol):
+class Sharded(Protocol):
     """An item that belongs to one image of a stream."""
 
     @property
-    def position(self) -> int:
-        """The image's place in the stream."""
+    def shard(self) -> int:
+        """The image's shard."""
         ...
 
 
-Item = TypeVar("Item", bound=Positioned)
+Item = TypeVar("Item", bound=Sharded)
 Result = TypeVar("Result")
 
 
@@ -167,19 +199,16 @@ def map_by_shape(
     Items without a shape come alone, and no batch holds items of two shards. Memory is bounded as
     in `bucket_by_shape`.
     """
-    predictor = context.network
     batches = bucket_by_shape(
-        items,
-        shape_of,
-        context.settings.batch_size,
-        section_of=lambda one: predictor.section_of(one.position),
+        items, shape_of, context.settings.batch_size, shard_of=lambda one: one.shard
     )
-    return chain.from_iterable(predictor.lanes.map(work, batches))
+    return chain.from_iterable(context.network.pool.map(work, batches))
 
 
 def input_shape(prediction: Prediction) -> tuple[int, ...] | None:
     """Return the shape (3, h, w) of a prediction's network input; None without one."""
-    return None if prediction.view is None else tuple(prediction.view.image.shape)
+    shown = prediction.network_input
+    return None if shown is None else tuple(shown.image.shape)
 
 
 def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:

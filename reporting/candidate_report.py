@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.images import ImageError, read_image, write_image
-from inference.journal import Entry
+from inference.journal import Record
 from inference.predictions import Prediction
 from reporting.drawing import (
     TILE_SIDE,
@@ -121,7 +121,7 @@ class CandidateReport:
         *,
         ranking: Sequence[int] = (),
         scores: Sequence[float | None] = (),
-        known: Callable[[int], Entry | None] = lambda _: None,
+        known: Callable[[int], Record | None] = lambda _: None,
         sheets: Path | None = None,
     ) -> None:
         """Write the page into `folder` and the images to TensorBoard; a failure is a warning.
@@ -168,19 +168,14 @@ class CandidateReport:
             title = "Mining scores: larger means label first"
             figures["scores"] = histogram(counts, edges, title=title, x="score", y="images")
         return {
-            "title": f"{'Mining' if self._mining else 'Inference'} report",
-            "lead": f"{self._images:,} images, {len(self._names)} classes.",
-            "numbers": [
-                ("images", f"{self._images:,}"),
-                ("objects detected", f"{int(self._per_class.sum()):,}"),
-                ("images without detections", f"{self._empty:,}"),
-                ("images that could not be read", f"{self._unreadable:,}"),
-            ],
             "mining": self._mining,
-            "most_rows": MOST_ROWS,
+            "images": self._images,
+            "unreadable": self._unreadable,
+            "empty": self._empty,
             "per_class": list(zip(self._names, self._per_class.tolist(), strict=True)),
             "class_colours": class_colours(self._names),
             "figures": {name: png_uri(figure_png(figure)) for name, figure in figures.items()},
+            "most_rows": MOST_ROWS,
             "coverage": [],
         }
 
@@ -189,7 +184,7 @@ class CandidateReport:
         context: dict[str, Any],
         ranked: Sequence[int],
         scores: Sequence[float | None],
-        known: Callable[[int], Entry | None],
+        known: Callable[[int], Record | None],
     ) -> None:
         """Add what helps to choose k, the number of images to label."""
         falling = [score for position in ranked if (score := scores[position]) is not None]
@@ -212,7 +207,7 @@ class CandidateReport:
         context["coverage_header"] = ("class", *(f"k = {k:,}" for k in steps))
 
     def _galleries(
-        self, known: Callable[[int], Entry | None]
+        self, known: Callable[[int], Record | None]
     ) -> Iterator[tuple[str, str, list[Tile]]]:
         if self._mining:
             first = [row[2] for row in sorted(self._first, reverse=True)]
@@ -224,7 +219,7 @@ class CandidateReport:
             yield "examples", "Examples", list(self._tiles(examples, known))
 
     def _tiles(
-        self, examples: Sequence[_Example], known: Callable[[int], Entry | None]
+        self, examples: Sequence[_Example], known: Callable[[int], Record | None]
     ) -> Iterator[Tile]:
         for example in examples:
             try:
@@ -259,7 +254,7 @@ def breakdown_words(breakdown: Mapping[str, object]) -> str:
     return f"{view}: IoU {breakdown['iou']:.2f}, divergence {breakdown['divergence']:.2f}"
 
 
-def coverage(records: Iterable[Entry | None], classes: int) -> Iterator[np.ndarray]:
+def coverage(records: Iterable[Record | None], classes: int) -> Iterator[np.ndarray]:
     """Yield after each record the number of images so far with each class, int64 [classes]."""
     images = np.zeros(classes, np.int64)
     for record in records:

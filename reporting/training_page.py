@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import cv2
@@ -69,10 +70,8 @@ class ReportData:
 def page_context(data: ReportData, folder: Path) -> dict[str, object]:
     """Return the values of `training_report.html`, with the figures of `folder` that exist."""
     assert data.best is not None
-    epoch, evaluation = data.best
-    names, scores, at = data.train.class_names, evaluation.scores, evaluation.at_confidence
-    done = (data.last or data.best)[0] + 1
-    state = "finished" if data.finished else "not finished when this was written"
+    names, evaluation = data.train.class_names, data.best[1]
+    seconds = data.seconds or (0.0,)
     figures = {path.stem: file_uri(path) for path in sorted(folder.glob("*.png"))}
     if len(data.seconds) > 1:
         chart = plots.line(data.seconds, title="Time per epoch", x="epoch", y="seconds")
@@ -80,51 +79,28 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
     results = class_rows(evaluation, names)
     ranked = sorted((row for row in results[1:] if row[5] != ""), key=lambda row: float(row[5]))
     counts = (data.train.counts().tolist(), data.validation.counts().tolist())
-    settings = setting_rows(data.settings)
+    shown = zip(plots.figure_names(names), names, strict=True)
     return {
-        "title": "Training report",
-        "lead": f"{data.settings.model}, {_count(len(names), 'class', 'classes')}, {done} of "
-        f"{data.settings.epochs} epochs, {state}. Metrics are of the best weights, from epoch "
-        f"{epoch + 1}, on the validation images.",
-        "numbers": [
-            ("mAP at IoU 0.5", f"{scores.map50:.3f}"),
-            ("mAP at IoU 0.5 to 0.95", f"{scores.map50_95:.3f}"),
-            (f"precision at confidence {scores.confidence:.2f}", f"{scores.precision:.3f}"),
-            (f"recall at confidence {scores.confidence:.2f}", f"{scores.recall:.3f}"),
-            (
-                f"objects found at confidence {at.confidence:g}",
-                f"{at.true_positives} of {at.true_positives + at.false_negatives}",
-            ),
-        ],
-        "result_header": ("class", "labels", "precision", "recall", "F1", "AP50", "AP50-95"),
+        "data": data,
+        "evaluation": evaluation,
+        "figures": figures,
         "results": results,
         "weakest": [results[0], *ranked[:WEAKEST]] if len(names) > MOST_ROWS else [],
-        "best_confidence": scores.confidence,
-        "stages": stage_rows(data),
-        "figures": figures,
-        "unnamed": [
-            (label, name)
-            for label, name in zip(plots.figure_names(names), names, strict=True)
-            if label != shorten(name)
-        ],
+        "files": [(p.name, p.stat().st_size / 1e6) for p in data.files if p.is_file()],
+        "unnamed": [(label, name) for label, name in shown if label != shorten(name)],
         "confused": confused_pairs(evaluation.confusion.matrix, names),
-        "confidence": at.confidence,
-        "missed": [[one.path, one.missed, one.total] for one in data.missed],
         "missed_colours": [(ALERT, "missed"), (ACCENT, "found")],
-        "worst": data.worst,
-        "compared": data.compared,
         "class_colours": class_colours(names),
-        "splits": split_rows(data),
-        "bad_files": [
-            (report.index_file, [[text] for text in examples])
-            for report in data.reports
-            if (examples := [*report.bad_images.examples, *report.bad_annotations.examples])
+        "backgrounds": [
+            int((np.diff(i.offsets) == 0).sum()) for i in (data.train, data.validation)
         ],
         "boxes_by_class": list(zip(names, *counts, strict=True)),
-        "batch": data.batch,
-        "changed_settings": [row for row in settings if row[1] != row[2]],
-        "all_settings": settings,
-        "environment": environment_rows(data),
+        "settings": setting_rows(data.settings),
+        "written": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "seconds": seconds,
+        "median": median(seconds),
+        "total_time": duration(sum(seconds)),
+        "environment": environment(),
     }
 
 
@@ -141,19 +117,6 @@ def class_rows(evaluation: Evaluation, names: Sequence[str]) -> list[list[Any]]:
     return rows
 
 
-def stage_rows(data: ReportData) -> list[list[object]]:
-    """Return epoch, metrics and files of the best and the last weights."""
-    files = [f"{p.name} ({p.stat().st_size / 1e6:.1f} MB)" for p in data.files if p.is_file()]
-    rows: list[list[object]] = []
-    for name, stage in (("best", data.best), ("last", data.last)):
-        if stage:
-            scores = stage[1].scores
-            metrics = [scores.map50, scores.map50_95, scores.precision, scores.recall]
-            shown = ", ".join(files) if files and name == "best" else f"{name}.pt"
-            rows.append([name, stage[0] + 1, *metrics, shown])
-    return rows
-
-
 def confused_pairs(matrix: np.ndarray, names: Sequence[str]) -> list[list[object]]:
     """Return the most frequent confusions: true and predicted class, count, share of the true."""
     pairs = matrix[:-1, :-1].copy()
@@ -167,52 +130,30 @@ def confused_pairs(matrix: np.ndarray, names: Sequence[str]) -> list[list[object
     return rows
 
 
-def split_rows(data: ReportData) -> list[list[object]]:
-    """Return images, boxes and faults of both splits."""
-    rows: list[list[object]] = []
-    for number, (name, index) in enumerate(
-        (("training", data.train), ("validation", data.validation))
-    ):
-        faults: list[object] = [""] * 4
-        if number < len(data.reports):
-            report = data.reports[number]
-            left_out = report.without_area + report.duplicate_boxes
-            bad = (report.bad_images.count, report.bad_annotations.count)
-            faults = [*bad, report.clipped, left_out]
-        backgrounds = int((np.diff(index.offsets) == 0).sum())
-        rows.append([name, len(index), backgrounds, len(index.boxes), *faults])
-    return rows
-
-
 def setting_rows(settings: TrainSettings) -> list[list[str]]:
     """Return name, value, default and meaning of every setting."""
+
+    def plain(value: object) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "''"
+
     defaults = TrainSettings()
     return [
         [
             item.name,
-            _plain(getattr(settings, item.name)),
-            _plain(getattr(defaults, item.name)),
+            plain(getattr(settings, item.name)),
+            plain(getattr(defaults, item.name)),
             item.metadata["spec"].help,
         ]
         for item in fields(TrainSettings)
     ]
 
 
-def environment_rows(data: ReportData) -> list[tuple[str, str]]:
-    """Return times, hardware and versions."""
-    seconds = np.array(data.seconds or [0.0])
-    median = float(np.median(seconds))
+def environment() -> list[tuple[str, str]]:
+    """Return hardware and versions."""
     rows = [
-        ("written", f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"),
-        ("time for these epochs", duration(float(seconds.sum()))),
-        (
-            "time per epoch",
-            f"{median:.1f} s (median; {seconds.min():.1f} to {seconds.max():.1f} s)",
-        ),
-        ("images per second", f"{len(data.train) / max(median, 1e-9):.1f}"),
-        ("processor", data.device),
         ("CPU cores", str(os.cpu_count())),
-        ("started from", str(data.weights) if data.weights else "random weights"),
         ("torch", torch.__version__),
         ("CUDA", str(torch.version.cuda or "not in this build")),
         ("Python", platform.python_version()),
@@ -224,13 +165,3 @@ def environment_rows(data: ReportData) -> list[tuple[str, str]]:
         most = torch.cuda.max_memory_allocated() / 2**30
         rows.append(("GPU memory, at most", f"{most:.2f} GiB"))
     return rows
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "''"
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from settings.rules import (
     ARGS,
@@ -15,10 +15,14 @@ from settings.rules import (
     WEIGHTS_DIR,
     WORKERS,
     module_names,
-    spec,
+    of_spec,
+    option,
 )
 
 MINING_ALGORITHMS = module_names("mining", prefix="mining_", first="cald")
+BACKENDS = module_names(
+    "inference/backends", first="onnxruntime", skip=("base", "choice", "parity")
+)
 """A file `mining/mining_<name>.py` is the algorithm <name> (`mining/registry.py`)."""
 WITHOUT_NETWORK = frozenset({"random"})
 """Mining algorithms that need neither weights nor a GPU."""
@@ -28,132 +32,114 @@ WITHOUT_NETWORK = frozenset({"random"})
 class DetectionSettings:
     """What inference and mining both may be told: how objects are found."""
 
-    weights: str = field(default="", metadata=WEIGHTS)
-    weights_dir: str = field(default="", metadata=WEIGHTS_DIR)
-    args_options: str = field(default="", metadata=ARGS)
-    img_size: int = field(default=640, metadata=SIZE)
-    batch_size: int = field(default=16, metadata=spec("images per forward pass", 1, 4096))
-    workers: int = field(default=-1, metadata=WORKERS)
-    conf_thres: float = field(default=0.25, metadata=spec("confidence threshold", 0, 1))
-    iou_thres: float = field(default=0.45, metadata=spec("NMS IoU threshold", 0, 1))
-    max_det: int = field(default=300, metadata=MAX_DET)
-    precision: str = field(default="auto", metadata=PRECISION)
-    engine: str = field(
-        default="torch",
-        metadata=spec(
-            "inference backend; auto takes the fastest that is installed and agrees with torch",
-            choices=("torch", "auto", "onnxruntime", "openvino", "tensorrt"),
-            synonyms={"ort": "onnxruntime", "pytorch": "torch", "trt": "tensorrt"},
-        ),
+    weights: str = of_spec("", WEIGHTS)
+    weights_dir: str = of_spec("", WEIGHTS_DIR)
+    args_options: str = of_spec("", ARGS)
+    img_size: int = of_spec(640, SIZE)
+    batch_size: int = option(16, "images per forward pass", 1, 4096)
+    workers: int = of_spec(-1, WORKERS)
+    conf_thres: float = option(0.25, "confidence threshold", 0, 1)
+    iou_thres: float = option(0.45, "NMS IoU threshold", 0, 1)
+    max_det: int = of_spec(300, MAX_DET)
+    precision: str = of_spec("auto", PRECISION)
+    engine: str = option(
+        "torch",
+        "inference backend; auto takes the fastest that is installed and agrees with torch",
+        choices=("torch", "auto", *BACKENDS),
+        synonyms={"ort": "onnxruntime", "pytorch": "torch", "trt": "tensorrt"},
     )
-    half: bool = field(
-        default=False, metadata=spec("half precision (float16) on a GPU, whatever precision says")
+    half: bool = option(False, "half precision (float16) on a GPU, whatever precision says")
+    classes: tuple[str, ...] = option(
+        (), "filter by class, by name or number; [] for all", allow_empty=True
     )
-    classes: tuple[str, ...] = field(
-        default=(),
-        metadata=spec("filter by class, by name or number; [] for all", allow_empty=True),
+    agnostic_nms: bool = option(False, "class-agnostic NMS")
+    tile_size: int = option(
+        0,
+        "side of the tiles of larger images, beside the whole image; 0 for none",
+        0,
+        65536,
+        unit="pixels of the original",
     )
-    agnostic_nms: bool = field(default=False, metadata=spec("class-agnostic NMS"))
-    tile_size: int = field(
-        default=0,
-        metadata=spec(
-            "side of the tiles of larger images, beside the whole image; 0 for none",
-            0,
-            65536,
-            unit="pixels of the original",
-        ),
+    tile_overlap: float = option(
+        0.2, "overlap of neighbouring tiles, as a fraction of the side", 0, 0.9
     )
-    tile_overlap: float = field(
-        default=0.2,
-        metadata=spec("overlap of neighbouring tiles, as a fraction of the side", 0, 0.9),
-    )
-    plots: bool = field(
-        default=True, metadata=spec("write report.html: counts, scores, example images")
-    )
-    max_bad_fraction: float = field(default=1.0, metadata=BAD)
+    plots: bool = option(True, "write report.html: counts, scores, example images")
+    max_bad_fraction: float = of_spec(1.0, BAD)
 
 
 @dataclass(frozen=True)
 class InferSettings(DetectionSettings):
     """Everything an inference task may be told."""
 
-    augment: bool = field(
-        default=False, metadata=spec("test-time augmentation: three scales, one of them flipped")
-    )
+    augment: bool = option(False, "test-time augmentation: three scales, one of them flipped")
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Files of a detection run; the names are those of v7.0's flags.
+
+    `line_thickness` is in pixels, None for one that suits the image.
+    """
+
+    save_images: bool = True
+    save_txt: bool = False
+    save_conf: bool = False
+    save_crop: bool = False
+    line_thickness: int | None = None
+    hide_labels: bool = False
+    hide_conf: bool = False
 
 
 @dataclass(frozen=True)
 class MiningSettings(DetectionSettings):
     """Everything a mining task may be told: detection as in inference, then the scoring."""
 
-    mining_algorithm: str = field(
-        default="cald",
-        metadata=spec(
-            "mining algorithm",
-            choices=MINING_ALGORITHMS,
-        ),
+    mining_algorithm: str = option("cald", "mining algorithm", choices=MINING_ALGORITHMS)
+    views: tuple[str, ...] = option(
+        ("flip", "cutout", "resize", "rotate"),
+        "perturbed views whose detections are compared",
+        choices=("flip", "cutout", "resize", "rotate"),
     )
-    views: tuple[str, ...] = field(
-        default=("flip", "cutout", "resize", "rotate"),
-        metadata=spec(
-            "perturbed views whose detections are compared",
-            choices=("flip", "cutout", "resize", "rotate"),
-        ),
+    empty_images: str = option(
+        "last",
+        "rank of images without detections; mixed spreads them through the others",
+        choices=("first", "last", "mixed"),
     )
-    empty_images: str = field(
-        default="last",
-        metadata=spec(
-            "rank of images without detections; mixed spreads them through the others",
-            choices=("first", "last", "mixed"),
-        ),
+    balance_window: int = option(
+        -1,
+        "window of CALD's second stage (class balance), about 1.2 times the labelling budget; "
+        "-1 for 12 % of the candidates, 0 for none",
+        -1,
+        100000000,
+        unit="images",
     )
-    balance_window: int = field(
-        default=-1,
-        metadata=spec(
-            "window of CALD's second stage (class balance), about 1.2 times the labelling budget; "
-            "-1 for 12 % of the candidates, 0 for none",
-            -1,
-            100000000,
-            unit="images",
-        ),
+    labelled_objects: tuple[float, ...] = option(
+        (),
+        "objects of each class per labelled image, in the order of the classes; [] for what "
+        "training noted in the weights",
+        0,
+        1000000,
     )
-    labelled_objects: tuple[float, ...] = field(
-        default=(),
-        metadata=spec(
-            "objects of each class per labelled image, in the order of the classes; [] for what "
-            "training noted in the weights",
-            0,
-            1000000,
-        ),
+    diverse_score: str = option(
+        "cald",
+        "score that diverse weighs against similarity: consistency or uncertainty",
+        choices=("cald", "entropy"),
     )
-    diverse_score: str = field(
-        default="cald",
-        metadata=spec(
-            "score that diverse weighs against similarity: consistency or uncertainty",
-            choices=("cald", "entropy"),
-        ),
+    diverse_window: int = option(
+        -1,
+        "window of the farthest-first order of diverse, several times the labelling budget; -1 "
+        "for a fourth of the candidates but at most 10000, 0 for none",
+        -1,
+        100000,
+        unit="images",
     )
-    diverse_window: int = field(
-        default=-1,
-        metadata=spec(
-            "window of the farthest-first order of diverse, several times the labelling budget; -1 "
-            "for a fourth of the candidates but at most 10000, 0 for none",
-            -1,
-            100000,
-            unit="images",
-        ),
+    miss_conf: float = option(
+        0.05, "confidence threshold of what misses counts as a false negative", 0, 1
     )
-    miss_conf: float = field(
-        default=0.05,
-        metadata=spec("confidence threshold of what misses counts as a false negative", 0, 1),
+    class_distribution_scores: tuple[float, ...] = option(
+        (), "weights of the classes in aldd, in their order; 1 for those left out", 0, 1000000
     )
-    class_distribution_scores: tuple[float, ...] = field(
-        default=(),
-        metadata=spec(
-            "weights of the classes in aldd, in their order; 1 for those left out", 0, 1000000
-        ),
-    )
-    seed: int = field(default=0, metadata=SEED)
+    seed: int = of_spec(0, SEED)
 
     @property
     def needs_network(self) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,30 @@ class FieldSpec:
         return "none" in self.choices and str(value).strip().lower() == "none" and value is not None
 
 
-def spec(
-    help: str, min: float | None = None, max: float | None = None, **more: Any
-) -> dict[str, FieldSpec]:
-    """Return the metadata of a dataclass field that has the `FieldSpec` of these arguments."""
-    return {"spec": FieldSpec(help, min, max, **more)}
+def option(
+    default: T, help: str, min: float | None = None, max: float | None = None, **more: Any
+) -> T:
+    """Return a dataclass field with a default and the `FieldSpec` of these arguments."""
+    return of_spec(default, FieldSpec(help, min, max, **more))
 
 
-def module_names(package: str, *, prefix: str, first: str) -> tuple[str, ...]:
+def of_spec(default: T, spec: FieldSpec) -> T:
+    """Return a dataclass field with a default and a `FieldSpec` that several settings share."""
+    result: T = field(default=default, metadata={"spec": spec})
+    return result
+
+
+def module_names(
+    package: str, *, prefix: str = "", first: str, skip: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return the names <name> of the modules `<package>/<prefix><name>.py`, `first` before others.
 
-    So a setting offers what a registry finds, without an import of it.
+    So a setting offers what a registry finds, without an import of it. `skip` names modules that
+    are none of it.
     """
     files = (Path(__file__).resolve().parent.parent / package).glob(f"{prefix}*.py")
     names = sorted(file.stem.removeprefix(prefix) for file in files)
-    return (first, *(name for name in names if name != first))
+    return (first, *(name for name in names if name not in {first, "__init__", *skip}))
 
 
 def _number_text(bound: float) -> str:
@@ -64,21 +75,21 @@ def _number_text(bound: float) -> str:
 
 
 # Settings that several kinds of task share.
-SIZE = spec(
+SIZE = FieldSpec(
     "image size: longest side of the network input",
     32,
     8192,
     unit="pixels, a multiple of 32",
     multiple=32,
 )
-WORKERS = spec("data-loading worker processes, -1 for as many as fit the machine", -1, 128)
-SEED = spec("random seed", 0, 2**31 - 1)
-WEIGHTS = spec("weight file to use; '' for those that the platform hands in")
-WEIGHTS_DIR = spec("folder searched for weight files, before the image's own /weights")
-ARGS = spec("command line of v7.0 in one string, such as '--img 320 --half'")
-MAX_DET = spec("maximum detections per image", 1, 10000)
-BAD = spec("share of unusable images or annotations above which the task fails", 0, 1)
-PRECISION = spec(
+WORKERS = FieldSpec("data-loading worker processes, -1 for as many as fit the machine", -1, 128)
+SEED = FieldSpec("random seed", 0, 2**31 - 1)
+WEIGHTS = FieldSpec("weight file to use; '' for those that the platform hands in")
+WEIGHTS_DIR = FieldSpec("folder searched for weight files, before the image's own /weights")
+ARGS = FieldSpec("command line of v7.0 in one string, such as '--img 320 --half'")
+MAX_DET = FieldSpec("maximum detections per image", 1, 10000)
+BAD = FieldSpec("share of unusable images or annotations above which the task fails", 0, 1)
+PRECISION = FieldSpec(
     "precision of the network; auto takes bfloat16 where the hardware has it",
     choices=("auto", "float32", "bfloat16"),
     synonyms={"fp32": "float32", "32": "float32", "bf16": "bfloat16"},

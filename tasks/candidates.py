@@ -1,117 +1,341 @@
-"""Mining and inference tasks: one look at every candidate, and the results on disk."""
+"""Mining and inference tasks: predict every candidate once, and write the results."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
-from data.index_file import Candidate
+from data.images import ImageError, read_image
+from data.index_file import Candidate, read_candidates
 from data.sources import available_sample, check_data_available
-from inference.journal import Journal
-from inference.predictions import Prediction
+from data.workers import thread_count
+from inference.backends.base import AUTO, TORCH
+from inference.journal import Journal, JournalConfig, Record, ShardWriter
+from inference.predictions import Prediction, merge_tiles
+from inference.predictor import Predictor, Sharding, load_predictor
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
-from mining.scores import Scored, ScoringContext, counted, ranking
+from mining.scores import Scored, ScoringContext, images_without_network, ranking
 from reporting.candidate_report import CandidateReport
-from tasks.going_on import OnImage, Stream
-from tasks.looking import CandidateJob, is_readable_by_now, prepare
+from settings.detect import DetectionSettings
+from utils.device import describe
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError, best_effort
-from utils.progress import Progress
+from utils.progress import Progress, progress_bar
 from ymir.task import InferResultWriter, Task, write_mining_result
 
 log = logging.getLogger(__name__)
 
+JOURNAL = "journal.jsonl"
 EXPLANATIONS = "explanations.csv"
+JOURNAL_FORMAT = 1
+WITHOUT_EFFECT = frozenset({"args_options", "plots", "workers"})
+"""Settings that may differ when a task resumes; what `args_options` says counts by its settings."""
+
+OnImage = Callable[[Prediction], object]
+"""A callback that gets every predicted image, its tiles merged."""
+
+
+@dataclass(frozen=True)
+class CandidateJob:
+    """The candidates of a task and what predicts them, equal on every rank."""
+
+    task: Task
+    settings: DetectionSettings
+    candidates: Sequence[Candidate]
+    repeated: int
+    """Lines of the candidate index that repeat an image."""
+    predictor: Predictor | None
+    journal: JournalConfig
+    pool_workers: int
+    """Workers of the pools of all ranks."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The image files."""
+        return [candidate.path for candidate in self.candidates]
+
+    def records(
+        self, positions: Iterable[int], callbacks: Sequence[OnImage] = ()
+    ) -> Iterator[Record]:
+        """Predict and score the candidates at `positions` (whole shards in rising order).
+
+        Callbacks get an image before its record comes: scores come later and in another order.
+        """
+        waiting: dict[int, Record] = {}
+        shard = seen = 0
+
+        def on_image(prediction: Prediction) -> None:
+            nonlocal shard, seen
+            if prediction.position // self.journal.shard_size != shard:
+                shard = prediction.position // self.journal.shard_size
+                seen = self.journal.shard(shard).start
+            for callback in callbacks:
+                callback(prediction)
+            waiting[prediction.position] = Record(
+                prediction.position,
+                prediction.path,
+                prediction.size,
+                prediction.detections,
+                prediction.error,
+                seen,
+            )
+            seen += 1
+
+        if not self.task.run_mining:
+            assert self.predictor is not None
+            tiles = self._predictions(positions)
+            for prediction in merge_tiles(tiles, self.predictor.tile_merger()):
+                on_image(prediction)
+                yield waiting.pop(prediction.position)
+            return
+        settings = self.task.mining
+        assert settings is not None
+        tiles = self._call_back(self._predictions(positions), on_image)
+        context = ScoringContext(self.predictor, settings, len(self.candidates))
+        for scored in ALGORITHMS[settings.mining_algorithm].score(tiles, context):
+            yield replace(waiting.pop(scored.position), scored=scored.to_plain())
+
+    def _predictions(self, positions: Iterable[int]) -> Iterator[Prediction]:
+        """Yield the predictions of tiles; of unpredicted images where no network is needed."""
+        if self.predictor is None:
+            return images_without_network(
+                self.paths, workers=self.settings.workers, positions=positions
+            )
+        return self.predictor.stream_tiles(
+            self.paths,
+            keep_inputs=self.task.run_mining,
+            sharding=Sharding(self.journal.shard_size, positions, self.pool_workers),
+        )
+
+    def _call_back(self, tiles: Iterable[Prediction], on_image: OnImage) -> Iterator[Prediction]:
+        """Pass tiles on; call `on_image` before the last tile of each image."""
+        merger = self.predictor.tile_merger() if self.predictor else None
+        for tile in tiles:
+            whole = merger.add(tile) if merger else tile
+            if whole is not None:
+                on_image(whole)
+            yield tile
+
+    def log_description(self) -> None:
+        """Log what there is to predict, and what is odd about it."""
+        if self.repeated:
+            log.warning(
+                "%d lines of the candidate index repeat an image; each counts once", self.repeated
+            )
+        if self.predictor is None:
+            log.info("%d candidates, no network is needed", len(self.candidates))
+            return
+        weights, names = self.task.weights[0], self.predictor.class_names
+        if self.task.class_names and self.task.class_names != names:
+            log.warning(
+                "the task names the classes %s but %s was trained on %s: using the names of the "
+                "weights",
+                list(self.task.class_names),
+                weights.name,
+                list(names),
+            )
+        size = self.predictor.image_size
+        log.info("%d candidates, weights %s, %d px", len(self.candidates), weights, size)
+
+
+def journal_path(task: Task) -> Path:
+    """Return the journal of a task's candidates."""
+    return task.out.root / ("mining" if task.run_mining else "infer") / JOURNAL
+
+
+def prepare(
+    task: Task,
+    device: torch.device,
+    processes: DistContext = SINGLE_PROCESS,
+    *,
+    shared: bool = False,
+) -> CandidateJob:
+    """Read the candidates and load the network.
+
+    With `shared` several ranks predict the candidates, and the backend `auto` is torch on each.
+    """
+    settings = task.infer or task.mining
+    assert settings is not None
+    assert task.candidate_index is not None
+    # Of the machine before ranks share it: no number may depend on how many there are.
+    where = describe(device)
+    pool_workers = torch.get_num_threads() if device.type == "cpu" else 1
+    processes.set_device(device)
+    candidates, repeated = read_candidates(task.candidate_index, task.root_in)
+    if settings.workers < 1:
+        settings = replace(settings, workers=thread_count(processes.local_world_size))
+    if settings.engine == AUTO and shared:
+        # Each rank could choose another backend, and its numbers would differ.
+        settings = replace(settings, engine=TORCH)
+    predictor = None
+    if task.needs_network:
+        paths = [candidate.path for candidate in candidates]
+        predictor = load_predictor(task.weights[0], settings, device, images=paths)
+    # A killed task repeats up to a shard, about a minute of work; its last batches are not full.
+    batches = max(8, pool_workers) if device.type == "cpu" else 64
+    journal = JournalConfig(
+        path=journal_path(task),
+        identity=identity_of(task, candidates, where),
+        shard_size=settings.batch_size * batches,
+        total=len(candidates),
+        is_outdated=is_readable_now,
+    )
+    return CandidateJob(task, settings, candidates, repeated, predictor, journal, pool_workers)
+
+
+def identity_of(task: Task, candidates: Sequence[Candidate], where: str) -> str:
+    """Return a digest of all that a task's numbers depend on: settings, candidates, weights,
+    torch's version and the device `where` it runs.
+    """
+    kinds = {"mining": task.mining, "infer": task.infer}
+    settings = {
+        kind: {key: v for key, v in asdict(own).items() if key not in WITHOUT_EFFECT}
+        for kind, own in kinds.items()
+        if own is not None
+    }
+    what = {"settings": settings, "device": where, "torch": torch.__version__}
+    content = json.dumps([JOURNAL_FORMAT, what], sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode())
+    for candidate in candidates:
+        for text in (candidate.text, candidate.path):
+            digest.update(b"\0" + text.encode("utf-8", "surrogateescape"))
+    if task.needs_network:
+        with task.weights[0].open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def is_readable_now(record: Record) -> bool:
+    """Whether an unreadable image can be read now: its folder may have been away for a time."""
+    if record.error is None:
+        return False
+    try:
+        read_image(record.path)
+    except ImageError:
+        return False
+    return True
 
 
 def run_candidates(
-    task: Task, device: torch.device, progress: Progress, *, looked_at: bool = False
+    task: Task, device: torch.device, progress: Progress, *, precomputed: bool = False
 ) -> None:
-    """Mining, inference, or both in one pass: every image is decoded and first predicted once.
+    """Mine, infer or both in one pass, and write the results; an interrupted task resumes.
 
-    What is known of an image goes to disk at once; the same task started again goes on there. With
-    `looked_at` several processes have just left all of it on disk: what is missing nevertheless is
-    done, and no image is tried again.
+    With `precomputed` ranks have just left all shards on disk: a missing one is computed, and no
+    unreadable image is tried again.
     """
-    looking = prepare(task, device, shared=looked_at)
-    if not looked_at:
-        looking.announce()
-    paths, candidates, predictor = looking.paths, looking.candidates, looking.predictor
-    report = CandidateReport(
-        predictor.class_names if predictor else (), len(paths), mining=task.run_mining
-    )
-    unreadable = Unreadable(paths)
+    job = prepare(task, device, shared=precomputed)
+    if precomputed:
+        job = replace(job, journal=replace(job.journal, is_outdated=lambda record: False))
+    else:
+        job.log_description()
+    total, predictor = len(job.candidates), job.predictor
+    names = predictor.class_names if predictor else ()
+    report = CandidateReport(names, total, mining=task.run_mining)
+    unreadable = UnreadableImages(job.paths)
     scores: Sequence[float | None] = ()
     with ExitStack() as stack:
-        watchers: list[OnImage] = [unreadable.add, report.add]
+        callbacks: list[OnImage] = [unreadable.add, report.add]
         if task.run_infer:
-            assert predictor is not None
             writer = stack.enter_context(InferResultWriter(task))
-            watchers.append(partial(_write, candidates, writer, predictor.class_names))
-        known = stack.enter_context(
-            Journal(
-                looking.known,
-                identity=looking.identity,
-                section=looking.section,
-                total=len(paths),
-                outdated=(lambda entry: False) if looked_at else is_readable_by_now,
-            )
-        )
-        stream = Stream(known, watchers)
+            callbacks.append(partial(_write_detections, writer, job.candidates, names))
+        journal = stack.enter_context(Journal(job.journal))
+        records = _all_records(job, journal, callbacks)
+        bar = progress_bar(records, "candidates", total=total)
+        records = progress.follow(bar, total)
         if task.run_mining:
-            scores = _mine(looking, stream, report, progress)
+            scores = _rank(job, records, report)
             with best_effort(EXPLANATIONS, log):
-                names = predictor.class_names if predictor else ()
-                write_explanations(known.path.with_name(EXPLANATIONS), known, scores, names)
+                path = job.journal.path.with_name(EXPLANATIONS)
+                write_explanations(path, journal.record, scores, names)
         else:
-            for done, _ in enumerate(stream.seen(looking.found_from), start=1):
-                progress.update(done, len(paths))
+            for _ in records:
+                pass
         unreadable.check()
     if task.run_infer:
         log.info("detections written to %s", task.out.infer_result)
-    if predictor and looking.settings.plots:
+    if predictor and job.settings.plots:
         # Of all folders only this one outlives the task on the platform.
         report.write(
             task.out.tensorboard,
             ranking=ranking(scores),
             scores=scores,
-            known=known.entry,
-            sheets=known.path.parent,
+            known=journal.record,
+            sheets=job.journal.path.parent,
         )
     if predictor:
         log.info("summary: %s", report.summary())
 
 
-def _mine(
-    looking: CandidateJob, stream: Stream, report: CandidateReport, progress: Progress
+def run_shards(
+    task: Task, device: torch.device, processes: DistContext, progress: Progress
+) -> None:
+    """Predict the shards of one rank and leave them on disk for `run_candidates`.
+
+    Raises TaskError(DATASET) if the images disappear meanwhile.
+    """
+    job = prepare(task, device, processes, shared=True)
+    if processes.is_main:
+        job.log_description()
+    present, unreadable = available_sample(job.paths), 0
+    writer = ShardWriter(job.journal, rank=processes.rank, world_size=processes.world_size)
+    count = -(-len(job.candidates) // processes.world_size)
+    for record in progress_bar(job.records(writer.positions()), "candidates", total=count):
+        writer.append(record)
+        unreadable += record.error is not None
+        # Ranks take shards in turns: one is about as far as all.
+        progress.update(record.position + 1, len(job.candidates))
+    if unreadable:
+        check_data_available(present, what="candidate images")
+
+
+def _all_records(
+    job: CandidateJob, journal: Journal, callbacks: Sequence[OnImage]
+) -> Iterator[Record]:
+    """Yield the records of all candidates: replayed, then computed and appended."""
+    for shard in journal.replay():
+        for record in sorted(shard, key=lambda record: record.seen):
+            for callback in callbacks:
+                callback(record.prediction())
+        yield from shard
+    for record in job.records(range(journal.replayed, len(job.candidates)), callbacks):
+        journal.append(record)
+        yield record
+
+
+def _rank(
+    job: CandidateJob, records: Iterable[Record], report: CandidateReport
 ) -> Sequence[float | None]:
-    task, total = looking.task, len(looking.paths)
+    """Write `result.tsv`, and return the final scores by position; None if unreadable."""
+    task, total = job.task, len(job.candidates)
     settings = task.mining
     assert settings is not None
-
-    def rest(first: int) -> Iterator[Scored]:
-        return looking.scores(range(first, total), stream.watch)
-
     scores: list[float | None] = [None] * total
-    known = counted(stream.scores(rest), total, progress.update)
-    algorithm = ALGORITHMS[settings.mining_algorithm]
-    for scored in algorithm.rank(known, ScoringContext(looking.predictor, settings, total)):
-        scores[scored.position] = scored.score
-        report.scored(scored.position, scored.score)
+    scored = (Scored.from_plain(one.position, one.path, one.scored or {}) for one in records)
+    context = ScoringContext(job.predictor, settings, total)
+    for one in ALGORITHMS[settings.mining_algorithm].rank(scored, context):
+        scores[one.position] = one.score
+        report.scored(one.position, one.score)
     if any(score is not None for score in scores):
-        texts = [candidate.text for candidate in looking.candidates]
+        texts = [candidate.text for candidate in job.candidates]
         write_mining_result(task, zip(texts, scores, strict=True))
         log.info("scores of %d images written to %s", total, task.out.mining_result)
     return scores
 
 
-def _write(
-    candidates: Sequence[Candidate],
+def _write_detections(
     writer: InferResultWriter,
+    candidates: Sequence[Candidate],
     class_names: Sequence[str],
     prediction: Prediction,
 ) -> None:
@@ -122,26 +346,24 @@ def _write(
         writer.add(text, prediction.detections, class_names, prediction.size)
 
 
-class Unreadable:
-    """Names the images that cannot be read, as they are added, and counts them."""
+class UnreadableImages:
+    """Counts the images that cannot be read, and names each in the log."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._total = len(paths)
-        self._there = available_sample(paths)
+        self._present = available_sample(paths)
         self._count = 0
 
     def add(self, prediction: Prediction) -> None:
-        """Note one image if it cannot be read."""
+        """Count one image if it is unreadable."""
         if prediction.error is not None:
             self._count += 1
             log.warning("skipped %s: %s", prediction.path, prediction.error)
 
     def check(self) -> None:
-        """Raise TaskError if there is nothing else (IMAGE_FORMAT), or if the images have
-        disappeared meanwhile (DATASET).
-        """
+        """Raise TaskError if images disappeared (DATASET) or none is readable (IMAGE_FORMAT)."""
         if self._count:
-            check_data_available(self._there, what="candidate images")
+            check_data_available(self._present, what="candidate images")
         if self._count == self._total:
             raise TaskError(
                 Code.IMAGE_FORMAT,
@@ -150,5 +372,5 @@ class Unreadable:
             )
         if self._count:
             log.warning(
-                "%d of %d images could not be read; they stand last", self._count, self._total
+                "%d of %d images could not be read; they are ranked last", self._count, self._total
             )

@@ -1,8 +1,9 @@
-"""What stands at the head of a task's log: which code, on what, and the settings that differ."""
+"""The header of a task's log: version and commit, device, and settings that differ."""
 
 from __future__ import annotations
 
 import platform
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import torch
 
 from settings.detect import InferSettings, MiningSettings
 from settings.train import TrainSettings
-from tasks.version import VERSION, commit
 
+VERSION = "0.2.0"
+SHOWN = 12
+"""Digits of a commit in the log."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def header(task_id: str, device: str, *, repository: Path = REPOSITORY) -> str:
-    """One line: task, version, commit, device, torch with its CUDA, Python."""
+    """Return one line: task, version, commit, device, torch with its CUDA, Python."""
     revision = commit(repository)
     code = f"ymir-yolov5 {VERSION}" + (f" (commit {revision})" if revision else "")
     cuda = f" with CUDA {torch.version.cuda}" if torch.version.cuda else ""
@@ -26,24 +29,59 @@ def header(task_id: str, device: str, *, repository: Path = REPOSITORY) -> str:
     )
 
 
-def changed_settings(settings: TrainSettings | InferSettings | MiningSettings) -> list[str]:
-    """`name value` for every setting that differs from its default."""
-    return [
-        f"{item.name} {_plain(getattr(settings, item.name))}"
-        for item in fields(settings)
-        if getattr(settings, item.name) != item.default
-    ]
-
-
-def _plain(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def settings_line(
     kind: str, settings: TrainSettings | InferSettings | MiningSettings | None
 ) -> list[str]:
-    """One line that names what differs from the defaults; none for settings that are not there."""
+    """Return a line that names what differs from the defaults; none without settings."""
     if settings is None:
         return []
-    changed = changed_settings(settings)
+    changed = []
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if value != item.default:
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            changed.append(f"{item.name} {text}")
     return [f"{kind} settings: " + (", ".join(changed) or "all as by default")]
+
+
+def commit(repository: Path) -> str:
+    """Return the commit that is checked out, shortened; '' if the folder is no clone.
+
+    Read from the files below `.git`, without the program git: a branch has a file of its own or a
+    line in `packed-refs`, a checked-out tag or commit is in HEAD itself, and in a work tree `.git`
+    is a file that names the folder.
+    """
+    try:
+        folder = _git_folder(repository / ".git")
+        head = _first_line(folder / "HEAD")
+        name = head.removeprefix("ref:").strip()
+        found = _of_branch(folder, name) if head.startswith("ref:") else head
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return found[:SHOWN] if re.fullmatch(r"[0-9a-f]{40,64}", found) else ""
+
+
+def _git_folder(path: Path) -> Path:
+    if path.is_dir():
+        return path
+    return path.parent / _first_line(path).removeprefix("gitdir:").strip()
+
+
+def _of_branch(folder: Path, name: str) -> str:
+    shared = folder / "commondir"
+    places = [folder, folder / _first_line(shared)] if shared.is_file() else [folder]
+    for place in places:
+        if (place / name).is_file():
+            return _first_line(place / name)
+    for place in places:
+        packed = place / "packed-refs"
+        lines = packed.read_text("utf-8").splitlines() if packed.is_file() else []
+        for line in lines:
+            digits, _, ref = line.partition(" ")
+            if ref == name:
+                return digits
+    return ""
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text("utf-8").partition("\n")[0].strip()

@@ -1,54 +1,37 @@
-"""The kinds of YMIR task: from a `Task` to results on disk."""
+"""Run a YMIR task of any kind, in one process or one for each GPU."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
-from data.read_dataset import read_dataset
-from evaluation.tables import data_table
-from inference.journal import parts_done
-from tasks.candidates import run_candidates
+from inference.journal import count_shard_files
+from tasks.candidates import journal_path, run_candidates, run_shards
 from tasks.log_header import header, settings_line
-from tasks.looking import log_of
-from tasks.shards import can_be_shared, look
-from training.checkpoints import SavedCheckpoint
-from training.job import TrainingJob
-from training.loop import train
+from tasks.training import run_training
 from utils.device import describe, gpu_of_rank, select_device, visible_gpus
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.launch import launch, launch_until_done
 from utils.logs import duration
 from utils.progress import Progress
-from ymir.results import SavedFiles
-from ymir.task import (
-    ModelStage,
-    Task,
-    stage_folder,
-    write_training_result,
-)
-from ymir.weight_download import download_weights
-from ymir.weights import SCRATCH, check_download
+from ymir.task import Task
 
 log = logging.getLogger(__name__)
 
 ALMOST_ALL = 0.99
-"""Progress while anything is still to be written; 1 means that all of it is on disk."""
-LOOKED_AT = 0.9
-"""Progress when several processes have looked at all candidates, and one makes the results."""
-REPORT = "report"
-"""Folder and section of the pictures and tables that go with a model."""
+"""Progress until all results are on disk."""
+PREDICTED = 0.9
+"""Progress when several ranks have predicted all candidates, and one process merges them."""
 
 
 def processes_for(task: Task) -> int:
-    """How many processes do the task: one for each GPU that was granted and is there.
+    """Return the number of ranks: one for each GPU that is granted and visible.
 
-    A training has fewer if they cannot share its batches equally: as many as can.
+    A training has as many as divide its batch size.
     """
     settings = task.train
     granted = visible_gpus(task.gpu_ids) if task.gpu_ids else []
@@ -72,9 +55,9 @@ def processes_for(task: Task) -> int:
 
 
 def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS) -> None:
-    """Do what the task asks for; results are complete on disk when this returns.
+    """Run the task; all results are on disk when this returns.
 
-    Only a training may be run by several processes. Raises TaskError(CONFIG) if another is.
+    Raises TaskError(CONFIG) if several ranks are to run another task than a training.
     """
     if processes.is_distributed and not task.run_training:
         raise TaskError(
@@ -100,17 +83,17 @@ def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS)
     log.info("finished in %s", duration(time.monotonic() - began))
 
 
-def run_share(task: Task, progress: Progress, processes: DistContext) -> None:
-    """What one of the processes of `run_in_processes` does."""
+def run_rank(task: Task, progress: Progress, processes: DistContext) -> None:
+    """Run one rank of `run_in_processes`."""
     if task.run_training:
         run(task, progress, processes)
         return
-    with progress.stage(LOOKED_AT) as part:
-        look(task, _begin(task, processes), processes, part)
+    with progress.stage(PREDICTED) as part:
+        run_shards(task, _begin(task, processes), processes, part)
 
 
 def _begin(task: Task, processes: DistContext) -> torch.device:
-    """The device of this process; what runs there stands at the head of the log."""
+    """Log the header, and return the device of this rank."""
     device = select_device(gpu_of_rank(task.gpu_ids if task.needs_network else (), processes))
     log.info("%s", header(task.task_id, describe(device)))
     kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
@@ -130,10 +113,10 @@ def run_in_processes(
     *,
     reload: Callable[[], object],
 ) -> None:
-    """Do the task in `count` processes of `program`, which calls `run_share`.
+    """Run the task in `count` processes of `program`, which calls `run_rank`.
 
-    In a mining or an inference one that is killed is replaced, and only what it was at is done
-    again. `reload` is called when they have ended, before progress is told again.
+    Mining and inference restart when a process is killed, and only its shard is computed again.
+    `reload` is called when all have ended, before progress is reported again.
     """
     progress.update(0, 1)
     if task.run_training:
@@ -141,118 +124,35 @@ def run_in_processes(
         return
     began = time.monotonic()
     what = "mining" if task.run_mining else "inference"
-    known = log_of(task)
+    journal = journal_path(task)
     launch_until_done(
         count,
         program,
-        done=lambda: parts_done(known),
+        done=lambda: count_shard_files(journal),
         what=what,
         advice="lower batch_size or workers",
     )
     reload()
-    with progress.stage(LOOKED_AT):
-        log.info("the %s of %d processes is put together", what, count)
-    with progress.stage(ALMOST_ALL - LOOKED_AT) as part:
+    with progress.stage(PREDICTED):
+        log.info("merging the %s of %d processes", what, count)
+    with progress.stage(ALMOST_ALL - PREDICTED) as part:
         gpus = visible_gpus(task.gpu_ids)[:1] if task.needs_network and task.gpu_ids else ()
-        run_candidates(task, select_device(gpus), part, looked_at=True)
+        run_candidates(task, select_device(gpus), part, precomputed=True)
     progress.update(1, 1)
     log.info("finished in %s", duration(time.monotonic() - began))
 
 
-def run_training(
-    task: Task, device: torch.device, progress: Progress, processes: DistContext = SINGLE_PROCESS
-) -> None:
-    """Train, and report the best and the last weights after every improvement."""
-    settings = task.train
-    assert settings is not None
-    assert task.train_index is not None
-    assert task.val_index is not None
-    weights = starting_weights(task) if processes.is_main else None
-    processes.broadcast(0)  # what was downloaded is there now
-    weights = weights if processes.is_main else starting_weights(task)
-    splits, reports = [], []
-    for index_file in (task.train_index, task.val_index):
-        with progress.stage(0.025) as part:
-            split, report = read_dataset(
-                index_file,
-                task.class_names,
-                root=task.root_in,
-                max_bad_fraction=settings.max_bad_fraction,
-                progress=part,
-            )
-        if troubles := report.lines()[1:]:
-            log.info("%s:\n%s", index_file, "\n".join(troubles))
-        splits.append(split)
-        reports.append(report)
-    log.info("\n%s", data_table(("train", "val"), splits, reports))
-    stages: dict[str, ModelStage] = {}
-    chosen = SavedFiles(settings.ymir_saved_file_patterns)
-    report_folder = task.out.models / "attachments" / REPORT
-
-    def record(saved: SavedCheckpoint) -> None:
-        stages[saved.stage] = _stage(saved, settings.map_metric, chosen)
-        stages.pop(saved.replaces, None)
-        write_training_result(
-            task,
-            list(stages.values()),
-            best="best",
-            attachments={REPORT: sorted(path.name for path in report_folder.glob("[!.]*"))},
-            evaluate_config={"iou_thr": 0.5, "conf_thr": settings.report_conf},
+def can_be_shared(
+    task: Task,
+    gpus: Sequence[int],
+    *,
+    kind: Callable[[torch.device], str] = describe,
+) -> bool:
+    """Return whether ranks on these GPUs give equal numbers; if not, the log says why."""
+    kinds = {kind(torch.device("cuda", number)) for number in gpus} if task.needs_network else set()
+    if len(kinds) > 1:
+        log.warning(
+            "note: the GPUs differ (%s), and so would their numbers: this task runs on one",
+            ", ".join(sorted(kinds)),
         )
-
-    job = TrainingJob(
-        settings=settings,
-        train=splits[0],
-        validation=splits[1],
-        device=device,
-        folder=report_folder,
-        tensorboard=task.out.tensorboard,
-        weights=weights,
-        reports=reports,
-        stage_folder=lambda stage: stage_folder(task, stage),
-        on_saved=record,
-        processes=processes,
-    )
-    with progress.stage(0.95) as part:
-        best = train(job, part)
-    if best:
-        log.info("%s", _summary(best, settings.map_metric, task.out.training_result))
-
-
-def _summary(best: SavedCheckpoint, metric: str, result: Path) -> str:
-    scores = best.evaluation.scores
-    shown = "mAP50" if metric == "map50" else "mAP50-95"
-    return (
-        f"summary: best epoch {best.epoch + 1}, P {scores.precision:.3f}, R {scores.recall:.3f}, "
-        f"mAP50 {scores.map50:.3f}, mAP50-95 {scores.map50_95:.3f} ({shown} is what the platform "
-        f"is told); {', '.join(path.name for path in best.files)} in {best.files[0].parent}, "
-        f"listed in {result}"
-    )
-
-
-def starting_weights(task: Task) -> Path | None:
-    """The weights that a training starts from, downloaded if the task asks for that."""
-    settings = task.train
-    assert settings is not None
-    if task.weights:
-        return task.weights[0]
-    if not settings.download_weights or settings.weights.lower() == SCRATCH:
-        return None
-    name, digest = check_download(settings.model, settings.weights_sha256)
-    folders = [Path(settings.weights_dir)] if settings.weights_dir else []
-    return download_weights(name, digest, [*folders, task.out.root / "weights"])
-
-
-def _stage(saved: SavedCheckpoint, metric: str, chosen: SavedFiles) -> ModelStage:
-    """What the platform shows of a saved model: its mAP, and counts at one confidence."""
-    shown, scores = saved.evaluation.at_confidence, saved.evaluation.scores
-    return ModelStage(
-        name=saved.stage,
-        files=chosen.of(path.name for path in saved.files),
-        timestamp=int(time.time()),
-        mean_ar=shown.recall,
-        mean_ap=scores.map50 if metric == "map50" else scores.map50_95,
-        tp=shown.true_positives,
-        fp=shown.false_positives,
-        fn=shown.false_negatives,
-    )
+    return len(kinds) < 2

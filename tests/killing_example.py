@@ -1,11 +1,10 @@
-"""A task in two processes on the CPU for the tests to kill: `python -m tests.killing_example ENV`;
-and what finds one of several processes and reads a file without pause.
-"""
+"""Processes for tests to kill: started, found by their rank, and watched."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +12,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import start
+from tests.conftest import ROOT
+
+
+@contextmanager
+def running(log: Path, *words: object, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python program with one thread a process; its output is appended to `log`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, *map(str, words)]
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def processes_below(parent: int) -> list[int]:
@@ -28,24 +43,31 @@ def processes_below(parent: int) -> list[int]:
     return found[1:]
 
 
-def process_of_rank(parent: int, rank: int) -> int | None:
+def is_alive(process: int) -> bool:
+    """Whether a process is there, and not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def process_of_rank(parent: int, rank: int) -> int:
     """The closest process below one that torch's launcher gave this rank."""
+    word = f"RANK={rank}".encode()
     for process in processes_below(parent):
         try:
-            if f"RANK={rank}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(
-                b"\0"
-            ):
+            if word in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
                 return process
         except OSError:
             continue
-    return None
+    raise AssertionError(f"there is no rank {rank}")
 
 
-def wait_for(what: Callable[[], bool], seconds: float) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether it became true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if what():
+        if condition():
             return True
         time.sleep(0.01)
     return False
@@ -53,9 +75,7 @@ def wait_for(what: Callable[[], bool], seconds: float) -> bool:
 
 def kill_rank(parent: int, rank: int) -> None:
     """SIGKILL for one of several processes, which must be there."""
-    process = process_of_rank(parent, rank)
-    assert process is not None
-    os.kill(process, signal.SIGKILL)
+    os.kill(process_of_rank(parent, rank), signal.SIGKILL)
 
 
 @contextmanager
@@ -80,8 +100,3 @@ def read_without_pause(path: Path) -> Iterator[list[str]]:
     finally:
         over.set()
         reader.join()
-
-
-if __name__ == "__main__":
-    start.processes_for = lambda task: 2
-    sys.exit(start.main(["--env", sys.argv[1]]))

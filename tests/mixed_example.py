@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
 
-from inference.predictor import Predictor
+from inference.predictor import Predictor, PredictorConfig
 from models.checkpoint import build_detector, load_checkpoint
 from ops.nms import NmsConfig
 from tools.sources import SourceDataset
@@ -30,14 +32,15 @@ def write_mixed(source: SourceDataset, folder: Path) -> list[str]:
     return found
 
 
-def small_predictor(weights: Path, thresholds: NmsConfig, **options: object) -> Predictor:
-    """A predictor at 96 px on the CPU; `options` as `Predictor` takes them."""
+def small_predictor(
+    weights: Path, nms: NmsConfig, *, images: Sequence[str] = (), **config: Any
+) -> Predictor:
+    """A predictor at 96 px on the CPU; `config` as `PredictorConfig` takes it."""
     checkpoint = load_checkpoint(weights)
-    return Predictor(
+    return Predictor.build(
         build_detector(checkpoint),
         checkpoint.class_names,
         device=torch.device("cpu"),
-        image_size=96,
-        thresholds=thresholds,
-        **options,  # type: ignore[arg-type]
+        config=PredictorConfig(**{"image_size": 96, "batch_size": 4, "nms": nms, **config}),
+        images=images,
     )

@@ -1,5 +1,6 @@
-"""A mining or an inference in several processes on the CPU, sections of random mining small:
-`python tests/sharing_example.py COUNT ENV [FATE]`, where FATE is what becomes of the processes.
+"""A mining or inference task in several processes on the CPU.
+
+`python tests/sharing_example.py COUNT ENV [FATE]`: FATE is what happens to the processes.
 """
 
 from __future__ import annotations
@@ -12,29 +13,26 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import start
-from inference.journal import Entry
-from inference.section_parts import ShardWriter
-from tasks.run import looking
+from inference.journal import Record, ShardWriter
 from utils.errors import Code, TaskError
 
 
-def killed(parts: ShardWriter, entry: Entry) -> None:
+def killed(writer: ShardWriter, record: Record) -> None:
     """As the system does when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def damaged(parts: ShardWriter, entry: Entry) -> None:
-    """An error that every process meets."""
+def damaged(writer: ShardWriter, record: Record) -> None:
+    """An error on every rank."""
     raise TaskError(Code.NOT_A_NUMBER, "the weights are damaged.")
 
 
 FATES = {"killed": killed, "damaged": damaged}
 
 if __name__ == "__main__":
-    looking.UNSEEN_SECTION = 8
     if "--launched" in sys.argv:
         if fate := os.environ.get("FATE"):
-            ShardWriter.add = FATES[fate]  # type: ignore[method-assign]
+            ShardWriter.append = FATES[fate]  # type: ignore[method-assign]
         sys.exit(start.main())
     count = int(sys.argv[1])
     if len(sys.argv) > 3:

@@ -1,4 +1,4 @@
-"""The stream of predictions: original pixels, bounded memory, the official detections."""
+"""The predictor's stream, and the files of `detect.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ import detect
 from data.stream import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
-from inference.predictor import Prediction, Predictor, load_predictor
+from inference.predictor import Prediction, Predictor, class_indices, load_predictor
 from inference.tta import augmented_rows
 from models.checkpoint import CheckpointMetadata, load_checkpoint, save_checkpoint
 from ops.letterbox import boxes_to_original
@@ -23,9 +24,10 @@ from ops.nms import NmsConfig, non_max_suppression
 from settings.detect import InferSettings
 from tests.mixed_example import small_predictor, write_mixed
 from tools.sources import SourceDataset
-from utils.errors import TaskError
+from utils.errors import Code, TaskError
 
 CPU = torch.device("cpu")
+SETTINGS = InferSettings(img_size=96, conf_thres=0.001, batch_size=4, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -44,46 +46,27 @@ def by_position(predictions: Iterator[Prediction]) -> list[Prediction]:
 
 
 def test_a_batch_equals_its_single_images(predictor: Predictor, paths: list[str]) -> None:
-    singles = by_position(predictor.stream(paths, batch_size=1, workers=1))
-    batched = by_position(predictor.stream(paths, batch_size=4, workers=2))
+    """Boxes are in pixels of their image, by falling confidence; an unreadable image is named."""
+    one_by_one = replace(predictor, config=replace(predictor.config, batch_size=1, workers=1))
+    singles, batched = (by_position(one.stream(paths)) for one in (one_by_one, predictor))
     assert [p.path for p in batched] == [p.path for p in singles] == paths
     for one, other in zip(singles, batched, strict=True):
         assert one.size == other.size
         np.testing.assert_allclose(one.detections, other.detections, atol=1e-3)
+        height, width = one.size or (0, 0)
+        assert (one.detections[:, :4] >= 0).all()
+        assert (one.detections[:, :4] <= (width, height, width, height)).all()
+        assert (np.diff(one.detections[:, 4]) <= 0).all()
+    assert [p.position for p in batched if p.error and p.size is None] == [4]
+    assert list(predictor.stream([])) == []
 
 
-def test_detections_lie_inside_their_own_image(predictor: Predictor, paths: list[str]) -> None:
-    for prediction in predictor.stream(paths, batch_size=4, workers=1):
-        if prediction.size is None:
-            continue
-        height, width = prediction.size
-        boxes = prediction.detections[:, :4]
-        assert (boxes >= 0).all()
-        assert (boxes <= (width, height, width, height)).all()
-        confidence = prediction.detections[:, 4]
-        assert (np.diff(confidence) <= 0).all()
-
-
-def test_an_unreadable_image_is_told_and_passed_over(
-    predictor: Predictor, paths: list[str]
-) -> None:
-    bad = [p for p in predictor.stream(paths, batch_size=4, workers=1) if p.error]
-    assert [p.position for p in bad] == [4]
-    assert bad[0].size is None
-    assert len(bad[0].detections) == 0
-
-
-def test_views_are_the_network_input(predictor: Predictor, paths: list[str]) -> None:
-    predictions = predictor.stream(paths[:1], batch_size=1, workers=1, keep_views=True)
-    view = next(predictions).view
-    assert view is not None
-    assert view.image.shape == (3, 96, 96)
-    assert view.image.dtype == torch.uint8
-    assert view.class_probabilities.shape == (len(view.rows), 3)
-
-
-def test_no_paths_give_nothing(predictor: Predictor) -> None:
-    assert list(predictor.stream([], batch_size=4, workers=1)) == []
+def test_network_inputs_are_kept_for_mining(predictor: Predictor, paths: list[str]) -> None:
+    shown = next(predictor.stream(paths[:1], keep_inputs=True)).network_input
+    assert shown is not None
+    assert shown.image.shape == (3, 96, 96)
+    assert shown.image.dtype == torch.uint8
+    assert shown.class_probabilities.shape == (len(shown.rows), 3)
 
 
 def test_memory_does_not_grow_with_the_number_of_images(
@@ -102,53 +85,135 @@ def test_memory_does_not_grow_with_the_number_of_images(
             yield DecodedImage(position, name, image)
 
     monkeypatch.setattr(predictor_module, "stream_images", endless)
-    for _ in predictor.stream([str(n) for n in range(200)], batch_size=4, workers=1):
+    for _ in predictor.stream([str(n) for n in range(100)]):
         given += 1
         most = max(most, decoded - given)
-    assert given == 200
-    assert most <= 4 * (WAITING_BATCHES + predictor.lanes.count + 1)
+    assert given == 100
+    assert most <= 4 * (WAITING_BATCHES + predictor.pool.count + 1)
 
 
-def test_the_command_line_writes_json(
-    weights: Path, paths: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "found.json"
-    detect.main(
-        [
-            "--weights",
-            str(weights),
-            "--source",
-            str(Path(paths[0]).parent),
-            "--output",
-            str(output),
-            "--img-size",
-            "96",
-            "--conf-thres",
-            "0.01",
-        ]
+def test_tta_is_suppressed_once(weights: Path, paths: list[str]) -> None:
+    """Detections with `augment` are what NMS keeps of the rows of all views."""
+    predictor = small_predictor(
+        weights, NmsConfig(confidence=0.001), precision="float32", augment=True
     )
-    found = json.loads(output.read_text())
-    assert sorted(found) == sorted(paths)
-    assert "objects" in capsys.readouterr().out
+    (found,) = predictor.stream_tiles(paths[3:4], keep_inputs=True)
+    shown = found.network_input
+    assert shown is not None
+    images = shown.image[None]
+    forward = predictor.network.compiled.predict
+    rows = augmented_rows(forward, images.float() / 255, stride=32, levels=3)
+    (expected,) = non_max_suppression(rows, NmsConfig(confidence=0.001))
+    np.testing.assert_allclose(
+        found.detections, boxes_to_original(expected.rows, shown.letterbox).numpy(), atol=1e-3
+    )
+    # Mining continues from one forward pass.
+    (plain,) = predictor.suppress(predictor.forward(images)[1])
+    assert torch.allclose(shown.rows, plain.rows, atol=1e-3)
+    assert not torch.equal(plain.rows, expected.rows)
+
+
+def test_only_the_classes_asked_for(weights: Path, paths: list[str]) -> None:
+    all_classes, chosen = (
+        {
+            int(row[5])
+            for prediction in load_predictor(weights, settings, CPU).stream(paths)
+            for row in prediction.detections
+        }
+        for settings in (SETTINGS, replace(SETTINGS, classes=("platelet", "0")))
+    )
+    assert all_classes == {0, 1, 2}
+    assert chosen == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        pytest.param((), None, id="all"),
+        pytest.param(("dog", "1"), (1,), id="the same twice"),
+        pytest.param(("2", "0"), (0, 2), id="numbers"),
+        pytest.param(("3",), (2,), id="a name that is a number"),
+    ],
+)
+def test_class_indices(wanted: tuple[str, ...], expected: tuple[int, ...] | None) -> None:
+    assert class_indices(wanted, ["cat", "dog", "3"]) == expected
+    with pytest.raises(TaskError, match=r"names cow, 7; .*: cat, dog \(0 to 1\)") as caught:
+        class_indices(["cow", "cat", "7"], ["cat", "dog"])
+    assert caught.value.code == Code.CONFIG
+
+
+def test_nms_over_all_classes(weights: Path) -> None:
+    """Of two equal boxes of two classes one remains if classes count as one or suppress others."""
+    rows = torch.tensor([[[20.0, 20, 10, 10, 1, 0.9, 0, 0], [20.0, 20, 10, 10, 1, 0, 0.8, 0]]])
+    for agnostic, single, classes in (
+        (False, False, [0, 1]),
+        (True, False, [0]),
+        (False, True, [0]),
+    ):
+        nms = NmsConfig(class_agnostic=agnostic)
+        predictor = small_predictor(weights, nms, single_class=single)
+        (found,) = predictor.suppress(rows)
+        assert found.rows[:, 5].tolist() == classes
+    assert found.rows[:, 4].tolist() == pytest.approx([0.9])  # of the most probable class
+
+
+def test_half_on_a_cpu_is_a_warning(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = replace(SETTINGS, half=True)
+    assert load_predictor(weights, settings, CPU).config.precision == "float32"
+    assert "half (float16) needs a GPU" in caplog.text
+    assert predictor_module.resolve_precision(settings, torch.device("cuda")) == "float16"
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        pytest.param(InferSettings(img_size=96), False, id="as trained"),
+        pytest.param(InferSettings(img_size=160), True, id="larger"),
+        pytest.param(InferSettings(img_size=160, tile_size=96), False, id="tiles"),
+    ],
+)
+def test_another_size_than_in_training_is_a_warning(
+    weights: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    settings: InferSettings,
+    warned: bool,
+) -> None:
+    path = tmp_path / "known.pt"
+    save_checkpoint(
+        path, replace(load_checkpoint(weights), metadata=CheckpointMetadata(img_size=96))
+    )
+    load_predictor(path, settings, CPU)
+    assert ("note: the weights were trained at 96 px" in caplog.text) == warned
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_half_on_a_gpu_finds_the_same(weights: Path, paths: list[str]) -> None:
+    settings = replace(SETTINGS, conf_thres=0.01)
+    cuda = torch.device("cuda")
+    full, half = (
+        by_position(load_predictor(weights, one, cuda).stream(paths))
+        for one in (settings, replace(settings, half=True))
+    )
+    for one, other in zip(full, half, strict=True):
+        count = min(len(one.detections), len(other.detections), 20)
+        np.testing.assert_allclose(
+            one.detections[:count, 4], other.detections[:count, 4], atol=0.01
+        )
+
+
+def run(weights: Path, source: str | Path, words: str) -> None:
+    detect.main(["--weights", str(weights), "--source", str(source), "--img", "96", *words.split()])
 
 
 def test_the_flags_of_v7_detect(weights: Path, paths: list[str], tmp_path: Path) -> None:
-    words = ["--weights", str(weights), "--source", str(Path(paths[0]).parent), "--img", "96"]
-    words += [
-        "--conf-thres",
-        "0.0005",
-        "--max-det",
-        "5",
-        "--save-txt",
-        "--save-conf",
-        "--save-crop",
-        "--hide-conf",
-    ]
-    words += ["--project", str(tmp_path), "--name", "exp", "--line-thickness", "2"]
-    detect.main(words)
-    detect.main([*words, "--nosave"])
+    words = "--conf-thres 0.0005 --max-det 5 --save-txt --save-conf --save-crop --hide-conf"
+    words += f" --project {tmp_path} --name exp --line-thickness 2"
+    run(weights, Path(paths[0]).parent, words)
+    run(weights, paths[0], f"{words} --nosave")
     first, second = tmp_path / "exp", tmp_path / "exp2"
     found = json.loads((first / "detections.json").read_text())
+    assert list(found) == paths
     drawn = sorted(path.name for path in first.glob("*.png"))
     assert drawn == [Path(path).name for path in paths if Path(path).stem != "4"]
     assert not list(second.glob("*.png"))
@@ -160,114 +225,30 @@ def test_the_flags_of_v7_detect(weights: Path, paths: list[str], tmp_path: Path)
     assert len(list(first.glob("crops/*/*.jpg"))) == sum(map(len, found.values())) > 0
 
 
-def test_three_looks_are_suppressed_together(weights: Path, paths: list[str]) -> None:
-    """With `augment`, detections are what suppression leaves of all candidates of the three."""
-    thresholds = NmsConfig(confidence=0.001)
-    predictor = small_predictor(weights, thresholds, precision="float32", augment=True)
-    parts = predictor.stream_parts(paths[3:4], batch_size=1, workers=1, keep_views=True)
-    (found,) = parts
-    assert found.view is not None
-    images = found.view.image[None]
-    rows = augmented_rows(
-        predictor.looks.compiled.predict, images.float() / 255, stride=32, levels=3
-    )
-    (expected,) = non_max_suppression(rows, NmsConfig(confidence=0.001))
-    np.testing.assert_allclose(
-        found.detections, boxes_to_original(expected.rows, found.view.plan).numpy(), atol=1e-3
-    )
-    # Mining goes on from one look.
-    (plain,) = predictor.suppress(predictor.forward(images)[1])
-    assert torch.allclose(found.view.rows, plain.rows, atol=1e-3)
-    assert not torch.equal(plain.rows, expected.rows)
-
-
-def test_only_the_classes_asked_for(weights: Path, paths: list[str]) -> None:
-    everything = InferSettings(img_size=96, conf_thres=0.001)
-    some = replace(everything, classes=("platelet", "0"))
-    all_classes, chosen = (
-        {
-            int(row[5])
-            for prediction in load_predictor(weights, settings, CPU).stream(
-                paths, batch_size=4, workers=1
-            )
-            for row in prediction.detections
-        }
-        for settings in (everything, some)
-    )
-    assert all_classes == {0, 1, 2}
-    assert chosen == {0, 2}
-    with pytest.raises(TaskError, match="names cat"):
-        load_predictor(weights, replace(everything, classes=("cat",)), CPU)
-
-
-def test_classes_suppress_each_other_when_asked(weights: Path) -> None:
-    """Two equal boxes of two classes: one remains with `agnostic_nms`."""
-    rows = torch.tensor([[[20.0, 20, 10, 10, 1, 0.9, 0, 0], [20.0, 20, 10, 10, 1, 0, 0.8, 0]]])
-    settings = InferSettings(img_size=96)
-    (apart,), (together,) = (
-        load_predictor(weights, one, CPU).suppress(rows)
-        for one in (settings, replace(settings, agnostic_nms=True))
-    )
-    assert apart.rows[:, 5].tolist() == [0, 1]
-    assert together.rows[:, 5].tolist() == [0]
-
-
-def test_half_on_a_cpu_is_a_sentence(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
-    settings = InferSettings(img_size=96, half=True, precision="float32")
-    assert load_predictor(weights, settings, CPU).looks.precision == "float32"
-    assert "half (float16) needs a GPU" in caplog.text
-    assert predictor_module.chosen_precision(settings, torch.device("cuda")) == "float16"
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        pytest.param(InferSettings(img_size=96), False, id="as trained"),
-        pytest.param(InferSettings(img_size=160), True, id="larger"),
-        pytest.param(InferSettings(img_size=160, tile_size=96), False, id="tiles"),
-    ],
-)
-def test_another_size_than_in_training_is_said(
-    weights: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    settings: InferSettings,
-    said: bool,
-) -> None:
-    path = tmp_path / "known.pt"
-    save_checkpoint(
-        path, replace(load_checkpoint(weights), metadata=CheckpointMetadata(img_size=96))
-    )
-    load_predictor(path, settings, CPU)
-    assert ("note: the weights were trained at 96 px" in caplog.text) == said
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_half_on_a_gpu_finds_the_same(weights: Path, paths: list[str]) -> None:
-    settings = InferSettings(img_size=96, conf_thres=0.01, precision="float32")
-    cuda = torch.device("cuda")
-    full, half = (
-        by_position(load_predictor(weights, one, cuda).stream(paths, batch_size=4, workers=1))
-        for one in (settings, replace(settings, half=True))
-    )
-    for one, other in zip(full, half, strict=True):
-        count = min(len(one.detections), len(other.detections), 20)
-        np.testing.assert_allclose(
-            one.detections[:count, 4], other.detections[:count, 4], atol=0.01
-        )
-
-
-def test_the_command_line_takes_v7s_options(
-    weights: Path, paths: list[str], tmp_path: Path
+def test_settings_are_options_too(
+    weights: Path, paths: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "found.json"
-    common = ["--weights", str(weights), "--source", paths[0], "--output", str(output),
-              "--img-size", "96", "--conf-thres", "0.001"]  # fmt: skip
-    detect.main([*common, "--classes", "red_cell", "--augment", "--agnostic-nms", "--tile-size",
-                "96"])  # fmt: skip
+    words = "--conf-thres 0.001 --classes red_cell --augment --agnostic-nms --tile-size 96"
+    run(weights, paths[0], f"{words} --output {output}")
     (found,) = json.loads(output.read_text()).values()
-    assert found
     assert {box["class_name"] for box in found} == {"red_cell"}
+    assert f"1 images, {len(found)} objects: {output}" in capsys.readouterr().out
+
+
+def test_an_image_too_wide_for_a_picture_costs_nothing_else(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JPEG ends at 65,500 pixels a side."""
+    source = tmp_path / "in"
+    source.mkdir()
+    cv2.imwrite(str(source / "a.tif"), np.full((8, 80, 3), 200, np.uint8))
+    cv2.imwrite(str(source / "b.tif"), np.full((8, 65_501, 3), 200, np.uint8))
+    run(weights, source, f"--project {tmp_path}")
+    assert (tmp_path / "exp" / "a.jpg").is_file()
+    assert not (tmp_path / "exp" / "b.jpg").exists()
+    assert len(json.loads((tmp_path / "exp/detections.json").read_text())) == 2
+    assert "b.jpg: 65501x8 is too large for .jpg" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -284,7 +265,7 @@ def test_the_official_detections_are_found(shared: Path) -> None:
     names = sorted(expected)
     paths = [str(images / f"{Path(name).stem}.jpg") for name in names]
     missed = surplus = total = 0
-    for prediction in predictor.stream(paths, batch_size=16, workers=2):
+    for prediction in predictor.stream(paths):
         rows = np.array(expected[names[prediction.position]], float).reshape(-1, 6)
         ours = prediction.detections[:, [5, 0, 1, 2, 3, 4]].astype(float)
         close = (

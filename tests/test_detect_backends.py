@@ -1,4 +1,4 @@
-"""Inference, mining and evaluation by other engines than torch find what torch finds."""
+"""Detection, mining and evaluation by other backends than torch give what torch gives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import detect
 import start
 import val
 from inference.backends import choice
-from inference.backends.base import Engine
+from inference.backends.base import Backend, BackendType
 from inference.predictor import Predictor, load_predictor
 from ops.nms import NmsConfig
 from settings.detect import InferSettings
@@ -34,14 +35,15 @@ def paths(drawn, tmp_path_factory) -> list[str]:
     return write_mixed(drawn, tmp_path_factory.mktemp("mixed"))
 
 
-def predictor(weights: Path, *, augment: bool = False) -> Predictor:
-    thresholds = NmsConfig(confidence=0.001)
-    return small_predictor(weights, thresholds, precision="float32", augment=augment)
+def predictor(weights: Path, paths: list[str], backend: str, **config: object) -> Predictor:
+    nms, images = NmsConfig(confidence=0.001), paths
+    return small_predictor(
+        weights, nms, images=images, precision="float32", batch_size=2, backend=backend, **config
+    )
 
 
 def detections(one: Predictor, paths: list[str]) -> list[np.ndarray]:
-    stream = one.stream(paths, batch_size=2, workers=1)
-    return [found.detections for found in sorted(stream, key=lambda found: found.position)]
+    return [found.detections for found in sorted(one.stream(paths), key=lambda one: one.position)]
 
 
 def found_in(some: np.ndarray, others: np.ndarray) -> float:
@@ -50,65 +52,51 @@ def found_in(some: np.ndarray, others: np.ndarray) -> float:
     return float((distance.min(1, initial=np.inf) < 0.02).mean()) if len(some) else 1.0
 
 
-@pytest.mark.parametrize("augment", [False, True], ids=["one look", "three looks"])
+@pytest.mark.parametrize("augment", [False, True], ids=["plain", "TTA"])
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_same_detections_at_mixed_shapes(weights, paths, name, augment):
+    """Head maps, which ALDD mining needs, too; the backbone is always torch."""
     pytest.importorskip(name, reason="the optional package is not installed")
-    own = predictor(weights, augment=augment)
-    expected = detections(own, paths)
-    own.use_engine(name, paths, batch_size=2)
-    assert own.looks.engine is not None
+    plain, own = (predictor(weights, paths, one, augment=augment) for one in ("torch", name))
+    assert (plain.network.backend, own.network.backend.name) == (None, name)
+    expected = detections(plain, paths)
     assert sum(map(len, expected)) > 0
     for one, other in zip(detections(own, paths), expected, strict=True):
         assert found_in(one, other) >= 0.97
         assert found_in(other, one) >= 0.97
-
-
-def test_raw_maps_and_backbone_are_there(weights, paths):
-    """What ALDD and diverse mining ask for: raw maps from the engine, the backbone from torch."""
-    pytest.importorskip("onnxruntime")
-    own = predictor(weights)
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    maps, rows = own.forward(images)
-    backbone = own.backbone_map(images)
-    own.use_engine("onnxruntime", paths, batch_size=2)
-    again, more = own.forward(images)
-    for one, other in zip([*again, more], [*maps, rows], strict=True):
+    for one, other in zip(plain.forward(images)[0], own.forward(images)[0], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
-    assert torch.equal(own.backbone_map(images), backbone)
+    assert torch.equal(plain.backbone_map(images), own.backbone_map(images))
 
 
-def test_torch_again(weights, paths):
-    pytest.importorskip("onnxruntime")
-    own = predictor(weights)
-    own.use_engine("onnxruntime", paths, batch_size=2)
-    own.use_engine("torch", paths, batch_size=2)
-    assert own.looks.engine is None
-
-
-def wrong(trunk: Path, around: object) -> Engine:
-    """An engine that sees nothing anywhere."""
-    return Engine("wrong", "float32", lambda images: [one * 0 for one in around.empty_maps(images)])
-
-
-def test_auto_falls_back_where_an_engine_disagrees(weights, paths, monkeypatch, caplog):
+def test_auto_falls_back_where_a_backend_fails_the_parity_check(
+    weights, paths, monkeypatch, caplog
+):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(choice, "BACKENDS", dict.fromkeys(ENGINES, wrong))
+    monkeypatch.setattr(
+        choice,
+        "BACKENDS",
+        {
+            name: BackendType(
+                lambda neck, spec: Backend(
+                    "zeros", "float32", lambda images: [m * 0 for m in spec.empty_maps(images)]
+                )
+            )
+            for name in ENGINES
+        },
+    )
     monkeypatch.setattr(choice, "installed", list)
-    monkeypatch.setattr(choice, "seconds_an_image", lambda *_: 10.0)
-    own = predictor(weights)
-    expected = detections(own, paths)
-    own.use_engine("auto", paths * 10, batch_size=2)
-    assert own.looks.engine is None
+    monkeypatch.setattr(choice, "seconds_per_image", lambda *_: 10.0)
+    own = predictor(weights, paths * 10, "auto")
+    assert own.network.backend is None
     assert "without openvino: The engine openvino does not compute what torch does" in caplog.text
     assert "engine auto: torch; choosing took" in caplog.text
-    for one, other in zip(detections(own, paths), expected, strict=True):
-        assert np.array_equal(one, other)
 
 
 def test_the_default_is_torch(weights):
     assert InferSettings().engine == "torch"
-    assert load_predictor(weights, InferSettings(img_size=96), CPU).looks.engine is None
+    assert load_predictor(weights, InferSettings(img_size=96), CPU).network.backend is None
 
 
 @pytest.mark.parametrize("program", ["infer", "val"])
@@ -179,11 +167,13 @@ def test_photographs(shared, name, precision):
     """The trained reference network on photographs: agreement, and the same number of objects."""
     pytest.importorskip(name, reason="the optional package is not installed")
     settings = InferSettings(img_size=320, precision=precision)
-    own = load_predictor(shared / "reference/bccd_yolov5n.pt", settings, CPU)
     photographs = sorted(map(str, (shared / "data/bccd/JPEGImages").glob("*.jpg")))[:12]
-    expected = sum(map(len, detections(own, photographs)))
-    own.use_engine(name, photographs, batch_size=2)
-    assert own.looks.engine is not None
-    found = sum(map(len, detections(own, photographs)))
+    weights = shared / "reference/bccd_yolov5n.pt"
+    plain, own = (
+        load_predictor(weights, replace(settings, engine=one), CPU, images=photographs)
+        for one in ("torch", name)
+    )
+    assert own.network.backend is not None
+    expected, found = (sum(map(len, detections(one, photographs))) for one in (plain, own))
     assert expected > 100
     assert abs(found - expected) <= 0.03 * expected

@@ -1,10 +1,12 @@
-"""Large images in inference: everything once, in its place, batched, in bounded memory."""
+"""Large images in tiles: every object once, in its place, batched, in bounded memory."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from torch import Tensor
 from data.stream import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES, WorkerPool
-from inference.predictor import Prediction, Predictor
+from inference.predictor import Prediction, Predictor, PredictorConfig
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, tile_windows
 
@@ -25,20 +27,20 @@ COLOURS = ((0, 0, 220), (0, 220, 0), (220, 0, 0))  # BGR of the classes red, gre
 
 
 class BlobPredictor(Predictor):
-    """A `Predictor` whose network finds every patch of pure colour; it notes what it was shown."""
+    """A predictor whose network finds every patch of pure colour; it notes the batches' shapes."""
 
-    def __init__(self, tiling: Tiling | None) -> None:
-        self.device = torch.device("cpu")
-        self.lanes = WorkerPool(self.device)
-        self.class_names = ("red", "green", "blue")
-        self.num_classes = 3
-        self.stride = 32
-        self.image_size = 128
-        self.thresholds = NmsConfig()
-        self.tiling = tiling
-        self.shapes: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]]
 
-    def detect_with_classes(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def __init__(self, tiling: Tiling | None, batch_size: int = 4) -> None:
+        cpu = torch.device("cpu")
+        network: Any = SimpleNamespace(device=cpu, stride=32, num_classes=3)
+        config = PredictorConfig(image_size=128, batch_size=batch_size, workers=1, tiling=tiling)
+        super().__init__(network, ("red", "green", "blue"), WorkerPool(cpu), config)
+        object.__setattr__(self, "shapes", [])
+
+    def detect_with_classes(
+        self, images: Tensor, *, nms: NmsConfig | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         self.shapes.append(tuple(images.shape))
         return [self.see(image) for image in images]
 
@@ -66,7 +68,7 @@ def objects_on_seams() -> list[tuple[int, int, int, int, int]]:
         boxes.append((40, y - 8, 58, y + 10, number % 3))
     for number, (x, y) in enumerate(zip(borders_x, borders_y, strict=False)):
         boxes.append((x - 10, y - 10, x + 10, y + 10, number % 3))
-    boxes.append((202, 202, 205, 205, 0))  # between the pixels of the look at the whole image
+    boxes.append((202, 202, 205, 205, 0))  # between the pixels of the whole image's input
     # Wider than the overlap, and wider than a tile.
     boxes += [(300, 470, 380, 490, 1), (420, 400, 600, 425, 2), (590, 70, 612, 260, 0)]
     return boxes
@@ -94,8 +96,7 @@ def by_position(predictions: Iterator[Prediction]) -> list[Prediction]:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_objects_on_seams_come_once_and_whole(paths: list[str], batch_size: int) -> None:
-    predictor = BlobPredictor(TILING)
-    found = by_position(predictor.stream(paths, batch_size=batch_size, workers=1))
+    found = by_position(BlobPredictor(TILING, batch_size).stream(paths))
     assert [p.position for p in found] == [0, 1, 2, 3]
     large, small, broken, empty = found
     expected = np.array(objects_on_seams(), float)
@@ -103,7 +104,7 @@ def test_objects_on_seams_come_once_and_whole(paths: list[str], batch_size: int)
     assert len(rows) == len(expected)
     gaps = np.abs(rows[:, None, :4] - expected[None, :, :4]).max(2)
     gaps += 1000 * (rows[:, None, 4] != expected[None, :, 4])
-    # A tile of the network's size loses nothing; the look at the whole image is a fifth as fine.
+    # A tile of the network's size loses nothing; the whole image's input is a fifth as fine.
     assert gaps.min(0)[:-3].max() == 0
     assert gaps.min(0).max() < 2.5
     assert sorted(gaps.argmin(1)) == list(range(len(expected)))
@@ -115,14 +116,14 @@ def test_objects_on_seams_come_once_and_whole(paths: list[str], batch_size: int)
 
 
 def test_without_tiles_the_small_ones_are_lost(paths: list[str]) -> None:
-    (plain,) = BlobPredictor(None).stream(paths[:1], batch_size=4, workers=1)
-    (tiled,) = BlobPredictor(TILING).stream(paths[:1], batch_size=4, workers=1)
+    (plain,) = BlobPredictor(None).stream(paths[:1])
+    (tiled,) = BlobPredictor(TILING).stream(paths[:1])
     assert len(plain.detections) < len(tiled.detections)
 
 
 def test_batches_fill_across_tiles_and_images(paths: list[str]) -> None:
-    predictor = BlobPredictor(TILING)
-    list(predictor.stream([paths[0], paths[3]], batch_size=8, workers=1))
+    predictor = BlobPredictor(TILING, batch_size=8)
+    list(predictor.stream([paths[0], paths[3]]))
     tiles = [shape[0] for shape in predictor.shapes if shape[2:] == (128, 128)]
     count = sum(len(tile_windows(size, TILING)) for size in (SIZE, (400, 300)))
     assert sum(shape[0] for shape in predictor.shapes) == count + 2
@@ -130,7 +131,7 @@ def test_batches_fill_across_tiles_and_images(paths: list[str]) -> None:
 
 
 def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At any time few large pictures exist, however many parts of them still wait."""
+    """At any time few large pictures exist, however many tiles of them still wait."""
     alive: list[weakref.ref[np.ndarray]] = []
     most = decoded = given = 0
 
@@ -151,20 +152,18 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor_module, "stream_images", endless)
     predictor = BlobPredictor(TILING)
     ahead = 0
-    for _ in predictor.stream([str(n) for n in range(60)], batch_size=4, workers=1):
+    for _ in predictor.stream([str(n) for n in range(60)]):
         given += 1
         ahead = max(ahead, decoded - given)
     assert given == 60
     assert most <= 3
-    assert ahead <= 4 * (WAITING_BATCHES + predictor.lanes.count + 1)
+    assert ahead <= 4 * (WAITING_BATCHES + predictor.pool.count + 1)
 
 
-def test_parts_carry_their_views(paths: list[str]) -> None:
-    parts = list(
-        BlobPredictor(TILING).stream_parts(paths, batch_size=4, workers=1, keep_views=True)
-    )
-    large = [part for part in parts if part.position == 0]
-    assert len(large) == large[0].parts == len(tile_windows(SIZE, TILING)) + 1
-    assert all(part.view is not None and part.window is not None for part in large)
-    whole = BlobPredictor(TILING).stream(paths[:1], batch_size=4, workers=1, keep_views=True)
-    assert next(whole).view is None
+def test_tiles_carry_their_network_inputs(paths: list[str]) -> None:
+    tiles = list(BlobPredictor(TILING).stream_tiles(paths, keep_inputs=True))
+    large = [tile for tile in tiles if tile.position == 0]
+    assert len(large) == large[0].tiles == len(tile_windows(SIZE, TILING)) + 1
+    assert all(tile.network_input is not None and tile.window is not None for tile in large)
+    whole = BlobPredictor(TILING).stream(paths[:1], keep_inputs=True)
+    assert next(whole).network_input is None

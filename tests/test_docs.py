@@ -36,8 +36,9 @@ ZH = ROOT / "docs" / "zh"
 BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-CANNOT_BE_TRIED = ("docker", "git", ".")
-"""Programs of others, of which the pages show single lines; the dot reads a shell's settings."""
+MODULE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")
+FOREIGN_PROGRAMS = ("docker", "git", ".")
+"""Their arguments are not checked; the dot reads a shell's settings."""
 
 
 class Block(NamedTuple):
@@ -59,7 +60,7 @@ def where(page: Path) -> str:
 
 
 def commands() -> Iterator[object]:
-    """Every line of a shell example, its continuations joined, without its comment."""
+    """Yield the words of every command in a shell example, without its comment."""
     for page in PAGES:
         for block in blocks(page):
             if block.language != "bash":
@@ -71,11 +72,11 @@ def commands() -> Iterator[object]:
 
 
 class Accepted(Exception):
-    """The arguments were understood."""
+    """The arguments were parsed."""
 
 
 @pytest.mark.parametrize("words", list(commands()))
-def test_a_command_line_is_understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_line_is_accepted(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     while "=" in words[0]:
         words = words[1:]
     program, *rest = words
@@ -85,7 +86,7 @@ def test_a_command_line_is_understood(words: list[str], monkeypatch: pytest.Monk
         return
     if program == "torchrun":
         rest = rest[rest.index("train.py") :]
-    elif program in CANNOT_BE_TRIED:
+    elif program in FOREIGN_PROGRAMS:
         return
     else:
         assert program in ("python", "python3"), program
@@ -113,9 +114,9 @@ def test_a_command_line_is_understood(words: list[str], monkeypatch: pytest.Monk
         module.main(arguments)
 
 
-def test_a_wrong_flag_in_a_page_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_flag_in_a_page_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit):
-        test_a_command_line_is_understood(["python", "start.py", "--environment"], monkeypatch)
+        test_a_command_line_is_accepted(["python", "start.py", "--environment"], monkeypatch)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=where)
@@ -146,6 +147,12 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert path.exists(), target
             assert path.is_relative_to(ROOT), target
             assert not anchor or anchor in anchors(path), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "CHANGELOG"], ids=where)
+def test_modules_that_a_page_names_exist(page: Path) -> None:
+    named = MODULE.findall(page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=where)

@@ -42,10 +42,7 @@ FACES = {"utils/ymir_yolov5.py", "utils/dataloaders.py"}
 NO_TORCH = ("ymir.task", "ymir.monitor", "ymir.results", "settings.parse", "data.read_dataset")
 """Modules that start without torch: the bridge to YMIR, settings and annotations."""
 
-PENDING = {
-    "cli.detect imports inference.outputs",
-    "inference.outputs imports reporting.drawing",
-}
+PENDING: set[str] = set()
 """Imports that are still to be turned around."""
 
 PENDING_FOLDERS: set[str] = set()

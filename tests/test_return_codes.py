@@ -16,7 +16,7 @@ import yaml
 
 import start
 from models.checkpoint import load_checkpoint, save_checkpoint
-from tasks import run as tasks
+from tasks import training
 from tests.conftest import ROOT, TINY_TRAINING
 from tools.check_out import check_out
 from tools.make_task import write_task
@@ -64,8 +64,8 @@ def _weights_beyond_all_numbers(task: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_at_the_other_end(task: Path, patch: pytest.MonkeyPatch) -> None:
-    nowhere = partial(tasks.download_weights, release="http://127.0.0.1:1/")
-    patch.setattr(tasks, "download_weights", nowhere)
+    nowhere = partial(training.download_weights, release="http://127.0.0.1:1/")
+    patch.setattr(training, "download_weights", nowhere)
     _config(download_weights="true", weights_sha256="a" * 64)(task, patch)
 
 

@@ -75,7 +75,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # start.py itself, and another program's, as lists of words.
     "tools/demo.py": ("subprocess",),
     # Chromium, which takes a picture of a page, as a list of words.
-    "tools/look_at_page.py": ("subprocess",),
+    "tools/screenshot.py": ("subprocess",),
     # git, pip and a repository's start.py: the starter of an image, as lists of words.
     "docker/live_code/children.py": ("subprocess",),
     # BaseLoader, which makes text of every scalar and nothing else.
@@ -249,7 +249,7 @@ def test_only_a_task_that_asks_for_it_reaches_the_network() -> None:
             for node in ast.walk(ast.parse(path.read_text("utf-8")))
         )
     ]
-    assert users == ["tasks/run.py"]
+    assert users == ["tasks/training.py"]
     text = (ROOT / "ymir" / "weight_download.py").read_text(encoding="utf-8")
     assert text.count("torch.hub.") == 1
 

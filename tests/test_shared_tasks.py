@@ -1,4 +1,4 @@
-"""Mining and inference in two real processes: the files of one, also when one or all are killed."""
+"""Mining and inference in two real processes, also when one or all are killed."""
 
 from __future__ import annotations
 
@@ -6,41 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from inference.journal import parts_done, parts_folder
+from inference.journal import count_shard_files
 from tests.conftest import ROOT
 from tests.killing_example import kill_rank, processes_below, read_without_pause, wait_for
-from tests.tasks.test_candidates import CASES
-from tests.tasks.test_shards import clear, everything
+from tests.tasks.test_candidates import clear, everything, make
 from tools.check_out import check_out
-from tools.make_task import write_task
 from tools.sources import SourceDataset
 from utils.errors import Code
 
 PROGRAM = ROOT / "tests" / "sharing_example.py"
-SETTINGS = {"img_size": "64", "batch_size": "1", "conf_thres": "0.001", "plots": "no"}
-SLOWER = {"img_size": "256"}
 
-
-def make(
-    source: SourceDataset,
-    weights: Path,
-    folder: Path,
-    kinds: Sequence[str],
-    settings: Mapping[str, str],
-) -> Path:
-    return write_task(
-        source,
-        folder,
-        kinds=kinds,
-        settings={**SETTINGS, **settings},
-        weights=[weights],
-        candidates="train",
-    )
+pytestmark = pytest.mark.slow
 
 
 def begin(log: Path, count: int, env_file: Path, *fate: str) -> subprocess.Popen[bytes]:
@@ -55,45 +35,33 @@ def begin(log: Path, count: int, env_file: Path, *fate: str) -> subprocess.Popen
         )
 
 
-def alone(env_file: Path, log: Path) -> dict[str, bytes]:
-    """What one process leaves, which is then removed."""
-    assert begin(log, 1, env_file).wait(300) == 0, log.read_text()
-    found = everything(env_file)
-    clear(env_file)
-    return found
+@pytest.fixture(scope="module")
+def task(
+    many: SourceDataset, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, bytes]]:
+    """A task for mining and inference, and the files that one process leaves of it."""
+    folder = tmp_path_factory.mktemp("shared")
+    env_file = make(many, weights, folder / "task", ("mining", "infer"), {"img_size": "256"})
+    assert begin(folder / "log.txt", 1, env_file).wait(300) == 0, (folder / "log.txt").read_text()
+    return env_file, everything(env_file)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "kinds"), CASES, ids=str)
-def test_two_processes_leave_the_files_of_one(
-    many: SourceDataset, weights: Path, tmp_path: Path, name: str, kinds: tuple[str, ...]
-) -> None:
-    settings = {"mining_algorithm": name, "empty_images": "mixed"} if "mining" in kinds else {}
-    env_file, log = make(many, weights, tmp_path / "task", kinds, settings), tmp_path / "log.txt"
-    expected = alone(env_file, log)
-    assert len(expected) == len(kinds) + 1
-    assert begin(log, 2, env_file).wait(300) == 0, log.read_text()
-    assert everything(env_file) == expected
-    assert [f.sentence for f in check_out(tmp_path / "task", failed=False)] == []
-    text = log.read_text()
-    assert text.count("DONE") == 1
-    assert "of 2 processes is put together" in text
-    assert "of several processes" in text
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_is_killed_and_the_task_ends_well(
-    many: SourceDataset, weights: Path, tmp_path: Path, rank: int
+def test_two_processes_leave_the_files_of_one_though_one_is_killed(
+    task: tuple[Path, dict[str, bytes]], tmp_path: Path, rank: int
 ) -> None:
-    env_file = make(many, weights, tmp_path / "task", ("mining", "infer"), SLOWER)
-    log, known = tmp_path / "log.txt", tmp_path / "task/out/mining/known.jsonl"
-    expected = alone(env_file, log)
-    (tmp_path / "task/out/monitor.txt").write_text("t0001\t1\t0\t1\n")
+    env_file, expected = task
+    assert len(expected) == 3
+    clear(env_file)
+    log, out = tmp_path / "log.txt", env_file.parents[1] / "out"
+    journal = out / "mining/journal.jsonl"
+    (out / "monitor.txt").write_text("t0001\t1\t0\t1\n")
     running = begin(log, 2, env_file)
     try:
-        with read_without_pause(tmp_path / "task/out/monitor.txt") as records:
-            assert wait_for(lambda: parts_done(known) > 1 or running.poll() is not None, 240)
+        with read_without_pause(out / "monitor.txt") as records:
+            assert wait_for(
+                lambda: count_shard_files(journal) > 1 or running.poll() is not None, 240
+            )
             kill_rank(running.pid, rank)
             assert running.wait(240) == 0, log.read_text()
     finally:
@@ -102,7 +70,10 @@ def test_one_is_killed_and_the_task_ends_well(
     assert text.count("starting again") == 1
     assert f"process {rank} of the mining was killed (SIGKILL)" in text
     assert "FAILED" not in text
+    assert text.count("DONE") == 1
+    assert "merging the mining of 2 processes" in text
     assert everything(env_file) == expected
+    assert [f.sentence for f in check_out(out.parent, failed=False)] == []
     columns = [record.split("\t") for record in records if record.count("\t") > 3]
     assert {row[3] for row in columns} == {"2"}
     for column in (1, 2):
@@ -111,19 +82,18 @@ def test_one_is_killed_and_the_task_ends_well(
     assert float(columns[-1][2]) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2)])
-def test_a_task_that_was_killed_goes_on_with_any_number(
-    many: SourceDataset, weights: Path, tmp_path: Path, first: int, second: int
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+def test_a_task_that_was_killed_resumes_with_any_number(
+    task: tuple[Path, dict[str, bytes]], tmp_path: Path, first: int, second: int
 ) -> None:
-    env_file = make(many, weights, tmp_path / "task", ("mining",), SLOWER)
-    log, known = tmp_path / "log.txt", tmp_path / "task/out/mining/known.jsonl"
-    expected = alone(env_file, log)
+    env_file, expected = task
+    clear(env_file)
+    log, journal = tmp_path / "log.txt", env_file.parents[1] / "out/mining/journal.jsonl"
 
     def under_way() -> bool:
-        lines = known.read_bytes().count(b"\n") if known.is_file() else 0
-        first_part = any(parts_folder(known).glob("*/000000.jsonl"))
-        return lines > 9 or (first_part and parts_done(known) > 1)
+        lines = journal.read_bytes().count(b"\n") if journal.is_file() else 0
+        first_shard = any(journal.parent.glob("shards/*/000000.jsonl"))
+        return lines > 9 or (first_shard and count_shard_files(journal) > 1)
 
     running = begin(log, first, env_file)
     try:
@@ -136,17 +106,12 @@ def test_a_task_that_was_killed_goes_on_with_any_number(
         running.kill()
     assert wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in below), 60)
     assert "result.tsv" not in everything(env_file)
-    left = parts_done(known) + known.is_file()
-    assert left
     assert begin(log, second, env_file).wait(300) == 0, log.read_text()
     assert everything(env_file) == expected
-    if second == 1:
-        assert "are those of several processes" in log.read_text()
-    elif first == 1:
-        assert "going on after 8 of" in log.read_text()
+    words = "from shards of several processes" if second == 1 else "resumed after 8 of"
+    assert words in log.read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fate", "code", "words", "starts"),
     [
@@ -155,7 +120,7 @@ def test_a_task_that_was_killed_goes_on_with_any_number(
     ],
 )
 def test_what_fails_again_and_again_ends_with_its_error(
-    many: SourceDataset,
+    drawn: SourceDataset,
     weights: Path,
     tmp_path: Path,
     fate: str,
@@ -163,7 +128,7 @@ def test_what_fails_again_and_again_ends_with_its_error(
     words: str,
     starts: int,
 ) -> None:
-    env_file = make(many, weights, tmp_path / "task", ("infer",), {})
+    env_file = make(drawn, weights, tmp_path / "task", ("infer",), {})
     log = tmp_path / "log.txt"
     assert begin(log, 2, env_file, fate).wait(300) == 1
     columns = (tmp_path / "task/out/monitor.txt").read_text().splitlines()[0].split("\t")

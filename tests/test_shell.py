@@ -1,4 +1,4 @@
-"""Shell scripts of the repository, and shell commands of its pages, as shellcheck reads them."""
+"""Shell scripts and the shell commands of documents pass shellcheck."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def where(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_no_script_is_left_out() -> None:
+def test_every_script_is_checked() -> None:
     listed = subprocess.run(
         ["git", "grep", "--files-with-matches", "--perl-regexp", r"\A#!.*\b(ba|da)?sh$"],
         cwd=ROOT,
@@ -37,12 +37,12 @@ def test_no_script_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=where)
-def test_a_script_is_sound(path: Path) -> None:
+def test_a_script_passes_shellcheck(path: Path) -> None:
     assert complaints("shellcheck", path) == ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=where)
-def test_commands_of_a_page_are_sound(page: Path) -> None:
+def test_commands_of_a_page_pass_shellcheck(page: Path) -> None:
     # A page may source what its command before has made, such as .venv/bin/activate.
     options = ("--shell=bash", "--exclude=SC1091", "-")
     for block in blocks(page):
@@ -50,5 +50,5 @@ def test_commands_of_a_page_are_sound(page: Path) -> None:
             assert complaints("shellcheck", *options, text=block.text) == ""
 
 
-def test_an_unsound_script_would_be_noticed() -> None:
+def test_a_faulty_script_is_noticed() -> None:
     assert "SC2086" in complaints("shellcheck", "--shell=sh", "-", text="rm -r $1\n")

@@ -1,4 +1,4 @@
-"""Whole tasks through `start.py`, as the platform runs them, and what it would read."""
+"""Whole tasks through `start.py`, as the platform runs them, and what it reads of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,14 @@ import yaml
 
 import start
 from models.checkpoint import load_checkpoint
-from tests.conftest import ROOT, TINY_TRAINING
+from tests.conftest import NAMES, ROOT, TINY_TRAINING
 from tests.reporting.page_reader import read_page_file
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 from utils.errors import Code
 
-LOOKING = {"img_size": "96", "batch_size": "4", "conf_thres": "0.01"}
+CANDIDATES = {"img_size": "96", "batch_size": "4", "conf_thres": "0.01"}
 
 
 def run(env_file: Path) -> int:
@@ -31,10 +31,8 @@ def run(env_file: Path) -> int:
 
 
 def edit(path: Path, change: Mapping[str, object]) -> None:
-    """Change keys of a YAML file; None removes a key."""
-    content = yaml.safe_load(path.read_text("utf-8"))
-    content.update(change)
-    path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v is not None}), "utf-8")
+    """Change keys of a YAML file."""
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text("utf-8")) | dict(change)), "utf-8")
 
 
 def findings(task: Path, *, failed: bool = False) -> list[str]:
@@ -45,176 +43,83 @@ def monitor(task: Path) -> list[str]:
     return (task / "out" / "monitor.txt").read_text("utf-8").splitlines()[0].split("\t")
 
 
-def test_training_leaves_what_the_platform_reads(trained: Path) -> None:
+def test_a_training_leaves_what_the_platform_reads(trained: Path) -> None:
     assert findings(trained) == []
     models = trained / "out" / "models"
     result = yaml.safe_load((models / "result.yaml").read_text("utf-8"))
     assert result["best_stage_name"] == "best"
     assert result["model_stages"]["best"]["files"] == ["best.pt", "best.onnx"]
-    assert set(result["attachments"]["report"]) == {
-        "classes.csv",
-        "coco.csv",
-        "anchors.png",
-        "confusion_matrix.png",
-        "f1_curve.png",
-        "labels.png",
-        "pr_curve.png",
-        "precision_curve.png",
-        "recall_curve.png",
-        "report.html",
-        "results.csv",
-        "results.png",
-        "train_batch0.jpg",
-        "train_batch1.jpg",
-        "train_batch2.jpg",
-        "validation.jpg",
-        "worst.jpg",
-    }
+    report = models / "attachments" / "report"
+    assert set(result["attachments"]["report"]) == {path.name for path in report.glob("[!.]*")}
+    assert {"report.html", "results.csv", "classes.csv", "results.png", "validation.jpg"} <= set(
+        result["attachments"]["report"]
+    )
     assert list((trained / "out" / "tensorboard").glob("events.*"))
-    page = read_page_file(models / "attachments" / "report" / "report.html")
+    page = read_page_file(report / "report.html")
     assert "red_cell" in page.text
     assert "best.onnx (" in page.text
     assert monitor(trained)[2:5] == ["1.000000", "2", "0"]
-
-
-def test_weights_load_as_plain_tensors_and_name_their_classes(trained: Path) -> None:
-    path = trained / "out" / "models" / "best" / "best.pt"
-    assert isinstance(torch.load(path, weights_only=True), dict)
-    assert load_checkpoint(path).class_names == ("red_cell", "white_cell", "platelet")
-
-
-def test_results_csv_has_a_line_per_epoch(trained: Path) -> None:
-    lines = (trained / "out/models/attachments/report/results.csv").read_text().splitlines()
+    lines = (report / "results.csv").read_text().splitlines()
     assert [line.split(",")[0].strip() for line in lines] == ["epoch", "0", "1"]
+    assert isinstance(torch.load(models / "best" / "best.pt", weights_only=True), dict)
+    assert load_checkpoint(models / "best" / "best.pt").class_names == NAMES
 
 
-@pytest.mark.parametrize(
-    ("kinds", "files"),
-    [
-        pytest.param(("mining",), {"result.tsv"}, id="mining"),
-        pytest.param(("infer",), {"infer-result.json"}, id="inference"),
-        pytest.param(("mining", "infer"), {"result.tsv", "infer-result.json"}, id="both"),
-    ],
-)
-@pytest.mark.parametrize("protocol", ["1.1.0", None])
-def test_looking_at_candidates(
-    drawn: SourceDataset,
-    weights: Path,
-    tmp_path: Path,
-    kinds: tuple[str, ...],
-    files: set[str],
-    protocol: str | None,
-) -> None:
-    env_file = write_task(
-        drawn,
-        tmp_path / "task",
-        kinds=kinds,
-        settings=LOOKING,
-        weights=[weights],
-        protocol=protocol,
-        candidates="train",
-    )
-    assert run(env_file) == 0
-    assert findings(tmp_path / "task") == []
-    present = {p.name for p in (tmp_path / "task" / "out").iterdir() if p.is_file()}
-    assert present == files | {"monitor.txt"}
-    page = read_page_file(tmp_path / "task" / "out" / "tensorboard" / "report.html")
-    assert ("Label these first" in page.text) == ("mining" in kinds)
-    assert monitor(tmp_path / "task")[2:5] == ["1.000000", "2", "0"]
+Results = Callable[..., dict[str, bytes]]
 
 
-def test_training_without_a_protocol_version(drawn: SourceDataset, tmp_path: Path) -> None:
-    settings = {**TINY_TRAINING, "epochs": "1", "onnx": "false", "plots": "no"}
-    env_file = write_task(drawn, tmp_path / "task", settings=settings, protocol=None)
-    assert run(env_file) == 0
-    assert findings(tmp_path / "task") == []
-    result = yaml.safe_load((tmp_path / "task/out/models/result.yaml").read_text("utf-8"))
-    assert set(result) == {"model", "map"}
+@pytest.fixture
+def results(drawn: SourceDataset, weights: Path, tmp_path: Path) -> Results:
+    """Run a task on candidates, check it, and return its result files."""
 
-
-def test_mining_with_inference_gives_the_files_of_each_alone(
-    drawn: SourceDataset, weights: Path, tmp_path: Path
-) -> None:
-    written: dict[str, list[bytes]] = {"result.tsv": [], "infer-result.json": []}
-    for kinds in (("mining",), ("infer",), ("mining", "infer")):
-        task = tmp_path / "task"
-        assert (
-            run(
-                write_task(
-                    drawn, task, kinds=kinds, settings=LOOKING, weights=[weights], overwrite=True
-                )
-            )
-            == 0
-        )
-        for name, contents in written.items():
-            if (task / "out" / name).is_file():
-                contents.append((task / "out" / name).read_bytes())
-    for alone, together in written.values():
-        assert alone == together
-
-
-def test_tiles_and_three_looks_in_mining_with_inference(
-    drawn: SourceDataset, weights: Path, tmp_path: Path
-) -> None:
-    """Images of 160 x 120 pixels in tiles of 96; each option changes what is written."""
-    written = []
-    for options in ({}, {"tile_size": "96"}, {"augment": "true"}):
+    def run_task(
+        kinds: Sequence[str], protocol: str | None = "1.1.0", **settings: object
+    ) -> dict[str, bytes]:
         task = tmp_path / "task"
         env_file = write_task(
-            drawn,
-            task,
-            kinds=("mining", "infer"),
-            settings={**LOOKING, "conf_thres": "0.001", "balance_window": "0", **options},
-            weights=[weights],
-            overwrite=True,
+            drawn, task, kinds=kinds, weights=[weights], protocol=protocol, overwrite=True
         )
+        edit(task / "in" / "config.yaml", {**CANDIDATES, **settings})
         assert run(env_file) == 0
         assert findings(task) == []
-        assert monitor(task)[2] == "1.000000"
-        written.append((task / "out" / "result.tsv").read_bytes())
-        written.append((task / "out" / "infer-result.json").read_bytes())
-    scores, found, tiled_scores, tiled_found, augmented_scores, augmented_found = written
-    # The whole of an image is among its parts, and its score that of the best of them.
-    plain, tiled = (
-        dict(line.split("\t") for line in text.decode().splitlines())
-        for text in (scores, tiled_scores)
+        assert monitor(task)[2:5] == ["1.000000", "2", "0"]
+        page = read_page_file(task / "out" / "tensorboard" / "report.html")
+        assert ("Label these first" in page.text) == ("mining" in kinds)
+        files = [path for path in (task / "out").iterdir() if path.is_file()]
+        return {path.name: path.read_bytes() for path in files if path.name != "monitor.txt"}
+
+    return run_task
+
+
+def test_mining_with_inference_gives_the_files_of_each_alone(results: Results) -> None:
+    mining, inference = results(["mining"]), results(["infer"])
+    assert set(mining) == {"result.tsv"}
+    assert set(inference) == {"infer-result.json"}
+    assert results(["mining", "infer"]) == mining | inference
+    typed = {"img_size": 96, "batch_size": 4, "conf_thres": 0.01}
+    assert results(["mining", "infer"], None, **typed) == mining | inference
+
+
+def test_tiles_and_augmentation_in_mining_with_inference(results: Results) -> None:
+    """Images of 160 x 120 pixels in tiles of 96; each option changes what is written."""
+    both = ["mining", "infer"]
+    low = {"conf_thres": "0.001", "balance_window": "0"}
+    plain, tiled, augmented = (
+        results(both, **low, **options)
+        for options in ({}, {"tile_size": "96"}, {"augment": "true"})
     )
-    assert plain.keys() == tiled.keys()
-    assert all(float(tiled[path]) >= float(score) for path, score in plain.items())
-    assert len({found, tiled_found, augmented_found}) == 3
-    assert augmented_scores == scores  # mining looks once, whatever inference does
-
-
-def test_a_class_that_does_not_exist_is_refused(
-    drawn: SourceDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    env_file = write_task(
-        drawn,
-        tmp_path / "task",
-        kinds=("infer",),
-        settings={**LOOKING, "classes": "unicorn"},
-        weights=[weights],
+    # The whole of an image is among its tiles, and its score that of the best of them.
+    scores, tiled_scores = (
+        dict(line.split("\t") for line in files["result.tsv"].decode().splitlines())
+        for files in (plain, tiled)
     )
-    assert run(env_file) == 1
-    assert monitor(tmp_path / "task")[3:5] == ["4", str(int(Code.CONFIG))]
-    assert "the setting classes names unicorn" in capsys.readouterr().out
+    assert scores.keys() == tiled_scores.keys()
+    assert all(float(tiled_scores[path]) >= float(score) for path, score in scores.items())
+    assert len({files["infer-result.json"] for files in (plain, tiled, augmented)}) == 3
+    assert augmented["result.tsv"] == plain["result.tsv"]  # mining has no augmentation
 
 
-def test_typed_settings_run_as_text_does(
-    drawn: SourceDataset, weights: Path, tmp_path: Path
-) -> None:
-    results = []
-    for convert in (str, lambda value: value):
-        task = tmp_path / "task"
-        settings = {"img_size": 96, "batch_size": 4, "conf_thres": 0.01}
-        env_file = write_task(drawn, task, kinds=("infer",), weights=[weights], overwrite=True)
-        edit(task / "in" / "config.yaml", {k: convert(v) for k, v in settings.items()})
-        assert run(env_file) == 0
-        results.append((task / "out" / "infer-result.json").read_bytes())
-    assert results[0] == results[1]
-
-
-def test_a_bad_image_among_good_ones_is_named_and_ranked_last(
+def test_a_bad_candidate_is_named_and_ranked_last(
     drawn: SourceDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = tmp_path / "task"
@@ -222,7 +127,7 @@ def test_a_bad_image_among_good_ones_is_named_and_ranked_last(
         drawn,
         task,
         kinds=("mining", "infer"),
-        settings=LOOKING,
+        settings=CANDIDATES,
         weights=[weights],
         candidates="train",
         copy=True,
@@ -231,57 +136,26 @@ def test_a_bad_image_among_good_ones_is_named_and_ranked_last(
     Path(bad).write_bytes(b"not an image")
     assert run(env_file) == 0
     assert (task / "out" / "result.tsv").read_text().splitlines()[-1].startswith(bad)
-    assert not json.loads((task / "out" / "infer-result.json").read_text())["detection"][
-        Path(bad).name
-    ]["boxes"]
+    detections = json.loads((task / "out" / "infer-result.json").read_text())["detection"]
+    assert not detections[Path(bad).name]["boxes"]
     assert Path(bad).name in capsys.readouterr().out
     assert findings(task) == []
 
 
-def test_a_bad_training_image_is_skipped(
+def test_a_training_on_an_old_platform_with_a_bad_image(
     drawn: SourceDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Without a protocol version the result is a flat list; the bad image is skipped."""
     task = tmp_path / "task"
     settings = {**TINY_TRAINING, "epochs": "1", "onnx": "false", "plots": "false"}
-    env_file = write_task(drawn, task, settings=settings, copy=True)
+    env_file = write_task(drawn, task, settings=settings, copy=True, protocol=None)
     bad = (task / "in" / "train-index.tsv").read_text("utf-8").splitlines()[0].split("\t")[0]
     Path(bad).write_bytes(Path(bad).read_bytes()[:400])
     assert run(env_file) == 0
     assert Path(bad).name in capsys.readouterr().out
     assert findings(task) == []
-
-
-@pytest.mark.slow
-def test_a_killed_training_keeps_its_best_model(drawn: SourceDataset, tmp_path: Path) -> None:
-    """SIGKILL, as the platform terminates: result.yaml is valid and what it lists is whole.
-
-    Meanwhile a reader that never pauses sees only complete lines and rising progress.
-    """
-    task = tmp_path / "task"
-    env_file = write_task(drawn, task, settings={**TINY_TRAINING, "epochs": "500"})
-    result = task / "out" / "models" / "result.yaml"
-    command = [sys.executable, str(ROOT / "start.py"), "--env", str(env_file)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        seen = [("0", "0", "2")]
-        last_csv = task / "out/models/attachments/report/results.csv"
-        while process.poll() is None:
-            columns = monitor(task)
-            assert len(columns) >= 4
-            if columns[3] == "2":
-                seen.append((columns[1], columns[2], columns[3]))
-            if last_csv.is_file() and len(last_csv.read_text().splitlines()) > 3:
-                process.kill()
-                break
-        assert process.wait() < 0
-    assert [float(row[1]) for row in seen] == sorted(float(row[1]) for row in seen)
-    stages = yaml.safe_load(result.read_text("utf-8"))["model_stages"]
-    assert set(stages) == {"best", "last"}
-    for name, stage in stages.items():
-        for file in stage["files"]:
-            load_checkpoint(task / "out" / "models" / name / file)
-    # A file that was being written may lie beside the whole one, hidden.
-    wrong = [f for f in findings(task, failed=True) if not f.startswith(("monitor", "stray"))]
-    assert wrong == []
+    result = yaml.safe_load((task / "out/models/result.yaml").read_text("utf-8"))
+    assert set(result) == {"model", "map"}
 
 
 Break = Callable[[Path, Path], None]
@@ -301,8 +175,8 @@ def _config(**change: object) -> Break:
     return lambda task, _: edit(task / "in" / "config.yaml", change)
 
 
-def _first_annotation(text: str | None) -> Break:
-    """Give every training annotation this content."""
+def _annotations(text: str | None) -> Break:
+    """Give every training annotation this content; None removes it."""
 
     def apply(task: Path, _: Path) -> None:
         for row in (task / "in" / "train-index.tsv").read_text("utf-8").splitlines():
@@ -314,12 +188,12 @@ def _first_annotation(text: str | None) -> Break:
     return apply
 
 
-def _every_image_broken(task: Path, _: Path) -> None:
+def _broken_images(task: Path, _: Path) -> None:
     for path in (task / "in" / "assets").rglob("*.*"):
         path.write_bytes(b"not an image")
 
 
-def _weights_file(content: bytes | None) -> Break:
+def _weights(content: bytes | None) -> Break:
     def apply(task: Path, scratch: Path) -> None:
         path = scratch / "other.pt"
         if content is not None:
@@ -334,82 +208,37 @@ def _foreign_network(task: Path, scratch: Path) -> None:
     edit(task / "in" / "config.yaml", {"model_params_path": [str(scratch / "foreign.pt")]})
 
 
-FAILURES = [
-    pytest.param("training", _in("env.yaml", None), Code.CONFIG, "env.yaml", id="no env.yaml"),
-    pytest.param(
-        "training", _in("env.yaml", "a: [1"), Code.CONFIG, "env.yaml", id="malformed env.yaml"
-    ),
-    pytest.param(
-        "training", _in("config.yaml", None), Code.CONFIG, "config.yaml", id="no config.yaml"
-    ),
-    pytest.param(
-        "training", _in("config.yaml", "]"), Code.CONFIG, "config.yaml", id="malformed config.yaml"
-    ),
-    pytest.param("training", _config(epochs="many"), Code.CONFIG, "epochs", id="wrong type"),
-    pytest.param("training", _config(epochs="0"), Code.CONFIG, "epochs", id="out of range"),
-    pytest.param("training", _config(model="yolov9q"), Code.CONFIG, "yolov9q", id="no such model"),
-    pytest.param(
-        "training", _config(object_type=3), Code.OBJECT_TYPE, "object_type", id="segmentation"
-    ),
-    pytest.param(
-        "training",
-        _config(gpu_id="0", gpu_count=1),
-        Code.NO_GPU,
-        "GPU",
-        id="no GPU",
-        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here"),
-    ),
-    pytest.param(
-        "training", _in("train-index.tsv", None), Code.DATASET, "train-index.tsv", id="no index"
-    ),
-    pytest.param(
-        "training", _in("train-index.tsv", "\n"), Code.DATASET, "train-index.tsv", id="empty index"
-    ),
-    pytest.param(
-        "training",
-        _in("val-index.tsv", ""),
-        Code.DATASET,
-        "val-index.tsv",
-        id="empty validation index",
-    ),
-    pytest.param(
-        "training", _first_annotation(None), Code.DATASET, "annotation", id="annotations missing"
-    ),
-    pytest.param(
-        "training", _first_annotation("0, a, b"), Code.DATASET, "line 1", id="annotations malformed"
-    ),
-    pytest.param(
-        "training",
-        _first_annotation("7, 1, 1, 9, 9, -1.0, 0.0"),
-        Code.DATASET,
-        "7",
-        id="class out of range",
-    ),
-    pytest.param(
-        "training", _every_image_broken, Code.IMAGE_FORMAT, "image", id="no readable training image"
-    ),
-    pytest.param(
-        "mining", _every_image_broken, Code.IMAGE_FORMAT, "image", id="no readable candidate"
-    ),
-    pytest.param(
-        "mining",
-        _in("candidate-index.tsv", ""),
-        Code.DATASET,
-        "candidate-index.tsv",
-        id="no candidates",
-    ),
-    pytest.param("mining", _weights_file(None), Code.MODEL, "other.pt", id="weights missing"),
-    pytest.param(
-        "mining", _weights_file(b"<html>"), Code.MODEL, "other.pt", id="weights are no weights"
-    ),
-    pytest.param("mining", _foreign_network, Code.MODEL, "foreign.pt", id="foreign weights"),
-    pytest.param(
-        "mining", _config(mining_algorithm="best"), Code.CONFIG, "cald", id="no such algorithm"
-    ),
-]
+NO_ANCHORS = {"model": "yolov5-p34", "noautoanchor": "True"}
+OUT_OF_RANGE = "7, 1, 1, 9, 9, -1.0, 0.0"
+FAILURES = {
+    "no env.yaml": ("training", _in("env.yaml", None), Code.CONFIG, "env.yaml"),
+    "malformed env.yaml": ("training", _in("env.yaml", "a: [1"), Code.CONFIG, "env.yaml"),
+    "no config.yaml": ("training", _in("config.yaml", None), Code.CONFIG, "config.yaml"),
+    "malformed config.yaml": ("training", _in("config.yaml", "]"), Code.CONFIG, "config.yaml"),
+    "wrong type": ("training", _config(epochs="many"), Code.CONFIG, "epochs"),
+    "out of range": ("training", _config(epochs="0"), Code.CONFIG, "epochs"),
+    "no such model": ("training", _config(model="yolov9q"), Code.CONFIG, "yolov9q"),
+    "no anchors": ("training", _config(**NO_ANCHORS), Code.CONFIG, "noautoanchor is set"),
+    "segmentation": ("training", _config(object_type=3), Code.OBJECT_TYPE, "object_type"),
+    "no GPU": ("training", _config(gpu_id="0", gpu_count=1), Code.NO_GPU, "GPU"),
+    "no index": ("training", _in("train-index.tsv", None), Code.DATASET, "train-index.tsv"),
+    "empty index": ("training", _in("train-index.tsv", "\n"), Code.DATASET, "train-index.tsv"),
+    "empty validation": ("training", _in("val-index.tsv", ""), Code.DATASET, "val-index.tsv"),
+    "no annotations": ("training", _annotations(None), Code.DATASET, "annotation"),
+    "malformed annotations": ("training", _annotations("0, a, b"), Code.DATASET, "line 1"),
+    "class out of range": ("training", _annotations(OUT_OF_RANGE), Code.DATASET, "7"),
+    "no training image": ("training", _broken_images, Code.IMAGE_FORMAT, "image"),
+    "no readable candidate": ("mining", _broken_images, Code.IMAGE_FORMAT, "image"),
+    "no candidates": ("mining", _in("candidate-index.tsv", ""), Code.DATASET, "candidate-index"),
+    "weights missing": ("mining", _weights(None), Code.MODEL, "other.pt"),
+    "weights are a page": ("mining", _weights(b"<html>"), Code.MODEL, "other.pt"),
+    "foreign weights": ("mining", _foreign_network, Code.MODEL, "foreign.pt"),
+    "no such algorithm": ("mining", _config(mining_algorithm="best"), Code.CONFIG, "cald"),
+    "no such class": ("infer", _config(classes="unicorn"), Code.CONFIG, "classes names unicorn"),
+}
 
 
-@pytest.mark.parametrize(("kind", "damage", "code", "mention"), FAILURES)
+@pytest.mark.parametrize(("kind", "damage", "code", "mention"), FAILURES.values(), ids=FAILURES)
 def test_failures_end_in_one_sentence(
     drawn: SourceDataset,
     weights: Path,
@@ -420,19 +249,21 @@ def test_failures_end_in_one_sentence(
     code: Code,
     mention: str,
 ) -> None:
+    if code == Code.NO_GPU and torch.cuda.is_available():
+        pytest.skip("a GPU is here")
     task = tmp_path / "task"
-    models = [weights] if kind == "mining" else []
-    settings = TINY_TRAINING if kind == "training" else LOOKING
+    models = [] if kind == "training" else [weights]
+    settings = TINY_TRAINING if kind == "training" else CANDIDATES
     env_file = write_task(drawn, task, kinds=(kind,), settings=settings, weights=models, copy=True)
     config = task / "in" / "config.yaml"
     untouched = {path: path.read_text("utf-8") for path in (env_file, config)}
     damage(task, tmp_path)
     assert run(env_file) != 0
-    told = capsys.readouterr().out
-    last = told.strip().splitlines()[-1]
+    output = capsys.readouterr().out
+    last = output.strip().splitlines()[-1]
     assert last.startswith(f"FAILED ({int(code)}): ")
     assert mention in last
-    assert "Traceback" not in told, "a reason that a user can act on is told without"
+    assert "Traceback" not in output, "a reason that a user can act on is told without"
     assert monitor(task)[3:5] == ["4", str(int(code))]
     for path, text in untouched.items():  # the checker needs to know the task
         path.write_text(text, "utf-8")
@@ -460,31 +291,19 @@ def test_a_nameless_user_without_a_home(
     with tempfile.TemporaryDirectory() as scratch:
         Path(scratch).chmod(0o755)
         task = Path(scratch) / "task"
-        settings = LOOKING if "mining" in kinds else {**TINY_TRAINING, "epochs": "1"}
+        settings = {**TINY_TRAINING, "epochs": "1"} if "training" in kinds else CANDIDATES
         env_file = write_task(
             drawn, task, kinds=kinds, settings=settings, weights=[weights], copy=True
         )
         for folder in (task / "out", *(task / "out").rglob("*")):
             folder.chmod(0o777)
-        run_as_nobody(env_file)
+        nobody = {"user": 54321, "group": 54321, "extra_groups": []}
+        how = {"cwd": ROOT, "env": {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}}
+        how |= {"capture_output": True, "text": True, **nobody}
+        try:
+            subprocess.run([sys.executable, "-c", "import torch"], check=True, **how)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("the interpreter lies where other users may not go")
+        done = subprocess.run([sys.executable, "start.py", "--env", str(env_file)], **how)
+        assert done.returncode == 0, done.stdout + done.stderr
         assert findings(task) == []
-
-
-def run_as_nobody(env_file: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-    nobody = {"user": 54321, "group": 54321, "extra_groups": []}
-    command = [sys.executable, str(ROOT / "start.py"), "--env", str(env_file)]
-    try:
-        subprocess.run(
-            [sys.executable, "-c", "import torch"],
-            env=environment,
-            check=True,
-            capture_output=True,
-            **nobody,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("the interpreter lies where other users may not go")
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, **nobody
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

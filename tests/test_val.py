@@ -36,7 +36,8 @@ CPU = torch.device("cpu")
 
 
 def predictor_of(weights: Path, **options: object) -> Predictor:
-    return small_predictor(weights, NmsConfig(0.001, 0.6, 300), precision="float32", **options)
+    nms = NmsConfig(0.001, 0.6, 300)
+    return small_predictor(weights, nms, **{"precision": "float32", "workers": 0, **options})
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +50,14 @@ def index(splits: list[DatasetIndex]) -> DatasetIndex:
 def batched(weights: Path, index: DatasetIndex) -> tuple[Evaluation, dict[int, np.ndarray]]:
     """The evaluation in one batch of four, and the detections of each image."""
     rows: dict[int, np.ndarray] = {}
-    evaluation = evaluate_split(
-        predictor_of(weights), index, batch_size=4, workers=0, on_image=rows.__setitem__
-    )
+    evaluation = evaluate_split(predictor_of(weights), index, on_image=rows.__setitem__)
     return evaluation, rows
 
 
 def test_metrics_do_not_depend_on_the_batch(
     weights: Path, index: DatasetIndex, batched: tuple[Evaluation, dict[int, np.ndarray]]
 ) -> None:
-    one = evaluate_split(predictor_of(weights), index, batch_size=1, workers=0)
+    one = evaluate_split(predictor_of(weights, batch_size=1), index)
     assert one.scores.map50_95 == pytest.approx(batched[0].scores.map50_95, abs=1e-3)
     assert one.labels_per_class.tolist() == index.counts().tolist()
     table = class_table(one, NAMES).splitlines()
@@ -72,8 +71,6 @@ def test_tiles_cover_every_image_of_the_split(weights: Path, index: DatasetIndex
         predictor_of(weights, tiling=Tiling(96)),
         index,
         EvaluationConfig(by_size=True),
-        batch_size=4,
-        workers=0,
         on_image=lambda position, rows: seen.setdefault(position, rows) is None,
     )
     assert sorted(seen) == list(range(len(index)))
@@ -89,7 +86,7 @@ def test_a_stream_without_tiles_finds_what_batches_find(
     weights: Path, index: DatasetIndex, batched: tuple[Evaluation, dict[int, np.ndarray]]
 ) -> None:
     """Two ways to resize (area and bilinear shrinking, two paddings): nearly one result."""
-    found = evaluate_stream(predictor_of(weights), index, batch_size=4, workers=0)
+    found = evaluate_stream(predictor_of(weights), index)
     assert found.scores.map50 == pytest.approx(batched[0].scores.map50, abs=0.1)
 
 
@@ -98,7 +95,7 @@ def test_augment_changes_every_image(
 ) -> None:
     rows: dict[int, np.ndarray] = {}
     predictor = predictor_of(weights, augment=True)
-    evaluate_split(predictor, index, batch_size=4, workers=0, on_image=rows.__setitem__)
+    evaluate_split(predictor, index, on_image=rows.__setitem__)
     assert not any(np.array_equal(rows[p], batched[1][p]) for p in rows)
 
 
@@ -228,9 +225,7 @@ def test_the_reference_checkpoint_scores_as_v7(
 ) -> None:
     """Figures of reference/README.md: BCCD at 320 px, rectangular batches of 16."""
     index = photographs(shared, tmp_path, split)
-    found = evaluate_split(
-        reference_predictor(shared, max_det=300), index, batch_size=16, workers=1
-    )
+    found = evaluate_split(reference_predictor(shared, max_det=300), index)
     assert found.scores.map50 == pytest.approx(map50, abs=0.003)
     assert found.scores.map50_95 == pytest.approx(map50_95, abs=0.003)
     for row, (ap50, ap) in zip(found.classes.ap, per_class, strict=True):
@@ -246,7 +241,7 @@ def test_tiles_find_in_large_images_what_is_too_small_at_once(shared: Path, tmp_
     index = nine_in_one(photographs(shared, tmp_path, "test", 18), tmp_path)
     found = {
         tile_size: evaluate_split(
-            reference_predictor(shared, max_det=1000, tile_size=tile_size), index, batch_size=8
+            reference_predictor(shared, max_det=1000, tile_size=tile_size), index
         )
         for tile_size in (0, 640)
     }

@@ -44,16 +44,16 @@ PART = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL
 RETURN_CODES = {
     Code.OK: ("no error", ""),
     Code.CONFIG: (
-        "a setting, a file of settings or the task's request makes no sense",
+        "a setting, a settings file or the task's request is invalid",
         "correct the key that the sentence names; [settings.md](settings.md)",
     ),
     Code.DATASET: (
         "no images, no annotations, or too many bad ones",
-        "look at the file and line; check `export_format` and the chosen classes",
+        "check the file and line named, `export_format` and the chosen classes",
     ),
     Code.IMAGE_FORMAT: (
         "no image can be read",
-        "look at the images themselves; JPEG, PNG, BMP, WebP, TIFF, GIF are read",
+        "check the images; JPEG, PNG, BMP, WebP, TIFF, GIF are read",
     ),
     Code.MODEL: (
         "weights are missing, damaged, or of another network",
@@ -74,12 +74,12 @@ RETURN_CODES = {
         "`shm_size`",
     ),
     Code.NOT_A_NUMBER: (
-        "the loss is no number any more",
+        "the loss is NaN or infinite",
         "lower `lr0`, `precision: float32`, other starting weights",
     ),
     Code.NETWORK: (
         "a download that the task asked for failed",
-        "bring the file along; [weights.md](weights.md)",
+        "provide the file; [weights.md](weights.md)",
     ),
     Code.CONTAINER: (
         "everything else: disk full, stopped, unexpected error",

@@ -1,4 +1,4 @@
-"""A YMIR task directory (in/, out/) from a labelled data set, as the platform would export it.
+"""Make a YMIR task directory (in/, out/) from a labelled data set, as the platform exports it.
 
 python -m tools.make_task DATA TASKDIR --kind training --format ark --set epochs=10
 """
@@ -16,10 +16,9 @@ import yaml
 
 from data.formats.base import SPLITS
 from tools.platform_export import FORMATS, Exporter
-from tools.sources import SourceDataset, SourceImage, read_source
+from tools.sources import SourceDataset, read_source
 from utils.errors import Code, TaskError
 
-KINDS = ("training", "mining", "infer")
 log = logging.getLogger("make_task")
 
 
@@ -49,41 +48,44 @@ def write_task(
     """
     _check_request(kinds, annotation_format, candidates)
     root = _prepare(Path(task_dir).resolve(), overwrite=overwrite)
-    training = "training" in kinds
+    into, training = root / "in", "training" in kinds
     splits = {split: source.splits[split][:limit] for split in SPLITS}
     if not training:
         chosen = candidates or next(s for s in ("test", "val", "train") if splits[s])
         splits = {"candidate": splits[chosen]}
         log.info("candidates: %d images of the split %s", len(splits["candidate"]), chosen)
-    _write_images(source, root, splits, annotation_format, protocol=protocol, copy=copy)
-    models = _place_weights(weights, root / "in" / "models", staged=protocol is not None)
+    columns = 5 if protocol is None else 7
+    exporter = Exporter(into, source.class_names, annotation_format, columns, copy=copy)
+    for split, images in splits.items():
+        lines = exporter.export(images, labelled=training)
+        (into / f"{split}-index.tsv").write_text("".join(f"{x}\n" for x in lines), "utf-8")
+    for note in (*source.notes, *exporter.close()):
+        log.info("%s", note)
+    models = _place_weights(weights, into / "models", staged=protocol is not None)
     config = _config(root, source.class_names, kinds, gpu_id, protocol)
     if training:
         config["export_format"] = f"{annotation_format}:raw"
     if models or not training:
         config["pretrained_model_params" if training else "model_params_path"] = models
     config.update({key: str(value) for key, value in (settings or {}).items()})
-    _dump(config, root / "in" / "config.yaml")
-    _dump(_environment(root, config["task_id"], kinds, protocol), root / "in" / "env.yaml")
+    _dump(config, into / "config.yaml")
+    _dump(_environment(root, config["task_id"], kinds, protocol), into / "env.yaml")
     # the platform's own first record: pending, nothing done
     pending = f"{config['task_id']}\t{time.time():.6f}\t0\t1\n"
     (root / "out" / "monitor.txt").write_text(pending, encoding="utf-8")
-    return root / "in" / "env.yaml"
+    return into / "env.yaml"
 
 
 def _check_request(kinds: Sequence[str], annotation_format: str, candidates: str | None) -> None:
-    allowed = [{"training"}, {"mining"}, {"infer"}, {"mining", "infer"}]
-    if set(kinds) not in allowed:
+    if set(kinds) not in ({"training"}, {"mining"}, {"infer"}, {"mining", "infer"}):
         raise TaskError(
             Code.CONFIG,
             f"A task cannot be {'+'.join(kinds) or 'of no kind'}: it is training, mining, infer, "
             "or mining+infer.",
         )
     if annotation_format not in FORMATS:
-        raise TaskError(
-            Code.CONFIG,
-            f"{annotation_format!r} is no annotation format: choose {', '.join(FORMATS)}.",
-        )
+        sentence = f"{annotation_format!r} is no annotation format: choose {', '.join(FORMATS)}."
+        raise TaskError(Code.CONFIG, sentence)
     if candidates not in (None, *SPLITS):
         raise TaskError(Code.CONFIG, f"{candidates!r} is no split: choose {', '.join(SPLITS)}.")
 
@@ -104,31 +106,6 @@ def _prepare(root: Path, *, overwrite: bool) -> Path:
     return root
 
 
-def _write_images(
-    source: SourceDataset,
-    root: Path,
-    splits: Mapping[str, Sequence[SourceImage]],
-    annotation_format: str,
-    *,
-    protocol: str | None,
-    copy: bool,
-) -> None:
-    """Assets, annotations (for training) and one index file per split."""
-    exporter = Exporter(
-        root / "in",
-        source.class_names,
-        annotation_format,
-        columns=5 if protocol is None else 7,
-        copy=copy,
-    )
-    for split, images in splits.items():
-        lines = exporter.export(images, labelled=split != "candidate")
-        text = "".join(f"{line}\n" for line in lines)
-        (root / "in" / f"{split}-index.tsv").write_text(text, encoding="utf-8")
-    for note in (*source.notes, *exporter.close()):
-        log.info("%s", note)
-
-
 def _place_weights(weights: Sequence[Path], models_dir: Path, *, staged: bool) -> list[str]:
     """Copy model files to in/models (in a folder per stage for protocol 1.1.0); their paths."""
     placed = []
@@ -145,19 +122,14 @@ def _place_weights(weights: Sequence[Path], models_dir: Path, *, staged: bool) -
 
 
 def _config(
-    root: Path,
-    class_names: Sequence[str],
-    kinds: Sequence[str],
-    gpu_id: str,
-    protocol: str | None,
+    root: Path, names: Sequence[str], kinds: Sequence[str], gpu_id: str, protocol: str | None
 ) -> dict[str, object]:
-    """The reserved keys of config.yaml."""
-    gpus = [part for part in gpu_id.split(",") if part.strip()]
+    """Return the reserved keys of config.yaml."""
     config: dict[str, object] = {
         "task_id": "t00000050000" + root.name.encode().hex()[:20].ljust(20, "0"),
-        "class_names": list(class_names),
+        "class_names": list(names),
         "gpu_id": gpu_id,
-        "gpu_count": len(gpus),
+        "gpu_count": sum(1 for part in gpu_id.split(",") if part.strip()),
     }
     if protocol is not None:
         config |= {"object_type": 2, "openpai_enable": False, "shm_size": "16G"}
@@ -169,40 +141,41 @@ def _config(
 def _environment(
     root: Path, task_id: object, kinds: Sequence[str], protocol: str | None
 ) -> dict[str, object]:
-    """The content of env.yaml, with absolute paths as the platform writes them."""
-    into, out = root / "in", root / "out"
+    """Return the content of env.yaml, with absolute paths as the platform writes them."""
     training = "training" in kinds
-    env: dict[str, object] = {} if protocol is None else {"protocol_version": protocol}
-    output = {
-        "root_dir": str(out),
-        "models_dir": str(out / "models"),
-        "tensorboard_dir": str(out / "tensorboard"),
-        "training_result_file": str(out / "models" / "result.yaml"),
-        "mining_result_file": str(out / "result.tsv"),
-        "infer_result_file": str(out / "infer-result.json"),
-        "monitor_file": str(out / "monitor.txt"),
+    indices = ("training_index_file", "val_index_file") if training else ("candidate_index_file",)
+    into = {
+        "root_dir": "",
+        "assets_dir": "assets",
+        "annotations_dir": "annotations",
+        "models_dir": "models",
+        "training_index_file": "train-index.tsv",
+        "val_index_file": "val-index.tsv",
+        "candidate_index_file": "candidate-index.tsv",
+        "config_file": "config.yaml",
     }
-    env |= {
+    unused = [key for key in into if key.endswith("index_file") and key not in indices]
+    output = {
+        "root_dir": "",
+        "models_dir": "models",
+        "tensorboard_dir": "tensorboard",
+        "training_result_file": "models/result.yaml",
+        "mining_result_file": "result.tsv",
+        "infer_result_file": "infer-result.json",
+        "monitor_file": "monitor.txt",
+    }
+    if protocol is not None:
+        output["executor_log_file"] = "ymir-executor-out.log"
+    return {
+        **({} if protocol is None else {"protocol_version": protocol}),
         "task_id": task_id,
         "run_training": training,
         "run_mining": "mining" in kinds,
         "run_infer": "infer" in kinds,
-        "input": {
-            "root_dir": str(into),
-            "assets_dir": str(into / "assets"),
-            "annotations_dir": str(into / "annotations"),
-            "models_dir": str(into / "models"),
-            "training_index_file": str(into / "train-index.tsv") if training else "",
-            "val_index_file": str(into / "val-index.tsv") if training else "",
-            "candidate_index_file": "" if training else str(into / "candidate-index.tsv"),
-            "config_file": str(into / "config.yaml"),
-        },
-        "output": output,
+        "input": {k: "" if k in unused else str(root / "in" / v) for k, v in into.items()},
+        "output": {key: str(root / "out" / name) for key, name in output.items()},
+        **({} if protocol is None else {"manifest_file": "/img-man/manifest.yaml"}),
     }
-    if protocol is not None:
-        output["executor_log_file"] = str(out / "ymir-executor-out.log")
-        env["manifest_file"] = "/img-man/manifest.yaml"
-    return env
 
 
 def _dump(content: Mapping[str, object], path: Path) -> None:
@@ -235,14 +208,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the task the command line describes; prints the path of its env.yaml."""
+    """Make the task the command line describes; prints the path of its env.yaml."""
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    pairs = [pair.partition("=") for pair in options.set]
-    if any(not equals for _, equals, _ in pairs):
+    if any("=" not in pair for pair in options.set):
         parser.error("--set wants KEY=VALUE")
-    settings = {key: value for key, _, value in pairs}
+    settings = dict(pair.split("=", 1) for pair in options.set)
     if options.kind != "training" and not options.weights and "weights" not in settings:
         log.warning(
             "note: no --weights: only mining with mining_algorithm random does without a model"

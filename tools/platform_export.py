@@ -1,18 +1,18 @@
-"""Images and labels laid out below in/ the way the platform exports them.
+"""Write images and labels below in/ as the platform exports them: ark text, Pascal VOC or COCO.
 
-Asset names are content hashes; annotations are ark text, Pascal VOC XML or one COCO JSON. Boxes
-come in with an exclusive corner; ark and VOC hold integers with an inclusive one (xmax = x2 - 1).
+Asset names are content hashes. Boxes come in with an exclusive corner; ark and VOC hold integers
+with an inclusive one (xmax = x2 - 1).
 """
 
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -21,26 +21,36 @@ from tools.sources import SourceImage
 
 FORMATS = ("ark", "voc", "coco")
 STORED_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp"}
+VOC = """\
+<annotation>
+ <folder>folder</folder>
+ <filename>{path}</filename>
+ <size><width>{width}</width><height>{height}</height><depth>3</depth></size>
+ <segmented>0</segmented>
+{objects}</annotation>
+"""
+VOC_OBJECT = """\
+ <object>
+  <name>{name}</name><pose>unknown</pose><truncated>unknown</truncated><occluded>0</occluded>
+  <bndbox>
+   <xmin>{0}</xmin><ymin>{1}</ymin><xmax>{2}</xmax><ymax>{3}</ymax>
+   <rotate_angle>0.0000</rotate_angle>
+  </bndbox>
+  <difficult>0</difficult><box_quality>-1.0000</box_quality><confidence>0.0000</confidence>
+ </object>
+"""
 
 
 class Exporter:
     """Writes images and annotations of one task below the folder `root` (its in/)."""
 
     def __init__(
-        self,
-        root: Path,
-        class_names: Sequence[str],
-        annotation_format: str,
-        *,
-        columns: int = 7,
-        copy: bool = False,
+        self, root: Path, names: Sequence[str], form: str, columns: int, *, copy: bool
     ) -> None:
-        self._root = root
-        self._class_names = class_names
-        self._format = annotation_format
-        self._columns = columns
+        self._root, self._names, self._format, self._columns = root, names, form, columns
         self._copy = copy
         self._lines: dict[str, str] = {}
+        self._coco_file = root / "annotations" / "coco-annotations.json"
         self._coco_images: list[dict[str, object]] = []
         self._coco_boxes: list[dict[str, object]] = []
         self._remarks: Counter[str] = Counter()
@@ -51,9 +61,8 @@ class Exporter:
         for image in images:
             digest = hashlib.sha1(image.path.read_bytes()).hexdigest()
             if digest in lines:
-                self._remarks[
-                    "images with the content of another one of their split were left out"
-                ] += 1
+                remark = "images with the content of another one of their split were left out"
+                self._remarks[remark] += 1
                 continue
             if digest not in self._lines:
                 self._lines[digest] = self._place(image, digest, labelled=labelled)
@@ -69,14 +78,10 @@ class Exporter:
                 "licenses": [],
                 "images": self._coco_images,
                 "annotations": self._coco_boxes,
-                "categories": [{"id": i, "name": self._class_names[i]} for i in used],
+                "categories": [{"id": i, "name": self._names[i]} for i in used],
             }
             self._coco_file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        return [f"{count} × {text}" for text, count in self._remarks.items()]
-
-    @property
-    def _coco_file(self) -> Path:
-        return self._root / "annotations" / "coco-annotations.json"
+        return [f"{count} × {text}" for text, count in self._remarks.items() if count]
 
     def _place(self, image: SourceImage, digest: str, *, labelled: bool) -> str:
         """Put one image in its place and write its annotation; returns its index line."""
@@ -89,97 +94,51 @@ class Exporter:
             asset.symlink_to(image.path.resolve())
         if not labelled:
             return str(asset)
-        boxes, classes = self._whole_boxes(image) if self._format != "coco" else _solid(image)
-        self._remarks["boxes without area were dropped"] += len(image.boxes) - len(boxes)
-        self._remarks += Counter()  # forgets entries that are zero
+        boxes = image.boxes if self._format == "coco" else np.round(image.boxes)
+        moved = (boxes != image.boxes).any(axis=1)
+        self._remarks["boxes were rounded to whole pixels"] += int(moved.sum())
+        solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        self._remarks["boxes without area were dropped"] += int((~solid).sum())
+        boxes, classes = boxes[solid], image.classes[solid].tolist()
         if self._format == "coco":
-            self._add_coco(asset, size, boxes, classes)
+            self._add_coco(asset.name, size, boxes.tolist(), classes)
             return f"{asset}\t{self._coco_file}"
-        extension = {"ark": ".txt", "voc": ".xml"}[self._format]
-        annotation = self._root / "annotations" / digest[-2:] / f"{digest}{extension}"
-        annotation.parent.mkdir(exist_ok=True)
-        rows = zip(classes.tolist(), boxes.astype(np.int64).tolist(), strict=True)
+        corners = (boxes - (0, 0, 1, 1)).astype(np.int64).tolist()
         if self._format == "ark":
-            text = "".join(self._ark_line(index, corners) for index, corners in rows)
+            rows = [
+                [index, *box, "-1.0", "0.0"] for index, box in zip(classes, corners, strict=True)
+            ]
+            text = "".join(", ".join(map(str, row[: self._columns])) + "\n" for row in rows)
         else:
-            text = self._voc_text(asset, size, list(rows))
+            names = [html.escape(self._names[index], quote=False) for index in classes]
+            objects = [VOC_OBJECT.format(*b, name=n) for n, b in zip(names, corners, strict=True)]
+            height, width = size
+            text = VOC.format(path=asset, width=width, height=height, objects="".join(objects))
+        suffix = {"ark": ".txt", "voc": ".xml"}[self._format]
+        annotation = self._root / "annotations" / digest[-2:] / f"{digest}{suffix}"
+        annotation.parent.mkdir(exist_ok=True)
         annotation.write_text(text, encoding="utf-8")
         return f"{asset}\t{annotation}"
 
-    def _whole_boxes(self, image: SourceImage) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes rounded to whole pixels, those left with an area, and their classes."""
-        boxes = np.round(image.boxes)
-        self._remarks["boxes were rounded to whole pixels"] += int(
-            (boxes != image.boxes).any(axis=1).sum()
-        )
-        return _solid(SourceImage(image.path, boxes, image.classes))
-
-    def _ark_line(self, index: int, corners: Sequence[int]) -> str:
-        x1, y1, x2, y2 = corners
-        values = [index, x1, y1, x2 - 1, y2 - 1, "-1.0", "0.0"]
-        return ", ".join(str(value) for value in values[: self._columns]) + "\n"
-
-    def _voc_text(
-        self, asset: Path, size: tuple[int, int], rows: Sequence[tuple[int, Sequence[int]]]
-    ) -> str:
-        root = Element("annotation")
-        SubElement(root, "folder").text = "folder"
-        SubElement(root, "filename").text = str(asset)
-        dimensions = SubElement(root, "size")
-        for key, value in zip(("width", "height", "depth"), (*size[::-1], 3), strict=True):
-            SubElement(dimensions, key).text = str(value)
-        SubElement(root, "segmented").text = "0"
-        for index, (x1, y1, x2, y2) in rows:
-            item = SubElement(root, "object")
-            SubElement(item, "name").text = self._class_names[index]
-            for key, word in (("pose", "unknown"), ("truncated", "unknown"), ("occluded", "0")):
-                SubElement(item, key).text = word
-            box = SubElement(item, "bndbox")
-            corners = {"xmin": x1, "ymin": y1, "xmax": x2 - 1, "ymax": y2 - 1}
-            for key, value in corners.items():
-                SubElement(box, key).text = str(value)
-            SubElement(box, "rotate_angle").text = "0.0000"
-            tail = (("difficult", "0"), ("box_quality", "-1.0000"), ("confidence", "0.0000"))
-            for key, word in tail:
-                SubElement(item, key).text = word
-        indent(root, " ")
-        return tostring(root, encoding="unicode") + "\n"
-
     def _add_coco(
-        self, asset: Path, size: tuple[int, int], boxes: np.ndarray, classes: np.ndarray
+        self, name: str, size: tuple[int, int], boxes: list[list[float]], classes: list[int]
     ) -> None:
         image_id = len(self._coco_images) + 1
-        height, width = size
         self._coco_images.append(
-            {"id": image_id, "file_name": asset.name, "width": width, "height": height}
+            {"id": image_id, "file_name": name, "width": size[1], "height": size[0]}
         )
-        for (x1, y1, x2, y2), index in zip(boxes.tolist(), classes.tolist(), strict=True):
-            self._coco_boxes.append(
-                {
-                    "id": len(self._coco_boxes) + 1,
-                    "image_id": image_id,
-                    "category_id": index,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": 0,  # as the platform writes plain boxes
-                    "segmentation": {},
-                    "iscrowd": 0,
-                    "confidence": 0.0,
-                }
-            )
-
-
-def _solid(image: SourceImage) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes with a positive width and height, and their classes."""
-    keep = (image.boxes[:, 2] > image.boxes[:, 0]) & (image.boxes[:, 3] > image.boxes[:, 1])
-    return image.boxes[keep], image.classes[keep]
+        # As the platform writes plain boxes: no area, an empty segmentation.
+        plain = {"area": 0, "segmentation": {}, "iscrowd": 0, "confidence": 0.0}
+        for (x1, y1, x2, y2), index in zip(boxes, classes, strict=True):
+            box = {"id": len(self._coco_boxes) + 1, "image_id": image_id, "category_id": index}
+            self._coco_boxes.append({**box, "bbox": [x1, y1, x2 - x1, y2 - y1], **plain})
 
 
 def _stored_form(path: Path) -> tuple[str, tuple[int, int]]:
     """Suffix by content, and (height, width) of the stored grid; (0, 0) for a damaged image."""
+    given = path.suffix.lstrip(".").lower() or "unknown"
     try:
         with Image.open(path) as picture:
-            width, height = picture.size
-            kind = STORED_SUFFIXES.get(picture.format or "")
-            return kind or path.suffix.lstrip(".").lower() or "unknown", (height, width)
+            return STORED_SUFFIXES.get(picture.format or "", given), picture.size[::-1]
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        return path.suffix.lstrip(".").lower() or "unknown", (0, 0)
+        return given, (0, 0)

@@ -1,6 +1,6 @@
-"""A labelled data set as people keep it, read into one plain form with numbered classes.
+"""Read a labelled data set of any format into one plain form: numbered classes, three splits.
 
-Boxes come out as x1, y1, x2, y2 in pixels of the stored image with an exclusive corner
+Boxes are x1, y1, x2, y2 in pixels of the stored image with an exclusive corner
 (width = x2 - x1). VOC corners are taken as given, without any offset.
 """
 
@@ -14,12 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.formats.base import (
-    SPLITS,
-    LabelledFolder,
-    LabelledImage,
-    read_labelled_folder,
-)
+from data.formats.base import SPLITS, ClassLookup, LabelledImage, read_labelled_folder
 from utils.errors import Code, TaskError
 
 CLASS_FILES = ("classes.txt", "labels.txt", "obj.names")
@@ -62,12 +57,32 @@ def read_source(folder: Path, class_names: Sequence[str] | None = None) -> Sourc
     if not folder.exists():
         raise TaskError(Code.DATASET, f"There is no data set at {folder}; give an existing path.")
     wanted = tuple(class_names or _listed_classes(folder))
-    labelled = read_labelled_folder(folder, wanted)
-    return _assemble(labelled, wanted or labelled.class_names)
+    found = read_labelled_folder(folder, wanted)
+    names = wanted or found.class_names
+    if len(set(names)) != len(names):
+        raise TaskError(Code.DATASET, f"The class names {list(names)} are not unique.")
+    lookup, remarks = ClassLookup(names), Counter(found.remarks)
+
+    def numbered(image: LabelledImage) -> SourceImage:
+        indices = [lookup.index_of(label) for label, *_ in image.objects]
+        for (label, *_), index in zip(image.objects, indices, strict=True):
+            if index is None:
+                remarks[f"boxes of the class {label!r}, which is not asked for, were left out"] += 1
+        kept = [(index, *box[1:]) for box, index in zip(image.objects, indices, strict=True)
+                if index is not None]  # fmt: skip
+        rows = np.array(kept, dtype=np.float64).reshape(-1, 5)
+        return SourceImage(image.path, rows[:, 1:], rows[:, 0].astype(np.int64))
+
+    images = _complete_splits(found.images, remarks)
+    splits = {split: tuple(numbered(image) for image in images[split]) for split in SPLITS}
+    if not any(splits.values()):
+        raise TaskError(Code.DATASET, "The data set lists no image that exists.")
+    notes = tuple(f"{count} × {text}" if count > 1 else text for text, count in remarks.items())
+    return SourceDataset(found.format_name, names, splits, notes)
 
 
 def _listed_classes(folder: Path) -> tuple[str, ...]:
-    """Class names from a list file beside the data, one per line; empty when there is none."""
+    """Return class names from a list file beside the data, one per line; empty without one."""
     for name in CLASS_FILES:
         if (folder / name).is_file():
             lines = (folder / name).read_text(encoding="utf-8").splitlines()
@@ -75,54 +90,29 @@ def _listed_classes(folder: Path) -> tuple[str, ...]:
     return ()
 
 
-def _assemble(labelled: LabelledFolder, names: tuple[str, ...]) -> SourceDataset:
-    """Number the classes and complete the splits."""
-    if len(set(names)) != len(names):
-        raise TaskError(Code.DATASET, f"The class names {list(names)} are not unique.")
-    exact = {name: index for index, name in enumerate(names)}
-    folded = {name.strip().casefold(): index for index, name in enumerate(names)}
-    remarks = Counter(labelled.remarks)
-
-    def number(record: LabelledImage) -> SourceImage:
-        rows, classes = [], []
-        for label, *corners in record.objects:
-            index = exact.get(label, folded.get(label.strip().casefold()))
-            if index is None:
-                remarks[f"boxes of the class {label!r}, which is not asked for, were left out"] += 1
-                continue
-            rows.append(corners)
-            classes.append(index)
-        boxes = np.array(rows, dtype=np.float64).reshape(-1, 4)
-        return SourceImage(record.path, boxes, np.array(classes, dtype=np.int64))
-
-    records = _complete_splits(labelled.images, remarks)
-    splits = {split: tuple(number(record) for record in records[split]) for split in SPLITS}
-    if not any(splits.values()):
-        raise TaskError(Code.DATASET, "The data set lists no image that exists.")
-    notes = tuple(f"{count} × {text}" if count > 1 else text for text, count in remarks.items())
-    return SourceDataset(labelled.format_name, names, splits, notes)
-
-
 def _complete_splits(
-    records: Mapping[str, Sequence[LabelledImage]], remarks: Counter[str]
+    images: Mapping[str, Sequence[LabelledImage]], remarks: Counter[str]
 ) -> dict[str, list[LabelledImage]]:
-    """Train, val and test lists, drawn by a hash of the names where the source does not say."""
-    splits = {split: list(records.get(split, ())) for split in SPLITS}
-    loose = _shuffled(records.get("", ()))
-    if loose and not any(splits.values()):
-        part = round(0.15 * len(loose)) or int(len(loose) > 1)
-        rest = loose[part:]
-        part_test = round(0.15 * len(loose))
+    """Return train, val and test, drawn by a hash of the names where the source does not say."""
+    splits = {split: list(images.get(split, ())) for split in SPLITS}
+    undivided = _shuffled(images.get("", ()))
+    if undivided and not any(splits.values()):
+        count = round(0.15 * len(undivided))
+        first = count or int(len(undivided) > 1)
         remarks["the data set is not split; images were divided 70/15/15 by name"] += 1
-        return {"val": loose[:part], "test": rest[:part_test], "train": rest[part_test:]}
-    splits["train"] += loose
+        return {
+            "val": undivided[:first],
+            "test": undivided[first : first + count],
+            "train": undivided[first + count :],
+        }
+    splits["train"] += undivided
     if len(splits["train"]) > 1 and not splits["val"]:
-        drawn = _shuffled(splits["train"])
-        part = round(0.15 * len(drawn)) or 1
+        shuffled = _shuffled(splits["train"])
+        count = round(0.15 * len(shuffled)) or 1
         remarks["there is no validation part; 15 % of the training images became one"] += 1
-        splits["val"], splits["train"] = drawn[:part], drawn[part:]
+        splits["val"], splits["train"] = shuffled[:count], shuffled[count:]
     return splits
 
 
-def _shuffled(records: Iterable[LabelledImage]) -> list[LabelledImage]:
-    return sorted(records, key=lambda r: hashlib.sha1(r.path.name.encode()).hexdigest())
+def _shuffled(images: Iterable[LabelledImage]) -> list[LabelledImage]:
+    return sorted(images, key=lambda image: hashlib.sha1(image.path.name.encode()).hexdigest())

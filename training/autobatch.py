@@ -12,6 +12,7 @@ import torch
 
 from models.detector import Detector
 from models.loss import DetectionLoss
+from settings.train import TrainSettings
 from utils.device import autocast
 from utils.errors import Code, TaskError
 from utils.seeding import torch_generator
@@ -66,16 +67,13 @@ def measure(
 def automatic_batch_size(
     network: Detector,
     criterion: DetectionLoss,
-    *,
+    settings: TrainSettings,
     device: torch.device,
     image_size: int,
-    precision: str,
-    states: int,
 ) -> int:
     """Return the batch size for the setting `batch_size: -1`, at least 1; 16 on a CPU.
 
-    `network` is in training mode on `device`; it and torch's random numbers are unchanged.
-    `states` is the number of further copies of the parameters that the optimiser keeps. Raises
+    `network` is in training mode on `device`; it and torch's random numbers are unchanged. Raises
     TaskError(OUT_OF_MEMORY) if not even one image fits.
     """
     if device.type != "cuda":
@@ -92,7 +90,7 @@ def automatic_batch_size(
         criterion,
         device=device,
         image_size=image_size,
-        precision=precision,
+        precision=settings.precision,
     )
     try:
         measured, failed = measure(peak_of)
@@ -104,6 +102,7 @@ def automatic_batch_size(
             f"not even one image of {image_size} px fits the GPU's {free >> 20} MiB of free "
             "memory: choose a smaller img_size or model.",
         )
+    states = 1 if settings.optimizer == "sgd" else 2  # copies of the parameters
     budget = reserved + MEMORY_FRACTION * free - states * parameters
     chosen = fitted_batch_size(measured, budget, failed=failed)
     log.info(

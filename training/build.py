@@ -61,34 +61,27 @@ def build_network(
     return network
 
 
-def frozen_layers(chosen: Sequence[int], count: int) -> tuple[int, ...]:
-    """Return the layers that the setting `freeze` names in a network of `count` layers.
+def freeze(network: Detector, chosen: Sequence[int]) -> tuple[int, ...]:
+    """Exclude the layers that the setting `freeze` names from training; return them.
 
     As in v7.0 one number k means the layers 0 to k - 1, several mean exactly those. Raises
-    TaskError(CONFIG) for a layer that the network does not have.
+    TaskError(CONFIG) for a layer that the network does not have, or if no layer is left to train.
     """
-    layers = range(chosen[0]) if len(chosen) == 1 else sorted(set(chosen))
-    beyond = [layer for layer in layers if layer >= count]
-    if beyond:
+    count = len(network.model)
+    layers = tuple(range(chosen[0]) if len(chosen) == 1 else sorted(set(chosen)))
+    if layers and layers[-1] >= count:
         raise TaskError(
             Code.CONFIG,
-            f"the setting freeze names layer {beyond[-1]}, but the network has {count} layers, "
+            f"the setting freeze names layer {layers[-1]}, but the network has {count} layers, "
             f"0 to {count - 1}.",
         )
-    return tuple(layers)
-
-
-def freeze(network: Detector, layers: Sequence[int]) -> None:
-    """Exclude the parameters of `layers` from training, in place.
-
-    Raises TaskError(CONFIG) if that leaves nothing to train.
-    """
     for layer in layers:
         network.model[layer].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise TaskError(
             Code.CONFIG, "the setting freeze leaves no layer to train; freeze fewer layers."
         )
+    return layers
 
 
 def set_train_mode(network: Detector, frozen: Sequence[int]) -> None:

@@ -6,7 +6,6 @@ is in `study.db` as soon as it is done.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from settings.train import TrainSettings
 from training.job import TrainingJob
 from training.loop import train
 from utils.atomic import write_text
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, optional_package
 from utils.progress import Progress
 
 STUDY = "evolve"
@@ -131,9 +130,10 @@ def search(
 
     The first trial is `start`. A trial whose loss is no longer finite has fitness 0; any other
     error ends the search, and nothing that is done is lost. Writes study.db, evolve.csv,
-    hyp_evolve.yaml and importance.png to `folder`. Raises TaskError(CONTAINER) without Optuna.
+    hyp_evolve.yaml and importance.png to `folder`. Raises TaskError(CONFIG) without Optuna.
     """
-    optuna = _optuna()
+    optuna = optional_package("optuna", purpose="the search for hyper-parameters")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     storage = f"sqlite:///{(folder / 'study.db').absolute()}"
     study = optuna.create_study(
@@ -167,19 +167,6 @@ def search(
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
         save_figure(importances(shares), folder / "importance.png")
     return BestTrial(dict(best.params), float(best.value), best.number, done)
-
-
-def _optuna() -> Any:
-    try:
-        optuna = importlib.import_module("optuna")
-    except ImportError as error:
-        raise TaskError(
-            Code.CONTAINER,
-            f"the search for hyper-parameters needs the package optuna, which cannot be imported "
-            f"({error}): install optuna.",
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
 
 
 def _suggest(trial: Any, name: str, interval: Interval) -> float:

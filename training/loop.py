@@ -17,7 +17,7 @@ from evaluation.evaluate import evaluate, final_report, no_evaluation
 from evaluation.evaluator import Evaluation, EvaluationConfig
 from evaluation.tables import class_table
 from exporting.export import export_after_training
-from inference.predictor import Predictor
+from inference.predictor import Predictor, PredictorConfig
 from models.checkpoint import (
     CheckpointMetadata,
     build_detector,
@@ -310,14 +310,13 @@ def evaluate_ema(state: TrainState, progress: Progress) -> Evaluation:
 def build_predictor(job: TrainingJob, network: Detector, image_size: int) -> Predictor:
     """Return a predictor with the thresholds of evaluation."""
     settings = job.settings
-    return Predictor(
-        network,
-        job.train.class_names,
-        device=job.device,
+    config = PredictorConfig(
         image_size=image_size,
+        batch_size=settings.batch_size,
+        nms=NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
         precision=settings.precision,
-        thresholds=NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
     )
+    return Predictor.build(network, job.train.class_names, device=job.device, config=config)
 
 
 def finish(

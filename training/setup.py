@@ -29,7 +29,6 @@ from training.build import (
     build_network,
     build_schedule,
     freeze,
-    frozen_layers,
 )
 from training.ema import ModelEMA
 from training.job import TrainingJob
@@ -90,8 +89,12 @@ def prepare(
     processes.broadcast_module(network)
     criterion = build_criterion(settings, network, image_size).to(device)
     if settings.batch_size < 1:
-        fitting = resumed.batch_size if resumed else autobatch(job, network, criterion, image_size)
-        settings = replace(settings, batch_size=min(fitting, len(job.train)))
+        batch_size = (
+            resumed.batch_size
+            if resumed
+            else automatic_batch_size(network, criterion, settings, device, image_size)
+        )
+        settings = replace(settings, batch_size=min(batch_size, len(job.train)))
         job = replace(job, settings=settings)
     loader = training_batches(job, image_size, stride)
     processes.assert_equal(
@@ -168,26 +171,12 @@ def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:
         activation=settings.activation,
         anchors=settings.anchors,
     )
-    frozen = frozen_layers(settings.freeze, len(network.model))
-    freeze(network, frozen)
+    frozen = freeze(network, settings.freeze)
     if settings.sync_bn and job.processes.is_distributed:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
     elif settings.sync_bn:
         log.info("sync_bn has no effect: one device sees whole batches anyway")
     return network, frozen
-
-
-def autobatch(job: TrainingJob, network: Detector, criterion: DetectionLoss, size: int) -> int:
-    """Return the batch size that fits the device."""
-    settings = job.settings
-    return automatic_batch_size(
-        network,
-        criterion,
-        device=job.device,
-        image_size=size,
-        precision=settings.precision,
-        states=1 if settings.optimizer == "sgd" else 2,
-    )
 
 
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:

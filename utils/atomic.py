@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, whenever the process is killed."""
+"""Atomic writes: a file has its old content or the new one, whenever the process is killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FULL = 1 << 16
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what was written there replaces `path` on success.
+    """Yield a temporary path beside `path`; what was written there replaces `path` on success.
 
     The temporary file is flushed to disk before the rename, so that a power cut or a SIGKILL
     leaves either the old content or the whole new one. On an exception it is removed, and one
@@ -46,9 +46,9 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_beside(path: Path) -> Iterator[Path]:
-    """Give an empty folder on the disk of `path`; it goes with the block.
+    """Yield an empty folder on the disk of `path`, which is removed with the block.
 
-    One that a killed process has left there is removed when the next one is asked for.
+    One that a killed process has left there is removed as well.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = path.with_name(f"{path.name}.parts")
@@ -62,36 +62,25 @@ def scratch_beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_unfinished(folder: Path, processes: Collection[int]) -> None:
-    """Remove what these processes were writing anywhere below `folder`: they never go on."""
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            found = re.fullmatch(r"\..+?\.(\d+)(\.\d+)?\.tmp", name)
-            if found and int(found[1]) in processes:
-                _remove(Path(place) / name)
-
-
 def _temporary_name(name: str) -> str:
-    """Of a file that this thread of this process writes, and no other one."""
+    """Return a name that is this thread's and this process's own."""
     alone = threading.current_thread() is threading.main_thread()
     thread = "" if alone else f".{threading.get_native_id()}"
     return f".{name}.{os.getpid()}{thread}.tmp"
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what a process that was killed while writing `path` has left beside it."""
+    """Remove the temporary files beside `path` of processes that are gone."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.\d+)?\.tmp")
     for name in os.listdir(path.parent):
         found = ours.fullmatch(name)
-        if found and not _alive(int(found[1])):
-            _remove(path.parent / name)
-
-
-def _remove(leftover: Path) -> None:
-    if leftover.is_dir():
-        shutil.rmtree(leftover, ignore_errors=True)
-    else:
-        leftover.unlink(missing_ok=True)
+        if not found or _alive(int(found[1])):
+            continue
+        leftover = path.parent / name
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

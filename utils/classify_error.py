@@ -10,25 +10,63 @@ import torch
 from utils.errors import Code, TaskError
 from utils.shutdown import TOLD_TO_STOP, Terminated
 
-# Numbers of the CUDA runtime's errors.
-CUDA_OUT_OF_MEMORY = frozenset({2})
-CUDA_NO_DEVICE = frozenset({100})
-CUDA_MISMATCHES = frozenset({35, 209, 222, 803, 804})
-"""Driver too old, no kernel for the architecture, its intermediate code too new, versions of driver
-and library that do not fit, a compatibility package that does not know the GPU."""
-# Fixed phrases of the messages where torch raises a bare RuntimeError.
-HOST_MEMORY = ("DefaultCPUAllocator:", "CUDA error: out of memory in host")
+# Kinds of trouble, each with its return code and advice.
+KINDS = {
+    "gpu memory": (
+        Code.OUT_OF_MEMORY,
+        "the GPU ran out of memory: lower batch_size or img_size, or choose a smaller model.",
+    ),
+    "host memory": (
+        Code.OUT_OF_MEMORY,
+        "the machine ran out of memory: set cache to none, or lower batch_size or workers.",
+    ),
+    "shared memory": (
+        Code.OUT_OF_MEMORY,
+        "the shared memory /dev/shm is full: set workers to 0, or start the container with a "
+        "larger --shm-size (setting shm_size).",
+    ),
+    "mismatch": (
+        Code.CUDA_MISMATCH,
+        "this build of torch, the driver and the GPU do not fit together: update the driver, or "
+        "use an image made for this GPU.",
+    ),
+    "no gpu": (
+        Code.NO_GPU,
+        "the GPU that the task was granted is not there: grant it one, or set gpu_id to '' to run "
+        "on the CPU.",
+    ),
+    "worker": (
+        Code.CONTAINER,
+        "a worker process that prepares batches was killed from outside, most often because the "
+        "machine ran out of memory: lower workers, or set cache to none; started again, a "
+        "training resumes after its last whole epoch.",
+    ),
+}
+# Numbers of the CUDA runtime's errors. A mismatch: driver too old, no kernel for the architecture,
+# its intermediate code too new, versions of driver and library that do not fit, a compatibility
+# package that does not know the GPU.
+CUDA_NUMBERS = {2: "gpu memory", 100: "no gpu"} | dict.fromkeys(
+    (35, 209, 222, 803, 804), "mismatch"
+)
+# Fixed phrases of the messages where torch raises a bare RuntimeError; the first that occurs.
+PHRASES = {
+    "DefaultCPUAllocator:": "host memory",
+    "CUDA error: out of memory in host": "host memory",
+    "CUDA error: out of memory": "gpu memory",
+    "CUBLAS_STATUS_ALLOC_FAILED": "gpu memory",
+    "CUDNN_STATUS_ALLOC_FAILED": "gpu memory",
+    "killed by signal: Bus error": "shared memory",
+    "unable to write to file </torch_": "shared memory",
+    "no kernel image": "mismatch",
+    "driver version is insufficient": "mismatch",
+    "driver on your system is too": "mismatch",
+    "Found no NVIDIA driver": "no gpu",
+    "No CUDA GPUs are available": "no gpu",
+    "no CUDA-capable device": "no gpu",
+    "DataLoader worker (pid": "worker",
+}
 ONEDNN_MEMORY = "could not create a primitive"
 """The whole message of oneDNN without memory; longer texts mean other errors."""
-GPU_MEMORY = (
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-SHARED_MEMORY = ("killed by signal: Bus error", "unable to write to file </torch_")
-DEAD_WORKER = ("DataLoader worker (pid",)
-MISMATCHES = ("no kernel image", "driver version is insufficient", "driver on your system is too")
-NO_GPU = ("Found no NVIDIA driver", "No CUDA GPUs are available", "no CUDA-capable device")
 
 
 def explain(error: BaseException) -> tuple[Code, str]:
@@ -42,15 +80,9 @@ def explain(error: BaseException) -> tuple[Code, str]:
         return Code.CONTAINER, TOLD_TO_STOP
     if isinstance(error, KeyboardInterrupt):
         return Code.CONTAINER, "the task was interrupted from the keyboard."
-    code = _code_of(error)
-    if code is not None:
-        return code, _SENTENCES[code, _where(error)]
-    if isinstance(error, RuntimeError) and str(error).startswith(DEAD_WORKER):
-        return Code.CONTAINER, (
-            "a worker process that prepares batches was killed from outside, most often because "
-            "the machine ran out of memory: lower workers, or set cache to none; started again, a "
-            "training resumes after its last whole epoch."
-        )
+    kind = _kind_of(error)
+    if kind:
+        return KINDS[kind]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Code.CONTAINER, (
             f"no space is left on the disk while writing {error.filename or 'a result'}: free some "
@@ -63,61 +95,24 @@ def explain(error: BaseException) -> tuple[Code, str]:
     )
 
 
-_SENTENCES = {
-    (Code.OUT_OF_MEMORY, "gpu"): (
-        "the GPU ran out of memory: lower batch_size or img_size, or choose a smaller model."
-    ),
-    (Code.OUT_OF_MEMORY, "host"): (
-        "the machine ran out of memory: set cache to none, or lower batch_size or workers."
-    ),
-    (Code.OUT_OF_MEMORY, "shared"): (
-        "the shared memory /dev/shm is full: set workers to 0, or start the container with a "
-        "larger --shm-size (setting shm_size)."
-    ),
-    (Code.CUDA_MISMATCH, "gpu"): (
-        "this build of torch, the driver and the GPU do not fit together: update the driver, or "
-        "use an image made for this GPU."
-    ),
-    (Code.NO_GPU, "gpu"): (
-        "the GPU that the task was granted is not there: grant it one, or set gpu_id to '' to run "
-        "on the CPU."
-    ),
-}
-
-
-def _code_of(error: BaseException) -> Code | None:
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return Code.OUT_OF_MEMORY
+def _kind_of(error: BaseException) -> str | None:
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "gpu memory"
+    if isinstance(error, MemoryError):
+        return "host memory"
     if isinstance(error, OSError):
-        no_memory = error.errno == errno.ENOMEM or _where(error) == "shared"
-        return Code.OUT_OF_MEMORY if no_memory else None
+        shared = str(error.filename).startswith("/dev/shm")
+        kinds = {errno.ENOMEM: "host memory", errno.ENOSPC: "shared memory" if shared else None}
+        return kinds.get(error.errno or 0)
     if isinstance(error, cv2.error):
-        number = getattr(error, "code", None)
-        return Code.OUT_OF_MEMORY if number == cv2.Error.STS_NO_MEM else None
+        no_memory = getattr(error, "code", None) == cv2.Error.STS_NO_MEM
+        return "host memory" if no_memory else None
     if not isinstance(error, RuntimeError):
         return None
-    number = getattr(error, "error_code", None)  # torch.AcceleratorError, from torch 2.8 on
     text = str(error)
     if text == ONEDNN_MEMORY:
-        return Code.OUT_OF_MEMORY
-    causes = (
-        (Code.OUT_OF_MEMORY, CUDA_OUT_OF_MEMORY, HOST_MEMORY + GPU_MEMORY + SHARED_MEMORY),
-        (Code.CUDA_MISMATCH, CUDA_MISMATCHES, MISMATCHES),
-        (Code.NO_GPU, CUDA_NO_DEVICE, NO_GPU),
+        return "host memory"
+    number = getattr(error, "error_code", None)  # torch.AcceleratorError, from torch 2.8 on
+    return CUDA_NUMBERS.get(int(number or 0)) or next(
+        (kind for phrase, kind in PHRASES.items() if phrase in text), None
     )
-    for code, numbers, phrases in causes:
-        if number in numbers or any(phrase in text for phrase in phrases):
-            return code
-    return None
-
-
-def _where(error: BaseException) -> str:
-    """Return whose memory or device it was: gpu, host or shared."""
-    if isinstance(error, OSError):
-        full = error.errno == errno.ENOSPC and str(error.filename).startswith("/dev/shm")
-        return "shared" if full else "host"
-    text = str(error)
-    host = isinstance(error, MemoryError | cv2.error) or text == ONEDNN_MEMORY
-    if host or any(phrase in text for phrase in HOST_MEMORY):
-        return "host"
-    return "shared" if any(phrase in text for phrase in SHARED_MEMORY) else "gpu"

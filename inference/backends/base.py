@@ -1,13 +1,14 @@
-"""What computes a network up to its head, as a function of tensors; torch does the rest.
+"""Interface of inference backends: programs that compute a network up to its head.
 
-The head's convolutions and the decoding stay in float32 in torch, as under autocast, so that an
-engine of lower precision moves no large box by pixels, and raw maps are there for all who ask.
+The convolutions of the head and the decoding stay in float32 in torch, as under autocast, so that
+a backend of lower precision moves no large box by pixels, and head maps are there for mining.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,24 +25,24 @@ Run = Callable[[Tensor], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """Where an engine is to compute, and what it will be shown."""
+    """What a backend is built for."""
 
     device: torch.device
     precision: str
     """The setting of that name: auto, float32, bfloat16 or float16."""
-    lanes: int
+    threads: int
     """Threads that call it at the same time, each for one core of a CPU."""
     batch_size: int
     side: int
-    """Longest side in pixels that can come."""
+    """Longest side of an image in pixels."""
     stride: int
     """What height and width are multiples of."""
     levels: tuple[tuple[int, int], ...]
-    """(channels, pixels per cell) of each map that the head looks at."""
+    """(channels, stride) of each map that enters the head."""
 
     @property
     def arithmetic(self) -> str:
-        """The number format that torch would take for the setting on this device."""
+        """The number format that torch takes for this precision and device."""
         if self.precision == "float16" and self.device.type == "cuda":
             return "float16"
         bfloat = self.precision == "bfloat16"
@@ -50,17 +51,17 @@ class BackendSpec:
         return "float32"
 
     def empty_maps(self, images: Tensor) -> list[Tensor]:
-        """Float32 tensors beside `images` [b, 3, h, w], of the shape of the maps that come out."""
+        """Return float32 tensors for the maps of `images` [b, 3, h, w], on their device."""
         batch, _, height, width = images.shape
         return [
-            torch.empty(batch, channels, height // cell, width // cell, device=images.device)
-            for channels, cell in self.levels
+            torch.empty(batch, channels, height // stride, width // stride, device=images.device)
+            for channels, stride in self.levels
         ]
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A program that has the network compiled; may be called from several threads."""
+class Backend:
+    """A program with the compiled network; may be called from several threads."""
 
     name: str
     arithmetic: str
@@ -68,12 +69,12 @@ class Engine:
     run: Run
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """The head's inputs for images as in `Run`. TaskError(MODEL) where the program fails."""
+        """Return the head's inputs as `Run` does. Raises TaskError(MODEL) if the program fails."""
         try:
             return list(self.run(images))
         except TaskError:
             raise
-        # Every program has exceptions of its own.
+        # Each program has exceptions of its own.
         except Exception as error:
             raise TaskError(
                 Code.MODEL,
@@ -82,7 +83,19 @@ class Engine:
             ) from error
 
 
+@dataclass(frozen=True)
+class BackendType:
+    """The registration of a backend: `BACKEND` in its file of this folder."""
+
+    build: Callable[[Path, BackendSpec], Backend]
+    """Builds it from the network up to its head, an ONNX file that goes away afterwards."""
+    half_weights: bool = False
+    """Whether the file is to have float16 weights where the backend computes in float16."""
+    auto_order: int = 0
+    """Order in which `auto` tries backends on a CPU, from 1 on; 0 for never."""
+
+
 def first_line(error: Exception) -> str:
-    """What a program says of its failure, in one line."""
+    """Return the first line of an error's message, or its repr without one."""
     text = str(error).strip()
     return text.splitlines()[0] if text else repr(error)

@@ -1,169 +1,183 @@
-"""Which engine computes a task: the one named, or with `auto` the fastest that repays its trial."""
+"""The choice of a backend: the one named, or with `auto` the fastest that repays its trial."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from data.images import ImageError, read_image
 from exporting.neck_onnx import write_neck
-from inference.backends import onnxruntime as onnx_runtime
-from inference.backends import openvino as open_vino
-from inference.backends import tensorrt as tensor_rt
-from inference.backends.agreement import Agreement, agreement
-from inference.backends.base import AUTO, TORCH, BackendSpec, Engine, first_line
-from inference.backends.sample import by_shape, upper_half
+from inference.backends.base import (
+    AUTO,
+    TORCH,
+    Backend,
+    BackendSpec,
+    BackendType,
+    first_line,
+)
+from inference.backends.parity import Parity, check_parity
 from inference.batching import WorkerPool
-from models.detector import Detector
+from inference.network import Network
+from ops.letterbox import Letterbox, apply_letterbox
+from settings.detect import BACKENDS as BACKEND_NAMES
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
-BACKENDS: dict[str, Callable[[Path, BackendSpec], Engine]] = {
-    open_vino.NAME: open_vino.build_openvino,
-    onnx_runtime.NAME: onnx_runtime.build_onnxruntime,
-    tensor_rt.NAME: tensor_rt.build_tensorrt,
-}
-ON_A_CPU = (open_vino.NAME, onnx_runtime.NAME)
-"""What `auto` tries there."""
-FEW_IMAGES = 64
+
+def _load(name: str) -> BackendType:
+    backend = importlib.import_module(f"inference.backends.{name}").BACKEND
+    assert isinstance(backend, BackendType)
+    return backend
+
+
+BACKENDS = {name: _load(name) for name in BACKEND_NAMES}
+"""By the choices of the setting `engine`, except torch and auto."""
+AUTO_ON_CPU = sorted(
+    (name for name, one in BACKENDS.items() if one.auto_order),
+    key=lambda name: BACKENDS[name].auto_order,
+)
+"""Backends that `auto` tries on a CPU."""
+MIN_IMAGES = 64
 """Fewer are not worth the timing."""
-LONG_ENOUGH = 240.0
+MIN_SECONDS = 240.0
 """Seconds that torch must need for a task before `auto` tries others. Trying takes 11 to 17 for
-yolov5s at 640 pixels on two cores; the least gain that is taken saves 22 of these 240."""
-MOST_OF_A_TASK = 0.05
-"""Share of a task's expected time after which no further engine is tried."""
-GAIN = 1.1
-"""Times as fast as torch that `auto` asks for; what is less may be chance."""
+yolov5s at 640 pixels on two cores; the least gain that is accepted saves 22 of these 240."""
+MAX_TRIAL_SHARE = 0.05
+"""Share of a task's expected time after which no further backend is tried."""
+MIN_GAIN = 1.1
+"""Speed over torch's that `auto` asks for; less may be chance."""
 TIMED_IMAGES = 8
 """Images at most in a batch that is timed."""
 ROUNDS = 2
 """Measurements of each side, in turns; the least counts."""
-
-Look = Callable[[Engine | None, Tensor], object]
-"""The network's whole answer to images float32 [b, 3, h, w], by an engine or, for None, torch."""
+SAMPLES = 4
+"""Images that a backend is checked on."""
+SAMPLE_TRIES = 16
+"""Files opened at most in search of readable ones."""
 
 
 @dataclass(frozen=True)
 class BenchmarkTarget:
-    """A network that is to be computed, and how a task does it."""
+    """A network, what a backend for it is built for, and the workers that will call it."""
 
-    network: Detector
-    """Fused, on its device."""
-    around: BackendSpec
-    look: Look
-    lanes: WorkerPool
+    network: Network
+    spec: BackendSpec
+    pool: WorkerPool
 
 
-def choose_engine(
-    wish: str, subject: BenchmarkTarget, samples: Sequence[Tensor], *, images: int
-) -> Engine | None:
-    """The engine for the setting `wish`, checked on the samples [3, h, w]; None for torch.
+def choose_backend(
+    name: str, target: BenchmarkTarget, samples: Sequence[Tensor], *, images: int
+) -> Backend | None:
+    """Return the backend for the setting `engine`, checked on samples [3, h, w]; None for torch.
 
-    `images` is how many the task will look at. With `auto`, what cannot be built, disagrees or
-    does not repay its trial is a line of the log. Raises TaskError where a named engine cannot be
-    had: CONFIG for a missing package or device, MODEL where it cannot be built or disagrees.
+    `images` is the number that the task will predict. With `auto` a backend that cannot be built,
+    fails the parity check or does not repay its trial is a line of the log. A named one raises
+    TaskError: CONFIG for a missing package or device, MODEL if it cannot be built or fails the
+    check.
     """
-    if wish == TORCH:
+    if name == TORCH:
         return None
     if not samples:
-        log.info("engine %s: no image could be read to compare it on: torch computes", wish)
+        log.info("engine %s: no image could be read to compare it on: torch computes", name)
         return None
-    if wish != AUTO:
-        engine, shown = checked(wish, subject, samples)
-        log.info("engine: %s in %s; beside torch: %s", wish, engine.arithmetic, shown)
-        return engine
-    if subject.around.device.type != "cpu":
+    if name != AUTO:
+        backend, parity = build_checked(name, target, samples)
+        log.info("engine: %s in %s; beside torch: %s", name, backend.arithmetic, parity)
+        return backend
+    if target.spec.device.type != "cpu":
         log.info("engine auto: torch, as always on a GPU")
         return None
-    return _fastest(subject, samples, images)
+    return _fastest(target, samples, images)
 
 
-def checked(
-    name: str, subject: BenchmarkTarget, samples: Sequence[Tensor]
-) -> tuple[Engine, Agreement]:
-    """An engine that agrees with torch on the samples, and how closely; TaskError if there is none.
+def build_checked(
+    name: str, target: BenchmarkTarget, samples: Sequence[Tensor]
+) -> tuple[Backend, Parity]:
+    """Build a backend and check its parity on the samples. Raises TaskError if either fails.
 
-    The network goes through a folder that is gone afterwards.
+    The network passes through a temporary folder.
     """
-    around = subject.around
+    spec, detector = target.spec, target.network.detector
     try:
         with tempfile.TemporaryDirectory(prefix="engine-") as folder:
-            trunk = Path(folder) / "trunk.onnx"
-            half = name == onnx_runtime.NAME and around.arithmetic == "float16"
-            write_neck(subject.network, trunk, half=half)
-            engine = BACKENDS[name](trunk, around)
+            path = Path(folder) / "neck.onnx"
+            half = BACKENDS[name].half_weights and spec.arithmetic == "float16"
+            write_neck(detector, path, half=half)
+            backend = BACKENDS[name].build(path, spec)
     except TaskError:
         raise
-    # The exporter and the engines raise many kinds.
+    # The exporter and the backends raise many kinds.
     except Exception as error:
         raise TaskError(
             Code.MODEL,
             f"The engine {name} cannot be built for this network ({first_line(error)}): set engine "
             "to torch.",
         ) from error
-    # A part of one image as well: an engine that has learnt a shape by heart is found out.
-    batches = by_shape(samples) + by_shape([upper_half(samples[0], around.stride)])
-    shown = agreement(engine, subject.network, [one.to(around.device) for one in batches])
-    if not shown.agrees:
+    # A part of one image as well: a backend that is fixed to one shape is found out.
+    batches = [*batch_by_shape(samples), upper_half(samples[0], spec.stride)[None]]
+    parity = check_parity(backend, detector, [batch.to(spec.device) for batch in batches])
+    if not parity.passed:
         raise TaskError(
             Code.MODEL,
-            f"The engine {name} does not compute what torch does ({shown}): set engine to torch, "
+            f"The engine {name} does not compute what torch does ({parity}): set engine to torch, "
             "or take another version of its package.",
         )
-    return engine, shown
+    return backend, parity
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """Those of the engines whose package is there, without importing any."""
+    """Return the backends whose package is installed, without importing any."""
     return [name for name in names if importlib.util.find_spec(name) is not None]
 
 
-def seconds_an_image(subject: BenchmarkTarget, engine: Engine | None, batch: Tensor) -> float:
-    """Time of one batch [b, 3, h, w] in every lane at once, per image."""
-    count = subject.lanes.count
+def seconds_per_image(target: BenchmarkTarget, backend: Backend | None, batch: Tensor) -> float:
+    """Measure one batch [b, 3, h, w] in every worker at once, per image; None is torch."""
+    network, count = replace(target.network, backend=backend), target.pool.count
     began = time.perf_counter()
-    for _ in subject.lanes.map(lambda one: subject.look(engine, one), [batch] * count):
+    for _ in target.pool.map(network, [batch] * count):
         pass
     return (time.perf_counter() - began) / (count * len(batch))
 
 
-def _fastest(subject: BenchmarkTarget, samples: Sequence[Tensor], images: int) -> Engine | None:
-    """What `auto` takes on a CPU: torch, unless another gains more than its trial costs."""
-    names = installed(ON_A_CPU)
-    if not names or images < FEW_IMAGES:
-        why = f"{images} images are few" if names else f"neither {' nor '.join(ON_A_CPU)} is there"
-        log.info("engine auto: torch; %s", why)
+def _fastest(target: BenchmarkTarget, samples: Sequence[Tensor], images: int) -> Backend | None:
+    """Return torch (None) on a CPU, unless another backend gains more than its trial costs."""
+    names = installed(AUTO_ON_CPU)
+    if not names or images < MIN_IMAGES:
+        reason = f"{images} images are few" if names else f"no {' or '.join(AUTO_ON_CPU)} installed"
+        log.info("engine auto: torch; %s", reason)
         return None
     began = time.perf_counter()
-    batch = _batch_to_time(samples, subject.around.batch_size)
-    seconds_an_image(subject, None, batch)  # the first look sets things up
-    expected = images * seconds_an_image(subject, None, batch)
-    if expected < LONG_ENOUGH:
+    batch = _batch_to_time(samples, target.spec.batch_size)
+    seconds_per_image(target, None, batch)  # warm-up
+    expected = images * seconds_per_image(target, None, batch)
+    if expected < MIN_SECONDS:
         log.info("engine auto: torch; its %.0f s are too few to try others", expected)
         return None
-    best: Engine | None = None
-    best_gain = GAIN
+    best: Backend | None = None
+    best_gain = MIN_GAIN
     for name in names:
-        if time.perf_counter() - began > MOST_OF_A_TASK * expected:
+        if time.perf_counter() - began > MAX_TRIAL_SHARE * expected:
             log.info("engine auto: %s is not tried, choosing has taken long enough", name)
             continue
         try:
-            engine, _ = checked(name, subject, samples)
+            backend, _ = build_checked(name, target, samples)
         except TaskError as error:
             log.info("engine auto: without %s: %s", name, error)
             continue
-        gain = _gain(subject, engine, batch)
-        log.info("engine auto: %s in %s is %.2f times as fast", name, engine.arithmetic, gain)
+        gain = _gain(target, backend, batch)
+        log.info("engine auto: %s in %s is %.2f times as fast", name, backend.arithmetic, gain)
         if gain > best_gain:
-            best, best_gain = engine, gain
+            best, best_gain = backend, gain
     log.info(
         "engine auto: %s; choosing took %.1f s of about %.0f s",
         best.name if best else TORCH,
@@ -173,18 +187,55 @@ def _fastest(subject: BenchmarkTarget, samples: Sequence[Tensor], images: int) -
     return best
 
 
-def _gain(subject: BenchmarkTarget, engine: Engine, batch: Tensor) -> float:
-    """How many times as fast as torch an engine is, measured in turns."""
-    seconds_an_image(subject, engine, batch)
-    own, theirs = [], []
+def _gain(target: BenchmarkTarget, backend: Backend, batch: Tensor) -> float:
+    """Return the speed of a backend over torch's, measured in turns."""
+    seconds_per_image(target, backend, batch)  # warm-up
+    own, torch_seconds = [], []
     for _ in range(ROUNDS):
-        theirs.append(seconds_an_image(subject, None, batch))
-        own.append(seconds_an_image(subject, engine, batch))
-    return min(theirs) / min(own)
+        torch_seconds.append(seconds_per_image(target, None, batch))
+        own.append(seconds_per_image(target, backend, batch))
+    return min(torch_seconds) / min(own)
 
 
 def _batch_to_time(samples: Sequence[Tensor], batch_size: int) -> Tensor:
-    """The largest batch of one shape among the samples, filled up with repeats."""
-    largest = max(by_shape(samples), key=len)
+    """Return the largest batch of one shape among the samples, filled up with repeats."""
+    largest = max(batch_by_shape(samples), key=len)
     count = min(batch_size, TIMED_IMAGES)
     return torch.cat([largest] * -(-count // len(largest)))[:count]
+
+
+def sample_images(
+    paths: Sequence[str], plan_for: Callable[[tuple[int, int]], Letterbox]
+) -> list[Tensor]:
+    """Read up to `SAMPLES` network inputs float32 [3, h, w] (RGB, 0 to 1), spread over `paths`.
+
+    `plan_for` returns the letterbox of a (height, width). An empty list if no file tried is
+    readable.
+    """
+    step = max(len(paths) // SAMPLES, 1)
+    # The first pass goes through the whole list, the next ones begin one further each.
+    order = [at for start in range(step) for at in range(start, len(paths), step)]
+    found: list[Tensor] = []
+    for position in order[:SAMPLE_TRIES]:
+        try:
+            image = read_image(paths[position])
+        except (ImageError, MemoryError):
+            continue
+        boxed = apply_letterbox(image, plan_for((image.shape[0], image.shape[1])))
+        found.append(torch.from_numpy(boxed).permute(2, 0, 1).flip(0).float().div_(255))
+        if len(found) == SAMPLES:
+            break
+    return found
+
+
+def batch_by_shape(samples: Sequence[Tensor]) -> list[Tensor]:
+    """Return the samples [3, h, w] as batches [b, 3, h, w] of one shape each."""
+    groups: dict[tuple[int, ...], list[Tensor]] = {}
+    for image in samples:
+        groups.setdefault(tuple(image.shape), []).append(image)
+    return [torch.stack(group) for group in groups.values()]
+
+
+def upper_half(image: Tensor, stride: int) -> Tensor:
+    """Return about the upper half of an image [3, h, w], its height a multiple of `stride`."""
+    return image[:, : max(image.shape[1] // stride // 2, 1) * stride]

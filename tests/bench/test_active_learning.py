@@ -239,7 +239,6 @@ def test_area_under_the_curve(labels: list[int], values: list[float], expected: 
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        pytest.param(0.2, 20.0, id="the first itself"),
         pytest.param(0.4, 30.0, id="half way: 20 + 20 · 0.2/0.4"),
         pytest.param(0.55, 37.5, id="20 + 20 · 0.35/0.4, before it falls"),
         pytest.param(0.6, 40.0, id="the highest"),

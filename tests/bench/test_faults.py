@@ -103,7 +103,6 @@ def test_the_table_of_the_docs_reports_no_failure() -> None:
     ("record", "complete"),
     [
         (b"t\t1700000000.5\t1.0\t4\t300001\tsentence\n", True),
-        (b"", False),
         (b"t\t1700000000.5\t0.5\t2\t0", False),
         (b"t\t1700000000.5\t2.5\t2\t0\n", False),
         (b"t\t1700000000.5\t0.5\tx\t0\n", False),

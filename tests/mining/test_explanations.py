@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.journal import Entry, Journal
+from inference.journal import Record
 from mining.explanations import HEADER, map_to_image, write_explanations
 from mining.mining_cald import cald_scores
 from mining.scores import Scored, ScoringContext
@@ -34,12 +34,13 @@ WHY = {
 
 def test_a_line_an_image(tmp_path: Path) -> None:
     rows = np.ones((2, 6), np.float32)
-    with Journal(tmp_path / "log", identity="", section=1, total=3) as log:
-        list(log.kept())
-        log.add(Entry(0, 'a,"b\n.jpg', (9, 9), rows, None, 0, {"score": 0.375, "breakdown": WHY}))
-        log.add(Entry(1, "b\udcff.jpg", None, rows[:0], "broken", 1, {"score": None}))
-        log.add(Entry(2, "c.jpg", (9, 9), rows[:0], None, 2, {"score": None, "empty": True}))
-    write_explanations(tmp_path / "t.csv", log, [1.5, None, 0.0], ("cat", "dog"))
+    records = [
+        Record(0, 'a,"b\n.jpg', (9, 9), rows, None, 0, {"score": 0.375, "breakdown": WHY}),
+        Record(1, "b\udcff.jpg", None, rows[:0], "broken", 1, {"score": None}),
+        Record(2, "c.jpg", (9, 9), rows[:0], None, 2, {"score": None, "empty": True}),
+    ]
+    scores = [1.5, None, 0.0]
+    write_explanations(tmp_path / "t.csv", records.__getitem__, scores, ("cat", "dog"))
     with open(tmp_path / "t.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         first, second, third = csv.DictReader(file)
     assert tuple(first) == HEADER
@@ -56,7 +57,7 @@ def test_a_line_an_image(tmp_path: Path) -> None:
 
 def scored(path: str, views: tuple[str, ...], read: Read = see) -> Scored:
     predictor = ColourPredictor(read)
-    parts = predictor.stream_parts([path], batch_size=1, workers=1, keep_views=True)
+    parts = predictor.stream_tiles([path], keep_inputs=True)
     (only,) = cald_scores(parts, ScoringContext(predictor, replace(SETTINGS, views=views), 1))
     return only
 

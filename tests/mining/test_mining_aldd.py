@@ -11,6 +11,7 @@ import torch
 from inference.predictor import Predictor
 from mining.mining_aldd import class_weights, disagreement, heat_maps
 from mining.registry import mine
+from ops.nms import NmsConfig
 from settings.detect import MiningSettings
 from settings.parse import parse_settings
 from tests.mining.test_mining_cald import ColourPredictor, draw, untrained
@@ -23,7 +24,7 @@ def lively() -> Predictor:
     """An untrained network without the biases that keep its objectness near 0."""
     predictor = untrained(3)
     with torch.no_grad():
-        for convolution in predictor.looks.network.head.m:
+        for convolution in predictor.network.detector.head.m:
             convolution.bias.zero_()
             convolution.weight.mul_(30)
     return predictor
@@ -100,8 +101,7 @@ def test_class_scores_are_weighted(paths: list[str]) -> None:
 
 
 def test_chosen_classes_only() -> None:
-    predictor = ColourPredictor()
-    predictor.thresholds = replace(predictor.thresholds, classes=(0, 2))
+    predictor = ColourPredictor(nms=NmsConfig(classes=(0, 2)))
     assert class_weights((0.5,), predictor) == [0.5, 0.0, 1.0]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from inference.batching import WorkerPool
 from inference.predictions import Prediction
-from inference.predictor import Predictor, load_predictor
+from inference.predictor import Predictor, PredictorConfig, load_predictor
 from mining.mining_cald import EMPTY_SCORES, cald_scores, main
 from mining.registry import mine
 from mining.scores import UNREADABLE_SCORE, ScoringContext
@@ -26,6 +28,7 @@ from utils.errors import Code, TaskError
 
 SETTINGS = MiningSettings(batch_size=4, workers=0)
 Read = Callable[[Tensor], tuple[Tensor, Tensor]]
+CPU = torch.device("cpu")
 
 
 def see_colours(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,20 +47,32 @@ def see_colours(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ColourPredictor(Predictor):
-    """A `Predictor` whose network is `see`; it notes the shape of every batch it is shown."""
+    """A predictor whose network is `see`; it notes the shape of every batch.
 
-    def __init__(self, see: Read = see_colours) -> None:
-        self.device = torch.device("cpu")
-        self.lanes = WorkerPool(self.device)
-        self.class_names = ("red", "green", "blue")
-        self.num_classes = 3
-        self.stride = 32
-        self.image_size = 96
-        self.thresholds = NmsConfig()
-        self.see = see
-        self.shapes: list[tuple[int, ...]] = []
+    At 96 px in batches of four; `config` as `PredictorConfig` takes it.
+    """
 
-    def detect_with_classes(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    see: Read
+    shapes: list[tuple[int, ...]]
+
+    def __init__(
+        self,
+        see: Read = see_colours,
+        *,
+        device: torch.device = CPU,
+        labelled_objects: tuple[float, ...] | None = None,
+        **config: Any,
+    ) -> None:
+        network: Any = SimpleNamespace(device=device, stride=32, num_classes=3)
+        own = PredictorConfig(**{"image_size": 96, "batch_size": 4, "workers": 1, **config})
+        names = ("red", "green", "blue")
+        super().__init__(network, names, WorkerPool(CPU), own, labelled_objects)
+        object.__setattr__(self, "see", see)
+        object.__setattr__(self, "shapes", [])
+
+    def detect_with_classes(
+        self, images: Tensor, *, nms: NmsConfig | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
         assert images.dtype == torch.uint8
         self.shapes.append(tuple(images.shape))
         return [self.see(image) for image in images]
@@ -118,17 +133,6 @@ def test_flip_alone_by_hand(paths: list[str]) -> None:
     assert scores[paths[3]] == pytest.approx(1 - (1 + 77 / 255 - 1.3), abs=1e-5)
 
 
-def test_score_is_the_mean_over_views(paths: list[str]) -> None:
-    together = mine(ColourPredictor(), paths, SETTINGS)
-    alone = [
-        mine(ColourPredictor(), paths, replace(SETTINGS, views=(view,))) for view in SETTINGS.views
-    ]
-    for index in (0, 1, 3, 5, 6):
-        assert together[index][1] == pytest.approx(
-            np.mean([rows[index][1] for rows in alone]), abs=1e-12
-        )
-
-
 def test_changed_class_changes_the_score(paths: list[str]) -> None:
     """Defects 1 and 2: the same boxes and confidences, another class vector in the views only."""
     count = 0
@@ -151,7 +155,8 @@ def test_changed_class_changes_the_score(paths: list[str]) -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
 def test_batch_size_changes_nothing(paths: list[str], batch_size: int) -> None:
     expected = mine(ColourPredictor(), paths, SETTINGS)
-    assert mine(ColourPredictor(), paths, replace(SETTINGS, batch_size=batch_size)) == expected
+    own = ColourPredictor(batch_size=batch_size)
+    assert mine(own, paths, replace(SETTINGS, batch_size=batch_size)) == expected
 
 
 def test_order_and_company_change_nothing(paths: list[str]) -> None:
@@ -159,21 +164,6 @@ def test_order_and_company_change_nothing(paths: list[str]) -> None:
     assert dict(mine(ColourPredictor(), paths[::-1], SETTINGS)) == expected
     for path in paths:
         assert dict(mine(ColourPredictor(), [path], SETTINGS)) == {path: expected[path]}
-
-
-def test_seed_moves_the_cutouts(paths: list[str]) -> None:
-    def count_pixels(image: Tensor) -> tuple[Tensor, Tensor]:
-        rows, classes = see_colours(image)
-        rows[:, 4] *= (image == 200).any(0).sum() / 2000  # a hidden pixel makes it less sure
-        return rows, classes
-
-    settings = replace(SETTINGS, views=("cutout",))
-    scores = [
-        mine(ColourPredictor(count_pixels), paths[:1], replace(settings, seed=seed))[0][1]
-        for seed in (0, 1, 2, 0)
-    ]
-    assert len(set(scores)) == 3
-    assert scores[0] == scores[3]
 
 
 @pytest.mark.parametrize("empty_images", ["first", "last"])
@@ -224,7 +214,7 @@ def test_first_predictions_are_used_as_they_are(paths: list[str]) -> None:
             seen.append(prediction)
             yield prediction
 
-    stream = predictor.stream(paths, batch_size=4, workers=0, keep_views=True)
+    stream = predictor.stream(paths, keep_inputs=True)
     scored = list(cald_scores(watch(stream), ScoringContext(predictor, SETTINGS, 1)))
     assert sorted(item.position for item in seen) == list(range(len(paths)))
     assert sorted(item.position for item in scored) == list(range(len(paths)))
@@ -239,45 +229,10 @@ def test_network_inputs_shrink_with_the_content(paths: list[str]) -> None:
     mine(predictor, paths[:1], replace(SETTINGS, views=("resize",)))
     # 64 x 96 -> 51 x 76 within 51.2 x 76.8, up to multiples of 32.
     assert predictor.shapes == [(1, 3, 64, 96), (1, 3, 64, 96)]
-    predictor = ColourPredictor()
-    predictor.image_size = 640
+    predictor = ColourPredictor(image_size=640)
     mine(predictor, paths[6:7], replace(SETTINGS, views=("resize",)))
     # 192 x 256 fits 480 x 640; .8 of it is 384 x 512.
     assert predictor.shapes == [(1, 3, 480, 640), (1, 3, 384, 512)]
-
-
-def test_waiting_images_are_bounded(tmp_path: Path) -> None:
-    """Ever new shapes never fill a batch: they are scored once four batches' worth wait."""
-    predictor = ColourPredictor()
-    predictor.image_size = 640
-    sizes = [(640, 32 * (1 + n)) for n in range(20)]
-    drawn = [draw(tmp_path / f"{n}.png", size, ((4, 4, 24, 24), RED))
-             for n, size in enumerate(sizes)]  # fmt: skip
-    pulled = scored = most = 0
-
-    def count(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-        nonlocal pulled, most
-        for prediction in predictions:
-            pulled += 1
-            most = max(most, pulled - scored)
-            yield prediction
-
-    settings = replace(SETTINGS, batch_size=2, views=("flip",))
-    stream = predictor.stream(drawn, batch_size=2, workers=0, keep_views=True)
-    for _ in cald_scores(count(stream), ScoringContext(predictor, settings, 1)):
-        scored += 1
-    assert scored == pulled == 20
-    assert most <= 4 * 2 + 1 + predictor.lanes.count
-
-
-def test_five_hundred_objects(tmp_path: Path) -> None:
-    source = np.random.default_rng(0)
-    corners = torch.from_numpy(source.uniform(0, 60, (500, 2))).float()
-    rows = torch.cat((corners, corners + 20, torch.linspace(0.9, 0.3, 500)[:, None],
-                      torch.zeros(500, 1)), 1)  # fmt: skip
-    predictor = ColourPredictor(lambda image: (rows, torch.full((500, 3), 0.5)))
-    path = draw(tmp_path / "crowd.png", (96, 96))
-    assert 0 <= mine(predictor, [path], SETTINGS)[0][1] <= 1
 
 
 @pytest.mark.parametrize(
@@ -311,8 +266,7 @@ def test_views_on_a_gpu_score_as_on_the_cpu(paths: list[str]) -> None:
         rows, classes = see_colours(image.cpu())
         return rows.to(image.device), classes.to(image.device)
 
-    predictor = ColourPredictor(see)
-    predictor.device = torch.device("cuda")
+    predictor = ColourPredictor(see, device=torch.device("cuda"))
     found = [score for _, score in mine(predictor, paths, SETTINGS)]
     expected = [score for _, score in mine(ColourPredictor(), paths, SETTINGS)]
     assert found == pytest.approx(expected, abs=0.05)  # one grey level may move an edge by a pixel
@@ -320,13 +274,17 @@ def test_views_on_a_gpu_score_as_on_the_cpu(paths: list[str]) -> None:
 
 def untrained(classes: int) -> Predictor:
     torch.manual_seed(0)
-    return Predictor(
+    return Predictor.build(
         Detector(read_model_config("yolov5n", nc=classes)),
         [f"class {n}" for n in range(classes)],
-        device=torch.device("cpu"),
-        image_size=96,
-        thresholds=NmsConfig(confidence=0.0, iou=0.45, max_detections=20),
-        precision="float32",
+        device=CPU,
+        config=PredictorConfig(
+            image_size=96,
+            batch_size=4,
+            workers=1,
+            nms=NmsConfig(confidence=0.0, iou=0.45, max_detections=20),
+            precision="float32",
+        ),
     )
 
 
@@ -343,10 +301,9 @@ def test_trained_network_scores_alike_in_any_batch(shared: Path) -> None:
     weights = shared / "reference" / "bccd_yolov5n.pt"
     settings = MiningSettings(img_size=320, workers=0, precision="float32")
     images = sorted(str(p) for p in (shared / "data" / "bccd").rglob("*.jpg"))[:6]
-    predictor = load_predictor(weights, settings, torch.device("cpu"))
     single, batched = (
-        [score for _, score in mine(predictor, images, replace(settings, batch_size=size))]
-        for size in (1, 4)
+        [score for _, score in mine(load_predictor(weights, own, CPU), images, own)]
+        for own in (replace(settings, batch_size=size) for size in (1, 4))
     )
     assert batched == pytest.approx(single, abs=1e-3)
     assert np.argsort(batched).tolist() == np.argsort(single).tolist()

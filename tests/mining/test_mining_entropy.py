@@ -91,6 +91,5 @@ def test_batch_size_and_company_change_nothing(paths: list[str], batch_size: int
 
 def test_an_object_in_several_tiles_counts_once(tmp_path: Path) -> None:
     path = draw(tmp_path / "large.png", (96, 240), ((110, 30, 140, 60), RED))
-    predictor = ColourPredictor()
-    predictor.tiling = Tiling(96, 0.25)
+    predictor = ColourPredictor(tiling=Tiling(96, 0.25))
     assert mine(predictor, [path], SETTINGS)[0][1] == pytest.approx(0.274901, abs=0.02)

@@ -83,7 +83,8 @@ def test_batch_size_changes_nothing(paths: list[str], batch_size: int) -> None:
 def test_the_lower_threshold_counts(paths: list[str]) -> None:
     """An untrained network is nowhere sure; what is let through are all possible misses."""
     predictor = untrained(3)
-    predictor.thresholds = replace(predictor.thresholds, confidence=0.9)
+    nms = replace(predictor.config.nms, confidence=0.9)
+    predictor = replace(predictor, config=replace(predictor.config, nms=nms))
     low, high = (
         mine(predictor, paths[:1], replace(SETTINGS, miss_conf=conf))[0][1] for conf in (0.0, 0.9)
     )

@@ -72,14 +72,6 @@ def test_mixed_follows_seed_and_name_only() -> None:
     assert levels(images, 0) != levels(images, 1)
 
 
-def test_mixed_without_any_other_image() -> None:
-    placed = [
-        one.score for one in place_empty(stream(None, None), "mixed", first=1, last=0, seed=0)
-    ]
-    assert all(score is not None and 0 < score < 1 for score in placed)
-    assert len(set(placed)) == 2
-
-
 def test_unreadable_images_are_below_every_score() -> None:
     images = [Scored(1, "b", None), Scored(0, "a", -10.0)]
     told: list[tuple[int, int]] = []
@@ -91,14 +83,13 @@ def test_unreadable_images_are_below_every_score() -> None:
 
 class Item(NamedTuple):
     position: int
+    shard: int
     shape: tuple[int, ...] | None
 
 
 def test_groups_by_hand() -> None:
-    """Sections of 4: the two of shape (2,) in the first are no company for that in the second."""
-    predictor: Any = SimpleNamespace(
-        section_of=lambda position: position // 4, lanes=WorkerPool(torch.device("cpu"))
-    )
+    """Shards of 4: the two of shape (2,) in the first share no group with that in the second."""
+    predictor: Any = SimpleNamespace(pool=WorkerPool(torch.device("cpu")))
     shapes = [(1,), (2,), (1,), (2,), (2,), None, (1,)]
     groups: list[list[int]] = []
 
@@ -107,7 +98,7 @@ def test_groups_by_hand() -> None:
         return [10 * one.position for one in group]
 
     made = map_by_shape(
-        (Item(position, shape) for position, shape in enumerate(shapes)),
+        (Item(position, position // 4, shape) for position, shape in enumerate(shapes)),
         work,
         shape_of=lambda one: one.shape,
         context=ScoringContext(predictor, MiningSettings(batch_size=2), 7),

@@ -148,7 +148,7 @@ VOC: tuple[Case, ...] = (
     skipped("cut off", xml(voc()[:60]), "not a readable XML document"),
     skipped("not UTF-8, undeclared", xml(voc().replace(b"helmet", b"\xe9")), "not well-formed"),
     skipped(
-        "an encoding nobody knows",
+        "an unknown encoding",
         xml(b'<?xml version="1.0" encoding="martian"?>' + voc()),
         "unknown encoding",
     ),
@@ -177,7 +177,7 @@ COCO: tuple[Case, ...] = (
         "left out: boat (1)",
         case_boxes=[],
     ),
-    taken("an annotation of no image: not looked at", js(coco(annotations=record(image_id=9)))),
+    taken("an annotation of no image: ignored", js(coco(annotations=record(image_id=9)))),
     skipped("cut off", js(coco()[:50]), "not a readable JSON document"),
     skipped("a list", js(b"[1, 2]"), "not a COCO document (images is not a list of records)"),
     skipped("nested a million deep", js(b"[" * 1_000_000), "not a readable JSON document"),

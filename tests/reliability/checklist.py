@@ -41,10 +41,9 @@ CHECKLIST = (
          "weights.load", "evaluate_config", "attachments", "stray"),
         (
             "tests/test_start.py",
-            "tests/test_killed_process.py",
+            "tests/test_interruptions.py",
             "tests/bench/test_faults.py",
             "tests/utils/test_atomic.py",
-            "tests/test_told_to_stop.py",
         ),
     ),
     Clause(
@@ -66,7 +65,7 @@ CHECKLIST = (
         "spaces in names, CRLF and a trailing TAB work",
         (),
         (
-            "tests/data/test_dataset_index.py",
+            "tests/data/test_read_dataset.py",
             "tests/data/test_index_file.py",
             "tests/data/formats/test_base.py",
             "tests/tools/test_make_task.py",

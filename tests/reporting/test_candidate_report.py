@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.journal import Entry
+from inference.journal import Record
 from inference.predictor import Prediction
 from reporting.candidate_report import SHOWN, CandidateReport, breakdown_words, coverage
 from tests.evaluation.evaluation_example import names_of, split
@@ -29,10 +29,10 @@ def predictions(folder: Path, count: int, classes: int, boxes: int) -> list[Pred
     return [*found, Prediction(count, str(folder / "gone.jpg"), None, error="missing")]
 
 
-def record(prediction: Prediction, breakdown: dict[str, object] | None = None) -> Entry:
+def record(prediction: Prediction, breakdown: dict[str, object] | None = None) -> Record:
     one = prediction
     scored = {"breakdown": breakdown} if breakdown else None
-    return Entry(one.position, one.path, one.size, one.detections, one.error, 0, scored)
+    return Record(one.position, one.path, one.size, one.detections, one.error, 0, scored)
 
 
 @pytest.mark.filterwarnings("error")

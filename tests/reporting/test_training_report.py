@@ -75,8 +75,7 @@ def write_all(folder: Path, index: DatasetIndex, judged: Evaluation) -> Path:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("classes", [6, 80])
-@pytest.mark.parametrize("judge", [evaluation, blind])
+@pytest.mark.parametrize(("classes", "judge"), [(6, evaluation), (80, blind)])
 def test_the_page_is_complete(
     tmp_path: Path,
     classes: int,
@@ -104,17 +103,6 @@ def test_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert "No labelled object is missed" in read.text
     # A sheet of one strip, which says the same: the file is listed with the model.
     assert read_image(tmp_path / "report" / "worst.jpg").shape == (40, 332, 3)
-
-
-def test_metrics_on_the_page_are_those_of_the_evaluation(tmp_path: Path) -> None:
-    index = split(tmp_path / "data", classes=2)
-    judged = evaluation(index, miss_first=3)
-    text = read_page_file(write_all(tmp_path / "report", index, judged)).text
-    assert f"{judged.scores.map50:.3f} mAP at IoU 0.5" in text
-    assert "18 of 24 objects found at confidence 0.25" in text
-    assert "1. photo 0 <b>.png: 3 of 4 missed" in text
-    assert "epochs 3 100 passes over the training set" in text  # a setting that was changed
-    assert ODD_NAMES[1] in text
 
 
 def test_an_early_page_costs_little_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +162,19 @@ def page_text(data: ReportData, folder: Path, **change: object) -> str:
     context["figures"] = dict.fromkeys((*figures, "confusion_matrix"), "data:image/png;base64,")
     page = write_page(folder / "p.html", "training_report.html", **context)
     return read_page_file(page).text
+
+
+def test_metrics_on_the_page_are_those_of_the_evaluation(data: ReportData, tmp_path: Path) -> None:
+    judged = evaluation(data.train, miss_first=3)
+    missed = missed_objects(judged, data.train)
+    worst = missed_tiles(missed, judged, data.train)
+    changed = {"settings": TrainSettings(epochs=3), "missed": missed, "worst": worst}
+    text = page_text(data, tmp_path, best=(0, judged), **changed)
+    assert f"{judged.scores.map50:.3f} mAP at IoU 0.5" in text
+    assert "18 of 24 objects found at confidence 0.25" in text
+    assert "1. photo 0 <b>.png: 3 of 4 missed" in text
+    assert "epochs 3 100 passes over the training set" in text  # a setting that was changed
+    assert ODD_NAMES[1] in text
 
 
 def test_the_page_lists_weights_and_exports(data: ReportData, tmp_path: Path) -> None:

@@ -1,25 +1,42 @@
-"""Tasks that look at candidates, stopped in the midst and started again."""
+"""Mining and inference tasks: stopped and resumed, shared by ranks, equal to an undisturbed run."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
+import os
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import start
-from inference.journal import Entry, Journal
+from inference.journal import Journal, Record, ShardWriter, count_shard_files
 from mining.registry import ALGORITHMS
-from tests.conftest import ROOT
+from mining.scores import Scored
+from tasks.candidates import identity_of, journal_path, prepare, run_candidates, run_shards
 from tools.make_task import write_task
 from tools.sources import SourceDataset
+from utils.distributed import DistContext
+from utils.errors import Code, TaskError
+from utils.progress import Progress
+from ymir.task import read_task
 
+CPU = torch.device("cpu")
 SETTINGS = {"img_size": "64", "batch_size": "1", "conf_thres": "0.001", "plots": "no"}
+"""Batches of one image: shards of 8 on a machine of at most 8 cores."""
 RESULTS = ("result.tsv", "infer-result.json")
+MIXED = {"empty_images": "mixed"}
+CASES = [
+    *((("mining",), {"mining_algorithm": name, **MIXED}) for name in ALGORITHMS),
+    (("mining", "infer"), {"mining_algorithm": "cald", **MIXED}),
+    (("infer",), {}),
+]
+"""Kinds and settings of tasks."""
+IMAGES = 16
+"""Of the data set `drawn`: two shards."""
 
 
 class Stopped(BaseException):
@@ -27,144 +44,265 @@ class Stopped(BaseException):
 
 
 def make(
-    drawn: SourceDataset,
+    source: SourceDataset,
     weights: Path,
     folder: Path,
     kinds: tuple[str, ...],
     settings: Mapping[str, str],
 ) -> Path:
-    """A task of batches of one image: sections of 8 on a machine of at most 8 cores."""
-    changed = {**SETTINGS, **settings}
     return write_task(
-        drawn,
+        source,
         folder,
         kinds=kinds,
-        settings=changed,
+        settings={**SETTINGS, **settings},
         weights=[weights],
         candidates="train",
         overwrite=True,
     )
 
 
-def results(task: Path) -> list[bytes]:
-    """The result files there are; paths in them begin with the task's folder, which differs."""
-    files = [task / "out" / name for name in RESULTS]
-    return [file.read_bytes().replace(bytes(task), b"") for file in files if file.is_file()]
+def everything(env_file: Path) -> dict[str, bytes]:
+    """The results and the journal, as far as they are there."""
+    task = read_task(env_file)
+    files = [*(task.out.root / name for name in RESULTS), journal_path(task)]
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
-    add, count = Journal.add, 0
+def clear(env_file: Path) -> None:
+    """Remove what `everything` looks at."""
+    task = read_task(env_file)
+    shutil.rmtree(journal_path(task).parent, ignore_errors=True)
+    for name in RESULTS:
+        (task.out.root / name).unlink(missing_ok=True)
 
-    def adding(log: Journal, entry: Entry) -> None:
+
+def undisturbed(env_file: Path) -> dict[str, bytes]:
+    """What one process leaves, which is then removed."""
+    assert start.main(["--env", str(env_file)]) == 0
+    found = everything(env_file)
+    clear(env_file)
+    return found
+
+
+def stop_after(patch: pytest.MonkeyPatch, kind: type[Journal | ShardWriter], images: int) -> None:
+    append, count = kind.append, 0
+
+    def appending(self: Journal, record: Record) -> None:
         nonlocal count
-        if count == lines:
-            raise Stopped
         count += 1
-        add(log, entry)
+        if count > images:
+            raise Stopped
+        append(self, record)
 
-    monkeypatch.setattr(Journal, "add", adding)
-
-
-CASES = [
-    *((name, ("mining",)) for name in ALGORITHMS),
-    ("cald", ("mining", "infer")),
-    ("cald", ("infer",)),
-]
+    patch.setattr(kind, "append", appending)
 
 
-@pytest.mark.parametrize(("name", "kinds"), CASES, ids=str)
-def test_a_stopped_task_goes_on(
+def share(env_file: Path, rank: int = 0, world_size: int = 1) -> list[float]:
+    """Compute one rank's shards; the progress that it reports."""
+    seen: list[float] = []
+    context = DistContext(rank, world_size, rank, world_size)
+    run_shards(read_task(env_file), CPU, context, Progress(seen.append))
+    return seen
+
+
+def finish(env_file: Path) -> None:
+    run_candidates(read_task(env_file), CPU, Progress(lambda fraction: None), precomputed=True)
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks of this test take no share of the threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("kinds", "settings"), CASES, ids=str)
+def test_resumed_and_shared_tasks_give_the_files_of_an_undisturbed_one(
     drawn: SourceDataset,
     weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    name: str,
     kinds: tuple[str, ...],
+    settings: dict[str, str],
 ) -> None:
-    through, stopped = tmp_path / "through", tmp_path / "stopped"
-    settings = {"mining_algorithm": name, "empty_images": "mixed"} if "mining" in kinds else {}
-    monkeypatch.setattr("tasks.looking.UNSEEN_SECTION", 8)
-    assert start.main(["--env", str(make(drawn, weights, through, kinds, settings))]) == 0
-    env_file = make(drawn, weights, stopped, kinds, settings)
+    env_file = make(drawn, weights, tmp_path / "task", kinds, settings)
+    expected = undisturbed(env_file)
+    assert len(expected) == len(kinds) + 1
     with monkeypatch.context() as patch:
-        stop_after(patch, 13)
+        stop_after(patch, Journal, 13)
         with pytest.raises(Stopped):
             start.main(["--env", str(env_file)])
-    assert results(stopped) == []
-    known = stopped / "out" / ("mining" if "mining" in kinds else "infer") / "known.jsonl"
-    assert len(known.read_text().splitlines()) == 14
+    assert list(everything(env_file)) == ["journal.jsonl"]
+    assert everything(env_file)["journal.jsonl"].count(b"\n") == 14
     capfd.readouterr()
     assert start.main(["--env", str(env_file)]) == 0
-    said = "".join(capfd.readouterr())
-    assert "going on after 8 of" in said
-    assert results(stopped) == results(through)
-    assert len(results(stopped)) == len(kinds)
+    assert f"resumed after 8 of {IMAGES} candidates" in "".join(capfd.readouterr())
+    assert everything(env_file) == expected
+
+    clear(env_file)
+    rising = share(env_file, 0, 2)
+    assert rising == sorted(rising)
+    assert rising[-1] == 8 / IMAGES
+    share(env_file, 1, 2)
+    assert everything(env_file) == {}
+    journal = journal_path(read_task(env_file))
+    assert count_shard_files(journal) == 2
+    capfd.readouterr()
+    finish(env_file)
+    assert "from shards of several processes" in "".join(capfd.readouterr())
+    assert everything(env_file) == expected
+    assert not (journal.parent / "shards").exists()
 
 
-def test_images_that_were_away_are_looked_at_again(
-    drawn: SourceDataset, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("one_thread")
+def test_a_stopped_rank_is_replaced_by_any_number(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is broken for good is no reason to begin anew."""
+    """It stops within its second shard; then one process, two ranks, or one with a gap."""
     env_file = make(drawn, weights, tmp_path / "task", ("mining",), {})
-    images = sorted((tmp_path / "task/in").rglob("*.jpg"))
-    images[0].write_bytes(b"no picture")
-    assert start.main(["--env", str(env_file)]) == 0
-    capfd.readouterr()
-    assert start.main(["--env", str(env_file)]) == 0
-    total = len(images)
-    assert f"going on after {total} of {total} candidates" in "".join(capfd.readouterr())
-    images[0].write_bytes(images[1].read_bytes())
-    assert start.main(["--env", str(env_file)]) == 0
-    assert f"going on after {total} of" not in "".join(capfd.readouterr())
-    scores = (tmp_path / "task/out/result.tsv").read_text().splitlines()
-    assert len(scores) == total
+    expected = undisturbed(env_file)
+    journal = journal_path(read_task(env_file))
+    for resume in ("one process", "two ranks", "a gap"):
+        clear(env_file)
+        with monkeypatch.context() as patch:
+            stop_after(patch, ShardWriter, 12)
+            with pytest.raises(Stopped):
+                share(env_file)
+        assert count_shard_files(journal) == 1
+        if resume == "one process":
+            assert start.main(["--env", str(env_file)]) == 0
+        else:
+            share(env_file, 0, 2)
+            if resume == "two ranks":
+                share(env_file, 1, 2)
+            finish(env_file)
+        assert everything(env_file) == expected
+
+    journal.write_bytes(b"".join(expected["journal.jsonl"].splitlines(keepends=True)[:10]))
+    (tmp_path / "task" / "out" / "result.tsv").unlink()
+    share(env_file)  # after the shard that one process has left
+    assert count_shard_files(journal) == 1
+    finish(env_file)
+    assert everything(env_file) == expected
 
 
-def test_other_settings_begin_anew_and_workers_do_not(
+@pytest.mark.usefixtures("one_thread")
+def test_images_that_disappear_end_a_rank_and_are_computed_again(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_file = make(drawn, weights, tmp_path / "task", ("infer",), {})
+    expected = undisturbed(env_file)
+    assets, away = tmp_path / "task/in/assets", tmp_path / "away"
+    positions = ShardWriter.positions
+
+    def lose(writer: ShardWriter) -> object:
+        os.rename(assets, away)
+        return positions(writer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardWriter, "positions", lose)
+        with pytest.raises(TaskError, match="candidate images disappeared") as caught:
+            share(env_file)
+    assert caught.value.code == Code.DATASET
+    os.rename(away, assets)
+    share(env_file)
+    finish(env_file)
+    assert everything(env_file) == expected
+
+
+def test_what_a_started_task_resumes(
     drawn: SourceDataset, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    task, known = tmp_path / "task", tmp_path / "task" / "out" / "mining" / "known.jsonl"
-    for settings, anew in (
-        ({"seed": "0"}, True),
-        ({"seed": "0", "workers": "1"}, False),
-        ({"seed": "1"}, True),
-    ):
-        before = known.read_bytes() if known.is_file() else None
-        env_file = make(drawn, weights, task, ("mining",), settings)
-        if before:
-            known.parent.mkdir()
-            known.write_bytes(before)
+    """An unreadable image is tried again; another seed starts anew, other workers do not."""
+    folder = tmp_path / "task"
+    env_file = make(drawn, weights, folder, ("mining",), {})
+    images = sorted((folder / "in").rglob("*.jpg"))
+    images[0].write_bytes(b"no picture")
+
+    def resumed() -> bool:
         capfd.readouterr()
         assert start.main(["--env", str(env_file)]) == 0
-        assert ("going on after" not in "".join(capfd.readouterr())) == anew
+        return f"resumed after {len(images)} of" in "".join(capfd.readouterr())
+
+    assert [resumed(), resumed()] == [False, True]
+    images[0].write_bytes(images[1].read_bytes())
+    assert [resumed(), resumed()] == [False, True]
+    assert len((folder / "out/result.tsv").read_text().splitlines()) == len(images)
+    config = folder / "in/config.yaml"
+    for name, value, expected in (("workers", 1, True), ("seed", 1, False)):
+        config.write_text(config.read_text() + f"{name}: {value}\n")
+        assert resumed() == expected
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["cald", "entropy"])
-def test_a_killed_task_goes_on(
-    drawn: SourceDataset, weights: Path, tmp_path: Path, algorithm: str
+def test_ranks_compute_as_one_process_does(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL between lines; the scores so far can be read, and the end is that of one run."""
-    written, settings = {}, {"mining_algorithm": algorithm}
-    for name in ("through", "killed"):
-        task = tmp_path / name
-        env_file = make(drawn, weights, task, ("mining", "infer"), {**settings, "img_size": "320"})
-        command = [sys.executable, str(ROOT / "start.py"), "--env", str(env_file)]
-        known = task / "out" / "mining" / "known.jsonl"
-        if name == "killed":
-            with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-                while process.poll() is None:
-                    if known.is_file() and known.read_bytes().count(b"\n") > 10:
-                        process.kill()
-                        break
-                    time.sleep(0.002)
-                assert process.wait() < 0
-            lines = known.read_text("utf-8").split("\n")[1:-1]
-            assert all(json.loads(line)["score"] is not None for line in lines if "score" in line)
-            assert len(lines) >= 10
-            assert results(task) == []
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert ("going on after" in done.stdout + done.stderr) == (name == "killed")
-        written[name] = results(task)
-    assert written["through"] == written["killed"]
+    """Their share of the CPUs changes neither batches nor shards nor the identity."""
+    env_file = make(drawn, weights, tmp_path / "task", ("mining", "infer"), {"batch_size": "2"})
+    task = read_task(env_file)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(12)
+        alone = prepare(task, CPU)
+        rank = prepare(task, CPU, DistContext(1, 3, 1, 3))
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert rank.journal == alone.journal
+    assert alone.journal.shard_size == 24
+    assert alone.predictor is not None
+    assert rank.predictor is not None
+    assert (alone.predictor.pool.count, rank.predictor.pool.count) == (12, 4)
+    assert alone.pool_workers == rank.pool_workers == 12
+
+
+def test_the_identity_follows_all_that_numbers_depend_on(
+    drawn: SourceDataset, weights: Path, tmp_path: Path
+) -> None:
+    task = read_task(make(drawn, weights, tmp_path / "task", ("mining", "infer"), {}))
+    assert task.mining is not None
+    candidates = prepare(task, CPU).candidates
+    identity = identity_of(task, candidates, "here")
+    same = replace(task, mining=replace(task.mining, workers=3, plots=False))
+    assert identity_of(same, candidates, "here") == identity
+    other_weights = tmp_path / "other.pt"
+    other_weights.write_bytes(weights.read_bytes() + b"0")
+    others = {
+        identity_of(task, candidates, "there"),
+        identity_of(task, candidates[1:], "here"),
+        identity_of(task, candidates[::-1], "here"),
+        identity_of(replace(task, infer=None), candidates, "here"),
+        identity_of(replace(task, mining=replace(task.mining, seed=5)), candidates, "here"),
+        identity_of(replace(task, weights=(other_weights,)), candidates, "here"),
+    }
+    assert len(others - {identity}) == 6
+
+
+@pytest.mark.parametrize(
+    "scored",
+    [
+        Scored(
+            1,
+            "b",
+            1 / 3,
+            class_vector=np.array([0, 0.1, 0, 0.7], np.float32),
+            feature=np.array([2048, -3, 0], np.float32),
+        ),
+        Scored(0, "a", None),
+        Scored(2, "c", None, empty=True),
+        Scored(3, "d", 0.1 + 0.2, class_vector=np.zeros(3)),
+    ],
+    ids=["all", "unreadable", "empty", "no class"],
+)
+def test_plain_values_restore_a_score(scored: Scored) -> None:
+    def plain(one: Scored) -> tuple[object, ...]:
+        arrays = (one.class_vector, one.feature)
+        return (*one[:4], *(None if a is None else (a.dtype, a.tolist()) for a in arrays))
+
+    explained = scored._replace(breakdown={"view": "flip"})
+    assert explained.to_plain()["breakdown"] == {"view": "flip"}
+    assert plain(Scored.from_plain(scored.position, scored.path, explained.to_plain())) == plain(
+        scored
+    )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
+import pytest
 import torch
 
 from settings.detect import InferSettings, MiningSettings
 from settings.train import TrainSettings
-from tasks.log_header import header, settings_line
-from tasks.version import VERSION
+from tasks.log_header import SHOWN, VERSION, commit, header, settings_line
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = "0123456789abcdef" * 2 + "01234567"
+BRANCH = "ref: refs/heads/main\n"
 
 
 def test_version_commit_device_and_torch(tmp_path: Path) -> None:
@@ -34,3 +39,55 @@ def test_only_what_differs_is_told() -> None:
         "mining settings: views flip"
     ]
     assert settings_line("mining", None) == []
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, "utf-8")
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({".git/HEAD": DIGITS + "\n"}, DIGITS, id="a commit or tag"),
+        pytest.param(
+            {".git/HEAD": BRANCH, ".git/refs/heads/main": DIGITS + "\n"}, DIGITS, id="a branch"
+        ),
+        pytest.param(
+            {".git/HEAD": BRANCH, ".git/packed-refs": f"# pack-refs\n{DIGITS} refs/heads/main\n"},
+            DIGITS,
+            id="a packed branch",
+        ),
+        pytest.param(
+            {
+                ".git": "gitdir: .store/worktrees/one\n",
+                ".store/worktrees/one/HEAD": BRANCH,
+                ".store/worktrees/one/commondir": "../..\n",
+                ".store/refs/heads/main": DIGITS + "\n",
+            },
+            DIGITS,
+            id="a work tree",
+        ),
+        pytest.param({".git/HEAD": BRANCH}, "", id="a branch without commits"),
+        pytest.param({".git/HEAD": "ref: ../../secret\n", "secret": "word\n"}, "", id="no commit"),
+        pytest.param({}, "", id="no clone"),
+    ],
+)
+def test_commit(tmp_path: Path, files: dict[str, str], expected: str) -> None:
+    write(tmp_path, files)
+    assert commit(tmp_path) == expected[:SHOWN]
+
+
+def test_as_git_says_it(tmp_path: Path) -> None:
+    try:
+        said = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no clone, or git is not here")
+    assert commit(ROOT) == said[:SHOWN]

@@ -10,6 +10,7 @@ import torch
 
 from settings.train import TrainSettings
 from tasks import run as tasks
+from tasks import training
 from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 from utils.progress import Progress
@@ -43,13 +44,13 @@ def test_starting_weights(
         assert sha256 == DIGEST
         return folders[0] / name
 
-    monkeypatch.setattr(tasks, "download_weights", fetch)
+    monkeypatch.setattr(training, "download_weights", fetch)
     task = types.SimpleNamespace(
         weights=tuple(map(Path, given)),
         train=TrainSettings(model="yolov5n", weights_sha256=DIGEST, **settings),
         out=types.SimpleNamespace(root=Path("out")),
     )
-    assert tasks.starting_weights(task) == (Path(expected) if expected else None)
+    assert training.starting_weights(task) == (Path(expected) if expected else None)
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,21 @@ def test_a_mining_under_torchrun_is_refused() -> None:
     with pytest.raises(TaskError, match="torchrun is for trainings") as caught:
         tasks.run(task, Progress(lambda fraction: None), DistContext(0, 2, 0, 2))
     assert caught.value.code == Code.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("kinds", "network", "expected", "words"),
+    [
+        pytest.param("aaa", True, True, "", id="alike"),
+        pytest.param("aba", True, False, "the GPUs differ (a, b)", id="two kinds"),
+        pytest.param("ab", False, True, "", id="no network is needed"),
+    ],
+)
+def test_gpus_of_one_kind_can_share_a_mining(
+    caplog: pytest.LogCaptureFixture, kinds: str, network: bool, expected: bool, words: str
+) -> None:
+    task = types.SimpleNamespace(needs_network=network)
+    shared = tasks.can_be_shared(task, range(len(kinds)), kind=lambda gpu: kinds[gpu.index])
+    assert shared == expected
+    assert words in caplog.text
+    assert bool(caplog.text) == bool(words)

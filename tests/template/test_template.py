@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tools.check_out import check_out
-from tools.draw_scene import CLASS_NAMES as NAMES
+from tools.draw_dataset import CLASS_NAMES as NAMES
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from defusedxml.ElementTree import parse
 
-from tools.draw_dataset import draw_dataset, main
-from tools.draw_scene import CLASS_NAMES, draw_scene
+from tools.draw_dataset import CLASS_NAMES, draw_dataset, draw_scene, main
 from tools.sources import read_source
 
 

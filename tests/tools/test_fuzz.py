@@ -9,14 +9,27 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tools.fuzz import bounded_memory, failure_of, main, mutate
-from tools.fuzz_targets import Target
+from tools.fuzz import Target, bounded_memory, failure_of, main, mutate, targets
 from utils.errors import Code, TaskError
 
 NAMES = (
     *("settings", "env", "hyp", "model file", "args_options", "index", "ark", "voc", "coco"),
     *("checkpoint", "checkpoint structure", "safetensors header"),
 )
+
+
+@pytest.fixture(scope="module")
+def every_target(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
+    """The parsers that are fed broken input, by name."""
+    return targets(tmp_path_factory.mktemp("fuzz"))
+
+
+def test_every_parser_reads_the_sound_documents(every_target: dict[str, Target]) -> None:
+    """Otherwise every broken one would fail for a reason that is not its own."""
+    assert tuple(every_target) == NAMES
+    for name, target in every_target.items():
+        assert target.seeds, name
+        assert all(target.parse(seed) is not None for seed in target.seeds), name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -62,12 +62,10 @@ def test_other_faults_are_not_taken_for_a_lack_of_memory() -> None:
 
 
 def chosen_for(device: torch.device, image_size: int) -> tuple[int, Detector]:
-    settings = TrainSettings(model="yolov5n")
+    settings = TrainSettings(model="yolov5n", precision="float32")
     network = Detector(read_model_config("yolov5n", nc=2)).to(device).train()
     loss = build_criterion(settings, network, image_size).to(device)
-    chosen = automatic_batch_size(
-        network, loss, device=device, image_size=image_size, precision="float32", states=1
-    )
+    chosen = automatic_batch_size(network, loss, settings, device, image_size)
     return chosen, network
 
 

@@ -150,9 +150,8 @@ def other_data(one: TrainingJob) -> TrainingJob:
 
 
 def other_boxes(one: TrainingJob) -> TrainingJob:
-    return dataclasses.replace(
-        one, validation=dataclasses.replace(one.validation, boxes=one.validation.boxes + 1)
-    )
+    moved = one.validation.instances.with_boxes(one.validation.boxes + 1)
+    return dataclasses.replace(one, validation=dataclasses.replace(one.validation, instances=moved))
 
 
 def other_weights(one: TrainingJob) -> TrainingJob:

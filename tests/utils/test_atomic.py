@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.atomic import remove_unfinished, replace_file, scratch_beside, write_text
+from utils.atomic import replace_file, scratch_beside, write_text
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -88,23 +88,6 @@ def test_a_scratch_folder_goes_and_so_does_one_that_a_killed_process_left(tmp_pa
         with replace_file(tmp_path / "best.onnx") as temporary:
             (folder / "best.onnx").replace(temporary)
     assert [path.name for path in tmp_path.iterdir()] == ["best.onnx"]
-
-
-def test_what_a_process_was_writing_is_removed_wherever_it_lies(tmp_path: Path) -> None:
-    folder = tmp_path / "models" / "best"
-    folder.mkdir(parents=True)
-    gone = [
-        tmp_path / ".monitor.txt.7.tmp",
-        folder / ".best.pt.8.99.tmp",
-        folder / ".a.parts.7.tmp",
-    ]
-    kept = [tmp_path / ".monitor.txt.9.tmp", folder / "best.pt", folder / ".7.tmp"]
-    for path in (*gone[:2], *kept):
-        path.write_text("half")
-    gone[2].mkdir()
-    (gone[2] / "inside").write_text("half")
-    remove_unfinished(tmp_path, {7, 8})
-    assert [path for path in (*gone, *kept) if path.exists()] == kept
 
 
 def test_two_threads_may_write_one_file_at_once(tmp_path: Path) -> None:

@@ -10,15 +10,14 @@ import pytest
 
 import start
 from tests.conftest import TINY_TRAINING
-from tools.look_at_page import BROWSERS, find_browser, look_at, main
 from tools.make_task import write_task
+from tools.screenshot import BROWSERS, find_browser, main, screenshot
 from tools.sources import SourceDataset
 from utils.errors import Code, TaskError
 
 needs_browser = pytest.mark.skipif(
     not any(shutil.which(name) for name in BROWSERS), reason="no Chromium is installed"
 )
-WIDTHS = (375, 1400)
 BAD = """\
 <!doctype html><title>bad</title><img src="http://127.0.0.1:9/x.png">
 <div style="width: 900px">wide</div><script>console.error("broken thing")</script>
@@ -26,38 +25,34 @@ BAD = """\
 
 
 @pytest.fixture(scope="module")
-def looked(weights: Path, drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a task that has mined and inferred."""
-    task = tmp_path_factory.mktemp("looked") / "task"
+def reports(
+    trained: Path, weights: Path, drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The report of a training, and that of a task of mining and inference."""
+    task = tmp_path_factory.mktemp("report") / "task"
     settings = {"img_size": TINY_TRAINING["img_size"], "conf_thres": "0.001", "max_det": "20"}
-    env_file = write_task(
-        drawn, task, kinds=("mining", "infer"), settings=settings, weights=[weights]
-    )
+    kinds = ("mining", "infer")
+    env_file = write_task(drawn, task, kinds=kinds, settings=settings, weights=[weights])
     assert start.main(["--env", str(env_file)]) == 0
-    return task / "out" / "tensorboard" / "report.html"
-
-
-def _is_well(page: Path, width: int, picture: Path) -> None:
-    look = look_at(page, width=width, picture=picture, height=800)
-    assert look.requests == ()
-    assert look.messages == ()
-    assert look.needs <= width
-    assert cv2.imread(str(picture)).shape == (min(look.height, 800), width, 3)
+    attachments = trained / "out" / "models" / "attachments"
+    return {
+        "training": attachments / "report" / "report.html",
+        "mining": task / "out" / "tensorboard" / "report.html",
+    }
 
 
 @needs_browser
 @pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_report_of_a_training(trained: Path, width: int, tmp_path: Path) -> None:
-    page = trained / "out" / "models" / "attachments" / "report" / "report.html"
-    _is_well(page, width, tmp_path / "shot.png")
-
-
-@needs_browser
-@pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_report_of_mining(looked: Path, width: int, tmp_path: Path) -> None:
-    _is_well(looked, width, tmp_path / "shot.png")
+@pytest.mark.parametrize("width", [375, 1400])
+@pytest.mark.parametrize("name", ["training", "mining"])
+def test_a_report_needs_no_network_and_fits_the_screen(
+    reports: dict[str, Path], name: str, width: int, tmp_path: Path
+) -> None:
+    picture = tmp_path / "shot.png"
+    check = screenshot(reports[name], picture, width=width, height=800)
+    assert (check.requests, check.messages) == ((), ())
+    assert check.width <= width
+    assert cv2.imread(str(picture)).shape == (min(check.height, 800), width, 3)
 
 
 @needs_browser

@@ -1,19 +1,19 @@
-"""Agreement with torch: row by row, what is tolerated, and what is not."""
+"""The parity check with torch: row by row, what is tolerated and what is not."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from inference.backends.agreement import (
-    ROUNDING,
-    SHORT,
-    agreement,
-    compared,
-    relative,
+from inference.backends.base import Backend
+from inference.backends.parity import (
+    FULL_PRECISION,
+    HALF_PRECISION,
+    check_parity,
+    map_difference,
+    row_difference,
     tolerance_of,
 )
-from inference.backends.base import Engine
 
 ROW = [50.0, 40.0, 20.0, 10.0, 0.9, 0.8, 0.1]
 
@@ -36,7 +36,7 @@ def test_one_row(changed, overlap, difference):
     found = expected.clone()
     for column, value in changed.items():
         found[..., column] = value
-    own, score = compared(found, expected)
+    own, score = row_difference(found, expected)
     assert own.tolist() == pytest.approx([overlap], abs=1e-5)
     assert score.tolist() == pytest.approx([difference], abs=1e-5)
 
@@ -47,7 +47,7 @@ def test_the_most_confident_rows_of_either_side_count():
     expected[0, :, 4] = torch.linspace(1, 0, 300)
     found = expected.clone()
     found[0, 299, 4] = 1.0
-    _, differences = compared(found, expected)
+    _, differences = row_difference(found, expected)
     assert len(differences) == 101
     assert float(differences.max()) == pytest.approx(0.8)
 
@@ -65,26 +65,28 @@ def test_the_most_confident_rows_of_either_side_count():
 )
 def test_maps_are_held_against_their_variation(found, expected, share):
     one, other = (torch.tensor([[rows]]) for rows in (found, expected))
-    assert relative(one, other) == pytest.approx(share)
+    assert map_difference(one, other) == pytest.approx(share)
 
 
-def test_an_engine_that_computes_the_same(network, samples):
-    exact = Engine("exact", "float32", network.head_inputs)
-    shown = agreement(exact, network, [torch.stack(samples)])
-    assert shown.agrees
+def test_a_backend_that_computes_the_same_passes(network, samples):
+    exact = Backend("exact", "float32", network.detector.head_inputs)
+    shown = check_parity(exact, network.detector, [torch.stack(samples)])
+    assert shown.passed
     assert shown.rows >= 100 * len(samples)
     assert shown.share == 1
     assert shown.overlap > 0.999
     assert "100.0% of" in str(shown)
 
 
-def test_maps_of_a_single_cell_agree(network):
+def test_maps_of_a_single_cell_pass(network):
     """32 pixels are one cell of the coarsest map; twice rounded otherwise, they still agree."""
-    nearly = Engine(
-        "nearly", "float32", lambda images: [one * 1.00001 for one in network.head_inputs(images)]
+    nearly = Backend(
+        "nearly",
+        "float32",
+        lambda images: [one * 1.00001 for one in network.detector.head_inputs(images)],
     )
-    shown = agreement(nearly, network, [torch.rand(1, 3, 32, 32)])
-    assert shown.agrees
+    shown = check_parity(nearly, network.detector, [torch.rand(1, 3, 32, 32)])
+    assert shown.passed
     assert 0 < shown.maps < 1e-4
 
 
@@ -98,18 +100,18 @@ def test_maps_of_a_single_cell_agree(network):
     ],
     ids=["zeros", "no numbers", "mirrored", "a twentieth off"],
 )
-def test_an_engine_that_does_not(network, samples, spoil, arithmetic):
-    wrong = Engine("wrong", arithmetic, lambda images: spoil(network.head_inputs(images)))
-    assert not agreement(wrong, network, [torch.stack(samples)]).agrees
+def test_a_backend_that_does_not_fails(network, samples, spoil, arithmetic):
+    wrong = Backend("wrong", arithmetic, lambda images: spoil(network.detector.head_inputs(images)))
+    assert not check_parity(wrong, network.detector, [torch.stack(samples)]).passed
 
 
-def test_short_numbers_may_differ_more(network, samples):
+def test_half_precision_may_differ_more(network, samples):
     """Maps rounded to bfloat16 pass as bfloat16."""
-    rounded = Engine(
+    rounded = Backend(
         "rounded",
         "bfloat16",
-        lambda images: [one.bfloat16().float() for one in network.head_inputs(images)],
+        lambda images: [one.bfloat16().float() for one in network.detector.head_inputs(images)],
     )
-    assert agreement(rounded, network, [torch.stack(samples)]).agrees
-    assert tolerance_of("float16") is tolerance_of("bfloat16") is SHORT
-    assert tolerance_of("float32") is ROUNDING
+    assert check_parity(rounded, network.detector, [torch.stack(samples)]).passed
+    assert tolerance_of("float16") is tolerance_of("bfloat16") is HALF_PRECISION
+    assert tolerance_of("float32") is FULL_PRECISION
