@@ -202,9 +202,9 @@ def _parts(
 def _note(kept: int, levels: int, known: int, classes: int) -> str:
     """Return the sentence on the head: levels and classes that it takes from the checkpoint."""
     if not kept:
-        return "The detection head keeps its initial weights: that of the checkpoint has another shape."
+        return "The head keeps its initial weights: that of the checkpoint has another shape."
     where = "" if kept == levels else f" on {kept} of the {levels} levels"
     return (
-        f"The detection head takes its box and objectness outputs{where} and those of {known} of the "
-        f"{classes} classes from the checkpoint; the rest keeps its initial weights."
+        f"The head takes box and objectness outputs{where} and those of {known} of the {classes} "
+        "classes from the checkpoint; the rest keeps its initial weights."
     )
