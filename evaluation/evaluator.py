@@ -151,13 +151,13 @@ class Evaluator:
     def evaluation(self) -> Evaluation:
         """Compute the metrics of everything that was added."""
         none = np.zeros(0, np.int64)
+        empty_columns: tuple[np.ndarray, ...] = (
+            *(np.zeros((0, len(IOU_THRESHOLDS)), bool), np.zeros(0, np.float32)),
+            *(none, none),
+        )
         correct, confidence, predicted, size = (
             self._column(name, empty)
-            for name, empty in zip(
-                PER_DETECTION,
-                (np.zeros((0, len(IOU_THRESHOLDS)), bool), np.zeros(0, np.float32), none, none),
-                strict=True,
-            )
+            for name, empty in zip(PER_DETECTION, empty_columns, strict=True)
         )
         target, target_size = (self._column(name, none) for name in PER_LABEL)
         classes = ap_per_class(correct, confidence, predicted, target)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -30,21 +29,16 @@ from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 
 ROOT = Path(__file__).resolve().parent.parent
-log = logging.getLogger("demo")
 
 # Small enough for ten minutes on two cores: many updates from few images, and a heavier class
 # loss, because v7.0 scales it with the number of classes and three are few.
 TRAINING = {
-    "model": "yolov5n",
-    "img_size": "256",
-    "batch_size": "16",
-    "epochs": "45",
-    "nominal_batch_size": "16",
-    "cls": "2",
+    **{"model": "yolov5n", "img_size": "256", "batch_size": "16", "epochs": "45"},
+    **{"nominal_batch_size": "16", "cls": "2"},
 }
-LOOKING = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
+DETECTION = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
 DRAWN_IMAGES = 240
-OWN = frozenset({"drawn", "training", "mining-and-inference", "index.html", "ranking.jpg"})
+OUTPUTS = frozenset({"drawn", "training", "mining-and-inference", "index.html", "ranking.jpg"})
 """What a demo leaves in its folder, and the next one there replaces."""
 
 
@@ -61,25 +55,22 @@ class Outcome:
 def run_task(name: str, task_dir: Path) -> Outcome:
     """Run `start.py` on a task directory; its output goes to this terminal."""
     started = time.monotonic()
-    env_file = task_dir / "in" / "env.yaml"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "start.py"), "--env", str(env_file)], cwd=ROOT, check=False
-    )
-    if done.returncode != 0:
-        sys.exit(f"{name} failed with status {done.returncode}: see the lines above.")
+    command = [sys.executable, "start.py", "--env", str(task_dir / "in" / "env.yaml")]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if status != 0:
+        sys.exit(f"{name} failed with status {status}: see the lines above.")
     findings = tuple(f"{finding.rule}: {finding.sentence}" for finding in check_out(task_dir))
     return Outcome(name, task_dir, time.monotonic() - started, findings)
 
 
 def make_room(out: Path) -> None:
-    """An empty folder `out`, in place of an earlier demo; TaskError(CONFIG) for anything else."""
-    if out.is_file() or (out.is_dir() and not {path.name for path in out.iterdir()} <= OWN):
+    """Empty the folder `out` of an earlier demo; TaskError(CONFIG) for anything else in it."""
+    if out.is_file() or (out.is_dir() and not {path.name for path in out.iterdir()} <= OUTPUTS):
         raise TaskError(
             Code.CONFIG,
             f"{out} holds other things than a demo: name a new folder (--out, or OUT= of make).",
         )
-    if out.exists():
-        shutil.rmtree(out)
+    shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
 
@@ -91,59 +82,53 @@ def run_demo(
     `limit` takes only the first images of each split. Raises TaskError for a folder `data` that
     cannot be read or a folder `out` that must not be replaced.
     """
-    if data is None:
-        make_room(out)
+    source = None if data is None else read_source(data)
+    make_room(out)
+    if source is None:
         draw_dataset(out / "drawn", images=DRAWN_IMAGES, size_wh=(320, 240), seed=0)
         source = read_source(out / "drawn")
-    else:
-        source = read_source(data)
-        make_room(out)
-    training = out / "training"
-    write_task(
-        source,
-        training,
-        kinds=("training",),
-        annotation_format="ark",
-        settings={**TRAINING, **overrides},
-        limit=limit,
-    )
+    training, detection = out / "training", out / "mining-and-inference"
+    write_task(source, training, settings={**TRAINING, **overrides}, limit=limit)
     outcomes = [run_task("training", training)]
-    looking = out / "mining-and-inference"
-    size = overrides.get("img_size", LOOKING["img_size"])
     write_task(
         source,
-        looking,
+        detection,
         kinds=("mining", "infer"),
-        annotation_format="ark",
-        settings={**LOOKING, "img_size": size},
+        settings={**DETECTION, "img_size": overrides.get("img_size", DETECTION["img_size"])},
         weights=[training / "out" / "models" / "best" / "best.pt"],
         limit=limit,
     )
-    outcomes.append(run_task("mining and inference", looking))
-    return outcomes
+    return [*outcomes, run_task("mining and inference", detection)]
 
 
-def stage_table(training: Path) -> tuple[dict[str, object], float]:
-    """The best stage of a finished training as the platform reads it, and the confidence at which
-    its objects are counted.
-    """
-    result = yaml.safe_load((training / "out" / "models" / "result.yaml").read_text("utf-8"))
-    best: dict[str, object] = result["model_stages"][result["best_stage_name"]]
-    return best, float(result["evaluate_config"]["conf_thr"])
+def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """Return the results as names and values, read from what the platform reads."""
+    training, detection = (outcome.folder / "out" for outcome in outcomes)
+    result = yaml.safe_load((training / "models" / "result.yaml").read_text("utf-8"))
+    best = result["model_stages"][result["best_stage_name"]]
+    confidence = result["evaluate_config"]["conf_thr"]
+    ranking = (detection / "result.tsv").read_text("utf-8").splitlines()
+    first, last = (float(row.split("\t")[1]) for row in (ranking[0], ranking[-1]))
+    images = json.loads((detection / "infer-result.json").read_text("utf-8"))["detection"]
+    objects = sum(len(image["boxes"]) for image in images.values())
+    rows = [
+        ("mAP50, validation split", f"{best['mAP']:.3f}"),
+        (f"TP / FN / FP at confidence {confidence}", "{tp} / {fn} / {fp}".format(**best)),
+        ("images ranked for labelling", f"{len(ranking)}"),
+        ("mining score, first to last", f"{first:.3f} to {last:.3f}"),
+        ("objects detected", f"{objects} in {len(images)} images"),
+    ]
+    for outcome in outcomes:
+        rows.append((f"{outcome.name}: time", f"{outcome.seconds:.0f} s"))
+        rows.append((f"{outcome.name}: check of out/", "; ".join(outcome.findings) or "valid"))
+    return rows
 
 
-def read_ranking(looking: Path) -> list[tuple[str, float]]:
-    """Image paths and scores of result.tsv, most informative first."""
-    rows = (looking / "out" / "result.tsv").read_text("utf-8").splitlines()
-    return [(path, float(score)) for path, score in (row.split("\t") for row in rows if row)]
-
-
-def write_index(out: Path, outcomes: Sequence[Outcome]) -> Path:
-    """One page that shows what came out; opens from disk, without anything beside it."""
-    training, looking = outcomes[0].folder, outcomes[1].folder
-    report = training / "out" / "models" / "attachments" / "report"
-    mining = looking / "out" / "mining"
-    reports = (report / "report.html", looking / "out" / "tensorboard" / "report.html")
+def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str, str]]) -> Path:
+    """Write one page with the results; it opens from disk, without anything beside it."""
+    training, detection = (outcome.folder / "out" for outcome in outcomes)
+    report, mining = training / "models" / "attachments" / "report", detection / "mining"
+    reports = (report / "report.html", detection / "tensorboard" / "report.html")
     pictures = (
         ("Validation images: labels left, detections right", report / "validation.jpg"),
         ("Label these first; white and yellow: the boxes that decided", mining / "first.jpg"),
@@ -159,43 +144,10 @@ def write_index(out: Path, outcomes: Sequence[Outcome]) -> Path:
         "demo.html",
         title="Train, mine, infer",
         lead="The results of the three tasks of the demo.",
-        rows=summary_rows(outcomes),
+        rows=rows,
         reports=[path.relative_to(out) for path in reports],
         pictures=[(caption, path) for caption, path in pictures if path.is_file()],
     )
-
-
-def summary(outcomes: Sequence[Outcome]) -> str:
-    """A short table of what came out, for a terminal."""
-    rows = summary_rows(outcomes)
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """What came out, as names and values."""
-    best, confidence = stage_table(outcomes[0].folder)
-    ranking = read_ranking(outcomes[1].folder)
-    found = json.loads((outcomes[1].folder / "out" / "infer-result.json").read_text("utf-8"))[
-        "detection"
-    ]
-    objects = sum(len(row["boxes"]) for row in found.values())
-    rows = [
-        ("mAP50, validation split", f"{best['mAP']:.3f}"),
-        (f"found / missed / invented at {confidence}", "{tp} / {fn} / {fp}".format(**best)),
-        ("images ranked for labelling", f"{len(ranking)}"),
-        ("mining score, first to last", f"{ranking[0][1]:.3f} to {ranking[-1][1]:.3f}"),
-        ("objects detected", f"{objects} in {len(found)} images"),
-    ]
-    for outcome in outcomes:
-        rows.append((f"{outcome.name}: time", f"{outcome.seconds:.0f} s"))
-        rows.append(
-            (
-                f"{outcome.name}: check of out/",
-                "valid" if not outcome.findings else "; ".join(outcome.findings),
-            )
-        )
-    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,11 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; drawn if absent")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting of the training task, may be repeated",
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="of training; repeatable"
     )
     parser.add_argument("--limit", type=int, help="at most so many images of each split")
     options = parser.parse_args(arguments)
@@ -224,8 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes = run_demo(options.data, options.out.resolve(), overrides, limit=options.limit)
     except TaskError as error:
         sys.exit(f"FAILED: {error.sentence}")
-    page = write_index(options.out.resolve(), outcomes)
-    print(f"\n{summary(outcomes)}\n\nLook at {page}")
+    rows = summary_rows(outcomes)
+    page = write_index(options.out.resolve(), outcomes, rows)
+    width = max(len(name) for name, _ in rows)
+    print("", *(f"{name:<{width}}  {value}" for name, value in rows), "", sep="\n")
+    print(f"Look at {page}")
     return 1 if any(outcome.findings for outcome in outcomes) else 0
 
 

@@ -41,53 +41,6 @@ DOCS, IMAGES, DEFAULTS = ROOT / "docs", ROOT / "docker/img-man", ROOT / "configs
 TRANSLATIONS = DOCS / "zh" / "translations.yaml"
 PART = re.compile(r"(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-RETURN_CODES = {
-    Code.OK: ("no error", ""),
-    Code.CONFIG: (
-        "a setting, a settings file or the task's request is invalid",
-        "correct the key that the sentence names; [settings.md](settings.md)",
-    ),
-    Code.DATASET: (
-        "no images, no annotations, or too many bad ones",
-        "check the file and line named, `export_format` and the chosen classes",
-    ),
-    Code.IMAGE_FORMAT: (
-        "no image can be read",
-        "check the images; JPEG, PNG, BMP, WebP, TIFF, GIF are read",
-    ),
-    Code.MODEL: (
-        "weights are missing, damaged, or of another network",
-        "choose another stage or file; [weights.md](weights.md)",
-    ),
-    Code.OBJECT_TYPE: ("the task is not detection", "choose a detection project"),
-    Code.CUDA_MISMATCH: (
-        "torch, driver and GPU do not fit together",
-        "update the driver, or use an image made for this GPU",
-    ),
-    Code.NO_GPU: (
-        "a GPU was granted and none is there",
-        "check the driver and `nvidia-smi` in a container; or ask for 0 GPUs",
-    ),
-    Code.OUT_OF_MEMORY: (
-        "GPU, main or shared memory is full",
-        "`batch_size: -1` or smaller, smaller `img_size`, `cache: none`, `workers: 0`, larger "
-        "`shm_size`",
-    ),
-    Code.NOT_A_NUMBER: (
-        "the loss is NaN or infinite",
-        "lower `lr0`, `precision: float32`, other starting weights",
-    ),
-    Code.NETWORK: (
-        "a download that the task asked for failed",
-        "provide the file; [weights.md](weights.md)",
-    ),
-    Code.CONTAINER: (
-        "everything else: disk full, stopped, unexpected error",
-        "read the last line, and the traceback above it if there is one",
-    ),
-}
-"""What each return code means, and what to do."""
-
 TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 NOTE = "# Written by python -m tools.generate: change the settings, not this file.\n"
 RESERVED = {
@@ -213,7 +166,8 @@ def aliases_table() -> Table:
 
 def return_codes_table() -> Table:
     """Return number, name, meaning and remedy of every return code."""
-    rows = [(str(int(code)), code.name, *RETURN_CODES[code]) for code in Code]
+    texts = yaml.safe_load((DOCS / "return-codes.yaml").read_text(encoding="utf-8"))
+    rows = [(str(int(code)), code.name, *texts[code.name]) for code in Code]
     return Table(("code", "name", "what it means", "what to do"), rows)
 
 

@@ -102,7 +102,13 @@ def _fault(path: Path) -> str | None:
 
 def _training_pictures(path: Path) -> list[tuple[int, ...]]:
     from_header = Image.open(path).size[::-1]
-    index = DatasetIndex.build([str(path)], [from_header], Instances([], []), [0], ["helmet"])
+    index = DatasetIndex.build(
+        [str(path)],
+        [from_header],
+        Instances(np.zeros((0, 4), np.float32), np.zeros(0, np.int32)),
+        [0],
+        ["helmet"],
+    )
     cache, _ = open_image_cache(index, 64, cache="ram")
     shapes = []
     for position in range(len(cache.index)):

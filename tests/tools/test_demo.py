@@ -19,13 +19,13 @@ def test_the_demo_runs_both_tasks_and_shows_them(
     draw_dataset(data, images=24, size_wh=(160, 120), seed=2)
     settings = [f"--set={key}={value}" for key, value in {**TINY_TRAINING, "epochs": 1}.items()]
     assert demo.main(["--data", str(data), "--out", str(out), *settings]) == 0
-    told = capfd.readouterr().out
-    assert "mAP50, validation split" in told
-    assert told.count("valid") >= 2
+    printed = capfd.readouterr().out
+    assert "mAP50, validation split" in printed
+    assert printed.count("valid") >= 2
     page = read_page_file(out / "index.html")
     assert len(page.images) == 8
-    assert "Label these first; white and yellow: what decided" in page.text
-    assert "found / missed / invented at 0.25" in page.text
+    assert "Label these first; white and yellow: the boxes that decided" in page.text
+    assert "TP / FN / FP at confidence 0.25" in page.text
     again = demo.main(["--data", str(data), "--out", str(out), "--limit=4", *settings])
     assert again == 0
     assert len((out / "training" / "in" / "train-index.tsv").read_text().splitlines()) == 4
