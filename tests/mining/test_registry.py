@@ -42,5 +42,3 @@ def test_a_task_with_inference_ranks_as_one_without_and_repeats_itself(
     assert written[0] == written[1] == written[2]
     scores = [float(line.split("\t")[1]) for line in written[0].splitlines()]
     assert scores == sorted(scores, reverse=True)
-    # To six digits these two may see nothing in a network that has hardly learnt.
-    assert len(set(scores)) > 1 or name in {"aldd", "misses"}
