@@ -48,7 +48,7 @@ class ExportFormat:
     """A format: suffix of its files, writer, and runner for the parity check.
 
     `write` takes the unfused detector, which it leaves as it is. `run` returns the file as a
-    function; the detector tells it what the file does not say.
+    function; the detector supplies what the file lacks.
     """
 
     suffix: str

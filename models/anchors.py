@@ -202,35 +202,30 @@ def refine_anchors(
     generations: int = GENERATIONS,
 ) -> Floats:
     """Mutate anchors [k, 2] `generations` times and keep each change that raises the fitness."""
-    sizes = _log_sizes(boxes)
+    sizes = log_sizes(boxes)
     best = np.asarray(anchors, np.float64)
-    fitness = _fitness(sizes, best, threshold)
+    fitness = anchor_fitness(sizes, best, threshold)
     for _ in range(generations):
         candidate = np.maximum(best * _mutation(best.shape, generator), MIN_ANCHOR)
-        found = _fitness(sizes, candidate, threshold)
+        found = anchor_fitness(sizes, candidate, threshold)
         if found > fitness:
             best, fitness = candidate, found
     return best
 
 
-def anchor_fitness(
-    anchors_px: NDArray[np.floating], wh_px: NDArray[np.floating], threshold: float
-) -> float:
-    """Compute v7.0's anchor fitness, 0 to 1, of anchors [k, 2] for boxes [n, 2].
-
-    Mean over the boxes of min(side / anchor side, anchor side / side) of the best anchor, counted
-    as 0 where that anchor does not match the box.
-    """
-    return _fitness(_log_sizes(wh_px), np.asarray(anchors_px, np.float64), threshold)
-
-
-def _log_sizes(wh_px: NDArray[np.floating]) -> NDArray[np.float32]:
-    # Ratios become differences: five times cheaper than divisions both ways.
+def log_sizes(wh_px: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the logarithms [2, n] of box sizes [n, 2]."""
     tiny = np.finfo(np.float32).tiny
     return np.log(np.maximum(np.asarray(wh_px, np.float64), tiny)).T.astype(np.float32)
 
 
-def _fitness(sizes: NDArray[np.float32], anchors: Floats, threshold: float) -> float:
+def anchor_fitness(sizes: NDArray[np.float32], anchors: Floats, threshold: float) -> float:
+    """Compute v7.0's fitness, 0 to 1, of anchors [k, 2] for boxes of `log_sizes` [2, n].
+
+    Mean over the boxes of min(side / anchor side, anchor side / side) of the best anchor, counted
+    as 0 where that anchor does not match the box.
+    """
+    # Ratios are differences of logarithms: five times cheaper than divisions both ways.
     logs = np.log(anchors).astype(np.float32)
     apart = np.abs(sizes[0] - logs[:, 0, None])
     np.maximum(apart, np.abs(sizes[1] - logs[:, 1, None]), out=apart)

@@ -264,15 +264,11 @@ class SPPF(nn.Module):
 
 
 class Concat(nn.Module):
-    """Concatenation of maps along an axis, the channels by default."""
-
-    def __init__(self, axis: int = 1) -> None:
-        super().__init__()
-        self.axis = axis
+    """Concatenation of maps along the channels."""
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Map [b, ci, h, w] each to one [b, sum of ci, h, w]."""
-        return concat_channels(maps) if self.axis == 1 else torch.cat(maps, self.axis)
+        return concat_channels(maps)
 
 
 class Sum(nn.Module):

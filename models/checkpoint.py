@@ -256,15 +256,21 @@ def model_config_of(
     """
     try:
         config = _parsed(checkpoint, None)
-        # The first check comes first: a row repeated a billion times must not be built.
-        larger = _block_count(config) > len(checkpoint.state) + len(config.layers) or (
-            _numel(_meta_state(config)) > MAX_SIZE_RATIO * _numel(checkpoint.state)
-        )
+        # The count comes first: a row repeated a billion times must not be built.
+        larger = _block_count(config) > len(checkpoint.state) + len(config.layers)
+        if not larger:
+            with torch.device("meta"):  # no memory, no random draw
+                needed = _numel(Detector(config).state_dict())
+            larger = needed > MAX_SIZE_RATIO * _numel(checkpoint.state)
     # What numbers beyond all bounds come to, here or within torch.
-    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise _too_large() from error
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        larger = True
     if larger:
-        raise _too_large()
+        raise TaskError(
+            Code.MODEL,
+            "The model definition in the weight file describes a much larger network than its "
+            "weights; the file is not a complete YOLOv5 v5.0 to v7.0 detection model.",
+        )
     return _parsed(checkpoint, nc, activation)
 
 
@@ -283,22 +289,8 @@ def _block_count(config: ModelConfig) -> int:
     return sum(scaled_repeats(row[1], definition["depth_multiple"]) for row in rows)
 
 
-def _meta_state(config: ModelConfig) -> dict[str, Tensor]:
-    """Return a network's state dict without numbers: no memory, no random draw."""
-    with torch.device("meta"):
-        return Detector(config).state_dict()
-
-
 def _numel(state: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() for tensor in state.values())
-
-
-def _too_large() -> TaskError:
-    return TaskError(
-        Code.MODEL,
-        "The model definition in the weight file describes a much larger network than its weights; "
-        "the file is not a complete YOLOv5 v5.0 to v7.0 detection model.",
-    )
 
 
 def head_keys(detector: Detector) -> frozenset[str]:

@@ -130,7 +130,8 @@ class DetectionLoss(nn.Module):
             )
             box = box + _mean_of_valid(1.0 - overlap, match, count)
             wanted = objectness_target(overlap.detach(), match, raw.shape[:4])
-            obj = obj + balance * self._objectness_loss(objectness, wanted)
+            losses = self._cross_entropy(objectness, wanted, self.objectness_weight)
+            obj = obj + balance * losses.mean()
             if self.num_classes > 1:
                 cls = cls + self._class_loss(rows[:, 5:], match, count)
 
@@ -138,9 +139,6 @@ class DetectionLoss(nn.Module):
         box, obj, cls = box * gains.box, obj * gains.obj, cls * gains.cls
         total = (box + obj + cls) * len(raw_maps[0])
         return LossParts(total, box.detach(), obj.detach(), cls.detach())
-
-    def _objectness_loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
-        return self._cross_entropy(logits, wanted, self.objectness_weight).mean()
 
     def _class_loss(self, logits: Tensor, match: Assignment, count: Tensor) -> Tensor:
         absent = self.config.label_smoothing / 2

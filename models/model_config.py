@@ -95,11 +95,6 @@ class ModelConfig:
         """The last layer of the backbone: SPPF in YOLOv5."""
         return len(_rows(self.definition, "backbone")) - 1
 
-    @property
-    def has_placeholder_anchors(self) -> bool:
-        """Whether the file gives only the number of anchors, so that they must be fitted."""
-        return isinstance(self.definition["anchors"], int)
-
 
 def read_model_config(
     source: str | Path, nc: int | None = None, *, activation: str = ""
@@ -178,7 +173,9 @@ def _layer(
         width,
     )
     try:
-        made = BLOCKS[name].rule(inputs, _arguments(raw))
+        if not isinstance(raw, (list, tuple)):
+            raise ValueError(f"arguments must be a list, not {raw!r}")
+        made = BLOCKS[name].rule(inputs, [_argument(argument) for argument in raw])
         reduction = _chained(inputs, made)
     except ValueError as error:
         raise ValueError(f"layer {index} ({block}): {error}") from error
@@ -216,12 +213,6 @@ def _sources(origin: object, index: int) -> tuple[int, ...]:
     if any(not IMAGE <= s < index or (s == IMAGE and index > 0) for s in absolute):
         raise ValueError(f"layer {index}: 'from' {origin!r} does not name an earlier layer")
     return absolute
-
-
-def _arguments(raw: object) -> tuple[Argument, ...]:
-    if not isinstance(raw, (list, tuple)):
-        raise ValueError(f"arguments must be a list, not {raw!r}")
-    return tuple(_argument(argument) for argument in raw)
 
 
 def _argument(raw: object) -> Argument:

@@ -112,19 +112,31 @@ def _transposed(inputs: Inputs, arguments: Sequence[Argument], *, kernel: int | 
     return Resolved(made.arguments, made.channels, made.reduction / step, made.repeats)
 
 
+def _resolved(
+    inputs: Inputs,
+    arguments: Sequence[Argument],
+    *,
+    channels: int | None = None,
+    reduction: float | None = None,
+) -> Resolved:
+    """Block with the arguments as they stand; channels and size unchanged unless given."""
+    return Resolved(
+        tuple(arguments),
+        inputs.channels[0] if channels is None else channels,
+        inputs.reductions[0] if reduction is None else reduction,
+        inputs.repeats,
+    )
+
+
 def _transformer(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     """Block (c1, c2, heads, layers) with none of them scaled, as in v7.0."""
     if list(arguments[:2]) != [inputs.channels[0]] * 2:
         raise ValueError(f"its first two arguments must be the {inputs.channels[0]} input channels")
-    return _unchanged(inputs, arguments)
-
-
-def _unchanged(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    return Resolved(tuple(arguments), inputs.channels[0], inputs.reductions[0], inputs.repeats)
+    return _resolved(inputs, arguments)
 
 
 def _normalised(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    return _unchanged(inputs, inputs.channels[:1])
+    return _resolved(inputs, inputs.channels[:1])
 
 
 def _check_same_size(inputs: Inputs) -> None:
@@ -136,7 +148,7 @@ def _concat(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     _check_same_size(inputs)
     if _positive(arguments, 0, default=1) != 1:
         raise ValueError("it can only join channels (axis 1)")
-    return Resolved(tuple(arguments), sum(inputs.channels), inputs.reductions[0], inputs.repeats)
+    return _resolved(inputs, (), channels=sum(inputs.channels))
 
 
 def _sum(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
@@ -145,14 +157,14 @@ def _sum(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     if len(set(inputs.channels)) > 1:
         raise ValueError(f"its inputs have different channels {inputs.channels}")
     if _whole(arguments, 0, default=count) != count:
-        raise ValueError(f"it is told of {arguments[0]} inputs and given {count}")
-    return _unchanged(inputs, (count, *arguments[1:]))
+        raise ValueError(f"its argument says {arguments[0]} inputs, but it has {count}")
+    return _resolved(inputs, (count, *arguments[1:]))
 
 
 def _contract(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     gain = _whole(arguments, 0, default=2)
     channels, reduction = inputs.channels[0] * gain**2, inputs.reductions[0] * gain
-    return Resolved((gain,), channels, reduction, inputs.repeats)
+    return _resolved(inputs, (gain,), channels=channels, reduction=reduction)
 
 
 def _expand(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
@@ -160,18 +172,17 @@ def _expand(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     if inputs.channels[0] % gain**2:
         raise ValueError(f"{inputs.channels[0]} channels cannot become {gain}x{gain} squares")
     channels, reduction = inputs.channels[0] // gain**2, inputs.reductions[0] / gain
-    return Resolved((gain,), channels, reduction, inputs.repeats)
+    return _resolved(inputs, (gain,), channels=channels, reduction=reduction)
 
 
 def _upsample(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    reduction = inputs.reductions[0] / _positive(arguments, 1)
-    return Resolved(tuple(arguments), inputs.channels[0], reduction, inputs.repeats)
+    return _resolved(inputs, arguments, reduction=inputs.reductions[0] / _positive(arguments, 1))
 
 
 def _pool(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     """Pooling (k, s, ...); the stride is the kernel size by default."""
-    reduction = inputs.reductions[0] * _whole(arguments, 1, default=_whole(arguments, 0))
-    return Resolved(tuple(arguments), inputs.channels[0], reduction, inputs.repeats)
+    step = _whole(arguments, 1, default=_whole(arguments, 0))
+    return _resolved(inputs, arguments, reduction=inputs.reductions[0] * step)
 
 
 _same_size: Rule = _scaled
@@ -224,9 +235,9 @@ BLOCKS: Mapping[str, Block] = {
     ),
     "nn.Upsample": Block(nn.Upsample, _upsample, ("torch.nn.modules.upsampling",)),
     "nn.MaxPool2d": Block(nn.MaxPool2d, _pool, ("torch.nn.modules.pooling",)),
-    "nn.ZeroPad2d": Block(nn.ZeroPad2d, _unchanged, ("torch.nn.modules.padding",)),
+    "nn.ZeroPad2d": Block(nn.ZeroPad2d, _resolved, ("torch.nn.modules.padding",)),
     "nn.BatchNorm2d": Block(batch_norm, _normalised, ("torch.nn.modules.batchnorm",)),
-    "nn.Identity": Block(nn.Identity, _unchanged, ("torch.nn.modules.linear",)),
+    "nn.Identity": Block(nn.Identity, _resolved, ("torch.nn.modules.linear",)),
 }
 
 

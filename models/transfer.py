@@ -53,11 +53,6 @@ class TransferReport:
         """Number of tensors of the network."""
         return sum(part.total for part in self.parts)
 
-    @property
-    def head_kept(self) -> bool:
-        """Whether the whole detection head was copied."""
-        return self.parts[-1].taken == self.parts[-1].total
-
     def lines(self) -> list[str]:
         """Return the report as a table for the log."""
         lines = [f"{'part':<10}{'taken':>7}{'by class':>10}{'fresh':>7}"]
@@ -127,7 +122,11 @@ def transfer(
             for index, name in enumerate(checkpoint.class_names)
             if index not in pairs.values() or not origins
         ),
-        anchors=_about_anchors(anchors in taken, keep_anchors),
+        anchors="Anchors: those that the task sets, not those of the weights."
+        if keep_anchors
+        else "Anchors: those of the weights."
+        if anchors in taken
+        else "Anchors: those of the model, because the weights have another number of them.",
         note=_note(kept // 2, len(convolutions) // 2, len(origins), len(names))
         if mapped or kept < len(convolutions)
         else "The whole network starts from the pretrained weights.",
@@ -200,20 +199,12 @@ def _parts(
     return tuple(Part(name, *numbers) for name, numbers in counts.items())
 
 
-def _about_anchors(taken: bool, kept: bool) -> str:
-    if kept:
-        return "Anchors: those that the task sets, not those of the weights."
-    if taken:
-        return "Anchors: those of the weights."
-    return "Anchors: those of the model, because the weights have another number of them."
-
-
 def _note(kept: int, levels: int, known: int, classes: int) -> str:
-    """Say of how many levels and classes the head keeps weights."""
+    """Return the sentence on the head: levels and classes that it takes from the checkpoint."""
     if not kept:
-        return "The detection head starts afresh, because that of the weights has another shape."
+        return "The head keeps its initial weights: that of the checkpoint has another shape."
     where = "" if kept == levels else f" on {kept} of the {levels} levels"
     return (
-        f"The detection head keeps what it knows of boxes{where}, and of {known} of the {classes} "
-        "classes; the rest starts afresh."
+        f"The head takes box and objectness outputs{where} and those of {known} of the {classes} "
+        "classes from the checkpoint; the rest keeps its initial weights."
     )

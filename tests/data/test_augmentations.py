@@ -33,18 +33,18 @@ STILL = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
 
 
 def test_matrix_and_boxes_of_recorded_views(reference) -> None:
-    """Recorded v7.0 draws give its matrix to 1e-9 and its surviving boxes to 1e-6."""
+    """Recorded v7.0 samples give its matrix to 1e-9 and its surviving boxes to 1e-6."""
     meta, arrays = reference
     for name, case in meta["random_perspective"].items():
         key = f"rp.{name}"
-        draw = AffineParams(*arrays[f"{key}.draws"][:, 2])
-        matrix = affine_matrix(draw, tuple(case["in_hw"]), tuple(case["out_hw"]))
+        params = AffineParams(*arrays[f"{key}.draws"][:, 2])
+        matrix = affine_matrix(params, tuple(case["in_hw"]), tuple(case["out_hw"]))
         np.testing.assert_allclose(matrix, arrays[f"{key}.M"], atol=1e-9, err_msg=name)
         if case["segments"] or not case["targets_in"]:
             continue
         targets = arrays[f"{key}.targets"]
         moved = transform_boxes(targets[:, 1:], matrix, tuple(case["out_hw"]))
-        kept = box_candidates(targets[:, 1:] * draw.scale, moved)
+        kept = box_candidates(targets[:, 1:] * params.scale, moved)
         np.testing.assert_array_equal(kept, arrays[f"{key}.cand_keep"], err_msg=name)
         expected = arrays[f"{key}.out_targets"]
         np.testing.assert_allclose(moved[kept], expected[:, 1:], atol=1e-6, err_msg=name)
@@ -79,15 +79,15 @@ def test_labels_of_recorded_mosaics(reference, name: str) -> None:
         pytest.skip("not in the extract")
     for case in meta["mosaic"][name]["cases"]:
         order = tuple(case["tile_indices_tl_tr_bl_br"])
-        pictures = [arrays[f"mosaic.{name}.loaded{index}"] for index in order]
+        images = [arrays[f"mosaic.{name}.loaded{index}"] for index in order]
         labels = [arrays[f"mosaic.{name}.labels{index}"] for index in order]
-        boxes = [corners(own, picture.shape) for own, picture in zip(labels, pictures, strict=True)]
-        draw = still(order, tuple(case["yc_xc"]))
+        boxes = [corners(own, source.shape) for own, source in zip(labels, images, strict=True)]
+        params = still(order, tuple(case["yc_xc"]))
         objects = [
             Instances(own, label[:, 0].astype(np.int32))
             for own, label in zip(boxes, labels, strict=True)
         ]
-        image, targets = apply_augmentation(draw, pictures, objects, (64, 64))
+        image, targets = apply_augmentation(params, images, objects, (64, 64))
         key = f"mosaic.{name}.{case['case']}"
         np.testing.assert_array_equal(image[::-1].transpose(1, 2, 0), arrays[f"{key}.image"])
         expected = arrays[f"{key}.labels"]
@@ -103,9 +103,9 @@ def corners(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.concatenate((middle - half, middle + half), 1)
 
 
-def still(pictures: tuple[int, ...], centre: tuple[int, int] | None) -> AugmentationParams:
+def still(images: tuple[int, ...], centre: tuple[int, int] | None) -> AugmentationParams:
     """Parameters that change nothing but where images lie."""
-    return AugmentationParams(pictures, centre, AffineParams(), None, False, False)
+    return AugmentationParams(images, centre, AffineParams(), None, False, False)
 
 
 class TestSampling:
@@ -122,36 +122,36 @@ class TestSampling:
         )
 
     def test_nothing_to_change(self) -> None:
-        draw = sample_augmentation(3, np.arange(10), 64, STILL, np.random.default_rng(0))
-        assert draw == still((3,), None)
+        params = sample_augmentation(3, np.arange(10), 64, STILL, np.random.default_rng(0))
+        assert params == still((3,), None)
 
     def test_a_mosaic_holds_its_image_in_any_corner(self) -> None:
         generator = np.random.default_rng(0)
-        draws = [
+        samples = [
             sample_augmentation(7, np.arange(1000), 64, Augmentation(), generator)
             for _ in range(200)
         ]
-        places = {draw.images.index(7) for draw in draws}
+        places = {params.images.index(7) for params in samples}
         assert places == {0, 1, 2, 3}
-        centres = np.array([draw.centre for draw in draws])
+        centres = np.array([params.centre for params in samples])
         assert centres.min() >= 32
         assert centres.max() < 96
-        assert {type(picture) for draw in draws for picture in draw.images} == {int}
+        assert {type(one) for params in samples for one in params.images} == {int}
 
 
 class TestApply:
-    picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    source = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     objects = Instances(np.array([[4.0, 6, 12, 20]]), np.array([2], np.int32))
 
     def test_a_single_image_is_centred_on_grey(self) -> None:
         image, targets = apply_augmentation(
-            still((0,), None), [self.picture], [self.objects], (32, 32)
+            still((0,), None), [self.source], [self.objects], (32, 32)
         )
         assert image.shape == (3, 32, 32)
         assert image.flags.c_contiguous
         assert (image[:, :4] == 114).all()
         assert (image[:, 28:] == 114).all()
-        np.testing.assert_array_equal(image[:, 4:28].transpose(1, 2, 0), self.picture[..., ::-1])
+        np.testing.assert_array_equal(image[:, 4:28].transpose(1, 2, 0), self.source[..., ::-1])
         np.testing.assert_allclose(targets, [[2, 8 / 32, 17 / 32, 8 / 32, 14 / 32]], atol=1e-6)
 
     @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ class TestApply:
         ],
     )
     def test_flips(self, change: dict[str, bool], axis: int, column: int) -> None:
-        arguments = ([self.picture], [self.objects], (32, 32))
+        arguments = ([self.source], [self.objects], (32, 32))
         plain, targets = apply_augmentation(still((0,), None), *arguments)
         flipped, moved = apply_augmentation(replace(still((0,), None), **change), *arguments)
         np.testing.assert_array_equal(flipped, np.flip(plain, axis))
@@ -170,10 +170,10 @@ class TestApply:
         np.testing.assert_allclose(moved, targets, atol=1e-6)
 
     def test_inputs_are_untouched(self) -> None:
-        picture, box = self.picture.copy(), self.objects.boxes.copy()
-        draw = sample_augmentation(0, np.arange(1), 32, Augmentation(), np.random.default_rng(5))
-        apply_augmentation(draw, [picture] * 4, [self.objects.with_boxes(box)] * 4, (32, 32))
-        np.testing.assert_array_equal(picture, self.picture)
+        source, box = self.source.copy(), self.objects.boxes.copy()
+        params = sample_augmentation(0, np.arange(1), 32, Augmentation(), np.random.default_rng(5))
+        apply_augmentation(params, [source] * 4, [self.objects.with_boxes(box)] * 4, (32, 32))
+        np.testing.assert_array_equal(source, self.source)
         np.testing.assert_array_equal(box, self.objects.boxes)
 
 
@@ -189,26 +189,26 @@ class TestMosaicOfNine:
     def test_share_of_mosaics(self) -> None:
         generator = np.random.default_rng(0)
         some = replace(Augmentation(), mosaic=0.8, mosaic9=0.25)
-        draws = [sample_augmentation(7, np.arange(99), 64, some, generator) for _ in range(2000)]
-        counts = [sum(len(draw.images) == size for draw in draws) for size in (1, 4, 9)]
+        samples = [sample_augmentation(7, np.arange(99), 64, some, generator) for _ in range(2000)]
+        counts = [sum(len(params.images) == size for params in samples) for size in (1, 4, 9)]
         np.testing.assert_allclose(np.array(counts) / 2000, [0.2, 0.6, 0.2], atol=0.03)
-        nines = [draw for draw in draws if len(draw.images) == 9]
-        assert {draw.images.index(7) for draw in nines} == set(range(9))
-        corners = np.array([draw.centre for draw in nines])
+        nines = [params for params in samples if len(params.images) == 9]
+        assert {params.images.index(7) for params in nines} == set(range(9))
+        corners = np.array([params.centre for params in nines])
         assert corners.min() == 0
         assert corners.max() == 63
 
     def test_boxes_lie_where_their_images_do(self) -> None:
         """Nine black images with a white patch each: every box is on white, none is missing."""
-        pictures, objects = [], []
+        images, objects = [], []
         for number in range(9):
-            picture = np.zeros((64, 40 + 3 * number, 3), np.uint8)
-            picture[20:44, 10:30] = 255
-            pictures.append(picture)
+            source = np.zeros((64, 40 + 3 * number, 3), np.uint8)
+            source[20:44, 10:30] = 255
+            images.append(source)
             objects.append(Instances(np.array([[10.0, 20, 30, 44]]), np.array([number])))
         view = AffineParams(scale=0.5)
-        draw = replace(still(tuple(range(9)), (32, 32)), affine=view)
-        image, targets = apply_augmentation(draw, pictures, objects, (64, 64))
+        params = replace(still(tuple(range(9)), (32, 32)), affine=view)
+        image, targets = apply_augmentation(params, images, objects, (64, 64))
         assert len(targets) >= 5
         assert 0 in targets[:, 0]
         for _, x, y, width, height in targets:
@@ -224,12 +224,12 @@ class TestMixup:
     def test_only_on_mosaics_and_by_its_probability(self) -> None:
         generator = np.random.default_rng(0)
         some = replace(Augmentation(), mosaic=0.5, mixup=0.3)
-        draws = [sample_augmentation(7, np.arange(99), 64, some, generator) for _ in range(2000)]
-        mixed = [draw for draw in draws if draw.mixup is not None]
-        assert all(draw.centre is not None for draw in mixed)
+        samples = [sample_augmentation(7, np.arange(99), 64, some, generator) for _ in range(2000)]
+        mixed = [params for params in samples if params.mixup is not None]
+        assert all(params.centre is not None for params in mixed)
         assert 0.13 < len(mixed) / 2000 < 0.17
-        assert all(len(draw.all_images) == 8 for draw in mixed)
-        shares = np.array([draw.mixup_ratio for draw in mixed])
+        assert all(len(params.all_images) == 8 for params in mixed)
+        shares = np.array([params.mixup_ratio for params in mixed])
         # Beta(32, 32): mean 1/2, standard deviation 1 / (2 sqrt(65)) = 0.062.
         assert shares.mean() == pytest.approx(0.5, abs=0.02)
         assert shares.std() == pytest.approx(0.062, abs=0.012)
@@ -256,13 +256,13 @@ class TestMixup:
         """White over black at 0.25: 63.75 is cut off to 63; both images' boxes are there."""
         white, black = np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64, 3), np.uint8)
         box, shift = np.array([[10.0, 10, 50, 50]]), AffineParams(translate_x=0.6)
-        draw = replace(
+        params = replace(
             still((0, 0, 0, 0), (64, 64)),
             mixup=MosaicParams((1, 1, 1, 1), (64, 64), shift),
             mixup_ratio=0.25,
         )
         image, targets = apply_augmentation(
-            draw,
+            params,
             [white] * 4 + [black] * 4,
             [Instances(box, np.array([number])) for number in range(8)],
             (64, 64),
@@ -282,17 +282,17 @@ class TestFilters:
             seen.append((image.copy(), seed))
             return 255 - image
 
-        picture = TestApply.picture
-        draw = replace(still((0,), None), filter_seed=11, flip_horizontal=True)
-        arguments = ([picture], [TestApply.objects], (32, 32))
-        image, targets = apply_augmentation(draw, *arguments, filters=note)
+        source = TestApply.source
+        params = replace(still((0,), None), filter_seed=11, flip_horizontal=True)
+        arguments = ([source], [TestApply.objects], (32, 32))
+        image, targets = apply_augmentation(params, *arguments, filters=note)
         ((given, seed),) = seen
         assert seed == 11
-        np.testing.assert_array_equal(given[4:28], picture)
+        np.testing.assert_array_equal(given[4:28], source)
         np.testing.assert_array_equal(
-            image[:, 4:28].transpose(1, 2, 0), 255 - picture[:, ::-1, ::-1]
+            image[:, 4:28].transpose(1, 2, 0), 255 - source[:, ::-1, ::-1]
         )
-        plain = apply_augmentation(replace(draw, filter_seed=None), *arguments)[1]
+        plain = apply_augmentation(replace(params, filter_seed=None), *arguments)[1]
         np.testing.assert_array_equal(targets, plain)
 
     def test_a_seed_is_drawn_only_for_them_and_last(self) -> None:

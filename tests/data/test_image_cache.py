@@ -1,4 +1,4 @@
-"""Pictures in memory equal pictures from files; bad ones are named and left out."""
+"""Images in memory equal images from files; bad ones are named and left out."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_memory_equals_files(index: DatasetIndex) -> None:
     assert cached.pixels is not None
     assert plain.pixels is None
     for position in range(4):
-        picture = cached.image(position)
-        assert picture is not None
-        assert max(picture.shape) == 32
-        assert picture.shape[:2] == plain.size(position)
-        np.testing.assert_array_equal(picture, plain.image(position))
+        source = cached.image(position)
+        assert source is not None
+        assert max(source.shape) == 32
+        assert source.shape[:2] == plain.size(position)
+        np.testing.assert_array_equal(source, plain.image(position))
 
 
 @pytest.mark.parametrize("where", ["ram", "disk"])

@@ -14,8 +14,8 @@ from data.images import ImageError, image_size, read_image, write_image
 
 HEIGHT, WIDTH = 24, 40
 COARSE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
-PICTURE = cv2.resize(COARSE, (WIDTH, HEIGHT))
-RGB = Image.fromarray(PICTURE[..., ::-1].copy())
+IMAGE = cv2.resize(COARSE, (WIDTH, HEIGHT))
+RGB = Image.fromarray(IMAGE[..., ::-1].copy())
 
 
 def save(path: Path, image: Image.Image = RGB, **options: object) -> Path:
@@ -31,7 +31,7 @@ def test_formats(tmp_path: Path, name: str, tolerance: float) -> None:
     path = save(tmp_path / name)
     image = read_image(path)
     assert image.dtype == np.uint8
-    assert np.abs(image.astype(int) - PICTURE).mean() <= tolerance
+    assert np.abs(image.astype(int) - IMAGE).mean() <= tolerance
     assert image_size(path) == image.shape[:2] == (HEIGHT, WIDTH)
 
 
@@ -52,11 +52,11 @@ def test_colour_modes_become_bgr(tmp_path: Path, mode: str, name: str) -> None:
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert image.dtype == np.uint8
     if mode in ("RGBA", "CMYK"):
-        assert np.abs(image.astype(int) - PICTURE).mean() < 8
+        assert np.abs(image.astype(int) - IMAGE).mean() < 8
 
 
 def test_sixteen_bits_are_scaled_down(tmp_path: Path) -> None:
-    gray = PICTURE[..., 0]
+    gray = IMAGE[..., 0]
     save(tmp_path / "deep.png", Image.fromarray(gray.astype(np.uint16) * 257))
     image = read_image(tmp_path / "deep.png").astype(int)
     assert np.abs(image - gray[..., None]).max() <= 1
@@ -64,7 +64,7 @@ def test_sixteen_bits_are_scaled_down(tmp_path: Path) -> None:
 
 def test_content_counts_not_the_suffix(tmp_path: Path) -> None:
     save(tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), PICTURE)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), IMAGE)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
@@ -76,7 +76,7 @@ def test_orientation_tag_is_ignored(tmp_path: Path, name: str, orientation: int)
     path = save(tmp_path / name, exif=tag, **options)
     image = read_image(path)
     assert image_size(path) == image.shape[:2] == (HEIGHT, WIDTH)
-    assert np.abs(image.astype(int) - PICTURE).mean() < 8
+    assert np.abs(image.astype(int) - IMAGE).mean() < 8
 
 
 def test_bytes_after_the_end_of_a_jpeg_do_not_matter(tmp_path: Path) -> None:

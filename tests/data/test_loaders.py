@@ -148,7 +148,7 @@ def smooth(tmp_path: Path) -> DatasetIndex:
 
 
 class TestDefaultSamples:
-    """What the default settings draw must stay what it was before there were more of them."""
+    """What the default settings params must stay what it was before there were more of them."""
 
     @pytest.mark.parametrize(
         ("key", "green", "targets"),
@@ -265,7 +265,7 @@ class TestImageWeights:
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_workers_change_nothing(self, index: DatasetIndex, workers: int) -> None:
-        """Workers that were started before the weights changed draw from the new pool."""
+        """Workers that were started before the weights changed params from the new pool."""
         alone = loader_of(index, batching=self.weighted)
         helped = loader_of(index, workers=workers, batching=self.weighted)
         before = epoch_of(alone, 1)

@@ -20,19 +20,19 @@ from ops.letterbox import PAD_VALUE
 SIDE = 64
 
 
-def smooth_picture(height: int, width: int, seed: int) -> np.ndarray:
-    """A picture without pixel noise, so that a shift of a pixel changes it by a few levels."""
+def smooth_image(height: int, width: int, seed: int) -> np.ndarray:
+    """An image without pixel noise, so that a shift of a pixel changes it by a few levels."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def canvas_procedure(pictures, tiles, matrix, output, canvas_side) -> np.ndarray:
+def canvas_procedure(images, tiles, matrix, output, canvas_side) -> np.ndarray:
     """The literal procedure: paste all tiles on a canvas, then warp the canvas."""
     canvas = np.full((canvas_side, canvas_side, 3), PAD_VALUE, np.uint8)
-    for picture, tile in zip(pictures, tiles, strict=True):
+    for source, tile in zip(images, tiles, strict=True):
         x1, y1, x2, y2 = tile.canvas
         u1, v1, u2, v2 = tile.crop
-        canvas[y1:y2, x1:x2] = picture[v1:v2, u1:u2]
+        canvas[y1:y2, x1:x2] = source[v1:v2, u1:u2]
     size = (output[1], output[0])
     fill = (PAD_VALUE,) * 3
     if matrix[2, 0] or matrix[2, 1]:
@@ -55,13 +55,13 @@ VIEWS = [
 
 
 @pytest.mark.parametrize("centre", [(70, 150), (128, 128), (190, 100)])
-@pytest.mark.parametrize("draw", VIEWS)
-def test_equals_warping_the_whole_canvas(draw: AffineParams, centre: tuple[int, int]) -> None:
-    pictures = [smooth_picture(*size, seed) for seed, size in enumerate(FOUR_SIZES)]
+@pytest.mark.parametrize("params", VIEWS)
+def test_equals_warping_the_whole_canvas(params: AffineParams, centre: tuple[int, int]) -> None:
+    images = [smooth_image(*size, seed) for seed, size in enumerate(FOUR_SIZES)]
     tiles = mosaic_tiles(FOUR_SIZES, centre, 128)
-    matrix = affine_matrix(draw, (256, 256), (128, 128))
-    got = render(pictures, tiles, matrix, (128, 128))[..., :3].astype(int)
-    expected = canvas_procedure(pictures, tiles, matrix, (128, 128), 256).astype(int)
+    matrix = affine_matrix(params, (256, 256), (128, 128))
+    got = render(images, tiles, matrix, (128, 128))[..., :3].astype(int)
+    expected = canvas_procedure(images, tiles, matrix, (128, 128), 256).astype(int)
     # OpenCV may round a position to another 1/32 pixel when it is counted from another corner.
     difference = np.abs(got - expected)
     assert difference.max() <= 8
@@ -126,21 +126,21 @@ def test_placement_and_pixels_of_recorded_mosaics(reference, name: str) -> None:
     for case in meta["mosaic"][name]["cases"]:
         key = f"mosaic.{name}.{case['case']}"
         order = case["tile_indices_tl_tr_bl_br"]
-        pictures = [arrays[f"mosaic.{name}.loaded{index}"] for index in order]
-        sizes = [picture.shape[:2] for picture in pictures]
+        images = [arrays[f"mosaic.{name}.loaded{index}"] for index in order]
+        sizes = [source.shape[:2] for source in images]
         tiles = mosaic_tiles(sizes, tuple(case["yc_xc"]), SIDE)
-        draw = AffineParams(*(value for _, _, value in case["perspective_draws"]))
-        matrix = affine_matrix(draw, (2 * SIDE, 2 * SIDE), (SIDE, SIDE))
+        params = AffineParams(*(value for _, _, value in case["perspective_draws"]))
+        matrix = affine_matrix(params, (2 * SIDE, 2 * SIDE), (SIDE, SIDE))
         np.testing.assert_array_equal(matrix, arrays[f"{key}.M"])
-        image = render(pictures, tiles, matrix, (SIDE, SIDE))[..., :3]
+        image = render(images, tiles, matrix, (SIDE, SIDE))[..., :3]
         np.testing.assert_array_equal(image, arrays[f"{key}.image"])
         if f"{key}.canvas" in arrays:
-            canvas = render(pictures, tiles, np.eye(3), (2 * SIDE, 2 * SIDE))[..., :3]
+            canvas = render(images, tiles, np.eye(3), (2 * SIDE, 2 * SIDE))[..., :3]
             np.testing.assert_array_equal(canvas, arrays[f"{key}.canvas"])
 
 
 def test_pixels_of_recorded_views(reference) -> None:
-    """Recorded v7.0 views of one picture: within 3 levels (OpenCV versions differ by as much)."""
+    """Recorded v7.0 views of one image: within 3 levels (OpenCV versions differ by as much)."""
     meta, arrays = reference
     checked = 0
     for name, case in meta["random_perspective"].items():
@@ -161,23 +161,23 @@ NINE_WIDTHS = (52, 40, 64, 61, 20, 38, 47, 33, 64)
 NINE_SIZES = list(zip(NINE_HEIGHTS, NINE_WIDTHS, strict=True))
 
 
-def paste_nine(pictures, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """The layout written out one picture after another on the 3·side canvas; (x, y) of each."""
+def paste_nine(images, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The layout written out one image after another on the 3·side canvas; (x, y) of each."""
     canvas = np.full((3 * side, 3 * side, 3), PAD_VALUE, np.uint8)
     corners: list[tuple[int, int]] = []
-    for place, picture in enumerate(pictures):
-        h, w = picture.shape[:2]
+    for place, source in enumerate(images):
+        h, w = source.shape[:2]
         if place == 0:
             x, y = side, side
             middle = (h, w)
         elif place == 1:  # above the middle, left edges in line
             x, y = side, side - h
         elif place == 2:  # to the right of the one above
-            x, y = corners[1][0] + pictures[1].shape[1], side - h
+            x, y = corners[1][0] + images[1].shape[1], side - h
         elif place == 3:  # to the right of the middle, upper edges in line
             x, y = side + middle[1], side
         elif place == 4:  # below the one on the right
-            x, y = side + middle[1], corners[3][1] + pictures[3].shape[0]
+            x, y = side + middle[1], corners[3][1] + images[3].shape[0]
         elif place == 5:  # below the middle, right edges in line
             x, y = side + middle[1] - w, side + middle[0]
         elif place == 6:  # to the left of the one below
@@ -190,7 +190,7 @@ def paste_nine(pictures, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
         for row in range(h):
             for column in range(w):
                 if 0 <= y + row < 3 * side and 0 <= x + column < 3 * side:
-                    canvas[y + row, x + column] = picture[row, column]
+                    canvas[y + row, x + column] = source[row, column]
     return canvas, corners
 
 
@@ -199,10 +199,10 @@ def paste_nine(pictures, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
 def test_nine_tiles_equal_pasting_one_by_one(
     sizes: list[tuple[int, int]], corner: tuple[int, int]
 ) -> None:
-    pictures = [smooth_picture(*size, seed) for seed, size in enumerate(sizes)]
-    whole, corners = paste_nine(pictures, 64)
+    images = [smooth_image(*size, seed) for seed, size in enumerate(sizes)]
+    whole, corners = paste_nine(images, 64)
     y, x = corner
     tiles = nine_tiles(sizes, corner, 64)
     assert [tile.offset for tile in tiles] == [(left - x, top - y) for left, top in corners]
-    got = render(pictures, tiles, np.eye(3), (128, 128))[..., :3]
+    got = render(images, tiles, np.eye(3), (128, 128))[..., :3]
     np.testing.assert_array_equal(got, whole[y : y + 128, x : x + 128])

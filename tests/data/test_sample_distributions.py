@@ -25,14 +25,14 @@ SIDE = 64
 SAMPLES = 600
 GREY = 114
 
-Pictures = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""Of every picture its pixels [h, w, 3] in BGR, its boxes xyxy [k, 4] in pixels, their classes."""
+Images = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Of every image its pixels [h, w, 3] in BGR, its boxes xyxy [k, 4] in pixels, their classes."""
 Sample = tuple[np.ndarray, list[tuple[float, ...]]]
 """An image uint8 [3, side, side] in RGB, and (class, x1, y1, x2, y2) of its boxes in pixels."""
 
 
-def pictures() -> Pictures:
-    """Ten pictures of several shapes with one to six boxes, lopsided so that flips are seen."""
+def images() -> Images:
+    """Ten images of several shapes with one to six boxes, lopsided so that flips are seen."""
     generator = np.random.default_rng(3)
     made = []
     for number in range(10):
@@ -42,18 +42,18 @@ def pictures() -> Pictures:
         slope = across - np.linspace(0, 80, height)[:, None, None]
         tint = generator.uniform(0.3, 1.0, 3)
         noise = generator.normal(0, 6, (height, width, 3))
-        picture = (slope * tint + noise).clip(0, 255).astype(np.uint8)
+        source = (slope * tint + noise).clip(0, 255).astype(np.uint8)
         count = int(generator.integers(1, 7))
         start = generator.uniform(0, (0.5 * width, 0.7 * height), (count, 2))
         size = generator.uniform(2, (0.5 * width, 0.3 * height + 2), (count, 2))
         boxes = np.concatenate((start, start + size), 1).clip(0, (width, height) * 2)
-        made.append((picture, boxes, generator.integers(0, 3, count)))
+        made.append((source, boxes, generator.integers(0, 3, count)))
     return made
 
 
 def plain_sample(
     asked: int,
-    data: Pictures,
+    data: Images,
     recipe: Augmentation,
     draws: random.Random,
     numbers: np.random.RandomState,
@@ -84,8 +84,8 @@ def plain_sample(
     return image[..., ::-1].transpose(2, 0, 1), boxes
 
 
-def plain_mosaic(asked: int, data: Pictures, draws: random.Random) -> Sample:
-    """Four pictures pasted on a canvas of twice the side, and their boxes clipped to it."""
+def plain_mosaic(asked: int, data: Images, draws: random.Random) -> Sample:
+    """Four images pasted on a canvas of twice the side, and their boxes clipped to it."""
     centre_y, centre_x = (int(draws.uniform(SIDE / 2, 2 * SIDE - SIDE / 2)) for _ in range(2))
     order = [asked, *draws.choices(range(len(data)), k=3)]
     draws.shuffle(order)
@@ -93,8 +93,8 @@ def plain_mosaic(asked: int, data: Pictures, draws: random.Random) -> Sample:
     canvas = np.full((whole, whole, 3), GREY, np.uint8)
     boxes = []
     for tile, number in enumerate(order):
-        picture, own, classes = data[number]
-        height, width = picture.shape[:2]
+        source, own, classes = data[number]
+        height, width = source.shape[:2]
         if tile == 0:  # its lower right corner at the centre
             x1, y1 = max(centre_x - width, 0), max(centre_y - height, 0)
             x2, y2 = centre_x, centre_y
@@ -111,19 +111,19 @@ def plain_mosaic(asked: int, data: Pictures, draws: random.Random) -> Sample:
             x1, y1 = centre_x, centre_y
             x2, y2 = min(centre_x + width, whole), min(whole, centre_y + height)
             left, top = 0, 0
-        canvas[y1:y2, x1:x2] = picture[top : top + y2 - y1, left : left + x2 - x1]
+        canvas[y1:y2, x1:x2] = source[top : top + y2 - y1, left : left + x2 - x1]
         for label, box in zip(classes, own, strict=True):
             moved = box + np.array((x1 - left, y1 - top) * 2)
             boxes.append((int(label), *np.clip(moved, 0, whole)))
     return canvas, boxes
 
 
-def plain_letterbox(picture: np.ndarray, own: np.ndarray, classes: np.ndarray) -> Sample:
-    """One picture, whose longer side is that of the sample, between two grey bars."""
-    height, width = picture.shape[:2]
+def plain_letterbox(source: np.ndarray, own: np.ndarray, classes: np.ndarray) -> Sample:
+    """One image, whose longer side is that of the sample, between two grey bars."""
+    height, width = source.shape[:2]
     top, left = round((SIDE - height) / 2 - 0.1), round((SIDE - width) / 2 - 0.1)
     canvas = np.full((SIDE, SIDE, 3), GREY, np.uint8)
-    canvas[top : top + height, left : left + width] = picture
+    canvas[top : top + height, left : left + width] = source
     shift = (left, top, left, top)
     return canvas, [(int(c), *(box + shift)) for c, box in zip(classes, own, strict=True)]
 
@@ -167,13 +167,13 @@ def plain_perspective(
     return image, kept
 
 
-def plain_samples(data: Pictures, recipe: Augmentation) -> Iterator[Sample]:
+def plain_samples(data: Images, recipe: Augmentation) -> Iterator[Sample]:
     draws, numbers = random.Random(7), np.random.RandomState(7)
     for number in range(SAMPLES):
         yield plain_sample(number % len(data), data, recipe, draws, numbers)
 
 
-def our_samples(data: Pictures, recipe: Augmentation) -> Iterator[Sample]:
+def our_samples(data: Images, recipe: Augmentation) -> Iterator[Sample]:
     for number in range(SAMPLES):
         generator = numpy_generator(0, number // len(data), number % len(data))
         draw = sample_augmentation(
@@ -182,7 +182,7 @@ def our_samples(data: Pictures, recipe: Augmentation) -> Iterator[Sample]:
         own = [data[position] for position in draw.all_images]
         image, targets = apply_augmentation(
             draw,
-            [picture for picture, _, _ in own],
+            [source for source, _, _ in own],
             [Instances(boxes, classes) for _, boxes, classes in own],
             (SIDE, SIDE),
         )
@@ -247,12 +247,12 @@ def tolerance(name: str) -> float:
 
 @lru_cache
 def plain_spread(recipe: Augmentation) -> dict[str, np.ndarray]:
-    return spread(plain_samples(pictures(), recipe))
+    return spread(plain_samples(images(), recipe))
 
 
 RECIPES = [
     pytest.param(Augmentation(), id="default"),
-    pytest.param(replace(Augmentation(), mosaic=0.0), id="one picture"),
+    pytest.param(replace(Augmentation(), mosaic=0.0), id="one source"),
     pytest.param(replace(Augmentation(), mosaic=0.5, scale=0.9, flipud=0.4), id="half and half"),
     pytest.param(replace(Augmentation(), degrees=15.0, shear=6.0, perspective=0.0005), id="turned"),
 ]
@@ -260,7 +260,7 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_spread_as_the_plain_procedure_does(recipe: Augmentation) -> None:
-    ours, plain = spread(our_samples(pictures(), recipe)), plain_spread(recipe)
+    ours, plain = spread(our_samples(images(), recipe)), plain_spread(recipe)
     apart = {name: distance(ours[name], plain[name]) for name in ours}
     assert {name: value for name, value in apart.items() if value > tolerance(name)} == {}
     whole = len(ours["class"]) / len(plain["class"])
@@ -279,7 +279,7 @@ def test_spread_as_the_plain_procedure_does(recipe: Augmentation) -> None:
 )
 def test_another_recipe_would_be_noticed(change: dict[str, float], seen: str) -> None:
     """The comparison can fail: one setting of ours changed shows in the number named."""
-    ours = spread(our_samples(pictures(), replace(Augmentation(), **change)))
+    ours = spread(our_samples(images(), replace(Augmentation(), **change)))
     plain = plain_spread(Augmentation())
     apart = {name: distance(ours[name], plain[name]) / tolerance(name) for name in ours}
     assert apart[seen] > 1, apart

@@ -37,20 +37,25 @@ TINY = {
 }
 
 
+def randomize_statistics(detector: Detector) -> Detector:
+    """Draw the running statistics, so that a fault of normalisation shows."""
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    return detector
+
+
 @pytest.fixture
 def tiny() -> Callable[..., Detector]:
-    """Build the tiny network (strides 4 and 8, two anchors each), with lively statistics."""
+    """Build the tiny network (strides 4 and 8, two anchors each) with drawn statistics."""
 
     def build(nc: int = 3, seed: int = 0, width: float = 1.0) -> Detector:
         torch.manual_seed(seed)
-        detector = Detector(parse_model_config({**TINY, "width_multiple": width}, nc))
-        for module in detector.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.running_mean.normal_(0, 0.2)
-                module.running_var.uniform_(0.5, 2)
-        return detector
+        config = parse_model_config({**TINY, "width_multiple": width}, nc)
+        return randomize_statistics(Detector(config))
 
     return build
 

@@ -12,16 +12,8 @@ import torch
 from models.assigner import Assignment, assign_targets
 
 CASES = [
-    "nc80",
-    "nc3",
-    "nc3_empty",
-    "nc3_border",
-    "nc3_big_only",
-    "nc3_dup",
-    "nc3_pw",
-    "nc3_rect",
-    "nc3_p6",
-    "nc1",
+    *("nc80", "nc3", "nc3_empty", "nc3_border", "nc3_big_only"),
+    *("nc3_dup", "nc3_pw", "nc3_rect", "nc3_p6", "nc1"),
 ]
 STRIDES = (8, 16, 32, 64)
 SIZES = {"p80": (128, 128), "p3": (128, 128), "p1": (128, 128), "p3rect": (96, 160)}

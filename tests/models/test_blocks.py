@@ -87,24 +87,19 @@ def test_activations_that_are_refused(text, words):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "expected"),
-    [(1, 1, None, 16), (3, 1, None, 16), (3, 2, None, 8), (6, 2, 2, 8)],
+    ("kernel", "options", "padding", "size"),
+    [
+        *[(1, {}, (0, 0), 16), (3, {}, (1, 1), 16), (3, {"s": 2}, (1, 1), 8)],
+        *[(6, {"s": 2, "p": 2}, (2, 2), 8), (3, {"d": 2}, (2, 2), 16)],
+        *[((1, 3), {}, (0, 1), 16), ((3, 5), {"d": 2}, (2, 4), 16)],
+    ],
 )
-def test_conv_size(kernel, stride, padding, expected):
-    unit = Conv(3, 8, kernel, stride, padding)
-    assert unit(torch.rand(2, 3, 16, 16)).shape == (2, 8, expected, expected)
+def test_conv_keeps_the_size_at_stride_one(kernel, options, padding, size):
+    unit = Conv(3, 8, kernel, **options)
+    assert unit.conv.padding == padding
+    assert unit(torch.rand(2, 3, 16, 16)).shape == (2, 8, size, size)
     assert unit.conv.bias is None
     assert (unit.bn.eps, unit.bn.momentum) == (1e-3, 0.03)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "dilation", "padding"),
-    [(3, 2, (2, 2)), (5, 1, (2, 2)), ((1, 3), 1, (0, 1)), ((3, 5), 2, (2, 4))],
-)
-def test_padding_follows_kernel_and_dilation(kernel, dilation, padding):
-    unit = Conv(4, 4, kernel, d=dilation)
-    assert unit.conv.padding == padding
-    assert unit(torch.rand(1, 4, 9, 9)).shape == (1, 4, 9, 9)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +199,6 @@ def test_concatenated_values_and_gradients_are_those_of_cat(dtype: torch.dtype) 
     expected.backward(weight)
     for own, other in zip(ours, plain, strict=True):
         assert torch.equal(own.grad, other.grad)
-    assert Concat(0)([ours[0], ours[0]]).shape == (4, 3, 5, 6)
 
 
 @pytest.mark.parametrize(("function", "dense"), [(concat_channels, True), (plain_cat, False)])
@@ -228,20 +222,3 @@ def test_maps_without_gradient_get_none() -> None:
     with torch.no_grad():
         assert concat_channels([first, second]).grad_fn is None
     assert concat_channels(maps_of(torch.bfloat16, learn=False)).grad_fn is None
-
-
-@pytest.mark.parametrize("block", [C3, SPPF])
-def test_a_block_learns_the_same_with_dense_gradients(block, monkeypatch) -> None:
-    """The gradients of the same weights agree to a rounding of bfloat16."""
-    found = []
-    for function in (concat_channels, plain_cat):
-        monkeypatch.setattr("models.blocks.concat_channels", function)
-        torch.manual_seed(1)
-        module = block(16, 16).to(memory_format=LAST).train()
-        x = torch.randn(2, 16, 8, 8).to(memory_format=LAST)
-        with torch.autocast("cpu", torch.bfloat16):
-            y = module(x)
-        y.float().square().sum().backward()
-        found.append([one.grad.clone() for one in module.parameters()])
-    for dense, cut in zip(*found, strict=True):
-        torch.testing.assert_close(dense, cut, rtol=1e-2, atol=1e-2 * float(cut.abs().max()))

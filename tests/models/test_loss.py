@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import models.loss
-from models.assigner import assign_targets
+from models.assigner import Assignment, assign_targets
 from models.loss import (
     DetectionLoss,
     LossConfig,
@@ -23,35 +23,27 @@ from models.loss import (
 from ops.boxes import aligned_iou
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-# Cases of the extract beside this test: those whose maps are small.
+# Cases of the extract in tests/golden: those whose maps are small.
 CASES = [
-    "nc3",
-    "nc3_img640",
-    "nc3_smooth_focal",
-    "nc3_empty",
-    "nc3_empty_focal",
-    "nc3_border",
-    "nc3_big_only",
-    "nc3_dup",
-    "nc3_pw",
-    "nc3_rect",
-    "nc1",
-    "nc1_smooth",
-    "nc1_focal",
-    "nc1_empty",
+    *("nc3", "nc3_img640", "nc3_smooth_focal", "nc3_empty", "nc3_empty_focal", "nc3_border"),
+    *("nc3_big_only", "nc3_dup", "nc3_pw", "nc3_rect"),
+    *("nc1", "nc1_smooth", "nc1_focal", "nc1_empty"),
 ]
+TARGETS_WITH_MAP = ("nc3_border", "nc3_dup", "nc3_rect", "nc3_empty", "nc1")
+IOU = {"kind": "ciou", "layout": "cxcywh"}
 
 
 class Recorded:
     """One recorded case: inputs, our loss for it, and what was recorded."""
 
     def __init__(self, folder: Path, case: str) -> None:
-        about = json.loads((folder / "loss.json").read_text())[case]
-        self.about, self.settings, self.levels = about, about["hyp"], about["nl"]
+        self.about = about = json.loads((folder / "loss.json").read_text())[case]
+        self.threshold = about["hyp"]["anchor_t"]
+        self.anchors = torch.tensor(about["anchors_grid"])
         with np.load(folder / "loss.npz", allow_pickle=False) as arrays:
             self.raw = [
                 torch.from_numpy(arrays[f"{about['pred']}.pred{i}"].astype(np.float32))
-                for i in range(self.levels)
+                for i in range(about["nl"])
             ]
             self.targets = torch.from_numpy(arrays[f"{about['targets']}.targets"])
             prefix = f"{case}."
@@ -60,16 +52,23 @@ class Recorded:
             }
 
     def criterion(self) -> DetectionLoss:
-        about, settings = self.about, self.settings
-        return DetectionLoss(
-            torch.tensor(about["anchors_grid"]),
-            about["nc"],
-            LossConfig(
-                LossGains(settings["box"], settings["obj"], settings["cls"]),
-                label_smoothing=about["label_smoothing"],
-                **{name: settings[name] for name in ("anchor_t", "cls_pw", "obj_pw", "fl_gamma")},
-            ),
+        hyp = self.about["hyp"]
+        config = LossConfig(
+            LossGains(hyp["box"], hyp["obj"], hyp["cls"]),
+            label_smoothing=self.about["label_smoothing"],
+            **{name: hyp[name] for name in ("anchor_t", "cls_pw", "obj_pw", "fl_gamma")},
         )
+        return DetectionLoss(self.anchors, self.about["nc"], config)
+
+    def overlaps(self, *, padded: bool = False) -> list[tuple[Tensor, Assignment, Tensor]]:
+        """Per level: logits, matches, and CIoU of the matches."""
+        sizes = [(level.shape[2], level.shape[3]) for level in self.raw]
+        levels = []
+        matches = assign_targets(self.targets, sizes, self.anchors, self.threshold, padded=padded)
+        for raw, match in zip(self.raw, matches, strict=True):
+            rows = raw[match.image, match.anchor, match.row, match.column]
+            levels.append((raw, match, aligned_iou(matched_boxes(rows, match), match.boxes, **IOU)))
+        return levels
 
 
 def check_loss(folder: Path, case: str) -> None:
@@ -90,34 +89,22 @@ def check_loss(folder: Path, case: str) -> None:
 
 def check_objectness_target(folder: Path, case: str) -> None:
     recorded = Recorded(folder, case)
-    sizes = [(level.shape[2], level.shape[3]) for level in recorded.raw]
-    anchors = torch.tensor(recorded.about["anchors_grid"])
-    threshold = recorded.settings["anchor_t"]
     for padded in (False, True):
-        matches = assign_targets(recorded.targets, sizes, anchors, threshold, padded=padded)
-        for level, (raw, match) in enumerate(zip(recorded.raw, matches, strict=True)):
-            rows = raw[match.image, match.anchor, match.row, match.column]
-            overlap = aligned_iou(
-                matched_boxes(rows, match), match.boxes, kind="ciou", layout="cxcywh"
-            )
+        for level, (raw, match, overlap) in enumerate(recorded.overlaps(padded=padded)):
             target = objectness_target(overlap, match, raw.shape[:4])
             np.testing.assert_allclose(target.numpy(), recorded.wanted[f"tobj{level}"], atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_recorded_losses(case: str) -> None:
-    """Numbers: recorded from the official v7.0 loss on random maps (CPU, float32)."""
+    """Recorded from v7.0's loss on random maps (CPU, float32); nc3_dup has shared places."""
     check_loss(GOLDEN, case)
-
-
-@pytest.mark.parametrize("case", ["nc3_border", "nc3_dup", "nc3_rect", "nc3_empty", "nc1"])
-def test_recorded_objectness_targets(case: str) -> None:
-    """Numbers: as above. "nc3_dup" is about places with several matches."""
-    check_objectness_target(GOLDEN, case)
+    if case in TARGETS_WITH_MAP:
+        check_objectness_target(GOLDEN, case)
 
 
 def test_all_recorded_cases(shared: Path) -> None:
-    """Numbers: as above, the complete file: 20 cases, gradients and objectness maps."""
+    """As above, the complete file: 20 cases, gradients and objectness maps."""
     folder = shared / "golden"
     cases = list(json.loads((folder / "loss.json").read_text()))
     assert len(cases) == 20
@@ -127,21 +114,11 @@ def test_all_recorded_cases(shared: Path) -> None:
 
 
 def test_recorded_overlaps(shared: Path) -> None:
-    """Numbers: CIoU per match as recorded from v7.0, rows brought back into its order."""
+    """CIoU per match as recorded from v7.0, rows brought back into its order."""
     folder = shared / "golden"
     with np.load(folder / "assign.npz", allow_pickle=False) as arrays:
         for case in ("nc3_dup", "nc3_p6", "nc80"):
-            recorded = Recorded(folder, case)
-            sizes = [(level.shape[2], level.shape[3]) for level in recorded.raw]
-            anchors = torch.tensor(recorded.about["anchors_grid"])
-            matches = assign_targets(
-                recorded.targets, sizes, anchors, recorded.settings["anchor_t"]
-            )
-            for level, (raw, match) in enumerate(zip(recorded.raw, matches, strict=True)):
-                rows = raw[match.image, match.anchor, match.row, match.column]
-                overlap = aligned_iou(
-                    matched_boxes(rows, match), match.boxes, kind="ciou", layout="cxcywh"
-                )
+            for level, (_, _, overlap) in enumerate(Recorded(folder, case).overlaps()):
                 order = np.argsort(arrays[f"{case}.l{level}.upstream_pos"])
                 wanted = arrays[f"{case}.l{level}.ciou"][order]
                 np.testing.assert_allclose(overlap.numpy(), wanted, atol=1e-5)
@@ -161,14 +138,13 @@ FOUR_TARGETS = [
 ]
 
 
-def sawtooth_maps(levels: int, classes: int) -> list[Tensor]:
+def sawtooth_maps(levels: int = 3, classes: int = 3) -> list[Tensor]:
     """Logits that need no file: 0.01 ((k mod 97) - 48) for element k, on a 64 pixel input."""
     maps = []
     for level in range(levels):
         side = 64 // (8 * 2**level)
         shape = (2, 3, side, side, 5 + classes)
-        count = int(np.prod(shape))
-        maps.append((0.01 * (torch.arange(count) % 97 - 48)).view(shape))
+        maps.append((0.01 * (torch.arange(int(np.prod(shape))) % 97 - 48)).view(shape))
     return maps
 
 
@@ -177,60 +153,50 @@ def small_criterion(
 ) -> DetectionLoss:
     pixels = torch.tensor([*P5_ANCHORS, P6_LEVEL][:levels], dtype=torch.float32)
     strides = torch.tensor([8.0, 16.0, 32.0, 64.0])[:levels]
-    return DetectionLoss(
-        pixels / strides[:, None, None],
-        classes,
-        LossConfig(LossGains(box=0.05, obj=obj, cls=0.5), **settings),
-    )
+    config = LossConfig(LossGains(box=0.05, obj=obj, cls=0.5), **settings)
+    return DetectionLoss(pixels / strides[:, None, None], classes, config)
 
 
 @pytest.mark.parametrize(
     ("settings", "wanted"),
     [
         pytest.param({}, (9.856874, 0.111990, 3.785149, 1.031298), id="plain"),
-        pytest.param({"classes": 1}, (7.769715, 0.118650, 3.766208, 0), id="one-class"),
-        pytest.param(
-            {"label_smoothing": 0.1}, (9.861849, 0.111990, 3.785149, 1.033785), id="smoothing"
-        ),
+        pytest.param({"classes": 1}, (7.769715, 0.118650, 3.766208, 0), id="one class"),
+        pytest.param({"label_smoothing": 0.1}, (9.861849, 0.111990, 3.785149, 1.033785), id="soft"),
         pytest.param({"fl_gamma": 1.5}, (2.703610, 0.111990, 1.032825, 0.206990), id="focal"),
         pytest.param(
             {"cls_pw": 0.5, "obj_pw": 0.7}, (9.432070, 0.111990, 3.761336, 0.842709), id="weights"
         ),
         pytest.param({"anchor_t": 2.0}, (9.092042, 0.059326, 3.785116, 0.701579), id="threshold"),
-        pytest.param({"levels": 4}, (9.714989, 0.111990, 3.714207, 1.031298), id="four-levels"),
+        pytest.param({"levels": 4}, (9.714989, 0.111990, 3.714207, 1.031298), id="four levels"),
+        pytest.param({"targets": 0}, (7.569852, 0.0, 3.784926, 0.0), id="no targets"),
     ],
 )
 def test_reference_vectors(settings: dict, wanted: tuple[float, ...]) -> None:
-    """Numbers: total, box, obj, cls printed by v7.0 for logits and targets given in closed form."""
-    targets = torch.tensor(FOUR_TARGETS)
+    """Total, box, obj, cls printed by v7.0 for logits and targets given in closed form."""
+    settings = dict(settings)
+    targets = torch.tensor(FOUR_TARGETS)[: settings.pop("targets", None)]
     if settings.get("classes") == 1:
         targets[:, 1] = 0
     maps = sawtooth_maps(settings.get("levels", 3), settings.get("classes", 3))
+    maps = [level.requires_grad_() for level in maps]
     parts = small_criterion(**settings)(maps, targets)
-    got = [parts.total, parts.box, parts.obj, parts.cls]
-    torch.testing.assert_close(torch.stack(got), torch.tensor(wanted), rtol=0, atol=2e-6)
-
-
-def test_no_targets_leave_only_objectness() -> None:
-    """Numbers: v7.0, as above."""
-    parts = small_criterion()(sawtooth_maps(3, 3), torch.zeros(0, 6))
-    got = torch.stack([parts.total, parts.box, parts.obj, parts.cls])
-    wanted = torch.tensor([7.569852, 0.0, 3.784926, 0.0])
-    torch.testing.assert_close(got, wanted, rtol=0, atol=2e-6)
-
-
-def test_terms_are_named_detached_and_add_up_to_the_total() -> None:
-    maps = [level.requires_grad_() for level in sawtooth_maps(3, 3)]
-    parts = small_criterion()(maps, torch.tensor(FOUR_TARGETS))
+    got = torch.stack([parts.total.detach(), parts.box, parts.obj, parts.cls])
+    torch.testing.assert_close(got, torch.tensor(wanted), rtol=0, atol=2e-6)
     assert parts.total.requires_grad
     assert not any(part.requires_grad for part in (parts.box, parts.obj, parts.cls))
-    torch.testing.assert_close(parts.total.detach(), 2 * (parts.box + parts.obj + parts.cls))
+    torch.testing.assert_close(got[0], 2 * got[1:].sum())
+
+
+def gradients_of(maps: list[Tensor], targets: Tensor, **settings: float) -> list[Tensor]:
+    maps = [level.detach().requires_grad_() for level in maps]
+    parts = small_criterion(**settings)(maps, targets)
+    parts.total.backward()
+    return [parts.total.detach(), parts.box, parts.obj, parts.cls, *(m.grad for m in maps)]
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.5])
-def test_padded_matches_give_the_same_loss_and_gradients(
-    gamma: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_padded_matches_give_the_same_loss_and_gradients(gamma, monkeypatch) -> None:
     """The form for GPUs, run on the CPU, with a target that would be NaN if it were counted."""
     targets = torch.tensor([*FOUR_TARGETS, [1, 1, 0.5, 0.5, 0.0, 0.0]])
     results = []
@@ -240,30 +206,23 @@ def test_padded_matches_give_the_same_loss_and_gradients(
             "assign_targets",
             lambda *given, padded, _padded=padded: assign_targets(*given, padded=_padded),
         )
-        maps = [level.requires_grad_() for level in sawtooth_maps(3, 3)]
-        parts = small_criterion(fl_gamma=gamma)(maps, targets)
-        parts.total.backward()
-        results.append([parts.total, parts.box, parts.obj, parts.cls, *(m.grad for m in maps)])
+        results.append(gradients_of(sawtooth_maps(), targets, fl_gamma=gamma))
     for one, other in zip(*results, strict=True):
         assert torch.isfinite(other).all()
         torch.testing.assert_close(one, other)
 
 
-def test_last_of_several_matches_counts() -> None:
-    """Two targets in one place, by hand: the score of the second is written, whatever it is."""
-    targets = torch.tensor([[0, 0, 0.5625, 0.5625, 0.25, 0.25]]).repeat(2, 1)
-    (match,) = assign_targets(targets, [(4, 4)], torch.tensor([[[1.0, 1.0]]]), 4.0)
-    count = len(match.image)
-    scores = torch.linspace(0.9, 0.1, count)
-    target = objectness_target(scores, match, (1, 1, 4, 4))
-    slow = torch.zeros(1, 1, 4, 4)
-    for k in range(count):
-        slow[match.image[k], match.anchor[k], match.row[k], match.column[k]] = scores[k]
-    assert torch.equal(target, slow)
+def test_strided_maps_give_the_same_loss_and_gradients() -> None:
+    maps, targets = sawtooth_maps(), torch.tensor(FOUR_TARGETS)
+    strided = [m.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2) for m in maps]
+    assert not strided[0].is_contiguous()
+    results = (gradients_of(levels, targets) for levels in (maps, strided))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_half_precision_logits_are_summed_in_float32() -> None:
-    maps = [level.bfloat16() for level in sawtooth_maps(3, 3)]
+    maps = [level.bfloat16() for level in sawtooth_maps()]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = small_criterion()(maps, torch.tensor(FOUR_TARGETS))
     exact = small_criterion()([level.float() for level in maps], torch.tensor(FOUR_TARGETS))
@@ -271,42 +230,36 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     assert torch.equal(low.total, exact.total)
 
 
-def test_strided_maps_give_the_same_loss_and_gradients() -> None:
-    maps = [level.requires_grad_() for level in sawtooth_maps(3, 3)]
-    strided = [
-        m.detach().permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2).requires_grad_()
-        for m in maps
-    ]
-    assert not strided[0].is_contiguous()
-    targets = torch.tensor(FOUR_TARGETS)
-    total, other = (small_criterion()(levels, targets).total for levels in (maps, strided))
-    torch.testing.assert_close(total, other)
-    total.backward()
-    other.backward()
-    for one, two in zip(maps, strided, strict=True):
-        torch.testing.assert_close(one.grad, two.grad)
-
-
 def test_gradient_equals_a_numerical_one() -> None:
-    """Directional derivative in float32, along a random direction, without objects' scores."""
+    """Directional derivative in float32 along a random direction, objectness left out."""
     generator = torch.Generator().manual_seed(0)
-    maps = [level.requires_grad_() for level in sawtooth_maps(3, 3)]
+    maps, targets = sawtooth_maps(), torch.tensor(FOUR_TARGETS)
     directions = [torch.randn(level.shape, generator=generator) for level in maps]
-    targets, criterion = torch.tensor(FOUR_TARGETS), small_criterion(obj=0.0)
-    criterion(maps, targets).total.backward()
-    slope = sum((m.grad * d).sum() for m, d in zip(maps, directions, strict=True))
-    with torch.no_grad():
-        ends = [
-            criterion([m + sign * d for m, d in zip(maps, directions, strict=True)], targets).total
-            for sign in (0.01, -0.01)
-        ]
+    gradients = gradients_of(maps, targets, obj=0.0)[4:]
+    slope = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
+    criterion = small_criterion(obj=0.0)
+    ends = [
+        criterion([m + sign * d for m, d in zip(maps, directions, strict=True)], targets).total
+        for sign in (0.01, -0.01)
+    ]
     torch.testing.assert_close(slope, (ends[0] - ends[1]) / 0.02, rtol=2e-2, atol=1e-3)
+
+
+def test_the_last_of_several_matches_counts() -> None:
+    """Two targets in one place, by hand: the score of the second is written, whatever it is."""
+    targets = torch.tensor([[0, 0, 0.5625, 0.5625, 0.25, 0.25]]).repeat(2, 1)
+    (match,) = assign_targets(targets, [(4, 4)], torch.tensor([[[1.0, 1.0]]]), 4.0)
+    scores = torch.linspace(0.9, 0.1, len(match.image))
+    slow = torch.zeros(1, 1, 4, 4)
+    for k, score in enumerate(scores):
+        slow[match.image[k], match.anchor[k], match.row[k], match.column[k]] = score
+    assert torch.equal(objectness_target(scores, match, (1, 1, 4, 4)), slow)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree() -> None:
     criterion, targets = small_criterion().cuda(), torch.tensor(FOUR_TARGETS)
-    maps = [level.cuda().requires_grad_() for level in sawtooth_maps(3, 3)]
+    maps = [level.cuda().requires_grad_() for level in sawtooth_maps()]
     on_device = targets.cuda()
     criterion(maps, on_device).total.backward()  # let every kernel be loaded first
     torch.cuda.set_sync_debug_mode("error")
@@ -315,38 +268,27 @@ def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree() -> None:
         total.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    wanted = small_criterion()(sawtooth_maps(3, 3), targets).total
+    wanted = small_criterion()(sawtooth_maps(), targets).total
     torch.testing.assert_close(total.cpu(), wanted, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["nc80", "nc3", "nc3_img640", "nc3_rect", "nc3_p6", "nc1"])
-def test_recorded_gains(case: str) -> None:
-    """Numbers: settings before and after v7.0's scaling."""
-    about = json.loads((GOLDEN / "loss.json").read_text())[case]
-    before, after = about["hyp_before_scaling"], about["hyp"]
-    gains = scale_gains(
-        before["box"],
-        before["obj"],
-        before["cls"],
-        num_levels=about["nl"],
-        num_classes=about["nc"],
-        image_size=about["imgsz_for_hyp_scaling"],
-    )
-    wanted = (after["box"], after["obj"], after["cls"])
-    assert (gains.box, gains.obj, gains.cls) == pytest.approx(wanted, rel=1e-12)
-
-
-def test_recorded_gains_of_a_training_run() -> None:
-    """Numbers: v7.0's own scaling at 320 pixels and 3 classes."""
+def test_recorded_gains() -> None:
+    """Settings before and after v7.0's scaling, of five cases and of a training at 320 pixels."""
+    cases = json.loads((GOLDEN / "loss.json").read_text())
+    recorded = [
+        (case["hyp_before_scaling"], case["hyp"], case["nl"], case["nc"], size)
+        for case in (cases[name] for name in ("nc80", "nc3", "nc3_img640", "nc3_p6", "nc1"))
+        if (size := case["imgsz_for_hyp_scaling"])
+    ]
     check = json.loads((GOLDEN / "schedule.json").read_text())["hyp_scaling_check"]
-    before, after = check["before"], check["after"]
-    gains = scale_gains(
-        before["box"],
-        before["obj"],
-        before["cls"],
-        num_levels=check["nl"],
-        num_classes=check["nc"],
-        image_size=check["imgsz"],
-    )
-    wanted = (after["box"], after["obj"], after["cls"])
-    assert (gains.box, gains.obj, gains.cls) == pytest.approx(wanted, rel=1e-12)
+    recorded.append(tuple(check[key] for key in ("before", "after", "nl", "nc", "imgsz")))
+    for before, after, levels, classes, size in recorded:
+        gains = scale_gains(
+            *(before[name] for name in ("box", "obj", "cls")),
+            num_levels=levels,
+            num_classes=classes,
+            image_size=size,
+        )
+        wanted = (after["box"], after["obj"], after["cls"])
+        assert (gains.box, gains.obj, gains.cls) == pytest.approx(wanted, rel=1e-12)
+    assert len(recorded) == 6

@@ -69,13 +69,10 @@ def test_a_rule_says_what_its_block_gives(block, arguments, channels, reduction)
 
 
 @pytest.mark.parametrize("block", ["BottleneckCSP", "C3", "C3Ghost", "C3TR", "C3x"])
-def test_some_blocks_repeat_inside(block):
+def test_some_blocks_repeat_inside_and_others_are_chained(block):
     made = BLOCKS[block].rule(_inputs(block, repeats=3), (64,))
     assert made.repeats == 1
     assert made.arguments == (16, 32, 3)
-
-
-def test_the_others_are_chained():
     made = BLOCKS["C3SPP"].rule(_inputs("C3SPP", repeats=3), (32,))
     assert (made.repeats, made.arguments) == (3, (16, 16))
 
@@ -88,7 +85,7 @@ def test_the_others_are_chained():
         pytest.param("Conv", (True,), "must be a number", id="truth value as channels"),
         pytest.param("Conv", (16, 3, -2), "above zero", id="negative stride"),
         pytest.param("TransformerBlock", (32, 32, 4, 1), "16 input channels", id="other channels"),
-        pytest.param("Sum", (3,), "3 inputs and given 2", id="three of two"),
+        pytest.param("Sum", (3,), "says 3 inputs, but it has 2", id="three of two"),
         pytest.param("Expand", (3,), "3x3 squares", id="no squares"),
         pytest.param("nn.MaxPool2d", (), "argument 1", id="no window"),
         pytest.param("nn.ConvTranspose2d", (16,), "argument 2", id="no kernel"),
@@ -101,29 +98,18 @@ def test_refusals(block, arguments, words):
         BLOCKS[block].rule(_inputs(block), arguments)
 
 
-@pytest.mark.parametrize(
-    ("block", "inputs", "words"),
-    [
-        pytest.param("Sum", Inputs((8, 16), (8.0, 8.0), 1, 1.0), "different channels", id="sum"),
-        pytest.param("Sum", Inputs((8, 8), (8.0, 4.0), 1, 1.0), "different strides", id="sizes"),
-        pytest.param("Concat", Inputs((8, 8), (8.0, 4.0), 1, 1.0), "different strides", id="join"),
-    ],
-)
-def test_maps_that_do_not_go_together(block, inputs, words):
-    with pytest.raises(ValueError, match=words):
-        BLOCKS[block].rule(inputs, ())
+def test_maps_that_do_not_go_together():
+    for block, channels, reductions, words in (
+        ("Sum", (8, 16), (8.0, 8.0), "different channels"),
+        ("Sum", (8, 8), (8.0, 4.0), "different strides"),
+        ("Concat", (8, 8), (8.0, 4.0), "different strides"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            BLOCKS[block].rule(Inputs(channels, reductions, 1, 1.0), ())
 
 
-@pytest.mark.parametrize(
-    ("channels", "width", "expected"),
-    [(64, 0.25, 16), (768, 0.75, 576), (1024, 1.25, 1280), (20, 0.25, 8), (36, 0.25, 16)],
-)
-def test_scaled_channels(channels, width, expected):
-    assert scaled_channels(channels, width) == expected
-
-
-@pytest.mark.parametrize(
-    ("number", "depth", "expected"), [(1, 1.33, 1), (3, 0.33, 1), (9, 0.67, 6), (9, 1.33, 12)]
-)
-def test_scaled_repeats(number, depth, expected):
-    assert scaled_repeats(number, depth) == expected
+def test_channels_are_rounded_up_to_eight_and_repeats_to_the_nearest():
+    widths = [(64, 0.25), (768, 0.75), (1024, 1.25), (20, 0.25), (36, 0.25)]
+    assert [scaled_channels(*pair) for pair in widths] == [16, 576, 1280, 8, 16]
+    depths = [(1, 1.33), (3, 0.33), (9, 0.67), (9, 1.33)]
+    assert [scaled_repeats(*pair) for pair in depths] == [1, 1, 6, 12]

@@ -31,40 +31,23 @@ def change_pickle(path: Path, change: Callable[[bytes], bytes]) -> Path:
     return path
 
 
-class _Global:
-    """Pickles as a bare name."""
-
-    def __init__(self, module: str, name: str) -> None:
-        self.path = f"{module}\n{name}\n"
-
-
-class _Call:
-    """Pickles as a call of a name."""
-
-    def __init__(self, function: _Global, *arguments: object) -> None:
-        self.function, self.arguments = function, arguments
-
-
-class _Outside:
-    """Pickles as a persistent id."""
-
-    def __init__(self, identity: object) -> None:
-        self.identity = identity
+class _Written(bytes):
+    """Instructions of a pickle that stand for a value."""
 
 
 def name(module: str, name: str) -> object:
-    """A name, for `pickled`."""
-    return _Global(module, name)
+    """Return a name, for `pickled`."""
+    return _Written(f"c{module}\n{name}\n".encode())
 
 
 def call(module: str, function: str, *arguments: object) -> object:
-    """A call, for `pickled`."""
-    return _Call(_Global(module, function), *arguments)
+    """Return a call, for `pickled`."""
+    return _Written(_written(name(module, function)) + _written(arguments) + b"R")
 
 
 def outside(identity: object) -> object:
-    """A persistent id, for `pickled`."""
-    return _Outside(identity)
+    """Return a persistent id, for `pickled`."""
+    return _Written(_written(identity) + b"Q")
 
 
 def pickled(value: object) -> bytes:
@@ -73,12 +56,8 @@ def pickled(value: object) -> bytes:
 
 
 def _written(value: object) -> bytes:
-    if isinstance(value, _Global):
-        return b"c" + value.path.encode()
-    if isinstance(value, _Call):
-        return _written(value.function) + _written(value.arguments) + b"R"
-    if isinstance(value, _Outside):
-        return _written(value.identity) + b"Q"
+    if isinstance(value, _Written):
+        return bytes(value)
     if isinstance(value, tuple):
         return b"(" + b"".join(map(_written, value)) + b"t"
     if isinstance(value, list):

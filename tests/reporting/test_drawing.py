@@ -52,14 +52,12 @@ def test_colours_differ_for_the_colour_blind(kind: str) -> None:
         assert np.abs(seen[0] - seen[1]).max() > 0.1, (one, other)
 
 
-@pytest.mark.parametrize("colour", [*SERIES, ACCENT, ALERT])
-def test_text_contrasts_with_its_ground(colour: str) -> None:
+def test_text_contrasts_with_its_ground() -> None:
     """At least 4.5 to 1, as WCAG 2 asks for text."""
-    ground, text = (
-        float(linear(one) @ (0.2126, 0.7152, 0.0722)) for one in (colour, text_colour_on(colour))
-    )
-    low, high = sorted((ground, text))
-    assert (high + 0.05) / (low + 0.05) >= 4.5
+    for colour in (*SERIES, ACCENT, ALERT):
+        pair = (colour, text_colour_on(colour))
+        low, high = sorted(float(linear(one) @ (0.2126, 0.7152, 0.0722)) for one in pair)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, colour
 
 
 @pytest.fixture

@@ -15,14 +15,27 @@ from models.safe_load.yolov5 import MAX_CLASSES, plain
 from tests.models.weight_file_example import change_pickle
 from utils.errors import Code, TaskError
 
+FIRST = "model.0.conv.weight"
 
-def _content(model: nn.Module | None, **more: object) -> dict[str, object]:
+
+def content_of(model: nn.Module | None, **more: object) -> dict[str, object]:
     return {"epoch": -1, "best_fitness": None, "model": model, "ema": None, **more}
 
 
-def _halved(detector: nn.Module) -> dict[str, torch.Tensor]:
+def halved(detector: nn.Module) -> dict[str, torch.Tensor]:
     """A state dict as it comes back from a file in half precision."""
     return detector.half().float().state_dict()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a content and return the file."""
+
+    def save(content: object) -> pathlib.Path:
+        torch.save(content, tmp_path / "best.pt")
+        return tmp_path / "best.pt"
+
+    return save
 
 
 @pytest.mark.parametrize(
@@ -36,12 +49,10 @@ def _halved(detector: nn.Module) -> dict[str, torch.Tensor]:
         pytest.param(None, ("0", "1", "2"), id="none, as from several GPUs"),
     ],
 )
-def test_stripped_file(official, tiny, tmp_path, names, expected):
-    path = tmp_path / "best.pt"
-    torch.save(_content(official(names)), path)
-    checkpoint = load_checkpoint(path)
+def test_stripped_file(official, tiny, saved, names, expected):
+    checkpoint = load_checkpoint(saved(content_of(official(names))))
     assert checkpoint.class_names == expected
-    own = _halved(tiny())
+    own = halved(tiny())
     assert checkpoint.state.keys() == own.keys()
     assert all(torch.equal(checkpoint.state[key], own[key]) for key in own)
     images = torch.rand(1, 3, 32, 32)
@@ -52,7 +63,7 @@ def test_stripped_file(official, tiny, tmp_path, names, expected):
     )
 
 
-def _unstripped(official, **changes: object) -> dict[str, object]:
+def unstripped(official, **changes: object) -> dict[str, object]:
     """What an unfinished run leaves: numpy values, an optimizer, a path, and two models."""
     model = official(seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
@@ -87,151 +98,110 @@ def _unstripped(official, **changes: object) -> dict[str, object]:
         pytest.param({"opt": {"shape": torch.Size([1, 2])}}, id="torch.Size"),
     ],
 )
-def test_unstripped_file_gives_the_average(official, tiny, tmp_path, changes):
-    path = tmp_path / "last.pt"
-    content = _unstripped(official, **changes)
-    torch.save(content, path)
-    checkpoint = load_checkpoint(path)
-    key = "model.0.conv.weight"
-    assert torch.equal(checkpoint.state[key], _halved(tiny(seed=1))[key])
-    assert checkpoint.metadata.other["best_fitness"] == 0.25
-    assert checkpoint.metadata.epoch == 3
-    if not changes:
-        expected = {"save_dir": "/runs/exp", "imgsz": 320, "hyp": {"lr0": 0.01}}
-        assert checkpoint.metadata.other["opt"] == expected
-
-
-@pytest.mark.parametrize("value", [np.array([0.25]), np.float64(0.25)], ids=["array", "scalar"])
-def test_numpy_of_both_generations_is_read(official, tmp_path, value):
-    """numpy 2 gave the same functions another name."""
-    path = tmp_path / "last.pt"
-    torch.save(_content(official(), best_fitness=value), path)
-    for old, new in ((b"numpy.core.", b"numpy._core."), (b"numpy._core.", b"numpy.core.")):
+def test_unstripped_file_gives_the_ema(official, tiny, saved, changes):
+    path = saved(unstripped(official, **changes))
+    # numpy 2 gave the same functions another name.
+    first, second = b"numpy.core.", b"numpy._core."
+    for old, new in ((first, first), (first, second), (second, first)):
         change_pickle(path, lambda pickled, old=old, new=new: pickled.replace(old, new))
-        assert load_checkpoint(path).metadata.other["best_fitness"] == 0.25
+        checkpoint = load_checkpoint(path)
+        assert torch.equal(checkpoint.state[FIRST], halved(tiny(seed=1))[FIRST])
+        assert checkpoint.metadata.other["best_fitness"] == 0.25
+        assert checkpoint.metadata.epoch == 3
+        if "opt" not in changes:
+            expected = {"save_dir": "/runs/exp", "imgsz": 320, "hyp": {"lr0": 0.01}}
+            assert checkpoint.metadata.other["opt"] == expected
 
 
-def test_several_gpus_names_come_from_the_average(official, tmp_path):
-    """There the live model lacks names, because they were put on its wrapper."""
-    path = tmp_path / "last.pt"
-    torch.save(_unstripped(official, model=official(None), ema=official(["x", "y", "z"])), path)
-    assert load_checkpoint(path).class_names == ("x", "y", "z")
-    torch.save(_unstripped(official, model=official(["x", "y", "z"]), ema=official(None)), path)
-    assert load_checkpoint(path).class_names == ("x", "y", "z")
+def test_names_come_from_whichever_model_has_them(official, saved):
+    """On several GPUs the live model lacks names, because they were put on its wrapper."""
+    names = ["x", "y", "z"]
+    for live, ema in ((None, names), (names, None)):
+        content = unstripped(official, model=official(live), ema=official(ema))
+        assert load_checkpoint(saved(content)).class_names == tuple(names)
 
 
-def test_an_average_in_a_pair_with_its_count(official, tiny, tmp_path):
-    torch.save(_unstripped(official, ema=(official(seed=1), 17)), tmp_path / "last.pt")
-    checkpoint = load_checkpoint(tmp_path / "last.pt")
-    key = "model.0.conv.weight"
-    assert torch.equal(checkpoint.state[key], _halved(tiny(seed=1))[key])
+def test_an_ema_in_a_pair_with_its_count(official, tiny, saved):
+    checkpoint = load_checkpoint(saved(unstripped(official, ema=(official(seed=1), 17))))
+    assert torch.equal(checkpoint.state[FIRST], halved(tiny(seed=1))[FIRST])
 
 
-def test_v5_file(official, named, tiny, tmp_path):
+def test_v5_file(official, named, tiny, saved):
     """v5.0: class Model, names in a list, anchors a second time, space-to-depth stem."""
-    path = tmp_path / "v5.pt"
     model = official(["a", "b", "c"], root="Model")
     grid = model._modules["model"][-1]._buffers["anchors"].view(2, 1, -1, 1, 1, 2)
     model._modules["model"][-1].register_buffer("anchor_grid", grid.clone())
-    torch.save(_content(model), path)
-    assert load_checkpoint(path).state.keys() == tiny().state_dict().keys()
+    assert load_checkpoint(saved(content_of(model))).state.keys() == tiny().state_dict().keys()
     stem = named("models.common.Focus")()
     stem.conv = model._modules["model"][0]
     model._modules["model"][0] = stem
     model.yaml["backbone"] = [[-1, 1, "Focus", [8, 3]], *model.yaml["backbone"][1:]]
-    torch.save(_content(model), path)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(saved(content_of(model)))
     assert "model.0.conv.conv.weight" in checkpoint.state
     assert checkpoint.definition["backbone"][0] == [-1, 1, "Focus", [8, 3]]
 
 
-def test_float_and_synchronised_normalisation(official, named, tiny, tmp_path):
-    """A live model in single precision, trained with --sync-bn."""
+def test_a_live_model_in_float32_with_synchronised_normalisation(official, tiny, saved):
     model = nn.SyncBatchNorm.convert_sync_batchnorm(official().float())
-    torch.save(_content(model), tmp_path / "last.pt")
-    checkpoint = load_checkpoint(tmp_path / "last.pt")
-    assert torch.equal(
-        checkpoint.state["model.0.bn.running_var"],
-        _halved(tiny())["model.0.bn.running_var"],
-    )
+    checkpoint = load_checkpoint(saved(content_of(model)))
+    key = "model.0.bn.running_var"
+    assert torch.equal(checkpoint.state[key], halved(tiny())[key])
     build_detector(checkpoint)
 
 
-def test_cached_grids_are_views_and_left_out(official, tiny, tmp_path):
+def test_cached_grids_are_left_out(official, tiny, saved):
     """An evaluated model keeps its grids, expanded over the anchors, as plain attributes."""
     model = official()
     head = model._modules["model"][-1]
     head.grid = [torch.zeros(1, 1, 8, 8, 2).expand(1, 2, 8, 8, 2)]
     head.stride = torch.tensor([4.0, 8.0])
-    torch.save(_content(model), tmp_path / "best.pt")
-    assert load_checkpoint(tmp_path / "best.pt").state.keys() == tiny().state_dict().keys()
+    assert load_checkpoint(saved(content_of(model))).state.keys() == tiny().state_dict().keys()
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "models.common.CBAM",
-        "models.yolo.SegmentationModel",
-        "models.yolo.ClassificationModel",
+        *("models.common.CBAM", "models.yolo.SegmentationModel", "models.yolo.ClassificationModel"),
         "torch.nn.modules.rnn.LSTM",
     ],
 )
-def test_layers_that_no_detection_model_has_are_named(official, named, tmp_path, path):
+def test_layers_that_no_detection_model_has_are_named(official, named, saved, path):
     model = official()
     model.extra = torch.nn.LSTM(1, 1) if path.endswith("LSTM") else named(path)()
-    torch.save(_content(model), tmp_path / "best.pt")
     with pytest.raises(TaskError, match=f"holds a {path}, which is not part of") as caught:
-        load_checkpoint(tmp_path / "best.pt")
+        load_checkpoint(saved(content_of(model)))
     assert caught.value.code is Code.MODEL
 
 
-def test_a_block_that_cannot_be_built_is_named(official, tmp_path):
+def test_a_block_that_cannot_be_built_is_named(official, saved):
     model = official()
     model.yaml["backbone"] = [[-1, 1, "CBAM", [8]], *model.yaml["backbone"][1:]]
-    torch.save(_content(model), tmp_path / "best.pt")
     with pytest.raises(TaskError, match="block 'CBAM' is not one of") as caught:
-        build_detector(load_checkpoint(tmp_path / "best.pt"))
+        build_detector(load_checkpoint(saved(content_of(model))))
     assert caught.value.code is Code.MODEL
-
-
-def _without_definition(model: nn.Module) -> None:
-    del model.yaml
-
-
-def _of_classes(count: object):
-    def change(model: nn.Module) -> None:
-        model.yaml["nc"] = count
-        model.names = []
-
-    return change
-
-
-def _named_by(names: object):
-    def change(model: nn.Module) -> None:
-        model.names = names
-
-    return change
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("changes", "words"),
     [
-        pytest.param(_without_definition, "without its definition", id="no definition"),
-        pytest.param(_of_classes(None), "which classes it knows", id="no class count"),
-        pytest.param(_of_classes(10**12), "which classes it knows", id="a billion classes"),
-        pytest.param(_of_classes(MAX_CLASSES + 1), "which classes it knows", id="too many"),
-        pytest.param(_of_classes(True), "which classes it knows", id="a truth value"),
-        pytest.param(_named_by("abc"), "which classes it knows", id="names are one text"),
-        pytest.param(_named_by(["a"]), "names 1 classes but has outputs for 3", id="too few"),
-        pytest.param(_named_by({"x": "a"}), "makes no sense", id="keys are no numbers"),
+        pytest.param({"yaml": None}, "without its definition", id="no definition"),
+        pytest.param({"nc": None}, "which classes it knows", id="no class count"),
+        pytest.param({"nc": 10**12}, "which classes it knows", id="a billion classes"),
+        pytest.param({"nc": MAX_CLASSES + 1}, "which classes it knows", id="too many"),
+        pytest.param({"nc": True}, "which classes it knows", id="a truth value"),
+        pytest.param({"names": "abc"}, "which classes it knows", id="names are one text"),
+        pytest.param({"names": ["a"]}, "names 1 classes but has outputs for 3", id="too few"),
+        pytest.param({"names": {"x": "a"}}, "makes no sense", id="keys are no numbers"),
     ],
 )
-def test_models_that_say_too_little(official, tmp_path, change, words):
+def test_models_that_say_too_little(official, saved, changes, words):
     model = official()
-    change(model)
-    torch.save(_content(model), tmp_path / "best.pt")
+    if "nc" in changes:
+        model.yaml["nc"], model.names = changes["nc"], []
+    else:
+        vars(model).update(changes)
     with pytest.raises(TaskError, match=words) as caught:
-        load_checkpoint(tmp_path / "best.pt")
+        load_checkpoint(saved(content_of(model)))
     assert caught.value.code is Code.MODEL
 
 
@@ -240,7 +210,7 @@ def test_plain_keeps_only_data():
     assert plain(value) == {"a": [1, "x", None], 2: [None, 0.5], "(3,)": True}
 
 
-def test_the_official_checkpoint(shared):
+def test_the_reference_checkpoints(shared):
     """golden/yolov5n_official.json: what the official code found in its own file."""
     reference = json.loads((shared / "golden" / "yolov5n_official.json").read_text())
     checkpoint = load_checkpoint(shared / "golden" / "yolov5n_official.pt")
@@ -249,11 +219,7 @@ def test_the_official_checkpoint(shared):
     assert all(v.dtype in (torch.float32, torch.int64) for v in checkpoint.state.values())
     detector = build_detector(checkpoint)
     assert sum(p.numel() for p in detector.parameters()) == reference["parameters"]
-
-
-def test_the_trained_reference_checkpoint(shared):
-    """reference/bccd_yolov5n.pt: its options hold a pathlib path."""
-    checkpoint = load_checkpoint(shared / "reference" / "bccd_yolov5n.pt")
-    assert checkpoint.class_names == ("WBC", "RBC", "Platelets")
-    assert isinstance(checkpoint.metadata.other["opt"]["save_dir"], str)
-    build_detector(checkpoint)
+    trained = load_checkpoint(shared / "reference" / "bccd_yolov5n.pt")
+    assert trained.class_names == ("WBC", "RBC", "Platelets")
+    assert isinstance(trained.metadata.other["opt"]["save_dir"], str)
+    build_detector(trained)
