@@ -18,7 +18,7 @@ from bench.material import (
     write_weights,
 )
 from bench.training import markdown
-from tools.platform_export import FORMATS
+from tools.make_task import FORMATS
 from tools.sources import SourceDataset
 
 NAMES = {

@@ -7,7 +7,6 @@ Written from the protocol alone, without the bridge, so that no mistake of the b
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 from collections import Counter
@@ -18,27 +17,21 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tools import check_results
+from tools import check_results, command_parser
 from tools.check_results import Findings
 
-RETURN_CODES = (
-    *("300001", "300002", "300003", "300004", "300005", "300101", "300102", "300103"),
-    *("300201", "300301", "160004"),
-)
+RETURN_CODES = {str(code) for code in (*range(300001, 300006), 300101, 300102, 300103, 300201)}
+RETURN_CODES |= {"300301", "160004"}
+KINDS = ("training", "mining", "infer")
 PENDING, RUNNING, DONE, ERROR = "1", "2", "3", "4"
 TEMPORARY_SUFFIXES = (".tmp", ".temp", ".part", ".partial", ".lock", ".swp", "~")
 MAX_FREE_LINES = 99
 SHOWN_PER_RULE = 3
-OUTPUT_FILES = {
-    "root_dir": "",
-    "models_dir": "models",
-    "tensorboard_dir": "tensorboard",
-    "training_result_file": "models/result.yaml",
-    "mining_result_file": "result.tsv",
-    "infer_result_file": "infer-result.json",
-    "monitor_file": "monitor.txt",
+OUTPUT_FILES = {  # keys of env.yaml, and where the files lie below out/ by default
+    **{"root_dir": "", "models_dir": "models", "tensorboard_dir": "tensorboard"},
+    **{"training_result_file": "models/result.yaml", "mining_result_file": "result.tsv"},
+    **{"infer_result_file": "infer-result.json", "monitor_file": "monitor.txt"},
 }
-"""The output files of env.yaml and where they lie below out/ by default."""
 
 
 class Finding(NamedTuple):
@@ -57,9 +50,7 @@ class TaskFiles:
 
     task_id: str
     protocol: tuple[int, ...]
-    training: bool
-    mining: bool
-    infer: bool
+    kinds: frozenset[str]
     class_names: tuple[str, ...]
     candidates: Mapping[str, Path | None]
     output: Mapping[str, Path]
@@ -98,9 +89,7 @@ def read_task_files(task_dir: Path) -> TaskFiles:
     return TaskFiles(
         task_id=str(env.get("task_id", config.get("task_id", ""))),
         protocol=tuple(int(part) for part in version.split(".")),
-        training=env.get("run_training") is True,
-        mining=env.get("run_mining") is True,
-        infer=env.get("run_infer") is True,
+        kinds=frozenset(kind for kind in KINDS if env.get(f"run_{kind}") is True),
         class_names=tuple(str(name) for name in config.get("class_names") or ()),
         candidates={line: _moved(line, root_in, task_dir / "in") for line in lines},
         output={
@@ -138,18 +127,19 @@ def check_out(task_dir: Path, *, failed: bool = False) -> list[Finding]:
         task = read_task_files(Path(task_dir))
     except (OSError, ValueError) as error:
         return [Finding("task.unreadable", f"The task itself cannot be read: {error}.")]
-    out = task.output
-    checks = [_check_monitor(task, failed=failed)]
-    if task.training:
-        wanted = [(out["training_result_file"], _check_models(task))]
-        checks += [] if failed else [_check_tensorboard(out["tensorboard_dir"])]
-    else:
-        mining, infer = out["mining_result_file"], out["infer_result_file"]
-        known = task.candidates, task.class_names, task.protocol
-        wanted = [(mining, check_results.check_mining(mining, task.candidates))] * task.mining
-        wanted += [(infer, check_results.check_infer(infer, *known))] * task.infer
-    checks += [check for path, check in wanted if not failed or path.exists()]
-    return [Finding(*pair) for check in (*checks, _check_strays(out["root_dir"])) for pair in check]
+    out, known = task.output, (task.candidates, task.class_names, task.protocol)
+    mining, infer = out["mining_result_file"], out["infer_result_file"]
+    results = {
+        "training": (out["training_result_file"], _check_models(task)),
+        "mining": (mining, check_results.check_mining(mining, task.candidates)),
+        "infer": (infer, check_results.check_infer(infer, *known)),
+    }
+    training = "training" in task.kinds
+    kinds = ["training"] if training else [kind for kind in KINDS if kind in task.kinds]
+    checks = [results[kind][1] for kind in kinds if not failed or results[kind][0].exists()]
+    checks += [_check_tensorboard(out["tensorboard_dir"])] if training and not failed else []
+    checks = [_check_monitor(task, failed=failed), *checks, _check_strays(out["root_dir"])]
+    return [Finding(*pair) for check in checks for pair in check]
 
 
 def check_models(task_dir: Path) -> list[Finding]:
@@ -227,21 +217,14 @@ def _check_strays(root: Path) -> Findings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what is wrong with a task's outputs; status 1 if anything is."""
-    parser = argparse.ArgumentParser(
-        prog="tools.check_out",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tools.check_out", __doc__)
     parser.add_argument("task_dir", type=Path, help="folder with in/ and out/")
     parser.add_argument("--failed", action="store_true", help="the task was meant to fail")
     options = parser.parse_args(arguments)
     findings = check_out(options.task_dir, failed=options.failed)
-    shown: Counter[str] = Counter()
-    for finding in findings:
-        shown[finding.rule] += 1
-        if shown[finding.rule] <= SHOWN_PER_RULE:
-            print(f"{finding.rule}: {finding.sentence}")
-    for rule, count in shown.items():
+    for rule, count in Counter(finding.rule for finding in findings).items():
+        same = [finding for finding in findings if finding.rule == rule]
+        print(*(f"{rule}: {finding.sentence}" for finding in same[:SHOWN_PER_RULE]), sep="\n")
         if count > SHOWN_PER_RULE:
             print(f"{rule}: {count - SHOWN_PER_RULE} more of this kind")
     if not findings:

@@ -20,12 +20,10 @@ from PIL import Image, UnidentifiedImageError
 SCORES = ("mAP", "mAR", "mIoU", "mAcc", "maskAP", "boxAP")
 COUNTS = ("tp", "fp", "fn")
 MAX_STAGES = 11
-STAGES, STAGE_FOLDERS = (1,), (1, 1)
-"""Protocol versions from which model stages are known, and from which each has its folder."""
+STAGES, STAGE_FOLDERS = (1,), (1, 1)  # protocols with model stages, and with a folder for each
 
 Findings = Iterator[tuple[str, str]]
-Candidates = Mapping[str, Path | None]
-"""The lines of the candidate index, each with its file; None for a file outside in/."""
+Candidates = Mapping[str, Path | None]  # lines of the index, with their files where below in/
 
 
 def check_training(path: Path, models_dir: Path, protocol: tuple[int, ...]) -> Findings:
@@ -38,10 +36,7 @@ def check_training(path: Path, models_dir: Path, protocol: tuple[int, ...]) -> F
         result = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        yield (
-            "result.unreadable",
-            f"{path} is no plain YAML (a numpy or torch value in it?): {reason}",
-        )
+        yield "result.unreadable", f"{path}: a numpy or torch value, or no plain YAML: {reason}"
         return
     if not isinstance(result, dict):
         yield "result.shape", f"{path} is no mapping."
@@ -49,8 +44,13 @@ def check_training(path: Path, models_dir: Path, protocol: tuple[int, ...]) -> F
         yield from _check_legacy(result, models_dir)
     else:
         yield from _check_stages(result, models_dir, protocol)
-        yield from _check_evaluate_config(result.get("evaluate_config", {}))
-        yield from _check_attachments(result.get("attachments", {}), models_dir / "attachments")
+        checks = {"evaluate_config": _check_evaluate_config, "attachments": _check_attachments}
+        for key, check in checks.items():
+            content = result.get(key, {})
+            if isinstance(content, dict):
+                yield from check(content, models_dir / "attachments")
+            else:
+                yield key, f"{key} must be a mapping, not {content!r}."
 
 
 def _check_legacy(result: Mapping[str, object], models_dir: Path) -> Findings:
@@ -141,20 +141,14 @@ def _check_file(owner: str, name: str, folders: Sequence[Path]) -> Findings:
             yield "weights.names", f"{path} holds no class names; a later task needs them."
 
 
-def _check_evaluate_config(content: object) -> Findings:
-    if not isinstance(content, dict):
-        yield "evaluate_config", f"evaluate_config must be a mapping, not {content!r}."
-        return
+def _check_evaluate_config(content: Mapping[str, object], _folder: Path) -> Findings:
     for key, value in content.items():
         if not isinstance(key, str) or not _is_number(value):
             found = f"evaluate_config.{key} must be a number, not {value!r}"
             yield "evaluate_config", f"{found}; anything else makes the whole model invalid."
 
 
-def _check_attachments(content: object, folder: Path) -> Findings:
-    if not isinstance(content, dict):
-        yield "attachments", f"attachments must be a mapping, not {content!r}."
-        return
+def _check_attachments(content: Mapping[str, object], folder: Path) -> Findings:
     for section, names in content.items():
         if not isinstance(section, str) or not _is_names(names):
             yield "attachments", f"attachments.{section} must be a list of names, not {names!r}."
@@ -188,12 +182,14 @@ def check_mining(path: Path, candidates: Candidates) -> Findings:
         except ValueError:
             tab = ""
         if line.strip() and (not tab or "\t" in image):
-            yield (
-                "tsv.line",
-                f"{path}:{number}: {line!r} is not an image path, one tab and a score.",
-            )
+            yield "tsv.line", f"{path}:{number}: {line!r} is not a path, one tab and a score."
             return
-    yield from _check_scores(path, [score for _, score in rows])
+    scores = [score for _, score in rows]
+    if odd := sum(not math.isfinite(score) for score in scores):
+        yield "tsv.finite", f"{path} holds {odd} scores that are not finite."
+    elif rises := [n for n, (one, two) in enumerate(pairwise(scores), start=2) if two > one]:
+        rule = "scores must fall, the platform takes the first rows"
+        yield "tsv.order", f"{path}: row {rises[0]} has a higher score than the one above; {rule}."
     stems = Counter(PurePosixPath(image).stem for image, _ in rows)
     if twice := [stem for stem, count in stems.items() if count > 1]:
         yield "tsv.duplicate", f"{path} lists {twice[0]} more than once."
@@ -208,17 +204,6 @@ def check_mining(path: Path, candidates: Candidates) -> Findings:
     if unreadable != sorted(unreadable):
         first = known[unreadable.index(True)][0]
         yield "tsv.unreadable_first", f"{path}: {first} cannot be read and belongs at the end."
-
-
-def _check_scores(path: Path, scores: Sequence[float]) -> Findings:
-    if odd := sum(not math.isfinite(score) for score in scores):
-        yield "tsv.finite", f"{path} holds {odd} scores that are not finite."
-        return
-    for number, (before, after) in enumerate(pairwise(scores), start=2):
-        if after > before:
-            rule = "scores must fall, the platform takes the first rows"
-            yield "tsv.order", f"{path}: row {number} has the score {after} after {before}; {rule}."
-            return
 
 
 def check_infer(

@@ -8,7 +8,6 @@ Everything runs through `start.py`, as the platform would run it; each result is
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 import yaml
 
 from reporting.page import write_page
+from tools import command_parser
 from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
@@ -38,8 +38,8 @@ TRAINING = {
 }
 DETECTION = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
 DRAWN_IMAGES = 240
+# What a demo leaves in its folder, and the next one there replaces.
 OUTPUTS = frozenset({"drawn", "training", "mining-and-inference", "index.html", "ranking.jpg"})
-"""What a demo leaves in its folder, and the next one there replaces."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,8 @@ def run_task(name: str, task_dir: Path) -> Outcome:
 def make_room(out: Path) -> None:
     """Empty the folder `out` of an earlier demo; TaskError(CONFIG) for anything else in it."""
     if out.is_file() or (out.is_dir() and not {path.name for path in out.iterdir()} <= OUTPUTS):
-        raise TaskError(
-            Code.CONFIG,
-            f"{out} holds other things than a demo: name a new folder (--out, or OUT= of make).",
-        )
+        advice = "name a new folder (--out, or OUT= of make)"
+        raise TaskError(Code.CONFIG, f"{out} holds other things than a demo: {advice}.")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
@@ -152,11 +150,7 @@ def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and print the table; status 1 if a result breaks the protocol."""
-    parser = argparse.ArgumentParser(
-        prog="tools.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tools.demo", __doc__)
     parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; drawn if absent")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument(

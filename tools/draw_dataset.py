@@ -9,7 +9,6 @@ each other as they do on a slide.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,33 +18,25 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from tools import command_parser
+
 CLASS_NAMES = ("red_cell", "white_cell", "platelet")
 RED, WHITE, PLATELET = range(3)
-SHARES = {"val": 0.15, "test": 0.15}
-"""Share of the pictures in each split; the rest is for training."""
+SHARES = {"val": 0.15, "test": 0.15}  # of the pictures in each split; the rest is for training
 
 OVERSAMPLING, REFERENCE_WIDTH = 2, 320  # radii below are pixels of a picture this wide
 WOBBLE = {RED: 0.022, WHITE: 0.03, PLATELET: 0.06}
 VISIBLE = {RED: 0.35, WHITE: 0.35, PLATELET: 0.6}  # an object that is cut off more is not drawn
 # Optical densities in blue, green, red of eosin, azure and haematoxylin stains.
-EOSIN = np.array([0.34, 0.43, 0.13], np.float32)
-CYTOPLASM = np.array([0.08, 0.26, 0.21], np.float32)
-NUCLEUS = np.array([0.50, 1.35, 0.86], np.float32)
-AZURE = np.array([0.30, 0.88, 0.55], np.float32)
+EOSIN, CYTOPLASM = np.array([[0.34, 0.43, 0.13], [0.08, 0.26, 0.21]], np.float32)
+NUCLEUS, AZURE = np.array([[0.50, 1.35, 0.86], [0.30, 0.88, 0.55]], np.float32)
 DIRT = np.array([0.30, 0.22, 0.12], np.float32)
 
-ANNOTATION = """\
-<annotation>
-  <filename>{}</filename>
-  <size><width>{}</width><height>{}</height><depth>3</depth></size>
-{}</annotation>
-"""
-OBJECT = """\
-  <object>
-    <name>{}</name>
-    <bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>
-  </object>
-"""
+SIZE = "<size><width>{}</width><height>{}</height><depth>3</depth></size>"
+ANNOTATION = "<annotation>\n<filename>{}</filename>\n" + SIZE + "\n{}</annotation>\n"
+BOX = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+OBJECT = "<object><name>{}</name>" + BOX + "</object>\n"
+
 Random = np.random.Generator
 
 
@@ -113,11 +104,11 @@ def _place(size: tuple[int, int], scale: float, generator: Random) -> list[_Cell
             inset = radius * (0.9 if kind == PLATELET else 0.1)
             for _ in range(40):
                 x, y = generator.uniform(inset, (size[1] - inset, size[0] - inset))
-                slack = [0.76 if kind == other.kind == RED else 0.96 for other in placed]
-                if all(
-                    np.hypot(x - other.x, y - other.y) >= part * (radius + other.radius)
-                    for other, part in zip(placed, slack, strict=True)
-                ):
+                reach = (
+                    (0.76 if kind == other.kind == RED else 0.96) * (radius + other.radius)
+                    for other in placed
+                )
+                if all(np.hypot(x - o.x, y - o.y) >= r for o, r in zip(placed, reach, strict=True)):
                     placed.append(_Cell(kind, x, y, radius))
                     break
     return sorted(placed)
@@ -163,9 +154,8 @@ def _paint(
             field += _bell(np.hypot(dx - x, dy - y), 0, width * cell.radius)
         nucleus = np.clip((field - 0.5) * cell.radius / 7 + 0.5, 0, 1) * mask * grain * stain
         density *= (1 - 0.85 * mask)[..., None]  # it pushes aside what lies below
-        density += (0.9 * mask * grain * stain)[..., None] * CYTOPLASM + nucleus[
-            ..., None
-        ] * NUCLEUS
+        density += (0.9 * mask * grain * stain)[..., None] * CYTOPLASM
+        density += nucleus[..., None] * NUCLEUS
     else:
         density *= (1 - 0.35 * mask)[..., None]
         body = mask * (0.5 + 0.55 * _bell(distance, 0, 0.6)) * grain * stain
@@ -241,11 +231,7 @@ def _draw_one(folder: Path, size: tuple[int, int], seed: int, index: int) -> np.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw a data set as the command line asks and say how many boxes it has."""
-    parser = argparse.ArgumentParser(
-        prog="tools.draw_dataset",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tools.draw_dataset", __doc__)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--images", type=int, default=240, help="number of pictures")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"))

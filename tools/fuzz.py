@@ -9,7 +9,6 @@ kept below runs/fuzz.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import logging
@@ -20,8 +19,9 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,26 +31,18 @@ from PIL import Image
 
 from data.index_file import read_candidates
 from data.read_dataset import read_dataset
-from models.checkpoint import (
-    CheckpointMetadata,
-    build_detector,
-    checkpoint_of,
-    load_checkpoint,
-    save_checkpoint,
-    write_safetensors,
-)
+from models import checkpoint as checkpoints
 from models.detector import Detector
 from models.model_config import parse_model_config, read_model_config
 from settings.detect import InferSettings
 from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings
+from tools import command_parser
 from utils.errors import TaskError
 from ymir.task import open_monitor, read_task
 
-MAX_SECONDS = 10.0
-"""Seconds that one small input may take."""
-MAX_MEMORY = 4 * 2**30
-"""Bytes of address space beyond what is there; threads reserve much that they never use."""
+MAX_SECONDS = 10.0  # for one small input
+MAX_MEMORY = 4 * 2**30  # bytes beyond what is there; threads reserve much that they never use
 
 ENV = b"""\
 task_id: t1
@@ -202,10 +194,8 @@ def _labels(folder: Path, name: str) -> Callable[[bytes], object]:
     """Return a parser of an annotation file of the picture a.png."""
     index = folder / f"{name}.tsv"
     index.write_text(f"{folder.parent / 'a.png'}\t{name}\n", "utf-8")
-    names = ["cat", "dog"]
-    return _file(
-        folder / name, lambda: read_dataset(index, names, root=folder, max_bad_fraction=1.0)
-    )
+    read = partial(read_dataset, index, ["cat", "dog"], root=folder, max_bad_fraction=1.0)
+    return _file(folder / name, read)
 
 
 def _checkpoint_targets(folder: Path) -> dict[str, Target]:
@@ -213,14 +203,12 @@ def _checkpoint_targets(folder: Path) -> dict[str, Target]:
     torch.manual_seed(0)
     definition = {**read_model_config("yolov5n", 2).definition, "width_multiple": 0.02}
     detector = Detector(parse_model_config(definition, 2))
-    metadata = CheckpointMetadata(epoch=3, other={"fitness": 0.5, "tags": ["a"]})
-    checkpoint = checkpoint_of(detector, ["cat", "dog"], metadata)
-    save_checkpoint(folder / "sound.pt", checkpoint, half=True)
-    rest = {
-        **{"format": "ymir-yolov5", "version": 1, "layout": checkpoint.definition},
-        **{"class_names": ["cat", "dog"], "metadata": checkpoint.metadata.to_mapping()},
-    }
-    write_safetensors(folder / "sound.safetensors", {**rest, "state": checkpoint.state})
+    metadata = checkpoints.CheckpointMetadata(epoch=3, other={"fitness": 0.5, "tags": ["a"]})
+    checkpoint = checkpoints.checkpoint_of(detector, ["cat", "dog"], metadata)
+    checkpoints.save_checkpoint(folder / "sound.pt", checkpoint, half=True)
+    rest = {"version": 1, "layout": checkpoint.definition, "class_names": ["cat", "dog"]}
+    rest |= {"format": "ymir-yolov5", "metadata": checkpoint.metadata.to_mapping()}
+    checkpoints.write_safetensors(folder / "sound.safetensors", {**rest, "state": checkpoint.state})
     whole = (folder / "sound.pt").read_bytes()
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
@@ -230,7 +218,7 @@ def _checkpoint_targets(folder: Path) -> dict[str, Target]:
 
     def parse(content: bytes) -> object:
         (folder / "tried.pt").write_bytes(content)
-        return build_detector(load_checkpoint(folder / "tried.pt"))
+        return checkpoints.build_detector(checkpoints.load_checkpoint(folder / "tried.pt"))
 
     def parse_structure(content: bytes) -> object:
         made = io.BytesIO()
@@ -250,40 +238,30 @@ def _checkpoint_targets(folder: Path) -> dict[str, Target]:
 
 
 def mutate(target: Target, chance: random.Random) -> bytes:
-    """A document made from a sound one by one to eight edits, or, now and then, of pieces alone."""
+    """Return a sound document after one to eight edits, or, now and then, pieces alone."""
     pieces = COMMON + target.pieces
     if chance.random() < 0.05:
-        return b"".join(chance.choice(pieces) for _ in range(chance.randrange(12)))
+        return b"".join(chance.choices(pieces, k=chance.randrange(12)))
     content = bytearray(chance.choice(target.seeds))
     for _ in range(chance.randrange(1, 9)):
         start = chance.randrange(len(content) + 1)
-        stop = min(len(content), start + chance.choice((0, 1, 2, 4, 16, 64)))
-        edit = chance.randrange(5)
-        if edit == 0:
-            content[start:stop] = chance.choice(pieces)
-        elif edit == 1:
-            content[start:start] = chance.choice(pieces)
-        elif edit == 2:
-            content[start:stop] = bytes(chance.randrange(256) for _ in range(stop - start))
-        elif edit == 3:
-            content[start:start] = content[start:stop] * chance.choice((1, 2, 50))
-        elif chance.random() < 0.3:
-            del content[start:]
-        else:
-            del content[start:stop]
+        part = bytes(content[start : start + chance.choice((0, 1, 2, 4, 16, 64))])
+        piece, repeated = chance.choice(pieces), part * chance.choice((2, 3, 51))
+        edited = chance.choice((piece, piece + part, chance.randbytes(len(part)), repeated, b""))
+        cut = not edited and chance.random() < 0.3
+        content[start : None if cut else start + len(part)] = edited
     return bytes(content)
 
 
 def failure_of(target: Target, content: bytes) -> str:
-    """'' when parsing gives a value or a TaskError in time, else what happened."""
+    """Return '' when parsing gives a value or a TaskError in time, else what happened."""
     started = time.process_time()  # a busy machine is no fault of the parser
     try:
-        target.parse(content)
-    except TaskError:
-        pass
+        with suppress(TaskError):
+            target.parse(content)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
         return f"{type(error).__name__}: {str(error)[:200]!r}"
     taken = time.process_time() - started
     return f"took {taken:.0f} s" if taken > MAX_SECONDS else ""
@@ -320,9 +298,7 @@ def run(target: Target, name: str, seconds: float, seed: int, kept: Path) -> Cou
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz for the time asked, print the table; status 1 if anything failed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("tools.fuzz", __doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", nargs="*", help="parsers by name; default: all")
     parser.add_argument("--seed", type=int, default=0)
@@ -340,12 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("| parser | inputs | failures |\n|---|---|---|")
     for name, outcomes in (*results.items(), ("all", sum(results.values(), Counter()))):
         print(f"| {name} | {outcomes.total()} | {outcomes.total() - outcomes['']} |")
-    failures = [
-        (n, *item) for n, outcomes in results.items() for item in outcomes.items() if item[0]
-    ]
-    for name, failure, times in failures:
-        print(f"{name}: {failure} ({times} times)")
-    return 1 if failures else 0
+    failed = {name: outcomes for name, outcomes in results.items() if outcomes.keys() - {""}}
+    for name, outcomes in failed.items():
+        print(*(f"{name}: {what} ({times} times)" for what, times in outcomes.items()), sep="\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -9,30 +9,24 @@ the translation that docs/zh/translations.yaml has for it, or in English.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
 
+from settings import parse
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
-from settings.parse import (
-    ALIASES,
-    KINDS,
-    NOT_SUPPORTED,
-    SECTIONS,
-    WITHOUT_EFFECT,
-    read_hyp,
-)
+from settings.rules import FieldSpec
 from settings.train import TrainSettings
 from settings.v7_flags import FLAGS, Command, Flag, FlagStatus
 from tests.reliability.bad_input import PARTS
 from tests.reliability.case import Case, Fate
 from tests.reliability.checklist import CHECKLIST
+from tools import command_parser
 from utils.atomic import write_text
 from utils.errors import Code
 
@@ -54,22 +48,19 @@ enable_livecode: {live}
 object_type: 2
 """
 
-Rows = Sequence[Sequence[str]]
 
-
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Heading and rows of a table in Markdown."""
 
     heading: tuple[str, ...]
-    rows: Rows
+    rows: Sequence[Sequence[str]]
 
     def markdown(self, words: Mapping[str, str]) -> str:
         """Return the table as text, each cell in the translation that `words` has for it."""
-        rows = [
-            [_cell(words.get(cell, cell)) for cell in row] for row in (self.heading, *self.rows)
+        lines = [
+            f"| {' | '.join(_cell(words.get(cell, cell)) for cell in row)} |".replace("|  |", "| |")
+            for row in (self.heading, *self.rows)
         ]
-        lines = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows]
         return "\n".join([lines[0], "|" + "---|" * len(self.heading), *lines[1:]])
 
 
@@ -84,16 +75,15 @@ def settings_table(kind: type, without: type | None = None) -> Table:
     left_out = {item.name for item in fields(without)} if without else set()
     types = get_type_hints(kind)
     rows = [
-        (f"`{item.name}`", f"`{_text(item.default)}`", _values(item, types[item.name]), _help(item))
+        (f"`{name}`", f"`{_text(item.default)}`", _values(spec, types[name]), spec.help)
         for item in fields(kind)
-        if item.name not in left_out
+        if (name := item.name) not in left_out and (spec := item.metadata["spec"])
     ]
     return Table(("setting", "default", "values", "meaning"), rows)
 
 
-def _values(item: Field[Any], type_: type) -> str:
+def _values(spec: FieldSpec, type_: type) -> str:
     """Return what a setting may be: its range or choices, else its type, then its unit."""
-    spec = item.metadata["spec"]
     listed = get_origin(type_) is tuple
     if spec.choices:
         allowed = ("list of " if listed else "one of ") + ", ".join(spec.choices)
@@ -102,10 +92,6 @@ def _values(item: Field[Any], type_: type) -> str:
         allowed = ", ".join(part for part in (TYPES[type_], spec.allowed) if part)
         allowed = f"list: {allowed}" if listed else allowed
     return f"{allowed}; {spec.unit}" if spec.unit else allowed
-
-
-def _help(item: Field[Any]) -> str:
-    return str(item.metadata["spec"].help)
 
 
 def _text(value: object) -> str:
@@ -133,7 +119,7 @@ def _status(flag: Flag, command: Command) -> tuple[str, str]:
         in_tasks = command in ("train", "detect")  # whose flags a task may carry
         without = f"; without effect in a task: {flag.in_a_task}" if in_tasks else ""
         return "yes", flag.says + without
-    if flag.setting not in {item.name for kind in KINDS for item in fields(kind)}:
+    if flag.setting not in {item.name for kind in parse.KINDS for item in fields(kind)}:
         return "not yet", f"{flag.says}; a warning says so"
     value = "" if flag.takes != "nothing" or flag.gives is True else f": {_text(flag.gives)}"
     return f"`{flag.setting}{value}`", flag.says
@@ -143,24 +129,23 @@ def hyper_parameters_table() -> Table:
     """Return the hyper-parameters of v7.0, each with its default and meaning here."""
     settings = {item.name: item for item in fields(TrainSettings)}
     rows = []
-    for name in (*read_hyp("scratch-low"), "anchors", "label_smoothing", *WITHOUT_EFFECT):
+    others = ("anchors", "label_smoothing", *parse.WITHOUT_EFFECT)
+    for name in (*parse.read_hyp("scratch-low"), *others):
         if name in settings:
-            spec = settings[name].metadata["spec"]
+            spec, default = settings[name].metadata["spec"], _text(settings[name].default)
             unit = f" [{spec.unit}]" if spec.unit else ""
-            rows.append(
-                (f"`{name}`", _text(settings[name].default), f"{spec.help}{unit}; {spec.allowed}")
-            )
-        elif name in WITHOUT_EFFECT:
-            rows.append((f"`{name}`", "-", f"no effect: {WITHOUT_EFFECT[name]}"))
+            rows.append((f"`{name}`", default, f"{spec.help}{unit}; {spec.allowed}"))
+        elif name in parse.WITHOUT_EFFECT:
+            rows.append((f"`{name}`", "-", f"no effect: {parse.WITHOUT_EFFECT[name]}"))
         else:
-            assert name in NOT_SUPPORTED, name
+            assert name in parse.NOT_SUPPORTED, name
             rows.append((f"`{name}`", "0", "not yet; a warning says so unless it is 0"))
     return Table(("name", "default", "what it is"), rows)
 
 
 def aliases_table() -> Table:
     """Return the other names under which settings are known."""
-    rows = [(f"`{name}`", f"`{setting}`") for name, setting in sorted(ALIASES.items())]
+    rows = [(f"`{name}`", f"`{setting}`") for name, setting in sorted(parse.ALIASES.items())]
     return Table(("name", "setting"), rows)
 
 
@@ -193,10 +178,9 @@ def bad_input_table(cases: Sequence[Case]) -> Table:
     rows = []
     for case in cases:
         fate = case.fate.value if case.code is None else f"{case.fate.value}, {int(case.code)}"
-        figures = (f"{name.replace('_', ' ')} {value}" for name, value in case.facts.items())
-        rows.append(
-            (case.name, fate, "; ".join([*(f"“{words}”" for words in case.says), *figures]))
-        )
+        said = [f"“{words}”" for words in case.says]
+        said += [f"{name.replace('_', ' ')} {value}" for name, value in case.facts.items()]
+        rows.append((case.name, fate, "; ".join(said)))
     return Table(("case", "what happens", "what is said, and figures"), rows)
 
 
@@ -231,8 +215,9 @@ def default_yaml(text: str) -> str:
     A comment or an empty line belongs to the key below it; a new setting takes its place in the
     order of its class.
     """
-    lines, section = [], ""
+    lines: list[str] = []
     above: list[str] = []
+    section = ""
     comments: dict[tuple[str, str], list[str]] = {}
     for line in text.splitlines():
         key = re.match(r"( *)(\w+):", line)
@@ -241,9 +226,8 @@ def default_yaml(text: str) -> str:
             continue
         section, name = (section, key[2]) if key[1] else (key[2], "")
         comments[section, name], above = above, []
-    for section, kind in sorted(
-        SECTIONS.items(), key=lambda pair: list(comments).index((pair[0], ""))
-    ):
+    for section in [section for section, name in comments if not name]:
+        kind = parse.SECTIONS[section]
         lines += [*comments[section, ""], f"{section}:"]
         types = get_type_hints(kind)
         for item in fields(kind):
@@ -264,11 +248,9 @@ def image_templates() -> dict[str, str]:
     written = {}
     for image, full in (("live-code", False), ("baked", True)):
         written[f"{image}/manifest.yaml"] = MANIFEST.format(live="false" if full else "true")
-        for section, kind in SECTIONS.items():
+        for section, kind in parse.SECTIONS.items():
             reserved = RESERVED | (TRAINING_ONLY if section == "training" else {})
-            lines = [
-                f"{_yaml(key, value)}  # {words}\n" for key, (value, words) in reserved.items()
-            ]
+            lines = [f"{_yaml(key, value)}  # {text}\n" for key, (value, text) in reserved.items()]
             for item in fields(kind) if full else ():
                 spec = item.metadata["spec"]
                 extra = "".join(f"; {part}" for part in (spec.unit, spec.allowed) if part)
@@ -296,11 +278,7 @@ def generated() -> dict[Path, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write what is not up to date; with --check only name it, and status 1 if anything is."""
-    parser = argparse.ArgumentParser(
-        prog="tools.generate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tools.generate", __doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 if stale")
     options = parser.parse_args(arguments)
     stale = {

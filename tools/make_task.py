@@ -1,25 +1,58 @@
 """Make a YMIR task directory (in/, out/) from a labelled data set, as the platform exports it.
 
 python -m tools.make_task DATA TASKDIR --kind training --format ark --set epochs=10
+
+Asset names are content hashes; annotations are ark text, Pascal VOC or one COCO file. Boxes have an
+exclusive corner here; ark and VOC hold integers with an inclusive one (xmax = x2 - 1).
 """
 
 from __future__ import annotations
 
-import argparse
+import hashlib
+import html
+import json
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
+from PIL import Image, UnidentifiedImageError
 
 from data.formats.base import SPLITS
-from tools.platform_export import FORMATS, Exporter
-from tools.sources import SourceDataset, read_source
+from tools import command_parser
+from tools.check_out import OUTPUT_FILES
+from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import Code, TaskError
 
+FORMATS = ("ark", "voc", "coco")
+STORED_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp"}
+VOC = """\
+<annotation><folder>folder</folder><filename>{path}</filename>
+ <size><width>{width}</width><height>{height}</height><depth>3</depth></size>
+ <segmented>0</segmented>
+{objects}</annotation>
+"""
+VOC_OBJECT = """\
+ <object><name>{name}</name>
+  <pose>unknown</pose><truncated>unknown</truncated><occluded>0</occluded>
+  <bndbox><xmin>{0}</xmin><ymin>{1}</ymin><xmax>{2}</xmax><ymax>{3}</ymax>
+   <rotate_angle>0.0000</rotate_angle></bndbox>
+  <difficult>0</difficult><box_quality>-1.0000</box_quality><confidence>0.0000</confidence>
+ </object>
+"""
 log = logging.getLogger("make_task")
+
+INPUT_FILES = {  # keys of env.yaml, and where the files lie below in/
+    **{"root_dir": "", "assets_dir": "assets", "annotations_dir": "annotations"},
+    **{"models_dir": "models", "training_index_file": "train-index.tsv"},
+    **{"val_index_file": "val-index.tsv", "candidate_index_file": "candidate-index.tsv"},
+    "config_file": "config.yaml",
+}
 
 
 def write_task(
@@ -55,7 +88,7 @@ def write_task(
         splits = {"candidate": splits[chosen]}
         log.info("candidates: %d images of the split %s", len(splits["candidate"]), chosen)
     columns = 5 if protocol is None else 7
-    exporter = Exporter(into, source.class_names, annotation_format, columns, copy=copy)
+    exporter = _Exporter(into, source.class_names, annotation_format, columns, copy=copy)
     for split, images in splits.items():
         lines = exporter.export(images, labelled=training)
         (into / f"{split}-index.tsv").write_text("".join(f"{x}\n" for x in lines), "utf-8")
@@ -78,11 +111,9 @@ def write_task(
 
 def _check_request(kinds: Sequence[str], annotation_format: str, candidates: str | None) -> None:
     if set(kinds) not in ({"training"}, {"mining"}, {"infer"}, {"mining", "infer"}):
-        raise TaskError(
-            Code.CONFIG,
-            f"A task cannot be {'+'.join(kinds) or 'of no kind'}: it is training, mining, infer, "
-            "or mining+infer.",
-        )
+        rule = "it is training, mining, infer, or mining+infer"
+        asked = "+".join(kinds) or "of no kind"
+        raise TaskError(Code.CONFIG, f"A task cannot be {asked}: {rule}.")
     if annotation_format not in FORMATS:
         sentence = f"{annotation_format!r} is no annotation format: choose {', '.join(FORMATS)}."
         raise TaskError(Code.CONFIG, sentence)
@@ -104,6 +135,102 @@ def _prepare(root: Path, *, overwrite: bool) -> Path:
     for part in ("in/assets", "in/annotations", "in/models", "out/models", "out/tensorboard"):
         (root / part).mkdir(parents=True)
     return root
+
+
+class _Exporter:
+    """Writes images and annotations of one task below the folder `root` (its in/)."""
+
+    def __init__(
+        self, root: Path, names: Sequence[str], form: str, columns: int, *, copy: bool
+    ) -> None:
+        self._root, self._names, self._format, self._columns = root, names, form, columns
+        self._copy = copy
+        self._lines: dict[str, str] = {}
+        self._coco_file = root / "annotations" / "coco-annotations.json"
+        lists = ("licenses", "images", "annotations", "categories")
+        self._coco: dict[str, Any] = {"info": {}, **{name: [] for name in lists}}
+        self._remarks: Counter[str] = Counter()
+
+    def export(self, images: Sequence[SourceImage], *, labelled: bool) -> list[str]:
+        """Place images (and annotations if `labelled`); returns the lines of their index file."""
+        lines: dict[str, str] = {}
+        for image in images:
+            digest = hashlib.sha1(image.path.read_bytes()).hexdigest()
+            if digest in lines:
+                remark = "images with the content of another one of their split were left out"
+                self._remarks[remark] += 1
+                continue
+            if digest not in self._lines:
+                self._lines[digest] = self._place(image, digest, labelled=labelled)
+            lines[digest] = self._lines[digest]
+        return list(lines.values())
+
+    def close(self) -> list[str]:
+        """Write the COCO file if that is the format; returns sentences on what was changed."""
+        if self._coco["images"]:
+            used = sorted({box["category_id"] for box in self._coco["annotations"]})
+            self._coco["categories"] = [{"id": i, "name": self._names[i]} for i in used]
+            self._coco_file.write_text(json.dumps(self._coco, ensure_ascii=False), encoding="utf-8")
+        return [f"{count} × {text}" for text, count in self._remarks.items() if count]
+
+    def _place(self, image: SourceImage, digest: str, *, labelled: bool) -> str:
+        """Put one image in its place and write its annotation; returns its index line."""
+        suffix, size = _stored_form(image.path)
+        asset = self._root / "assets" / digest[-2:] / f"{digest}.{suffix}"
+        asset.parent.mkdir(exist_ok=True)
+        if self._copy:
+            shutil.copyfile(image.path, asset)
+        else:
+            asset.symlink_to(image.path.resolve())
+        if not labelled:
+            return str(asset)
+        boxes = image.boxes if self._format == "coco" else np.round(image.boxes)
+        moved = (boxes != image.boxes).any(axis=1)
+        self._remarks["boxes were rounded to whole pixels"] += int(moved.sum())
+        solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        self._remarks["boxes without area were dropped"] += int((~solid).sum())
+        boxes, classes = boxes[solid], image.classes[solid].tolist()
+        if self._format == "coco":
+            self._add_coco(asset.name, size, boxes.tolist(), classes)
+            return f"{asset}\t{self._coco_file}"
+        corners = (boxes - (0, 0, 1, 1)).astype(np.int64).tolist()
+        if self._format == "ark":
+            rows = [
+                [index, *box, "-1.0", "0.0"] for index, box in zip(classes, corners, strict=True)
+            ]
+            text = "".join(", ".join(map(str, row[: self._columns])) + "\n" for row in rows)
+        else:
+            names = [html.escape(self._names[index], quote=False) for index in classes]
+            objects = [VOC_OBJECT.format(*b, name=n) for n, b in zip(names, corners, strict=True)]
+            height, width = size
+            text = VOC.format(path=asset, width=width, height=height, objects="".join(objects))
+        suffix = {"ark": ".txt", "voc": ".xml"}[self._format]
+        annotation = self._root / "annotations" / digest[-2:] / f"{digest}{suffix}"
+        annotation.parent.mkdir(exist_ok=True)
+        annotation.write_text(text, encoding="utf-8")
+        return f"{asset}\t{annotation}"
+
+    def _add_coco(
+        self, name: str, size: tuple[int, int], boxes: list[list[float]], classes: list[int]
+    ) -> None:
+        images, annotations = self._coco["images"], self._coco["annotations"]
+        image = {"id": len(images) + 1, "file_name": name, "width": size[1], "height": size[0]}
+        images.append(image)
+        # As the platform writes plain boxes: no area, an empty segmentation.
+        plain = {"area": 0, "segmentation": {}, "iscrowd": 0, "confidence": 0.0}
+        for (x1, y1, x2, y2), index in zip(boxes, classes, strict=True):
+            ids = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": index}
+            annotations.append({**ids, "bbox": [x1, y1, x2 - x1, y2 - y1], **plain})
+
+
+def _stored_form(path: Path) -> tuple[str, tuple[int, int]]:
+    """Suffix by content, and (height, width) of the stored grid; (0, 0) for a damaged image."""
+    given = path.suffix.lstrip(".").lower() or "unknown"
+    try:
+        with Image.open(path) as picture:
+            return STORED_SUFFIXES.get(picture.format or "", given), picture.size[::-1]
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+        return given, (0, 0)
 
 
 def _place_weights(weights: Sequence[Path], models_dir: Path, *, staged: bool) -> list[str]:
@@ -143,37 +270,19 @@ def _environment(
 ) -> dict[str, object]:
     """Return the content of env.yaml, with absolute paths as the platform writes them."""
     training = "training" in kinds
-    indices = ("training_index_file", "val_index_file") if training else ("candidate_index_file",)
-    into = {
-        "root_dir": "",
-        "assets_dir": "assets",
-        "annotations_dir": "annotations",
-        "models_dir": "models",
-        "training_index_file": "train-index.tsv",
-        "val_index_file": "val-index.tsv",
-        "candidate_index_file": "candidate-index.tsv",
-        "config_file": "config.yaml",
-    }
-    unused = [key for key in into if key.endswith("index_file") and key not in indices]
-    output = {
-        "root_dir": "",
-        "models_dir": "models",
-        "tensorboard_dir": "tensorboard",
-        "training_result_file": "models/result.yaml",
-        "mining_result_file": "result.tsv",
-        "infer_result_file": "infer-result.json",
-        "monitor_file": "monitor.txt",
-    }
+    unused = ("candidate_index_file",) if training else ("training_index_file", "val_index_file")
+    into = {k: "" if k in unused else str(root / "in" / name) for k, name in INPUT_FILES.items()}
+    output = {key: str(root / "out" / name) for key, name in OUTPUT_FILES.items()}
     if protocol is not None:
-        output["executor_log_file"] = "ymir-executor-out.log"
+        output["executor_log_file"] = str(root / "out" / "ymir-executor-out.log")
     return {
         **({} if protocol is None else {"protocol_version": protocol}),
         "task_id": task_id,
         "run_training": training,
         "run_mining": "mining" in kinds,
         "run_infer": "infer" in kinds,
-        "input": {k: "" if k in unused else str(root / "in" / v) for k, v in into.items()},
-        "output": {key: str(root / "out" / name) for key, name in output.items()},
+        "input": into,
+        "output": output,
         **({} if protocol is None else {"manifest_file": "/img-man/manifest.yaml"}),
     }
 
@@ -183,57 +292,35 @@ def _dump(content: Mapping[str, object], path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tools.make_task",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("data", type=Path, help="a VOC, COCO or YOLO data set")
-    parser.add_argument("task_dir", type=Path, help="folder that gets in/ and out/")
-    parser.add_argument("--kind", default="training", help="training, mining, infer, mining+infer")
-    parser.add_argument("--format", default="ark", choices=FORMATS, help="annotations written")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting; repeatable"
-    )
-    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="model files")
-    parser.add_argument("--gpu-id", default="", help="'' is the CPU, '0,1' two GPUs")
-    parser.add_argument("--limit", type=int, help="at most so many images of each split")
-    parser.add_argument("--protocol", default="1.1.0", help="a version, or none")
-    parser.add_argument("--class-names", nargs="*", help="classes in order; others are left out")
-    parser.add_argument("--candidates", choices=SPLITS, help="split to mine or infer on")
-    parser.add_argument("--copy", action="store_true", help="copy images instead of linking")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier task there")
-    return parser
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the task the command line describes; prints the path of its env.yaml."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    parser = command_parser("tools.make_task", __doc__)
+    add = parser.add_argument
+    add("data", type=Path, help="a VOC, COCO or YOLO data set")
+    add("task_dir", type=Path, help="folder that gets in/ and out/")
+    add("--kind", dest="kinds", default="training", help="training, mining, infer, mining+infer")
+    add("--format", dest="annotation_format", default="ark", choices=FORMATS, help="of labels")
+    add("--set", dest="settings", action="append", default=[], help="KEY=VALUE, a setting")
+    add("--weights", type=Path, nargs="*", default=[], help="model files")
+    add("--gpu-id", default="", help="'' is the CPU, '0,1' two GPUs")
+    add("--limit", type=int, help="at most so many images of each split")
+    add("--protocol", default="1.1.0", help="a version, or none")
+    add("--class-names", nargs="*", help="classes in order; others are left out")
+    add("--candidates", choices=SPLITS, help="split to mine or infer on")
+    add("--copy", action="store_true", help="copy images instead of linking")
+    add("--overwrite", action="store_true", help="replace an earlier task there")
+    given = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if any("=" not in pair for pair in options.set):
+    if any("=" not in pair for pair in given["settings"]):
         parser.error("--set wants KEY=VALUE")
-    settings = dict(pair.split("=", 1) for pair in options.set)
-    if options.kind != "training" and not options.weights and "weights" not in settings:
-        log.warning(
-            "note: no --weights: only mining with mining_algorithm random does without a model"
-        )
+    given["settings"] = dict(pair.split("=", 1) for pair in given["settings"])
+    given["kinds"] = given["kinds"].split("+")
+    given["protocol"] = None if given["protocol"].lower() == "none" else given["protocol"]
+    if given["kinds"] != ["training"] and not (given["weights"] or "weights" in given["settings"]):
+        note = "note: no --weights: only mining with mining_algorithm random does without a model"
+        log.warning(note)
     try:
-        env_file = write_task(
-            read_source(options.data, options.class_names),
-            options.task_dir,
-            kinds=options.kind.split("+"),
-            annotation_format=options.format,
-            settings=settings,
-            weights=options.weights,
-            gpu_id=options.gpu_id,
-            limit=options.limit,
-            protocol=None if options.protocol.lower() == "none" else options.protocol,
-            copy=options.copy,
-            candidates=options.candidates,
-            overwrite=options.overwrite,
-        )
+        env_file = write_task(read_source(given.pop("data"), given.pop("class_names")), **given)
     except TaskError as error:
         log.error("%s", error.sentence)
         return 1

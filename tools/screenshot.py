@@ -5,7 +5,6 @@ python -m tools.screenshot report.html report.png --width 375
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import cv2
 
+from tools import command_parser
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
 
@@ -47,10 +47,7 @@ MESSAGE = re.compile(r":CONSOLE[^\]]*\] (.*)")
 
 
 class PageCheck(NamedTuple):
-    """A page at one width: pixels that its content takes, console messages, network requests.
-
-    A `width` above the one given means that the page as a whole scrolls sideways.
-    """
+    """A page at one width: pixels that its content takes, console messages, network requests."""
 
     width: int
     height: int
@@ -120,11 +117,7 @@ def _requests(log: Path) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take the picture; status 1 if the page asks a network, complains or is too wide."""
-    parser = argparse.ArgumentParser(
-        prog="tools.screenshot",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tools.screenshot", __doc__)
     parser.add_argument("page", type=Path, help="an HTML file")
     parser.add_argument("picture", type=Path, help="PNG file to write")
     parser.add_argument("--width", type=int, default=1400, help="of the window, pixels")

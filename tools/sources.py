@@ -64,12 +64,11 @@ def read_source(folder: Path, class_names: Sequence[str] | None = None) -> Sourc
     lookup, remarks = ClassLookup(names), Counter(found.remarks)
 
     def numbered(image: LabelledImage) -> SourceImage:
-        indices = [lookup.index_of(label) for label, *_ in image.objects]
-        for (label, *_), index in zip(image.objects, indices, strict=True):
-            if index is None:
-                remarks[f"boxes of the class {label!r}, which is not asked for, were left out"] += 1
-        kept = [(index, *box[1:]) for box, index in zip(image.objects, indices, strict=True)
-                if index is not None]  # fmt: skip
+        labels = [label for label, *_ in image.objects if lookup.index_of(label) is None]
+        said = "boxes of the class {!r}, which is not asked for, were left out"
+        remarks.update(said.format(label) for label in labels)
+        indexed = ((lookup.index_of(label), *corners) for label, *corners in image.objects)
+        kept = [row for row in indexed if row[0] is not None]
         rows = np.array(kept, dtype=np.float64).reshape(-1, 5)
         return SourceImage(image.path, rows[:, 1:], rows[:, 0].astype(np.int64))
 
@@ -100,11 +99,8 @@ def _complete_splits(
         count = round(0.15 * len(undivided))
         first = count or int(len(undivided) > 1)
         remarks["the data set is not split; images were divided 70/15/15 by name"] += 1
-        return {
-            "val": undivided[:first],
-            "test": undivided[first : first + count],
-            "train": undivided[first + count :],
-        }
+        val, rest = undivided[:first], undivided[first:]
+        return {"val": val, "test": rest[:count], "train": rest[count:]}
     splits["train"] += undivided
     if len(splits["train"]) > 1 and not splits["val"]:
         shuffled = _shuffled(splits["train"])
