@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -76,5 +77,8 @@ class TensorBoardLogger(Callback):
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        self._writer = None
+        writer, self._writer = self._writer, None
+        if writer:
+            with contextlib.suppress(OSError):
+                writer.close()  # else its thread would write what is queued later on
         log.warning("no more TensorBoard curves, %s cannot be written: %s", self._folder, error)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,11 @@ def test_a_disk_that_fills_up_costs_the_curves_only(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
+    threads = threading.active_count()
     with TensorBoardLogger(tmp_path) as board:
         board.scalars({"a": 1.0}, 0)
         monkeypatch.setattr(SummaryWriter, "flush", full)
         board.scalars({"a": 2.0}, 1)
         board.scalars({"a": 3.0}, 2)
     assert len(caplog.records) == 1
+    assert threading.active_count() == threads  # no writer is left behind
