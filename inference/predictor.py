@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 
 LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are split into tiles, and so may be very large."""
-SINGLE_CLASS_NAME = "item"
-"""v7.0's name of the only class with --single-cls."""
 
 
 @dataclass(frozen=True)
