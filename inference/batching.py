@@ -18,7 +18,7 @@ WAITING_BATCHES = 4
 
 
 class WorkerPool:
-    """Maps a function over a stream of batches, several at once, with results in order.
+    """Worker pool that maps a function over a stream of batches, with results in order.
 
     On a CPU there is a worker for each core, which computes with one thread: whole batches side by
     side beat many threads inside each operation, as no core waits for another between layers, and

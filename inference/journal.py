@@ -1,7 +1,7 @@
 """The journal of a mining or inference task: one JSON line an image, replayed when it resumes.
 
 Candidates form shards of equal size, and no batch mixes images of two shards. A task that is
-started again replays the shards that are whole and computes the rest anew, so that every batch,
+started again replays the shards that are whole and computes the rest, so that every batch,
 and with it every number, is that of an uninterrupted run. Each of several ranks writes its shards
 to files of their own, which the journal merges in order.
 """
@@ -257,7 +257,7 @@ class Journal:
 
 
 class ShardWriter:
-    """Writes the shards of one rank, each to a file that appears when the shard is whole.
+    """Writer of one rank's shards, each to a file that appears when the shard is whole.
 
     Rank r of n takes the shards r, r + n, r + 2n and so on.
     """

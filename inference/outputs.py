@@ -27,7 +27,7 @@ DrawBoxes = Callable[..., np.ndarray]
 
 
 class DetectionFiles:
-    """Writes the files of each image below `folder`, named after its path below `base`."""
+    """Writer of each image's files below `folder`, named after the image's path below `base`."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class DetectionFiles:
 
 
 class DetectionJson:
-    """Streams detections to a JSON object by path, in the order of `paths`; a context manager.
+    """Stream of detections to a JSON object by path, in the order of `paths`; a context manager.
 
     Predictions that come early wait for those before them. The file is complete on exit, also on
     an exception: it then has the images predicted so far, if there are any.

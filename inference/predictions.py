@@ -135,7 +135,7 @@ def split_into_tiles(
 
 
 class TileMerger:
-    """Merges the predictions of an image's tiles under the NMS settings; holds no pixels."""
+    """Merger of the predictions of an image's tiles under the NMS settings; holds no pixels."""
 
     def __init__(self, nms: NmsConfig) -> None:
         self._nms = nms

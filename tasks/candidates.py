@@ -347,7 +347,7 @@ def _write_detections(
 
 
 class UnreadableImages:
-    """Counts the images that cannot be read, and names each in the log."""
+    """Counter of the images that cannot be read, which names each in the log."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._total = len(paths)

@@ -92,7 +92,7 @@ def _summary(best: SavedCheckpoint, metric: str, result: Path) -> str:
     return (
         f"summary: best epoch {best.epoch + 1}, P {scores.precision:.3f}, R {scores.recall:.3f}, "
         f"mAP50 {scores.map50:.3f}, mAP50-95 {scores.map50_95:.3f} ({shown} is what the platform "
-        f"is told); {', '.join(path.name for path in best.files)} in {best.files[0].parent}, "
+        f"shows); {', '.join(path.name for path in best.files)} in {best.files[0].parent}, "
         f"listed in {result}"
     )
 

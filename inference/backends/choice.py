@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def _load(name: str) -> BackendType:
-    backend = importlib.import_module(f"inference.backends.{name}").BACKEND
+    backend = importlib.import_module(f"{__package__}.{name}").BACKEND
     assert isinstance(backend, BackendType)
     return backend
 
