@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from exporting import format_onnx
-from exporting.export import export, verify
+from exporting.export import export
 from exporting.format_onnx import LAST_TRACED_OPSET
 from exporting.neck_onnx import NeckExtractor, output_names, quiet_converters, write_neck
 from exporting.options import ExportOptions
@@ -113,13 +113,6 @@ def test_simplified_is_smaller_and_standard(detector, plain, tmp_path, nms):
         nodes.append(len(model.graph.node))
     assert nodes[1] < 0.8 * nodes[0]
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
-
-
-def test_a_small_change_of_one_bias_is_noticed(exported, detector, plain):
-    changed = detector.fused()
-    changed.head.m[0].bias.data.add_(0.1)
-    with pytest.raises(Exception, match="does not compute"):
-        verify(changed, "onnx", path=exported, options=plain)
 
 
 @pytest.fixture(scope="module")

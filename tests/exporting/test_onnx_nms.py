@@ -11,7 +11,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from exporting import format_onnx
 from exporting.export import export, verify
 from exporting.onnx_nms import append_nms, check_nms, with_open_thresholds
 from exporting.verify import ParityError
@@ -189,12 +188,3 @@ def test_nms_is_checked_also_where_nothing_is_detected():
     np.testing.assert_array_equal(check_nms(detect(right), rows, NmsConfig()), rows)
     with pytest.raises(ParityError):
         check_nms(detect(wrong), rows, NmsConfig())
-
-
-def test_the_rows_of_the_file_are_compared_as_well(small, plain, tmp_path):
-    options = dataclasses.replace(plain, nms=NmsConfig())
-    export(small, "onnx", path=tmp_path / "a.onnx", options=options)
-    images = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
-    rows = format_onnx.run(tmp_path / "a.onnx", small, options)(images)
-    expected_rows = small.fused().predict(torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(rows, expected_rows, atol=1e-3)
