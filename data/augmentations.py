@@ -146,7 +146,7 @@ def sample_mosaic(
     """Sample the images and the centre of a mosaic with image `index`, as in `MosaicParams`.
 
     Three or eight more are drawn from `candidates` [n] with replacement, and all are shuffled, so
-    that the one asked for may lie anywhere.
+    that image `index` may lie anywhere.
     """
     nine = augmentation.mosaic9 > 0 and generator.random() < augmentation.mosaic9
     side = image_size

@@ -100,7 +100,7 @@ def add_batch_index(place: int, targets: npt.NDArray[np.float32]) -> Tensor:
 class TrainingDataset(Dataset[Sample]):
     """Augmented samples by key: image uint8 [3, side, side], targets float32 [k, 6].
 
-    The same key gives the same sample, whoever asks. `output_sizes` [n, 2] are (height, width) of
+    The same key gives the same sample in any process. `output_sizes` [n, 2] are (height, width) of
     the samples of rectangular batches. `mosaic_candidates` [n] are the images that mosaics may
     add, which may change between epochs; from epoch `mosaic_epochs` on there are no mosaics.
     """

@@ -1,4 +1,4 @@
-"""Training images at training size: kept decoded in memory or on disk, or read when asked for."""
+"""Training images at training size: kept decoded in memory or on disk, or read on request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,9 +26,6 @@ DISK_SHARE = 0.9
 """Part of the free disk that images may take."""
 _NAMED_AT_MOST = 10
 """Bad files named in the log one by one; the rest is only counted."""
-
-OnProgress = Callable[[int, int], None]
-"""Called with the number of images done and of all."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +86,7 @@ class ImageCache:
         """Return (height, width) of one image."""
         return int(self.sizes[position, 0]), int(self.sizes[position, 1])
 
-    def decode_into(
-        self, pixels: Pixels, *, threads: int, on_progress: OnProgress | None
-    ) -> tuple[ImageCache, list[BadImage]]:
+    def decode_into(self, pixels: Pixels, threads: int) -> tuple[ImageCache, list[BadImage]]:
         """Decode all into `pixels`; return the cache without images that failed, and those."""
 
         def decode(position: int) -> BadImage | None:
@@ -102,15 +96,11 @@ class ImageCache:
                 return BadImage(position, error.path, error.reason)
             return None
 
-        count, bad = len(self.index), []
+        count = len(self.index)
         # Threads, because OpenCV decodes and resizes without holding the interpreter's lock.
         with ThreadPoolExecutor(max(1, threads)) as pool:
             decoded = progress_bar(pool.map(decode, range(count)), "reading images", total=count)
-            for position, failure in enumerate(decoded):
-                if failure is not None:
-                    bad.append(failure)
-                if on_progress is not None:
-                    on_progress(position + 1, count)
+            bad = [failure for failure in decoded if failure is not None]
         good = np.setdiff1d(np.arange(count), [failure.position for failure in bad])
         index = self.index.subset(good) if bad else self.index
         kept = replace(
@@ -131,7 +121,6 @@ def open_image_cache(
     cache: str = "none",
     folder: str = "",
     threads: int = 1,
-    on_progress: OnProgress | None = None,
 ) -> tuple[ImageCache, list[BadImage]]:
     """Return the images of a data set with their long side at `image_size`, and those that failed.
 
@@ -151,7 +140,7 @@ def open_image_cache(
         pixels = array_on_disk(needed, Path(folder or tempfile.gettempdir()), what)
     if pixels is None:
         return images, []
-    images, bad = images.decode_into(pixels, threads=threads, on_progress=on_progress)
+    images, bad = images.decode_into(pixels, threads)
     for failure in bad[:_NAMED_AT_MOST]:
         log.warning("image left out: %s: %s", failure.path, failure.reason)
     if len(bad) > _NAMED_AT_MOST:
@@ -184,8 +173,8 @@ def fits_in_memory(needed: int, what: str) -> bool:
 def array_on_disk(needed: int, folder: Path, what: str) -> Pixels | None:
     """Return `needed` bytes in a file of `folder`; None, and a warning, where they do not fit.
 
-    The file has no name, so nobody meets it half written, and it is gone with the process, however
-    that ends. Its space is taken at once: a disk that filled up later would end the process.
+    The file has no name: no other process sees it, and it is gone with this one, however that
+    ends. Its space is allocated at once: a disk that filled up later would end the process.
     """
     size = max(needed, 1)
     try:

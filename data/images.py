@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 PIXEL_LIMIT = 178_956_970
 
 FORMATS = ("BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may look for: some of its other readers start programs (Ghostscript for EPS)."""
+"""Formats that Pillow may try: some other readers start programs (Ghostscript for EPS)."""
 
 # IMREAD_COLOR alone would rotate by the orientation tag.
 _DECODE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -95,7 +95,7 @@ def _header(
     except Exception as error:  # header parsers raise anything on damaged bytes
         raise ImageError(path, "not a readable image file") from error
     if height < 1 or width < 1:
-        raise ImageError(path, f"empty picture ({width}x{height})")
+        raise ImageError(path, f"empty image ({width}x{height})")
     if height * width > limit:
         raise ImageError(path, f"{width}x{height} is more than the limit of {limit} pixels")
     return (height, width), kind

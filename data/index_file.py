@@ -1,4 +1,4 @@
-"""The lines of an index file: images with their annotations, or candidates."""
+"""Read index files: images with their annotations, or candidate images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
 
 
 def read_index(index_file: Path, root: Path) -> list[Record]:
-    """The lines `image<TAB>annotation` of an index file; relative paths are relative to `root`.
+    """Read the lines `image<TAB>annotation` of an index file; relative paths start at `root`.
 
     Blanks belong to names, blank lines are skipped, a trailing TAB, CRLF and a byte order mark are
     accepted. Raises TaskError(DATASET) when the file is missing or lists nothing, or when a path
@@ -44,7 +44,7 @@ def read_index(index_file: Path, root: Path) -> list[Record]:
 
 
 def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]:
-    """The candidate images in the order of the file, and how many repeated lines were left out.
+    """Read candidate images in file order; return them and the number of repeated lines.
 
     Raises TaskError(DATASET) when the file is missing or lists nothing, or when a path climbs out
     of `root` by `..`.
@@ -56,7 +56,7 @@ def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]
 
 
 def _place(root: Path, text: str, index_file: Path) -> str:
-    """Where a path of an index lies. An absolute one is the platform's to choose."""
+    """Return the path that an index line names; an absolute one is taken as it is."""
     path = os.path.join(root, text)
     if ".." in text.split("/") and not Path(os.path.normpath(path)).is_relative_to(
         os.path.normpath(root)

@@ -26,7 +26,7 @@ from data.datasets import (
     TrainingDataset,
     collate,
 )
-from data.image_cache import BadImage, OnProgress, fits_in_memory, open_image_cache
+from data.image_cache import BadImage, fits_in_memory, open_image_cache
 from data.samplers import (
     BatchingConfig,
     QuadBatchSampler,
@@ -110,7 +110,6 @@ def training_loader(
     augmentation: Augmentation,
     batching: BatchingConfig | None = None,
     processes: DistContext = SINGLE_PROCESS,
-    on_progress: OnProgress | None = None,
 ) -> tuple[TrainingLoader, tuple[BadImage, ...]]:
     """Return a loader of augmented batches, and the images that were dropped.
 
@@ -126,7 +125,6 @@ def training_loader(
         cache=config.cache,
         folder=config.cache_dir,
         threads=thread_count(),
-        on_progress=on_progress,
     )
     if not len(images.index):
         raise TaskError(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from data.data_yaml import DataDescription, images_of
 from data.dataset_index import DatasetIndex
-from data.formats.base import Annotation, AnnotationError, AnnotationReader, Reader
+from data.formats.base import Annotation, AnnotationError, AnnotationReader
 from data.formats.yolo import label_of
 from data.images import ImageError, image_size, read_image
 from data.index_file import Record, read_index
@@ -81,7 +81,7 @@ def read_yolo_split(
 
 def read_records(
     records: Sequence[Record],
-    reader: Reader,
+    reader: AnnotationReader,
     class_names: Sequence[str],
     *,
     source: str,
@@ -89,7 +89,7 @@ def read_records(
     require_boxes: bool = True,
     progress: Progress | None = None,
 ) -> tuple[DatasetIndex, DataReport]:
-    """Read records with annotations of any kind, as `read_dataset`; `source` names them."""
+    """Read records, at least one, as `read_dataset` does; `source` names them in messages."""
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
@@ -98,7 +98,7 @@ def read_records(
             _examine_all(unique, reader, progress), "reading annotations", total=len(unique)
         )
     )
-    slabs = [DatasetIndex.build((), (), Instances.from_rows(()), (), class_names)]
+    slabs = []
     while slab := list(islice(examined, SLAB)):
         slabs.append(_index_of(slab, class_names, report))
     index = DatasetIndex.concatenate(slabs)
@@ -150,7 +150,7 @@ def _index_of(
     return DatasetIndex.build(paths, hw, clean, counts, class_names)
 
 
-def _examine(record: Record, reader: Reader) -> _Outcome:
+def _examine(record: Record, reader: AnnotationReader) -> _Outcome:
     try:
         size = image_size(record.image)
     except ImageError as error:
@@ -164,7 +164,7 @@ def _examine(record: Record, reader: Reader) -> _Outcome:
 
 
 def _examine_all(
-    records: Sequence[Record], reader: Reader, progress: Progress | None
+    records: Sequence[Record], reader: AnnotationReader, progress: Progress | None
 ) -> Iterator[tuple[Record, _Outcome]]:
     threads = min(16, 4 + (os.cpu_count() or 1))
     remaining = iter(records)

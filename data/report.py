@@ -1,4 +1,4 @@
-"""What reading a data set found, for people: what was kept, and what was wrong with the rest."""
+"""The report of reading a data set: what was kept, and what was wrong with the rest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ EXAMPLES = 5
 
 @dataclass
 class BadRecords:
-    """How many files were skipped, and the reasons of the first few."""
+    """Number of skipped files, and the reasons of the first few."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
     def add(self, reason: str) -> None:
-        """Count one more; its reason is kept while there are few."""
+        """Count one more, and keep its reason while there are few."""
         self.count += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(reason)
@@ -24,7 +24,7 @@ class BadRecords:
 
 @dataclass
 class DataReport:
-    """What reading a data set found: images kept, files skipped, and boxes changed or left out."""
+    """Counts of images kept, files skipped, and boxes changed or left out."""
 
     index_file: str
     listed: int = 0
@@ -42,7 +42,7 @@ class DataReport:
     unknown_classes: Counter[str] = field(default_factory=Counter)
 
     def lines(self) -> list[str]:
-        """The report for people: one line of totals, then one per kind of trouble there was."""
+        """Return the report as text: one line of totals, then one per kind of problem."""
         text = [
             f"{self.index_file}: {self.kept} of {self.listed} images usable, "
             f"{self.boxes} boxes, {self.backgrounds} images without objects"
@@ -51,8 +51,9 @@ class DataReport:
             if bad.count:
                 text.append(f"{bad.count} with an unusable {title} skipped, such as")
                 text += [f"  {example}" for example in bad.examples]
-        unknown = ", ".join(f"{name} ({count})" for name, count in self._first_unknown())
-        troubles = (
+        most = self.unknown_classes.most_common(EXAMPLES)
+        unknown = ", ".join(f"{name} ({count})" for name, count in most)
+        problems = (
             (self.duplicate_images, "images listed twice, taken once"),
             (self.duplicate_boxes, "boxes given twice, taken once"),
             (self.clipped, "boxes reached over the edge of their image and were clipped"),
@@ -60,7 +61,4 @@ class DataReport:
             (self.rotated, "rotated boxes taken as upright ones"),
             (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
         )
-        return text + [f"{count} {what}" for count, what in troubles if count]
-
-    def _first_unknown(self) -> list[tuple[str, int]]:
-        return self.unknown_classes.most_common(EXAMPLES)
+        return text + [f"{count} {what}" for count, what in problems if count]

@@ -1,7 +1,7 @@
 """Samplers: which images an epoch shows, in which order, and which of them share a batch.
 
 A sampler yields keys, (epoch, image) or (epoch, image, repeat): the same key gives the same
-sample, whoever asks.
+sample in any process.
 """
 
 from __future__ import annotations

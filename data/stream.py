@@ -32,7 +32,7 @@ def stream_images(
 
     Threads, not processes: OpenCV decodes without holding the interpreter's lock, nothing has to
     be copied between processes, and /dev/shm, which is small in many containers, is not needed.
-    A file that fails comes with `image` None and the reason in `error`. `workers` -1: one thread
+    A file that fails has `image` None and the reason in `error`. `workers` -1: one thread
     per CPU, at most 8. `positions` selects those of `paths` to read, in that order, for example a
     shard; the next one is taken when its image is about to be read.
     """

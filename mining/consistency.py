@@ -129,11 +129,6 @@ def compare(reference: Objects, view: Objects) -> Comparison:
     return Comparison(overlap, partner, divergence, consistency)
 
 
-def object_consistency(reference: Objects, view: Objects) -> Tensor:
-    """m of every reference object: float64 [n] in [0, 2]; 0 where nothing of the view overlaps."""
-    return compare(reference, view).consistency
-
-
 def deciding(
     comparison: Comparison, counts: Sequence[int], seen: Sequence[int]
 ) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,10 @@
-"""Resize an image and pad it to the network's shape, and bring boxes there and back.
+"""Letterbox: resize an image and pad it to the network's shape, and map boxes there and back.
 
-Sizes are (height, width), ratios and paddings (x, y) as in YOLOv5 v7.0.
+Sizes are (height, width), ratios and paddings (x, y) as in v7.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -17,17 +16,18 @@ from ops.boxes import Boxes, clip
 
 Size = tuple[int, int]
 Image = NDArray[np.uint8]
-PAD_VALUE = 114  # the grey that v7.0 pads with, and so the one its weights were trained on
+PAD_VALUE = 114
+"""Grey of letterbox borders and of the canvas of mosaics: v7.0's, which its weights have learnt."""
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where one image lies in its network input; all in pixels.
+    """The place of one image in its network input; all in pixels.
 
     `source`, `resized` and `shape` are sizes (height, width) of the image as it is, after
     resizing, and with its borders. `borders` are (top, bottom, left, right). `ratio` (x, y) and
-    `padding` (x, y) are the figures v7.0 reports: the ratio before sizes are rounded, and half
-    the missing pixels, which may end in .5.
+    `padding` (x, y) are as v7.0 reports them: the ratio before sizes are rounded, and half the
+    missing pixels, which may end in .5.
     """
 
     source: Size
@@ -47,12 +47,12 @@ def plan_letterbox(
     enlarge: bool = True,
     stride: int = 32,
 ) -> Letterbox:
-    """How an image of size `source_hw` is brought into `target_hw`, by the rule of v7.0.
+    """Plan the letterbox of an image of size `source_hw` into `target_hw`, by the rule of v7.0.
 
-    It keeps its aspect ratio and lies in the middle; an odd pixel goes to the bottom or right.
-    `minimal` pads only to the next multiples of `stride`; `stretch` (where not `minimal`) gives
-    up the aspect ratio instead of padding; without `enlarge` a small image keeps its size.
-    No side becomes less than 1 pixel.
+    The image keeps its aspect ratio and is centred; an odd pixel goes to the bottom or right.
+    `minimal` pads only to the next multiples of `stride`; `stretch` (where not `minimal`) resizes
+    without the aspect ratio instead of padding; without `enlarge` a small image keeps its size.
+    Sides are at least 1 pixel.
     """
     height, width = source_hw
     ratio = min(target_hw[0] / height, target_hw[1] / width)
@@ -78,27 +78,24 @@ def plan_letterbox(
     )
 
 
-def apply_letterbox(image: Image, plan: Letterbox, *, value: int = PAD_VALUE) -> Image:
-    """`image` [h, w, 3] of the plan's source size, resized bilinearly and padded with `value`.
-
-    Gives a new array of the plan's shape; `image` is not changed.
-    """
-    return _pad(resize_image(image, plan.resized), plan, value)
+def apply_letterbox(image: Image, plan: Letterbox) -> Image:
+    """Return a new array: `image` [h, w, 3] resized bilinearly and padded to the plan's shape."""
+    return _pad(resize_image(image, plan.resized), plan)
 
 
 def fit_long_side(source_hw: Size, image_size: int, *, truncate: bool = False) -> Size:
-    """Size (height, width) of an image whose longer side was brought to `image_size`.
+    """Return the size (height, width) of an image resized to a longer side of `image_size`.
 
-    Sides are rounded, and at least 1. v7.0 cuts them off instead, which makes some long sides one
-    pixel short and thin images vanish; `truncate` does that too, for comparison with its results.
+    Sides are rounded, and at least 1. v7.0 truncates them, which makes some long sides one pixel
+    short and thin images vanish; `truncate` does that too, for comparison with its results.
     """
     ratio = image_size / max(source_hw)
-    whole = int if truncate else round
-    return max(1, whole(source_hw[0] * ratio)), max(1, whole(source_hw[1] * ratio))
+    to_int = int if truncate else round
+    return max(1, to_int(source_hw[0] * ratio)), max(1, to_int(source_hw[1] * ratio))
 
 
 def resize_image(image: Image, size_hw: Size, *, area: bool = False) -> Image:
-    """`image` [h, w, 3] at size (height, width); the very same array if it has that size.
+    """Resize `image` [h, w, 3] to (height, width); return the same array if it has that size.
 
     Bilinear, or with `area` the mean over each new pixel's area where the image shrinks.
     """
@@ -113,7 +110,7 @@ def resize_image(image: Image, size_hw: Size, *, area: bool = False) -> Image:
 def plan_evaluation(
     source_hw: Size, image_size: int, shape_hw: Size, *, truncate: bool = False
 ) -> Letterbox:
-    """How v7.0's validation places an image: longer side to `image_size`, then into `shape_hw`.
+    """Plan v7.0's letterbox of validation: longer side to `image_size`, then into `shape_hw`.
 
     The second step only pads, unless the shape is too small. `truncate`: see `fit_long_side`.
     """
@@ -131,25 +128,24 @@ def plan_evaluation(
     )
 
 
-def apply_evaluation(image: Image, plan: Letterbox, *, value: int = PAD_VALUE) -> Image:
-    """As `apply_letterbox`, but shrinking by area, as v7.0 loads its validation images."""
-    return _pad(resize_image(image, plan.resized, area=True), plan, value)
+def apply_evaluation(image: Image, plan: Letterbox) -> Image:
+    """Apply a plan as `apply_letterbox`, but shrink by area, as v7.0 loads validation images."""
+    return _pad(resize_image(image, plan.resized, area=True), plan)
 
 
-def _pad(image: Image, plan: Letterbox, value: int) -> Image:
-    """A new array with the borders of the plan around `image`."""
-    colour = (value, value, value)
+def _pad(image: Image, plan: Letterbox) -> Image:
+    colour = (PAD_VALUE,) * 3
     padded = cv2.copyMakeBorder(image, *plan.borders, cv2.BORDER_CONSTANT, value=colour)
     return cast(Image, padded)
 
 
 def boxes_to_network(boxes: Boxes, plan: Letterbox) -> Boxes:
-    """Boxes [..., 4+] (xyxy first) from pixels of the source image to those of the network input.
+    """Map boxes [..., 4+] (xyxy first) from the source image to the network input, in floats.
 
     Exact: the true ratio of each axis and the true border, where v7.0 takes the unrounded half
-    padding and is up to half a pixel off. Further columns are kept; the result is float.
+    padding and is up to half a pixel off. Further columns are kept.
     """
-    (scale_x, scale_y), (left, top) = _placement(plan)
+    (scale_x, scale_y), (left, top) = _scale_and_offset(plan)
     moved = boxes * 1.0
     moved[..., 0:4:2] = moved[..., 0:4:2] * scale_x + left
     moved[..., 1:4:2] = moved[..., 1:4:2] * scale_y + top
@@ -157,43 +153,18 @@ def boxes_to_network(boxes: Boxes, plan: Letterbox) -> Boxes:
 
 
 def boxes_to_original(boxes: Boxes, plan: Letterbox) -> Boxes:
-    """The way back of `boxes_to_network`, clipped to the source image. Further columns are kept."""
-    scales, border = _placement(plan)
-    return clip(_undo(boxes, scales, border), plan.source)
+    """Map boxes [..., 4+] from the network input back, clipped to the source image."""
+    (scale_x, scale_y), (left, top) = _scale_and_offset(plan)
+    moved = boxes * 1.0
+    moved[..., 0:4:2] = (moved[..., 0:4:2] - left) / scale_x
+    moved[..., 1:4:2] = (moved[..., 1:4:2] - top) / scale_y
+    return clip(moved, plan.source)
 
 
-def scale_boxes(
-    boxes: Boxes,
-    from_hw: Sequence[float],
-    to_hw: Sequence[float],
-    ratio_pad: tuple[Sequence[float], Sequence[float]] | None = None,
-) -> Boxes:
-    """Boxes [..., 4+] from a letterboxed image of size `from_hw` to its source of size `to_hw`.
-
-    This is v7.0's rule for when no plan is known: one ratio for both axes, the first of
-    `ratio_pad[0]`, and the padding (x, y) in `ratio_pad[1]`; without `ratio_pad` those of a
-    letterbox that was not rounded. Clipped; a new array; further columns are kept.
-    """
-    if ratio_pad is not None:
-        ratio, (pad_x, pad_y) = ratio_pad[0][0], ratio_pad[1]
-    else:
-        ratio = min(from_hw[0] / to_hw[0], from_hw[1] / to_hw[1])
-        pad_x, pad_y = (from_hw[1] - to_hw[1] * ratio) / 2, (from_hw[0] - to_hw[0] * ratio) / 2
-    return clip(_undo(boxes, (ratio, ratio), (pad_x, pad_y)), to_hw)
-
-
-def _placement(plan: Letterbox) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Scale (x, y) and offset (x, y) of the source image within the network input."""
+def _scale_and_offset(plan: Letterbox) -> tuple[tuple[float, float], tuple[int, int]]:
+    """Return scale (x, y) and offset (x, y) of the source image within the network input."""
     scale_x, scale_y = plan.resized[1] / plan.source[1], plan.resized[0] / plan.source[0]
     return (scale_x, scale_y), (plan.borders[2], plan.borders[0])
-
-
-def _undo(boxes: Boxes, scales: tuple[float, float], offset: tuple[float, float]) -> Boxes:
-    """Boxes with the offset (x, y) taken off and divided by the scales (x, y); a float copy."""
-    moved = boxes * 1.0
-    moved[..., 0:4:2] = (moved[..., 0:4:2] - offset[0]) / scales[0]
-    moved[..., 1:4:2] = (moved[..., 1:4:2] - offset[1]) / scales[1]
-    return moved
 
 
 def rectangular_shapes(
@@ -204,12 +175,12 @@ def rectangular_shapes(
     stride: int = 32,
     pad: float = 0.5,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Batches of like shapes: images sorted by height / width, each batch in its smallest frame.
+    """Group images of like aspect ratio into batches, each in its smallest shape, as v7.0 does.
 
-    `sizes_hw` [n, 2] are the images' sizes. Gives `order` [n], the images in the order they are
-    to be read (equal ratios keep theirs); `batch_index` [n], the batch of each place in that
-    order; and `shapes` [batches, 2], heights and widths, multiples of `stride` that leave room
-    for `pad` strides more. No images give three empty arrays. The rule is v7.0's.
+    `sizes_hw` [n, 2] are the images' sizes. Return `order` [n], the images by height / width
+    (equal ratios keep their order); `batch_index` [n], the batch of each place in that order; and
+    `shapes` [batches, 2], heights and widths, multiples of `stride` with room for `pad` strides
+    more. No images give three empty arrays.
     """
     sizes = np.asarray(sizes_hw, dtype=np.float64).reshape(-1, 2)
     ratio = sizes[:, 0] / sizes[:, 1]
@@ -220,8 +191,8 @@ def rectangular_shapes(
         return order, batch_index, np.zeros((0, 2), np.int64)
     lowest = np.minimum.reduceat(ratio[order], first)
     highest = np.maximum.reduceat(ratio[order], first)
-    # All lying: full width, the tallest one's height. All standing: the other way. Mixed: square.
+    # All landscape: full width, the tallest one's height. All portrait: reversed. Mixed: square.
     height = np.where(highest < 1, highest, 1.0)
     width = np.where(lowest > 1, 1 / lowest, 1.0)
-    frames = np.stack((height, width), 1) * image_size / stride + pad
-    return order, batch_index, (np.ceil(frames) * stride).astype(np.int64)
+    strides = np.stack((height, width), 1) * image_size / stride + pad
+    return order, batch_index, (np.ceil(strides) * stride).astype(np.int64)

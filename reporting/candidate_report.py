@@ -168,19 +168,14 @@ class CandidateReport:
             title = "Mining scores: larger means label first"
             figures["scores"] = histogram(counts, edges, title=title, x="score", y="images")
         return {
-            "title": f"{'Mining' if self._mining else 'Inference'} report",
-            "lead": f"{self._images:,} images, {len(self._names)} classes.",
-            "numbers": [
-                ("images", f"{self._images:,}"),
-                ("objects detected", f"{int(self._per_class.sum()):,}"),
-                ("images without detections", f"{self._empty:,}"),
-                ("images that could not be read", f"{self._unreadable:,}"),
-            ],
             "mining": self._mining,
-            "most_rows": MOST_ROWS,
+            "images": self._images,
+            "unreadable": self._unreadable,
+            "empty": self._empty,
             "per_class": list(zip(self._names, self._per_class.tolist(), strict=True)),
             "class_colours": class_colours(self._names),
             "figures": {name: png_uri(figure_png(figure)) for name, figure in figures.items()},
+            "most_rows": MOST_ROWS,
             "coverage": [],
         }
 

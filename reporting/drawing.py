@@ -5,13 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
 from matplotlib import ft2font
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, features
 
 TEXT = "#1d2730"
@@ -86,14 +87,14 @@ def _system_fonts() -> tuple[Path, ...]:
     return tuple(sorted(paths, key=lambda path: ("Regular" not in path.name, path)))
 
 
-@lru_cache(maxsize=16)
-def _characters(font: Path) -> frozenset[int]:
+@cache
+def _characters(font: Path) -> NDArray[np.int32]:
+    """Return the code points of a font; none where it is broken or has bitmaps only (emoji)."""
     try:
         face = ft2font.FT2Font(str(font))
     except (OSError, RuntimeError):
-        return frozenset()
-    # Bitmaps of emoji cannot be drawn at any size.
-    return frozenset(face.get_charmap()) if face.scalable else frozenset()
+        return np.zeros(0, np.int32)
+    return np.fromiter(face.get_charmap() if face.scalable else (), np.int32)
 
 
 def is_right_to_left(characters: Iterable[str]) -> bool:
@@ -114,9 +115,9 @@ def _font_with(characters: frozenset[str]) -> Path | None:
     rtl = is_right_to_left(characters)
     if (rtl and not features.check("raqm")) or not all(c.isprintable() for c in characters):
         return None
-    needed = {ord(character) for character in characters}
+    needed = [ord(character) for character in characters]
     for font in (default_font(), *_system_fonts()):
-        if needed <= _characters(font):
+        if np.isin(needed, _characters(font)).all():
             return font
     return None
 
@@ -289,12 +290,12 @@ def mark_deciding(tile: Tile, breakdown: Mapping[str, object], scale: float) -> 
 def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, gap: int = 6) -> np.ndarray:
     """Return one BGR image of tiles of any sizes, row by row, each below its caption if any has.
 
-    A caption wider than its image continues in a second line after its first colon.
+    A caption continues in a second line after its first colon.
     """
     if not tiles:
         return np.full((32, 32, 3), GROUND, np.uint8)
-    captions = [_caption_lines(tile.caption, tile.image.shape[1]) for tile in tiles]
-    lines = max(len(caption) for caption in captions) if any(t.caption for t in tiles) else 0
+    captions = [tile.caption.split(": ", 1) for tile in tiles]
+    lines = max(map(len, captions)) if any(tile.caption for tile in tiles) else 0
     cells = []
     for tile, caption in zip(tiles, captions, strict=True):
         canvas = np.ascontiguousarray(tile.image).copy()
@@ -311,25 +312,15 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, gap: int = 6) -> n
     return sheet
 
 
-def _caption_lines(text: str, width: int) -> list[str]:
-    """Return `text`, or its parts before and after the first colon if it is wider than `width`."""
-    name, colon, rest = text.partition(": ")
-    fits = not colon or text_mask(text, 10).shape[1] <= width - 8
-    return [text] if fits else [f"{name}:", rest]
-
-
 def _caption(parts: Sequence[str], lines: int, width: int) -> np.ndarray:
     """Return a strip [20 * lines, width, 3] with text; characters without glyph become ?."""
     strip = np.full((20 * lines, width, 3), GROUND, np.uint8)
     for number, part in enumerate(parts[:lines]):
         known = [c if font_for(c) == default_font() else "?" for c in part]
-        text = part if font_for(part) else "".join(known)
-        size, longest = 12, len(text)
-        mask = text_mask(text, size)
-        while mask.shape[1] > width - 8 and longest > 8:
-            longest -= size == 10
-            size = 10
-            mask = text_mask(shorten(text, longest), size)
+        text, longest = part if font_for(part) else "".join(known), len(part)
+        while text_mask(shorten(text, longest), 12).shape[1] > width - 8 and longest > 8:
+            longest -= 1
+        mask = text_mask(shorten(text, longest), 12)
         _blend(strip, mask, (4, 2 + 20 * number), bgr(TEXT))
     return strip
 

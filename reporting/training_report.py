@@ -44,13 +44,10 @@ SHARE_OF_TIME = 0.02
 """Share of a training's time that early reports may take."""
 PAGE = "report.html"
 JPEG_QUALITY = 90
-MOST_ROWS = 25
-"""Classes listed openly; of more, the weakest are, and the whole list is folded."""
-WEAKEST = 10
-PAIRS = 10
-"""Confused pairs of classes listed."""
 WORST_SHOWN = 12
+"""Images with missed objects in the gallery."""
 COMPARED = 8
+"""Images of the validation split with labels and detections side by side."""
 
 
 class TrainingReport(Callback):
@@ -168,11 +165,9 @@ class TrainingReport(Callback):
 
 def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
     """Return images spread over the split, each with its labels and then with its detections."""
-    tiles = []
-    names = index.class_names
-    for position in np.unique(
-        np.linspace(0, len(index) - 1, COMPARED).round().astype(int)
-    ).tolist():
+    tiles, names = [], index.class_names
+    spread = np.linspace(0, len(index) - 1, COMPARED).round().astype(int)
+    for position in np.unique(spread).tolist():
         rows = evaluation.detections.get(position)
         image = _readable(index.paths[position])
         if rows is None or image is None:

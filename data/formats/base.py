@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from data.instances import Instances
 from utils.errors import Code, TaskError
@@ -158,14 +158,6 @@ def read_labelled_folder(folder: Path, class_names: Sequence[str] = ()) -> Label
     )
 
 
-class Reader(Protocol):
-    """Reads the annotation of one image, from several threads; AnnotationError if unusable."""
-
-    def read(self, path: str, image_path: str) -> Annotation:
-        """Return the annotation of an image in a file."""
-        ...
-
-
 class AnnotationReader:
     """Reads annotation files of one format, or of any format, recognised by content.
 
@@ -176,6 +168,7 @@ class AnnotationReader:
         self._classes = ClassLookup(class_names)
         self._formats = formats()
         self._format = None if format_name is None else self._formats[format_name]
+        self._suffixes = {one.suffix: one for one in self._formats.values() if one.suffix}
         self._lock = Lock()
         self._shared: dict[str, AnnotationFile | AnnotationError] = {}
 
@@ -183,11 +176,11 @@ class AnnotationReader:
         """Return the annotation of an image in a file; AnnotationError if it is unusable."""
         opened = self._shared.get(path)
         if opened is None:
-            found = self._format or self._by_suffix(path)
+            found = self._format or self._suffixes.get(os.path.splitext(path)[1].lower())
             content = b""
             if found is None or not found.many_images:
                 content = read_bytes(path, MAX_BYTES)
-                found = found or self._by_content(content)
+                found = found or self._recognise(content)
             if not found.many_images:
                 return found.open_file(content, path, self._classes)(image_path)
             opened = self._open_shared(path, found)
@@ -195,12 +188,7 @@ class AnnotationReader:
             raise opened
         return opened(image_path)
 
-    def _by_suffix(self, path: str) -> AnnotationFormat | None:
-        suffix = os.path.splitext(path)[1].lower()
-        known = (one for one in self._formats.values() if one.suffix == suffix)
-        return next(known, None)
-
-    def _by_content(self, content: bytes) -> AnnotationFormat:
+    def _recognise(self, content: bytes) -> AnnotationFormat:
         start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
         known = (one for one in self._formats.values() if start.startswith(one.starts))
         return next(known, self._formats[DEFAULT_FORMAT])
@@ -223,7 +211,7 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise AnnotationError(f"{path}: not a file")
         with open(path, "rb") as file:
-            # A read makes room for all that it is asked for: no more than the file is said to hold.
+            # A read allocates what it is asked for: no more than the size of the file.
             content = file.read() if limit is None else file.read(min(found.st_size, limit) + 1)
             if limit is not None and len(content) > found.st_size:
                 content += file.read(limit + 1 - len(content))

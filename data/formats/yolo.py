@@ -134,8 +134,8 @@ def _labelled(images: Mapping[str, Sequence[Path]], names: Sequence[str]) -> Lab
         split: [LabelledImage(path, _named_boxes(path, names, remarks)) for path in paths]
         for split, paths in images.items()
     }
-    seen = {box[0] for rows in labelled.values() for image in rows for box in image.objects}
-    in_order = names or sorted(seen, key=lambda name: int(name.removeprefix("class_")))
+    found = {box[0] for rows in labelled.values() for image in rows for box in image.objects}
+    in_order = names or sorted(found, key=lambda name: int(name.removeprefix("class_")))
     return LabelledFolder("yolo", labelled, tuple(in_order), remarks)
 
 

@@ -1,8 +1,10 @@
-"""A small drawn data set."""
+"""A small drawn data set, and recorded runs of v7.0."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,3 +30,16 @@ def index(tmp_path: Path) -> DatasetIndex:
         cv2.imwrite(paths[-1], image)
     instances = Instances(np.array(boxes), np.arange(len(boxes)) % 3)
     return DatasetIndex.build(paths, SIZES, instances, [1] * len(boxes) + [0], "abc")
+
+
+@pytest.fixture(params=["extract", "full"])
+def reference(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Any]:
+    """Recorded runs of YOLOv5 v7.0 (perspective.json and .npz of the reference vectors)."""
+    if request.param == "extract":
+        folder = request.getfixturevalue("golden")("perspective.npz").parent
+    else:
+        folder = request.getfixturevalue("shared") / "golden"
+    return (
+        json.loads((Path(folder) / "perspective.json").read_text()),
+        np.load(Path(folder) / "perspective.npz", allow_pickle=False),
+    )

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from data import datasets
 from data.dataset_index import DatasetIndex
-from data.datasets import Batch, EvaluationDataset, QuadDataset, Sample, collate, enlarge, join
+from data.datasets import EvaluationDataset, QuadDataset, Sample, collate, enlarge, join
 from data.instances import Instances
 from ops.letterbox import plan_evaluation
 
@@ -27,12 +27,6 @@ def test_collate_numbers_the_images() -> None:
     assert batch.targets[:, 0].tolist() == [0, 0, 2]
     assert samples[2][1][0, 0] == 1
     assert collate(samples[1:2]).targets.shape == (0, 6)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
-def test_batches_are_pinned() -> None:
-    batch = Batch(torch.zeros(1, 3, 4, 4), torch.zeros(0, 6)).pin_memory()
-    assert batch.images.is_pinned()
 
 
 def sample(level: int) -> Sample:

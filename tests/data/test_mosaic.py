@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
@@ -22,19 +18,6 @@ from data.mosaic import (
 from ops.letterbox import PAD_VALUE
 
 SIDE = 64
-
-
-@pytest.fixture(params=["extract", "full"])
-def reference(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Any]:
-    """Recorded runs of YOLOv5 v7.0 (perspective.json and .npz of the reference vectors)."""
-    if request.param == "extract":
-        folder = request.getfixturevalue("golden")("perspective.npz").parent
-    else:
-        folder = request.getfixturevalue("shared") / "golden"
-    return (
-        json.loads((Path(folder) / "perspective.json").read_text()),
-        np.load(Path(folder) / "perspective.npz", allow_pickle=False),
-    )
 
 
 def smooth_picture(height: int, width: int, seed: int) -> np.ndarray:
@@ -85,26 +68,7 @@ def test_equals_warping_the_whole_canvas(draw: AffineParams, centre: tuple[int, 
     assert (difference <= 1).mean() > 0.98
 
 
-@pytest.mark.parametrize("draw", VIEWS)
-@pytest.mark.parametrize("size", [(128, 128), (96, 128), (128, 31)])
-def test_a_single_picture_is_exact(draw: AffineParams, size: tuple[int, int]) -> None:
-    picture, tile = smooth_picture(*size, 3), single_tile(size, (128, 128))
-    matrix = affine_matrix(draw, (128, 128), (128, 128))
-    got = render([picture], [tile], matrix, (128, 128))[..., :3].astype(int)
-    expected = canvas_procedure([picture], [tile], matrix, (128, 128), 128).astype(int)
-    difference = np.abs(got - expected)
-    assert difference.max() <= 8
-    assert (difference <= 1).mean() > 0.98
-
-
-def test_tile_of_no_extent_is_left_out() -> None:
-    tiles = mosaic_tiles([(10, 10)] * 4, (0, 40), 20)
-    matrix = affine_matrix(AffineParams(), (40, 40), (20, 20))
-    image = render([np.zeros((10, 10, 3), np.uint8)] * 4, tiles, matrix, (20, 20))
-    assert image.shape == (20, 20, 4)
-
-
-def test_output_that_sees_no_picture_is_grey() -> None:
+def test_output_outside_all_images_is_grey() -> None:
     far = AffineParams(translate_x=5)
     matrix = affine_matrix(far, (20, 20), (20, 20))
     image = render(
@@ -151,11 +115,6 @@ class TestTransformBoxes:
         got = transform_boxes(np.array([[5.0, 0, 15, 5], [1, 1, 2, 2]]), matrix, (50, 50))
         assert (got[0] == 0).all()
         assert (got[1, 2:] > got[1, :2]).all()
-
-    def test_input_is_untouched(self) -> None:
-        boxes = np.array([[1.0, 2, 3, 4]])
-        transform_boxes(boxes, 2 * np.eye(3), (2, 2))
-        np.testing.assert_array_equal(boxes, [[1, 2, 3, 4]])
 
 
 @pytest.mark.parametrize("name", ["square", "mixed"])
@@ -247,22 +206,3 @@ def test_nine_tiles_equal_pasting_one_by_one(
     assert [tile.offset for tile in tiles] == [(left - x, top - y) for left, top in corners]
     got = render(pictures, tiles, np.eye(3), (128, 128))[..., :3]
     np.testing.assert_array_equal(got, whole[y : y + 128, x : x + 128])
-
-
-@pytest.mark.parametrize("draw", VIEWS)
-def test_nine_pictures_equal_warping_the_whole_canvas(draw: AffineParams) -> None:
-    pictures = [smooth_picture(*size, seed) for seed, size in enumerate(NINE_SIZES)]
-    whole, _ = paste_nine(pictures, 64)
-    tiles = nine_tiles(NINE_SIZES, (20, 30), 64)
-    matrix = affine_matrix(draw, (128, 128), (64, 64))
-    got = render(pictures, tiles, matrix, (64, 64))[..., :3].astype(int)
-    canvas = np.ascontiguousarray(whole[20:148, 30:158])
-    full = Tile((0, 0, 128, 128), (0, 0, 128, 128))
-    expected = canvas_procedure([canvas], [full], matrix, (64, 64), 128).astype(int)
-    difference = np.abs(got - expected)
-    assert difference.max() <= 16
-    assert (difference <= 1).mean() > 0.97
-
-
-def test_single_tile_in_a_frame_that_is_no_square() -> None:
-    assert single_tile((30, 64), (32, 96)).canvas == (16, 1, 80, 31)

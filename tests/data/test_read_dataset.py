@@ -133,26 +133,6 @@ def test_cleaning_is_counted_and_keeps_the_image(tmp_path: Path) -> None:
     assert "1 rotated boxes" in said
 
 
-def test_bad_files_are_named_counted_and_skipped(tmp_path: Path) -> None:
-    good, wrong_class = "0, 1, 1, 2, 2", "0, 1, 1, 2, 2\n7, 1, 1, 2, 2"
-    index, report = read_text(
-        tmp_path, [good, wrong_class, None, good, "words"], images=[b"no image"]
-    )
-    assert [Path(path).name for path in index.paths] == ["3.png"]
-    assert (report.bad_images.count, report.bad_annotations.count) == (1, 3)
-    said = "\n".join(report.lines())
-    assert "0.png" in said
-    assert "1.txt line 2: class index 7 is not a whole number from 0 to 1" in said
-    assert "2.txt: No such file" in said
-    assert "4.txt line 1" in said
-
-
-def test_only_the_first_few_examples_are_kept(tmp_path: Path) -> None:
-    _, report = read_text(tmp_path, ["0, 1, 1, 2, 2"] + ["words"] * 20)
-    assert report.bad_annotations.count == 20
-    assert len(report.bad_annotations.examples) == 5
-
-
 @pytest.mark.parametrize(
     ("texts", "images", "bad", "code", "said"),
     [
@@ -251,24 +231,6 @@ def test_the_size_is_that_of_the_stored_pixels(tmp_path: Path) -> None:
     index, report = read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=0)
     assert index.sizes.tolist() == [[10, 20]]
     assert (index.boxes.tolist(), report.clipped) == ([[15, 1, 20, 6]], 0)
-
-
-def test_the_real_photographs_read_clean(shared: Path, tmp_path: Path) -> None:
-    """Blood cells in VOC files; the number of objects is that of their opening tags."""
-    data = shared / "data" / "bccd"
-    images = sorted((data / "JPEGImages").glob("*.jpg"))
-    lines = [f"{path}\t{data / 'Annotations' / path.stem}.xml\n" for path in images]
-    (tmp_path / "index.tsv").write_text("".join(lines), encoding="utf-8")
-    index, report = read_dataset(
-        tmp_path / "index.tsv", ["rbc", "wbc", "platelets"], root=tmp_path, max_bad_fraction=0
-    )
-    written = sum(
-        path.read_text(encoding="utf-8").count("<object>")
-        for path in (data / "Annotations").glob("*.xml")
-    )
-    assert len(index) == len(images)
-    assert report.boxes + report.without_area + report.duplicate_boxes == written
-    assert bool((index.sizes == [480, 640]).all())
 
 
 SIZES = np.array([[10, 20], [30, 5], [8, 8], [64, 64]], np.int32)

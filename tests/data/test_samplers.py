@@ -178,23 +178,3 @@ def test_image_weights_by_hand() -> None:
     """A dog is worth (1/3)(1 - 1/2)^2 / 3 = 1/36, a cat (4/3)(1 - 0)^2 / 3 = 4/9."""
     weights = image_weights(INDEX, np.array([0.5, 0.0, 0.9]))
     np.testing.assert_allclose(weights, [2 / 36 + 4 / 9, 0, 2 / 36])
-
-
-def test_weights_equal_a_slow_loop() -> None:
-    generator = np.random.default_rng(0)
-    counts = generator.integers(0, 6, 40)
-    classes = generator.integers(0, 5, counts.sum())
-    index = DatasetIndex.build(
-        [str(number) for number in range(40)],
-        [(9, 9)] * 40,
-        Instances([[0, 0, 2, 2]] * counts.sum(), classes),
-        counts,
-        "abcde",
-    )
-    found = generator.random(5)
-    worth = class_weights(index.counts())
-    slow = [
-        sum(worth[c] * (1 - found[c]) ** 2 / 5 for c in index.classes_of(image))
-        for image in range(40)
-    ]
-    np.testing.assert_allclose(image_weights(index, found), slow)

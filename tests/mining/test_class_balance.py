@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,37 +54,10 @@ def test_only_the_window_is_ranked_anew() -> None:
     assert found[3] == pytest.approx(1.109140, abs=2e-5)
 
 
-@pytest.mark.parametrize("window", [0, 2, 9])
-def test_every_image_comes_out_once(window: int) -> None:
-    images = stream([0.6, None, 0.7, 0.9])
-    found = sorted(rebalance(images, LABELLED, window), key=lambda one: one.position)
-    assert [one.position for one in found] == [0, 1, 2, 3]
-    assert found[1].score is None
-    if window == 0:
-        assert found == images
-
-
-def test_of_equal_scores_the_later_name_stays_in_whatever_the_order() -> None:
-    images = stream([0.5, 0.5, 0.5, 0.5])
-    for order in (images, images[::-1]):
-        found = sorted(rebalance(order, LABELLED, 2), key=lambda one: one.position)
-        assert [(one.score or 0) > 0.5 for one in found] == [False, False, True, True]
-
-
-def test_images_leave_the_window_as_soon_as_they_are_out() -> None:
-    passed = rebalance(iter(stream([0.6, 0.8, 0.7, 0.9])), LABELLED, 1)
-    assert next(passed).position == 0
-
-
 @pytest.mark.parametrize(("setting", "expected"), [(-1, 12), (0, 0), (7, 7), (500, 500)])
 def test_window_size(setting: int, expected: int) -> None:
     assert window_size(setting, 100) == expected
     assert window_size(-1, 1) == 1
-
-
-def test_divergence_is_at_most_a_share_of_ln_2() -> None:
-    far = class_divergence((500.0, 0.0), np.array([[0.0, 500.0]]))
-    assert float(far[0]) == pytest.approx(math.log(2))
 
 
 SETTINGS = MiningSettings(batch_size=4, workers=1, balance_window=3)
@@ -123,14 +95,6 @@ def test_window_and_the_rest(paths: list[str]) -> None:
     best = sorted(plain, key=lambda path: (plain[path], path))[-3:]
     assert all((scores[path] > 1) == (path in best) for path in paths)
     assert all(scores[path] == plain[path] for path in paths if path not in best)
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_batch_size_changes_nothing(paths: list[str], batch_size: int) -> None:
-    expected = mine(knowing(3, 1, 0), paths, SETTINGS)
-    settings = replace(SETTINGS, batch_size=batch_size)
-    assert mine(knowing(3, 1, 0), paths, settings) == expected
-    assert dict(mine(knowing(3, 1, 0), paths[::-1], settings)) == dict(expected)
 
 
 def test_setting_counts_for_more_than_the_weights(paths: list[str]) -> None:

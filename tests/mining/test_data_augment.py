@@ -165,17 +165,6 @@ def test_batch_equals_singles_and_arguments_stay(view: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(boxes, boxes_before, strict=True))
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_float_images_change_as_uint8_ones_do(view: str) -> None:
-    size = (40, 60)
-    images, boxes = noise(2, size), [some_boxes(size)] * 2
-    as_bytes, _ = PERTURBATIONS[view](images, boxes, generators(2))
-    as_floats, _ = PERTURBATIONS[view](images.float() / 255, boxes, generators(2))
-    assert as_bytes.dtype == torch.uint8
-    assert as_floats.dtype == torch.float32
-    assert (as_bytes.float() / 255 - as_floats).abs().max() < 0.51 / 255
-
-
 def test_cutout_hides_part_of_a_box_and_nothing_else() -> None:
     size = (100, 200)
     boxes = torch.tensor([[20.0, 20, 60, 60], [120, 10, 180, 90]])
@@ -208,11 +197,6 @@ def test_cutout_draws_do_not_depend_on_what_is_accepted() -> None:
     cutout_rectangles(some_boxes((50, 50)), (50, 50), used)
     cutout_rectangles(torch.zeros(0, 4), (50, 50), unused)
     assert used.random() == unused.random()
-
-
-def test_cutout_of_a_flat_box_accepts_nothing() -> None:
-    flat = torch.tensor([[5.0, 5, 5, 30]])
-    assert cutout_rectangles(flat, (50, 50), np.random.default_rng(0)) == []
 
 
 @pytest.mark.parametrize(

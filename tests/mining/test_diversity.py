@@ -101,21 +101,6 @@ def test_every_readable_image_is_noted_whatever_its_batch(
     assert features == noted(MeanColours(), paths[::-1], settings)[0]
 
 
-def test_features_come_before_the_image(paths: list[str]) -> None:
-    """So whoever takes them out as images pass keeps memory bounded."""
-    features: Features = {}
-    predictor = MeanColours(batch_size=2)
-    stream = predictor.stream_tiles(paths * 30, keep_inputs=True)
-    most = 0
-    for one in collect_features(
-        stream, ScoringContext(predictor, MiningSettings(batch_size=2), 150), features
-    ):
-        most = max(most, len(features))
-        assert (features.pop(one.position, None) is None) == (one.error is not None)
-    assert not features
-    assert most < 60  # of 150: what batches and lanes hold
-
-
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_an_image_in_tiles_has_the_feature_of_its_whole(tmp_path: Path, batch_size: int) -> None:
     path = draw(tmp_path / "large.png", (96, 240), ((110, 30, 140, 60), RED))
@@ -216,10 +201,3 @@ def test_equals_the_slow_loop(unit: float) -> None:
     again = farthest_first(weights, np.ascontiguousarray(rows[:, ::-1]), unit)
     assert (again[0] == order).all()
     assert (again[1] == gains).all()
-
-
-def test_arguments_stay_as_they_were() -> None:
-    weights, rows = np.array([0.5, 1.0]), points(EAST, NORTH)
-    farthest_first(weights, rows, LENGTH)
-    assert weights.tolist() == [0.5, 1.0]
-    assert rows.tolist() == [list(EAST), list(NORTH)]

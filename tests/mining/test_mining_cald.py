@@ -133,17 +133,6 @@ def test_flip_alone_by_hand(paths: list[str]) -> None:
     assert scores[paths[3]] == pytest.approx(1 - (1 + 77 / 255 - 1.3), abs=1e-5)
 
 
-def test_score_is_the_mean_over_views(paths: list[str]) -> None:
-    together = mine(ColourPredictor(), paths, SETTINGS)
-    alone = [
-        mine(ColourPredictor(), paths, replace(SETTINGS, views=(view,))) for view in SETTINGS.views
-    ]
-    for index in (0, 1, 3, 5, 6):
-        assert together[index][1] == pytest.approx(
-            np.mean([rows[index][1] for rows in alone]), abs=1e-12
-        )
-
-
 def test_changed_class_changes_the_score(paths: list[str]) -> None:
     """Defects 1 and 2: the same boxes and confidences, another class vector in the views only."""
     count = 0
@@ -175,21 +164,6 @@ def test_order_and_company_change_nothing(paths: list[str]) -> None:
     assert dict(mine(ColourPredictor(), paths[::-1], SETTINGS)) == expected
     for path in paths:
         assert dict(mine(ColourPredictor(), [path], SETTINGS)) == {path: expected[path]}
-
-
-def test_seed_moves_the_cutouts(paths: list[str]) -> None:
-    def count_pixels(image: Tensor) -> tuple[Tensor, Tensor]:
-        rows, classes = see_colours(image)
-        rows[:, 4] *= (image == 200).any(0).sum() / 2000  # a hidden pixel makes it less sure
-        return rows, classes
-
-    settings = replace(SETTINGS, views=("cutout",))
-    scores = [
-        mine(ColourPredictor(count_pixels), paths[:1], replace(settings, seed=seed))[0][1]
-        for seed in (0, 1, 2, 0)
-    ]
-    assert len(set(scores)) == 3
-    assert scores[0] == scores[3]
 
 
 @pytest.mark.parametrize("empty_images", ["first", "last"])
@@ -259,39 +233,6 @@ def test_network_inputs_shrink_with_the_content(paths: list[str]) -> None:
     mine(predictor, paths[6:7], replace(SETTINGS, views=("resize",)))
     # 192 x 256 fits 480 x 640; .8 of it is 384 x 512.
     assert predictor.shapes == [(1, 3, 480, 640), (1, 3, 384, 512)]
-
-
-def test_waiting_images_are_bounded(tmp_path: Path) -> None:
-    """Ever new shapes never fill a batch: they are scored once four batches' worth wait."""
-    predictor = ColourPredictor(image_size=640, batch_size=2)
-    sizes = [(640, 32 * (1 + n)) for n in range(20)]
-    drawn = [draw(tmp_path / f"{n}.png", size, ((4, 4, 24, 24), RED))
-             for n, size in enumerate(sizes)]  # fmt: skip
-    pulled = scored = most = 0
-
-    def count(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
-        nonlocal pulled, most
-        for prediction in predictions:
-            pulled += 1
-            most = max(most, pulled - scored)
-            yield prediction
-
-    settings = replace(SETTINGS, batch_size=2, views=("flip",))
-    stream = predictor.stream(drawn, keep_inputs=True)
-    for _ in cald_scores(count(stream), ScoringContext(predictor, settings, 1)):
-        scored += 1
-    assert scored == pulled == 20
-    assert most <= 4 * 2 + 1 + predictor.pool.count
-
-
-def test_five_hundred_objects(tmp_path: Path) -> None:
-    source = np.random.default_rng(0)
-    corners = torch.from_numpy(source.uniform(0, 60, (500, 2))).float()
-    rows = torch.cat((corners, corners + 20, torch.linspace(0.9, 0.3, 500)[:, None],
-                      torch.zeros(500, 1)), 1)  # fmt: skip
-    predictor = ColourPredictor(lambda image: (rows, torch.full((500, 3), 0.5)))
-    path = draw(tmp_path / "crowd.png", (96, 96))
-    assert 0 <= mine(predictor, [path], SETTINGS)[0][1] <= 1
 
 
 @pytest.mark.parametrize(

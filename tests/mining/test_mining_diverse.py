@@ -14,10 +14,9 @@ from mining.diversity import SIZE, UNIT, Features
 from mining.mining_diverse import STEP, rank_window, window_size
 from mining.registry import mine
 from mining.scores import Scored
-from ops.tiling import Tiling
 from settings.detect import MiningSettings
 from tests.mining.test_diversity import MeanColours
-from tests.mining.test_mining_cald import FAINT_RED, GREEN, RED, draw, untrained
+from tests.mining.test_mining_cald import FAINT_RED, GREEN, draw, untrained
 from utils.errors import TaskError
 
 SETTINGS = MiningSettings(
@@ -65,28 +64,11 @@ def test_only_the_window_is_ranked_anew() -> None:
     assert spread_out(stream(0.8, 0.4), [EAST, NORTH], 0) == {0: 0.8, 1: 0.4}
 
 
-def test_images_without_a_score_pass() -> None:
-    scores = spread_out(stream(None, 0.5, None), [NORTH, EAST, WEST], 2)
-    assert scores == {0: None, 1: 2, 2: None}
-
-
-def test_images_of_no_score_are_told_apart_by_distance_alone() -> None:
-    scores = spread_out(stream(0.0, 0.0, 0.0), [EAST, NORTH, WEST], 3)
-    assert scores == pytest.approx({0: 2 + 2 * STEP, 2: 2 + STEP, 1: 1.707107}, abs=1e-6)
-
-
 def test_of_equal_scores_the_earlier_name_stays_and_leads_whatever_the_order() -> None:
     images = stream(0.5, 0.5, 0.5, 0.5)
     for order in (images, images[::-1], images[2:] + images[:2]):
         scores = spread_out(order, [EAST, EAST, EAST, EAST], 3)
         assert scores == pytest.approx({0: 2 + 2 * STEP, 1: 1 + STEP, 2: 1, 3: 0.5}, abs=1e-12)
-
-
-def test_images_leave_the_window_as_soon_as_they_are_out() -> None:
-    features: Features = dict(enumerate([EAST, NORTH, WEST]))
-    passed = rank_window(iter(stream(0.2, 0.8, 0.7)), features, 1, 1.0)
-    assert next(passed).position == 0
-    assert list(features) == [2]
 
 
 def test_scores_are_distinct_in_six_digits() -> None:
@@ -162,11 +144,6 @@ def test_empty_and_unreadable_images(
     assert ranked(rows) == {"last": "adbcef", "first": "eadbcf"}[rule]
 
 
-def test_mixed_puts_empty_images_among_the_others(paths: list[str]) -> None:
-    rows = mine(MeanColours(), paths, replace(SETTINGS, empty_images="mixed"))
-    assert 1 <= rows[4][1] <= 2 + 3 * STEP
-
-
 def test_entropy_by_hand(paths: list[str]) -> None:
     """Faint 77/255: .521697, green 200/255: .274901, a share of .526936; 300 is above any sum."""
     settings = replace(SETTINGS, diverse_score="entropy")
@@ -197,23 +174,6 @@ def test_a_real_network_repeats_itself_in_any_order(paths: list[str], classes: i
     assert scores[5] == -1
     # Whichever copy stands first, the two others gain next to nothing.
     assert sum(score < 1.01 for score in scores[:3]) == 2
-
-
-def test_tiles(paths: list[str], tmp_path: Path) -> None:
-    large = draw(tmp_path / "g.png", (96, 240), ((110, 30, 140, 60), RED))
-    predictor = MeanColours(tiling=Tiling(96, 0.25))
-    scores = dict(mine(predictor, [*paths, large], SETTINGS))
-    assert 1.0 < scores[large] < 2
-
-
-def test_a_window_of_none_asks_for_no_feature(paths: list[str]) -> None:
-    class Blind(MeanColours):
-        def backbone_map(self, images: object) -> object:  # type: ignore[override]
-            raise AssertionError("not asked for")
-
-    settings = replace(SETTINGS, diverse_window=0)
-    plain = mine(MeanColours(), paths, replace(SETTINGS, mining_algorithm="cald"))
-    assert mine(Blind(), paths, settings) == plain
 
 
 def test_damaged_weights_are_refused(paths: list[str]) -> None:

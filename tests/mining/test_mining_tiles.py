@@ -83,15 +83,3 @@ def test_what_a_border_cuts_is_no_reference(tmp_path: Path) -> None:
     settings = replace(SETTINGS, views=("flip",))
     found = mine(tiled(doubt_at_the_border), [path], settings)[0][1]
     assert found == pytest.approx(1 - (1 + 200 / 255 - 1.3), abs=0.05)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
-def test_tiles_score_alike_in_any_batch(large: list[str], batch_size: int) -> None:
-    expected = mine(tiled(), large, SETTINGS)
-    assert mine(tiled(), large, replace(SETTINGS, batch_size=batch_size)) == expected
-
-
-def test_progress_counts_images_not_parts(large: list[str]) -> None:
-    told: list[tuple[int, int]] = []
-    mine(tiled(), large, SETTINGS, on_progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, len(large)) for done in range(1, len(large) + 1)]

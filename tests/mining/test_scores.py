@@ -72,14 +72,6 @@ def test_mixed_follows_seed_and_name_only() -> None:
     assert levels(images, 0) != levels(images, 1)
 
 
-def test_mixed_without_any_other_image() -> None:
-    placed = [
-        one.score for one in place_empty(stream(None, None), "mixed", first=1, last=0, seed=0)
-    ]
-    assert all(score is not None and 0 < score < 1 for score in placed)
-    assert len(set(placed)) == 2
-
-
 def test_unreadable_images_are_below_every_score() -> None:
     images = [Scored(1, "b", None), Scored(0, "a", -10.0)]
     told: list[tuple[int, int]] = []

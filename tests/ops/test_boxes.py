@@ -38,39 +38,11 @@ def random_boxes(count, seed=0):
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize(
     ("key", "convert"),
-    [
-        pytest.param("conv.xyxy2xywh", xyxy_to_cxcywh, id="to-centre"),
-        pytest.param("conv.xywh2xyxy", cxcywh_to_xyxy, id="to-corners"),
-        pytest.param(
-            "conv.xyxy2xywhn",
-            lambda boxes: xyxy_to_cxcywh(boxes) / boxes.new_tensor([640, 480, 640, 480]),
-            id="to-centre-normalised",
-        ),
-        pytest.param(
-            "conv.xyxy2xywhn_clip",
-            lambda boxes: (
-                xyxy_to_cxcywh(clip(boxes, (480 - 1e-3, 640 - 1e-3)))
-                / boxes.new_tensor([640, 480, 640, 480])
-            ),
-            id="clipped-to-centre-normalised",
-        ),
-        pytest.param(
-            "conv.xywhn2xyxy",
-            lambda boxes: (
-                cxcywh_to_xyxy(boxes / 640 * boxes.new_tensor([600, 400, 600, 400]))
-                + boxes.new_tensor([20, 8, 20, 8])
-            ),
-            id="normalised-to-corners",
-        ),
-    ],
+    [("conv.xyxy2xywh", xyxy_to_cxcywh), ("conv.xywh2xyxy", cxcywh_to_xyxy)],
 )
 def test_conversions_match_v7(letterbox_arrays, library, key, convert):
     """Numbers of v7.0's conversion functions (letterbox.npz, conv.*)."""
-    boxes = letterbox_arrays["conv.xyxy"]
-    if library is np.asarray and key in ("conv.xyxy2xywh", "conv.xywh2xyxy"):
-        result = convert(boxes)
-    else:
-        result = convert(torch.from_numpy(boxes)).numpy()
+    result = convert(library(letterbox_arrays["conv.xyxy"]))
     np.testing.assert_allclose(result, letterbox_arrays[key], rtol=0, atol=1e-12)
 
 
@@ -83,12 +55,6 @@ def test_clip_matches_v7(golden, letterbox_arrays, library, case):
     result = clip(boxes, arguments["shape_hw"])
     assert type(result) is type(boxes)
     np.testing.assert_array_equal(result, letterbox_arrays[f"cb{case}.out"])
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_there_and_back_again(library):
-    boxes = library(random_boxes(40).numpy())
-    np.testing.assert_allclose(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes, atol=1e-5)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -142,12 +108,6 @@ def test_pairwise_iou_matches_v7(iou_arrays):
     torch.testing.assert_close(result, iou_arrays["box_iou.out"], rtol=0, atol=1e-6)
 
 
-def test_pairwise_iou_equals_a_slow_loop():
-    a, b = random_boxes(7), random_boxes(5, seed=2)
-    slow = [[float(aligned_iou(one, other)) for other in b] for one in a]
-    torch.testing.assert_close(pairwise_iou(a, b), torch.tensor(slow), rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("layout", ["xyxy", "cxcywh"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_aligned_iou_matches_v7(iou_arrays, iou_facts, kind, layout):
@@ -175,31 +135,3 @@ def test_ciou_gradients_match_v7(iou_arrays, iou_facts):
         expected = iou_arrays[f"iou.ciou.{name}"]
         torch.testing.assert_close(tensor.grad[plain], expected[plain], rtol=1e-3, atol=1e-5)
         assert tensor.grad.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    ("other", "expected"),
-    [
-        pytest.param((5, 5, 4, 6), (1, 1, 1, 1), id="same"),
-        pytest.param((6, 5.5, 3, 8), (0.454545, 0.371212, 0.439709, 0.438908), id="overlapping"),
-        pytest.param((50, 50, 10, 2), (0, -0.982732, -0.793340, -0.843340), id="far"),
-    ],
-)
-def test_the_family_by_hand(other, expected):
-    """Values of v7.0 for the prediction (5, 5, 4, 6).
-
-    The last one by hand: the angles are atan 5 and atan 2/3, whose difference is exactly pi/4, so
-    the aspect term is 1/4, its weight 1/5, and CIoU is DIoU less 1/20.
-    """
-    box = torch.tensor([5.0, 5, 4, 6])
-    other = torch.tensor(other, dtype=torch.float32)
-    result = [float(aligned_iou(box, other, kind=kind, layout="cxcywh")) for kind in KINDS]
-    assert result == pytest.approx(expected, abs=2e-6)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_layouts_agree(kind):
-    a, b = random_boxes(30), random_boxes(30, seed=3)
-    corners = aligned_iou(a, b, kind=kind)
-    centres = aligned_iou(xyxy_to_cxcywh(a), xyxy_to_cxcywh(b), kind=kind, layout="cxcywh")
-    torch.testing.assert_close(corners, centres, rtol=0, atol=1e-5)

@@ -65,7 +65,7 @@ CHECKLIST = (
         "spaces in names, CRLF and a trailing TAB work",
         (),
         (
-            "tests/data/test_dataset_index.py",
+            "tests/data/test_read_dataset.py",
             "tests/data/test_index_file.py",
             "tests/data/formats/test_base.py",
             "tests/tools/test_make_task.py",

@@ -187,43 +187,6 @@ def test_catching_up_never_goes_back(tmp_path: Path) -> None:
     assert columns(path)[2] == "0.500000"
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        pytest.param(None, id="no file"),
-        pytest.param("", id="empty"),
-        pytest.param("t01", id="one column"),
-        pytest.param("t01\tnow\t0.5\t2\t0", id="no time"),
-        pytest.param("t01\t1800000000\thalf\t2\t0", id="no number"),
-        pytest.param("t01\t1800000000\tnan\t2\t0", id="not a number"),
-    ],
-)
-def test_catching_up_with_no_record_changes_no_progress(tmp_path: Path, record: str | None) -> None:
-    path = tmp_path / "monitor.txt"
-    if record is not None:
-        path.write_text(record)
-    monitor = Monitor(path, "t01", interval=0)
-    monitor.reload()
-    monitor.report(0.25)
-    assert columns(path)[2] == "0.250000"
-
-
-def test_on_a_full_disk_the_task_still_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "monitor.txt"
-    monitor = Monitor(path, "t01", interval=0)
-    monitor.report(0.3, "free text")
-
-    def full(path: Path, text: str) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
-    monkeypatch.setattr(ymir_monitor, "write_text", full)
-    monitor.report(1.0)
-    assert columns(path)[2:] == ["1.000000", "2", "0"]
-    assert path.read_text().count("\n") == 1
-
-
 def test_whoever_insists_waits_for_no_thread_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import yaml
 
 from utils.errors import Code, TaskError
-from ymir.monitor import Monitor
 from ymir.results import (
     InferResultWriter,
     ModelStage,
@@ -303,95 +300,6 @@ def test_an_empty_result_is_still_a_document(make_task: MakeTask) -> None:
     with InferResultWriter(task):
         pass
     assert detection(task) == {}
-
-
-@pytest.fixture
-def sdk(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The installed ymir_exc, looking at our task directory (protocol section 11)."""
-    package = pytest.importorskip("ymir_exc")
-    settings = importlib.import_module("ymir_exc.settings")
-    env_file = make_task("mining infer", env={"protocol_version": None})
-    task = read_task(env_file)
-    names = ("models_dir", "training_result_file", "mining_result_file", "infer_result_file")
-    paths = (
-        task.out.models,
-        task.out.training_result,
-        task.out.mining_result,
-        task.out.infer_result,
-    )
-    env = yaml.safe_load(env_file.read_text())
-    env["output"] |= {name: str(path) for name, path in zip(names, paths, strict=True)}
-    env["output"]["monitor_file"] = str(task.out.monitor)
-    env["input"]["candidate_index_file"] = str(task.candidate_index)
-    env_file.write_text(yaml.safe_dump(env))
-    monkeypatch.setattr(settings, "DEFAULT_ENV_FILE_PATH", str(env_file))
-    return package
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-class TestSameAsThePackage:
-    """What the platform reads is the same, whether ymir_exc wrote it or we did."""
-
-    @pytest.fixture
-    def task(self, sdk: ModuleType, tmp_path: Path) -> Task:
-        return read_task(tmp_path / "in" / "env.yaml")
-
-    @staticmethod
-    def part(name: str) -> ModuleType:
-        return importlib.import_module(f"ymir_exc.{name}")
-
-    def test_reading(self, task: Task) -> None:
-        env = self.part("env").get_current_env()
-        assert (env.task_id, env.run_mining, env.run_infer) == ("t0001", True, True)
-        assert env.output.infer_result_file == str(task.out.infer_result)
-        assert tuple(self.part("env").get_executor_config()["class_names"]) == task.class_names
-
-    def test_mining(self, task: Task) -> None:
-        rows = [("/in/b.jpg", 0.5), ("/in/a.jpg", 0.75), ("/in/c.jpg", 0.5)]
-        self.part("result_writer").write_mining_result(rows)
-        theirs = [line.split("\t") for line in task.out.mining_result.read_text().splitlines()]
-        write_mining_result(task, rows)
-        ours = [line.split("\t") for line in task.out.mining_result.read_text().splitlines()]
-        assert [(path, float(score)) for path, score in ours] == [
-            (path, float(score)) for path, score in theirs
-        ]
-
-    def test_inference(self, task: Task) -> None:
-        writer = self.part("result_writer")
-        if not hasattr(writer, "Annotation"):
-            pytest.skip("this generation of ymir_exc has no Annotation")
-        box = writer.Box(x=30, y=41, w=50, h=64)
-        found = [writer.Annotation(class_name="helmet", score=0.8125, box=box)]
-        writer.write_infer_result({"/in/a.jpg": found, "/in/b.jpg": []})
-        theirs = detection(task)
-        with InferResultWriter(task) as results:
-            results.add("/in/a.jpg", [[30, 41, 80, 105, 0.8125, 0]], NAMES, (200, 200))
-            results.add("/in/b.jpg", [], NAMES, (200, 200))
-        ours = detection(task)
-        for name, record in theirs.items():
-            for key, boxes in record.items():
-                assert ours[name][key] == boxes
-
-    def test_training(self, task: Task) -> None:
-        try:
-            self.part("result_writer").write_training_result(["best.pt"], 0.5, {})
-        except TypeError:
-            pytest.skip("this generation of ymir_exc writes stages another way")
-        theirs = result(task)
-        if "model" not in theirs:
-            pytest.skip("this generation of ymir_exc writes stages")
-        save(task, "best", "best.pt")
-        write_training_result(task, [ModelStage("best", ("best.pt",), 1, 0.5)], "best")
-        ours = result(task)
-        assert ours == {key: theirs[key] for key in ("model", "map")}
-
-    def test_monitor(self, task: Task) -> None:
-        self.part("monitor").write_monitor_logger(0.42)
-        theirs = task.out.monitor.read_text().splitlines()[0].split("\t")
-        Monitor(task.out.monitor, task.task_id).report(0.42)
-        ours = task.out.monitor.read_text().splitlines()[0].split("\t")
-        assert (ours[0], float(ours[2]), ours[3]) == (theirs[0], float(theirs[2]), theirs[3])
-        assert abs(float(ours[1]) - float(theirs[1])) < 60
 
 
 FILES = ("best.pt", "best.onnx", "best.torchscript", "best_openvino.xml")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import yaml
 from settings.detect import InferSettings, MiningSettings
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
-from ymir.task import Task, fallback_monitor_path, open_monitor, read_task, stage_folder
+from ymir.task import fallback_monitor_path, open_monitor, read_task, stage_folder
 
 MakeTask = Callable[..., Path]
 
@@ -203,12 +202,6 @@ def test_settings_come_in_three_layers(make_task: MakeTask, tmp_path: Path) -> N
     assert task.train == TrainSettings(epochs=7, batch_size=2, lr0=0.5)
 
 
-def test_the_default_settings_file_changes_nothing(make_task: MakeTask) -> None:
-    plain = read_task(make_task("mining infer"))
-    named = read_task(make_task("mining infer", config={"code_config": "configs/default.yaml"}))
-    assert plain == named
-
-
 def test_paths_of_the_sdk_s_sample_are_relative(make_task: MakeTask, tmp_path: Path) -> None:
     """Section 4: relative values join their root, a relative root the folder of env.yaml."""
     make_task(
@@ -239,12 +232,6 @@ def test_missing_keys_take_the_platform_s_places(make_task: MakeTask) -> None:
     task = read_task(env_file)
     assert str(task.out.infer_result) == "/out/infer-result.json"
     assert str(task.out.training_result) == "/out/models/result.yaml"
-
-
-def test_a_task_travels_to_other_processes(make_task: MakeTask) -> None:
-    task = read_task(make_task())
-    assert isinstance(task, Task)
-    assert pickle.loads(pickle.dumps(task)) == task
 
 
 @pytest.mark.parametrize(

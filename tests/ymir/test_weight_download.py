@@ -15,7 +15,7 @@ import torch
 
 from utils.errors import Code, TaskError
 from ymir import weight_download
-from ymir.weight_download import RELEASE, download_weights
+from ymir.weight_download import download_weights
 
 CONTENT = b"weights" * 10_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -63,14 +63,6 @@ def test_a_file_arrives(server: str, tmp_path: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["yolov5n.pt"]
 
 
-def test_a_file_of_this_machine(tmp_path: Path) -> None:
-    (tmp_path / "yolov5n.pt").write_bytes(CONTENT)
-    path = download_weights(
-        "yolov5n.pt", DIGEST, [tmp_path / "to"], release=f"{tmp_path.as_uri()}/"
-    )
-    assert path.read_bytes() == CONTENT
-
-
 def test_another_sum_leaves_the_old_file(server: str, tmp_path: Path) -> None:
     (tmp_path / "yolov5n.pt").write_bytes(b"old")
     with pytest.raises(TaskError, match="another SHA-256") as caught:
@@ -78,19 +70,6 @@ def test_another_sum_leaves_the_old_file(server: str, tmp_path: Path) -> None:
     assert caught.value.code is Code.MODEL
     assert [p.name for p in tmp_path.iterdir()] == ["yolov5n.pt"]
     assert (tmp_path / "yolov5n.pt").read_bytes() == b"old"
-
-
-def _closed_port() -> str:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{unused.getsockname()[1]}/"
-
-
-def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"could not be fetched .*refused") as caught:
-        download_weights("yolov5n.pt", DIGEST, [tmp_path], release=_closed_port())
-    assert caught.value.code is Code.NETWORK
-    assert nothing_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -115,21 +94,6 @@ def test_servers_that_do_not_deliver(
     assert caught.value.code is code
     assert nothing_in(tmp_path)
     assert socket.getdefaulttimeout() is None
-
-
-def test_what_torch_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The release of v7.0, the whole sum, and a timeout while it lasts."""
-    asked: dict[str, object] = {}
-
-    def fetch(url: str, dst: str, hash_prefix: str, progress: bool) -> None:
-        asked.update(url=url, hash_prefix=hash_prefix, timeout=socket.getdefaulttimeout())
-        Path(dst).write_bytes(CONTENT)
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
-    download_weights("yolov5s.pt", DIGEST, [tmp_path])
-    assert asked == {"url": RELEASE + "yolov5s.pt", "hash_prefix": DIGEST, "timeout": 60.0}
-    assert RELEASE.endswith("/ultralytics/yolov5/releases/download/v7.0/")
-    assert RELEASE.startswith("https://")
 
 
 @pytest.mark.parametrize(

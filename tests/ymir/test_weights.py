@@ -11,12 +11,8 @@ from utils.errors import Code, TaskError
 from ymir import weights as weight_files
 from ymir.task import read_task
 from ymir.weights import (
-    IMAGE_FOLDER,
-    OFFICIAL,
     check_download,
     file_of_model,
-    find_weights,
-    weight_folders,
 )
 
 MakeTask = Callable[..., Path]
@@ -205,16 +201,6 @@ def test_folders_and_downloads_that_cannot_be(
     assert words in error.sentence
 
 
-def test_a_folder_for_a_download_may_be_made(make_task: MakeTask, tmp_path: Path) -> None:
-    config = {
-        "download_weights": "true",
-        "weights_sha256": "A" * 64,
-        "weights_dir": str(tmp_path / "new"),
-    }
-    task = read_task(make_task(config=config))
-    assert (task.weights, task.warnings) == ((), ())
-
-
 DIGEST = "0123456789abcdef" * 4
 
 
@@ -232,40 +218,6 @@ DIGEST = "0123456789abcdef" * 4
 )
 def test_the_file_of_a_model(model: str, name: str) -> None:
     assert file_of_model(model) == name
-
-
-def test_the_official_files() -> None:
-    assert len(OFFICIAL) == 10
-    assert all(file_of_model(name.removesuffix(".pt")) == name for name in OFFICIAL)
-
-
-def test_folders_and_their_order(tmp_path: Path) -> None:
-    assert weight_folders("") == (IMAGE_FOLDER,)
-    assert weight_folders(str(tmp_path)) == (tmp_path, IMAGE_FOLDER)
-    assert weight_folders(str(tmp_path / "new"), may_be_made=True)[0] == tmp_path / "new"
-    (tmp_path / "file").write_text("")
-    for name in ("new", "file"):
-        with pytest.raises(TaskError, match=r"weights_dir is .* a folder that exists") as caught:
-            weight_folders(str(tmp_path / name), may_be_made=name == "file")
-        assert caught.value.code is Code.CONFIG
-
-
-def test_finding(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    for path in (first / "a.pt", second / "a.pt", second / "b.PT", second / "c.onnx"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("")
-    (first / "b.PT").mkdir()
-    (tmp_path / "outside.pt").write_text("")
-    folders = (tmp_path / "gone", first, second)
-    assert find_weights("a.pt", folders) == first / "a.pt"
-    assert find_weights("b.PT", folders) == second / "b.PT"
-    for name in ("c.onnx", "d.pt", "../outside.pt", str(tmp_path / "outside.pt"), ""):
-        assert find_weights(name, folders) is None
-
-
-def test_a_download_is_told_what_to_expect() -> None:
-    assert check_download("m6", f" {DIGEST.upper()} ") == ("yolov5m6.pt", DIGEST)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.formats.base import MAX_OBJECTS, AnnotationError, read_labelled_folder
+from data.formats.base import AnnotationError, read_labelled_folder
 from data.formats.voc import VocObject, parse_voc, voc_objects
 from tests.data.formats.annotation_example import CLASSES, HELMET, rows_of, voc
 from utils.errors import TaskError
@@ -76,8 +76,6 @@ def test_unknown_classes_and_missing_boxes_are_counted() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param(b"", "not a readable XML document (no element found", id="empty"),
-        pytest.param(b"<a><object></a>", "mismatched tag", id="mismatched"),
         pytest.param(b"<a>&x;</a>", "undefined entity", id="undefined-entity"),
         pytest.param(
             b'<!DOCTYPE a SYSTEM "b.dtd"><a>&x;</a>', "undefined entity &x;", id="entity-elsewhere"
@@ -85,25 +83,8 @@ def test_unknown_classes_and_missing_boxes_are_counted() -> None:
         pytest.param(b'<!DOCTYPE a [<!ENTITY x "y">]><a/>', "EntitiesForbidden", id="entity"),
         pytest.param(b'<!DOCTYPE a [<!ENTITY % x "y">]><a/>', "EntitiesForbidden", id="parameter"),
         pytest.param(
-            b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>',
-            "EntitiesForbidden",
-            id="external-entity",
+            '<!DOCTYPE a [<!ENTITY x "y">]><a/>'.encode("utf-16"), "EntitiesForbidden", id="utf-16"
         ),
-        pytest.param(
-            '<!DOCTYPE a [<!ENTITY x "y">]><a/>'.encode("utf-16"),
-            "EntitiesForbidden",
-            id="entity-in-utf-16",
-        ),
-        pytest.param(
-            document(*["<name/>"] * (MAX_OBJECTS + 1)), "more than 100000 objects", id="too-many"
-        ),
-        pytest.param(
-            voc().replace(b"<xmax>79</xmax>", b"<xmax>79px</xmax>"),
-            "object 1 xmax: '79px' is not a number",
-            id="word-for-a-corner",
-        ),
-        pytest.param(voc().replace(b"<ymin>41</ymin>", b""), "object 1 ymin", id="corner-missing"),
-        pytest.param(voc(""), "object 1: it has no name", id="no-name"),
     ],
 )
 def test_refusals(content: bytes, said: str) -> None:
