@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -27,7 +27,10 @@ def running(log: Path, *words: object, **variables: str) -> Iterator[subprocess.
     try:
         yield process
     finally:
-        process.kill()
+        # Launched ranks are sessions of their own, and outlive a launcher that is killed.
+        for one in (*processes_below(process.pid), process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
         process.wait()
 
 

@@ -29,43 +29,43 @@ _PURPOSE = (0, 0, 0, 1)
 
 
 @dataclass(frozen=True)
-class AnchorRules:
+class AutoAnchorConfig:
     """Configuration of AutoAnchor.
 
-    `threshold` is the largest side ratio of a box and its anchor (v7.0: anchor_t); `wanted` asks
-    for new anchors whatever the fit, `forbidden` keeps the present ones; `seed` is the search's.
+    `threshold` is the largest side ratio of a box and its anchor (v7.0: anchor_t); `forced` asks
+    for new anchors whatever the fit, `disabled` keeps the present ones; `seed` is the search's.
     """
 
     threshold: float = 4.0
-    wanted: bool = False
-    forbidden: bool = False
+    forced: bool = False
+    disabled: bool = False
     seed: int = 0
 
     @classmethod
-    def from_settings(cls, settings: TrainSettings) -> AnchorRules:
-        """Return the rules of a training's settings."""
+    def from_settings(cls, settings: TrainSettings) -> AutoAnchorConfig:
+        """Return the config of a training's settings."""
         return cls(
             threshold=settings.anchor_t,
-            wanted=settings.anchors > 0,
-            forbidden=settings.noautoanchor,
+            forced=settings.anchors > 0,
+            disabled=settings.noautoanchor,
             seed=settings.seed,
         )
 
 
 def fit_anchors(
-    network: Detector, index: DatasetIndex, image_size: int, rules: AnchorRules
+    network: Detector, index: DatasetIndex, image_size: int, config: AutoAnchorConfig
 ) -> bool:
     """Fit the network's anchors to the boxes, in place; return whether they were replaced.
 
-    New ones are searched if the best possible recall is 0.98 or less, if `rules` want them, or if
+    New ones are searched if the best possible recall is 0.98 or less, if they are forced, or if
     the network has placeholders only; in the first case they are taken if their recall is higher.
     `image_size` is the longer side of the network's input in pixels. Raises TaskError(CONFIG) if
-    new anchors are both necessary and forbidden.
+    new anchors are both necessary and disabled.
     """
     sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
     pixels = (network.anchors * network.stride.view(-1, 1, 1)).flatten(1).cpu()
-    missing = rules.wanted or is_placeholder(pixels.tolist())
-    if missing and rules.forbidden:
+    missing = config.forced or is_placeholder(pixels.tolist())
+    if missing and config.disabled:
         raise TaskError(
             Code.CONFIG,
             "noautoanchor is set, but the model has no anchors of its own (or the setting anchors "
@@ -73,10 +73,10 @@ def fit_anchors(
             "file that lists them.",
         )
     anchors = pixels.reshape(-1, 2).numpy()
-    before = None if missing else anchor_fit(anchors, sizes, rules.threshold)
+    before = None if missing else anchor_fit(anchors, sizes, config.threshold)
     if before is not None:
-        _log_fit("anchors", before, _advice(before, forbidden=rules.forbidden))
-        if before.good or rules.forbidden:
+        _log_fit("anchors", before, _advice(before, disabled=config.disabled))
+        if before.good or config.disabled:
             return False
     else:
         log.info("anchors: searching %d new ones for %d boxes", len(anchors), len(sizes))
@@ -90,10 +90,10 @@ def fit_anchors(
         sizes,
         len(anchors),
         image_size=image_size,
-        threshold=rules.threshold,
-        generator=numpy_generator(rules.seed, *_PURPOSE),
+        threshold=config.threshold,
+        generator=numpy_generator(config.seed, *_PURPOSE),
     )
-    after = anchor_fit(found, sizes, rules.threshold)
+    after = anchor_fit(found, sizes, config.threshold)
     if before is not None and after.best_possible_recall <= before.best_possible_recall:
         _log_fit("anchors kept, the search found none better", after, "")
         return False
@@ -111,10 +111,10 @@ def _log_fit(what: str, fit: AnchorFit, end: str) -> None:
     )
 
 
-def _advice(fit: AnchorFit, *, forbidden: bool) -> str:
+def _advice(fit: AnchorFit, *, disabled: bool) -> str:
     if fit.good:
         return ""
-    if forbidden:
+    if disabled:
         return " - many boxes fit no anchor, and noautoanchor keeps them: another img_size may help"
     return " - many boxes fit no anchor: searching better ones"
 

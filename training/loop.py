@@ -272,7 +272,7 @@ def show_losses(bar: tqdm[Batch], totals: Tensor, step: int, images: int) -> Non
 
     Reading the losses waits for the device: not done for a bar that is hidden.
     """
-    if bar.disable or step % STEPS_SHOWN:
+    if bar.disable or (step + 1) % STEPS_SHOWN:
         return
     box, obj, cls = (totals / (step + 1)).tolist()
     text = f"box {box:.4f}, obj {obj:.4f}, cls {cls:.4f}"
@@ -300,7 +300,7 @@ def evaluate_ema(state: TrainState, progress: Progress) -> Evaluation:
     return evaluate(
         build_predictor(state.job, state.ema.module, state.image_size),
         state.job.validation,
-        progress.follow(batches, len(batches)),
+        progress.follow(progress_bar(batches, "evaluation", unit="batch"), len(batches)),
         EvaluationConfig(state.job.settings.report_conf),
         criterion=state.criterion,
         processes=state.job.processes,
@@ -340,7 +340,7 @@ def finish(
         evaluation = final_report(
             build_predictor(job, detector, image_size),
             job.validation,
-            part.follow(batches, len(batches)),
+            part.follow(progress_bar(batches, "evaluation", unit="batch"), len(batches)),
             job.folder,
             report_confidence=settings.report_conf,
         )

@@ -34,10 +34,10 @@ class MultiScale:
     def resize(self, images: Tensor, epoch: int, step: int) -> Tensor:
         """Resize float images [b, c, h, w] bilinearly to the step's size, on their device."""
         shape = (images.shape[2], images.shape[3])
-        wanted = scaled_shape(shape, self.size(epoch, step), self.stride)
-        if wanted == shape:
+        target = scaled_shape(shape, self.size(epoch, step), self.stride)
+        if target == shape:
             return images
-        return functional.interpolate(images, size=wanted, mode="bilinear", align_corners=False)
+        return functional.interpolate(images, size=target, mode="bilinear", align_corners=False)
 
 
 def scaled_shape(shape: tuple[int, int], longest: int, stride: int) -> tuple[int, int]:

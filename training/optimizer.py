@@ -25,9 +25,6 @@ class NonFinite:
     losses: int
     steps: int
 
-    def __bool__(self) -> bool:
-        return bool(self.losses or self.steps)
-
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return the optimiser's parameter groups: biases, weights, weights of normalisations (v7.0).

@@ -77,9 +77,9 @@ class Schedule:
     @property
     def warmup_iterations(self) -> int:
         """The last iteration of the warm-up (inclusive)."""
-        wanted = max(round(self.warmup_epochs * self.batches_per_epoch), _MINIMUM_WARMUP)
+        iterations = max(round(self.warmup_epochs * self.batches_per_epoch), _MINIMUM_WARMUP)
         half = self.epochs * self.batches_per_epoch // 2
-        return min(wanted, half) if self.cap_warmup else wanted
+        return min(iterations, half) if self.cap_warmup else iterations
 
     def at(self, iteration: int) -> StepSettings:
         """Return the settings of an iteration, counted from 0 over all epochs."""

@@ -20,7 +20,7 @@ from data.loaders import (
 from models.detector import Detector
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
-from training.autoanchor import AnchorRules, fit_anchors
+from training.autoanchor import AutoAnchorConfig, fit_anchors
 from training.autobatch import CPU_BATCH_SIZE, automatic_batch_size
 from training.build import (
     build_augmentation,
@@ -85,7 +85,7 @@ def prepare(
     if resumed:
         load_network(network, resumed)
     else:
-        fit_anchors(network, job.train, image_size, AnchorRules.from_settings(settings))
+        fit_anchors(network, job.train, image_size, AutoAnchorConfig.from_settings(settings))
     processes.broadcast_module(network)
     criterion = build_criterion(settings, network, image_size).to(device)
     if settings.batch_size < 1:

@@ -112,7 +112,7 @@ def _kind_of(error: BaseException) -> str | None:
     text = str(error)
     if text == ONEDNN_MEMORY:
         return "host memory"
-    number = getattr(error, "error_code", None)  # torch.AcceleratorError, from torch 2.8 on
-    return CUDA_NUMBERS.get(int(number or 0)) or next(
+    number = getattr(error, "error_code", -1)  # torch.AcceleratorError, from torch 2.8 on
+    return CUDA_NUMBERS.get(number) or next(
         (kind for phrase, kind in PHRASES.items() if phrase in text), None
     )

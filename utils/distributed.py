@@ -23,7 +23,7 @@ TIMEOUT = timedelta(hours=3)
 """For rank 0 while it writes, or evaluates the best weights, alone; a rank that dies is noticed at
 once."""
 POLL_INTERVAL = 0.01
-"""Seconds between two looks of rank 0 at which ranks have come."""
+"""Seconds between two polls of rank 0 for ranks that have come."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a process ends: by itself, by SIGTERM, or by force when SIGTERM is not heard in time."""
+"""The end of a process: by itself, on SIGTERM, or by force if SIGTERM has no effect in time."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from models.checkpoint import (
 from models.detector import Detector
 from models.model_config import read_model_config
 from models.transfer import transfer
-from training.autoanchor import AnchorRules, fit_anchors, with_anchor_count
+from training.autoanchor import AutoAnchorConfig, fit_anchors, with_anchor_count
 from utils.errors import Code, TaskError
 
 NAMES = ("a", "b")
@@ -56,7 +56,7 @@ def test_anchors_that_fit_stay_to_the_bit(caplog: pytest.LogCaptureFixture) -> N
     detector = network()
     before = detector.anchors.clone()
     with caplog.at_level(logging.INFO):
-        assert not fit_anchors(detector, fitting(), 640, AnchorRules())
+        assert not fit_anchors(detector, fitting(), 640, AutoAnchorConfig())
     assert torch.equal(detector.anchors, before)
     assert detector.definition() == detector.config.definition
     assert [record.message.split(":")[0] for record in caplog.records] == ["anchors"]
@@ -65,7 +65,7 @@ def test_anchors_that_fit_stay_to_the_bit(caplog: pytest.LogCaptureFixture) -> N
 def test_a_poor_fit_is_mended_and_said_before_and_after(caplog: pytest.LogCaptureFixture) -> None:
     detector = network()
     with caplog.at_level(logging.INFO):
-        assert fit_anchors(detector, thin(), 640, AnchorRules())
+        assert fit_anchors(detector, thin(), 640, AutoAnchorConfig())
     first, last = caplog.messages[0], caplog.messages[-1]
     assert "best possible recall 0.0" in first
     assert last.startswith("new anchors: best possible recall 1.000")
@@ -79,7 +79,7 @@ def test_nothing_is_drawn_from_the_global_generators() -> None:
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
     detector = network()
     torch.set_rng_state(torch_before)
-    fit_anchors(detector, thin(), 640, AnchorRules())
+    fit_anchors(detector, thin(), 640, AutoAnchorConfig())
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert (np.random.get_state()[1] == numpy_before).all()
 
@@ -87,7 +87,7 @@ def test_nothing_is_drawn_from_the_global_generators() -> None:
 def test_noautoanchor_keeps_a_poor_fit(caplog: pytest.LogCaptureFixture) -> None:
     detector = network()
     before = detector.anchors.clone()
-    assert not fit_anchors(detector, thin(), 640, AnchorRules(forbidden=True))
+    assert not fit_anchors(detector, thin(), 640, AutoAnchorConfig(disabled=True))
     assert torch.equal(detector.anchors, before)
     assert "noautoanchor keeps them" in caplog.text
 
@@ -96,7 +96,7 @@ def test_noautoanchor_keeps_a_poor_fit(caplog: pytest.LogCaptureFixture) -> None
 def test_a_number_of_anchors_gives_new_ones_whatever_the_fit(per_level: int) -> None:
     detector = network(per_level)
     before = detector.anchors.clone()
-    assert fit_anchors(detector, fitting(), 640, AnchorRules(wanted=True))
+    assert fit_anchors(detector, fitting(), 640, AutoAnchorConfig(forced=True))
     assert detector.anchors.shape == (3, per_level, 2)
     assert not torch.equal(detector.anchors, before)
     maps = detector(torch.zeros(1, 3, 64, 64))
@@ -109,21 +109,21 @@ def test_placeholders_are_replaced_without_being_asked() -> None:
     detector = network()
     with torch.no_grad():  # what v7.0 builds for `anchors: 3`
         detector.anchors.copy_(torch.arange(6.0).view(1, 3, 2) / detector.stride.view(-1, 1, 1))
-    assert fit_anchors(detector, fitting(), 640, AnchorRules())
+    assert fit_anchors(detector, fitting(), 640, AutoAnchorConfig())
     assert (detector.anchors > 0).all()
 
 
-@pytest.mark.parametrize("wanted", [True, False], ids=["anchors-wanted", "placeholders"])
-def test_anchors_that_are_needed_and_forbidden_are_refused(wanted: bool) -> None:
-    detector = network() if wanted else network(2)
+@pytest.mark.parametrize("forced", [True, False], ids=["anchors-forced", "placeholders"])
+def test_anchors_that_are_needed_and_forbidden_are_refused(forced: bool) -> None:
+    detector = network() if forced else network(2)
     with pytest.raises(TaskError, match="noautoanchor is set") as caught:
-        fit_anchors(detector, thin(), 640, AnchorRules(wanted=wanted, forbidden=True))
+        fit_anchors(detector, thin(), 640, AutoAnchorConfig(forced=forced, disabled=True))
     assert caught.value.code == Code.CONFIG
 
 
 def test_a_file_a_reload_and_a_transfer_agree(tmp_path: Path) -> None:
     detector = network(4)
-    fit_anchors(detector, thin(), 640, AnchorRules(wanted=True))
+    fit_anchors(detector, thin(), 640, AutoAnchorConfig(forced=True))
     save_checkpoint(tmp_path / "a.pt", checkpoint_of(detector, NAMES))
     checkpoint = load_checkpoint(tmp_path / "a.pt")
     stated = np.array(checkpoint.definition["anchors"]).reshape(3, 4, 2)
@@ -139,7 +139,7 @@ def test_a_file_a_reload_and_a_transfer_agree(tmp_path: Path) -> None:
 def test_a_checkpoint_states_the_anchors_that_loaded_weights_brought() -> None:
     """Official files of networks with searched anchors keep the old ones in their definition."""
     detector = network()
-    fit_anchors(detector, thin(), 640, AnchorRules())
+    fit_anchors(detector, thin(), 640, AutoAnchorConfig())
     fresh = network()
     transfer(fresh, checkpoint_of(detector, NAMES), NAMES)
     stated = np.array(checkpoint_of(fresh, NAMES).definition["anchors"]).reshape(3, 3, 2)

@@ -179,7 +179,6 @@ def test_broken_gradients_change_nothing(
             optimizer_step.backward_and_step(model(batch).square().sum())
         results.append(snapshot(model))
         assert optimizer_step.non_finite() == NonFinite(losses=int(broken), steps=int(broken))
-        assert bool(optimizer_step.non_finite()) is broken
     assert same(*results)
 
 

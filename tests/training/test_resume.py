@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -343,32 +344,21 @@ def test_other_files_are_refused(tmp_path: Path, content: object) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        pytest.param({"a": [1, 2.5, "x", None, True], "tuple": {}, 3: ()}, id="nested"),
-        pytest.param((1, (2, [3, (4,)])), id="tuples"),
-        pytest.param(0.1 + 0.2, id="a float to the last bit"),
-        pytest.param([np.float64(0.5), np.int64(3), np.bool_(True)], id="numpy's numbers"),
+        {"a": [1, 2.5, "x", None, True], "tuple": {}, 3: ()},
+        (1, (2, [3, (4,)]), 0.1 + 0.2),
+        [np.float64(0.5), np.int64(3), np.bool_(True)],
+        np.array([True, False]),
+        np.zeros((0, 4), np.float32),
+        np.float32(3) * np.ones((2, 2), np.float32).T,
     ],
+    ids=repr,
 )
-def test_plain_values_come_back(value: object, tmp_path: Path) -> None:
+def test_plain_values_and_arrays_come_back(value: Any, tmp_path: Path) -> None:
     torch.save(to_plain(value), tmp_path / "value")
     back = from_plain(torch.load(tmp_path / "value", weights_only=True))
-    assert back == value
     assert type(back) is type(value)
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        pytest.param(np.array([[0.1], [np.nan]]), id="float64"),
-        pytest.param(np.array([True, False]), id="bool"),
-        pytest.param(np.zeros((0, 4), np.float32), id="empty"),
-        pytest.param(np.float32(3) * np.ones((2, 2), np.float32).T, id="transposed"),
-    ],
-)
-def test_arrays_come_back(array: np.ndarray) -> None:
-    back = from_plain(to_plain(array))
-    assert back.dtype == array.dtype
-    np.testing.assert_array_equal(back, array)
+    np.testing.assert_equal(back, value)
+    assert getattr(back, "dtype", None) == getattr(value, "dtype", None)
 
 
 def test_only_known_classes_come_back() -> None:
