@@ -93,11 +93,13 @@ class ShutdownHandler:
         with self._lock:
             forced = self._status is None
             status = self._status = 1 if self._status is None else self._status
-        if forced:
-            signal_children(signal.SIGSTOP)
-            self._on_timeout()
-        signal_children(signal.SIGKILL)
-        os._exit(status)
+        try:
+            if forced:
+                signal_children(signal.SIGSTOP)
+                self._on_timeout()
+        finally:
+            signal_children(signal.SIGKILL)
+            os._exit(status)
 
 
 def _default_handling() -> None:
@@ -106,15 +108,16 @@ def _default_handling() -> None:
 
 
 def signal_children(number: signal.Signals) -> None:
-    """Send a signal to every process that descends from this one, parents first (Linux)."""
+    """Send a signal to every process that descends from this one (Linux)."""
     found = [os.getpid()]
     for process in found:
         for children in Path(f"/proc/{process}/task").glob("*/children"):
             with suppress(OSError):  # the process has just ended
                 found += map(int, children.read_text().split())
-        if process != os.getpid():
-            with suppress(OSError):
-                os.kill(process, number)
+    # All at once: a main thread that waits for the first child might end this process.
+    for process in found[1:]:
+        with suppress(OSError):
+            os.kill(process, number)
 
 
 def exit_process(status: int) -> NoReturn:

@@ -122,18 +122,19 @@ reader, writer = os.pipe()
 if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.fork()
-    os.write(writer, str(os.getpid()).encode() + b" ")
+    os.write(writer, b"%8d" % os.getpid())
     time.sleep(600)
-time.sleep(0.5)
-children = os.read(reader, 64).split()
+children = [os.read(reader, 8), os.read(reader, 8)]
+def is_stopped(child):
+    return open(f"/proc/{int(child)}/stat").read().rpartition(")")[2].split()[0] == "T"
 def on_timeout():
-    time.sleep(0.3)
-    for child in children:
-        print(open(f"/proc/{int(child)}/stat").read().rpartition(")")[2].split()[0], flush=True)
+    while not all(map(is_stopped, children)):
+        time.sleep(0.01)
+    print(len(children), "stopped", flush=True)
 terminate()
 os.wait()
 """
-    assert run(code) == (1, "T\nT\n")
+    assert run(code) == (1, "2 stopped\n")
 
 
 def test_a_forked_worker_is_ended_by_the_signal_and_its_parent_is_not() -> None:
