@@ -86,7 +86,8 @@ def main(
         with handler.interruptible() if handler else nullcontext():
             run_task(options, monitor, processes)
     except (Exception, KeyboardInterrupt) as error:
-        report_error(error, options, monitor)
+        if not (handler and handler.forced):
+            report_error(error, options, monitor)
         status = 1
     if handler:
         status = handler.set_exit_status(status)

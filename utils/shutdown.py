@@ -49,6 +49,8 @@ class ShutdownHandler:
         self._on_timeout = on_timeout
         self._grace = grace
         self._status: int | None = None
+        self.forced = False
+        """Whether the end by force has begun: nothing else is to be reported."""
         self._lock = threading.Lock()
         self._received = self._raises = False
         reader, writer = os.pipe()
@@ -57,7 +59,9 @@ class ShutdownHandler:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         # A forked worker shares the pipe: its own SIGTERM must not be taken for ours.
         os.register_at_fork(after_in_child=_default_handling)
-        threading.Thread(target=self._watch, args=(reader,), daemon=True, name="shutdown").start()
+        self._thread = threading.Thread(target=self._watch, args=(reader,), daemon=True)
+        self._thread.start()
+        atexit.register(self._on_exit)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -91,15 +95,19 @@ class ShutdownHandler:
             pass
         time.sleep(self._grace)
         with self._lock:
-            forced = self._status is None
+            self.forced = self._status is None
             status = self._status = 1 if self._status is None else self._status
         try:
-            if forced:
+            if self.forced:
                 signal_children(signal.SIGSTOP)
                 self._on_timeout()
         finally:
             signal_children(signal.SIGKILL)
             os._exit(status)
+
+    def _on_exit(self) -> None:
+        if self.forced:  # a main thread that waited for a child has lost it
+            self._thread.join()
 
 
 def _default_handling() -> None:
