@@ -1,4 +1,4 @@
-"""Ours and another program in turns, pair by pair, each in a process of its own."""
+"""Comparison of two programs: paired runs in turns, each in a process of its own."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class ImageResult:
     """[m] classes of the ground truth."""
     target_size: NDArray[np.int64]
     detections: NDArray[np.floating]
-    """Kept for pictures, [k, 6]."""
+    """Detections for the pictures of the report, [k, 6]."""
 
 
 PER_DETECTION = ("correct", "confidence", "predicted", "size")

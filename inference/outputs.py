@@ -14,7 +14,7 @@ import numpy as np
 from data.images import ImageError, read_image, write_image
 from inference.predictions import Prediction
 from settings.detect import OutputOptions
-from utils.atomic import replace_file, write_text
+from utils.atomic import replace_text, write_text
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,7 @@ class DetectionJson:
 
     def __enter__(self) -> DetectionJson:
         with ExitStack() as stack:
-            temporary = stack.enter_context(replace_file(self._path))
-            self._file = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            self._file = stack.enter_context(replace_text(self._path))
             self._file.write("{")
             self._stack = stack.pop_all()
         return self

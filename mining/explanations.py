@@ -14,7 +14,7 @@ from inference.journal import Record
 from mining.consistency import Objects, compare, deciding
 from mining.scores import ranking
 from ops.letterbox import Letterbox, boxes_to_original
-from utils.atomic import replace_file
+from utils.atomic import replace_text
 
 HEADER = (
     *("rank", "path", "score", "own_score", "objects", "view", "view_scores", "class"),
@@ -137,10 +137,7 @@ def write_explanations(
     pixels of the photograph. What an algorithm does not report stays empty.
     """
     ranked = enumerate(ranking(scores), start=1)
-    with (
-        replace_file(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
+    with replace_text(path, errors="surrogateescape", newline="") as file:
         pd.DataFrame(columns=HEADER).to_csv(file, index=False, lineterminator="\n")
         # In chunks, so that memory does not grow with the number of candidates.
         while chunk := list(islice(ranked, ROWS_AT_ONCE)):

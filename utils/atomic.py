@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 FULL = 1 << 16
 """Bytes: a disk with less free space is full, as larger pieces are written."""
@@ -42,6 +43,18 @@ def replace_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_text(
+    path: Path, *, errors: str = "strict", newline: str | None = None
+) -> Iterator[TextIO]:
+    """Yield a text file (UTF-8) to stream to; it replaces `path` on success, as `replace_file`."""
+    with (
+        replace_file(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors=errors, newline=newline) as file,
+    ):
+        yield file
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import yaml
 
 from settings.convert import config_error
-from utils.atomic import replace_file, write_text
+from utils.atomic import replace_text, write_text
 from utils.errors import Code, TaskError
 from ymir.task_types import STAGES, STAGES_IN_FOLDERS, Task
 
@@ -170,10 +170,7 @@ def write_mining_result(task: Task, rows: Iterable[tuple[str, float | None]]) ->
     readable.sort(key=lambda row: -row[1])
     last = min([0.0] + [score for _, score in readable]) - 1.0
     lines = readable + [(path, last) for path, score in scores.items() if score is None]
-    with (
-        replace_file(task.out.mining_result) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
-    ):
+    with replace_text(task.out.mining_result, errors="surrogateescape", newline="\n") as file:
         file.writelines(f"{path}\t{score:.6f}\n" for path, score in lines)
     return len(lines)
 
@@ -197,8 +194,7 @@ class InferResultWriter:
 
     def __enter__(self) -> InferResultWriter:
         with ExitStack() as stack:
-            temporary = stack.enter_context(replace_file(self._path))
-            self._file = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            self._file = stack.enter_context(replace_text(self._path))
             self._file.write('{"detection": {')
             self._stack = stack.pop_all()
         return self
