@@ -16,8 +16,8 @@ import numpy.typing as npt
 from data.data_yaml import DataDescription, images_of
 from data.dataset_index import DatasetIndex
 from data.formats.base import Annotation, AnnotationError, AnnotationReader
-from data.formats.yolo import label_of
-from data.images import ImageError, image_size, read_image
+from data.formats.yolo import annotation_format, records_of
+from data.images import ImageError, ImageHeader, image_header, read_image
 from data.index_file import Record, read_index
 from data.instances import Instances
 from data.report import EXAMPLES, DataReport
@@ -65,17 +65,14 @@ def read_yolo_split(
     require_boxes: bool = True,
 ) -> tuple[DatasetIndex, DataReport]:
     """Read a split of a data.yaml; an image without a label file has no objects."""
-    records = []
-    for image in images_of(description, split):
-        label = label_of(image)
-        records.append(Record(str(image), None if label is None else str(label)))
     return read_records(
-        records,
-        AnnotationReader(description.class_names, "yolo"),
+        records_of(images_of(description, split)),
+        AnnotationReader(description.class_names, annotation_format(description)),
         description.class_names,
         source=f"{description.path} ({split})",
         max_bad_fraction=max_bad_fraction,
         require_boxes=require_boxes,
+        upright=True,
     )
 
 
@@ -88,22 +85,30 @@ def read_records(
     max_bad_fraction: float,
     require_boxes: bool = True,
     progress: Progress | None = None,
+    upright: bool = False,
 ) -> tuple[DatasetIndex, DataReport]:
-    """Read records, at least one, as `read_dataset` does; `source` names them in messages."""
+    """Read records, at least one, as `read_dataset` does; `source` names them in messages.
+
+    `upright`: the images count as their orientation tags turn them, and boxes lie on those.
+    """
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
     examined = iter(
         progress_bar(
-            _examine_all(unique, reader, progress), "reading annotations", total=len(unique)
+            _examine_all(unique, reader, progress, upright),
+            "reading annotations",
+            total=len(unique),
         )
     )
     slabs = []
     while slab := list(islice(examined, SLAB)):
-        slabs.append(_index_of(slab, class_names, report))
+        slabs.append(_index_of(slab, class_names, report, upright))
     index = DatasetIndex.concatenate(slabs)
     _check_bad_fraction(report, len(unique), len(index), max_bad_fraction)
     _check_one_decodes(index.paths, report)
+    if not len(index.boxes) and report.crowds and require_boxes:
+        raise TaskError(Code.DATASET, _only_crowds(report))
     report.kept, report.boxes = len(index), len(index.boxes)
     report.backgrounds = int((np.diff(index.offsets) == 0).sum())
     if require_boxes and not len(index.boxes):
@@ -114,30 +119,40 @@ def read_records(
 class _Outcome(NamedTuple):
     """What one record holds: the image's size, its annotation, or the fault of either."""
 
-    size: tuple[int, int] | None
+    header: ImageHeader | None
     annotation: Annotation
     image_fault: str | None = None
     annotation_fault: str | None = None
 
 
 def _index_of(
-    examined: Sequence[tuple[Record, _Outcome]], class_names: Sequence[str], report: DataReport
+    examined: Sequence[tuple[Record, _Outcome]],
+    class_names: Sequence[str],
+    report: DataReport,
+    upright: bool,
 ) -> DatasetIndex:
     """Return the usable images with their clean boxes; `report` counts what is wrong."""
     paths, sizes, annotations = [], [], []
     for record, outcome in examined:
-        if outcome.size is None:
+        if outcome.header is None:
             report.bad_images.add(str(outcome.image_fault))
             report.missing_images += not os.path.isfile(record.image)
         elif outcome.annotation_fault is not None:
             report.bad_annotations.add(outcome.annotation_fault)
         else:
             paths.append(record.image)
-            sizes.append(outcome.size)
+            size = outcome.header.upright_size if upright else outcome.header.size
+            sizes.append(size)
             annotations.append(outcome.annotation)
+            report.turned += upright and outcome.header.orientation > 1
+            stated = outcome.annotation.size
+            if stated not in (None, size):
+                said = f"{record.image}: {size[1]}x{size[0]}, stated {stated[1]}x{stated[0]}"
+                report.other_sizes.add(said)
     for found in annotations:
         report.rotated += found.rotated
         report.without_area += found.without_box
+        report.crowds += len(found.crowds)
         report.unknown_classes.update(found.unknown_classes)
     instances = Instances.concatenate(
         [Instances.from_rows(()), *(found.instances for found in annotations)]
@@ -147,31 +162,32 @@ def _index_of(
     hw = np.array(sizes, np.int32).reshape(-1, 2)
     clean, owners = clean_instances(instances, owners, hw, report)
     counts = np.bincount(owners, minlength=len(paths))
-    return DatasetIndex.build(paths, hw, clean, counts, class_names)
+    return DatasetIndex.build(paths, hw, clean, counts, class_names, upright=upright)
 
 
-def _examine(record: Record, reader: AnnotationReader) -> _Outcome:
+def _examine(record: Record, reader: AnnotationReader, upright: bool) -> _Outcome:
     try:
-        size = image_size(record.image)
+        header = image_header(record.image)
     except ImageError as error:
         return _Outcome(None, Annotation(), image_fault=str(error))
     if record.annotation is None:
-        return _Outcome(size, Annotation())
+        return _Outcome(header, Annotation())
+    size = header.upright_size if upright else header.size
     try:
-        return _Outcome(size, reader.read(record.annotation, record.image))
+        return _Outcome(header, reader.read(record.annotation, record.image, size))
     except AnnotationError as error:
-        return _Outcome(size, Annotation(), annotation_fault=str(error))
+        return _Outcome(header, Annotation(), annotation_fault=str(error))
 
 
 def _examine_all(
-    records: Sequence[Record], reader: AnnotationReader, progress: Progress | None
+    records: Sequence[Record], reader: AnnotationReader, progress: Progress | None, upright: bool
 ) -> Iterator[tuple[Record, _Outcome]]:
     threads = min(16, 4 + (os.cpu_count() or 1))
     remaining = iter(records)
     done = 0
 
     def examine(chunk: Sequence[Record]) -> list[_Outcome]:
-        return [_examine(record, reader) for record in chunk]
+        return [_examine(record, reader, upright) for record in chunk]
 
     with ThreadPoolExecutor(threads) as pool:
         # In slabs, so that a million records do not become a million waiting futures.
@@ -255,6 +271,14 @@ def _check_one_decodes(paths: Sequence[str], report: DataReport) -> None:
         Code.IMAGE_FORMAT,
         f"none of the {len(paths)} images of {report.index_file} can be decoded, for example "
         f"{fault}; check that they are whole.",
+    )
+
+
+def _only_crowds(report: DataReport) -> str:
+    return (
+        f"all {report.crowds} objects of {report.index_file} are marked as crowd regions "
+        "(iscrowd: 1), which are no single objects to train on; tools that write masks of a brush "
+        "so (CVAT) export single objects as polygons or boxes."
     )
 
 

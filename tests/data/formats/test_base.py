@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from data.formats.base import (
     FORMATS,
@@ -19,12 +17,10 @@ from data.formats.base import (
     AnnotationReader,
     ClassLookup,
     formats,
-    read_labelled_folder,
     register,
 )
 from data.instances import Instances
 from tests.data.formats.annotation_example import ARK, HELMET, coco, rows_of, voc
-from utils.errors import Code, TaskError
 
 
 @pytest.mark.parametrize(
@@ -47,10 +43,9 @@ def test_formats_are_recognised_by_content(tmp_path: Path, name: str, content: b
 
 
 def test_a_format_that_is_asked_for_is_not_guessed(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((20, 10, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
     reader = AnnotationReader(["helmet"], "yolo")
-    annotation = reader.read(str(tmp_path / "a.txt"), str(tmp_path / "a.png"))
+    annotation = reader.read(str(tmp_path / "a.txt"), str(tmp_path / "a.png"), (20, 10))
     assert rows_of(annotation) == [(0, 2.5, 5.0, 7.5, 15.0)]
 
 
@@ -61,7 +56,7 @@ def registered() -> Iterator[None]:
     def open_points(content: bytes, path: str, classes: ClassLookup) -> AnnotationFile:
         x, y = map(int, content.split()[1:])
         instances = Instances.from_rows([(classes.require(0, path), x, y, x + 1, y + 1)])
-        return lambda image: Annotation(instances)
+        return lambda image, size: Annotation(instances)
 
     formats()
     register(AnnotationFormat("points", open_points, starts=(b"point",)))
@@ -107,9 +102,3 @@ def test_names_match_exactly_then_by_case(name: str, index: int | None) -> None:
 def test_the_exact_name_goes_before_one_of_other_case() -> None:
     lookup = ClassLookup(["a", "A"])
     assert (lookup.index_of("a"), lookup.index_of("A")) == (0, 1)
-
-
-def test_a_folder_of_no_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="no data set that can be read") as caught:
-        read_labelled_folder(tmp_path)
-    assert caught.value.code == Code.DATASET
