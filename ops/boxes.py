@@ -18,23 +18,11 @@ EPSILON = 1e-7
 """Added to every denominator; v7.0's value, so that degenerate boxes give the same numbers."""
 
 
-def _join(first: Boxes, second: Boxes) -> Boxes:
-    """Concatenate along the last axis, in the library of the input."""
-    if isinstance(first, Tensor):
-        return torch.cat((first, second), -1)
-    return np.concatenate((first, second), -1)
-
-
-def xyxy_to_cxcywh(boxes: Boxes) -> Boxes:
-    """Convert boxes [..., 4] from corners (x1, y1, x2, y2) to (cx, cy, w, h), in floats."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return _join((low + high) / 2, high - low)
-
-
 def cxcywh_to_xyxy(boxes: Boxes) -> Boxes:
     """Convert boxes [..., 4] from (cx, cy, w, h) to corners (x1, y1, x2, y2), in floats."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return _join(centre - half, centre + half)
+    corners = (centre - half, centre + half)
+    return torch.cat(corners, -1) if isinstance(boxes, Tensor) else np.concatenate(corners, -1)
 
 
 def clip(boxes: Boxes, size_hw: Sequence[float]) -> Boxes:
