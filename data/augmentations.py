@@ -119,21 +119,15 @@ class AugmentationParams(MosaicParams):
 
 def sample_affine(augmentation: Augmentation, generator: np.random.Generator) -> AffineParams:
     """Sample a random transform; all eight draws are always made, so that streams stay in step."""
-    limits = augmentation
-
-    def around(middle: float, reach: float) -> float:
-        return float(generator.uniform(middle - reach, middle + reach))
-
-    return AffineParams(
-        perspective_x=around(0, limits.perspective),
-        perspective_y=around(0, limits.perspective),
-        degrees=around(0, limits.degrees),
-        scale=around(1, limits.scale),
-        shear_x=around(0, limits.shear),
-        shear_y=around(0, limits.shear),
-        translate_x=around(0.5, limits.translate),
-        translate_y=around(0.5, limits.translate),
+    reaches = (
+        *[(0, augmentation.perspective)] * 2,
+        (0, augmentation.degrees),
+        (1, augmentation.scale),
+        *[(0, augmentation.shear)] * 2,
+        *[(0.5, augmentation.translate)] * 2,
     )
+    uniform = generator.uniform
+    return AffineParams(*(float(uniform(mid - reach, mid + reach)) for mid, reach in reaches))
 
 
 def sample_mosaic(

@@ -189,9 +189,9 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
         workers=settings.workers,
         cache=settings.cache,
         cache_dir=settings.cache_dir,
-        device=job.device,
+        on_gpu=job.device.type == "cuda",
     )
-    loader, _ = training_loader(
+    return training_loader(
         job.train,
         config,
         seed=settings.seed,
@@ -199,7 +199,6 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
         batching=build_batching(settings),
         processes=processes,
     )
-    return loader
 
 
 def evaluation_batches(
@@ -213,6 +212,6 @@ def evaluation_batches(
         stride=stride,
         workers=settings.workers,
         cache=settings.cache,
-        device=job.device,
+        on_gpu=job.device.type == "cuda",
     )
     return evaluation_loader(job.validation, config, processes=processes)
