@@ -13,12 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from data.augmentations import (
-    Augmentation,
-    Filters,
-    apply_augmentation,
-    sample_augmentation,
-)
+from data.augmentations import Augmentation, Filters, apply_augmentation, sample_augmentation
 from data.image_cache import ImageCache
 from data.images import Pixels
 from data.instances import Instances
@@ -80,6 +75,7 @@ def add_batch_index(place: int, targets: npt.NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(placed)
 
 
+@dataclass(eq=False)
 class TrainingDataset(Dataset[Sample]):
     """Augmented samples by key: image uint8 [3, side, side], targets float32 [k, 6].
 
@@ -88,29 +84,19 @@ class TrainingDataset(Dataset[Sample]):
     add, which may change between epochs; from epoch `mosaic_epochs` on there are no mosaics.
     """
 
-    def __init__(
-        self,
-        images: ImageCache,
-        *,
-        image_size: int,
-        augmentation: Augmentation,
-        seed: int,
-        mosaic_epochs: int | None,
-        output_sizes: Positions | None,
-        mosaic_candidates: Positions,
-        filters: Filters | None,
-    ) -> None:
-        self.images = images
-        self.image_size = image_size
-        self.augmentation = augmentation
-        self.without_mosaic = replace(augmentation, mosaic=0.0)
-        self.mosaic_epochs = mosaic_epochs
-        self.seed = seed
-        self.output_sizes = output_sizes
-        self.mosaic_candidates = mosaic_candidates
-        self.filters = filters
-        index = images.index
-        per_box = (images.sizes / index.sizes)[index.owners()]
+    images: ImageCache
+    image_size: int
+    augmentation: Augmentation
+    seed: int
+    mosaic_epochs: int | None
+    output_sizes: Positions | None
+    mosaic_candidates: Positions
+    filters: Filters | None
+
+    def __post_init__(self) -> None:
+        self.without_mosaic = replace(self.augmentation, mosaic=0.0)
+        index = self.images.index
+        per_box = (self.images.sizes / index.sizes)[index.owners()]
         # Boxes in pixels of the resized images; (x, y) scales, so columns turn round.
         boxes = index.boxes * per_box[:, [1, 0, 1, 0]].astype(np.float32)
         self.index = replace(index, instances=index.instances.with_boxes(boxes))

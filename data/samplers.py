@@ -37,21 +37,17 @@ class BatchingConfig:
     """Epochs with mosaics, from the first one on; None for all."""
 
 
-def class_weights(counts: npt.NDArray[np.integer]) -> Floats:
-    """Return the inverse of the classes' box counts [c], of mean 1; no boxes count as one box."""
-    inverse = 1.0 / np.maximum(counts, 1)
-    weights: Floats = inverse / inverse.sum() * len(counts)
-    return weights
-
-
 def image_weights(index: DatasetIndex, average_precision: npt.NDArray[np.floating]) -> Floats:
     """Return the weight of each image [n]: the sum over its boxes of class weight · (1 - AP)² / c.
 
-    The formula is that of v7.0's `--image-weights`. `average_precision` [c] is mAP50-95 per class,
-    0 before the first evaluation. An image without boxes has weight 0.
+    The formula is that of v7.0's `--image-weights`: class weights are the inverse of the box
+    counts, of mean 1; no boxes count as one box. `average_precision` [c] is mAP50-95 per class, 0
+    before the first evaluation. An image without boxes has weight 0.
     """
     classes = len(index.class_names)
-    worth = class_weights(index.counts()) * (1 - np.asarray(average_precision)) ** 2 / classes
+    inverse = 1.0 / np.maximum(index.counts(), 1)
+    weights = inverse / inverse.sum() * classes
+    worth = weights * (1 - np.asarray(average_precision)) ** 2 / classes
     sums = np.bincount(index.owners(), weights=worth[index.classes], minlength=len(index))
     return sums.astype(np.float64)
 

@@ -21,11 +21,7 @@ MAX_WORKERS = 8
 
 
 def worker_count(
-    requested: int,
-    *,
-    batch_bytes: int,
-    on_gpu: bool,
-    local_world_size: int = 1,
+    requested: int, *, batch_bytes: int, on_gpu: bool, local_world_size: int = 1
 ) -> int:
     """Return how many worker processes to start: what is requested or automatic, if it fits.
 

@@ -93,10 +93,7 @@ def test_fewer_than_four_are_the_first_enlarged(count: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 5, 12])
 def test_recorded_evaluation_items(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Validation items recorded from v7.0 (letterbox.npz `item*`): the pixels are exact.
 

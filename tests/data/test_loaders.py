@@ -273,8 +273,7 @@ class TestImageWeights:
 
 class TestQuad:
     @pytest.mark.parametrize(
-        ("batch_size", "rect", "workers"),
-        [(3, True, 0), (6, False, 2), (7, False, 0)],
+        ("batch_size", "rect", "workers"), [(3, True, 0), (6, False, 2), (7, False, 0)]
     )
     def test_every_batch_size_gives_batches_of_twice_the_side(
         self, index: DatasetIndex, batch_size: int, rect: bool, workers: int

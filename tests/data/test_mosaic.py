@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from data.augmentations import AffineParams, affine_matrix
-from data.mosaic import (
-    Tile,
-    mosaic_tiles,
-    nine_tiles,
-    render,
-    single_tile,
-    transform_boxes,
-)
+from data.mosaic import Tile, mosaic_tiles, nine_tiles, render, single_tile, transform_boxes
 from ops.letterbox import PAD_VALUE
 
 SIDE = 64
