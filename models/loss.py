@@ -112,9 +112,7 @@ class DetectionLoss(nn.Module):
             rows, objectness = _SelectLogits.apply(
                 raw, match.image, match.anchor, match.row, match.column
             )
-            overlap = aligned_iou(
-                matched_boxes(rows, match), match.boxes, kind="ciou", layout="cxcywh"
-            )
+            overlap = aligned_iou(matched_boxes(rows, match), match.boxes, complete=True)
             box = box + _mean_of_valid(1.0 - overlap, match, count)
             wanted = objectness_target(overlap.detach(), match, raw.shape[:4])
             losses = self._cross_entropy(objectness, wanted, self.objectness_weight)

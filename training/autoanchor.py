@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from data.dataset_index import DatasetIndex
 from models.anchors import AnchorFit, anchor_fit, in_stride_order, label_sizes, search_anchors
@@ -21,43 +20,20 @@ TINY = 3.0
 _PURPOSE = (0, 0, 0, 1)
 
 
-@dataclass(frozen=True)
-class AutoAnchorConfig:
-    """Configuration of AutoAnchor.
-
-    `threshold` is the largest side ratio of a box and its anchor (v7.0: anchor_t); `forced` asks
-    for new anchors whatever the fit, `disabled` keeps the present ones; `seed` is the search's.
-    """
-
-    threshold: float = 4.0
-    forced: bool = False
-    disabled: bool = False
-    seed: int = 0
-
-    @classmethod
-    def from_settings(cls, settings: TrainSettings) -> AutoAnchorConfig:
-        """Return the config of a training's settings."""
-        return cls(
-            threshold=settings.anchor_t,
-            forced=settings.anchors > 0,
-            disabled=settings.noautoanchor,
-            seed=settings.seed,
-        )
-
-
 def fit_anchors(
-    network: Detector, index: DatasetIndex, image_size: int, config: AutoAnchorConfig
+    network: Detector, index: DatasetIndex, image_size: int, settings: TrainSettings
 ) -> bool:
     """Fit the network's anchors to the boxes, in place; return whether they were replaced.
 
-    New ones are searched if the best possible recall is 0.98 or less, if they are forced, or if
-    the network has placeholders only; in the first case they are taken if their recall is higher.
-    `image_size` is the longer side of the network's input in pixels. Raises TaskError(CONFIG) if
-    new anchors are both necessary and disabled.
+    New ones are searched if the best possible recall is 0.98 or less, if the setting `anchors`
+    asks for them, or if the network has placeholders only; in the first case they are taken if
+    their recall is higher. `image_size` is the longer side of the network's input in pixels.
+    Raises TaskError(CONFIG) if new anchors are necessary and `noautoanchor` is set.
     """
+    keep, threshold = settings.noautoanchor, settings.anchor_t
     sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
-    missing = config.forced or network.has_placeholder_anchors
-    if missing and config.disabled:
+    missing = settings.anchors > 0 or network.has_placeholder_anchors
+    if missing and keep:
         raise TaskError(
             Code.CONFIG,
             "noautoanchor is set, but the model has no anchors of its own (or the setting anchors "
@@ -65,10 +41,11 @@ def fit_anchors(
             "file that lists them.",
         )
     anchors = (network.anchors * network.stride.view(-1, 1, 1)).cpu().view(-1, 2).numpy()
-    before = None if missing else anchor_fit(anchors, sizes, config.threshold)
+    before = None if missing else anchor_fit(anchors, sizes, threshold)
     if before is not None:
-        _log_fit("anchors", before, _advice(before, disabled=config.disabled))
-        if before.good or config.disabled:
+        end = "noautoanchor keeps them: another img_size may help" if keep else "searching better"
+        _log_fit("anchors", before, "" if before.good else f" - many boxes fit no anchor, {end}")
+        if before.good or keep:
             return False
     else:
         log.info("anchors: searching %d new ones for %d boxes", len(anchors), len(sizes))
@@ -82,10 +59,10 @@ def fit_anchors(
         sizes,
         len(anchors),
         image_size=image_size,
-        threshold=config.threshold,
-        generator=numpy_generator(config.seed, *_PURPOSE),
+        threshold=threshold,
+        generator=numpy_generator(settings.seed, *_PURPOSE),
     )
-    after = anchor_fit(found, sizes, config.threshold)
+    after = anchor_fit(found, sizes, threshold)
     if before is not None and after.best_possible_recall <= before.best_possible_recall:
         _log_fit("anchors kept, the search found none better", after, "")
         return False
@@ -101,14 +78,6 @@ def _log_fit(what: str, fit: AnchorFit, end: str) -> None:
         "%s: best possible recall %.3f, %.2f anchors a box%s",
         *(what, fit.best_possible_recall, fit.anchors_above_threshold, end),
     )
-
-
-def _advice(fit: AnchorFit, *, disabled: bool) -> str:
-    if fit.good:
-        return ""
-    if disabled:
-        return " - many boxes fit no anchor, and noautoanchor keeps them: another img_size may help"
-    return " - many boxes fit no anchor: searching better ones"
 
 
 def with_anchor_count(config: ModelConfig, per_level: int) -> ModelConfig:

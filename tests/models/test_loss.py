@@ -29,7 +29,6 @@ CASES = [
     *("nc1", "nc1_smooth", "nc1_focal", "nc1_empty"),
 ]
 TARGETS_WITH_MAP = ("nc3_border", "nc3_dup", "nc3_rect", "nc3_empty", "nc1")
-IOU = {"kind": "ciou", "layout": "cxcywh"}
 
 
 class Recorded:
@@ -64,7 +63,8 @@ class Recorded:
         matches = assign_targets(self.targets, sizes, self.anchors, self.threshold, padded=padded)
         for raw, match in zip(self.raw, matches, strict=True):
             rows = raw[match.image, match.anchor, match.row, match.column]
-            levels.append((raw, match, aligned_iou(matched_boxes(rows, match), match.boxes, **IOU)))
+            overlap = aligned_iou(matched_boxes(rows, match), match.boxes, complete=True)
+            levels.append((raw, match, overlap))
         return levels
 
 
