@@ -2,8 +2,8 @@
 
     python -m bench.sequential_mining build/bench/job.json
 
-What `python -m bench` compares mining with. It follows the definitions of docs/mining.md with the
-fused network of torch, but without batches, threads or a reduced precision.
+What `python -m bench` compares mining with: the definitions of docs/mining.md with the fused
+network of torch, without batches, threads or a reduced precision.
 """
 
 from __future__ import annotations
