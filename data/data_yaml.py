@@ -14,11 +14,7 @@ from utils.errors import Code, TaskError
 from utils.safe_yaml import load_yaml
 from utils.text import EncodingError, read_text
 
-SPLIT_KEYS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "valid", "validation"),
-    "test": ("test",),
-}
+SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 ABSENT = frozenset({"", "~", "null", "Null", "NULL"})

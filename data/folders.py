@@ -101,7 +101,7 @@ def open_dataset(
 
 
 def read_splits(
-    path: Path, splits: Sequence[str], *, max_bad_fraction: float, require_boxes: bool = True
+    path: Path, splits: Sequence[str], *, max_bad_fraction: float
 ) -> list[tuple[DatasetIndex, DataReport]]:
     """Read splits of a data set: of a data.yaml as v7.0 does, or of any form `open_dataset` knows.
 
@@ -110,16 +110,11 @@ def read_splits(
     if path.suffix.lower() in (".yaml", ".yml") and not path.is_dir():
         description = read_data_yaml(path)
         return [
-            read_yolo_split(
-                description, split, max_bad_fraction=max_bad_fraction, require_boxes=require_boxes
-            )
+            read_yolo_split(description, split, max_bad_fraction=max_bad_fraction)
             for split in splits
         ]
     data = open_dataset(path)
-    read = [
-        data.read(split, max_bad_fraction=max_bad_fraction, require_boxes=require_boxes)
-        for split in splits
-    ]
+    read = [data.read(split, max_bad_fraction=max_bad_fraction) for split in splits]
     read[0][1].notes = data.notes
     return read
 

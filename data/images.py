@@ -22,10 +22,8 @@ from utils.atomic import replace_file
 Pixels = npt.NDArray[np.uint8]
 
 ORIENTATION_TAG = 0x0112
-
-# Twice Pillow's own warning limit; above it Pillow refuses to open a file at all.
 PIXEL_LIMIT = 178_956_970
-
+"""Pillow's: it refuses to open a larger image."""
 FORMATS = ("BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that Pillow may try: some other readers start programs (Ghostscript for EPS)."""
 
@@ -59,13 +57,13 @@ class ImageHeader(NamedTuple):
         return self.size if self.orientation < 5 else (self.size[1], self.size[0])
 
 
-def image_header(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> ImageHeader:
+def image_header(path: str | os.PathLike[str]) -> ImageHeader:
     """Read the header of a file without decoding.
 
-    Raises ImageError when the file is missing, is no image or has more than `limit` pixels.
+    Raises ImageError when the file is missing, is no image or has more pixels than Pillow opens.
     """
     with _open(path) as file:
-        return _header(path, file, limit)
+        return _header(path, file)
 
 
 def image_size(path: str | os.PathLike[str], *, upright: bool = False) -> tuple[int, int]:
@@ -74,18 +72,16 @@ def image_size(path: str | os.PathLike[str], *, upright: bool = False) -> tuple[
     return header.upright_size if upright else header.size
 
 
-def read_image(
-    path: str | os.PathLike[str], *, upright: bool = False, limit: int = PIXEL_LIMIT
-) -> Pixels:
+def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> Pixels:
     """Decode a file by its content, whatever its suffix, to uint8 [h, w, 3] in BGR order.
 
     Grayscale, palette, alpha, 16-bit and CMYK images are reduced to 8-bit BGR; of an animation
     the first frame counts. `upright` turns the image as its orientation tag says. The pixel count
-    is checked against `limit` before anything is decoded.
-    Raises ImageError when the file is missing, damaged, cut off, too large or no image.
+    is checked before anything is decoded. ImageError when the file is missing, damaged, cut off,
+    too large or no image.
     """
     with _open(path) as file:
-        header = _header(path, file, limit)
+        header = _header(path, file)
         file.seek(0)
         content = file.read()
     # OpenCV fills the missing part of a cut-off JPEG with grey; Pillow refuses it instead.
@@ -106,11 +102,10 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
         raise ImageError(path, f"cannot be opened ({error.strerror})") from error
 
 
-def _header(path: str | os.PathLike[str], file: BinaryIO, limit: int) -> ImageHeader:
+def _header(path: str | os.PathLike[str], file: BinaryIO) -> ImageHeader:
     try:
         with Image.open(file, formats=FORMATS) as image:
-            width, height = image.size
-            kind = image.format or ""
+            (width, height), kind = image.size, image.format or ""
             exif = image.info.get("exif")
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"more than {PIXEL_LIMIT} pixels") from error
@@ -118,8 +113,6 @@ def _header(path: str | os.PathLike[str], file: BinaryIO, limit: int) -> ImageHe
         raise ImageError(path, "not a readable image file") from error
     if height < 1 or width < 1:
         raise ImageError(path, f"empty image ({width}x{height})")
-    if height * width > limit:
-        raise ImageError(path, f"{width}x{height} is more than the limit of {limit} pixels")
     return ImageHeader((height, width), kind, 1 if kind == "TIFF" else _orientation(exif))
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,8 @@ from data.report import EXAMPLES, DataReport
 from utils.errors import Code, TaskError
 from utils.progress import Progress, progress_bar
 
+_Outcome = tuple[ImageHeader, Annotation] | ImageError | AnnotationError
+"""An image's header and annotation, or the fault of either."""
 SLAB, CHUNK = 4096, 64
 """Records in hand at once, and of these by one thread; the first chunk shows how fast files are."""
 
@@ -34,7 +35,6 @@ def read_dataset(
     *,
     root: Path,
     max_bad_fraction: float,
-    require_boxes: bool = True,
     progress: Progress | None = None,
 ) -> tuple[DatasetIndex, DataReport]:
     """Read a data set from its index file, in one pass over image headers and annotations.
@@ -42,9 +42,9 @@ def read_dataset(
     An unusable image or annotation file, a class index out of range included, takes the image
     out of the data set and is named and counted. Boxes are clipped to the image; those without
     area, repeated ones and those of classes not in `class_names` are left out and counted, their
-    image stays. Raises TaskError(DATASET) when nothing usable is left, when more than
-    `max_bad_fraction` of the images is unusable, or, with `require_boxes`, when no box is left;
-    TaskError(IMAGE_FORMAT) when there are images but not one of them can be read and decoded.
+    image stays. Raises TaskError(DATASET) when no usable image or no box is left, or more than
+    `max_bad_fraction` of the images is unusable; TaskError(IMAGE_FORMAT) when there are images but
+    not one of them can be read and decoded.
     """
     return read_records(
         read_index(Path(index_file), root),
@@ -52,17 +52,12 @@ def read_dataset(
         class_names,
         source=str(index_file),
         max_bad_fraction=max_bad_fraction,
-        require_boxes=require_boxes,
         progress=progress,
     )
 
 
 def read_yolo_split(
-    description: DataDescription,
-    split: str,
-    *,
-    max_bad_fraction: float,
-    require_boxes: bool = True,
+    description: DataDescription, split: str, *, max_bad_fraction: float
 ) -> tuple[DatasetIndex, DataReport]:
     """Read a split of a data.yaml; an image without a label file has no objects."""
     return read_records(
@@ -71,7 +66,6 @@ def read_yolo_split(
         description.class_names,
         source=f"{description.path} ({split})",
         max_bad_fraction=max_bad_fraction,
-        require_boxes=require_boxes,
         upright=True,
     )
 
@@ -89,7 +83,8 @@ def read_records(
 ) -> tuple[DatasetIndex, DataReport]:
     """Read records, at least one, as `read_dataset` does; `source` names them in messages.
 
-    `upright`: the images count as their orientation tags turn them, and boxes lie on those.
+    `upright`: the images count as their orientation tags turn them, and boxes lie on those. Without
+    `require_boxes` a data set without objects is taken.
     """
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
@@ -116,15 +111,6 @@ def read_records(
     return index, report
 
 
-class _Outcome(NamedTuple):
-    """What one record holds: the image's size, its annotation, or the fault of either."""
-
-    header: ImageHeader | None
-    annotation: Annotation
-    image_fault: str | None = None
-    annotation_fault: str | None = None
-
-
 def _index_of(
     examined: Sequence[tuple[Record, _Outcome]],
     class_names: Sequence[str],
@@ -134,18 +120,19 @@ def _index_of(
     """Return the usable images with their clean boxes; `report` counts what is wrong."""
     paths, sizes, annotations = [], [], []
     for record, outcome in examined:
-        if outcome.header is None:
-            report.bad_images.add(str(outcome.image_fault))
+        if isinstance(outcome, ImageError):
+            report.bad_images.add(str(outcome))
             report.missing_images += not os.path.isfile(record.image)
-        elif outcome.annotation_fault is not None:
-            report.bad_annotations.add(outcome.annotation_fault)
+        elif isinstance(outcome, AnnotationError):
+            report.bad_annotations.add(str(outcome))
         else:
+            header, annotation = outcome
+            size = header.upright_size if upright else header.size
             paths.append(record.image)
-            size = outcome.header.upright_size if upright else outcome.header.size
             sizes.append(size)
-            annotations.append(outcome.annotation)
-            report.turned += upright and outcome.header.orientation > 1
-            stated = outcome.annotation.size
+            annotations.append(annotation)
+            report.turned += upright and header.orientation > 1
+            stated = annotation.size
             if stated not in (None, size):
                 said = f"{record.image}: {size[1]}x{size[0]}, stated {stated[1]}x{stated[0]}"
                 report.other_sizes.add(said)
@@ -168,15 +155,12 @@ def _index_of(
 def _examine(record: Record, reader: AnnotationReader, upright: bool) -> _Outcome:
     try:
         header = image_header(record.image)
-    except ImageError as error:
-        return _Outcome(None, Annotation(), image_fault=str(error))
-    if record.annotation is None:
-        return _Outcome(header, Annotation())
-    size = header.upright_size if upright else header.size
-    try:
-        return _Outcome(header, reader.read(record.annotation, record.image, size))
-    except AnnotationError as error:
-        return _Outcome(header, Annotation(), annotation_fault=str(error))
+        if record.annotation is None:
+            return header, Annotation()
+        size = header.upright_size if upright else header.size
+        return header, reader.read(record.annotation, record.image, size)
+    except (ImageError, AnnotationError) as error:
+        return error
 
 
 def _examine_all(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,29 +30,10 @@ SplitDetections = Iterable[tuple[int, np.ndarray]]
 each image; an image that is missing has no detections."""
 
 
-@dataclass(frozen=True)
-class CocoMetrics:
-    """Average precision and recall over IoU 0.5 to 0.95, in [0, 1]; None without such labels.
+CocoMetrics = dict[str, float | None]
+"""By NAMES: average precision and recall over IoU 0.5 to 0.95, in [0, 1]; None without such labels.
 
-    s, m, l: labels below 32 x 32, below 96 x 96, and above, in pixels of the original image.
-    """
-
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
-    ap_small: float | None
-    ap_medium: float | None
-    ap_large: float | None
-    ar1: float | None
-    ar10: float | None
-    ar100: float | None
-    ar_small: float | None
-    ar_medium: float | None
-    ar_large: float | None
-
-    def named(self) -> Iterator[tuple[str, float | None]]:
-        """Yield COCO's name and the value of each."""
-        yield from zip(NAMES, astuple(self), strict=True)
+s, m, l: labels below 32 x 32, below 96 x 96, and above, in pixels of the original image."""
 
 
 def coco_available() -> bool:
@@ -79,13 +59,8 @@ def coco_metrics(found: SplitDetections, index: DatasetIndex) -> CocoMetrics:
         for position, (height, width) in enumerate(index.sizes)
     ]
     categories = [{"id": c, "name": name} for c, name in enumerate(index.class_names)]
-    owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
-    labels = [
-        _annotation(position, category, box)
-        for position, category, box in zip(
-            owners.tolist(), index.classes.tolist(), index.boxes, strict=True
-        )
-    ]
+    owned = zip(index.owners().tolist(), index.classes.tolist(), index.boxes, strict=True)
+    labels = [_annotation(*one) for one in owned]
     detections = [
         {**_annotation(position, row[5], row[:4]), "score": float(row[4])}
         for position, rows in found
@@ -106,9 +81,9 @@ def coco_metrics(found: SplitDetections, index: DatasetIndex) -> CocoMetrics:
         truth, predicted, iouType="bbox", print_function=lambda *_: None
     )
     evaluator.run()
-    values = np.asarray(evaluator.all_stats, np.float64)[: len(NAMES)].tolist()
+    values = np.asarray(evaluator.all_stats, np.float64).tolist()
     # The package writes -1 where there is nothing to measure.
-    return CocoMetrics(*(None if value < 0 else value for value in values))
+    return {name: None if v < 0 else v for name, v in zip(NAMES, values, strict=False)}
 
 
 def _annotation(position: int, category: float, box: np.ndarray) -> dict[str, object]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ops.boxes import pairwise_iou
+from evaluation.metrics import FloatArray, iou_matrix
 
 
 class ConfusionMatrix:
@@ -14,29 +13,17 @@ class ConfusionMatrix:
 
     Detections above `confidence` are matched with labels of any class by IoU above `iou`: the
     highest IoU first, each label and each detection once. An unmatched detection counts as
-    background; v7.0 forgets it in images without any match, which `official_background` reproduces.
+    background, where v7.0 forgets it in images without any match.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        confidence: float = 0.25,
-        iou: float = 0.45,
-        official_background: bool = False,
-    ) -> None:
+    def __init__(self, num_classes: int, *, confidence: float = 0.25, iou: float = 0.45) -> None:
         self.num_classes = num_classes
         self.confidence = confidence
         self.iou = iou
-        self.official_background = official_background
         self.matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
 
-    def add(self, detections: NDArray[np.floating] | None, labels: NDArray[np.floating]) -> None:
-        """Count one image: detections [n, 6] xyxy, confidence, class, None for none; labels [m, 5]
-        class, xyxy.
-        """
-        if detections is None:
-            detections = np.zeros((0, 6), dtype=np.float32)
+    def add(self, detections: FloatArray, labels: FloatArray) -> None:
+        """Count an image: detections [n, 6] xyxy, confidence, class; labels [m, 5] class, xyxy."""
         detections = detections[detections[:, 4] > self.confidence]
         detection, label = _match(detections[:, :4], labels[:, 1:5], self.iou)
         predicted = detections[:, 5].astype(np.int64)
@@ -45,21 +32,17 @@ class ConfusionMatrix:
 
         np.add.at(self.matrix, (predicted[detection], true[label]), 1)
         self.matrix[background] += np.bincount(np.delete(true, label), minlength=background + 1)
-        if len(detection) or not self.official_background:
-            unmatched = np.delete(predicted, detection)
-            self.matrix[:, background] += np.bincount(unmatched, minlength=background + 1)
+        unmatched = np.delete(predicted, detection)
+        self.matrix[:, background] += np.bincount(unmatched, minlength=background + 1)
 
 
 def _match(
-    detections: NDArray[np.floating], labels: NDArray[np.floating], threshold: float
+    detections: FloatArray, labels: FloatArray, threshold: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Match boxes [n, 4] with boxes [m, 4], xyxy: indices of detections, and of their labels."""
     if not len(detections) or not len(labels):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    overlap = pairwise_iou(
-        torch.from_numpy(np.ascontiguousarray(detections)),
-        torch.from_numpy(np.ascontiguousarray(labels)),
-    ).numpy()
+    overlap = iou_matrix(detections, labels)
     label = overlap.argmax(1)
     best = overlap.max(1)
     candidates = np.flatnonzero(best > threshold)

@@ -52,9 +52,12 @@ def evaluate(
         batch: EvaluationBatch,
     ) -> tuple[EvaluationBatch, list[Detections], torch.Tensor | None]:
         maps, output = predictor.forward(batch.images)
-        rows = predictor.candidates(batch.images, output)
-        kept = predictor.suppress(rows, multi_label=True)
-        return batch, kept, _losses(criterion, maps, batch) if criterion else None
+        kept = predictor.suppress(predictor.candidates(batch.images, output), multi_label=True)
+        if criterion is None:
+            return batch, kept, None
+        with torch.no_grad():
+            parts = criterion(maps, batch.targets.to(maps[0].device))
+        return batch, kept, torch.stack([parts.box, parts.obj, parts.cls]).cpu()
 
     for batch, kept, losses in predictor.pool.map(predict, batches):
         if losses is not None:
@@ -68,15 +71,6 @@ def evaluate(
     return evaluator.gather(processes).evaluation()
 
 
-def _losses(
-    criterion: DetectionLoss, maps: list[torch.Tensor], batch: EvaluationBatch
-) -> torch.Tensor:
-    """Return box, objectness and class loss of a batch, [3]."""
-    with torch.no_grad():
-        parts = criterion(maps, batch.targets.to(maps[0].device))
-    return torch.stack([parts.box, parts.obj, parts.cls]).cpu()
-
-
 def evaluate_stream(
     predictor: Predictor,
     index: DatasetIndex,
@@ -84,8 +78,9 @@ def evaluate_stream(
     *,
     on_image: ImageCallback | None = None,
 ) -> Evaluation:
-    """Evaluate a split with the images prepared as for inference, in tiles if the predictor has
-    them. An unreadable image is logged and left out.
+    """Evaluate a split as for inference, in tiles if the predictor has them.
+
+    An unreadable image is logged and left out.
     """
     evaluator = Evaluator(len(index.class_names), config)
     stream = predictor.stream(index.paths, multi_label=True)
@@ -101,23 +96,13 @@ def evaluate_stream(
 
 
 def evaluate_split(
-    predictor: Predictor,
-    index: DatasetIndex,
-    *,
-    on_image: ImageCallback | None = None,
+    predictor: Predictor, index: DatasetIndex, *, on_image: ImageCallback | None = None
 ) -> Evaluation:
-    """Evaluate a split by object size too: in v7.0's batches, or in tiles if the predictor has
-    them.
-    """
-    config = EvaluationConfig(by_size=True)
-    if predictor.config.tiling is not None:
+    """Evaluate a split, by object size too: in v7.0's batches, or in tiles if there are any."""
+    config, own = EvaluationConfig(by_size=True), predictor.config
+    if own.tiling is not None:
         return evaluate_stream(predictor, index, config, on_image=on_image)
-    batching = LoaderConfig(
-        predictor.image_size,
-        predictor.config.batch_size,
-        stride=predictor.stride,
-        workers=predictor.config.workers,
-    )
+    batching = LoaderConfig(predictor.image_size, own.batch_size, predictor.stride, own.workers)
     loader = evaluation_loader(index, batching)
     batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")
     return evaluate(predictor, index, batches, config, on_image=on_image)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from evaluation.metrics import (
     ClassMetrics,
     Scores,
     ap_per_class,
-    at_index,
-    match_with_labels,
+    match_detections,
     summarise,
 )
 from ops.boxes import area
@@ -95,9 +94,15 @@ class ImageResult:
     """Detections for the pictures of the report, [k, 6]."""
 
 
-PER_DETECTION = ("correct", "confidence", "predicted", "size")
-PER_LABEL = ("target", "target_size")
-ARRAYS = (*PER_DETECTION, *PER_LABEL, "detections")
+ARRAYS = ("correct", "confidence", "predicted", "size", "target", "target_size", "detections")
+_NO_IMAGE = ImageResult(
+    position=0,
+    batch=0,
+    correct=np.zeros((0, len(IOU_THRESHOLDS)), bool),
+    confidence=np.zeros(0, np.float32),
+    **{name: np.zeros(0, np.int64) for name in ARRAYS[2:-1]},
+    detections=np.zeros((0, 6), np.float32),
+)
 
 
 class Evaluator:
@@ -124,7 +129,7 @@ class Evaluator:
         [m, 5] class, xyxy; both in pixels of the original.
         """
         self.confusion.add(detections, labels)
-        correct, label = match_with_labels(detections, labels)
+        correct, label = match_detections(detections, labels)
         target_size = size_class(labels[:, 1:])
         size = size_class(detections[:, :4])
         matched = correct[:, 0]
@@ -150,22 +155,15 @@ class Evaluator:
 
     def evaluation(self) -> Evaluation:
         """Compute the metrics of everything that was added."""
-        none = np.zeros(0, np.int64)
-        empty_columns: tuple[np.ndarray, ...] = (
-            *(np.zeros((0, len(IOU_THRESHOLDS)), bool), np.zeros(0, np.float32)),
-            *(none, none),
-        )
-        correct, confidence, predicted, size = (
-            self._column(name, empty)
-            for name, empty in zip(PER_DETECTION, empty_columns, strict=True)
-        )
-        target, target_size = (self._column(name, none) for name in PER_LABEL)
+        correct, confidence, predicted, size, target, target_size, _ = self._columns()
         classes = ap_per_class(correct, confidence, predicted, target)
         by_size = []
         for s in range(len(SIZES)) if self.config.by_size else ():
             own, labels = size == s, target_size == s
             alone = ap_per_class(correct[own], confidence[own], predicted[own], target[labels])
-            by_size.append(at_index(alone, classes.best_index))
+            by_size.append(replace(alone, best_index=classes.best_index))
+        losses = torch.stack(list(self.losses.values()) or [torch.zeros(3)])
+        box, obj, cls = losses.mean(0).tolist()
         return Evaluation(
             scores=summarise(classes),
             classes=classes,
@@ -174,19 +172,15 @@ class Evaluator:
             at_confidence=counts_at_threshold(
                 correct[:, 0], confidence, predicted, target, self.config.report_confidence
             ),
-            losses=self._mean_losses(),
+            losses=(box, obj, cls),
             by_size=tuple(by_size),
             detections={image.position: image.detections for image in self.images},
         )
 
-    def _column(self, name: str, empty: np.ndarray) -> np.ndarray:
-        return np.concatenate([*(getattr(image, name) for image in self.images), empty])
-
-    def _mean_losses(self) -> tuple[float, float, float]:
-        if not self.losses:
-            return (0.0, 0.0, 0.0)
-        box, obj, cls = torch.stack(list(self.losses.values())).mean(0).tolist()
-        return (box, obj, cls)
+    def _columns(self) -> list[np.ndarray]:
+        """Return each of ARRAYS of all images; the right shape and type also without any."""
+        images = [*self.images, _NO_IMAGE]
+        return [np.concatenate([getattr(one, name) for one in images]) for name in ARRAYS]
 
     def gather(self, processes: DistContext) -> Evaluator:
         """Return on rank 0 an evaluator of all ranks, equal to that of a single process; on other
@@ -208,10 +202,9 @@ class Evaluator:
             "loss_batch": np.array(list(self.losses), np.int64),
             "losses": torch.stack(losses).numpy() if losses else np.zeros((0, 3)),
         }
-        for name in ARRAYS:
-            rows = [getattr(image, name) for image in images]
-            arrays[name] = np.concatenate(rows) if rows else np.zeros(0)
-            arrays[f"{name} counts"] = np.array([len(one) for one in rows], np.int64)
+        for name, column in zip(ARRAYS, self._columns(), strict=True):
+            arrays[name] = column
+            arrays[f"{name} counts"] = np.array([len(getattr(i, name)) for i in images], np.int64)
         archive = io.BytesIO()
         np.savez(archive, **arrays)  # type: ignore[arg-type]  # numpy's stub of `allow_pickle`
         return archive.getvalue()
@@ -225,12 +218,10 @@ class Evaluator:
         evaluator.confusion.matrix += arrays["confusion"]
         losses = torch.from_numpy(arrays["losses"])
         evaluator.losses = dict(zip(arrays["loss_batch"].tolist(), losses, strict=True))
-        rows = [np.split(arrays[n], np.cumsum(arrays[f"{n} counts"])[:-1]) for n in ARRAYS]
-        # Without images np.split returns one empty piece.
-        for (position, batch), *own in zip(arrays["place"].tolist(), *rows, strict=False):
-            evaluator.images.append(
-                ImageResult(position=position, batch=batch, **dict(zip(ARRAYS, own, strict=True)))
-            )
+        # The last piece, behind all images, is empty.
+        rows = [np.split(arrays[n], np.cumsum(arrays[f"{n} counts"]))[:-1] for n in ARRAYS]
+        for (position, batch), *own in zip(arrays["place"].tolist(), *rows, strict=True):
+            evaluator.images.append(ImageResult(position, batch, *own))
         return evaluator
 
 

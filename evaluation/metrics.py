@@ -6,7 +6,7 @@ Shape legend: n detections, m labels, c classes that have labels, T overlap thre
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ _TINY = 1e-16
 class ClassMetrics:
     """Metrics of each class that has labels, in rising order of `classes` [c].
 
-    `labels` counts the ground truth; `ap` is [c, T]. `precision`, `recall`, `f1`, `tp` and `fp`
-    [c] are at IoU 0.5 and the confidence of the highest smoothed mean F1: `best_index` on
+    `labels` counts the ground truth; `ap` is [c, T]. `precision`, `recall`, `f1`, `tp`, `fp` and
+    `fn` [c] are at IoU 0.5 and the confidence of the highest smoothed mean F1: `best_index` on
     `confidence`, the shared axis [1000] of `precision_curve`, `recall_curve` and `f1_curve`
     [c, 1000]. `envelope` [c, 1000] is precision over recall 0 to 1 at IoU 0.5.
     """
@@ -39,11 +39,6 @@ class ClassMetrics:
     classes: NDArray[np.int64]
     labels: NDArray[np.int64]
     ap: Float64Array
-    precision: Float64Array
-    recall: Float64Array
-    f1: Float64Array
-    tp: NDArray[np.int64]
-    fp: NDArray[np.int64]
     best_index: int
     confidence: Float64Array
     precision_curve: Float64Array
@@ -52,8 +47,33 @@ class ClassMetrics:
     envelope: Float64Array
 
     @property
+    def precision(self) -> Float64Array:
+        """The precision at the best confidence, [c]."""
+        return self.precision_curve[:, self.best_index]
+
+    @property
+    def recall(self) -> Float64Array:
+        """The recall at the best confidence, [c]."""
+        return self.recall_curve[:, self.best_index]
+
+    @property
+    def f1(self) -> Float64Array:
+        """The F1 at the best confidence, [c]."""
+        return self.f1_curve[:, self.best_index]
+
+    @property
+    def tp(self) -> NDArray[np.int64]:
+        """The true positives at the best confidence, [c]."""
+        return (self.recall * self.labels).round().astype(np.int64)
+
+    @property
+    def fp(self) -> NDArray[np.int64]:
+        """The false positives at the best confidence, [c]."""
+        return (self.tp / (self.precision + _TINY) - self.tp).round().astype(np.int64)
+
+    @property
     def fn(self) -> NDArray[np.int64]:
-        """Return the false negatives at the best confidence, [c]."""
+        """The false negatives at the best confidence, [c]."""
         return self.labels - self.tp
 
     def average_precision(self, class_count: int) -> Float64Array:
@@ -95,30 +115,27 @@ def fitness(map50: float, map50_95: float) -> float:
     return 0.1 * map50 + 0.9 * map50_95
 
 
-def match_detections(detections: FloatArray, labels: FloatArray) -> BoolArray:
-    """Return which detections of one image are correct at each of IOU_THRESHOLDS, bool [n, T].
+def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return `pairwise_iou` of arrays."""
+    one, other = (torch.from_numpy(np.ascontiguousarray(boxes)) for boxes in (a, b))
+    matrix: FloatArray = pairwise_iou(one, other).numpy()
+    return matrix
+
+
+def match_detections(
+    detections: FloatArray, labels: FloatArray
+) -> tuple[BoolArray, NDArray[np.int64]]:
+    """Return which detections of an image are correct at each of IOU_THRESHOLDS, bool [n, T], and
+    the index of the label each is assigned to [n], meaningless for one that is nowhere correct.
 
     `detections` is [n, 6]: xyxy, confidence, class, by falling confidence; `labels` is [m, 5]:
     class, xyxy. A detection is assigned to the label of its class with the highest IoU; of those
     assigned to one label with at least the threshold, the first is correct. As v7.0.
     """
-    return match_with_labels(detections, labels)[0]
-
-
-def match_with_labels(
-    detections: FloatArray, labels: FloatArray
-) -> tuple[BoolArray, NDArray[np.int64]]:
-    """As `match_detections`, with the index of the label each detection is assigned to, int [n].
-
-    The index is meaningless for a detection that is correct at no threshold.
-    """
     if not len(detections) or not len(labels):
         none = np.zeros((len(detections), len(IOU_THRESHOLDS)), dtype=bool)
         return none, np.zeros(len(detections), dtype=np.int64)
-    overlap = pairwise_iou(
-        torch.from_numpy(np.ascontiguousarray(detections[:, :4])),
-        torch.from_numpy(np.ascontiguousarray(labels[:, 1:5])),
-    ).numpy()
+    overlap = iou_matrix(detections[:, :4], labels[:, 1:5])
     overlap = np.where(detections[:, 5:6] == labels[:, 0], overlap, -1.0)
     label = overlap.argmax(1)
     enough = overlap[np.arange(len(label)), label][:, None] >= IOU_THRESHOLDS
@@ -137,7 +154,7 @@ def found_labels(detections: FloatArray, labels: FloatArray) -> BoolArray:
 
     As many as there are true positives.
     """
-    correct, label = match_with_labels(detections, labels)
+    correct, label = match_detections(detections, labels)
     found = np.zeros(len(labels), bool)
     found[label[correct[:, 0]]] = True
     return found
@@ -173,47 +190,7 @@ def ap_per_class(
 
     f1 = 2 * precision * recall / (precision + recall + _TINY)
     best = int(smooth(f1.mean(0), 0.1).argmax()) if len(classes) else 0
-    tp, fp = _counts(precision[:, best], recall[:, best], labels)
-    return ClassMetrics(
-        classes=classes,
-        labels=labels,
-        ap=ap,
-        precision=precision[:, best],
-        recall=recall[:, best],
-        f1=f1[:, best],
-        tp=tp,
-        fp=fp,
-        best_index=best,
-        confidence=axis,
-        precision_curve=precision,
-        recall_curve=recall,
-        f1_curve=f1,
-        envelope=envelope,
-    )
-
-
-def at_index(metrics: ClassMetrics, index: int) -> ClassMetrics:
-    """Return the metrics at another `index` (0 to 999) of the confidence axis."""
-    precision, recall = metrics.precision_curve[:, index], metrics.recall_curve[:, index]
-    tp, fp = _counts(precision, recall, metrics.labels)
-    return replace(
-        metrics,
-        precision=precision,
-        recall=recall,
-        f1=metrics.f1_curve[:, index],
-        tp=tp,
-        fp=fp,
-        best_index=index,
-    )
-
-
-def _counts(
-    precision: Float64Array, recall: Float64Array, labels: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return true and false positives [c] from precision [c], recall [c] and `labels` [c]."""
-    tp = (recall * labels).round()
-    fp = (tp / (precision + _TINY) - tp).round()
-    return tp.astype(np.int64), fp.astype(np.int64)
+    return ClassMetrics(classes, labels, ap, best, axis, precision, recall, f1, envelope)
 
 
 def summarise(metrics: ClassMetrics) -> Scores:

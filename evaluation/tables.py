@@ -17,8 +17,6 @@ from evaluation.evaluator import SIZES, Evaluation
 from evaluation.metrics import ClassMetrics
 from utils.atomic import write_text
 
-CLASSES_CSV = "classes.csv"
-COCO_CSV = "coco.csv"
 COUNTS = ("labels", "tp", "fp", "fn")
 SHARES = ("precision", "recall", "ap50", "ap50_95")
 COLUMNS = ("class", "size", *COUNTS, *SHARES)
@@ -79,8 +77,7 @@ def size_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
         rows.append([name])
         for size in SIZES:
             row = found.get((name, size))
-            shown = _cells(row, COUNTS[:1], SHARES[1:])[1:] if row else ["0", "-", "-", "-"]
-            rows[-1] += shown
+            rows[-1] += _cells(row, COUNTS[:1], SHARES[1:])[1:] if row else ["0", "-", "-", "-"]
     table = _aligned(rows, 9)
     width = len(table.partition("\n")[0]) - 36 * len(SIZES)
     return " " * width + "".join(f"{size:>36}" for size in SIZES) + "\n" + table
@@ -114,25 +111,21 @@ def data_table(
 
 def coco_table(metrics: CocoMetrics) -> str:
     """Format COCO's twelve metrics in two lines for the log; '-' where no label has the size."""
-    named = [f"{name} {'-' if v is None else f'{v:.3f}'}" for name, v in metrics.named()]
+    named = [f"{name} {'-' if v is None else f'{v:.3f}'}" for name, v in metrics.items()]
     half = len(named) // 2
     return "\n".join(f"COCO  {'  '.join(part)}" for part in (named[:half], named[half:]))
 
 
 def write_tables(
-    folder: Path,
-    evaluation: Evaluation,
-    class_names: Sequence[str],
-    coco: CocoMetrics | None = None,
-) -> list[Path]:
+    folder: Path, evaluation: Evaluation, class_names: Sequence[str], coco: CocoMetrics | None
+) -> None:
     """Write `classes.csv` and, where there are COCO's metrics, `coco.csv` into a folder."""
-    tables = {CLASSES_CSV: class_results(evaluation, class_names)}
+    tables = {"classes.csv": class_results(evaluation, class_names)}
     if coco is not None:
-        tables[COCO_CSV] = pd.DataFrame(coco.named(), columns=["metric", "value"])
+        tables["coco.csv"] = pd.DataFrame(coco.items(), columns=["metric", "value"])
     for name, table in tables.items():
         text = table.to_csv(index=False, float_format="%.5f", lineterminator="\n")
         write_text(folder / name, text)
-    return [folder / name for name in tables]
 
 
 def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:

@@ -1,40 +1,24 @@
-"""Box formats, area, clipping and the IoU family, for tensors and numpy arrays."""
+"""Box formats, area, clipping and IoU; corners are (x1, y1, x2, y2)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 Boxes = TypeVar("Boxes", Tensor, NDArray[Any])
-Kind = Literal["iou", "giou", "diou", "ciou"]
-Layout = Literal["xyxy", "cxcywh"]
 
 EPSILON = 1e-7
 """Added to every denominator; v7.0's value, so that degenerate boxes give the same numbers."""
 
 
-def _join(first: Boxes, second: Boxes) -> Boxes:
-    """Concatenate along the last axis, in the library of the input."""
-    if isinstance(first, Tensor):
-        return torch.cat((first, second), -1)
-    return np.concatenate((first, second), -1)
-
-
-def xyxy_to_cxcywh(boxes: Boxes) -> Boxes:
-    """Convert boxes [..., 4] from corners (x1, y1, x2, y2) to (cx, cy, w, h), in floats."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return _join((low + high) / 2, high - low)
-
-
-def cxcywh_to_xyxy(boxes: Boxes) -> Boxes:
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """Convert boxes [..., 4] from (cx, cy, w, h) to corners (x1, y1, x2, y2), in floats."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return _join(centre - half, centre + half)
+    return torch.cat((centre - half, centre + half), -1)
 
 
 def clip(boxes: Boxes, size_hw: Sequence[float]) -> Boxes:
@@ -68,16 +52,17 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     return intersection / (area(a)[:, None] + area(b)[None, :] - intersection + EPSILON)
 
 
-def aligned_iou(a: Tensor, b: Tensor, *, kind: Kind = "iou", layout: Layout = "xyxy") -> Tensor:
-    """Return the element-wise IoU [...] of boxes `a` and `b` [..., 4] in `layout`, in one unit.
+def aligned_iou(a: Tensor, b: Tensor, *, complete: bool = False) -> Tensor:
+    """Return the element-wise IoU [...] of boxes `a` and `b` [..., 4] (cx, cy, w, h), in one unit.
 
-    `giou` (arXiv:1902.09630) subtracts the empty share of the enclosing box, `diou` and `ciou`
-    (arXiv:1911.08287) the normalised centre distance, and `ciou` an aspect-ratio term whose weight
-    carries no gradient, as in v7.0. Where v7.0 gives NaN (width and height both 0) the angle of
-    the aspect ratio is 0, so values and gradients stay finite.
+    The `complete` IoU (CIoU, arXiv:1911.08287) subtracts the normalised centre distance and an
+    aspect-ratio term whose weight carries no gradient, as in v7.0. Where v7.0 gives NaN (width and
+    height both 0) the angle of the aspect ratio is 0, so values and gradients stay finite.
     """
-    a_low, a_high, a_centre, a_size = _parts(a, layout)
-    b_low, b_high, b_centre, b_size = _parts(b, layout)
+    a_centre, a_size = a[..., :2], a[..., 2:]
+    b_centre, b_size = b[..., :2], b[..., 2:]
+    a_low, a_high = a_centre - a_size / 2, a_centre + a_size / 2
+    b_low, b_high = b_centre - b_size / 2, b_centre + b_size / 2
     a_width, a_height = a_size.unbind(-1)
     b_width, b_height = b_size.unbind(-1)
     sides = torch.minimum(a_high, b_high) - torch.maximum(a_low, b_low)
@@ -85,28 +70,15 @@ def aligned_iou(a: Tensor, b: Tensor, *, kind: Kind = "iou", layout: Layout = "x
     intersection = width * height
     union = a_width * a_height + b_width * b_height - intersection + EPSILON
     iou = intersection / union
-    if kind == "iou":
+    if not complete:
         return iou
     enclosing = torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)
-    if kind == "giou":
-        enclosing_area = enclosing[..., 0] * enclosing[..., 1] + EPSILON
-        return iou - (enclosing_area - union) / enclosing_area
     distance = (b_centre - a_centre).square().sum(-1) / (enclosing.square().sum(-1) + EPSILON)
-    if kind == "diou":
-        return iou - distance
     difference = _aspect_angle(b_width, b_height) - _aspect_angle(a_width, a_height)
     aspect = (4 / torch.pi**2) * difference.square()
     with torch.no_grad():
         weight = aspect / (aspect - iou + (1 + EPSILON))
     return iou - (distance + aspect * weight)
-
-
-def _parts(boxes: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return low corner, high corner, centre and size of boxes [..., 4], each [..., 2]."""
-    first, second = boxes[..., :2], boxes[..., 2:]
-    if layout == "xyxy":
-        return first, second, (first + second) / 2, second - first
-    return first - second / 2, first + second / 2, first, second
 
 
 def _aspect_angle(width: Tensor, height: Tensor) -> Tensor:

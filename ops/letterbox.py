@@ -1,11 +1,11 @@
 """Letterbox: resize an image and pad it to the network's shape, and map boxes there and back.
 
-Sizes are (height, width), ratios and paddings (x, y) as in v7.0.
+Sizes are (height, width) in pixels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -22,19 +22,15 @@ PAD_VALUE = 114
 
 @dataclass(frozen=True)
 class Letterbox:
-    """The place of one image in its network input; all in pixels.
+    """The place of one image in its network input.
 
-    `source`, `resized` and `shape` are sizes (height, width) of the image as it is, after
-    resizing, and with its borders. `borders` are (top, bottom, left, right). `ratio` (x, y) and
-    `padding` (x, y) are as v7.0 reports them: the ratio before sizes are rounded, and half the
-    missing pixels, which may end in .5.
+    `source`, `resized` and `shape` are its sizes as it is, after resizing, and with its borders.
+    `borders` are (top, bottom, left, right) in pixels.
     """
 
     source: Size
     resized: Size
     shape: Size
-    ratio: tuple[float, float]
-    padding: tuple[float, float]
     borders: tuple[int, int, int, int]
 
 
@@ -43,37 +39,28 @@ def plan_letterbox(
     target_hw: Size,
     *,
     minimal: bool = False,
-    stretch: bool = False,
     enlarge: bool = True,
     stride: int = 32,
 ) -> Letterbox:
     """Plan the letterbox of an image of size `source_hw` into `target_hw`, by the rule of v7.0.
 
     The image keeps its aspect ratio and is centred; an odd pixel goes to the bottom or right.
-    `minimal` pads only to the next multiples of `stride`; `stretch` (where not `minimal`) resizes
-    without the aspect ratio instead of padding; without `enlarge` a small image keeps its size.
-    Sides are at least 1 pixel.
+    `minimal` pads only to the next multiples of `stride`; without `enlarge` a small image keeps its
+    size. Sides are at least 1 pixel.
     """
     height, width = source_hw
     ratio = min(target_hw[0] / height, target_hw[1] / width)
     if not enlarge:
         ratio = min(ratio, 1.0)
-    ratios = (ratio, ratio)
     resized = (max(1, round(height * ratio)), max(1, round(width * ratio)))
     missing_y, missing_x = target_hw[0] - resized[0], target_hw[1] - resized[1]
     if minimal:
         missing_y, missing_x = missing_y % stride, missing_x % stride
-    elif stretch:
-        missing_y = missing_x = 0
-        resized = (target_hw[0], target_hw[1])
-        ratios = (target_hw[1] / width, target_hw[0] / height)
     top, left = missing_y // 2, missing_x // 2
     return Letterbox(
         source=(height, width),
         resized=resized,
         shape=(resized[0] + missing_y, resized[1] + missing_x),
-        ratio=ratios,
-        padding=(missing_x / 2, missing_y / 2),
         borders=(top, missing_y - top, left, missing_x - left),
     )
 
@@ -83,15 +70,14 @@ def apply_letterbox(image: Image, plan: Letterbox) -> Image:
     return _pad(resize_image(image, plan.resized), plan)
 
 
-def fit_long_side(source_hw: Size, image_size: int, *, truncate: bool = False) -> Size:
-    """Return the size (height, width) of an image resized to a longer side of `image_size`.
+def fit_long_side(source_hw: Size, image_size: int) -> Size:
+    """Return the size of an image resized to a longer side of `image_size`.
 
     Sides are rounded, and at least 1. v7.0 truncates them, which makes some long sides one pixel
-    short and thin images vanish; `truncate` does that too, for comparison with its results.
+    short and thin images vanish.
     """
     ratio = image_size / max(source_hw)
-    to_int = int if truncate else round
-    return max(1, to_int(source_hw[0] * ratio)), max(1, to_int(source_hw[1] * ratio))
+    return max(1, round(source_hw[0] * ratio)), max(1, round(source_hw[1] * ratio))
 
 
 def resize_image(image: Image, size_hw: Size, *, area: bool = False) -> Image:
@@ -107,25 +93,13 @@ def resize_image(image: Image, size_hw: Size, *, area: bool = False) -> Image:
     return cast(Image, cv2.resize(image, (size_hw[1], size_hw[0]), interpolation=method))
 
 
-def plan_evaluation(
-    source_hw: Size, image_size: int, shape_hw: Size, *, truncate: bool = False
-) -> Letterbox:
+def plan_evaluation(source_hw: Size, image_size: int, shape_hw: Size) -> Letterbox:
     """Plan v7.0's letterbox of validation: longer side to `image_size`, then into `shape_hw`.
 
-    The second step only pads, unless the shape is too small. `truncate`: see `fit_long_side`.
+    The second step only pads, unless the shape is too small.
     """
-    inner = plan_letterbox(
-        fit_long_side(source_hw, image_size, truncate=truncate), shape_hw, enlarge=False
-    )
-    height, width = source_hw
-    return Letterbox(
-        source=(height, width),
-        resized=inner.resized,
-        shape=inner.shape,
-        ratio=(inner.resized[1] / width, inner.resized[0] / height),
-        padding=inner.padding,
-        borders=inner.borders,
-    )
+    inner = plan_letterbox(fit_long_side(source_hw, image_size), shape_hw, enlarge=False)
+    return replace(inner, source=(source_hw[0], source_hw[1]))
 
 
 def apply_evaluation(image: Image, plan: Letterbox) -> Image:

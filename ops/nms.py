@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,7 +49,7 @@ class Detections:
 
     `rows` is float32 [n, 6]: x1, y1, x2, y2 in pixels of the network input, confidence, class.
     `source` is int64 [n]: the row of the prediction that each detection came from, so that
-    `prediction[image, source, 5:]` are all its class scores; -1 for a prior.
+    `prediction[image, source, 5:]` are all its class scores.
     """
 
     rows: Tensor
@@ -58,11 +57,7 @@ class Detections:
 
 
 def non_max_suppression(
-    prediction: Tensor,
-    config: NmsConfig | None = None,
-    *,
-    multi_label: bool = False,
-    priors: Sequence[Tensor] | None = None,
+    prediction: Tensor, config: NmsConfig | None = None, *, multi_label: bool = False
 ) -> list[Detections]:
     """Return the detections of each image of a batch, as v7.0 does without its time limit.
 
@@ -71,16 +66,13 @@ def non_max_suppression(
     objectness times class probability; objectness and score must both exceed the confidence
     threshold. A row counts for its best class or, with `multi_label`, for every class that
     passes. Of two boxes of one class whose IoU exceeds the threshold the better scored stays;
-    equal scores are taken in row order. `priors` are known labels [k, 5] (class, cx, cy, w, h in
-    pixels) of each image, which enter with score 1.
+    equal scores are taken in row order.
     """
     config = config or NmsConfig()
     prediction = prediction.detach()
     # One mask over the whole batch: what follows only sees the few rows that can pass.
     image, source = (prediction[..., 4].float() > config.confidence).nonzero(as_tuple=True)
     rows = prediction[image, source].float()
-    if priors is not None:
-        rows, image, source = _add_priors(rows, image, source, priors)
     boxes = cxcywh_to_xyxy(rows[:, :4])
     picked, label, score = _select_candidates(rows, config.confidence, multi_label)
     if config.classes is not None:
@@ -112,25 +104,6 @@ def suppress_rows(rows: Tensor, config: NmsConfig) -> Tensor:
     if not config.class_agnostic and len(boxes):
         boxes = boxes + rows[:, 5:6].double() * (boxes.max() + 1)
     return _suppress(boxes, rows[:, 4].double(), config)
-
-
-def _add_priors(
-    rows: Tensor, image: Tensor, source: Tensor, priors: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows [k, 5 + classes], image and source [k] with the labels of each image added.
-
-    A label becomes a row that is certain of one class, with source -1.
-    """
-    label = torch.cat([prior.to(rows) for prior in priors])
-    owner = torch.repeat_interleave(image.new_tensor([len(prior) for prior in priors]))
-    certain = rows.new_zeros(len(label), rows.shape[1])
-    certain[:, :4] = label[:, 1:]
-    certain[:, 4] = 1
-    certain.scatter_(1, 5 + label[:, :1].long(), 1.0)
-    image = torch.cat((image, owner))
-    order = image.argsort(stable=True)
-    source = torch.cat((source, torch.full_like(owner, -1)))
-    return torch.cat((rows, certain))[order], image[order], source[order]
 
 
 def _select_candidates(

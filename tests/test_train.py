@@ -264,7 +264,6 @@ def test_settings_reach_the_parts(
     with caplog.at_level(logging.INFO):
         state = prepare(make_job(few, tmp_path, **change))
     assert isinstance(state.optimizer_step.optimizer, torch.optim.AdamW)
-    assert state.frozen == (0, 1)
     assert not any(p.requires_grad for p in state.network.model[:2].parameters())
     assert state.job.settings.batch_size == 8  # 16 on a CPU, but there are only 8 images
     assert len(state.loader) == 1
@@ -295,7 +294,7 @@ def test_several_ranks_refuse(
 def test_sync_bn_replaces_every_batch_norm(few: list[DatasetIndex], tmp_path: Path) -> None:
     plain = make_job(few, tmp_path, sync_bn=True)
     job = dataclasses.replace(plain, processes=TWO_RANKS, device=torch.device("cuda"))
-    (network, _), (expected, _) = network_of(job), network_of(plain)
+    network, expected = network_of(job), network_of(plain)
     kinds = {type(one) for one in network.modules() if isinstance(one, torch.nn.BatchNorm2d)}
     assert kinds == set()
     assert sum(isinstance(one, torch.nn.SyncBatchNorm) for one in network.modules()) == 57

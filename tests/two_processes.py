@@ -11,7 +11,6 @@ import torch
 from data.read_dataset import read_dataset
 from tests.conftest import NAMES
 from tests.training_example import make_job
-from training.build import set_train_mode
 from training.job import TrainingJob
 from training.loop import evaluate_ema, network_input
 from training.setup import prepare
@@ -75,7 +74,7 @@ def backpropagate(processes: DistContext, folder: Path) -> None:
     try:
         job = replace(job_of(processes, folder, batch_size="8"), weights=None)
         state = prepare(job)
-        set_train_mode(state.network, range(len(state.network.model) - 1))
+        state.network.model[:-1].eval()
         state.loader.set_epoch(0)
         batch = next(iter(state.loader))
         normaliser = processes.normaliser if processes.is_distributed else None

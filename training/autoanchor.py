@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from data.dataset_index import DatasetIndex
-from models.anchors import (
-    AnchorFit,
-    anchor_fit,
-    in_stride_order,
-    is_placeholder,
-    label_sizes,
-    search_anchors,
-)
+from models.anchors import AnchorFit, anchor_fit, in_stride_order, label_sizes, search_anchors
 from models.detector import Detector
 from models.model_config import ModelConfig, parse_model_config
 from settings.train import TrainSettings
@@ -28,55 +20,32 @@ TINY = 3.0
 _PURPOSE = (0, 0, 0, 1)
 
 
-@dataclass(frozen=True)
-class AutoAnchorConfig:
-    """Configuration of AutoAnchor.
-
-    `threshold` is the largest side ratio of a box and its anchor (v7.0: anchor_t); `forced` asks
-    for new anchors whatever the fit, `disabled` keeps the present ones; `seed` is the search's.
-    """
-
-    threshold: float = 4.0
-    forced: bool = False
-    disabled: bool = False
-    seed: int = 0
-
-    @classmethod
-    def from_settings(cls, settings: TrainSettings) -> AutoAnchorConfig:
-        """Return the config of a training's settings."""
-        return cls(
-            threshold=settings.anchor_t,
-            forced=settings.anchors > 0,
-            disabled=settings.noautoanchor,
-            seed=settings.seed,
-        )
-
-
 def fit_anchors(
-    network: Detector, index: DatasetIndex, image_size: int, config: AutoAnchorConfig
+    network: Detector, index: DatasetIndex, image_size: int, settings: TrainSettings
 ) -> bool:
     """Fit the network's anchors to the boxes, in place; return whether they were replaced.
 
-    New ones are searched if the best possible recall is 0.98 or less, if they are forced, or if
-    the network has placeholders only; in the first case they are taken if their recall is higher.
-    `image_size` is the longer side of the network's input in pixels. Raises TaskError(CONFIG) if
-    new anchors are both necessary and disabled.
+    New ones are searched if the best possible recall is 0.98 or less, if the setting `anchors`
+    asks for them, or if the network has placeholders only; in the first case they are taken if
+    their recall is higher. `image_size` is the longer side of the network's input in pixels.
+    Raises TaskError(CONFIG) if new anchors are necessary and `noautoanchor` is set.
     """
+    keep, threshold = settings.noautoanchor, settings.anchor_t
     sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
-    pixels = (network.anchors * network.stride.view(-1, 1, 1)).flatten(1).cpu()
-    missing = config.forced or is_placeholder(pixels.tolist())
-    if missing and config.disabled:
+    missing = settings.anchors > 0 or network.has_placeholder_anchors
+    if missing and keep:
         raise TaskError(
             Code.CONFIG,
             "noautoanchor is set, but the model has no anchors of its own (or the setting anchors "
             "asks for new ones): leave noautoanchor off, or set anchors to 0 and name a model "
             "file that lists them.",
         )
-    anchors = pixels.reshape(-1, 2).numpy()
-    before = None if missing else anchor_fit(anchors, sizes, config.threshold)
+    anchors = (network.anchors * network.stride.view(-1, 1, 1)).cpu().view(-1, 2).numpy()
+    before = None if missing else anchor_fit(anchors, sizes, threshold)
     if before is not None:
-        _log_fit("anchors", before, _advice(before, disabled=config.disabled))
-        if before.good or config.disabled:
+        end = "noautoanchor keeps them: another img_size may help" if keep else "searching better"
+        _log_fit("anchors", before, "" if before.good else f" - many boxes fit no anchor, {end}")
+        if before.good or keep:
             return False
     else:
         log.info("anchors: searching %d new ones for %d boxes", len(anchors), len(sizes))
@@ -90,10 +59,10 @@ def fit_anchors(
         sizes,
         len(anchors),
         image_size=image_size,
-        threshold=config.threshold,
-        generator=numpy_generator(config.seed, *_PURPOSE),
+        threshold=threshold,
+        generator=numpy_generator(settings.seed, *_PURPOSE),
     )
-    after = anchor_fit(found, sizes, config.threshold)
+    after = anchor_fit(found, sizes, threshold)
     if before is not None and after.best_possible_recall <= before.best_possible_recall:
         _log_fit("anchors kept, the search found none better", after, "")
         return False
@@ -111,14 +80,6 @@ def _log_fit(what: str, fit: AnchorFit, end: str) -> None:
     )
 
 
-def _advice(fit: AnchorFit, *, disabled: bool) -> str:
-    if fit.good:
-        return ""
-    if disabled:
-        return " - many boxes fit no anchor, and noautoanchor keeps them: another img_size may help"
-    return " - many boxes fit no anchor: searching better ones"
-
-
 def with_anchor_count(config: ModelConfig, per_level: int) -> ModelConfig:
     """Return the config with `per_level` anchors per level, as placeholders for `fit_anchors`.
 
@@ -126,5 +87,4 @@ def with_anchor_count(config: ModelConfig, per_level: int) -> ModelConfig:
     """
     if per_level in (0, len(config.anchors[0]) // 2):
         return config
-    rows = [[1.0] * 2 * per_level for _ in config.anchors]
-    return parse_model_config({**config.definition, "anchors": rows}, config.nc)
+    return parse_model_config({**config.definition, "anchors": per_level}, config.nc)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.detector import Detector
 from models.loss import DetectionLoss
@@ -27,18 +27,17 @@ MEMORY_FRACTION = 0.8
 LARGEST = 1024
 _BOXES_PER_IMAGE = 20
 
-Measured = Sequence[tuple[int, float]]
 
-
-def fitted_batch_size(measured: Measured, budget: float, *, failed: int | None = None) -> int:
+def fitted_batch_size(
+    measured: Sequence[tuple[int, float]], budget: float, *, failed: int | None = None
+) -> int:
     """Return the largest batch size within `budget` bytes by linear regression, 1 to 1024.
 
     `measured` holds (batch size, bytes) of at least one size. The largest measured size is
     returned if the regression gives `failed` or more (a size that ran out of memory), does not
     rise, or has a single point.
     """
-    sizes = np.array([size for size, _ in measured], np.float64)
-    used = np.array([used for _, used in measured], np.float64)
+    sizes, used = np.array(measured, np.float64).T
     safe = int(sizes.max())
     if len(measured) < 2:
         return safe
@@ -51,12 +50,10 @@ def fitted_batch_size(measured: Measured, budget: float, *, failed: int | None =
     return max(1, min(fitting, LARGEST))
 
 
-def measure(
-    peak_of: Callable[[int], float], sizes: Sequence[int] = SIZES
-) -> tuple[list[tuple[int, float]], int | None]:
+def measure(peak_of: Callable[[int], float]) -> tuple[list[tuple[int, float]], int | None]:
     """Return (batch size, bytes) until a size runs out of memory, and that size or None."""
     measured = []
-    for size in sizes:
+    for size in SIZES:
         try:
             measured.append((size, peak_of(size)))
         except torch.cuda.OutOfMemoryError:
@@ -84,14 +81,18 @@ def automatic_batch_size(
     torch.cuda.empty_cache()
     reserved = torch.cuda.memory_reserved(device)
     free = torch.cuda.mem_get_info(device)[0]
-    peak_of = partial(
-        _peak_bytes,
-        twin,
-        criterion,
-        device=device,
-        image_size=image_size,
-        precision=settings.precision,
-    )
+
+    def peak_of(size: int) -> float:
+        images, targets = _random_batch(size, image_size)
+        twin.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        with autocast(device, settings.precision):
+            maps = twin(images.to(device).contiguous(memory_format=torch.channels_last))
+        criterion(maps, targets.to(device)).total.backward()
+        torch.cuda.synchronize(device)
+        return float(torch.cuda.max_memory_reserved(device))
+
     try:
         measured, failed = measure(peak_of)
     finally:
@@ -115,29 +116,11 @@ def automatic_batch_size(
     return chosen
 
 
-def _peak_bytes(
-    network: Detector,
-    criterion: DetectionLoss,
-    size: int,
-    *,
-    device: torch.device,
-    image_size: int,
-    precision: str,
-) -> float:
-    """Return the peak GPU memory of the process in one forward and backward pass."""
-    network.zero_grad(set_to_none=True)
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
+def _random_batch(size: int, image_size: int) -> tuple[Tensor, Tensor]:
+    """Return images [size, 3, image_size, image_size] and targets [n, 6], each of class 0."""
     generator = torch_generator(0)
-    boxes = size * _BOXES_PER_IMAGE
-    targets = torch.rand((boxes, 6), generator=generator)
+    targets = torch.rand((size * _BOXES_PER_IMAGE, 6), generator=generator)
     targets[:, 0] = torch.arange(size).repeat_interleave(_BOXES_PER_IMAGE)
     targets[:, 1] = 0
     targets[:, 4:] = targets[:, 4:] * 0.3 + 0.02
-    images = torch.rand((size, 3, image_size, image_size), generator=generator)
-    pixels = images.to(device).contiguous(memory_format=torch.channels_last)
-    with autocast(device, precision):
-        maps = network(pixels)
-    criterion(maps, targets.to(device)).total.backward()
-    torch.cuda.synchronize(device)
-    return float(torch.cuda.max_memory_reserved(device))
+    return torch.rand((size, 3, image_size, image_size), generator=generator), targets

@@ -1,4 +1,4 @@
-"""Build the parts of a training from its settings: network, augmentation, schedule, loss."""
+"""Build the parts of a training from its settings: network, augmentation, batches, loss."""
 
 from __future__ import annotations
 
@@ -17,62 +17,50 @@ from models.summary import summarize
 from models.transfer import transfer
 from settings.train import TrainSettings
 from training.autoanchor import with_anchor_count
-from training.schedule import Schedule
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
 
-def build_network(
-    model: str,
-    weights: Path | None,
-    names: Sequence[str],
-    *,
-    activation: str = "",
-    anchors: int = 0,
-) -> Detector:
-    """Build a network from scratch, or from a checkpoint as far as it fits.
+def build_network(settings: TrainSettings, weights: Path | None, names: Sequence[str]) -> Detector:
+    """Build a network on the CPU, from scratch or from a checkpoint as far as it fits.
 
-    The architecture is that of `weights`, unless `model` is the path of a model file: then that
-    is built, with the anchors that it lists. `activation` replaces that of the model file or of
-    the checkpoint. `anchors` is another number of anchors per level, whose sizes are yet to be
-    fitted; 0 for the model's own.
+    The architecture is that of `weights`, unless the setting `model` is the path of a model file:
+    then that is built, with the anchors that it lists. With another number of `anchors` their
+    sizes are yet to be fitted.
     """
-    if weights is None:
+    model, activation = settings.model, settings.activation
+    checkpoint, from_file = load_checkpoint(weights) if weights else None, Path(model).is_file()
+    if checkpoint is None:
         log.info("no weights given: training %s from scratch", model)
-        config = read_model_config(model, nc=len(names), activation=activation)
-        network = Detector(with_anchor_count(config, anchors))
-        log.info("%s: %s", model, summarize(network))
+    if checkpoint is None or from_file:
+        config = read_model_config(model, len(names), activation=activation)
+    else:
+        config = model_config_of(checkpoint, len(names), activation=activation)
+    network = Detector(with_anchor_count(config, settings.anchors))
+    log.info("%s: %s", weights or model, summarize(network))
+    if checkpoint is None:
         return network
-    checkpoint = load_checkpoint(weights)
-    from_file = Path(model).is_file()
-    config = (
-        read_model_config(model, len(names), activation=activation)
-        if from_file
-        else model_config_of(checkpoint, len(names), activation=activation)
-    )
-    network = Detector(with_anchor_count(config, anchors))
-    log.info("%s: %s", weights, summarize(network))
     # A model file may also give a mere number of anchors, which says nothing of their sizes.
     listed = from_file and isinstance(config.definition["anchors"], (list, tuple))
-    report = transfer(network, checkpoint, names, keep_anchors=listed or anchors > 0)
+    report = transfer(network, checkpoint, names, keep_anchors=listed or settings.anchors > 0)
     log.info("from %s: %d of %d tensors taken", weights, report.copied, report.total)
     log.info("%s", "\n".join(report.lines()))
     return network
 
 
-def freeze(network: Detector, chosen: Sequence[int]) -> tuple[int, ...]:
-    """Exclude the layers that the setting `freeze` names from training; return them.
+def freeze(network: Detector, chosen: Sequence[int]) -> None:
+    """Exclude the layers that the setting `freeze` names from training.
 
     As in v7.0 one number k means the layers 0 to k - 1, several mean exactly those. Raises
     TaskError(CONFIG) for a layer that the network does not have, or if no layer is left to train.
     """
     count = len(network.model)
-    layers = tuple(range(chosen[0]) if len(chosen) == 1 else sorted(set(chosen)))
-    if layers and layers[-1] >= count:
+    layers = range(chosen[0]) if len(chosen) == 1 else chosen
+    if max(layers, default=0) >= count:
         raise TaskError(
             Code.CONFIG,
-            f"the setting freeze names layer {layers[-1]}, but the network has {count} layers, "
+            f"the setting freeze names layer {max(layers)}, but the network has {count} layers, "
             f"0 to {count - 1}.",
         )
     for layer in layers:
@@ -81,17 +69,17 @@ def freeze(network: Detector, chosen: Sequence[int]) -> tuple[int, ...]:
         raise TaskError(
             Code.CONFIG, "the setting freeze leaves no layer to train; freeze fewer layers."
         )
-    return layers
 
 
-def set_train_mode(network: Detector, frozen: Sequence[int]) -> None:
-    """Set training mode for all but the `frozen` layers, whose batch statistics must not move.
+def set_train_mode(network: Detector) -> None:
+    """Set training mode for all but frozen layers, whose batch statistics must not move.
 
     v7.0 lets them move: a frozen layer then still changes what it computes.
     """
     network.train()
-    for layer in frozen:
-        network.model[layer].eval()
+    for layer in network.model:
+        if not any(parameter.requires_grad for parameter in layer.parameters()):
+            layer.eval()
 
 
 def build_augmentation(settings: TrainSettings) -> Augmentation:
@@ -101,9 +89,7 @@ def build_augmentation(settings: TrainSettings) -> Augmentation:
             "copy_paste has no effect: it cuts objects out along their outlines, and the "
             "annotations have boxes only"
         )
-    return Augmentation(
-        **{name: getattr(settings, name) for name in (item.name for item in fields(Augmentation))}
-    )
+    return Augmentation(**{one.name: getattr(settings, one.name) for one in fields(Augmentation)})
 
 
 def build_batching(settings: TrainSettings) -> BatchingConfig:
@@ -115,23 +101,6 @@ def build_batching(settings: TrainSettings) -> BatchingConfig:
         image_weights=settings.image_weights,
         quad=settings.quad,
         mosaic_epochs=max(settings.epochs - settings.close_mosaic, 0),
-    )
-
-
-def build_schedule(settings: TrainSettings, steps: int) -> Schedule:
-    """Return the learning-rate schedule for `steps` batches an epoch."""
-    return Schedule(
-        epochs=settings.epochs,
-        batches_per_epoch=steps,
-        batch_size=settings.batch_size,
-        lr0=settings.lr0,
-        lrf=settings.lrf,
-        momentum=settings.momentum,
-        kind="cosine" if settings.schedule == "cosine" else "linear",
-        warmup_epochs=settings.warmup_epochs,
-        warmup_momentum=settings.warmup_momentum,
-        warmup_bias_lr=settings.warmup_bias_lr,
-        nominal_batch_size=settings.nominal_batch_size,
     )
 
 
@@ -157,7 +126,7 @@ def build_criterion(settings: TrainSettings, network: Detector, image_size: int)
         image_size=image_size,
     )
     config = LossConfig(
-        gains,
+        *gains,
         anchor_t=settings.anchor_t,
         cls_pw=settings.cls_pw,
         obj_pw=settings.obj_pw,

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
 
+FINAL_DECAY, RAMP = 0.9999, 2000.0
+"""The decay after many updates, and the number of updates in which most of it is reached (v7.0)."""
 _STATISTICS = ("running_mean", "running_var")
 
 
@@ -19,21 +21,14 @@ class ModelEMA(Generic[Model]):
 
     Parameters and batch statistics are averaged, other buffers (anchors, counters) copied. Create
     it when the model is complete and on its device. To resume, load `module` and set `updates`.
-    Decay and ramp are v7.0's.
     """
 
-    def __init__(self, model: Model, *, final_decay: float = 0.9999, ramp: float = 2000.0) -> None:
+    def __init__(self, model: Model) -> None:
         self.module: Model = deepcopy(model).eval().requires_grad_(False)
         self.updates = 0
-        self.final_decay = final_decay
-        self.ramp = ramp
         self._is_statistic = [
             name.rpartition(".")[2] in _STATISTICS for name, _ in self.module.named_buffers()
         ]
-
-    def decay(self, updates: int) -> float:
-        """Return the decay of update number `updates` (from 1), which rises from near 0."""
-        return self.final_decay * (1 - math.exp(-updates / self.ramp))
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -44,7 +39,8 @@ class ModelEMA(Generic[Model]):
         self.updates += 1
         averaged, copied = self._sorted(self.module)
         live, constant = self._sorted(model)
-        torch._foreach_lerp_(averaged, live, 1 - self.decay(self.updates))
+        decay = FINAL_DECAY * (1 - math.exp(-self.updates / RAMP))
+        torch._foreach_lerp_(averaged, live, 1 - decay)
         if copied:
             torch._foreach_copy_(copied, constant)
 

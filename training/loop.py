@@ -35,7 +35,6 @@ from training.build import set_train_mode
 from training.checkpoints import ModelCheckpoint, SavedCheckpoint
 from training.job import TrainingJob
 from training.resume import ResumeState, find_common_state, snapshot, write_state
-from training.schedule import EarlyStopping
 from training.setup import TrainState, evaluation_batches, prepare
 from utils.device import autocast, compute_dtype, describe
 from utils.errors import Code, TaskError
@@ -112,8 +111,7 @@ def train_epochs(
     Every rank runs this; ranks above 0 have neither `checkpoints` nor `callbacks`, and their state
     is the one they resumed from.
     """
-    epochs, stopping = job.settings.epochs, EarlyStopping(job.settings.patience)
-    if resumed and resumed.is_complete(epochs, stopping.patience):
+    if resumed and resumed.is_complete(job.settings):
         return resumed
     with progress.stage(0.05):
         state = prepare(job, resumed, callbacks)
@@ -123,7 +121,7 @@ def train_epochs(
             (last,) = (saved for saved in resumed.stages if saved.stage == "last")
             classes = last.evaluation.classes
             state.loader.update_class_weights(classes.average_precision(state.network.nc))
-    saved, first = resumed, resumed.epoch + 1 if resumed else 0
+    epochs, saved, first = job.settings.epochs, resumed, resumed.epoch + 1 if resumed else 0
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
             pass  # trained by an earlier run
@@ -136,11 +134,15 @@ def train_epochs(
                     saved = save_epoch(state, epoch, losses, evaluation, checkpoints, rows)
                     seconds = time.monotonic() - started
                     log_epoch(job, losses, evaluation, saved, seconds)
-            stop = saved is not None and saved.is_complete(epochs, stopping.patience)
-            if job.processes.broadcast(stop):
+            if job.processes.broadcast(saved is not None and saved.is_complete(job.settings)):
                 break
     if checkpoints and saved and saved.epoch + 1 < epochs:
-        log.info("%s", stopping.message(saved.epoch, saved.best_epoch))
+        log.info(
+            "early stopping after epoch %d: no improvement for %d epochs (best epoch %d, "
+            "patience %d)",
+            *(saved.epoch + 1, saved.epoch - saved.best_epoch),
+            *(saved.best_epoch + 1, job.settings.patience),
+        )
     return saved
 
 
@@ -154,8 +156,7 @@ def train_and_evaluate(
         return losses, no_evaluation(state.network.nc)
     with progress.stage(0.14) as part:
         evaluation = evaluate_ema(state, part)
-    average_precision = evaluation.classes.average_precision(state.network.nc)
-    state.loader.update_class_weights(average_precision)
+    state.loader.update_class_weights(evaluation.classes.average_precision(state.network.nc))
     return losses, evaluation
 
 
@@ -233,7 +234,7 @@ def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[f
     job, settings, processes = state.job, state.job.settings, state.job.processes
     device, steps, step_of = job.device, len(state.loader), state.optimizer_step
     normaliser = processes.normaliser if processes.is_distributed else None
-    set_train_mode(state.network, state.frozen)
+    set_train_mode(state.network)
     state.loader.set_epoch(epoch)
     totals = torch.zeros(3, device=device)
     # Resizing needs float32.
@@ -256,11 +257,11 @@ def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[f
         show_losses(bar, totals, step, len(batch.images))
         for callback in state.callbacks:
             callback.on_train_batch_end(epoch, step, batch.images, batch.targets)
-    non_finite = step_of.non_finite()
-    if non_finite.losses:
+    non_finite = int(step_of.non_finite[0])
+    if non_finite:
         raise TaskError(
             Code.NOT_A_NUMBER,
-            f"the loss was not a number in {non_finite.losses} step(s) by epoch {epoch + 1}: lower "
+            f"the loss was not a number in {non_finite} step(s) by epoch {epoch + 1}: lower "
             "lr0 (or precision float32), or look for broken labels; the best weights so far are "
             "kept.",
         )

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from training.schedule import StepSettings
+from settings.train import TrainSettings
+from training.schedule import StepSettings, scaled_weight_decay
 
-OptimizerKind = Literal["sgd", "adam", "adamw"]
-
+MAX_NORM = 10.0
+"""Largest norm of the gradients of a step; larger ones are scaled down to it (v7.0)."""
 # Devices with fused optimisers, which can skip a step with non-finite gradients by themselves.
 _FUSED_DEVICES = {"cpu", "cuda"}
-
-
-@dataclass(frozen=True)
-class NonFinite:
-    """Number of losses that were not finite, and of steps skipped for such gradients."""
-
-    losses: int
-    steps: int
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -55,28 +47,20 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def build_optimizer(
-    model: nn.Module,
-    *,
-    kind: OptimizerKind = "sgd",
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-) -> Optimizer:
-    """Build an optimiser over the three parameter groups.
+def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
+    """Build the optimiser of the settings over the three parameter groups.
 
-    `weight_decay` is already scaled to the batch. "sgd" uses Nesterov momentum; the Adams take
-    `momentum` as their first beta. The model must be on its device already.
+    SGD uses Nesterov momentum; the Adams take `momentum` as their first beta. The model must be on
+    its device already.
     """
-    groups = parameter_groups(model, weight_decay)
+    groups = parameter_groups(model, scaled_weight_decay(settings))
     fused = all(parameter.device.type in _FUSED_DEVICES for parameter in model.parameters())
-    foreach = not fused
-    if kind != "sgd":
-        adam = Adam if kind == "adam" else AdamW
-        return adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused, foreach=foreach)
-    optimizer = SGD(
-        groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused, foreach=foreach
-    )
+    momentum = settings.momentum
+    common: dict[str, Any] = {"lr": settings.lr0, "fused": fused, "foreach": not fused}
+    if settings.optimizer != "sgd":
+        adam = Adam if settings.optimizer == "adam" else AdamW
+        return adam(groups, betas=(momentum, 0.999), **common)
+    optimizer = SGD(groups, momentum=momentum, nesterov=momentum > 0, **common)
     # A skipped first step would otherwise leave the fused kernel uninitialised memory.
     for parameter in (parameter for group in groups for parameter in group["params"]):
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -87,24 +71,23 @@ class OptimizerStep:
     """Accumulate gradients over batches, clip their norm and step the optimiser.
 
     Gradients are summed over `accumulate` batches. What is pending at the end of an epoch is
-    carried over to the next one (v7.0 loses it); `flush` applies it. A step whose gradient norm is
-    not finite changes neither weights nor optimiser state and is counted in `non_finite`, the only
-    method that waits for the device.
+    carried over to the next one (v7.0 loses it). A step whose gradient norm is not finite changes
+    neither weights nor optimiser state. `non_finite` counts losses that were not finite, and steps
+    without effect; reading it waits for the device.
     """
 
-    def __init__(self, optimizer: Optimizer, *, max_norm: float = 10.0) -> None:
+    def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self.max_norm = max_norm
         self.accumulate = 1
         self.pending = 0
         self.steps = 0
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._fused = all(bool(group.get("fused")) for group in optimizer.param_groups)
-        self._non_finite = torch.zeros(2, dtype=torch.int64, device=self._parameters[0].device)
+        self.non_finite = torch.zeros(2, dtype=torch.int64, device=self._parameters[0].device)
 
     def set(self, settings: StepSettings) -> None:
         """Set the schedule's values for the coming batch (Adam's first beta stays)."""
-        rates = (settings.bias_lr, settings.weight_lr, settings.norm_lr)
+        rates = (settings.bias_lr, settings.lr, settings.lr)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
             if "momentum" in group:
@@ -113,18 +96,14 @@ class OptimizerStep:
 
     def backward_and_step(self, loss: Tensor) -> bool:
         """Backpropagate a scalar loss; return True if this completed an optimiser step."""
-        self._non_finite[0] += ~torch.isfinite(loss.detach())
+        self.non_finite[0] += ~torch.isfinite(loss.detach())
         loss.backward()
         self.pending += 1
-        return self.pending >= self.accumulate and self.flush()
-
-    def flush(self) -> bool:
-        """Step with the accumulated gradients; return False if there are none."""
-        if not self.pending:
+        if self.pending < self.accumulate:
             return False
-        norm = nn.utils.clip_grad_norm_(self._parameters, self.max_norm)
+        norm = nn.utils.clip_grad_norm_(self._parameters, MAX_NORM)
         skip = ~torch.isfinite(norm)
-        self._non_finite[1] += skip
+        self.non_finite[1] += skip
         self._step_unless(skip)
         self.optimizer.zero_grad(set_to_none=True)
         self.pending = 0
@@ -142,7 +121,7 @@ class OptimizerStep:
             "gradients": [one.grad if self.pending else None for one in self._parameters],
             "pending": self.pending,
             "steps": self.steps,
-            "non_finite": self._non_finite,
+            "non_finite": self.non_finite,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -154,7 +133,7 @@ class OptimizerStep:
             }
             parameter.grad = None if gradient is None else self._placed(gradient, parameter)
         self.pending, self.steps = state["pending"], state["steps"]
-        self._non_finite.copy_(state["non_finite"])
+        self.non_finite.copy_(state["non_finite"])
 
     def _placed(self, value: Tensor, parameter: Tensor) -> Tensor:
         """Return a saved tensor where the optimiser wants it.
@@ -165,11 +144,6 @@ class OptimizerStep:
         if value.shape == parameter.shape:
             return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         return value.to(parameter.device if self._fused else "cpu", copy=True)
-
-    def non_finite(self) -> NonFinite:
-        """Return how many losses and steps were not finite so far. Waits for the device."""
-        losses, steps = self._non_finite.tolist()
-        return NonFinite(losses, steps)
 
     def _step_unless(self, skip: Tensor) -> None:
         if not self._fused:

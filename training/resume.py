@@ -20,11 +20,11 @@ from evaluation.evaluator import CountsAtThreshold, Evaluation
 from evaluation.metrics import ClassMetrics, Scores
 from models.detector import Detector
 from settings.convert import FALSE_WORDS, TRUE_WORDS
+from settings.train import TrainSettings
 from training.checkpoints import SavedCheckpoint
 from training.ema import ModelEMA
 from training.job import TrainingJob
 from training.optimizer import OptimizerStep
-from training.schedule import EarlyStopping
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
 from utils.seeding import random_state, restore_random_state
@@ -35,33 +35,12 @@ FORMAT = "ymir-yolov5 training"
 VERSION = 2
 CLASSES = (Evaluation, Scores, ClassMetrics, ConfusionMatrix, CountsAtThreshold, SavedCheckpoint)
 """Classes in a state file beside plain values: the evaluations of the saved checkpoints."""
-IRRELEVANT = frozenset(
-    {
-        "args_options",
-        "cache",
-        "cache_dir",
-        "download_weights",
-        "hyp",
-        "map_metric",
-        "max_bad_fraction",
-        "model_formats",
-        "nosave",
-        "onnx",
-        "onnx_half",
-        "onnx_nms",
-        "onnx_simplify",
-        "opset",
-        "patience",
-        "plots",
-        "resume",
-        "save_period",
-        "weights",
-        "weights_dir",
-        "weights_sha256",
-        "workers",
-        "ymir_saved_file_patterns",
-    }
-)
+IRRELEVANT = frozenset({
+    "args_options", "cache", "cache_dir", "download_weights", "hyp", "map_metric",
+    "max_bad_fraction", "model_formats", "nosave", "onnx", "onnx_half", "onnx_nms",
+    "onnx_simplify", "opset", "patience", "plots", "resume", "save_period", "weights",
+    "weights_dir", "weights_sha256", "workers", "ymir_saved_file_patterns",
+})  # fmt: skip
 """Settings that may differ when a training is resumed. Starting weights count by their content,
 `hyp` and `args_options` by the settings that they set."""
 
@@ -75,7 +54,7 @@ class ResumeState:
     """
 
     epoch: int
-    identity: dict[str, object]
+    identity: dict[str, Any]
     batch_size: int
     rows: list[list[float]]
     stages: list[SavedCheckpoint]
@@ -86,13 +65,17 @@ class ResumeState:
         """The epoch (from 0) of the best checkpoint."""
         return next(saved.epoch for saved in self.stages if saved.stage == "best")
 
-    def is_complete(self, epochs: int, patience: int) -> bool:
-        """Return whether no epoch is left to train: all are done, or early stopping applies."""
-        stop = EarlyStopping(patience).should_stop(self.epoch, self.best_epoch)
-        return stop or self.epoch + 1 >= epochs
+    def is_complete(self, settings: TrainSettings) -> bool:
+        """Return whether no epoch is left to train: all are done, or early stopping applies.
+
+        It applies after `patience` epochs without improvement; patience 0 never stops. An equal
+        fitness is no improvement (v7.0 takes it for one, so that a flat curve never stops there).
+        """
+        stop = 0 < settings.patience <= self.epoch - self.best_epoch
+        return stop or self.epoch + 1 >= settings.epochs
 
 
-def identity_of(job: TrainingJob) -> dict[str, object]:
+def identity_of(job: TrainingJob) -> dict[str, Any]:
     """Return what identifies a training: its settings, data, starting weights and model file."""
     settings = asdict(job.settings)
     return {
@@ -293,7 +276,7 @@ def _usable_state(path: Path, job: TrainingJob) -> ResumeState:
             Code.CONFIG, f"{path} cannot be resumed: its best or last checkpoint is gone."
         )
     done, epochs = state.epoch + 1, job.settings.epochs
-    complete = state.is_complete(epochs, job.settings.patience)
+    complete = state.is_complete(job.settings)
     if not complete and state.parts is None:
         raise TaskError(
             Code.CONFIG,
@@ -306,21 +289,16 @@ def _usable_state(path: Path, job: TrainingJob) -> ResumeState:
     return state
 
 
-def _difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return in words what differs between two identities, '' if nothing does."""
-    old, new = before.get("settings"), now["settings"]
-    assert isinstance(new, Mapping)
-    if not isinstance(old, Mapping):
-        return "its settings are unknown"
+    old, new = before["settings"], now["settings"]
     changed = [
         f"{name} was {old.get(name)}, is {new.get(name)}"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]
-    changed += [
-        f"other {name}" for name in now if name != "settings" and before.get(name) != now[name]
-    ]
-    return "; ".join(changed)
+    others = [name for name in now if name != "settings" and before[name] != now[name]]
+    return "; ".join([*changed, *(f"other {name}" for name in others)])
 
 
 def _in_place(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import nn
@@ -20,22 +19,21 @@ from data.loaders import (
 from models.detector import Detector
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
-from training.autoanchor import AutoAnchorConfig, fit_anchors
+from training.autoanchor import fit_anchors
 from training.autobatch import CPU_BATCH_SIZE, automatic_batch_size
 from training.build import (
     build_augmentation,
     build_batching,
     build_criterion,
     build_network,
-    build_schedule,
     freeze,
 )
 from training.ema import ModelEMA
 from training.job import TrainingJob
 from training.multi_scale import MultiScale
-from training.optimizer import OptimizerKind, OptimizerStep, build_optimizer
+from training.optimizer import OptimizerStep, build_optimizer
 from training.resume import ResumeState, identity_of, load_network, restore
-from training.schedule import Schedule, scaled_weight_decay
+from training.schedule import Schedule
 from utils.device import keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
@@ -56,7 +54,6 @@ class TrainState:
     network: Detector
     model: nn.Module
     """The network, wrapped by DDP if there are several ranks: call this."""
-    frozen: tuple[int, ...]
     ema: ModelEMA[Detector]
     criterion: DetectionLoss
     optimizer_step: OptimizerStep
@@ -78,14 +75,13 @@ def prepare(
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(settings.seed)
-    network, frozen = network_of(job)
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = network_of(job).to(device).to(memory_format=torch.channels_last)
     stride = network.config.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     if resumed:
         load_network(network, resumed)
     else:
-        fit_anchors(network, job.train, image_size, AutoAnchorConfig.from_settings(settings))
+        fit_anchors(network, job.train, image_size, settings)
     processes.broadcast_module(network)
     criterion = build_criterion(settings, network, image_size).to(device)
     if settings.batch_size < 1:
@@ -97,31 +93,16 @@ def prepare(
         settings = replace(settings, batch_size=min(batch_size, len(job.train)))
         job = replace(job, settings=settings)
     loader = training_batches(job, image_size, stride)
-    processes.assert_equal(
-        len(loader.order),
-        "the processes found different numbers of training images ({numbers} for each): all must "
-        "read the same files, so look above for files that only some could read.",
-    )
-    optimizer = build_optimizer(
-        network,
-        kind=cast("OptimizerKind", settings.optimizer),
-        lr=settings.lr0,
-        momentum=settings.momentum,
-        weight_decay=scaled_weight_decay(
-            settings.weight_decay, settings.batch_size, settings.nominal_batch_size
-        ),
-    )
     state = TrainState(
         job=job,
         identity=identity,
         callbacks=callbacks,
         network=network,
         model=processes.ddp(network),
-        frozen=frozen,
         ema=ModelEMA(network),
         criterion=criterion,
-        optimizer_step=OptimizerStep(optimizer),
-        schedule=build_schedule(settings, len(loader)),
+        optimizer_step=OptimizerStep(build_optimizer(network, settings)),
+        schedule=Schedule(settings, len(loader)),
         loader=loader,
         evaluation_batches=evaluation_batches(job, image_size, stride, processes),
         image_size=image_size,
@@ -161,43 +142,35 @@ def check_distributed(job: TrainingJob) -> None:
         )
 
 
-def network_of(job: TrainingJob) -> tuple[Detector, tuple[int, ...]]:
-    """Build the network to train, on the CPU; return it and its frozen layers."""
-    settings = job.settings
-    network = build_network(
-        settings.model,
-        job.weights,
-        job.train.class_names,
-        activation=settings.activation,
-        anchors=settings.anchors,
-    )
-    frozen = freeze(network, settings.freeze)
-    if settings.sync_bn and job.processes.is_distributed:
+def network_of(job: TrainingJob) -> Detector:
+    """Build the network to train, on the CPU, its frozen layers excluded."""
+    network = build_network(job.settings, job.weights, job.train.class_names)
+    freeze(network, job.settings.freeze)
+    if job.settings.sync_bn and job.processes.is_distributed:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
-    elif settings.sync_bn:
+    elif job.settings.sync_bn:
         log.info("sync_bn has no effect: one device sees whole batches anyway")
-    return network, frozen
+    return network
 
 
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
-    """Return the loader of the training split: this rank's share of every batch."""
+    """Return the loader of the training split: this rank's share of every batch.
+
+    Raises TaskError(CONFIG) if the ranks do not all have the same number of images.
+    """
     settings, processes = job.settings, job.processes
-    config = LoaderConfig(
-        image_size,
-        settings.batch_size // processes.world_size,
-        stride=stride,
-        workers=settings.workers,
-        cache=settings.cache,
-        cache_dir=settings.cache_dir,
-        device=job.device,
-    )
-    loader, _ = training_loader(
+    loader = training_loader(
         job.train,
-        config,
+        loader_config(job, image_size, stride, settings.batch_size // processes.world_size),
         seed=settings.seed,
         augmentation=build_augmentation(settings),
         batching=build_batching(settings),
         processes=processes,
+    )
+    processes.assert_equal(
+        len(loader.order),
+        "the processes found different numbers of training images ({numbers} for each): all must "
+        "read the same files, so look above for files that only some could read.",
     )
     return loader
 
@@ -206,13 +179,19 @@ def evaluation_batches(
     job: TrainingJob, image_size: int, stride: int, processes: DistContext = SINGLE_PROCESS
 ) -> EvaluationLoader:
     """Return the loader of the validation split: all of it, or a rank's share."""
-    settings = job.settings
-    config = LoaderConfig(
-        image_size,
-        settings.batch_size if settings.batch_size > 0 else CPU_BATCH_SIZE,
-        stride=stride,
-        workers=settings.workers,
-        cache=settings.cache,
-        device=job.device,
-    )
+    batch_size = job.settings.batch_size if job.settings.batch_size > 0 else CPU_BATCH_SIZE
+    config = loader_config(job, image_size, stride, batch_size)
     return evaluation_loader(job.validation, config, processes=processes)
+
+
+def loader_config(job: TrainingJob, image_size: int, stride: int, batch_size: int) -> LoaderConfig:
+    """Return how a rank loads batches of `batch_size` images."""
+    return LoaderConfig(
+        image_size,
+        batch_size,
+        stride=stride,
+        workers=job.settings.workers,
+        cache=job.settings.cache,
+        cache_dir=job.settings.cache_dir,
+        on_gpu=job.device.type == "cuda",
+    )

@@ -1,7 +1,8 @@
 """Re-export the data loaders: datasets, samplers and loaders live in `data`."""
 
-from data.datasets import Batch, EvaluationBatch, EvaluationDataset, TrainingDataset, collate
+from data.datasets import Batch, EvaluationBatch, TrainingDataset, collate
 from data.loaders import (
+    EvaluationDataset,
     EvaluationLoader,
     LoaderConfig,
     TrainingLoader,

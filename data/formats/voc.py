@@ -28,7 +28,6 @@ from data.formats.base import (
     FoundDataset,
     Size,
     check_count,
-    finite_number,
     finite_numbers,
     read_bytes,
     register,
@@ -123,7 +122,7 @@ def parse_voc(
             continue
         x1, y1, x2, y2 = corners(box, where)
         rows.append((index, x1, y1, x2 + inclusive, y2 + inclusive))
-        rotated += finite_number(box.get(ANGLE) or "0", where) != 0
+        rotated += finite_numbers([box.get(ANGLE) or "0"], where) != [0]
     return Annotation(
         Instances.from_rows(rows), tuple(unknown), rotated, without_box, document.size
     )

@@ -127,6 +127,6 @@ def row_difference(actual: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
     chosen = torch.zeros(actual.shape[:2], dtype=torch.bool, device=actual.device)
     for one in (scores, expected_scores):
         chosen.scatter_(1, one.amax(-1).topk(count, dim=1).indices, True)
-    overlap = aligned_iou(actual[chosen][:, :4], expected[chosen][:, :4], layout="cxcywh")
+    overlap = aligned_iou(actual[chosen][:, :4], expected[chosen][:, :4])
     difference = (scores[chosen] - expected_scores[chosen]).abs().amax(-1)
     return overlap.nan_to_num(0.0), difference.nan_to_num(torch.inf, torch.inf)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import cv2
@@ -11,11 +10,10 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from data import datasets
 from data.dataset_index import DatasetIndex
-from data.datasets import EvaluationDataset, QuadDataset, Sample, collate, enlarge, join
+from data.datasets import QuadDataset, Sample, collate, enlarge, join
 from data.instances import Instances
-from ops.letterbox import plan_evaluation
+from data.loaders import EvaluationDataset, LoaderConfig
 
 
 def test_collate_numbers_the_images() -> None:
@@ -92,10 +90,7 @@ def test_fewer_than_four_are_the_first_enlarged(count: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 5, 12])
 def test_recorded_evaluation_items(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Validation items recorded from v7.0 (letterbox.npz `item*`): the pixels are exact.
 
@@ -106,8 +101,7 @@ def test_recorded_evaluation_items(
     if f"item{number}.src" not in arrays:
         shared = request.getfixturevalue("shared")
         arrays = np.load(shared / "golden" / "letterbox.npz", allow_pickle=False)
-    cut_off = functools.partial(plan_evaluation, truncate=True)
-    monkeypatch.setattr(datasets, "plan_evaluation", cut_off)
+    monkeypatch.setattr("ops.letterbox.round", int, raising=False)
     source, labels = arrays[f"item{number}.src"], arrays[f"item{number}.src_labels"]
     expected = arrays[f"item{number}.image"]
     height, width = source.shape[:2]
@@ -115,14 +109,9 @@ def test_recorded_evaluation_items(
     cv2.imwrite(path, source)
     centres, halves = labels[:, 1:3] * (width, height), labels[:, 3:5] * (width, height) / 2
     boxes = np.concatenate((centres - halves, centres + halves), 1)
-    index = DatasetIndex.build(
-        [path],
-        [(height, width)],
-        Instances(boxes, labels[:, 0]),
-        [len(boxes)],
-        [str(one) for one in range(99)],
-    )
-    dataset = EvaluationDataset(index, image_size=96, batch_size=1)
+    instances, names = Instances(boxes, labels[:, 0]), [str(one) for one in range(99)]
+    index = DatasetIndex.build([path], [(height, width)], instances, [len(boxes)], names)
+    dataset = EvaluationDataset(index, LoaderConfig(96, 1))
     dataset.shapes[0] = expected.shape[1:]
     batch = dataset[0]
     np.testing.assert_array_equal(batch.images[0].numpy(), expected)

@@ -274,11 +274,11 @@ def test_one_data_set_in_every_layout(layout: Callable[[Path], Path], tmp_path: 
 
 
 def test_make_task_and_train_read_the_same(tmp_path: Path) -> None:
-    root = labelme(tmp_path)
+    root = roboflow_voc(tmp_path)
     source = read_source(root)
     for split, (index, _) in zip(
         ("train", "val"),
-        read_splits(root, ("train", "val"), max_bad_fraction=0, require_boxes=False),
+        read_splits(root, ("train", "val"), max_bad_fraction=0),
         strict=True,
     ):
         assert [image.path for image in source.splits[split]] == [Path(p) for p in index.paths]

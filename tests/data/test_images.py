@@ -109,15 +109,6 @@ def test_bytes_after_the_end_of_a_jpeg_do_not_matter(tmp_path: Path) -> None:
     assert np.abs(read_image(path).astype(int) - whole).max() <= 2
 
 
-@pytest.mark.parametrize("read", [read_image, image_header])
-class TestRefusals:
-    def test_too_many_pixels(self, tmp_path: Path, read) -> None:
-        path = save(tmp_path / "a.png")
-        assert read(path, limit=HEIGHT * WIDTH) is not None
-        with pytest.raises(ImageError, match="more than the limit of 959 pixels"):
-            read(path, limit=HEIGHT * WIDTH - 1)
-
-
 def test_error_survives_the_way_between_processes() -> None:
     error = pickle.loads(pickle.dumps(ImageError("a.jpg", "is odd")))
     assert (error.path, error.reason, str(error)) == ("a.jpg", "is odd", "a.jpg: is odd")

@@ -11,7 +11,7 @@ import pytest
 from data.dataset_index import DatasetIndex
 from data.instances import Instances
 from data.report import DataReport
-from evaluation.coco import CocoMetrics
+from evaluation.coco import NAMES as COCO_NAMES
 from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator
 from evaluation.tables import (
     COLUMNS,
@@ -24,7 +24,8 @@ from evaluation.tables import (
 )
 
 NAMES = ("bolt", "nut", "washer")
-COCO = CocoMetrics(0.5, 0.75, 0.5, None, 0.25, 1.0, 0.1, 0.2, 0.3, None, 0.4, 1.0)
+FIGURES = (0.5, 0.75, 0.5, None, 0.25, 1.0, 0.1, 0.2, 0.3, None, 0.4, 1.0)
+COCO = dict(zip(COCO_NAMES, FIGURES, strict=True))
 
 
 def evaluation(*, by_size: bool = True) -> Evaluation:
@@ -89,11 +90,6 @@ def test_files_hold_every_class_and_size(tmp_path: Path) -> None:
     coco = (tmp_path / "coco.csv").read_text(encoding="utf-8").splitlines()
     assert coco[:2] == ["metric,value", "AP,0.50000"]
     assert "APs," in coco
-
-
-def test_without_cocos_figures_there_is_no_file_of_them(tmp_path: Path) -> None:
-    assert [path.name for path in write_tables(tmp_path, evaluation(), NAMES)] == ["classes.csv"]
-    assert not (tmp_path / "coco.csv").exists()
 
 
 def test_cocos_figures() -> None:

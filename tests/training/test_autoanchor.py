@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +12,12 @@ import torch
 
 from data.dataset_index import DatasetIndex
 from data.instances import Instances
-from models.checkpoint import (
-    build_detector,
-    checkpoint_of,
-    load_checkpoint,
-    save_checkpoint,
-)
+from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
 from models.transfer import transfer
-from training.autoanchor import AutoAnchorConfig, fit_anchors, with_anchor_count
+from settings.train import TrainSettings
+from training.autoanchor import fit_anchors, with_anchor_count
 from utils.errors import Code, TaskError
 
 NAMES = ("a", "b")
@@ -52,11 +49,15 @@ def pixels(detector: Detector) -> np.ndarray:
     return (detector.anchors * detector.stride.view(-1, 1, 1)).numpy()
 
 
+def fit(detector: Detector, index: DatasetIndex, **change: Any) -> bool:
+    return fit_anchors(detector, index, 640, TrainSettings(**change))
+
+
 def test_anchors_that_fit_stay_to_the_bit(caplog: pytest.LogCaptureFixture) -> None:
     detector = network()
     before = detector.anchors.clone()
-    with caplog.at_level(logging.INFO):
-        assert not fit_anchors(detector, fitting(), 640, AutoAnchorConfig())
+    caplog.set_level(logging.INFO)
+    assert not fit(detector, fitting())
     assert torch.equal(detector.anchors, before)
     assert detector.definition() == detector.config.definition
     assert [record.message.split(":")[0] for record in caplog.records] == ["anchors"]
@@ -64,22 +65,14 @@ def test_anchors_that_fit_stay_to_the_bit(caplog: pytest.LogCaptureFixture) -> N
 
 def test_a_poor_fit_is_mended_and_said_before_and_after(caplog: pytest.LogCaptureFixture) -> None:
     detector = network()
-    with caplog.at_level(logging.INFO):
-        assert fit_anchors(detector, thin(), 640, AutoAnchorConfig())
-    first, last = caplog.messages[0], caplog.messages[-1]
-    assert "best possible recall 0.0" in first
-    assert last.startswith("new anchors: best possible recall 1.000")
+    caplog.set_level(logging.INFO)
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    assert fit(detector, thin())
+    assert "best possible recall 0.0" in caplog.messages[0]
+    assert caplog.messages[-1].startswith("new anchors: best possible recall 1.000")
     areas = pixels(detector).prod(axis=2).mean(axis=1)
     assert (np.diff(areas) > 0).all()
-
-
-def test_nothing_is_drawn_from_the_global_generators() -> None:
-    torch.manual_seed(1)
-    np.random.seed(1)
-    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    detector = network()
-    torch.set_rng_state(torch_before)
-    fit_anchors(detector, thin(), 640, AutoAnchorConfig())
+    # Nothing is drawn from the global generators.
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert (np.random.get_state()[1] == numpy_before).all()
 
@@ -87,7 +80,7 @@ def test_nothing_is_drawn_from_the_global_generators() -> None:
 def test_noautoanchor_keeps_a_poor_fit(caplog: pytest.LogCaptureFixture) -> None:
     detector = network()
     before = detector.anchors.clone()
-    assert not fit_anchors(detector, thin(), 640, AutoAnchorConfig(disabled=True))
+    assert not fit(detector, thin(), noautoanchor=True)
     assert torch.equal(detector.anchors, before)
     assert "noautoanchor keeps them" in caplog.text
 
@@ -96,7 +89,7 @@ def test_noautoanchor_keeps_a_poor_fit(caplog: pytest.LogCaptureFixture) -> None
 def test_a_number_of_anchors_gives_new_ones_whatever_the_fit(per_level: int) -> None:
     detector = network(per_level)
     before = detector.anchors.clone()
-    assert fit_anchors(detector, fitting(), 640, AutoAnchorConfig(forced=True))
+    assert fit(detector, fitting(), anchors=per_level)
     assert detector.anchors.shape == (3, per_level, 2)
     assert not torch.equal(detector.anchors, before)
     maps = detector(torch.zeros(1, 3, 64, 64))
@@ -109,21 +102,22 @@ def test_placeholders_are_replaced_without_being_asked() -> None:
     detector = network()
     with torch.no_grad():  # what v7.0 builds for `anchors: 3`
         detector.anchors.copy_(torch.arange(6.0).view(1, 3, 2) / detector.stride.view(-1, 1, 1))
-    assert fit_anchors(detector, fitting(), 640, AutoAnchorConfig())
+    assert fit(detector, fitting())
     assert (detector.anchors > 0).all()
 
 
-@pytest.mark.parametrize("forced", [True, False], ids=["anchors-forced", "placeholders"])
-def test_anchors_that_are_needed_and_forbidden_are_refused(forced: bool) -> None:
-    detector = network() if forced else network(2)
+@pytest.mark.parametrize(
+    ("held", "asked"), [(0, 3), (2, 0)], ids=["anchors-forced", "placeholders"]
+)
+def test_anchors_that_are_needed_and_forbidden_are_refused(held: int, asked: int) -> None:
     with pytest.raises(TaskError, match="noautoanchor is set") as caught:
-        fit_anchors(detector, thin(), 640, AutoAnchorConfig(forced=forced, disabled=True))
+        fit(network(held), thin(), anchors=asked, noautoanchor=True)
     assert caught.value.code == Code.CONFIG
 
 
 def test_a_file_a_reload_and_a_transfer_agree(tmp_path: Path) -> None:
     detector = network(4)
-    fit_anchors(detector, thin(), 640, AutoAnchorConfig(forced=True))
+    fit(detector, thin(), anchors=4)
     save_checkpoint(tmp_path / "a.pt", checkpoint_of(detector, NAMES))
     checkpoint = load_checkpoint(tmp_path / "a.pt")
     stated = np.array(checkpoint.definition["anchors"]).reshape(3, 4, 2)
@@ -139,7 +133,7 @@ def test_a_file_a_reload_and_a_transfer_agree(tmp_path: Path) -> None:
 def test_a_checkpoint_states_the_anchors_that_loaded_weights_brought() -> None:
     """Official files of networks with searched anchors keep the old ones in their definition."""
     detector = network()
-    fit_anchors(detector, thin(), 640, AutoAnchorConfig())
+    fit(detector, thin())
     fresh = network()
     transfer(fresh, checkpoint_of(detector, NAMES), NAMES)
     stated = np.array(checkpoint_of(fresh, NAMES).definition["anchors"]).reshape(3, 3, 2)

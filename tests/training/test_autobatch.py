@@ -50,15 +50,6 @@ def test_measuring_ends_at_the_size_that_runs_out_of_memory() -> None:
 
     assert measure(peak_of) == ([(1, 10.0), (2, 20.0), (4, 40.0)], 8)
     assert asked == [1, 2, 4, 8]
-    assert measure(lambda size: 1.0, sizes=(1, 2)) == ([(1, 1.0), (2, 1.0)], None)
-
-
-def test_other_faults_are_not_taken_for_a_lack_of_memory() -> None:
-    def peak_of(size: int) -> float:
-        raise RuntimeError("kernel")
-
-    with pytest.raises(RuntimeError, match="kernel"):
-        measure(peak_of)
 
 
 def chosen_for(device: torch.device, image_size: int) -> tuple[int, Detector]:

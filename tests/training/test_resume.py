@@ -17,6 +17,7 @@ from data.dataset_index import DatasetIndex
 from evaluation.evaluate import no_evaluation
 from models.detector import Detector
 from models.model_config import read_model_config
+from settings.train import TrainSettings
 from tests.training_example import make_job, run, tensors_of
 from training import loop
 from training.checkpoints import MAX_PERIODIC, SavedCheckpoint
@@ -263,9 +264,7 @@ def trained(steps: int) -> tuple[Detector, ModelEMA[Detector], OptimizerStep]:
     torch.manual_seed(steps)
     network = Detector(read_model_config("yolov5n", nc=1)).to(memory_format=torch.channels_last)
     ema = ModelEMA(network)
-    optimizer_step = OptimizerStep(
-        build_optimizer(network, lr=0.01, momentum=0.9, weight_decay=0.0)
-    )
+    optimizer_step = OptimizerStep(build_optimizer(network, TrainSettings(weight_decay=0.0)))
     optimizer_step.accumulate = 2
     for _ in range(steps):
         images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
