@@ -18,7 +18,7 @@ from models.detector import Detector
 from ops.nms import NmsConfig
 from settings.train import EXPORT_FORMATS, TrainSettings
 from utils.atomic import replace_file, scratch_beside
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def verify(
     except Exception as error:
         raise TaskError(
             Code.MODEL,
-            f"The {form} file {shown} cannot be run ({_first_line(error)}); keep the .pt file.",
+            f"The {form} file {shown} cannot be run ({first_line(error)}); keep the .pt file.",
         ) from error
 
 
@@ -101,13 +101,8 @@ def _write(detector: Detector, form: str, path: Path, options: ExportOptions) ->
             named, advice = f"{form} opset {options.opset}", "try opset 17"
         raise TaskError(
             Code.MODEL,
-            f"The network cannot be exported to {named} ({_first_line(error)}); {advice}.",
+            f"The network cannot be exported to {named} ({first_line(error)}); {advice}.",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else repr(error)
 
 
 def export_after_training(

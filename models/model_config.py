@@ -16,7 +16,7 @@ import yaml
 
 from models.blocks import SILU, Activation, parse_activation
 from models.registry import BLOCKS, Argument, Inputs, Resolved, scaled_repeats
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 from utils.safe_yaml import load_yaml
 
 IMAGE = -1
@@ -108,7 +108,7 @@ def read_model_config(
     try:
         mapping = load_yaml(path.read_text(encoding="ascii", errors="ignore"))
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise _config_error(f"{path} cannot be read as YAML ({_first_line(error)})") from error
+        raise _config_error(f"{path} cannot be read as YAML ({first_line(error)})") from error
     if not isinstance(mapping, Mapping):
         raise _config_error(f"{path} is not a mapping with backbone and head")
     return parse_model_config(mapping, nc, activation=activation, name=str(path))
@@ -284,10 +284,6 @@ def _find(source: str) -> Path:
                 if os.path.isfile(folder / name):
                     return folder / name
     raise _config_error(f"there is no model file {source}, nor a stock model of that name")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _config_error(sentence: str) -> TaskError:

@@ -45,6 +45,12 @@ class TaskError(Exception):
         self.sentence = sentence
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its repr without one."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)
+
+
 def optional_package(name: str, *, purpose: str) -> ModuleType:
     """Import the module `name`; raise TaskError(CONFIG) naming its package if it is missing.
 
