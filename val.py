@@ -16,7 +16,7 @@ from cli.val import parse_val_command
 from evaluation.coco import COCO_IDS, coco_metrics, write_coco_json
 from evaluation.evaluate import evaluate_split, write_labels
 from evaluation.tables import class_table, coco_table, size_table, write_tables
-from inference.predictor import predictor_of
+from inference.predictor import load_predictor
 from models.checkpoint import load_checkpoint
 from utils.device import parse_device
 from utils.logs import log_to_console
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.warning("note: %s", note)
     checkpoint = load_checkpoint(command.weights)
     index, report = command.read_data(checkpoint.class_names)
-    predictor = predictor_of(
+    predictor = load_predictor(
         checkpoint,
         command.settings,
         parse_device(command.device),

@@ -20,6 +20,7 @@ from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import boxes_to_original
 from ops.nms import Detections
+from settings.detect import OutputOptions
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.progress import progress_bar
 
@@ -102,7 +103,9 @@ def evaluate_split(
     config, own = EvaluationConfig(by_size=True), predictor.config
     if own.tiling is not None:
         return evaluate_stream(predictor, index, config, on_image=on_image)
-    batching = LoaderConfig(predictor.image_size, own.batch_size, predictor.stride, own.workers)
+    batching = LoaderConfig(
+        predictor.image_size, own.batch_size, predictor.network.stride, own.workers
+    )
     loader = evaluation_loader(index, batching)
     batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")
     return evaluate(predictor, index, batches, config, on_image=on_image)
@@ -140,7 +143,8 @@ def write_labels(
     folder: Path, found: SplitDetections, index: DatasetIndex, *, confidences: bool
 ) -> None:
     """Write the detections of each image as a file of `folder/labels`, as v7.0's --save-txt."""
-    files = DetectionFiles.of_labels(folder, index.class_names, confidences=confidences)
+    options = OutputOptions(save_images=False, save_txt=True, save_conf=confidences)
+    files = DetectionFiles(folder, Path(), index.class_names, options)
     for position, rows in found:
         height, width = index.sizes[position].tolist()
         files.write(index.paths[position], rows, (height, width))

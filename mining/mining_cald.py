@@ -105,7 +105,7 @@ def rank_cald(scores: Stream, context: ScoringContext) -> Stream:
 
 def _labelled_objects(predictor: Predictor, settings: MiningSettings) -> Sequence[float] | None:
     """Return the objects of each class per labelled image; None where unknown or of one class."""
-    given, count = settings.labelled_objects, predictor.num_classes
+    given, count = settings.labelled_objects, predictor.network.num_classes
     if given and len(given) != count:
         raise TaskError(
             Code.CONFIG,
@@ -214,12 +214,12 @@ def _score(group: Sequence[_Candidate], context: ScoringContext) -> list[ScoredP
     predictor, settings = context.network, context.settings
     names = settings.views
     reference = [(item.rows, item.class_probabilities) for item in group]
-    total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
+    total = torch.zeros(len(group), dtype=torch.float64, device=predictor.network.device)
     rows = torch.cat([item.rows for item in group])
     breakdowns = []
     vectors = torch.stack([item.class_vector for item in group])
     for name in names:
-        perturbed = _perturb(group, name, settings.seed, predictor.stride)
+        perturbed = _perturb(group, name, settings.seed, predictor.network.stride)
         found = predictor.detect_with_classes(perturbed.images)
         seen = [
             _inside(own[:, :4], corner, size)

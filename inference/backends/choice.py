@@ -68,15 +68,13 @@ class BenchmarkTarget:
 def choose_backend(
     name: str, target: BenchmarkTarget, samples: Sequence[Tensor], *, images: int
 ) -> Backend | None:
-    """Return the backend for the setting `engine`, checked on samples [3, h, w]; None for torch.
+    """Return the backend `name` or `auto`, checked on samples [3, h, w]; None for torch.
 
     `images` is the number that the task will predict. With `auto` a backend that cannot be built,
     fails the parity check or does not repay its trial is a line of the log. A named one raises
     TaskError: CONFIG for a missing package or device, MODEL if it cannot be built or fails the
     check.
     """
-    if name == TORCH:
-        return None
     if not samples:
         log.info("engine %s: no image could be read to compare it on: torch computes", name)
         return None
