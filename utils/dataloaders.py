@@ -2,9 +2,9 @@
 
 from data.datasets import Batch as Batch
 from data.datasets import EvaluationBatch as EvaluationBatch
-from data.datasets import EvaluationDataset as EvaluationDataset
 from data.datasets import TrainingDataset as TrainingDataset
 from data.datasets import collate as collate
+from data.loaders import EvaluationDataset as EvaluationDataset
 from data.loaders import EvaluationLoader as EvaluationLoader
 from data.loaders import LoaderConfig as LoaderConfig
 from data.loaders import TrainingLoader as TrainingLoader

@@ -58,6 +58,12 @@ def optional_package(name: str, *, purpose: str) -> ModuleType:
         ) from error
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its repr without one."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)
+
+
 def write_error_file(code: Code, sentence: str, trace: str) -> bool:
     """Write this rank's error for the launcher; return whether it is the first on this machine.
 

@@ -110,15 +110,20 @@ def _default_handling() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def signal_children(number: signal.Signals) -> None:
-    """Send a signal to every process that descends from this one (Linux)."""
-    found = [os.getpid()]
+def processes_below(parent: int) -> list[int]:
+    """Return every process that descends from one, the closest first (Linux)."""
+    found = [parent]
     for process in found:
         for children in Path(f"/proc/{process}/task").glob("*/children"):
             with suppress(OSError):  # the process has just ended
                 found += map(int, children.read_text().split())
+    return found[1:]
+
+
+def signal_children(number: signal.Signals) -> None:
+    """Send a signal to every process that descends from this one (Linux)."""
     # All at once: a main thread that waits for the first child might end this process.
-    for process in found[1:]:
+    for process in processes_below(os.getpid()):
         with suppress(OSError):
             os.kill(process, number)
 
