@@ -4,14 +4,12 @@
     python -m bench --only inference,evaluation --quick
     python -m bench --device 0        # the same on a GPU
 
-Ours beside yolov5 7.0.14 and ultralytics, which are installed into an environment of their own the
-first time (build/peer-venv), and beside a sequential loop for mining: the same images, sizes,
-batches and threads, in turns, pair by pair, each in a process of its own.
+Against yolov5 7.0.14 and ultralytics, which are installed into build/peer-venv the first time, and
+a sequential loop for mining: the same images, sizes, batches and threads, in turns, pair by pair.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import os
 import sys
@@ -21,6 +19,7 @@ from pathlib import Path
 from bench.comparison import BUILD, Comparison, machine, peer_interpreter, table
 from bench.material import find_data
 from bench.parts import FULL, NEED_PEER, PARTS, QUICK, Measurement
+from tools import command_parser
 from utils.atomic import write_text
 
 BUSY = 0.5
@@ -29,23 +28,16 @@ BUSY = 0.5
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the selected parts, print the table and write it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("bench", __doc__)
     parser.add_argument("--data", type=Path, help="labelled folder (default: drawn images)")
     parser.add_argument("--weights", type=Path, help="checkpoint (default: fresh weights)")
     parser.add_argument("--only", default="", help=f"some of {','.join(PARTS)}, with commas")
     parser.add_argument("--quick", action="store_true", help="little work and one pair")
     parser.add_argument("--pairs", type=int, help="pairs of runs (default: 3, or 1 with --quick)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="precision of ours; the other programs compute in float32 on a CPU",
-    )
+    own = "precision of ours; the other programs compute in float32 on a CPU"
+    precisions = ("auto", "float32", "bfloat16")
+    parser.add_argument("--precision", choices=precisions, default="auto", help=own)
     parser.add_argument("--device", default="", help="the number of a GPU; default: the CPU")
     parser.add_argument("--peer", default="", help="Python of an environment that has the peer")
     parser.add_argument("--out", type=Path, default=BUILD, help="folder for jobs and weights")
@@ -59,15 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--pairs and --threads must be at least 1")
     if os.getloadavg()[0] > BUSY:
         print("note: other programs are busy here; the times will not mean much", file=sys.stderr)
-    needed = NEED_PEER & set(chosen)
-    comparison = Comparison(
-        peer_interpreter(options.peer) if needed else Path(sys.executable),
-        pairs,
-        options.threads,
-        options.precision,
-        options.out,
-        options.device,
-    )
+    given = (options.threads, options.precision, options.out, options.device)
+    peer = peer_interpreter(options.peer) if NEED_PEER & set(chosen) else Path(sys.executable)
+    comparison = Comparison(peer, pairs, *given)
     source = find_data(options.data, options.out)
     sizes = QUICK if options.quick else FULL
     measurement = Measurement(comparison, source, options.weights, sizes)

@@ -2,15 +2,13 @@
 
     python -m bench.accuracy --data path/to/bccd --seeds 0 1 2 --out runs/accuracy
 
-The settings are those of the reference runs: yolov5n, 320 px, batch 16, 100 epochs, the recipe
-scratch-low. Evaluation: validation split, confidence threshold 0.001, NMS IoU threshold 0.6,
-weights of the best epoch. A seed whose results exist is not trained again.
+The settings are those of the reference runs (yolov5n, 320 px, batch 16, 100 epochs); figures are
+those of the best epoch on the validation split. A seed whose results exist is not trained again.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,10 +20,10 @@ from bench.training import (
     markdown,
     parse_pairs,
     read_splits,
-    silent,
     training_job,
     training_parser,
 )
+from data.dataset_index import DatasetIndex
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tools.make_task import write_task
@@ -34,19 +32,19 @@ from training.loop import train
 from utils.atomic import write_text
 from utils.device import parse_gpu_ids, select_device
 from utils.logs import log_to_console
+from utils.progress import Progress
 
 FIGURES = ("P", "R", "mAP50", "mAP50-95", "last 10 epochs")
 HEAD = "seed | P | R | mAP50 | mAP50-95 | mean mAP50-95 of the last 10 epochs | best epoch"
 
 
 def train_seed(
-    task: Path,
-    names: Sequence[str],
+    splits: tuple[DatasetIndex, DatasetIndex],
     out: Path,
     overrides: Mapping[str, object],
     device: torch.device,
 ) -> dict[str, float]:
-    """Train on a task's data; return the figures of the best epoch (counted from 1).
+    """Train; return the figures of the best epoch (counted from 1).
 
     They are also written to summary.json in `out`; where that file exists it is only read.
     """
@@ -55,8 +53,7 @@ def train_seed(
         found: dict[str, float] = json.loads(done.read_text("utf-8"))
         return found
     settings, _ = parse_settings(TrainSettings, {**RECIPE, **overrides})
-    started = time.monotonic()
-    best = train(training_job(settings, read_splits(task, names), out, device), silent())
+    best = train(training_job(settings, splits, out, device), Progress())
     assert best
     epochs = pd.read_csv(out / "results.csv", skipinitialspace=True)
     scores = best.evaluation.scores
@@ -67,7 +64,6 @@ def train_seed(
         "mAP50-95": scores.map50_95,
         "last 10 epochs": float(epochs["metrics/mAP_0.5:0.95"].tail(10).mean()),
         "best epoch": best.epoch + 1,
-        "minutes": (time.monotonic() - started) / 60,
     }
     write_text(done, json.dumps(summary))
     return summary
@@ -89,19 +85,19 @@ def table(summaries: Mapping[int, Mapping[str, float]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train every seed and print the table."""
-    parser = training_parser(__doc__, Path("runs/accuracy"))
+    parser = training_parser("bench.accuracy", __doc__, Path("runs/accuracy"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args(arguments)
     log_to_console()
     source, device = read_source(options.data), select_device(parse_gpu_ids(options.gpu_id))
     task = options.out / "task"
     write_task(source, task, annotation_format="ark", overwrite=True)
-    overrides = {"epochs": 100, **parse_pairs(options.set, "--set")}
+    splits = read_splits(task, source.class_names)
+    overrides: dict[str, object] = {"epochs": 100, **parse_pairs(options.set, "--set")}
     summaries = {}
     for seed in options.seeds:
-        out = options.out / f"seed-{seed}"
         own = {**overrides, "seed": seed}
-        summaries[seed] = train_seed(task, source.class_names, out, own, device)
+        summaries[seed] = train_seed(splits, options.out / f"seed-{seed}", own, device)
         print(table(summaries), flush=True)
 
 

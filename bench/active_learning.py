@@ -3,12 +3,9 @@
     python -m bench.active_learning --data path/to/bccd --strategies random cald --out runs/active
 
 Of the training split `--start` images are labelled first, the same ones for every strategy of a
-seed. In each of `--rounds` rounds a strategy chooses `--per-round` more, and a network is trained
-anew on all labelled images: for a fixed number of epochs (`--epochs`), or for a fixed number of
-batches whatever the number of labels (`--steps`). Evaluated are the weights of the last epoch, on
-the full validation split, which nothing is selected by. A strategy is `random` or a mining
-algorithm, with settings of its own after colons: `cald:empty_images=first`.
-
+seed. In each round a strategy chooses `--per-round` more, and a network is trained anew on all of
+them; its last epoch's weights are evaluated on the full validation split, which selects nothing. A
+strategy is `random` or a mining algorithm, with settings after colons: `cald:empty_images=first`.
 A run may be killed at any time: the same command resumes after the last finished round.
 """
 
@@ -59,11 +56,11 @@ def run_seed(experiment: Experiment, strategies: Sequence[Strategy], seed: int) 
     path = experiment.results(seed)
     if not read_results(path):
         run_round(experiment, None, (), seed=seed)
+    rounds = experiment.rounds
     for strategy in strategies:
-        done = finished_rounds(
-            read_results(path), seed=seed, strategy=strategy.name, rounds=experiment.rounds
-        )
-        while len(done) <= experiment.rounds:
+        results = read_results(path)
+        done = finished_rounds(results, seed=seed, strategy=strategy.name, rounds=rounds)
+        while len(done) <= rounds:
             done.append(run_round(experiment, strategy, done, seed=seed))
 
 
@@ -98,22 +95,12 @@ def prepare(options: argparse.Namespace) -> Experiment:
     out: Path = options.out.resolve()
     _check_number(options, len(source.splits["train"]))
     write_pool(out, source, setup)
-    pool, validation = read_splits(
-        out / POOL, source.class_names, max_bad_fraction=settings.max_bad_fraction
-    )
+    bad = settings.max_bad_fraction
+    pool, validation = read_splits(out / POOL, source.class_names, max_bad_fraction=bad)
     _check_number(options, len(pool))
-    return Experiment(
-        out=out,
-        pool=pool,
-        validation=validation,
-        settings=settings,
-        steps=options.steps,
-        start=options.start,
-        per_round=options.per_round,
-        rounds=options.rounds,
-        weights=options.weights,
-        gpu_id=options.gpu_id,
-    )
+    names = ("steps", "start", "per_round", "rounds", "weights", "gpu_id")
+    given = {name: getattr(options, name) for name in names}
+    return Experiment(out=out, pool=pool, validation=validation, settings=settings, **given)
 
 
 def _check_number(options: argparse.Namespace, available: int) -> None:
@@ -131,18 +118,16 @@ def _check_number(options: argparse.Namespace, available: int) -> None:
 def training_settings(options: argparse.Namespace) -> TrainSettings:
     """Return the settings of every training; TaskError(CONFIG) for one of `OWN`."""
     overrides = parse_pairs(options.set, "--set")
-    for name in OWN:
-        if name in overrides:
-            raise TaskError(
-                Code.CONFIG,
-                f"--set {name}=... would change what the benchmark compares; it has options of "
-                "its own for seeds, epochs and weights.",
-            )
+    if own := next((name for name in OWN if name in overrides), ""):
+        raise TaskError(
+            Code.CONFIG,
+            f"--set {own}=... would change what the benchmark compares; it has options of its own "
+            "for seeds, epochs and weights.",
+        )
     # A few labels give few batches: every one of them is a step of the optimizer.
     recipe = {**RECIPE, "nominal_batch_size": 16, **overrides}
-    settings, remarks = parse_settings(
-        TrainSettings, {**recipe, "epochs": options.epochs, "noval": True}
-    )
+    recipe |= {"epochs": options.epochs, "noval": True}
+    settings, remarks = parse_settings(TrainSettings, recipe)
     for remark in remarks:
         log.warning("note: %s", remark)
     if settings.batch_size < 1 and options.steps:
@@ -151,11 +136,7 @@ def training_settings(options: argparse.Namespace) -> TrainSettings:
 
 
 def write_pool(out: Path, source: SourceDataset, setup: Mapping[str, object]) -> None:
-    """Write the data below `out` once; later runs are compared with the first one's setup.
-
-    Raises TaskError(CONFIG) for another setup, and for a folder of anything else, which stays
-    untouched.
-    """
+    """Write the data below `out` once; TaskError(CONFIG) for another setup or a foreign folder."""
     described = out / "experiment.json"
     # A kill before the description was complete leaves these, and a temporary file of it.
     begun = (POOL, f".{described.name}.")
@@ -196,20 +177,18 @@ def _digest(source: SourceDataset) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = training_parser(__doc__, Path("runs/active-learning"))
+    parser = training_parser("bench.active_learning", __doc__, Path("runs/active-learning"))
     parser.add_argument("--strategies", nargs="+", default=[RANDOM, "cald"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--start", type=_positive, default=20, help="images labelled at first")
     parser.add_argument("--per-round", type=_positive, default=20, help="images added per round")
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds after the first set")
     parser.add_argument("--epochs", type=_positive, default=100, help="of every training")
-    parser.add_argument(
-        "--steps", type=_positive, default=0, help="batches of every training, instead of --epochs"
-    )
+    steps = "batches of every training, instead of --epochs"
+    parser.add_argument("--steps", type=_positive, default=0, help=steps)
     parser.add_argument("--weights", type=Path, help="weights that every training starts from")
-    parser.add_argument(
-        "--target", type=float, nargs="+", default=[], help="mAP50 to count labels for"
-    )
+    targets = "mAP50 to count labels for"
+    parser.add_argument("--target", type=float, nargs="+", default=[], help=targets)
     parser.add_argument("--mining-set", action="append", default=[], metavar="KEY=VALUE")
     return parser
 
@@ -226,9 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     log_to_console()
     if options.weights and not options.weights.is_file():
-        raise TaskError(
-            Code.MODEL, f"There are no weights at {options.weights}; give an existing file."
-        )
+        sentence = f"There are no weights at {options.weights}; give an existing file."
+        raise TaskError(Code.MODEL, sentence)
     common = parse_pairs(options.mining_set, "--mining-set")
     strategies = parse_strategies(options.strategies, common)
     experiment = prepare(options)

@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import re
 import shutil
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.training import parse_pairs, silent, training_job
+from bench.training import parse_pairs, training_job
 from data.dataset_index import DatasetIndex
 from settings.detect import MiningSettings
 from settings.parse import parse_settings
@@ -27,8 +26,10 @@ from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
 from training.checkpoints import SavedCheckpoint
 from training.loop import train
+from utils.atomic import write_text
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
+from utils.progress import Progress
 from utils.seeding import numpy_generator
 from ymir.task import read_task
 
@@ -117,24 +118,16 @@ class RoundResult:
 
 
 def append_result(path: Path, result: RoundResult) -> None:
-    """Append one line and flush it to disk; an incomplete last line is removed first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(asdict(result)).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Replace the file, in one step, by one with a further line."""
+    before = path.read_text("utf-8") if path.is_file() else ""
+    write_text(path, f"{before}{json.dumps(asdict(result))}\n")
 
 
 def read_results(path: Path) -> list[RoundResult]:
-    """Read the rounds of a file; an incomplete last line, left by a kill, is skipped.
-
-    Raises TaskError(CONFIG) for any other line that cannot be read.
-    """
+    """Read the rounds of a file; TaskError(CONFIG) for a line that is none."""
     content = path.read_bytes() if path.is_file() else b""
     results = []
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         try:
             values = json.loads(line)
         except ValueError:  # bytes that are not UTF-8 included
@@ -206,14 +199,10 @@ def train_on(
 ) -> SavedCheckpoint:
     """Train on the labelled images; return the weights of the last epoch, evaluated once."""
     epochs = epochs_of(experiment, len(labelled))
-    job = training_job(
-        replace(experiment.settings, seed=seed, epochs=epochs),
-        (experiment.labelled(labelled), experiment.validation),
-        folder,
-        select_device(parse_gpu_ids(experiment.gpu_id)),
-        experiment.weights,
-    )
-    best = train(job, silent())
+    settings = replace(experiment.settings, seed=seed, epochs=epochs)
+    splits = (experiment.labelled(labelled), experiment.validation)
+    device = select_device(parse_gpu_ids(experiment.gpu_id))
+    best = train(training_job(settings, splits, folder, device, experiment.weights), Progress())
     assert best
     return best
 
@@ -249,18 +238,17 @@ def mine(
     wanted, no_labels = set(unlabelled), (np.zeros((0, 4)), np.zeros(0, np.int64))
     paths = [Path(path) for path in experiment.pool.paths if Path(path).name in wanted]
     images = tuple(SourceImage(path, *no_labels) for path in paths)
-    splits = {"train": images, "val": (), "test": ()}
+    splits = {"train": (), "val": (), "test": images}
     env_file = write_task(
         SourceDataset("pool", experiment.pool.class_names, splits, ()),
         folder,
         kinds=("mining",),
-        candidates="train",
         settings={"img_size": experiment.settings.img_size, "plots": False, **settings},
         weights=[weights],
         gpu_id=experiment.gpu_id,
     )
     task = read_task(env_file)
-    run(task, silent())
+    run(task, Progress())
     lines = task.out.mining_result.read_text(encoding="utf-8").splitlines()
     return [Path(line.split("\t")[0]).name for line in lines]
 

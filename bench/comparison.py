@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ import matplotlib
 
 from bench.training import markdown
 from data.workers import available_cpus
+from utils.shutdown import processes_below
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path("build/bench")
@@ -98,23 +100,18 @@ class Comparison:
 
     def run(self, program: str, job: Result) -> Result:
         """Run one job with one program, in a process of its own."""
-        job = {
-            **job,
-            "threads": self.threads,
-            "precision": self.precision,
-            "device": self.device,
-            "output": str(self.folder.absolute()),
-        }
-        path = (self.folder / "job.json").absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(job), encoding="utf-8")
+        folder = self.folder.absolute()
+        job = {**job, "threads": self.threads, "precision": self.precision}
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "job.json"
+        path.write_text(json.dumps({**job, "device": self.device, "output": str(folder)}))
         variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
         if program in (OURS, LOOP):
             command, place = [sys.executable, "-m", program, str(path)], ROOT
         else:
-            variables |= peer_variables(self.folder.absolute() / "peer-configuration")
+            variables |= peer_variables(folder / "peer-configuration")
             script = str(ROOT / "bench" / "run_peer.py")
-            command, place = [str(self.peer), script, str(path), program], path.parent
+            command, place = [str(self.peer), script, str(path), program], folder
         result = run_program(command, place, variables)
         about = f"torch {result['torch']}, {result['precision']}, {result['threads']} threads"
         self.versions[str(result["program"])] = about
@@ -124,9 +121,8 @@ class Comparison:
 def run_program(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Result:
     """Run a program; return its result with `peak_mib`, the peak memory of it and its children.
 
-    The moment of its start, in seconds since 1970, is in its variable BENCH_STARTED. Memory is
-    sampled five times a second (Linux only); shared pages count once, so that workers that share
-    images do not seem to take more.
+    Its variable BENCH_STARTED is its start in seconds since 1970. Memory is sampled five times a
+    second (Linux only); pages that workers share count once.
     """
     variables, peak = {**variables, "BENCH_STARTED": repr(time.time())}, 0.0
     with tempfile.TemporaryFile("w+") as output:
@@ -134,7 +130,8 @@ def run_program(command: Sequence[str], folder: Path, variables: Mapping[str, st
             command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT
         )
         while process.poll() is None:
-            peak = max(peak, sum(map(proportional_mib, set(process_tree(process.pid)))))
+            processes = (process.pid, *processes_below(process.pid))
+            peak = max(peak, sum(map(proportional_mib, processes)))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
         output.seek(0)
@@ -152,18 +149,6 @@ def parse_result(output: str) -> Result:
             if isinstance(value, dict) and "benchmark" in value:
                 return value
     raise ValueError("the program printed no result")
-
-
-def process_tree(process: int) -> Iterator[int]:
-    """Yield a process and all its descendants that still run."""
-    yield process
-    for listing in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            children = listing.read_text("ascii").split()
-        except OSError:
-            continue
-        for child in children:
-            yield from process_tree(int(child))
 
 
 def proportional_mib(process: int) -> float:
@@ -193,9 +178,8 @@ def peer_interpreter(given: str = "", folder: Path = PEER_FOLDER) -> Path:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         same = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "torchvision")]
         # The peer asks for pkg_resources, which setuptools 81 no longer brings.
-        packages = [*same, PEER, "setuptools<81"]
-        install = [str(interpreter), "-m", "pip", "install", "--quiet", *packages]
-        subprocess.run(install, check=True)
+        install = ["-m", "pip", "install", "--quiet", *same, PEER, "setuptools<81"]
+        subprocess.run([str(interpreter), *install], check=True)
         ready.touch()
     return interpreter
 
@@ -220,10 +204,9 @@ def peer_variables(configuration: Path) -> dict[str, str]:
 
 def machine() -> str:
     """Describe the processor, its cores and the versions in one line."""
-    model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
-    if information.is_file():
-        names = [line for line in information.read_text().splitlines() if "model name" in line]
-        model = names[0].partition(":")[2].strip() if names else model
+    text = information.read_text() if information.is_file() else ""
+    named = re.search(r"model name\s*: (.*)", text)
+    model = named[1] if named else platform.machine()
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "opencv-python-headless"))
     return f"{model}, {available_cpus()} cores, Python {platform.python_version()}, {packages}"

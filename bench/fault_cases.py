@@ -118,8 +118,7 @@ def run_with_fault(source: SourceDataset, task: Path, fault: Fault, weights: Pat
         gone = task / "in" / "gone"
         if gone.exists():
             gone.rename(task / "in" / "assets")
-        watch.restarted()
-        wrong += restart_and_check(task) + watch.findings()
+        wrong += restart_and_check(task, watch)
     ended = code or str(status)
     return Outcome(fault.kind, fault.name, after, ended, None, watch.reads, kept, tuple(wrong))
 
@@ -137,12 +136,10 @@ def run_with_signal(task: Path, kind: str, number: signal.Signals, moment: float
             time.sleep(0.01)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment)
-        after = time.monotonic() - began
-        finished = process.poll() is not None
-        sent_at = time.monotonic()
+        finished, sent_at = process.poll() is not None, time.monotonic()
         process.send_signal(number)
         status = process.wait()
-        ended_in = time.monotonic() - sent_at
+        after, ended_in = sent_at - began, time.monotonic() - sent_at
         # A task whose results were complete at SIGTERM, but not gone yet, ends normally.
         finished = finished or (terminated and status == 0)
         kept, wrong = check_outputs(task, orderly=terminated or finished, failed=not finished)
@@ -151,8 +148,7 @@ def run_with_signal(task: Path, kind: str, number: signal.Signals, moment: float
         ended = return_code(task) or ("0" if finished else number.name)
         if terminated and ended_in > GRACE:
             wrong.append(f"it took {ended_in:.1f} s to end")
-        watch.restarted()
-        wrong += restart_and_check(task) + watch.findings()
+        wrong += restart_and_check(task, watch)
     name = f"{number.name} at a random moment" + (TOO_LATE if finished else "")
     seconds = None if finished else ended_in
     return Outcome(kind, name, after, ended, seconds, watch.reads, kept, tuple(wrong))

@@ -2,9 +2,8 @@
 
     python -m bench.fault_injection --fault 2 --env task/in/env.yaml
 
-The faults are real where possible: the disk is filled to its last byte, the process's memory limit
-is set to what it holds while the batch grows, a worker process gets SIGKILL, the folder of the
-images is moved away.
+The faults are real where possible: the disk is filled to its last byte, the process may hold no
+more memory while the batch grows, a worker gets SIGKILL, the folder of the images is moved away.
 """
 
 from __future__ import annotations
@@ -25,38 +24,31 @@ from typing import Any
 import torch
 
 import start
-import utils.atomic as atomic
 from bench.fault_cases import FAULTS, Fault
 from bench.fault_tasks import fill_disk
 
-LARGER = 6
-"""Factor of a side by which the batch outgrows the memory."""
-HEADROOM = 4 << 20
-"""Bytes that a process may still allocate when its memory is at its limit."""
+LARGER = 4096
+"""Images of the batch that outgrows the memory: views of one, which the first layer copies."""
+HEADROOM = 64 << 20
+"""Bytes that a process may still allocate: less than such a copy, and enough to report the failure.
 
-
-def patch_file(name: str, nth: int, action: Callable[[], object]) -> None:
-    """Call `action` the n-th time that a file of this name is about to be replaced."""
-    original, calls = atomic._remove_leftovers, itertools.count(1)
-
-    def patched(path: Path) -> None:
-        original(path)
-        if path.name == name and next(calls) == nth:
-            action()
-
-    atomic._remove_leftovers = patched
+With almost nothing left, the dynamic linker may find no memory for the thread-local data of a
+library and end the process itself, with status 127.
+"""
 
 
 def patch_function(
     place: str,
     nth: int,
     *,
+    file: str = "",
     before: Callable[[], object] | None = None,
     change: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> None:
     """Patch the n-th call of `MODULE:FUNCTION` or `MODULE:CLASS.METHOD`.
 
-    `before` is called first, `change` replaces the result.
+    `before` is called first, `change` replaces the result. With `file` only calls count whose
+    first argument is a path of this name.
     """
     module, _, path = place.partition(":")
     *outer, name = path.split(".")
@@ -65,7 +57,7 @@ def patch_function(
 
     @functools.wraps(function)
     def patched(*arguments: Any, **keywords: Any) -> Any:
-        hit = next(calls) == nth
+        hit = (not file or arguments[0].name == file) and next(calls) == nth
         if hit and before:
             before()
         result = function(*arguments, **keywords)
@@ -74,18 +66,12 @@ def patch_function(
     setattr(owner, name, patched)
 
 
-def to_nan(images: torch.Tensor) -> torch.Tensor:
-    """Return a batch of NaN."""
-    return images * float("nan")
-
-
 def exceed_memory(images: torch.Tensor) -> torch.Tensor:
-    """Return a much larger batch in a process that may allocate no more memory."""
-    larger = images.repeat_interleave(LARGER, 2).repeat_interleave(LARGER, 3)
+    """Return a much larger batch in a process that may allocate hardly any more memory."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + HEADROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    return larger
+    return images[:1].expand(LARGER, -1, -1, -1)
 
 
 def kill_worker() -> None:
@@ -97,19 +83,16 @@ def kill_worker() -> None:
 
 def inject(fault: Fault, task: Path) -> None:
     """Install the patch of a fault for the task in a folder."""
-    changes = {"nan": to_nan, "memory": exceed_memory}
+    changes = {"nan": lambda images: images * float("nan"), "memory": exceed_memory}
     actions: dict[str, Callable[[], object]] = {
         "full": lambda: fill_disk(task / fault.disk, leave=fault.leave),
         "worker": kill_worker,
         "vanish": lambda: (task / "in" / "assets").rename(task / "in" / "gone"),
     }
-    kind, _, name = fault.at.partition(":")
-    if kind == "file":
-        patch_file(name, fault.nth, actions[fault.do])
-    else:
-        patch_function(
-            fault.at, fault.nth, before=actions.get(fault.do), change=changes.get(fault.do)
-        )
+    file = fault.at.removeprefix("file:") if fault.at.startswith("file:") else ""
+    place = "utils.atomic:_remove_leftovers" if file else fault.at
+    before, change = actions.get(fault.do), changes.get(fault.do)
+    patch_function(place, fault.nth, file=file, before=before, change=change)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

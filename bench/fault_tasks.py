@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,19 +20,16 @@ from tools.sources import SourceDataset
 from utils.errors import TaskError
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAINING = {
-    "model": "yolov5n",
-    "img_size": "64",
-    "batch_size": "8",
-    "epochs": "3",
-    "nominal_batch_size": "8",
-    "onnx": "no",
-    "plots": "no",
-}
+TRAINING = {"model": "yolov5n", "img_size": "64", "batch_size": "8", "nominal_batch_size": "8"}
+TRAINING |= {"epochs": "3", "onnx": "no", "plots": "no"}
 MINING = {"img_size": "640", "batch_size": "1"}
 """Images large enough that a signal arrives during the work and not only during the start."""
 UNFINISHED = {"monitor.not_failed", "monitor.pending", "monitor.unfinished", "stray"}
 """Findings that a killed process cannot avoid: no last record, a temporary file left over."""
+RECORD = re.compile(
+    rb"[^\t\n]+\t\d+(\.\d+)?\t(0(\.\d+)?|1(\.0+)?)\t[1-4]\t\d+(\t[^\t\n]*)?\n(.*\n)?", re.DOTALL
+)
+"""A complete monitor.txt: five or six columns with numbers in place, a line end, free text."""
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 BALLAST = "ballast"
 
@@ -96,10 +94,7 @@ def check_outputs(task: Path, *, orderly: bool, failed: bool = True) -> tuple[bo
     """
     findings = check_out(task, failed=failed)
     if not orderly:
-        # The platform's own first record, with four columns, may still be there.
-        pending = any(finding.rule == "monitor.pending" for finding in findings)
-        excused = UNFINISHED | ({"monitor.columns"} if pending else set())
-        findings = [finding for finding in findings if finding.rule not in excused]
+        findings = [finding for finding in findings if finding.rule not in UNFINISHED]
     wrong = [f"{finding.rule}: {finding.sentence}" for finding in findings]
     if not (task / "out" / "models" / "result.yaml").exists():
         return False, wrong
@@ -111,20 +106,12 @@ def check_outputs(task: Path, *, orderly: bool, failed: bool = True) -> tuple[bo
     return True, list(dict.fromkeys(wrong))
 
 
-def restart_and_check(task: Path) -> list[str]:
-    """Start the task again without a fault; return what is wrong with its end and outputs."""
-    status = start_task(task).wait()
-    wrong = [f"started again it ended with {status}"] if status else []
-    return wrong + [f"finished: {finding.sentence}" for finding in check_out(task)]
-
-
 @dataclass
 class MonitorWatch:
     """Context manager that reads monitor.txt about 1000 times a second and checks each record.
 
-    The record present at the start is the platform's own (four columns, pending) and is skipped.
-    Every later one must be complete, its time later and its progress no lower than before; after
-    `restarted` progress may begin at 0 again. Broken records are kept in `broken`.
+    Every one after that of the start must be complete, its time later and its progress no lower
+    than before; after `restarted` progress may begin at 0 again. `broken` keeps broken ones.
     """
 
     path: Path
@@ -150,10 +137,6 @@ class MonitorWatch:
         """Accept that progress begins anew, since another process writes from here on."""
         self.progress = 0.0
 
-    def findings(self) -> list[str]:
-        """Return a sentence for each of the first broken records."""
-        return [f"a record of monitor.txt was {record[:80]!r}" for record in self.broken[:3]]
-
     def _watch(self) -> None:
         while not self._over.wait(0.001):
             try:
@@ -169,7 +152,7 @@ class MonitorWatch:
                 self.broken.append(record)
 
     def _is_valid(self, record: bytes) -> bool:
-        if not is_complete(record):
+        if not RECORD.fullmatch(record):
             return False
         columns = record.split(b"\t")
         time, progress = float(columns[1]), float(columns[2])
@@ -178,15 +161,13 @@ class MonitorWatch:
         return rises
 
 
-def is_complete(record: bytes) -> bool:
-    """Whether a record has five or six columns, numbers in place, and a line end."""
-    columns = record.split(b"\n")[0].split(b"\t")
-    try:
-        valid = 0 <= float(columns[2]) <= 1 and int(columns[3]) in (1, 2, 3, 4)
-        valid = valid and float(columns[1]) > 0 and int(columns[4]) >= 0
-    except (IndexError, ValueError):
-        return False
-    return valid and 5 <= len(columns) <= 6 and record.endswith(b"\n")
+def restart_and_check(task: Path, watch: MonitorWatch) -> list[str]:
+    """Start the task again without a fault; return what is wrong with it and its records."""
+    watch.restarted()
+    status = start_task(task).wait()
+    wrong = [f"started again it ended with {status}"] if status else []
+    wrong += [f"finished: {finding.sentence}" for finding in check_out(task)]
+    return wrong + [f"a record of monitor.txt was {one[:80]!r}" for one in watch.broken[:3]]
 
 
 def can_mount() -> bool:

@@ -4,9 +4,9 @@
     python -m bench.faults --only signals --kills 30 --terms 5
     python -m bench.faults --only NaN                    # the faults with this word in their name
 
-Signals are sent to a tiny training and to a mining task with inference: SIGKILL at random moments
-within the duration of an undisturbed task, SIGTERM once its work has begun. The other faults are
-injected at a given place (`bench.fault_cases`). Prints the table of docs/reliability.md.
+Signals are sent to a tiny training and to a mining task with inference: SIGKILL at random moments,
+SIGTERM once its work has begun. The other faults are injected at a given place
+(`bench.fault_cases`). Prints the table of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from pathlib import Path
 from bench.fault_cases import FAULTS, run_with_fault, run_with_signal
 from bench.fault_tasks import NAMESPACE, Outcome, can_mount, make_task, start_task
 from bench.training import markdown
+from tools import command_parser
 from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset, read_source
 
-HEAD = (
-    "task | fault | times | code in monitor.txt | reads of monitor.txt | with a model | "
-    "longest end, s | wrong"
-)
+HEAD = "task | fault | times | code in monitor.txt | reads of monitor.txt"
+HEAD += " | with a model | longest end, s | wrong"
 
 
 def run_undisturbed(source: SourceDataset, out: Path) -> tuple[Path, dict[str, float]]:
@@ -53,9 +52,8 @@ def outcomes(options: argparse.Namespace, source: SourceDataset, out: Path) -> I
     generator = random.Random(options.seed)
     for number, times in ((signal.SIGKILL, options.kills), (signal.SIGTERM, options.terms)):
         for kind, duration in durations.items():
-            if options.only not in ("", "signals") or options.kind not in ("", kind):
-                continue
-            for attempt in range(times):
+            wanted = options.only in ("", "signals") and options.kind in ("", kind)
+            for attempt in range(times if wanted else 0):
                 task = out / f"{number.name}-{kind}-{attempt:02d}"
                 make_task(source, task, kind, weights)
                 yield run_with_signal(task, kind, number, generator.uniform(0.0, duration))
@@ -84,9 +82,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run faults, print the table; return 1 if anything was wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("bench.faults", __doc__)
     parser.add_argument("--kills", type=int, default=30, help="SIGKILLs, for each kind of task")
     parser.add_argument("--terms", type=int, default=5, help="SIGTERMs, for each kind of task")
     parser.add_argument("--only", default="", help="'signals', or a part of a fault's name")

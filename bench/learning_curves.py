@@ -44,20 +44,16 @@ def by_seed(curves: pd.DataFrame, strategy: str) -> pd.DataFrame:
 
 
 def area(map50: pd.DataFrame) -> pd.Series:
-    """Return the area under each curve [seeds]: trapezoid rule over labels, divided by the width.
-
-    It is a mean mAP50 in [0, 1].
-    """
+    """Return the mean mAP50 of each curve [seeds]: trapezoid rule over labels, by the width."""
     values, steps = map50.to_numpy(), np.diff(map50.index)[:, None]
     areas = (steps * (values[1:] + values[:-1]) / 2).sum(0) / steps.sum()
     return pd.Series(areas, index=map50.columns)
 
 
 def labels_needed(curve: pd.Series, target: float) -> float | None:
-    """Return the number of labels at which a curve first reaches `target`, interpolated linearly.
+    """Return the number of labels at which a curve first reaches `target`, or None.
 
-    A curve that starts at the target or above needs its first number of labels (or fewer); None
-    for a curve that never reaches it.
+    It is interpolated linearly; a curve that starts above needs its first number of labels.
     """
     reached = np.flatnonzero(curve.to_numpy() >= target)
     if not len(reached):
@@ -116,8 +112,7 @@ def table(curves: pd.DataFrame, strategies: Sequence[str], targets: Sequence[flo
 def plot_curves(curves: pd.DataFrame, strategies: Sequence[str], path: Path) -> None:
     """Plot mAP50 over labelled images as a PNG file.
 
-    Per strategy a bold line for the mean over seeds, a band of one sample standard deviation
-    either way (from two seeds on), and a thin line per seed.
+    Per strategy: mean over seeds, a band of one sample standard deviation, a thin line per seed.
     """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
@@ -128,9 +123,8 @@ def plot_curves(curves: pd.DataFrame, strategies: Sequence[str], path: Path) -> 
         colour, labels, mean = series_colour(number), map50.index, map50.mean(axis=1)
         axes.plot(labels, map50, color=colour, linewidth=0.6, alpha=0.35)
         seeds = map50.shape[1]
-        if seeds > 1:
-            spread = map50.std(axis=1)
-            axes.fill_between(labels, mean - spread, mean + spread, color=colour, alpha=0.12, lw=0)
+        spread = map50.std(axis=1).fillna(0)
+        axes.fill_between(labels, mean - spread, mean + spread, color=colour, alpha=0.12, lw=0)
         text = f" {name}, {seeds} seed{'s' if seeds > 1 else ''}"
         axes.plot(labels, mean, "o-", color=colour, linewidth=2.2, markersize=4, label=text)
     title = "mAP50 on the validation split: mean, standard deviation, single seeds"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -105,7 +105,7 @@ def training_files(folder: Path, source: SourceDataset, images: int) -> Job:
     The peer validates after every epoch, which is not timed: it gets one image for that.
     """
     task, peer = folder / "task", folder / "peer-data"
-    write_task(source, task, annotation_format="ark", limit=images, overwrite=True)
+    write_task(source, task, limit=images, overwrite=True)
     shutil.rmtree(peer, ignore_errors=True)
     for split, limit in (("train", images), ("val", 1)):
         for image in source.splits[split][:limit]:
@@ -138,23 +138,17 @@ def write_yolo_image(folder: Path, split: str, image: SourceImage, name: str) ->
     link.symlink_to(image.path.resolve())
     height, width = image_size(str(image.path))
     corners = image.boxes.clip(0, [width, height, width, height]) / [width, height, width, height]
-    lines = [
-        f"{index} {(x1 + x2) / 2:.8f} {(y1 + y2) / 2:.8f} {x2 - x1:.8f} {y2 - y1:.8f}"
-        for index, (x1, y1, x2, y2) in zip(image.classes.tolist(), corners.tolist(), strict=True)
-    ]
-    label.write_text("\n".join(lines), encoding="utf-8")
+    start, end = corners[:, :2], corners[:, 2:]
+    rows = np.column_stack([image.classes, (start + end) / 2, end - start])
+    np.savetxt(label, rows, fmt=("%d", *["%.8f"] * 4))
 
 
 def write_data_yaml(folder: Path, splits: Mapping[str, str], names: Sequence[str]) -> str:
     """Write the data.yaml of a YOLO folder, with the sub-folder of each split; return its path."""
-    content = {
-        "path": str(folder.absolute()),
-        **{split: f"images/{place}" for split, place in splits.items()},
-        "nc": len(names),
-        "names": list(names),
-    }
     path = folder.absolute() / "data.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    content = {split: f"images/{place}" for split, place in splits.items()}
+    about = {"path": str(path.parent), "nc": len(names), "names": list(names)}
+    path.write_text(yaml.safe_dump(content | about), encoding="utf-8")
     return str(path)
 
 
@@ -165,8 +159,8 @@ def index_files(folder: Path, source: SourceDataset, count: int, form: str) -> J
     """
     shutil.rmtree(folder, ignore_errors=True)
     write_task(source, folder / "task", annotation_format=form)
-    tables = [folder / "task" / "in" / f"{split}-index.tsv" for split in SPLITS]
-    originals = [line.split("\t") for path in tables for line in path.read_text().splitlines()]
+    tables = [(folder / "task" / "in" / f"{split}-index.tsv").read_text() for split in SPLITS]
+    originals = [line.split("\t") for text in tables for line in text.splitlines()]
     coco: dict[str, Any] = json.loads(Path(originals[0][1]).read_text()) if form == "coco" else {}
     names = {image["id"]: image["file_name"] for image in coco.get("images", [])}
     boxes: dict[str, list[dict[str, Any]]] = {}
@@ -175,17 +169,17 @@ def index_files(folder: Path, source: SourceDataset, count: int, form: str) -> J
     lines, images, annotations = list[str](), list[object](), list[object]()
     document = folder.absolute() / "coco.json"
     for number, (image, label) in enumerate(itertools.islice(itertools.cycle(originals), count)):
-        link = folder.absolute() / "links" / f"{number % 256:02x}" / f"{number:040x}"
-        link = link.with_suffix(Path(image).suffix)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        os.symlink(os.path.realpath(image), link)
-        if form == "coco":
+        place = folder.absolute() / "links" / f"{number % 256:02x}" / f"{number:040x}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        link, annotation = (place.with_suffix(Path(path).suffix) for path in (image, label))
+        link.symlink_to(Path(image).resolve())
+        if coco:
             images.append({"id": number, "file_name": link.name})
             for box in boxes.get(Path(image).name, []):
                 annotations.append({**box, "id": len(annotations), "image_id": number})
         else:
-            os.symlink(label, link.with_suffix(Path(label).suffix))
-        lines.append(f"{link}\t{document if coco else link.with_suffix(Path(label).suffix)}\n")
+            annotation.symlink_to(label)
+        lines.append(f"{link}\t{document if coco else annotation}\n")
     document.write_text(json.dumps({**coco, "images": images, "annotations": annotations}))
     (folder / "index.tsv").write_text("".join(lines), encoding="utf-8")
     return {"index": str(folder.absolute() / "index.tsv"), "class_names": source.class_names}

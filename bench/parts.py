@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -28,39 +28,28 @@ NAMES = {
 }
 
 
+MODEL, IMAGE_SIZE = "yolov5s", 640
+"""Of evaluation, inference and mining."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How much work each part is."""
 
-    training: tuple[tuple[str, int, int, int], ...] = (
-        ("yolov5n", 320, 16, 128),
-        ("yolov5s", 640, 8, 48),
-    )
+    training: tuple[tuple[str, int, int, int], ...]
     """Model, image size, batch size, images an epoch."""
-    epochs: int = 3
+    epochs: int
     """The first is not counted."""
-    model: str = "yolov5s"
-    """Of evaluation, inference and mining."""
-    image_size: int = 640
-    evaluated: int = 1000
-    inferred: int = 128
-    batches: tuple[int, ...] = (32, 1)
-    passes: int = 2
-    mined: int = 64
-    indexed: int = 100_000
+    evaluated: int
+    inferred: int
+    passes: int
+    """Over the inferred images; one more, before them, is not counted."""
+    mined: int
+    indexed: int
 
 
-FULL = Sizes()
-QUICK = replace(
-    FULL,
-    training=(("yolov5n", 320, 16, 32), ("yolov5s", 640, 8, 16)),
-    epochs=2,
-    evaluated=64,
-    inferred=64,
-    passes=1,
-    mined=16,
-    indexed=2000,
-)
+FULL = Sizes((("yolov5n", 320, 16, 128), ("yolov5s", 640, 8, 48)), 3, 1000, 128, 2, 64, 100_000)
+QUICK = Sizes((("yolov5n", 320, 16, 32), ("yolov5s", 640, 8, 16)), 2, 64, 64, 1, 16, 2000)
 
 
 @dataclass(frozen=True)
@@ -79,9 +68,10 @@ class Measurement:
         """Where everything is written."""
         return self.comparison.folder
 
-    def weights_of(self, model: str) -> Mapping[str, object]:
-        """Write weights of a model for both programs; return what a job says of them."""
-        return write_weights(self.folder, model, self.weights, self.source.class_names)
+    def job(self, kind: str, model: str, image_size: int, batch_size: int) -> dict[str, object]:
+        """Write weights of a model for both programs; return what every job says."""
+        weights = write_weights(self.folder, model, self.weights, self.source.class_names)
+        return {**weights, "kind": kind, "image_size": image_size, "batch_size": batch_size}
 
     def add(self, row: Row) -> None:
         """Add a row, and print its ratios."""
@@ -94,11 +84,8 @@ def training(measurement: Measurement) -> None:
     """Measure whole epochs without validation, and the peak memory of both programs."""
     for model, size, batch, images in measurement.sizes.training:
         job = {
-            **measurement.weights_of(model),
+            **measurement.job("training", model, size, batch),
             **training_files(measurement.folder, measurement.source, images),
-            "kind": "training",
-            "image_size": size,
-            "batch_size": batch,
             "epochs": measurement.sizes.epochs,
             "cache": "ram",
         }
@@ -112,35 +99,26 @@ def training(measurement: Measurement) -> None:
 
 def evaluation(measurement: Measurement) -> None:
     """Measure a labelled split, from files to metrics."""
-    sizes = measurement.sizes
+    images = measurement.sizes.evaluated
     folder = measurement.folder / "evaluation-data"
     job = {
-        **measurement.weights_of(sizes.model),
-        **evaluation_files(folder, measurement.source, sizes.evaluated),
-        "kind": "evaluation",
-        "image_size": sizes.image_size,
-        "batch_size": 32,
-        "images": sizes.evaluated,
+        **measurement.job("evaluation", MODEL, IMAGE_SIZE, 32),
+        **evaluation_files(folder, measurement.source, images),
+        "images": images,
     }
     found = measurement.comparison.results(job)
     ours, theirs = (own[-1]["map50"] for own in found)
-    task = f"evaluation of {sizes.evaluated} images, {sizes.model}, {sizes.image_size} px"
+    task = f"evaluation of {images} images, {MODEL}, {IMAGE_SIZE} px"
     measurement.add(rate_row(task, YOLOV5, found, f"mAP50 {ours:.4f} and {theirs:.4f}"))
 
 
 def inference(measurement: Measurement) -> None:
     """Measure image files to a JSON file, against both other programs."""
     sizes = measurement.sizes
-    for batch in sizes.batches:
-        job = {
-            **measurement.weights_of(sizes.model),
-            "kind": "inference",
-            "image_size": sizes.image_size,
-            "batch_size": batch,
-            "files": image_files(measurement.source, sizes.inferred),
-            "passes": sizes.passes,
-        }
-        task = f"files to JSON, {sizes.model}, {sizes.image_size} px, batch {batch}"
+    for batch in (32, 1):
+        job = measurement.job("inference", MODEL, IMAGE_SIZE, batch)
+        job |= {"passes": sizes.passes, "files": image_files(measurement.source, sizes.inferred)}
+        task = f"files to JSON, {MODEL}, {IMAGE_SIZE} px, batch {batch}"
         found = measurement.comparison.results(job)
         measurement.add(rate_row(task, YOLOV5, found, objects_of(found)))
         job["objects_per_image"] = found[0][-1]["objects"] / sizes.inferred
@@ -151,33 +129,23 @@ def inference(measurement: Measurement) -> None:
 
 def mining(measurement: Measurement) -> None:
     """Measure CALD against a loop that takes one image at a time; on the CPU only."""
-    sizes = measurement.sizes
     if measurement.comparison.device:
         measurement.remarks.append("mining is measured on the CPU only")
         return
-    job = {
-        **measurement.weights_of(sizes.model),
-        "kind": "mining",
-        "image_size": sizes.image_size,
-        "batch_size": 16,
-        "files": image_files(measurement.source, sizes.mined),
-        "warmup": 4,
-    }
+    job = measurement.job("mining", MODEL, IMAGE_SIZE, 16)
+    job |= {"warmup": 4, "files": image_files(measurement.source, measurement.sizes.mined)}
     found = measurement.comparison.results(job, LOOP)
     scores = pd.DataFrame({number: own[-1]["scores"] for number, own in enumerate(found)})
     remark = f"{objects_of(found)}; Spearman of the scores {scores.rank().corr()[0][1]:.4f}"
-    task = f"mining (CALD), {sizes.model}, {sizes.image_size} px, batch 16"
+    task = f"mining (CALD), {MODEL}, {IMAGE_SIZE} px, batch 16"
     measurement.add(rate_row(task, LOOP, found, remark))
 
 
 def start(measurement: Measurement) -> None:
     """Measure the time from the start of the interpreter to the first training batch."""
     job = {
-        **measurement.weights_of("yolov5n"),
+        **measurement.job("start", "yolov5n", 320, 16),
         **training_files(measurement.folder, measurement.source, 32),
-        "kind": "start",
-        "image_size": 320,
-        "batch_size": 16,
         "epochs": 1,
         "cache": "none",
     }
@@ -199,14 +167,7 @@ def index(measurement: Measurement) -> None:
     measurement.remarks.append(f"Reading an index of labelled images:\n\n{markdown(head, rows)}")
 
 
-PARTS = {
-    "training": training,
-    "evaluation": evaluation,
-    "inference": inference,
-    "mining": mining,
-    "start": start,
-    "index": index,
-}
+PARTS = {part.__name__: part for part in (training, evaluation, inference, mining, start, index)}
 NEED_PEER = {"training", "evaluation", "inference", "start"}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from bench.training import read_splits, silent, training_job
+from bench.training import read_splits, training_job
 from data.data_yaml import read_data_yaml
 from data.read_dataset import read_dataset, read_yolo_split
 from evaluation.evaluate import evaluate_split
@@ -35,6 +35,7 @@ from training.job import TrainingJob
 from training.loop import train_one_epoch
 from training.setup import prepare
 from utils.device import has_bfloat16
+from utils.progress import Progress
 
 Job = Mapping[str, Any]
 Kind = Callable[[Job], dict[str, Any]]
@@ -46,7 +47,7 @@ def training(job: Job) -> dict[str, Any]:
     run = prepare(plan)
     for epoch in range(plan.settings.epochs):
         started = time.perf_counter()
-        train_one_epoch(run, epoch, silent())
+        train_one_epoch(run, epoch, Progress())
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(plan.train)}
 
@@ -63,16 +64,8 @@ def start(job: Job) -> dict[str, Any]:
 def plan_of(job: Job) -> TrainingJob:
     """Return a training as a task would run it, in an empty folder."""
     folder = Path(job["output"]) / "ours"
-    settings = TrainSettings(
-        model=job["model"],
-        img_size=job["image_size"],
-        batch_size=job["batch_size"],
-        epochs=job["epochs"],
-        cache=job["cache"],
-        precision=job["precision"],
-        plots=False,
-        onnx=False,
-    )
+    taken = {name: job[name] for name in ("model", "epochs", "cache")}
+    settings = TrainSettings(**network_settings(job), **taken, plots=False, onnx=False)
     weights = Path(job["weights"])
     splits = read_splits(Path(job["task"]), load_checkpoint(weights).class_names)
     shutil.rmtree(folder, ignore_errors=True)
@@ -106,24 +99,14 @@ def evaluation(job: Job) -> dict[str, Any]:
 def predictor_of(job: Job, *, conf_thres: float, iou_thres: float) -> Predictor:
     """Load the weights of a job, with at most 300 detections an image."""
     settings = InferSettings(
-        img_size=job["image_size"],
-        batch_size=job["batch_size"],
-        conf_thres=conf_thres,
-        iou_thres=iou_thres,
-        max_det=300,
-        precision=job["precision"],
+        **network_settings(job), conf_thres=conf_thres, iou_thres=iou_thres, max_det=300
     )
     return load_predictor(Path(job["weights"]), settings, device_of(job))
 
 
 def mining_settings(job: Job) -> MiningSettings:
     """Return the settings of a mining job; without class balance, which the loop does not have."""
-    return MiningSettings(
-        img_size=job["image_size"],
-        batch_size=job["batch_size"],
-        precision=job["precision"],
-        balance_window=0,
-    )
+    return MiningSettings(**network_settings(job), balance_window=0)
 
 
 def mining(job: Job) -> dict[str, Any]:
@@ -159,18 +142,19 @@ def index(job: Job) -> dict[str, Any]:
     return {"seconds": [seconds], "images": len(data), "boxes": len(data.boxes)}
 
 
+def network_settings(job: Job) -> dict[str, Any]:
+    """Return the settings that all kinds of work have."""
+    sizes = {"img_size": job["image_size"], "batch_size": job["batch_size"]}
+    return {**sizes, "precision": job["precision"]}
+
+
 def device_of(job: Job) -> torch.device:
     """Return the GPU that a job names, or the CPU."""
     return torch.device(f"cuda:{job['device']}" if job["device"] else "cpu")
 
 
 KINDS: Mapping[str, Kind] = {
-    "training": training,
-    "inference": inference,
-    "evaluation": evaluation,
-    "mining": mining,
-    "start": start,
-    "index": index,
+    kind.__name__: kind for kind in (training, inference, evaluation, mining, start, index)
 }
 
 

@@ -2,9 +2,8 @@
 
     build/peer-venv/bin/python bench/run_peer.py build/bench/job.json yolov5
 
-It runs in the peer's environment and imports nothing of ours. The programs are used through their
-public entry points and otherwise left as they are. Each import changes settings of OpenCV and of
-torch, so only the one that is measured is imported.
+It runs in the peer's environment and imports nothing of ours. Each program changes settings of
+OpenCV and of torch when it is imported, so only the one that is measured is.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,19 @@ def checkpoint(job: Job) -> str:
     return str(path)
 
 
+def device_of(job: Job) -> str:
+    """Return the GPU that a job names, or the CPU."""
+    return f"cuda:{job['device']}" if job["device"] else "cpu"
+
+
+def run_options(job: Job, weights: str) -> dict[str, Any]:
+    """Return the options that yolov5's trainings and evaluations have in common."""
+    sizes = {"batch_size": job["batch_size"], "imgsz": job["image_size"]}
+    place = {"project": str(Path(job["output"]).absolute() / "peer-runs"), "name": "run"}
+    device = job["device"] or "cpu"
+    return {"weights": weights, "device": device, "exist_ok": True, **sizes, **place}
+
+
 class FirstBatch(BaseException):
     """Ends a training at its first batch."""
 
@@ -72,18 +84,12 @@ def evaluation(job: Job) -> dict[str, Any]:
     weights = checkpoint(job)
     started = time.perf_counter()
     figures, *_ = yolov5.val.run(
+        **run_options(job, weights),
         data=job["data"],
-        weights=weights,
-        batch_size=job["batch_size"],
-        imgsz=job["image_size"],
         conf_thres=0.001,
         iou_thres=0.6,
         task="test",
-        device=job["device"] or "cpu",
         half=bool(job["device"]),
-        project=str(Path(job["output"]).absolute() / "peer-runs"),
-        name="val",
-        exist_ok=True,
         plots=False,
     )
     seconds = time.perf_counter() - started
@@ -113,16 +119,10 @@ def train(job: Job, callbacks: object) -> None:
     sys.argv = sys.argv[:1]
     options = yolov5.train.parse_opt(True)
     vars(options).update(
-        weights=weights,
+        **run_options(job, weights),
         data=job["peer_data"],
         epochs=job["epochs"],
-        batch_size=job["batch_size"],
-        imgsz=job["image_size"],
         cache="ram" if job["cache"] == "ram" else None,
-        device=job["device"] or "cpu",
-        project=str(Path(job["output"]).absolute() / "peer-runs"),
-        name="run",
-        exist_ok=True,
         # Asking for no validation ends its run after one epoch, so it validates on one image.
         noval=False,
         nosave=True,
@@ -136,7 +136,7 @@ def inference(job: Job) -> dict[str, Any]:
     """Seconds of each pass over the files, from the disk to a JSON file of detections."""
     import yolov5
 
-    model = yolov5.load(checkpoint(job), device=f"cuda:{job['device']}" if job["device"] else "cpu")
+    model = yolov5.load(checkpoint(job), device=device_of(job))
     model.conf, model.iou, model.max_det = 0.25, 0.45, MAX_DET
     if any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
         raise SystemExit("yolov5 did not fuse its network: the comparison would not be fair")
@@ -149,8 +149,7 @@ def inference(job: Job) -> dict[str, Any]:
             batch = chosen[first : first + size]
             found = model(batch, size=job["image_size"])
             rows.update(zip(batch, (one.tolist() for one in found.xyxy), strict=True))
-        path = Path(job["output"]) / "yolov5-detections.json"
-        path.write_text(json.dumps(rows), encoding="utf-8")
+        (Path(job["output"]) / "yolov5-detections.json").write_text(json.dumps(rows))
         objects = sum(map(len, rows.values()))
         seconds.append(time.perf_counter() - started)
     return {"seconds": seconds[1:], "images": len(files), "objects": objects}
@@ -170,16 +169,8 @@ def ultralytics_inference(job: Job) -> dict[str, Any]:
     torch.manual_seed(0)
     model = ultralytics.YOLO(f"{job['model']}.yaml")
     folder, files = Path(job["output"]), job["files"]
-    settings = {
-        "imgsz": job["image_size"],
-        "batch": job["batch_size"],
-        "device": f"cuda:{job['device']}" if job["device"] else "cpu",
-        "iou": 0.45,
-        "max_det": MAX_DET,
-        "verbose": False,
-        "save": False,
-        "stream": True,
-    }
+    settings = {"imgsz": job["image_size"], "batch": job["batch_size"], "device": device_of(job)}
+    settings |= {"iou": 0.45, "max_det": MAX_DET, "verbose": False, "save": False, "stream": True}
 
     def predict(chosen: Sequence[str], confidence: float) -> dict[str, list[list[float]]]:
         listing = folder / "ultralytics.txt"
@@ -195,18 +186,13 @@ def ultralytics_inference(job: Job) -> dict[str, Any]:
     for _ in range(job["passes"]):
         started = time.perf_counter()
         found = predict(files, confidence)
-        (folder / "ultralytics.json").write_text(json.dumps(found), encoding="utf-8")
+        (folder / "ultralytics.json").write_text(json.dumps(found))
         seconds.append(time.perf_counter() - started)
         objects = sum(map(len, found.values()))
     return {"seconds": seconds, "images": len(files), "objects": objects}
 
 
-YOLOV5: Mapping[str, Callable[[Job], dict[str, Any]]] = {
-    "training": training,
-    "inference": inference,
-    "evaluation": evaluation,
-    "start": start,
-}
+YOLOV5 = {kind.__name__: kind for kind in (training, inference, evaluation, start)}
 PROGRAMS = {"yolov5": YOLOV5, "ultralytics": {"inference": ultralytics_inference}}
 
 

@@ -3,11 +3,9 @@
     python -m bench.same_numbers record CHECKOUT OUT.json --data path/to/bccd --weights bccd.pt
     python -m bench.same_numbers compare BEFORE.json AFTER.json
 
-A refactoring must not change a number. `record` runs the programs of any checkout (train, val,
-infer or detect, export, start) on a few small images, one thread on the CPU, and digests what
-they leave; it imports nothing of the checkout, so both sides may be arranged differently.
-`compare` prints each entry that differs and ends with status 1 if there is one. Records of two
-machines, or of two versions of torch, need not be equal.
+`record` runs the programs of any checkout on a few small images, one thread on the CPU, and digests
+what they leave; it imports nothing of the checkout, so both sides may be arranged differently.
+Records of two machines, or of two versions of torch, need not be equal.
 """
 
 from __future__ import annotations
@@ -31,6 +29,8 @@ import cv2
 import numpy as np
 import torch
 import yaml
+
+from tools import command_parser
 
 Entries = dict[str, Any]
 
@@ -208,8 +208,8 @@ class Recorder:
             if source != "yolo":
                 splits = [f"--{s}={self.work / source / s}.tsv" for s in ("train", "val")]
                 data = [*splits, "--class-names", *self.names]
-            several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-            start = several if name == "ranks" else ()
+            ranks = "-m torch.distributed.run --standalone --nproc-per-node 2"
+            start = ranks.split() if name == "ranks" else ()
             scratch = () if "--weights" in words else ("--weights", "")
             # Nominal batches of two: an epoch of four has updates, and steps that only accumulate.
             words = [*scratch, *words, "nominal_batch_size=16"]
@@ -220,10 +220,9 @@ class Recorder:
             self._run(part, "val.py", weights, f"--report={out}", "--workers=0", *run, *words)
             return self._gather(out, "*.csv", "*.json")
         if kind == "detect":
-            program = "detect.py" if (self.checkout / "detect.py").is_file() else "infer.py"
             given = [weights, f"--source={self.work / 'candidates'}", "--workers=0"]
             run = [f"--project={out}", "--name=run", "--nosave", "--save-txt", "--save-conf"]
-            self._run(part, program, *given, *run, *words)
+            self._run(part, "detect.py", *given, *run, *words)
             return self._gather(out, "detections.json", "*.txt")
         out.mkdir()
         file = out / f"file.{name.split('-')[0]}"
@@ -231,16 +230,13 @@ class Recorder:
         return export_entries(file, self._two_images())
 
     def _run(self, part: str, *arguments: str) -> None:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        hidden = {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(self.work / "tmp"), "PYTHONPATH": "."}
-        subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.checkout,
-            env=os.environ | threads | hidden,
-            stdout=(self.work / f"{part}.log").open("wb"),
-            stderr=subprocess.STDOUT,
-            check=True,
-        )
+        variables = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        variables |= {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": f"{self.work}/tmp", "PYTHONPATH": "."}
+        command, log = [sys.executable, *arguments], (self.work / f"{part}.log").open("wb")
+        with log:
+            subprocess.run(
+                command, cwd=self.checkout, env=variables, stdout=log, stderr=log, check=True
+            )
 
     def _gather(self, folder: Path, *patterns: str) -> Entries:
         files = sorted({path for name in patterns for path in folder.rglob(name)})
@@ -264,10 +260,9 @@ class Recorder:
         files = {"training_index_file": "coco/train.tsv", "val_index_file": "coco/val.tsv"}
         files |= {"candidate_index_file": "candidates.tsv", "config_file": f"{part}/config.yaml"}
         kinds = {"run_training": training, "run_mining": not training}
-        env = {
+        env = kinds | {
             "protocol_version": "1.1.0",
             "task_id": "t000",
-            **kinds,
             "run_infer": settings.pop("run_infer", False),
             "input": {"root_dir": str(out)} | {k: f"{self.work}/{v}" for k, v in files.items()},
             "output": {"root_dir": str(out / "out")},
@@ -303,10 +298,9 @@ def write_data(voc: Path, work: Path, names: Sequence[str]) -> None:
                 ark.append(f"{label},{x1},{y1},{x2},{y2}")
                 centre = f"{(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f}"
                 yolo.append(f"{label} {centre} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}")
+                ids = {"id": len(coco["annotations"]), "image_id": number}
                 box = {"category_id": 10 + label, "bbox": [x1, y1, x2 - x1, y2 - y1]}
-                coco["annotations"].append(
-                    {"id": len(coco["annotations"]), "image_id": number} | box
-                )
+                coco["annotations"].append(ids | box)
             _write(work / "yolo" / "labels" / split / f"{stem}.txt", "\n".join(yolo))
             text = _write(work / "ark" / split / f"{stem}.txt", "\n".join(ark))
             lines["ark"].append(f"{image}\t{text}")
@@ -370,20 +364,14 @@ def record(options: argparse.Namespace, work: Path) -> int:
     return int(any("failed" in one for one in entries.values()))
 
 
-def differences(before: Mapping[str, Entries], after: Mapping[str, Entries]) -> list[str]:
-    """Return a text for each entry that differs or failed, of the parts that both records have."""
-    wrong = []
-    for part in sorted(before.keys() & after.keys()):
+def compare(before: Mapping[str, Entries], after: Mapping[str, Entries]) -> int:
+    """Print what differs or failed; return 1 if anything did, or if no part is in both records."""
+    wrong, both = list[str](), before.keys() & after.keys()
+    for part in sorted(both):
         for name in sorted(before[part].keys() | after[part].keys()):
             old, new = (one[part].get(name, "(missing)") for one in (before, after))
             if name == "failed" or json.dumps(old) != json.dumps(new):
                 wrong.append(f"{part}  {name}\n    {old}\n    {new}")
-    return wrong
-
-
-def compare(before: Mapping[str, Entries], after: Mapping[str, Entries]) -> int:
-    """Print what differs; return 1 if anything does, or if the records have no part in common."""
-    wrong, both = differences(before, after), before.keys() & after.keys()
     for part in sorted(before.keys() ^ after.keys()):
         print(f"{part}  in one record only, not compared")
     print(*wrong, f"{len(both)} parts compared, {len(wrong)} entries differ", sep="\n")
@@ -392,9 +380,7 @@ def compare(before: Mapping[str, Entries], after: Mapping[str, Entries]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record or compare; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("bench.same_numbers", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     recording = commands.add_parser("record", help="run a checkout's programs")
     recording.add_argument("checkout", type=Path, help="folder of the checkout")

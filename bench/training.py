@@ -11,9 +11,9 @@ import torch
 from data.dataset_index import DatasetIndex
 from data.read_dataset import read_dataset
 from settings.train import TrainSettings
+from tools import command_parser
 from training.job import TrainingJob
 from utils.errors import Code, TaskError
-from utils.progress import Progress
 
 RECIPE: Mapping[str, object] = {
     "model": "yolov5n",
@@ -28,12 +28,10 @@ def read_splits(
     task: Path, class_names: Sequence[str], *, max_bad_fraction: float = 0.0
 ) -> tuple[DatasetIndex, DatasetIndex]:
     """Read the training and the validation split of a task folder."""
+    root = task / "in"
     train_split, validation = (
         read_dataset(
-            task / "in" / f"{name}-index.tsv",
-            class_names,
-            root=task / "in",
-            max_bad_fraction=max_bad_fraction,
+            root / f"{name}-index.tsv", class_names, root=root, max_bad_fraction=max_bad_fraction
         )[0]
         for name in ("train", "val")
     )
@@ -49,27 +47,19 @@ def training_job(
 ) -> TrainingJob:
     """Return a training on the splits (training, validation) whose results go to `folder`."""
     return TrainingJob(
-        settings=settings,
-        train=splits[0],
-        validation=splits[1],
-        device=device,
-        folder=folder,
+        settings,
+        *splits,
+        device,
+        folder,
         stage_folder=lambda stage: folder / stage,
         on_saved=lambda saved: None,
         weights=weights,
     )
 
 
-def silent() -> Progress:
-    """Return a progress that is reported to nobody."""
-    return Progress(lambda fraction: None)
-
-
-def training_parser(description: str | None, out: Path) -> argparse.ArgumentParser:
+def training_parser(program: str, description: str | None, out: Path) -> argparse.ArgumentParser:
     """Return a parser of the options that all benchmarks of accuracy have."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(program, description)
     parser.add_argument("--data", type=Path, required=True, help="a VOC, COCO or YOLO folder")
     parser.add_argument("--out", type=Path, default=out)
     parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")

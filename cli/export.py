@@ -10,10 +10,7 @@ from typing import TypeVar
 
 import yaml
 
-from exporting.options import (
-    ExportOptions,
-    check_options,
-)
+from exporting.options import ExportOptions, check_options
 from ops.nms import NmsConfig
 from settings.train import EXPORT_FORMATS
 from utils.device import parse_gpu_ids, select_device

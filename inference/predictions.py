@@ -84,10 +84,16 @@ class Tile:
 
     def prediction(self, rows: Tensor, network_input: NetworkInput | None = None) -> Prediction:
         """Return the prediction for `rows` [n, 6] in pixels of the network input."""
-        detections = boxes_to_original(rows, self.letterbox).cpu().numpy()
-        if self.blank.window is not None:
-            detections[:, :4] += (*self.blank.window[:2], *self.blank.window[:2])
+        detections = original_rows(rows, self.letterbox, self.blank.window)
         return replace(self.blank, detections=detections, network_input=network_input)
+
+
+def original_rows(rows: Tensor, letterbox: Letterbox, window: Window | None) -> np.ndarray:
+    """Map rows [n, 6] of a network input, which shows `window`, to pixels of the whole image."""
+    found = boxes_to_original(rows, letterbox).cpu().numpy()
+    if window is not None:
+        found[:, :4] += (*window[:2], *window[:2])
+    return found
 
 
 def split_into_tiles(

@@ -30,7 +30,8 @@ from utils.device import describe
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError, best_effort
 from utils.progress import Progress, progress_bar
-from ymir.task import InferResultWriter, Task, write_mining_result
+from ymir.results import InferResultWriter, write_mining_result
+from ymir.task_types import Task
 
 log = logging.getLogger(__name__)
 

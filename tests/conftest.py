@@ -12,9 +12,10 @@ import torch
 import yaml
 
 import start
+from bench.material import write_data_yaml, write_yolo_image
+from bench.training import read_splits
 from data.dataset_index import DatasetIndex
-from data.read_dataset import read_dataset
-from tests.yolo_example import write_yolo
+from data.formats.base import SPLITS
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
@@ -82,7 +83,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
 @pytest.fixture(scope="session")
 def data_yaml(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The drawn data set in YOLO's layout."""
-    return write_yolo(drawn, tmp_path_factory.mktemp("yolo"))
+    folder = tmp_path_factory.mktemp("yolo")
+    for split, images in drawn.splits.items():
+        for image in images:
+            write_yolo_image(folder, split, image, image.path.stem)
+    return Path(write_data_yaml(folder, dict(zip(SPLITS, SPLITS, strict=True)), NAMES))
 
 
 @pytest.fixture(scope="session")
@@ -95,14 +100,9 @@ def trained(drawn: SourceDataset, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def splits(trained: Path) -> list[DatasetIndex]:
+def splits(trained: Path) -> tuple[DatasetIndex, DatasetIndex]:
     """Training and validation split of that task."""
-    return [
-        read_dataset(
-            trained / "in" / f"{name}-index.tsv", NAMES, root=trained / "in", max_bad_fraction=0.0
-        )[0]
-        for name in ("train", "val")
-    ]
+    return read_splits(trained, NAMES)
 
 
 @pytest.fixture(scope="session")
