@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from exporting.export import FORMATS, export, export_after_training, options_of, verify
+from exporting.export import FORMATS, export, export_after_training, verify
 from exporting.options import NOT_WRITTEN, ExportOptions, check_options
 from models.detector import Detector
 from models.model_config import parse_model_config
@@ -149,11 +149,7 @@ def weights(tmp_path):
 
 def after_training(weights, detector, **settings):
     return export_after_training(
-        weights,
-        detector,
-        settings=TrainSettings(**settings),
-        class_names=NAMES,
-        image_size=96,
+        weights, detector, settings=TrainSettings(**settings), class_names=NAMES, image_size=96
     )
 
 
@@ -210,7 +206,6 @@ def test_settings_of_the_onnx_file_after_training(small, weights):
     assert output.type.tensor_type.shape.dim[1].dim_value == 40
     assert model.opset_import[0].version == 13
     assert "precision" in {entry.key for entry in model.metadata_props}
-    all_set = TrainSettings(**settings, onnx_simplify=True)
-    other = options_of("torchscript", all_set, class_names=NAMES, image_size=96)
-    assert (other.nms, other.half, other.simplify) == (None, False, False)
-    assert other.size == (96, 96)
+    given = {**settings, "onnx": False, "model_formats": ("torchscript",)}
+    (path,) = after_training(weights, small, **given)  # with NMS it would be refused
+    assert {p.dtype for p in torch.jit.load(str(path)).parameters()} == {torch.float32}

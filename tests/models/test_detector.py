@@ -14,7 +14,7 @@ from torch import nn
 from models.blocks import Conv
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
-from models.loss import DetectionLoss, LossConfig, LossGains
+from models.loss import DetectionLoss, LossConfig
 from models.model_config import parse_model_config, read_model_config
 from models.summary import Summary, count_gflops, count_layers, summarize
 from tests.models.conftest import randomize_statistics
@@ -126,7 +126,7 @@ def test_every_graph_has_the_maps_of_its_config_however_it_is_run(name):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_one_step_of_training_reaches_every_parameter(name):
     detector = narrow(name).train()
-    criterion = DetectionLoss(detector.anchors, 2, LossConfig(LossGains(0.05, 1.0, 0.5)))
+    criterion = DetectionLoss(detector.anchors, 2, LossConfig(0.05, 1.0, 0.5))
     sizes = [0.05, 0.1, 0.2, 0.4, 0.8]
     targets = torch.tensor([[i % 2, i % 2, 0.45, 0.55, size, size] for i, size in enumerate(sizes)])
     losses = criterion(detector(images_for(detector)), targets)

@@ -15,7 +15,6 @@ from models.assigner import Assignment, assign_targets
 from models.loss import (
     DetectionLoss,
     LossConfig,
-    LossGains,
     matched_boxes,
     objectness_target,
     scale_gains,
@@ -52,11 +51,9 @@ class Recorded:
 
     def criterion(self) -> DetectionLoss:
         hyp = self.about["hyp"]
-        config = LossConfig(
-            LossGains(hyp["box"], hyp["obj"], hyp["cls"]),
-            label_smoothing=self.about["label_smoothing"],
-            **{name: hyp[name] for name in ("anchor_t", "cls_pw", "obj_pw", "fl_gamma")},
-        )
+        names = ("box", "obj", "cls", "anchor_t", "cls_pw", "obj_pw", "fl_gamma")
+        hyp = {name: hyp[name] for name in names}
+        config = LossConfig(**hyp, label_smoothing=self.about["label_smoothing"])
         return DetectionLoss(self.anchors, self.about["nc"], config)
 
     def overlaps(self, *, padded: bool = False) -> list[tuple[Tensor, Assignment, Tensor]]:
@@ -153,7 +150,7 @@ def small_criterion(
 ) -> DetectionLoss:
     pixels = torch.tensor([*P5_ANCHORS, P6_LEVEL][:levels], dtype=torch.float32)
     strides = torch.tensor([8.0, 16.0, 32.0, 64.0])[:levels]
-    config = LossConfig(LossGains(box=0.05, obj=obj, cls=0.5), **settings)
+    config = LossConfig(box=0.05, obj=obj, cls=0.5, **settings)
     return DetectionLoss(pixels / strides[:, None, None], classes, config)
 
 
@@ -289,6 +286,5 @@ def test_recorded_gains() -> None:
             num_classes=classes,
             image_size=size,
         )
-        wanted = (after["box"], after["obj"], after["cls"])
-        assert (gains.box, gains.obj, gains.cls) == pytest.approx(wanted, rel=1e-12)
+        assert gains == pytest.approx((after["box"], after["obj"], after["cls"]), rel=1e-12)
     assert len(recorded) == 6

@@ -77,7 +77,7 @@ def test_the_head_class_by_class(tiny, old, names, origins, dropped, words):
     assert report.dropped == dropped
     assert words in report.note
     assert report.copied == report.total
-    assert (report.parts[-1].taken == report.parts[-1].total) is (names == old)
+    assert (report.parts["head"][1:] == (0, 0)) is (names == old)
 
 
 def test_the_network_still_detects_a_class_that_moved(tiny):
@@ -126,7 +126,7 @@ def test_another_number_of_anchors(tiny, tiny_definition, names):
     assert "another number of them" in report.anchors
     assert "keeps its initial weights" in report.note
     assert all(origin is None for _, origin in report.classes)
-    assert (report.parts[-1].taken, report.parts[-1].mapped) == (0, 0)
+    assert report.parts["head"][:2] == (0, 0)
 
 
 @BOTH
