@@ -12,15 +12,13 @@ import torch
 from data.dataset_index import DatasetIndex
 from data.datasets import EvaluationBatch
 from data.loaders import LoaderConfig, evaluation_loader
-from evaluation.coco import PACKAGE, SplitDetections, coco_available, coco_metrics
+from evaluation.coco import PACKAGE, coco_available, coco_metrics
 from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
 from evaluation.tables import coco_table, size_table, write_tables
-from inference.outputs import DetectionFiles
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import boxes_to_original
 from ops.nms import Detections
-from settings.detect import OutputOptions
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.progress import progress_bar
 
@@ -137,17 +135,6 @@ def final_report(
     log.info("by object size\n%s\n%s", size_table(evaluation, names), shown)
     write_tables(folder, evaluation, names, coco)
     return evaluation
-
-
-def write_labels(
-    folder: Path, found: SplitDetections, index: DatasetIndex, *, confidences: bool
-) -> None:
-    """Write the detections of each image as a file of `folder/labels`, as v7.0's --save-txt."""
-    options = OutputOptions(save_images=False, save_txt=True, save_conf=confidences)
-    files = DetectionFiles(folder, Path(), index.class_names, options)
-    for position, rows in found:
-        height, width = index.sizes[position].tolist()
-        files.write(index.paths[position], rows, (height, width))
 
 
 def no_evaluation(num_classes: int) -> Evaluation:
