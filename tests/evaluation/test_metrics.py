@@ -19,6 +19,7 @@ from evaluation.metrics import (
     smooth,
     summarise,
 )
+from tests.evaluation.evaluation_example import DETECTIONS, LABELS
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ABOUT = json.loads((GOLDEN / "matching.json").read_text())
@@ -64,18 +65,7 @@ def test_iou_thresholds_are_those_of_v7() -> None:
 
 def test_matching_example() -> None:
     """The worked example of the v7.0 specification: the third label is nobody's best."""
-    detections = np.array(
-        [
-            [0, 0, 10, 10, 0.9, 0],
-            [0, 0, 10, 12, 0.8, 0],
-            [0, 0, 9, 10, 0.7, 0],
-            [20, 20, 30, 30, 0.6, 1],
-            [20, 20, 30, 31, 0.5, 0],
-        ],
-        dtype=np.float32,
-    )
-    labels = np.array([[0, 0, 0, 10, 10], [1, 20, 20, 30, 29], [0, 1, 0, 11, 10]], dtype=np.float32)
-    correct, label = match_detections(detections, labels)
+    correct, label = match_detections(DETECTIONS, LABELS)
     assert correct.sum(1).tolist() == [10, 0, 0, 9, 0]
     assert label[correct.any(1)].tolist() == [0, 1]
 
@@ -149,7 +139,7 @@ def test_recorded_smoothing(fraction: float) -> None:
     np.testing.assert_allclose(found, RECORDED[f"smooth.out_f{fraction}"], rtol=0, atol=1e-12)
 
 
-LABELS = np.array([[0, 10, 10, 30, 30], [1, 50, 10, 70, 30], [0, 12, 10, 32, 30]], np.float32)
+NEIGHBOURS = np.array([[0, 10, 10, 30, 30], [1, 50, 10, 70, 30], [0, 12, 10, 32, 30]], np.float32)
 
 
 def row(left: float, cls: int, confidence: float) -> list[float]:
@@ -170,6 +160,6 @@ def row(left: float, cls: int, confidence: float) -> list[float]:
 )
 def test_found_labels(rows: list[list[float]], found: list[bool]) -> None:
     detections = np.array(rows, np.float32).reshape(-1, 6)
-    assert found_labels(detections, LABELS).tolist() == found
-    assert match_detections(detections, LABELS)[0][:, 0].sum() == sum(found)
-    assert found_labels(detections, LABELS[:0]).shape == (0,)
+    assert found_labels(detections, NEIGHBOURS).tolist() == found
+    assert match_detections(detections, NEIGHBOURS)[0][:, 0].sum() == sum(found)
+    assert found_labels(detections, NEIGHBOURS[:0]).shape == (0,)
