@@ -28,9 +28,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate weights on labelled images; log the tables and write the files asked for."""
     log_to_console()
-    command = parse_val_command(sys.argv[1:] if arguments is None else arguments)
-    for note in command.notes:
-        log.warning("note: %s", note)
+    command = parse_val_command(arguments)
     checkpoint = load_checkpoint(command.weights)
     index, report = command.read_data(checkpoint.class_names)
     predictor = predictor_of(

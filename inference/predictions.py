@@ -92,9 +92,7 @@ class Tile:
         """
         detections = NO_DETECTIONS
         if rows is not None:
-            detections = boxes_to_original(rows, self.letterbox).cpu().numpy()
-            if self.window is not None:
-                detections[:, :4] += (*self.window[:2], *self.window[:2])
+            detections = original_rows(rows, self.letterbox, self.window)
         return Prediction(
             self.decoded.position,
             self.decoded.path,
@@ -106,6 +104,14 @@ class Tile:
             self.tiles,
             shard,
         )
+
+
+def original_rows(rows: Tensor, letterbox: Letterbox, window: Window | None) -> np.ndarray:
+    """Map rows [n, 6] of a network input, which shows `window`, to pixels of the whole image."""
+    found = boxes_to_original(rows, letterbox).cpu().numpy()
+    if window is not None:
+        found[:, :4] += (*window[:2], *window[:2])
+    return found
 
 
 def split_into_tiles(

@@ -80,8 +80,7 @@ def explain(error: BaseException) -> tuple[Code, str]:
         return Code.CONTAINER, TOLD_TO_STOP
     if isinstance(error, KeyboardInterrupt):
         return Code.CONTAINER, "the task was interrupted from the keyboard."
-    kind = _kind_of(error)
-    if kind:
+    if kind := _kind_of(error):
         return KINDS[kind]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Code.CONTAINER, (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -154,18 +153,14 @@ def describe(device: torch.device) -> str:
     return f"CPU ({threads} thread{'s' * (threads != 1)})"
 
 
-def keep_freed_memory() -> bool:
-    """Keep glibc's allocator from returning large blocks to the kernel; False without glibc.
+def keep_freed_memory() -> None:
+    """Keep glibc's allocator, where it is used, from returning large blocks to the kernel.
 
     On a CPU each forward pass allocates the same maps. Returned and fetched anew they cost tens
     of thousands of page faults a training step, about a tenth of the time (docs/performance.md).
     The price: the process keeps the most memory it ever used.
     """
-    if sys.platform != "linux":
-        return False
-    try:
+    with suppress(AttributeError, OSError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    kept = mallopt(_MMAP_THRESHOLD, 1 << 30) and mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
-    return bool(kept)
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)

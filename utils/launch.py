@@ -34,12 +34,7 @@ class KilledError(TaskError):
 
 
 def launch_until_done(
-    count: int,
-    program: Sequence[str],
-    *,
-    done: Callable[[], int],
-    what: str,
-    advice: str,
+    count: int, program: Sequence[str], *, done: Callable[[], int], what: str, advice: str
 ) -> None:
     """Launch again whenever a process is killed, until two starts in a row finish nothing.
 
@@ -50,15 +45,13 @@ def launch_until_done(
     while True:
         before = done()
         try:
-            launch(count, program, what=what, advice=advice)
+            return launch(count, program, what=what, advice=advice)
         except KilledError as error:
             nothing = done() == before
             if nothing and fruitless:
                 raise
             fruitless = nothing
             log.warning("%s What was finished is kept; starting again.", error.sentence)
-        else:
-            return
 
 
 def launch(

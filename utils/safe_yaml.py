@@ -18,14 +18,11 @@ def load_yaml(text: str | bytes) -> object:
     """
     try:
         loader = yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            _count(node, {})
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {})
+        return loader.construct_document(node)
     except RecursionError:
         raise ValueError("values within values, too deep") from None
     # What the conversion of scalars with a tag of their own comes to, such as `!!int no`.

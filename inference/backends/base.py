@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from utils.device import has_bfloat16
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 
 TORCH = "torch"
 AUTO = "auto"
@@ -93,9 +93,3 @@ class BackendType:
     """Whether the file is to have float16 weights where the backend computes in float16."""
     auto_order: int = 0
     """Order in which `auto` tries backends on a CPU, from 1 on; 0 for never."""
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its repr without one."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else repr(error)

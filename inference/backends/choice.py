@@ -16,20 +16,13 @@ from torch import Tensor
 
 from data.images import ImageError, read_image
 from exporting.neck_onnx import write_neck
-from inference.backends.base import (
-    AUTO,
-    TORCH,
-    Backend,
-    BackendSpec,
-    BackendType,
-    first_line,
-)
+from inference.backends.base import AUTO, TORCH, Backend, BackendSpec, BackendType
 from inference.backends.parity import Parity, check_parity
 from inference.batching import WorkerPool
 from inference.network import Network
 from ops.letterbox import Letterbox, apply_letterbox
 from settings.detect import BACKENDS as BACKEND_NAMES
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import torch
 
 import inference.backends.base as module
 from exporting.neck_onnx import write_neck
-from inference.backends.base import AUTO, TORCH, Backend, BackendSpec, first_line
+from inference.backends.base import AUTO, TORCH, Backend, BackendSpec
 from inference.backends.choice import AUTO_ON_CPU, BACKENDS, installed
 from inference.network import Network
 from settings.detect import DetectionSettings
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 
 ON_CPU = ("onnxruntime", "openvino")
 SHAPES = ((1, 3, 96, 128), (3, 3, 128, 64), (2, 3, 32, 32))
