@@ -28,7 +28,7 @@ def worker_count(
     Automatic: with a GPU one per CPU, at most 8; else none, since a process that takes a CPU from
     the network stalls its threads at the end of each layer. Batches of workers travel through
     /dev/shm: there are no more workers than fit into 70% of it, with 0 the main process prepares
-    the batches. CPUs and shared memory are divided by `local_world_size`, the processes that train here.
+    the batches. CPUs and shared memory are divided by `local_world_size`, this machine's ranks.
     """
     if sys.platform != "linux":
         return 0  # only a forked worker shares the images in memory
