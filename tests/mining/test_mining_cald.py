@@ -96,7 +96,7 @@ def test_first_predictions_are_used_as_they_are(paths: list[str]) -> None:
             seen.append(prediction)
             yield prediction
 
-    stream = predictor.stream(paths, keep_inputs=True)
+    stream = predictor.stream_tiles(paths, keep_inputs=True)
     scored = list(cald_scores(watch(stream), ScoringContext(predictor, SETTINGS, 1)))
     assert sorted(item.position for item in seen) == list(range(len(paths)))
     assert sorted(item.position for item in scored) == list(range(len(paths)))
