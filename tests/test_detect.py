@@ -62,7 +62,7 @@ def test_a_batch_equals_its_single_images(predictor: Predictor, paths: list[str]
 
 
 def test_network_inputs_are_kept_for_mining(predictor: Predictor, paths: list[str]) -> None:
-    shown = next(predictor.stream(paths[:1], keep_inputs=True)).network_input
+    shown = next(predictor.stream_tiles(paths[:1], keep_inputs=True)).network_input
     assert shown is not None
     assert shown.image.shape == (3, 96, 96)
     assert shown.image.dtype == torch.uint8
@@ -102,7 +102,8 @@ def test_tta_is_suppressed_once(weights: Path, paths: list[str]) -> None:
     assert shown is not None
     images = shown.image[None]
     forward = predictor.network.compiled.predict
-    rows = augmented_rows(forward, images.float() / 255, stride=32, levels=3)
+    pixels = images.float() / 255
+    rows = augmented_rows(forward, pixels, forward(pixels), stride=32, levels=3)
     (expected,) = non_max_suppression(rows, NmsConfig(confidence=0.001))
     np.testing.assert_allclose(
         found.detections, boxes_to_original(expected.rows, shown.letterbox).numpy(), atol=1e-3
