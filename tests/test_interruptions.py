@@ -17,7 +17,6 @@ from tests.killing_example import (
     is_alive,
     kill_rank,
     process_of_rank,
-    processes_below,
     read_without_pause,
     running,
     wait_for,
@@ -27,6 +26,7 @@ from tests.training_example import tensors_of
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 from utils.errors import Code
+from utils.shutdown import processes_below
 
 SETTINGS = {**TINY_TRAINING, "img_size": "64", "batch_size": "8", "onnx": "no", "plots": "no"}
 PROGRAM = ("-m", "tests.paused_example", "start.py", "--env")

@@ -110,9 +110,8 @@ def test_a_bad_candidate_is_named_and_ranked_last(
 ) -> None:
     task = tmp_path / "task"
     kinds = ("mining", "infer")
-    env_file = write_task(
-        drawn, task, kinds=kinds, settings=CANDIDATES, weights=[weights], copy=True
-    )
+    given = {"settings": CANDIDATES, "weights": [weights], "candidates": "train"}
+    env_file = write_task(drawn, task, kinds=kinds, copy=True, **given)
     bad = (task / "in" / "candidate-index.tsv").read_text("utf-8").splitlines()[0]
     Path(bad).write_bytes(b"not an image")
     assert run(env_file) == 0

@@ -14,7 +14,7 @@ import pytest
 
 from bench import faults
 from bench.fault_cases import FAULTS, Fault, run_with_fault, run_with_signal
-from bench.fault_tasks import MonitorWatch, Outcome, can_mount, make_task
+from bench.fault_tasks import MonitorWatch, Outcome, can_enter, make_task
 from tests.conftest import ROOT
 from tools.sources import SourceDataset
 
@@ -55,7 +55,7 @@ def test_faults(drawn: SourceDataset, weights: Path, tmp_path: Path, fault: Faul
     if not fault.needs_disk:
         assert run_with_fault(drawn, tmp_path / "task", fault, weights).wrong == ()
         return
-    if not can_mount():
+    if not can_enter():
         pytest.skip("no mounts of one's own on this machine")
     words = ["--only", fault.name, "--kind", fault.kind, "--weights", str(weights)]
     command = [sys.executable, "-m", "bench.faults", *words, "--out", str(tmp_path)]
