@@ -25,9 +25,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Detect objects; write annotated images, label files, crops and one JSON file."""
     log_to_console()
-    command = parse_detect_command(sys.argv[1:] if arguments is None else arguments)
-    for note in command.notes:
-        log.warning("note: %s", note)
+    command = parse_detect_command(arguments)
     device, images = parse_device(command.device), command.images
     predictor = load_predictor(command.weights, command.settings, device, images=images)
     folder = command.run.make() if command.run else Path()

@@ -37,16 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--trials", type=int, default=TRIALS, help="trainings in all")
-    options, words = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    options, words = parser.parse_known_args(arguments)
     if options.trials < 1:
         raise TaskError(Code.CONFIG, f"--trials is {options.trials}; it must be 1 or more.")
     command = parse_train_command(["--project", PROJECT, *words], program="evolve.py")
-    for note in command.notes:
-        log.warning("note: %s", note)
     device, settings = parse_device(command.device), command.settings
-    (train_index, validation), reports = command.data.read(settings.max_bad_fraction)
-    lines = [line for report in reports for line in report.lines()]
-    log.info("%s\n%s", describe(device), "\n".join(lines))
+    log.info("%s", describe(device))
+    (train_index, validation), _ = command.data.read(settings.max_bad_fraction)
     folder = command.run.make()
     space = search_space(settings)
 

@@ -28,7 +28,8 @@ from pathlib import Path
 from utils.errors import Code, TaskError, has_error_file, write_error_file
 from utils.logs import PercentLogger, log_to_console, redact
 from utils.shutdown import TOLD_TO_STOP, ShutdownHandler, Terminated, exit_process
-from ymir.task import Monitor, open_monitor, read_task
+from ymir.monitor import Monitor
+from ymir.task import open_monitor, read_task
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.run_ours import Job, main, mining_settings
 from data.images import read_image
-from mining.consistency import join_objects, reference_sample, view_inconsistency
+from mining.consistency import compare, join_objects, reference_sample
 from mining.data_augment import PERTURBATIONS, image_generator, view_size
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
@@ -89,7 +89,7 @@ def _inconsistency(
     canvas[:, top : top + view.shape[1], left : left + view.shape[2]] = view
     found = _forward(detector, canvas, settings)
     seen = join_objects([_inside(found[0], top, left, view)], [found])
-    return float(view_inconsistency(join_objects([mapped], [reference]), seen))
+    return float(compare(join_objects([mapped], [reference]), seen).inconsistency)
 
 
 def _inside(rows: Tensor, top: int, left: int, content: Tensor) -> Tensor:

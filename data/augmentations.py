@@ -7,12 +7,10 @@ and boxes xyxy in pixels, unless said otherwise; sizes are (height, width). Form
 
 from __future__ import annotations
 
-import importlib
 import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -31,15 +29,10 @@ from data.mosaic import (
     transform_boxes,
 )
 from utils.environment import disable_update_checks
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, optional_package
 
-AREA_THRESHOLD = 0.10
-SIDE_THRESHOLD = 2.0
-ASPECT_THRESHOLD = 100.0
 # Keeps a normalised centre below 1, so that it always falls into a grid cell.
 _BORDER_MARGIN = 1e-3
-MIXUP_BETA = 32.0
-"""Both parameters of the beta distribution of the mixup ratio: near one half."""
 FILTER_PROBABILITY = 0.01
 _FILTERS = ("Blur", "MedianBlur", "ToGray", "CLAHE")
 
@@ -119,21 +112,15 @@ class AugmentationParams(MosaicParams):
 
 def sample_affine(augmentation: Augmentation, generator: np.random.Generator) -> AffineParams:
     """Sample a random transform; all eight draws are always made, so that streams stay in step."""
-    limits = augmentation
-
-    def around(middle: float, reach: float) -> float:
-        return float(generator.uniform(middle - reach, middle + reach))
-
-    return AffineParams(
-        perspective_x=around(0, limits.perspective),
-        perspective_y=around(0, limits.perspective),
-        degrees=around(0, limits.degrees),
-        scale=around(1, limits.scale),
-        shear_x=around(0, limits.shear),
-        shear_y=around(0, limits.shear),
-        translate_x=around(0.5, limits.translate),
-        translate_y=around(0.5, limits.translate),
+    reaches = (
+        *[(0, augmentation.perspective)] * 2,
+        (0, augmentation.degrees),
+        (1, augmentation.scale),
+        *[(0, augmentation.shear)] * 2,
+        *[(0.5, augmentation.translate)] * 2,
     )
+    uniform = generator.uniform
+    return AffineParams(*(float(uniform(mid - reach, mid + reach)) for mid, reach in reaches))
 
 
 def sample_mosaic(
@@ -179,7 +166,7 @@ def sample_augmentation(
     # What v7.0 does not do by default is drawn last or not at all: the numbers above stay the same.
     mixup, ratio = None, 1.0
     if centre is not None and augmentation.mixup > 0 and generator.random() < augmentation.mixup:
-        ratio = float(generator.beta(MIXUP_BETA, MIXUP_BETA))
+        ratio = float(generator.beta(32.0, 32.0))  # near one half
         other = int(generator.integers(0, len(candidates)))
         others, middle = sample_mosaic(other, candidates, image_size, augmentation, generator)
         mixup = MosaicParams(others, middle, sample_affine(augmentation, generator))
@@ -211,15 +198,14 @@ def affine_matrix(params: AffineParams, canvas: Size, output: Size) -> Floats:
     shear = np.array([[1, along_x, 0], [along_y, 1, 0], [0, 0, 1]])
     right, down = params.translate_x * output[1], params.translate_y * output[0]
     translation = np.array([[1, 0, right], [0, 1, down], [0, 0, 1]])
-    matrix: Floats = translation @ shear @ rotation @ perspective @ centring
-    return matrix
+    return np.asarray(translation @ shear @ rotation @ perspective @ centring, np.float64)
 
 
 def box_candidates(
     before: npt.NDArray[np.floating],
     after: npt.NDArray[np.floating],
     *,
-    area_threshold: float = AREA_THRESHOLD,
+    area_threshold: float = 0.10,
 ) -> npt.NDArray[np.bool_]:
     """Return which boxes [n, 4] are kept after a transform: bool [n].
 
@@ -229,13 +215,9 @@ def box_candidates(
     width0, height0 = before[:, 2] - before[:, 0], before[:, 3] - before[:, 1]
     width, height = after[:, 2] - after[:, 0], after[:, 3] - after[:, 1]
     aspect = np.maximum(width / (height + 1e-16), height / (width + 1e-16))
-    kept: npt.NDArray[np.bool_] = (
-        (width > SIDE_THRESHOLD)
-        & (height > SIDE_THRESHOLD)
-        & (width * height / (width0 * height0 + 1e-16) > area_threshold)
-        & (aspect < ASPECT_THRESHOLD)
-    )
-    return kept
+    shares = width * height / (width0 * height0 + 1e-16)
+    kept = (width > 2) & (height > 2) & (shares > area_threshold) & (aspect < 100)
+    return np.asarray(kept, np.bool_)
 
 
 def colour_tables(colour: tuple[float, float, float]) -> Pixels:
@@ -314,10 +296,7 @@ def apply_augmentation(
 
 
 def _compose(
-    params: MosaicParams,
-    images: Sequence[Pixels],
-    instances: Sequence[Instances],
-    output: Size,
+    params: MosaicParams, images: Sequence[Pixels], instances: Sequence[Instances], output: Size
 ) -> tuple[Pixels, Instances]:
     """Return BGRX [*output, 4] and the objects that are kept, in its pixels."""
     sizes = [(image.shape[0], image.shape[1]) for image in images]
@@ -344,7 +323,14 @@ class PixelFilters:
     """
 
     def __init__(self) -> None:
-        package = _albumentations()
+        disable_update_checks()
+        package = optional_package("albumentations", purpose="the setting albumentations")
+        if not hasattr(package.Compose, "set_random_state"):
+            raise TaskError(
+                Code.CONFIG,
+                f"the setting albumentations needs albumentations>=2.0, found "
+                f"{package.__version__}: install a newer one, or set albumentations to false.",
+            )
         filters = [getattr(package, name)(p=FILTER_PROBABILITY) for name in _FILTERS]
         self._filters = package.Compose(filters)
 
@@ -354,22 +340,3 @@ class PixelFilters:
         # that all of them would act on the same samples.
         self._filters.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return np.asarray(self._filters(image=image)["image"], np.uint8)
-
-
-def _albumentations() -> ModuleType:
-    disable_update_checks()
-    try:
-        package = importlib.import_module("albumentations")
-    except ImportError as error:
-        raise TaskError(
-            Code.CONFIG,
-            "the setting albumentations needs the package albumentations, which is not installed "
-            f"({error}): install albumentations>=2.0, or set albumentations to false.",
-        ) from error
-    if not hasattr(package.Compose, "set_random_state"):
-        raise TaskError(
-            Code.CONFIG,
-            f"the setting albumentations needs albumentations>=2.0, found {package.__version__}: "
-            "install a newer one, or set albumentations to false.",
-        )
-    return package

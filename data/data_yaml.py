@@ -13,11 +13,7 @@ from data.sources import IMAGE_SUFFIXES, images_under, listed_images
 from utils.errors import Code, TaskError
 from utils.safe_yaml import load_yaml
 
-SPLIT_KEYS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train",),
-    "val": ("val", "valid"),
-    "test": ("test",),
-}
+SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,9 @@ class DatasetIndex:
         index = cls(
             paths=tuple(paths),
             sizes=np.asarray(sizes, np.int32).reshape(-1, 2),
-            instances=replace(
-                instances,
-                boxes=np.asarray(instances.boxes, np.float32).reshape(-1, 4),
-                classes=np.asarray(instances.classes, np.int32).reshape(-1),
+            instances=Instances(
+                np.asarray(instances.boxes, np.float32).reshape(-1, 4),
+                np.asarray(instances.classes, np.int32).reshape(-1),
             ),
             offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(per_image)]),
             class_names=tuple(class_names),
@@ -123,7 +122,7 @@ class DatasetIndex:
         self, classes: npt.NDArray[np.integer], class_names: Sequence[str]
     ) -> DatasetIndex:
         """Return the same boxes with other class indices [m] and names."""
-        instances = replace(self.instances, classes=classes)
+        instances = Instances(self.boxes, classes)
         return replace(self, instances=instances, class_names=tuple(class_names))
 
     def single_class(self) -> DatasetIndex:

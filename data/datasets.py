@@ -1,10 +1,10 @@
-"""Datasets of training samples and evaluation batches, and the batches that loaders yield."""
+"""Batches, and the datasets of training samples."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,33 +13,17 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from data.augmentations import (
-    Augmentation,
-    Filters,
-    apply_augmentation,
-    normalised_targets,
-    sample_augmentation,
-    to_chw_rgb,
-)
-from data.dataset_index import DatasetIndex
+from data.augmentations import Augmentation, Filters, apply_augmentation, sample_augmentation
 from data.image_cache import ImageCache
-from data.images import ImageError, Pixels, read_image
+from data.images import Pixels
 from data.instances import Instances
-from ops.letterbox import (
-    PAD_VALUE,
-    Letterbox,
-    apply_evaluation,
-    boxes_to_network,
-    plan_evaluation,
-    rectangular_shapes,
-)
+from ops.letterbox import PAD_VALUE, Letterbox
 from utils.seeding import numpy_generator
-
-log = logging.getLogger(__name__)
 
 Key = tuple[int, ...]
 """A training sample: (epoch, image) or (epoch, image, repeat)."""
 Positions = npt.NDArray[np.int64]
+AnyBatch = TypeVar("AnyBatch", bound="Batch")
 Sample = tuple[Tensor, Tensor]
 """An image uint8 [3, h, w] in RGB, and its targets float32 [k, 6] with 0 in column 0."""
 
@@ -58,28 +42,22 @@ class Batch:
     images: Tensor
     targets: Tensor
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self: AnyBatch) -> AnyBatch:
         """Return the batch in page-locked memory, for asynchronous copies to the GPU."""
-        return Batch(self.images.pin_memory(), self.targets.pin_memory())
+        return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
 
 
 @dataclass(frozen=True)
-class EvaluationBatch:
-    """A batch of letterboxed images without augmentation: images and targets as in Batch.
+class EvaluationBatch(Batch):
+    """A batch of letterboxed images without augmentation.
 
     `plans` say where each image lies in its network input, `indices` which image of the data set
     it is. An image that cannot be read is left out. `number` counts the batches of a split.
     """
 
-    images: Tensor
     plans: tuple[Letterbox, ...]
     indices: tuple[int, ...]
-    targets: Tensor
-    number: int = 0
-
-    def pin_memory(self) -> EvaluationBatch:
-        """Return the batch with its tensors in page-locked memory."""
-        return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
+    number: int
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -97,6 +75,7 @@ def add_batch_index(place: int, targets: npt.NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(placed)
 
 
+@dataclass(eq=False)
 class TrainingDataset(Dataset[Sample]):
     """Augmented samples by key: image uint8 [3, side, side], targets float32 [k, 6].
 
@@ -105,31 +84,19 @@ class TrainingDataset(Dataset[Sample]):
     add, which may change between epochs; from epoch `mosaic_epochs` on there are no mosaics.
     """
 
-    def __init__(
-        self,
-        images: ImageCache,
-        *,
-        image_size: int,
-        augmentation: Augmentation,
-        seed: int,
-        mosaic_epochs: int | None = None,
-        output_sizes: Positions | None = None,
-        mosaic_candidates: Positions | None = None,
-        filters: Filters | None = None,
-    ) -> None:
-        self.images = images
-        self.image_size = image_size
-        self.augmentation = augmentation
-        self.without_mosaic = replace(augmentation, mosaic=0.0)
-        self.mosaic_epochs = mosaic_epochs
-        self.seed = seed
-        self.output_sizes = output_sizes
-        if mosaic_candidates is None:
-            mosaic_candidates = np.arange(len(images.index))
-        self.mosaic_candidates = mosaic_candidates
-        self.filters = filters
-        index = images.index
-        per_box = (images.sizes / index.sizes)[index.owners()]
+    images: ImageCache
+    image_size: int
+    augmentation: Augmentation
+    seed: int
+    mosaic_epochs: int | None
+    output_sizes: Positions | None
+    mosaic_candidates: Positions
+    filters: Filters | None
+
+    def __post_init__(self) -> None:
+        self.without_mosaic = replace(self.augmentation, mosaic=0.0)
+        index = self.images.index
+        per_box = (self.images.sizes / index.sizes)[index.owners()]
         # Boxes in pixels of the resized images; (x, y) scales, so columns turn round.
         boxes = index.boxes * per_box[:, [1, 0, 1, 0]].astype(np.float32)
         self.index = replace(index, instances=index.instances.with_boxes(boxes))
@@ -208,61 +175,3 @@ def join(samples: Sequence[Sample]) -> Sample:
         rows[:, 3] += below
         rows[:, 2:] /= 2
     return torch.cat(columns, 2), torch.cat(targets)
-
-
-class EvaluationDataset(Dataset[EvaluationBatch]):
-    """Whole batches of images of like shape, letterboxed into the batch's shape as in v7.0."""
-
-    def __init__(
-        self,
-        index: DatasetIndex,
-        *,
-        image_size: int,
-        batch_size: int,
-        stride: int = 32,
-        pad: float = 0.5,
-    ) -> None:
-        self.index = index
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.order, _, self.shapes = rectangular_shapes(
-            index.sizes, image_size=image_size, batch_size=batch_size, stride=stride, pad=pad
-        )
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self.shapes)
-
-    def bytes_of(self, number: int) -> int:
-        """Return the bytes of the images of one batch."""
-        height, width = (int(side) for side in self.shapes[number])
-        members = min(self.batch_size, len(self.index) - number * self.batch_size)
-        return members * 3 * height * width
-
-    def __getitem__(self, number: int) -> EvaluationBatch:
-        """Return one batch; images that cannot be read are named in the log and left out."""
-        start = number * self.batch_size
-        height, width = (int(side) for side in self.shapes[number])
-        planes: list[Tensor] = []
-        plans, indices, targets = [], [], []
-        for position in self.order[start : start + self.batch_size].tolist():
-            try:
-                image = read_image(self.index.paths[position])
-            except ImageError as error:
-                log.warning("image left out: %s", error)
-                continue
-            size = (image.shape[0], image.shape[1])
-            plan = plan_evaluation(size, self.image_size, (height, width))
-            instances = self.index.instances_of(position)
-            moved = instances.with_boxes(boxes_to_network(instances.boxes, plan))
-            targets.append(add_batch_index(len(planes), normalised_targets(moved, (height, width))))
-            planes.append(torch.from_numpy(to_chw_rgb(apply_evaluation(image, plan))))
-            plans.append(plan)
-            indices.append(position)
-        return EvaluationBatch(
-            images=torch.stack(planes) if planes else torch.zeros((0, 3, height, width)).byte(),
-            plans=tuple(plans),
-            indices=tuple(indices),
-            targets=torch.cat(targets) if targets else torch.zeros((0, 6)),
-            number=number,
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ import numpy.typing as npt
 
 from data.dataset_index import DatasetIndex
 from data.images import ImageError, Pixels, read_image
-from ops.letterbox import resize_image
+from data.workers import thread_count
+from ops.letterbox import fit_long_side, resize_image
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -26,15 +28,15 @@ DISK_SHARE = 0.9
 """Part of the free disk that images may take."""
 _NAMED_AT_MOST = 10
 """Bad files named in the log one by one; the rest is only counted."""
-
-
-@dataclass(frozen=True)
-class BadImage:
-    """An image that could not be used: its position in the data set, its file and the reason."""
-
-    position: int
-    path: str
-    reason: str
+_CGROUPS = (  # folder; files of the limit and of the usage; pages that cache files, in memory.stat
+    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    (
+        "sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,6 @@ class ImageCache:
     starts: npt.NDArray[np.int64]
     pixels: Pixels | None = None
     _named: set[str] = field(default_factory=set, repr=False)
-
-    @property
-    def decoded(self) -> bool:
-        """Whether all images are kept decoded, so that no file is read any more."""
-        return self.pixels is not None
 
     def image(self, position: int) -> Pixels | None:
         """Return one image (if kept: a view, not to be written to); None if its file is bad.
@@ -86,27 +83,29 @@ class ImageCache:
         """Return (height, width) of one image."""
         return int(self.sizes[position, 0]), int(self.sizes[position, 1])
 
-    def decode_into(self, pixels: Pixels, threads: int) -> tuple[ImageCache, list[BadImage]]:
-        """Decode all into `pixels`; return the cache without images that failed, and those."""
+    def decode_into(self, pixels: Pixels) -> ImageCache:
+        """Decode all into `pixels`; images that fail are named in the log and left out."""
 
-        def decode(position: int) -> BadImage | None:
+        def decode(position: int) -> ImageError | None:
             try:
                 self._view(pixels, position)[...] = self.read(position)
             except ImageError as error:
-                return BadImage(position, error.path, error.reason)
+                return error
             return None
 
         count = len(self.index)
         # Threads, because OpenCV decodes and resizes without holding the interpreter's lock.
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            decoded = progress_bar(pool.map(decode, range(count)), "reading images", total=count)
-            bad = [failure for failure in decoded if failure is not None]
-        good = np.setdiff1d(np.arange(count), [failure.position for failure in bad])
-        index = self.index.subset(good) if bad else self.index
-        kept = replace(
-            self, index=index, sizes=self.sizes[good], starts=self.starts[good], pixels=pixels
-        )
-        return kept, bad
+        with ThreadPoolExecutor(thread_count()) as pool:
+            decoded = pool.map(decode, range(count))
+            faults = list(progress_bar(decoded, "reading images", total=count))
+        bad = [fault for fault in faults if fault is not None]
+        for fault in bad[:_NAMED_AT_MOST]:
+            log.warning("image left out: %s", fault)
+        if len(bad) > _NAMED_AT_MOST:
+            log.warning("%d more images were left out", len(bad) - _NAMED_AT_MOST)
+        good = np.flatnonzero([fault is None for fault in faults])
+        index, sizes, starts = self.index.subset(good), self.sizes[good], self.starts[good]
+        return replace(self, index=index, sizes=sizes, starts=starts, pixels=pixels)
 
     def _view(self, pixels: Pixels, position: int) -> Pixels:
         height, width = self.size(position)
@@ -115,21 +114,16 @@ class ImageCache:
 
 
 def open_image_cache(
-    index: DatasetIndex,
-    image_size: int,
-    *,
-    cache: str = "none",
-    folder: str = "",
-    threads: int = 1,
-) -> tuple[ImageCache, list[BadImage]]:
-    """Return the images of a data set with their long side at `image_size`, and those that failed.
+    index: DatasetIndex, image_size: int, *, cache: str = "none", folder: str = ""
+) -> ImageCache:
+    """Return the images of a data set with their long side at `image_size`.
 
-    With `cache` 'ram' or 'disk' everything is decoded now by `threads` threads, if it fits into
-    60% of the free memory or 90% of the disk under `folder` ('' for the system's temporary one).
-    Images that fail are named in the log and dropped from the cache's index. Otherwise nothing is
-    read yet and none can fail.
+    With `cache` 'ram' or 'disk' everything is decoded now, if it fits into 60% of the free memory
+    or 90% of the disk under `folder` ('' for the system's temporary one); images that fail are
+    named in the log and dropped from the cache's index. Otherwise nothing is read yet.
     """
-    sizes = resized_sizes(index.sizes, image_size)
+    resized = [fit_long_side((height, width), image_size) for height, width in index.sizes.tolist()]
+    sizes = np.array(resized, np.int64).reshape(-1, 2)
     ends = np.cumsum(sizes.prod(1) * 3)
     images = ImageCache(index, sizes, starts=ends - sizes.prod(1) * 3)
     needed = int(ends[-1]) if len(ends) else 0
@@ -138,22 +132,7 @@ def open_image_cache(
         pixels = np.empty(needed, np.uint8)
     elif cache == "disk":
         pixels = array_on_disk(needed, Path(folder or tempfile.gettempdir()), what)
-    if pixels is None:
-        return images, []
-    images, bad = images.decode_into(pixels, threads)
-    for failure in bad[:_NAMED_AT_MOST]:
-        log.warning("image left out: %s: %s", failure.path, failure.reason)
-    if len(bad) > _NAMED_AT_MOST:
-        log.warning("%d more images were left out", len(bad) - _NAMED_AT_MOST)
-    return images, bad
-
-
-def resized_sizes(sizes: npt.NDArray[np.integer], image_size: int) -> npt.NDArray[np.int64]:
-    """Return (height, width) [n, 2] with the long side at `image_size`: rounded, at least 1."""
-    if not len(sizes):
-        return np.zeros((0, 2), np.int64)
-    ratio = image_size / sizes.max(1, keepdims=True)
-    return np.asarray(np.maximum(np.rint(sizes * ratio), 1), np.int64)
+    return images if pixels is None else images.decode_into(pixels)
 
 
 def fits_in_memory(needed: int, what: str) -> bool:
@@ -206,33 +185,19 @@ def available_memory(root: Path = Path("/")) -> int | None:
     The smaller of what the machine and what the container (cgroup v2 or v1) have left; pages that
     merely cache files count as free. `root` is for tests.
     """
-    candidates = []
-    for line in _lines(root / "proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            candidates.append(int(line.split()[1]) * 1024)
-    groups = (
-        (root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        (
-            root / "sys/fs/cgroup/memory",
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-            "total_inactive_file",
-        ),
-    )
-    for folder, limit_name, usage_name, cached_name in groups:
-        limit, usage = _lines(folder / limit_name), _lines(folder / usage_name)
-        if limit and usage and limit[0].isdigit():
-            cached = [
-                int(line.split()[1])
-                for line in _lines(folder / "memory.stat")
-                if line.startswith(cached_name + " ")
-            ]
-            candidates.append(max(int(limit[0]) - int(usage[0]) + sum(cached), 0))
-    return min(candidates, default=None)
+    free = [kib * 1024 for kib in _numbers(root / "proc/meminfo", "MemAvailable:")]
+    for folder, limit, usage, cached in _CGROUPS:
+        most, used = _numbers(root / folder / limit), _numbers(root / folder / usage)
+        if most and used:
+            files = sum(_numbers(root / folder / "memory.stat", cached))
+            free.append(max(most[0] - used[0] + files, 0))
+    return min(free, default=None)
 
 
-def _lines(path: Path) -> list[str]:
+def _numbers(path: Path, name: str = "") -> list[int]:
+    """Return the number of each line that begins with `name`; none where there is no file."""
     try:
-        return path.read_text(encoding="ascii").split("\n")
+        text = path.read_text(encoding="ascii")
     except OSError:
         return []
+    return [int(number) for number in re.findall(rf"^{name}\s*(\d+)", text, flags=re.MULTILINE)]

@@ -20,10 +20,8 @@ from PIL import Image
 from utils.atomic import replace_file
 
 Pixels = npt.NDArray[np.uint8]
-
-# Twice Pillow's own warning limit; above it Pillow refuses to open a file at all.
 PIXEL_LIMIT = 178_956_970
-
+"""Pillow's: it refuses to open a larger image."""
 FORMATS = ("BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that Pillow may try: some other readers start programs (Ghostscript for EPS)."""
 
@@ -44,24 +42,24 @@ class ImageError(Exception):
         return ImageError, (self.path, self.reason)
 
 
-def image_size(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> tuple[int, int]:
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (height, width) of the stored pixel grid, from the file header without decoding.
 
-    Raises ImageError when the file is missing, is no image or has more than `limit` pixels.
+    Raises ImageError when the file is missing, is no image or has more pixels than Pillow opens.
     """
     with _open(path) as file:
-        return _header(path, file, limit)[0]
+        return _header(path, file)[0]
 
 
-def read_image(path: str | os.PathLike[str], *, limit: int = PIXEL_LIMIT) -> Pixels:
+def read_image(path: str | os.PathLike[str]) -> Pixels:
     """Decode a file by its content, whatever its suffix, to uint8 [h, w, 3] in BGR order.
 
     Grayscale, palette, alpha, 16-bit and CMYK images are reduced to 8-bit BGR; of an animation
-    the first frame counts. The pixel count is checked against `limit` before anything is decoded.
-    Raises ImageError when the file is missing, damaged, cut off, too large or no image.
+    the first frame counts. The pixel count is checked before anything is decoded. ImageError
+    when the file is missing, damaged, cut off, too large or no image.
     """
     with _open(path) as file:
-        size, kind = _header(path, file, limit)
+        size, kind = _header(path, file)
         file.seek(0)
         content = file.read()
     # OpenCV fills the missing part of a cut-off JPEG with grey; Pillow refuses it instead.
@@ -82,22 +80,17 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
         raise ImageError(path, f"cannot be opened ({error.strerror})") from error
 
 
-def _header(
-    path: str | os.PathLike[str], file: BinaryIO, limit: int
-) -> tuple[tuple[int, int], str]:
+def _header(path: str | os.PathLike[str], file: BinaryIO) -> tuple[tuple[int, int], str]:
     """Return ((height, width), format name) from the first bytes of the file."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            width, height = image.size
-            kind = image.format or ""
+            (width, height), kind = image.size, image.format or ""
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"more than {PIXEL_LIMIT} pixels") from error
     except Exception as error:  # header parsers raise anything on damaged bytes
         raise ImageError(path, "not a readable image file") from error
     if height < 1 or width < 1:
         raise ImageError(path, f"empty image ({width}x{height})")
-    if height * width > limit:
-        raise ImageError(path, f"{width}x{height} is more than the limit of {limit} pixels")
     return (height, width), kind
 
 

@@ -34,12 +34,8 @@ def read_index(index_file: Path, root: Path) -> list[Record]:
     records = []
     for columns in _columns(index_file):
         annotation = columns[1] if len(columns) > 1 and columns[1].strip() else None
-        records.append(
-            Record(
-                _place(root, columns[0], index_file),
-                None if annotation is None else _place(root, annotation, index_file),
-            )
-        )
+        image = _place(root, columns[0], index_file)
+        records.append(Record(image, annotation and _place(root, annotation, index_file)))
     return records
 
 

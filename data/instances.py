@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 Row = tuple[float, float, float, float, float]
 """Class index, x1, y1, x2, y2."""
-Polygon = npt.NDArray[np.floating[Any]]
-"""Corners [k, 2] of an outline, (x, y) in the unit of the boxes."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +18,11 @@ class Instances:
     """Labelled objects, one a row.
 
     `boxes` [n, 4] are xyxy in pixels with exclusive right and bottom edges: float64 as read and
-    while transformed, float32 in a data set. `classes` are integers [n]. `segments` are the
-    polygons of each object, or None where objects have boxes only.
+    while transformed, float32 in a data set. `classes` are integers [n].
     """
 
     boxes: npt.NDArray[np.floating[Any]]
     classes: npt.NDArray[np.integer[Any]]
-    segments: tuple[tuple[Polygon, ...], ...] | None = None
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row]) -> Instances:
@@ -37,11 +33,9 @@ class Instances:
     @classmethod
     def concatenate(cls, parts: Sequence[Instances]) -> Instances:
         """Return the objects of all parts, at least one, in their order."""
-        segments = [part.segments for part in parts]
         return cls(
             np.concatenate([part.boxes for part in parts]),
             np.concatenate([part.classes for part in parts]),
-            None if None in segments else tuple(one for many in segments for one in many or ()),
         )
 
     def __len__(self) -> int:
@@ -50,11 +44,8 @@ class Instances:
 
     def take(self, rows: slice | npt.NDArray[Any]) -> Instances:
         """Return the objects of a slice, of indices [k] or of a mask [n]."""
-        segments = self.segments
-        if segments is not None:
-            segments = tuple(segments[row] for row in np.arange(len(self))[rows].tolist())
-        return Instances(self.boxes[rows], self.classes[rows], segments)
+        return Instances(self.boxes[rows], self.classes[rows])
 
     def with_boxes(self, boxes: npt.NDArray[np.floating[Any]]) -> Instances:
-        """Return the objects with other boxes [n, 4]; polygons must be moved by the caller."""
-        return replace(self, boxes=boxes)
+        """Return the objects with other boxes [n, 4]."""
+        return Instances(boxes, self.classes)

@@ -6,27 +6,30 @@ the seed, the epoch and the image.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from data.augmentations import Augmentation, PixelFilters
+from data.augmentations import Augmentation, PixelFilters, normalised_targets, to_chw_rgb
 from data.dataset_index import DatasetIndex
 from data.datasets import (
     EvaluationBatch,
-    EvaluationDataset,
     Positions,
     QuadDataset,
     Sample,
     TrainingDataset,
+    add_batch_index,
     collate,
 )
-from data.image_cache import BadImage, fits_in_memory, open_image_cache
+from data.image_cache import fits_in_memory, open_image_cache
+from data.images import ImageError, read_image
 from data.samplers import (
     BatchingConfig,
     QuadBatchSampler,
@@ -35,13 +38,13 @@ from data.samplers import (
     WeightedSampler,
     shared_positions,
 )
-from data.workers import PREFETCH, limit_worker_threads, thread_count, worker_count
-from ops.letterbox import rectangular_shapes
+from data.workers import PREFETCH, limit_worker_threads, worker_count
+from ops.letterbox import apply_evaluation, boxes_to_network, plan_evaluation, rectangular_shapes
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.seeding import torch_generator
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,8 @@ class LoaderConfig:
     """'ram', 'disk' or 'val': where decoded images (of evaluation: batches) are kept, if at all."""
     cache_dir: str = ""
     """Folder of the nameless file of 'disk'; '' for the system's temporary one."""
-    device: torch.device | None = None
-    """Where batches are going: pinned memory for a GPU; None is the CPU."""
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether batches go to a GPU."""
-        return self.device is not None and self.device.type == "cuda"
-
-    def worker_count(self, batch_bytes: int, processes: DistContext) -> int:
-        """Return the worker processes to start for batches of so many bytes."""
-        return worker_count(
-            self.workers,
-            batch_bytes=batch_bytes,
-            device=self.device or torch.device("cpu"),
-            local_world_size=processes.local_world_size,
-        )
+    on_gpu: bool = False
+    """Whether batches are going to a GPU: then they lie in pinned memory."""
 
 
 class TrainingLoader(DataLoader[Sample]):
@@ -110,8 +99,8 @@ def training_loader(
     augmentation: Augmentation,
     batching: BatchingConfig | None = None,
     processes: DistContext = SINGLE_PROCESS,
-) -> tuple[TrainingLoader, tuple[BadImage, ...]]:
-    """Return a loader of augmented batches, and the images that were dropped.
+) -> TrainingLoader:
+    """Return a loader of augmented batches.
 
     With `cache` 'ram' or 'disk' all images are decoded before this returns; images that fail are
     dropped and named in the log. Raises TaskError when none is left, or when an optional package
@@ -119,13 +108,7 @@ def training_loader(
     """
     batching = batching or BatchingConfig()
     filters = PixelFilters() if augmentation.albumentations else None
-    images, dropped = open_image_cache(
-        index,
-        config.image_size,
-        cache=config.cache,
-        folder=config.cache_dir,
-        threads=thread_count(),
-    )
+    images = open_image_cache(index, config.image_size, cache=config.cache, folder=config.cache_dir)
     if not len(images.index):
         raise TaskError(
             Code.DATASET,
@@ -145,16 +128,20 @@ def training_loader(
         mosaic_candidates=candidates,
         filters=filters,
     )
-    workers = config.worker_count(config.batch_size * 3 * config.image_size**2, processes)
-    loader = TrainingLoader(
-        QuadDataset(dataset, seed=seed) if batching.quad else dataset,
+    batches: Sampler[Any] = order
+    if isinstance(order, TrainingSampler):
+        batches = BatchSampler(batches, config.batch_size, drop_last=False)
+    if batching.quad:
+        dataset, batches = QuadDataset(dataset, seed=seed), QuadBatchSampler(batches)
+    options = _worker_options(config, config.batch_size * 3 * config.image_size**2, processes, seed)
+    return TrainingLoader(
+        dataset,
         order,
-        cached=images.decoded,
-        persistent_workers=workers > 0,
-        **_batches_of(order, config.batch_size, quad=batching.quad),
-        **_worker_options(workers, seed, pin=config.on_gpu),
+        cached=images.pixels is not None,
+        batch_sampler=batches,
+        persistent_workers=options["num_workers"] > 0,
+        **options,
     )
-    return loader, tuple(dropped)
 
 
 def _order(
@@ -172,39 +159,90 @@ def _order(
         return WeightedSampler(index, candidates, seed=seed, rank=rank, world=world), None
     if not batching.rect:
         return TrainingSampler(len(index), seed=seed, rank=rank, world=world), None
-    order, batch_of, shapes = rectangular_shapes(
-        index.sizes,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        stride=config.stride,
-        pad=0.0,
-    )
+    order, batch_of, shapes = _rectangular_shapes(index, config, pad=0.0)
     output_sizes = np.empty_like(shapes, shape=(len(index), 2))
     output_sizes[order] = shapes[batch_of]
     return RectangularBatches(order, config.batch_size, rank=rank, world=world), output_sizes
 
 
-def _batches_of(
-    order: TrainingSampler | RectangularBatches, batch_size: int, *, quad: bool
+def _rectangular_shapes(
+    index: DatasetIndex, config: LoaderConfig, pad: float
+) -> tuple[Positions, Positions, Positions]:
+    return rectangular_shapes(
+        index.sizes,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        stride=config.stride,
+        pad=pad,
+    )
+
+
+def _worker_options(
+    config: LoaderConfig, batch_bytes: int, processes: DistContext, seed: int = 0
 ) -> dict[str, Any]:
-    """Return the options of a DataLoader that give these batches."""
-    if isinstance(order, TrainingSampler) and not quad:
-        return {"sampler": order, "batch_size": batch_size}
-    batches: Sampler[Any] = order
-    if isinstance(order, TrainingSampler):
-        batches = BatchSampler(batches, batch_size, drop_last=False)
-    return {"batch_sampler": QuadBatchSampler(batches) if quad else batches}
-
-
-def _worker_options(workers: int, seed: int, *, pin: bool) -> dict[str, Any]:
+    """Return the options of a DataLoader for batches of so many bytes."""
+    workers = worker_count(
+        config.workers,
+        batch_bytes=batch_bytes,
+        on_gpu=config.on_gpu,
+        local_world_size=processes.local_world_size,
+    )
     return {
         "num_workers": workers,
-        "pin_memory": pin,
+        "pin_memory": config.on_gpu,
         "prefetch_factor": PREFETCH if workers else None,
         "multiprocessing_context": "fork" if workers else None,
         "worker_init_fn": limit_worker_threads,
         "generator": torch_generator(seed),
     }
+
+
+class EvaluationDataset(Dataset[EvaluationBatch | None]):
+    """Whole batches of images of like shape, letterboxed into the batch's shape as in v7.0."""
+
+    def __init__(self, index: DatasetIndex, config: LoaderConfig) -> None:
+        self.index = index
+        self.config = config
+        self.order, _, self.shapes = _rectangular_shapes(index, config, pad=0.5)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.shapes)
+
+    def _members(self, number: int) -> Positions:
+        start = number * self.config.batch_size
+        return self.order[start : start + self.config.batch_size]
+
+    def bytes_of(self, number: int) -> int:
+        """Return the bytes of the images of one batch."""
+        return len(self._members(number)) * 3 * int(self.shapes[number].prod())
+
+    def __getitem__(self, number: int) -> EvaluationBatch | None:
+        """Return one batch, or None where no image of it can be read.
+
+        Images that cannot be read are named in the log and left out.
+        """
+        height, width = (int(side) for side in self.shapes[number])
+        planes: list[Tensor] = []
+        plans, indices, targets = [], [], []
+        for position in self._members(number).tolist():
+            try:
+                image = read_image(self.index.paths[position])
+            except ImageError as error:
+                log.warning("image left out: %s", error)
+                continue
+            size = (image.shape[0], image.shape[1])
+            plan = plan_evaluation(size, self.config.image_size, (height, width))
+            instances = self.index.instances_of(position)
+            moved = instances.with_boxes(boxes_to_network(instances.boxes, plan))
+            targets.append(add_batch_index(len(planes), normalised_targets(moved, (height, width))))
+            planes.append(torch.from_numpy(to_chw_rgb(apply_evaluation(image, plan))))
+            plans.append(plan)
+            indices.append(position)
+        if not planes:
+            return None
+        images, joined = torch.stack(planes), torch.cat(targets)
+        return EvaluationBatch(images, joined, tuple(plans), tuple(indices), number)
 
 
 class EvaluationLoader:
@@ -214,19 +252,12 @@ class EvaluationLoader:
     """
 
     def __init__(
-        self, dataset: EvaluationDataset, numbers: range, *, workers: int, pin: bool, keep: bool
+        self, dataset: EvaluationDataset, numbers: range, *, keep: bool, **options: Any
     ) -> None:
-        self.dataset = dataset
         self.numbers = numbers
         self.keep = keep
         self._kept: list[EvaluationBatch] | None = None
-        self._loader: DataLoader[EvaluationBatch] = DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=numbers,
-            collate_fn=_unchanged,
-            **_worker_options(workers, 0, pin=pin),
-        )
+        self._loader = DataLoader(dataset, batch_size=None, sampler=numbers, **options)
 
     @property
     def cached(self) -> bool:
@@ -244,7 +275,7 @@ class EvaluationLoader:
             return
         batches = []
         for batch in self._loader:
-            if not batch.indices:
+            if batch is None:
                 continue
             if self.keep:
                 # A copy, because what a worker sent lies in the scarce shared memory.
@@ -255,32 +286,18 @@ class EvaluationLoader:
 
 
 def evaluation_loader(
-    index: DatasetIndex,
-    config: LoaderConfig,
-    *,
-    pad: float = 0.5,
-    processes: DistContext = SINGLE_PROCESS,
+    index: DatasetIndex, config: LoaderConfig, *, processes: DistContext = SINGLE_PROCESS
 ) -> EvaluationLoader:
     """Return a loader of every image once, letterboxed in rectangular batches as in v7.0.
 
     With `cache` 'ram' or 'val' the finished batches are kept for the next pass, if they fit into
-    memory. Each of several processes gets its shard of the batches. `pad` is in strides.
+    memory. Each of several processes gets its shard of the batches.
     """
-    dataset = EvaluationDataset(
-        index,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        stride=config.stride,
-        pad=pad,
-    )
+    dataset = EvaluationDataset(index, config)
     numbers = range(processes.rank, len(dataset), processes.world_size)
     sizes = [dataset.bytes_of(number) for number in numbers]
     keep = config.cache in ("ram", "val") and fits_in_memory(
         sum(sizes) * processes.local_world_size, f"{len(index)} evaluation images"
     )
-    workers = config.worker_count(max(sizes, default=0), processes)
-    return EvaluationLoader(dataset, numbers, workers=workers, pin=config.on_gpu, keep=keep)
-
-
-def _unchanged(batch: T) -> T:
-    return batch
+    options = _worker_options(config, max(sizes, default=0), processes)
+    return EvaluationLoader(dataset, numbers, keep=keep, **options)

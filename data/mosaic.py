@@ -137,9 +137,7 @@ def transform_boxes(boxes: npt.NDArray[np.floating], matrix: Floats, output: Siz
     visible = (depth > 0).all(1)
     moved /= np.where(depth > 0, depth, 1.0)[..., None]
     enclosing = np.concatenate((moved.min(1), moved.max(1)), 1) * visible[:, None]
-    height, width = output
-    clipped: Floats = np.clip(enclosing, 0.0, (width, height, width, height))
-    return clipped
+    return np.asarray(np.clip(enclosing, 0.0, (output[1], output[0]) * 2), np.float64)
 
 
 def _cropped(left: int, top: int, size: Size, limit: int) -> Tile:

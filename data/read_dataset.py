@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,8 @@ from data.report import EXAMPLES, DataReport
 from utils.errors import Code, TaskError
 from utils.progress import Progress, progress_bar
 
+_Outcome = tuple[tuple[int, int], Annotation] | ImageError | AnnotationError
+"""An image's size and annotation, or the fault of either."""
 SLAB, CHUNK = 4096, 64
 """Records in hand at once, and of these by one thread; the first chunk shows how fast files are."""
 
@@ -34,7 +35,6 @@ def read_dataset(
     *,
     root: Path,
     max_bad_fraction: float,
-    require_boxes: bool = True,
     progress: Progress | None = None,
 ) -> tuple[DatasetIndex, DataReport]:
     """Read a data set from its index file, in one pass over image headers and annotations.
@@ -42,27 +42,21 @@ def read_dataset(
     An unusable image or annotation file, a class index out of range included, takes the image
     out of the data set and is named and counted. Boxes are clipped to the image; those without
     area, repeated ones and those of classes not in `class_names` are left out and counted, their
-    image stays. Raises TaskError(DATASET) when nothing usable is left, when more than
-    `max_bad_fraction` of the images is unusable, or, with `require_boxes`, when no box is left;
-    TaskError(IMAGE_FORMAT) when there are images but not one of them can be read and decoded.
+    image stays. Raises TaskError(DATASET) when no usable image or no box is left, or more than
+    `max_bad_fraction` of the images is unusable; TaskError(IMAGE_FORMAT) when there are images but
+    not one of them can be read and decoded.
     """
     return read_records(
         read_index(Path(index_file), root),
-        AnnotationReader(class_names),
         class_names,
         source=str(index_file),
         max_bad_fraction=max_bad_fraction,
-        require_boxes=require_boxes,
         progress=progress,
     )
 
 
 def read_yolo_split(
-    description: DataDescription,
-    split: str,
-    *,
-    max_bad_fraction: float,
-    require_boxes: bool = True,
+    description: DataDescription, split: str, *, max_bad_fraction: float
 ) -> tuple[DatasetIndex, DataReport]:
     """Read a split of a data.yaml; an image without a label file has no objects."""
     records = []
@@ -71,33 +65,28 @@ def read_yolo_split(
         records.append(Record(str(image), None if label is None else str(label)))
     return read_records(
         records,
-        AnnotationReader(description.class_names, "yolo"),
         description.class_names,
         source=f"{description.path} ({split})",
+        format_name="yolo",
         max_bad_fraction=max_bad_fraction,
-        require_boxes=require_boxes,
     )
 
 
 def read_records(
     records: Sequence[Record],
-    reader: AnnotationReader,
     class_names: Sequence[str],
     *,
     source: str,
+    format_name: str | None = None,
     max_bad_fraction: float,
-    require_boxes: bool = True,
     progress: Progress | None = None,
 ) -> tuple[DatasetIndex, DataReport]:
     """Read records, at least one, as `read_dataset` does; `source` names them in messages."""
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
-    examined = iter(
-        progress_bar(
-            _examine_all(unique, reader, progress), "reading annotations", total=len(unique)
-        )
-    )
+    examined = _examine_all(unique, AnnotationReader(class_names, format_name), progress)
+    examined = iter(progress_bar(examined, "reading annotations", total=len(unique)))
     slabs = []
     while slab := list(islice(examined, SLAB)):
         slabs.append(_index_of(slab, class_names, report))
@@ -106,18 +95,9 @@ def read_records(
     _check_one_decodes(index.paths, report)
     report.kept, report.boxes = len(index), len(index.boxes)
     report.backgrounds = int((np.diff(index.offsets) == 0).sum())
-    if require_boxes and not len(index.boxes):
+    if not len(index.boxes):
         raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
     return index, report
-
-
-class _Outcome(NamedTuple):
-    """What one record holds: the image's size, its annotation, or the fault of either."""
-
-    size: tuple[int, int] | None
-    annotation: Annotation
-    image_fault: str | None = None
-    annotation_fault: str | None = None
 
 
 def _index_of(
@@ -126,15 +106,15 @@ def _index_of(
     """Return the usable images with their clean boxes; `report` counts what is wrong."""
     paths, sizes, annotations = [], [], []
     for record, outcome in examined:
-        if outcome.size is None:
-            report.bad_images.add(str(outcome.image_fault))
+        if isinstance(outcome, ImageError):
+            report.bad_images.add(str(outcome))
             report.missing_images += not os.path.isfile(record.image)
-        elif outcome.annotation_fault is not None:
-            report.bad_annotations.add(outcome.annotation_fault)
+        elif isinstance(outcome, AnnotationError):
+            report.bad_annotations.add(str(outcome))
         else:
             paths.append(record.image)
-            sizes.append(outcome.size)
-            annotations.append(outcome.annotation)
+            sizes.append(outcome[0])
+            annotations.append(outcome[1])
     for found in annotations:
         report.rotated += found.rotated
         report.without_area += found.without_box
@@ -153,14 +133,11 @@ def _index_of(
 def _examine(record: Record, reader: AnnotationReader) -> _Outcome:
     try:
         size = image_size(record.image)
-    except ImageError as error:
-        return _Outcome(None, Annotation(), image_fault=str(error))
-    if record.annotation is None:
-        return _Outcome(size, Annotation())
-    try:
-        return _Outcome(size, reader.read(record.annotation, record.image))
-    except AnnotationError as error:
-        return _Outcome(size, Annotation(), annotation_fault=str(error))
+        if record.annotation is None:
+            return size, Annotation()
+        return size, reader.read(record.annotation, record.image)
+    except (ImageError, AnnotationError) as error:
+        return error
 
 
 def _examine_all(
@@ -247,10 +224,9 @@ def _check_one_decodes(paths: Sequence[str], report: DataReport) -> None:
     for path in paths:
         try:
             read_image(path)
+            return
         except ImageError as error:
             fault = error
-        else:
-            return
     raise TaskError(
         Code.IMAGE_FORMAT,
         f"none of the {len(paths)} images of {report.index_file} can be decoded, for example "

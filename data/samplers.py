@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from data.datasets import Key, Positions
 from utils.seeding import numpy_generator
 
 Floats = npt.NDArray[np.float64]
+Item = TypeVar("Item", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -36,35 +37,30 @@ class BatchingConfig:
     """Epochs with mosaics, from the first one on; None for all."""
 
 
-def class_weights(counts: npt.NDArray[np.integer]) -> Floats:
-    """Return the inverse of the classes' box counts [c], of mean 1; no boxes count as one box."""
-    inverse = 1.0 / np.maximum(counts, 1)
-    weights: Floats = inverse / inverse.sum() * len(counts)
-    return weights
-
-
 def image_weights(index: DatasetIndex, average_precision: npt.NDArray[np.floating]) -> Floats:
     """Return the weight of each image [n]: the sum over its boxes of class weight · (1 - AP)² / c.
 
-    The formula is that of v7.0's `--image-weights`. `average_precision` [c] is mAP50-95 per class,
-    0 before the first evaluation. An image without boxes has weight 0.
+    The formula is that of v7.0's `--image-weights`: class weights are the inverse of the box
+    counts, of mean 1; no boxes count as one box. `average_precision` [c] is mAP50-95 per class, 0
+    before the first evaluation. An image without boxes has weight 0.
     """
     classes = len(index.class_names)
-    worth = class_weights(index.counts()) * (1 - np.asarray(average_precision)) ** 2 / classes
+    inverse = 1.0 / np.maximum(index.counts(), 1)
+    weights = inverse / inverse.sum() * classes
+    worth = weights * (1 - np.asarray(average_precision)) ** 2 / classes
     sums = np.bincount(index.owners(), weights=worth[index.classes], minlength=len(index))
     return sums.astype(np.float64)
 
 
-class TrainingSampler(Sampler[Key]):
-    """Every image once per epoch, as keys (epoch, image), shuffled by the seed and the epoch.
+class ShardedSampler(Sampler[Item]):
+    """A process's share of an epoch of `count` items.
 
-    Each of `world` processes takes every world-th image from its `rank` on; the order is wrapped
+    Each of `world` processes takes every world-th item from its `rank` on; the order is wrapped
     around so that all get equally many.
     """
 
-    def __init__(self, count: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, count: int, *, rank: int = 0, world: int = 1) -> None:
         self.count = count
-        self.seed = seed
         self.rank = rank
         self.world = world
         self.epoch = 0
@@ -74,17 +70,25 @@ class TrainingSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Return the images per epoch of this process."""
+        """Return the items per epoch of this process."""
         return -(-self.count // self.world)
+
+    def shard(self, items: Positions) -> Positions:
+        """Return this process's part of the items [count] of all."""
+        return np.resize(items, len(self) * self.world)[self.rank :: self.world]
+
+
+class TrainingSampler(ShardedSampler[Key]):
+    """Every image once per epoch, as keys (epoch, image), shuffled by the seed and the epoch."""
+
+    def __init__(self, count: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+        super().__init__(count, rank=rank, world=world)
+        self.seed = seed
 
     def __iter__(self) -> Iterator[Key]:
         """Yield the keys of one epoch."""
         order = numpy_generator(self.seed, self.epoch).permutation(self.count)
         return ((self.epoch, int(image)) for image in self.shard(order))
-
-    def shard(self, items: Positions) -> Positions:
-        """Return this process's part of the items [count] of all."""
-        return np.resize(items, len(self) * self.world)[self.rank :: self.world]
 
 
 class WeightedSampler(TrainingSampler):
@@ -128,30 +132,18 @@ class WeightedSampler(TrainingSampler):
         return (keys[place] for place in self.shard(np.arange(self.count)))
 
 
-class RectangularBatches(Sampler[list[Key]]):
-    """Batches of keys in a given order of the images [n], which nothing shuffles, as in v7.0.
-
-    Each of `world` processes takes every world-th batch from its `rank` on, wrapped around.
-    """
+class RectangularBatches(ShardedSampler[list[Key]]):
+    """Batches of keys in a given order of the images [n], which nothing shuffles, as in v7.0."""
 
     def __init__(self, order: Positions, batch_size: int, *, rank: int = 0, world: int = 1) -> None:
         self.batches = [
             order[start : start + batch_size].tolist() for start in range(0, len(order), batch_size)
         ]
-        self.share = TrainingSampler(len(self.batches), seed=0, rank=rank, world=world)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next pass belongs to."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Return the batches per epoch of this process."""
-        return len(self.share)
+        super().__init__(len(self.batches), rank=rank, world=world)
 
     def __iter__(self) -> Iterator[list[Key]]:
         """Yield the batches of one epoch."""
-        for number in self.share.shard(np.arange(len(self.batches))):
+        for number in self.shard(np.arange(self.count)):
             yield [(self.epoch, image) for image in self.batches[number]]
 
 

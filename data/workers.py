@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import cv2
 import torch
@@ -15,19 +14,14 @@ log = logging.getLogger(__name__)
 
 PREFETCH = 2
 """Batches that each worker prepares ahead."""
-SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = "/dev/shm"
 SHARED_MEMORY_SHARE = 0.7
 """Part of the free shared memory that batches in flight may fill."""
 MAX_WORKERS = 8
 
 
 def worker_count(
-    requested: int,
-    *,
-    batch_bytes: int,
-    device: torch.device,
-    shared_memory: Path = SHARED_MEMORY,
-    local_world_size: int = 1,
+    requested: int, *, batch_bytes: int, on_gpu: bool, local_world_size: int = 1
 ) -> int:
     """Return how many worker processes to start: what is requested or automatic, if it fits.
 
@@ -37,13 +31,13 @@ def worker_count(
     limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
     CPUs and shared memory are divided by `local_world_size`, the processes that train here.
     """
-    cpus = available_cpus()
-    automatic = min(MAX_WORKERS, max(cpus // local_world_size, 1)) if device.type == "cuda" else 0
-    wanted = automatic if requested < 0 else requested
     if sys.platform != "linux":
         return 0  # only a forked worker shares the images in memory
+    wanted = requested
+    if requested < 0:
+        wanted = thread_count(local_world_size) if on_gpu else 0
     try:
-        free = shutil.disk_usage(shared_memory).free
+        free = shutil.disk_usage(SHARED_MEMORY).free
     except OSError:
         free = 0
     fitting = int(SHARED_MEMORY_SHARE * free // max(batch_bytes * PREFETCH * local_world_size, 1))
@@ -51,7 +45,7 @@ def worker_count(
         log.warning(
             "%s has %d MiB free: %d worker processes instead of %d prepare batches "
             "(start the container with a larger --shm-size to allow more)",
-            shared_memory,
+            SHARED_MEMORY,
             free >> 20,
             fitting,
             wanted,

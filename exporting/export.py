@@ -18,18 +18,15 @@ from models.detector import Detector
 from ops.nms import NmsConfig
 from settings.train import EXPORT_FORMATS, TrainSettings
 from utils.atomic import replace_file, scratch_beside
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 
 log = logging.getLogger(__name__)
 
 
-def _load(name: str) -> ExportFormat:
-    module = importlib.import_module(f"{__package__}.format_{name.replace('-', '_')}")
-    assert isinstance(module.FORMAT, ExportFormat)
-    return module.FORMAT
-
-
-FORMATS = {name: _load(name) for name in EXPORT_FORMATS}
+FORMATS: dict[str, ExportFormat] = {
+    name: importlib.import_module(f"{__package__}.format_{name.replace('-', '_')}").FORMAT
+    for name in EXPORT_FORMATS
+}
 """By the choices of the option --include and the setting `model_formats`."""
 
 
@@ -85,7 +82,7 @@ def verify(
     except Exception as error:
         raise TaskError(
             Code.MODEL,
-            f"The {form} file {shown} cannot be run ({_first_line(error)}); keep the .pt file.",
+            f"The {form} file {shown} cannot be run ({first_line(error)}); keep the .pt file.",
         ) from error
 
 
@@ -96,18 +93,11 @@ def _write(detector: Detector, form: str, path: Path, options: ExportOptions) ->
         raise
     # The exporters raise many kinds, and none of them says more than that it did not work.
     except Exception as error:
-        named, advice = form, "the .pt file is not affected"
-        if form in ("onnx", "openvino"):
-            named, advice = f"{form} opset {options.opset}", "try opset 17"
-        raise TaskError(
-            Code.MODEL,
-            f"The network cannot be exported to {named} ({_first_line(error)}); {advice}.",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else repr(error)
+        by_onnx = form in ("onnx", "openvino")
+        named = f"{form} opset {options.opset}" if by_onnx else form
+        advice = "try opset 17" if by_onnx else "the .pt file is not affected"
+        sentence = f"The network cannot be exported to {named} ({first_line(error)}); {advice}."
+        raise TaskError(Code.MODEL, sentence) from error
 
 
 def export_after_training(
@@ -120,14 +110,24 @@ def export_after_training(
 ) -> list[Path]:
     """Write the formats that the settings ask for next to `weights`; return the files.
 
-    `detector` is the unfused network with those weights. A format that cannot be written or fails
-    the parity check is a warning: the weights themselves are reported already.
+    `detector` is the unfused network with those weights. A format that fails is a warning: the
+    weights themselves are reported already.
     """
     wanted = (["onnx"] if settings.onnx else []) + list(settings.model_formats)
     files: list[Path] = []
     for form in dict.fromkeys(wanted):
         target = weights.with_name(weights.stem + FORMATS[form].suffix)
-        options = options_of(form, settings, class_names=class_names, image_size=image_size)
+        onnx = form == "onnx"
+        # The thresholds are those of inference: the training's own are for evaluation.
+        nms = NmsConfig(max_detections=settings.max_det)
+        options = ExportOptions(
+            class_names=tuple(class_names),
+            size=(image_size, image_size),
+            opset=settings.opset,
+            half=onnx and settings.onnx_half,
+            simplify=onnx and settings.onnx_simplify,
+            nms=nms if onnx and settings.onnx_nms else None,
+        )
         try:
             done = export(detector, form, path=target, options=options)
         except (TaskError, OSError) as error:
@@ -136,20 +136,3 @@ def export_after_training(
             log.info("%s agrees with the network within %.1e", target.name, done.difference)
             files += done.files
     return files
-
-
-def options_of(
-    form: str, settings: TrainSettings, *, class_names: Sequence[str], image_size: int
-) -> ExportOptions:
-    """Return the options of a training's export: any batch and size; `onnx_*` for ONNX alone."""
-    onnx = form == "onnx"
-    # The thresholds are those of inference: the training's own are for evaluation.
-    nms = NmsConfig(max_detections=settings.max_det)
-    return ExportOptions(
-        class_names=tuple(class_names),
-        size=(image_size, image_size),
-        opset=settings.opset,
-        half=onnx and settings.onnx_half,
-        simplify=onnx and settings.onnx_simplify,
-        nms=nms if onnx and settings.onnx_nms else None,
-    )

@@ -15,33 +15,29 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from exporting.neck_onnx import quiet_converters
+from exporting.neck_onnx import INPUT, quiet_converters, trace_onnx
 from exporting.onnx_nms import DETECTIONS, ROWS, append_nms, check_nms, with_open_thresholds
 from exporting.options import ExportOptions
 from exporting.verify import Array, DecodedDetector, ExportFormat, Run
 from models.detector import Detector
 
-INPUT = "images"
 LAST_TRACED_OPSET = 20
 """Last operator set of torch's tracing exporter, which takes a second; the other takes thirty."""
 
 
 def write(detector: Detector, path: Path, options: ExportOptions) -> None:
-    """Write the detector with metadata.
-
-    Metadata, as text: 'stride' (the largest), 'names' ({index: name}), 'imgsz' ([h, w]), and
-    'precision' and 'nms' where the file differs from the plain one. Raises whatever torch's
-    exporters raise when they cannot write the operator set.
-    """
+    """Write the detector with `metadata_of`; raises whatever torch's exporters raise."""
     module = DecodedDetector(detector, half=options.half).cpu()
     stride = detector.config.input_multiple
     # Sides that differ, for an exporter may take equal sizes for one and the same.
     shape = (2, 4 * stride, 3 * stride) if options.dynamic else (options.batch_size, *options.size)
     example = torch.zeros(shape[0], detector.config.channels, *shape[1:])
-    with quiet_converters(verbose=options.verbose):
-        if options.opset <= LAST_TRACED_OPSET:
-            _trace(module, example, path, options)
-        else:
+    if options.opset <= LAST_TRACED_OPSET:
+        chosen = {"dynamic": options.dynamic, "verbose": options.verbose}
+        axes = {ROWS: {0: "batch", 1: "rows"}}
+        trace_onnx(module, example, path, axes, opset=options.opset, **chosen)
+    else:
+        with quiet_converters(verbose=options.verbose):
             _capture(module, example, path, options, stride)
     model = onnx.load(path)
     if options.simplify:
@@ -58,17 +54,11 @@ def run(path: Path, _: Detector, options: ExportOptions) -> Run:
 
     Where the file has NMS, every run also checks that (`check_nms`).
     """
-    if options.nms is None:
-        session = _session(str(path))
-
-        def predict(images: Array) -> Array:
-            rows: Array = session.run([ROWS], {INPUT: images})[0]
-            return rows
-
-        return predict
-
-    session = _session(with_open_thresholds(onnx.load(path)).SerializeToString())
     nms = options.nms
+    if nms is None:
+        plain = _session(str(path))
+        return lambda images: plain.run([ROWS], {INPUT: images})[0]
+    session = _session(with_open_thresholds(onnx.load(path)).SerializeToString())
 
     def detect(images: Array, thresholds: Mapping[str, Array]) -> tuple[Array, Array]:
         rows, found = session.run([ROWS, DETECTIONS], {INPUT: images, **thresholds})
@@ -78,7 +68,10 @@ def run(path: Path, _: Detector, options: ExportOptions) -> Run:
 
 
 def metadata_of(options: ExportOptions, stride: int) -> dict[str, str]:
-    """Return the metadata of a file; 'stride' and 'names' as v7.0 reads them."""
+    """Return the metadata of a file: 'stride' (the largest) and 'names' as v7.0 reads them.
+
+    'imgsz' is [h, w]; 'precision' and 'nms' are there where the file differs from the plain one.
+    """
     metadata = {
         "stride": str(stride),
         "names": str(dict(enumerate(options.class_names))),
@@ -90,21 +83,6 @@ def metadata_of(options: ExportOptions, stride: int) -> dict[str, str]:
         names = ("confidence", "iou", "max_detections", "class_agnostic")
         metadata["nms"] = str({name: getattr(options.nms, name) for name in names})
     return metadata
-
-
-def _trace(module: nn.Module, example: Tensor, path: Path, options: ExportOptions) -> None:
-    free = {INPUT: {0: "batch", 2: "height", 3: "width"}, ROWS: {0: "batch", 1: "rows"}}
-    torch.onnx.export(
-        module,
-        (example,),
-        str(path),
-        dynamo=False,
-        verbose=options.verbose,
-        opset_version=options.opset,
-        input_names=[INPUT],
-        output_names=[ROWS],
-        dynamic_axes=free if options.dynamic else None,
-    )
 
 
 def _capture(
@@ -127,15 +105,12 @@ def _capture(
 
 
 def _simplified(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Return the model after ONNX Runtime's basic rewrites, such as folded constants.
-
-    They keep to standard operators; other operator sets, which ONNX Runtime lists without using
-    them, are removed again.
-    """
+    """Return the model after ONNX Runtime's basic rewrites, such as folded constants."""
     target = path.with_name("simplified.onnx")
     _session(str(path), optimized=target)
     simplified = onnx.load(target)
     target.unlink()
+    # ONNX Runtime also lists operator sets of its own, without using them.
     used = {node.domain for node in simplified.graph.node}
     sets = [entry for entry in simplified.opset_import if entry.domain in used]
     del simplified.opset_import[:]

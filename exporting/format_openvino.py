@@ -11,7 +11,7 @@ from pathlib import Path
 
 from exporting import format_onnx
 from exporting.options import ExportOptions
-from exporting.verify import Array, ExportFormat, Run
+from exporting.verify import ExportFormat, Run
 from models.detector import Detector
 from utils.errors import optional_package
 
@@ -41,12 +41,7 @@ def run(path: Path, _: Detector, options: ExportOptions) -> Run:
     openvino = optional_package("openvino", purpose=PURPOSE)
     # Where the processor has bfloat16 OpenVINO would use it, which is no fault of the file.
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def predict(images: Array) -> Array:
-        rows: Array = compiled([images])[0].copy()
-        return rows
-
-    return predict
+    return lambda images: compiled([images])[0].copy()
 
 
 FORMAT = ExportFormat(".xml", write, run)

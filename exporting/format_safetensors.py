@@ -1,7 +1,4 @@
-"""Safetensors export: a checkpoint with v7.0's keys that `load_checkpoint` reads.
-
-With `half` every weight is float16 but the anchors, which in float16 would move.
-"""
+"""Safetensors export: a checkpoint with v7.0's keys that `load_checkpoint` reads."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from pathlib import Path
 from exporting.format_state_dict import state_of
 from exporting.options import ExportOptions
 from exporting.verify import ExportFormat, ParityError, Run, detector_run
-from models.checkpoint import FORMAT as CHECKPOINT_FORMAT
 from models.checkpoint import (
-    VERSION,
+    Checkpoint,
     CheckpointMetadata,
     build_detector,
     load_checkpoint,
@@ -23,15 +19,10 @@ from models.detector import Detector
 
 def write(detector: Detector, path: Path, options: ExportOptions) -> None:
     """Write the detector with its definition and class names."""
-    content = {
-        "format": CHECKPOINT_FORMAT,
-        "version": VERSION,
-        "layout": detector.config.definition,
-        "class_names": list(options.class_names),
-        "state": state_of(detector, half=options.half),
-        "metadata": CheckpointMetadata(img_size=max(options.size)).to_mapping(),
-    }
-    write_safetensors(path, content)
+    state = state_of(detector, half=options.half)
+    metadata = CheckpointMetadata(img_size=max(options.size))
+    definition = detector.config.definition
+    write_safetensors(path, Checkpoint(definition, options.class_names, state, metadata))
 
 
 def run(path: Path, _: Detector, options: ExportOptions) -> Run:

@@ -1,7 +1,6 @@
 """State-dict export for the official code: `model.load_state_dict(torch.load(path))`.
 
-Keys are those of v7.0, normalisation not folded, counters int64 and anchors in grid cells. With
-`half` every weight is float16 but the anchors, which in float16 would move.
+Keys are those of v7.0, normalisation not folded, counters int64 and anchors in grid cells.
 """
 
 from __future__ import annotations
@@ -32,7 +31,10 @@ def run(path: Path, detector: Detector, options: ExportOptions) -> Run:
 
 
 def state_of(detector: Detector, *, half: bool = False) -> dict[str, Tensor]:
-    """Return copies of the detector's tensors on the CPU, by v7.0's keys."""
+    """Return copies of the detector's tensors on the CPU, by v7.0's keys.
+
+    With `half` every weight is float16 but the anchors, which in float16 would move.
+    """
     state = {}
     for key, value in detector.state_dict().items():
         stored = value.detach().cpu().contiguous().clone()

@@ -1,8 +1,8 @@
 """TorchScript export.
 
 The file takes images float32 [b, 3, h, w] of any batch and size (multiples of the largest stride)
-on the device that it is loaded to, and returns decoded rows float32 [b, rows, 5 + classes]. The
-extra file `config.txt` is JSON with shape, stride and names, as v7.0 writes it.
+and returns decoded rows float32 [b, rows, 5 + classes], on any device. The extra file `config.txt`
+is JSON with shape, stride and names, as v7.0 writes it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,7 @@ def write(detector: Detector, path: Path, options: ExportOptions) -> None:
     module = DecodedDetector(detector, half=options.half).to(options.device)
     stride = detector.config.input_multiple
     shape = (options.batch_size, detector.config.channels, *options.size)
-    config = {
-        "shape": list(shape),
-        "stride": stride,
-        "names": dict(enumerate(options.class_names)),
-    }
+    config = {"shape": list(shape), "stride": stride, "names": dict(enumerate(options.class_names))}
     example = torch.zeros(1, shape[1], 4 * stride, 3 * stride, device=options.device)
     with quiet_converters(verbose=options.verbose), torch.no_grad():
         traced = torch.jit.trace(module, example, check_trace=False)

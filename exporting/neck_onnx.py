@@ -1,4 +1,4 @@
-"""ONNX file of a network without its head: the model that inference backends are built from."""
+"""ONNX by torch's tracing exporter, and the file that inference backends are built from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -45,27 +45,39 @@ def output_names(levels: int) -> list[str]:
 
 
 def write_neck(network: Detector, path: Path, *, half: bool = False) -> None:
-    """Write a fused network without its head, for any batch, height and width.
-
-    Raises whatever torch's exporter raises.
-    """
+    """Write a fused network without its head, for any batch, height and width."""
     neck = NeckExtractor(network, half=half)
     stride = network.config.input_multiple
     # Sides that differ, for an exporter may take equal sizes for one and the same.
     example = torch.zeros(2, network.config.channels, 4 * stride, 3 * stride)
     names = output_names(len(network.config.head_sources))
-    free = {INPUT: {0: "batch", 2: "height", 3: "width"}}
-    free |= {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in names}
-    with quiet_converters(), torch.no_grad():
+    axes = {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in names}
+    trace_onnx(neck, example, path, axes, opset=OPSET)
+
+
+def trace_onnx(
+    module: nn.Module,
+    example: Tensor,
+    path: Path,
+    axes: Mapping[str, Mapping[int, str]],
+    *,
+    opset: int,
+    dynamic: bool = True,
+    verbose: bool = False,
+) -> None:
+    """Write a module; `axes` has the outputs' names, and those of their free axes if `dynamic`."""
+    free = {INPUT: {0: "batch", 2: "height", 3: "width"}, **axes}
+    with quiet_converters(verbose=verbose), torch.no_grad():
         torch.onnx.export(
-            neck,
+            module,
             (example,),
             str(path),
             dynamo=False,
-            opset_version=OPSET,
+            verbose=verbose,
+            opset_version=opset,
             input_names=[INPUT],
-            output_names=names,
-            dynamic_axes=free,
+            output_names=list(axes),
+            dynamic_axes=free if dynamic else None,
         )
 
 

@@ -1,12 +1,9 @@
 """NMS inside an ONNX file: the graph continues from decoded rows to detections.
 
 The output `detections` is float32 [b, max_detections, 6]: x1, y1, x2, y2 in input pixels, score,
-class, by falling score, and rows of zeros where an image has fewer. The shape is fixed because
-TensorRT plans its memory by shapes; the other common form, [n, 7] with the image number in front,
-also leaves it to every consumer to sort rows to images.
-
-The thresholds and the limit are constants in the file: ONNX Runtime warns about inputs with
-defaults whenever a file is opened. A stricter confidence is a comparison of the scores afterwards.
+class, by falling score, and rows of zeros where an image has fewer; TensorRT plans its memory by
+shapes. The thresholds and the limit are constants: ONNX Runtime warns about inputs with defaults
+whenever a file is opened.
 
 The graph does what `ops/nms.py` does (best class only): boxes of different classes are moved
 apart by v7.0's offset, so one pass suppresses within each class and the limit counts all classes
@@ -130,8 +127,7 @@ def append_nms(model: onnx.ModelProto, nms: NmsConfig) -> onnx.ModelProto:
 def _prefix(graph: onnx.GraphProto, prefix: str) -> None:
     """Prefix the names of nodes and of the values between them.
 
-    `onnx.compose.add_prefix` does that too, but before 1.17 also to inputs and initializers that
-    it was asked to leave.
+    `onnx.compose.add_prefix` also prefixes what it was asked to leave, before onnx 1.17.
     """
     ends = {value.name for value in graph.output}
     between = {name for node in graph.node for name in node.output} - ends
@@ -160,17 +156,13 @@ def check_nms(detect: Detect, images: Array, nms: NmsConfig) -> Array:
     """
     rows, found = detect(images, {})
     _compare(found, rows, nms)
-    lower = replace(nms, confidence=_low_confidence(rows))
+    # About `CHECKED_CANDIDATES` rows per image exceed it.
+    scores = np.sort((rows[..., 5:] * rows[..., 4:5]).max(axis=-1).ravel())
+    wanted = min(CHECKED_CANDIDATES * len(rows), len(scores))
+    lower = replace(nms, confidence=float(np.clip(scores[-wanted], 0, 1)))
     again, found = detect(images, {SCORE_THRESHOLD: np.array([lower.confidence], np.float32)})
     _compare(found, again, lower)
     return rows
-
-
-def _low_confidence(rows: Array) -> float:
-    """Return a confidence that about `CHECKED_CANDIDATES` rows per image exceed."""
-    scores = np.sort((rows[..., 5:] * rows[..., 4:5]).max(axis=-1).ravel())
-    wanted = min(CHECKED_CANDIDATES * len(rows), len(scores))
-    return float(np.clip(scores[-wanted], 0, 1))
 
 
 def _compare(found: Array, rows: Array, nms: NmsConfig) -> None:

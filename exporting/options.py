@@ -14,9 +14,7 @@ NOT_WRITTEN = {
     "engine": "write onnx, and build the TensorRT engine from it on the machine that will run it "
     "(trtexec --onnx=best.onnx)",
     "coreml": "write torchscript or onnx, and convert that with coremltools on a Mac",
-    "saved_model": "write onnx, and convert that with onnx2tf",
-    "pb": "write onnx, and convert that with onnx2tf",
-    "tflite": "write onnx, and convert that with onnx2tf",
+    **dict.fromkeys(("saved_model", "pb", "tflite"), "write onnx, and convert that with onnx2tf"),
     "edgetpu": "write onnx, convert that with onnx2tf, and compile the result for the Edge TPU",
     "tfjs": "write onnx, and run that in the browser with ONNX Runtime Web",
     "paddle": "write onnx, and convert that with x2paddle",

@@ -20,8 +20,6 @@ from models.detector import Detector
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
 """Images [b, 3, h, w] (RGB, 0 to 1) to decoded rows [b, n, o]."""
-Shape = tuple[int, int, int]
-"""(batch, height, width)."""
 
 
 class ParityError(Exception):
@@ -45,10 +43,9 @@ FLOAT16 = Tolerance(pixels=2.0, share=0.02, score=0.02)
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A format: suffix of its files, writer, and runner for the parity check.
+    """A format: suffix of its files, writer of the unfused detector, runner for the parity check.
 
-    `write` takes the unfused detector, which it leaves as it is. `run` returns the file as a
-    function; the detector supplies what the file lacks.
+    `run` returns the file as a function; the detector supplies what the file lacks.
     """
 
     suffix: str
@@ -59,8 +56,7 @@ class ExportFormat:
 class DecodedDetector(nn.Module):
     """Fused detector with decoding as one module: images [b, 3, h, w] to decoded rows [b, n, o].
 
-    With `half` it computes in float16 up to the logits; images and boxes are float32, for a
-    coordinate in float16 is half a pixel off from 512 on.
+    With `half` it computes in float16 up to the logits; a box in float16 would be half a pixel off.
     """
 
     def __init__(self, detector: Detector, *, half: bool) -> None:
@@ -102,8 +98,11 @@ def max_difference(file: Run, detector: Detector, options: ExportOptions) -> flo
     generator = np.random.default_rng(0)
     worst = 0.0
     for batch, height, width in shapes:
-        for draw in [_rectangles] if options.half else [_rectangles, _noise]:
-            images = draw((batch, detector.config.channels, height, width), generator)
+        shape = (batch, detector.config.channels, height, width)
+        drawn = [_rectangles(shape, generator)]
+        if not options.half:
+            drawn.append(generator.random(shape, dtype=np.float32))
+        for images in drawn:
             found, expected = file(images), network(images)
             if not within(tolerance, found, expected):
                 raise ParityError(f"{batch} image(s) of {height}x{width}")
@@ -111,8 +110,8 @@ def max_difference(file: Run, detector: Detector, options: ExportOptions) -> flo
     return worst
 
 
-def parity_shapes(stride: int, options: ExportOptions) -> tuple[Shape, ...]:
-    """Return the shapes to compare at: two, or the one that a fixed file takes."""
+def parity_shapes(stride: int, options: ExportOptions) -> tuple[tuple[int, int, int], ...]:
+    """Return (batch, height, width) to compare at: two, or the one that a fixed file takes."""
     asked = (options.batch_size, *options.size)
     if not options.dynamic:
         return (asked,)
@@ -128,10 +127,6 @@ def within(tolerance: Tolerance, found: Array, expected: Array) -> bool:
     boxes = np.abs(found[..., :4] - expected[..., :4]) <= tolerance.pixels + tolerance.share * side
     scores = np.abs(found[..., 4:] - expected[..., 4:]) <= tolerance.score
     return bool(boxes.all() and scores.all())
-
-
-def _noise(shape: Sequence[int], generator: np.random.Generator) -> Array:
-    return generator.random(shape, dtype=np.float32)
 
 
 def _rectangles(shape: Sequence[int], generator: np.random.Generator) -> Array:

@@ -9,15 +9,14 @@ ranked anew.
 
 from __future__ import annotations
 
-import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
 from mining.consistency import jensen_shannon
-from mining.scores import Scored
+from mining.scores import Scored, Stream, rank_window
 
 DEFAULT_SHARE = 0.12
 """The paper's window on COCO: 1.2 times the budget of 1,000, of 10,000 candidates."""
@@ -32,33 +31,20 @@ def class_divergence(labelled: Sequence[float], candidates: np.ndarray) -> np.nd
     return jensen_shannon(known.expand_as(shown), shown).numpy()
 
 
-def window_size(setting: int, candidates: int) -> int:
-    """Return the size of the window: `setting`, or with -1 a fixed share of the candidates."""
-    return setting if setting >= 0 else math.ceil(DEFAULT_SHARE * candidates)
-
-
-def rebalance(stream: Iterable[Scored], labelled: Sequence[float], window: int) -> Iterator[Scored]:
+def rebalance(stream: Iterable[Scored], labelled: Sequence[float], window: int) -> Stream:
     """Give the `window` images of the largest scores new ones, from 1 to 2.
 
     The new score is 1 + divergence / ln 2, and 2 for a class vector of zeros: CALD takes those
-    first. Scores up to 1 are expected. Images without a score and those that leave the window pass
-    unchanged; of equal scores the later name stays in.
+    first. Scores up to 1 are expected; of equal ones the later name is in the window.
     """
-    best: list[tuple[float, str, int, Scored]] = []
-    for scored in stream:
-        if scored.score is None or window == 0:
-            yield scored
-            continue
-        entry = (scored.score, scored.path, scored.position, scored)
-        if len(best) < window:
-            heapq.heappush(best, entry)
-        else:
-            yield heapq.heappushpop(best, entry)[3]
-    vectors = [scored.class_vector for *_, scored in best]
-    if not vectors:
-        return
-    shown = np.stack([np.zeros(len(labelled)) if v is None else v for v in vectors])
-    share = class_divergence(labelled, shown) / math.log(2)
-    share[shown.sum(1) == 0] = BALANCED_FIRST - 1
-    for (*_, scored), own in zip(best, share.tolist(), strict=True):
-        yield scored._replace(score=1 + own)
+
+    def new_scores(images: list[Scored]) -> list[float]:
+        vectors = [one.class_vector for one in images]
+        shown = np.stack([np.zeros(len(labelled)) if v is None else v for v in vectors])
+        share = class_divergence(labelled, shown) / math.log(2)
+        share[shown.sum(1) == 0] = BALANCED_FIRST - 1
+        return [1 + own for own in share.tolist()]
+
+    return rank_window(
+        stream, window, new_scores, key=lambda one: (one.score, one.path, one.position)
+    )

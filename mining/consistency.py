@@ -105,7 +105,7 @@ def match(reference: Objects, view: Objects) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every reference object and its partner in a view."""
+    """Every reference object and its partner in a view, and M of the view for every image."""
 
     overlap: Tensor
     """float32 [n]: IoU."""
@@ -115,43 +115,34 @@ class Comparison:
     """float64 [n]: Jensen-Shannon divergence of both class distributions."""
     consistency: Tensor
     """float64 [n]: m in [0, 2]; 0 where nothing of the view overlaps."""
+    inconsistency: Tensor
+    """float64 [b]: M in [0, 1]; 0 where the view shows no object."""
+    deciding: Tensor
+    """int64 [b]: index of the object whose |m - 1.3| is M; n where it is no object's."""
 
 
 def compare(reference: Objects, view: Objects) -> Comparison:
-    """The terms of m for every reference object."""
+    """Return M of one view for every image, and its terms for every reference object."""
     overlap, partner = match(reference, view)
-    if len(view.boxes) == 0:
-        return Comparison(overlap, partner, torch.zeros_like(overlap).double(), overlap.double())
-    divergence = jensen_shannon(reference.distributions, view.distributions[partner])
-    confidence = (reference.confidence.double() + view.confidence[partner].double()) / 2
-    same = overlap.double() + confidence * (1 - divergence)
-    consistency = torch.where(overlap > 0, same, torch.zeros_like(same))
-    return Comparison(overlap, partner, divergence, consistency)
-
-
-def deciding(
-    comparison: Comparison, counts: Sequence[int], seen: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """M of one view for every image, float64 [b] in [0, 1], and the index [b] of the object whose
-    |m - 1.3| it is; n where it is no object's. M is 0 where the view shows no object.
-
-    `counts` and `seen` [b] are the objects per image of the reference and of the view.
-    """
-    distance = (comparison.consistency - BASE_POINT).abs()
-    images = torch.arange(len(counts), device=distance.device)
-    image = torch.repeat_interleave(images, torch.tensor(counts, device=distance.device))
-    smallest = torch.full((len(counts),), LARGEST, dtype=torch.float64, device=distance.device)
+    if len(view.boxes):
+        divergence = jensen_shannon(reference.distributions, view.distributions[partner])
+        confidence = (reference.confidence.double() + view.confidence[partner].double()) / 2
+        same = overlap.double() + confidence * (1 - divergence)
+        consistency = torch.where(overlap > 0, same, torch.zeros_like(same))
+    else:
+        divergence, consistency = torch.zeros_like(overlap).double(), overlap.double()
+    distance = (consistency - BASE_POINT).abs()
+    device, count = distance.device, len(reference.counts)
+    images = torch.arange(count, device=device)
+    image = torch.repeat_interleave(images, torch.tensor(reference.counts, device=device))
+    smallest = torch.full((count,), LARGEST, dtype=torch.float64, device=device)
     smallest = smallest.scatter_reduce(0, image, distance, "amin")
-    objects = torch.arange(len(distance), device=distance.device)
+    objects = torch.arange(len(distance), device=device)
     own = torch.where(distance == smallest[image], objects, len(distance))
-    index = torch.full_like(images, len(distance)).scatter_reduce(0, image, own, "amin")
-    shown = torch.tensor([count > 0 for count in seen], device=distance.device)
-    return torch.where(shown, smallest, torch.zeros_like(smallest)), index
-
-
-def view_inconsistency(reference: Objects, view: Objects) -> Tensor:
-    """M of one view for every image: float64 [b] in [0, 1]; 0 where the view shows no object."""
-    return deciding(compare(reference, view), reference.counts, view.counts)[0]
+    deciding = torch.full_like(images, len(distance)).scatter_reduce(0, image, own, "amin")
+    shown = torch.tensor([count > 0 for count in view.counts], device=device)
+    smallest = torch.where(shown, smallest, torch.zeros_like(smallest))
+    return Comparison(overlap, partner, divergence, consistency, smallest, deciding)
 
 
 def reference_sample(count: int) -> np.ndarray:
@@ -165,10 +156,10 @@ def reference_sample(count: int) -> np.ndarray:
     return np.round(np.linspace(0, count - 1, REFERENCE_LIMIT)).astype(np.int64)
 
 
-def class_vector(confidence: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """Per class the largest confidence of its objects, 0 without any: [num_classes].
+def class_vector(rows: Tensor, num_classes: int) -> Tensor:
+    """Return per class the largest confidence of an image's rows [n, 6], 0 without any: [c].
 
-    `confidence` [n] and `classes` [n] of one image; CALD averages this over the image's views.
+    CALD averages this over the image's views.
     """
-    vector = confidence.new_zeros(num_classes)
-    return vector.scatter_reduce(0, classes.long(), confidence, "amax")
+    vector = rows.new_zeros(num_classes)
+    return vector.scatter_reduce(0, rows[:, 5].long(), rows[:, 4], "amax")

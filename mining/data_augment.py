@@ -1,6 +1,6 @@
 """CALD's perturbed views: a changed copy of an image, and where its boxes went.
 
-Every view takes a batch of images of one size [b, 3, h, w] (RGB; uint8, or float in 0..1), the
+Every view takes a batch of images of one size (uint8 [b, 3, h, w], RGB), the
 boxes of each image (float32 [n, 4], xyxy in pixels of that image, on the CPU) and one random
 generator per image. It returns new images on the same device and the mapped boxes, in pixels of
 the new images, neither rounded nor outside the image. The arguments stay untouched.
@@ -98,7 +98,7 @@ def resize(
     new = view_size("resize", (height, width))
     changed = functional.interpolate(images.float(), new, mode="bilinear", align_corners=False)
     ratios = torch.tensor([new[1] / width, new[0] / height]).repeat(2)
-    return _as_pixels(changed, images.dtype), [own * ratios for own in boxes]
+    return _as_pixels(changed), [own * ratios for own in boxes]
 
 
 def view_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
@@ -118,8 +118,6 @@ def rotate(
     """
     height, width = images.shape[-2:]
     matrix = rotation((height, width), ROTATION_DEGREES)
-    # The letterbox's colour: what rotation turns in from outside looks like a border.
-    grey = PAD_VALUE if images.dtype == torch.uint8 else PAD_VALUE / 255
     # From the centre, in half sizes (grid_sample's coordinates), the map is linear.
     halves = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     inverse = torch.linalg.inv(matrix[:, :2]) * halves / halves[:, None]
@@ -127,10 +125,10 @@ def rotate(
     theta = theta.to(images.device, torch.float32)[None]
     grid = functional.affine_grid(theta, [1, 3, height, width], align_corners=False)
     turned = functional.grid_sample(
-        images.float() - grey, grid.expand(len(images), -1, -1, -1), align_corners=False
+        images.float() - PAD_VALUE, grid.expand(len(images), -1, -1, -1), align_corners=False
     )
     mapped = [rotated_boxes(own, matrix, (height, width)) for own in boxes]
-    return _as_pixels(turned + grey, images.dtype), mapped
+    return _as_pixels(turned + PAD_VALUE), mapped
 
 
 def rotation(size: tuple[int, int], degrees: float) -> Tensor:
@@ -168,14 +166,11 @@ def image_generator(seed: int, path: str, view: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(view.encode())])
 
 
-def _as_pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
-    return images.round().clamp(0, 255).to(dtype) if dtype == torch.uint8 else images.to(dtype)
+def _as_pixels(images: Tensor) -> Tensor:
+    return images.round().clamp(0, 255).to(torch.uint8)
 
 
 PERTURBATIONS: dict[str, Perturbation] = {
-    "flip": flip,
-    "cutout": cutout,
-    "resize": resize,
-    "rotate": rotate,
+    function.__name__: function for function in (flip, cutout, resize, rotate)
 }
 """The views by the names that the setting `views` uses."""

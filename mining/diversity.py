@@ -17,11 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from inference.predictions import Prediction
-from mining.scores import ScoringContext, map_by_shape
+from mining.scores import ScoringContext, input_shape, map_by_shape, stack_inputs
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
 
@@ -70,10 +69,7 @@ def collect_features(
     def note(group: Sequence[Prediction]) -> Sequence[Prediction]:
         if _whole_image_shape(group[0]) is None:
             return group
-        images = torch.stack(
-            [one.network_input.image for one in group if one.network_input is not None]
-        )
-        means = predictor.backbone_map(images).mean((2, 3)).double().cpu().numpy()
+        means = predictor.backbone_map(stack_inputs(group)).mean((2, 3)).double().cpu().numpy()
         if means.shape[1] not in matrices:
             matrices[means.shape[1]] = projection(means.shape[1], settings.seed)
         for one, mean in zip(group, means, strict=True):
@@ -87,17 +83,16 @@ def collect_features(
             features[one.position] = own
         return group
 
-    return map_by_shape(predictions, note, shape_of=_whole_image_shape, context=context)
+    return map_by_shape(predictions, note, context, shape_of=_whole_image_shape)
 
 
 def _whole_image_shape(prediction: Prediction) -> tuple[int, ...] | None:
     """Return the shape of the network input of a whole image; None for its tiles."""
-    if prediction.network_input is None or prediction.size is None:
-        return None
-    whole = (0, 0, prediction.size[1], prediction.size[0])
-    if prediction.window is not None and prediction.window != whole:
-        return None
-    return tuple(prediction.network_input.image.shape)
+    if prediction.window is not None and prediction.size is not None:
+        height, width = prediction.size
+        if prediction.window != (0, 0, width, height):
+            return None
+    return input_shape(prediction)
 
 
 def farthest_first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from inference.journal import Record
-from mining.consistency import Objects, compare, deciding
-from mining.scores import ranking
-from ops.letterbox import Letterbox, boxes_to_original
+from inference.predictions import Prediction
+from mining.consistency import Objects, compare
+from mining.scores import kept_input, ranking
+from ops.letterbox import boxes_to_original
 from utils.atomic import replace_text
 
 HEADER = (
@@ -36,41 +37,30 @@ def view_breakdown(reference: Objects, view: Objects, rows: Tensor, found: Tenso
 
     `rows` [n, 6] are those of the reference objects, `found` [m, 6] those of the view.
     """
-    comparison = compare(reference, view)
-    inconsistency, index = deciding(comparison, reference.counts, view.counts)
-    decided = index < len(rows)
-    at = index.clamp(max=max(len(rows) - 1, 0))
-    empty = rows.new_zeros((1, 6))
-    partner = torch.cat((found, empty)) if len(found) == 0 else found
-    other = comparison.partner[at].clamp(max=len(partner) - 1)
-    return torch.cat(
-        (
-            torch.stack(
-                (
-                    inconsistency,
-                    decided.double(),
-                    comparison.overlap[at].double(),
-                    comparison.divergence[at],
-                    comparison.consistency[at],
-                ),
-                1,
-            ),
-            rows[at].double(),
-            reference.boxes[at].double(),
-            partner[other].double(),
-        ),
-        1,
+    terms = compare(reference, view)
+    decided = terms.deciding < len(rows)
+    at = terms.deciding.clamp(max=max(len(rows) - 1, 0))
+    partner = found if len(found) else rows.new_zeros((1, 6))
+    other = terms.partner[at].clamp(max=len(partner) - 1)
+    figures = (
+        terms.inconsistency,
+        decided,
+        terms.overlap[at],
+        terms.divergence[at],
+        terms.consistency[at],
     )
+    columns = (torch.stack([one.double() for one in figures], 1), rows[at], reference.boxes[at])
+    return torch.cat([one.double() for one in (*columns, partner[other])], 1)
 
 
 def score_breakdown(
-    names: Sequence[str], columns: Tensor, plan: Letterbox, corner: tuple[int, int]
+    names: Sequence[str], columns: Tensor, prediction: Prediction
 ) -> dict[str, object]:
     """Return plain values of one image from its `columns` [views, COLUMNS], on the CPU.
 
     The score is 1 minus the mean of M over the views; the view with the smallest M raised it most.
-    Boxes are xyxy in pixels of the photograph, whose part begins at `corner` (left, top); that of
-    the partner is where it would lie there, with the same overlap. `view_scores` are 1 - M.
+    Boxes are xyxy in pixels of the photograph, of which `prediction` may be a tile; that of the
+    partner is where it would lie there, with the same overlap. `view_scores` are 1 - M.
     """
     inconsistencies = columns[:, 0].tolist()
     chosen = min(range(len(names)), key=lambda n: inconsistencies[n])
@@ -84,9 +74,9 @@ def score_breakdown(
     if not own[1]:
         return breakdown
     row = own[5:11]
-    left, top = corner
-    box = boxes_to_original(row[None, :4].float(), plan)[0].double()
-    box = box + box.new_tensor([left, top, left, top])
+    box = boxes_to_original(row[None, :4].float(), kept_input(prediction).letterbox)[0].double()
+    if prediction.window is not None:
+        box = box + box.new_tensor([*prediction.window[:2], *prediction.window[:2]])
     breakdown |= {
         "box": _short(box),
         "class": int(row[5]),
@@ -150,17 +140,16 @@ def _row(
     rank: int, score: float | None, record: Record | None, names: Sequence[str]
 ) -> dict[str, object]:
     row: dict[str, object] = {"rank": rank, "score": "" if score is None else f"{score:.6f}"}
-    if record is not None:
-        row["path"], row["error"] = record.path, record.error or ""
-        row["objects"] = len(record.detections)
-        row |= _parts(record.scored or {}, names)
-    return row
-
-
-def _parts(scored: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
-    own = scored.get("score")
-    row: dict[str, object] = {"own_score": "" if own is None else f"{own:.6f}"}
-    breakdown = scored.get("breakdown")
+    if record is None:
+        return row
+    scored = record.scored or {}
+    own, breakdown = scored.get("score"), scored.get("breakdown")
+    row |= {
+        "path": record.path,
+        "error": record.error or "",
+        "objects": len(record.detections),
+        "own_score": "" if own is None else f"{own:.6f}",
+    }
     if not isinstance(breakdown, dict):
         return row
     for name in ("view", "confidence", "iou", "divergence", "partner_confidence"):
@@ -170,8 +159,6 @@ def _parts(scored: Mapping[str, object], names: Sequence[str]) -> dict[str, obje
         if f"{prefix}class" in breakdown:
             index = int(breakdown[f"{prefix}class"])
             row[f"{prefix}class"] = names[index] if index < len(names) else index
-        for side, value in zip(
-            ("left", "top", "right", "bottom"), breakdown.get(f"{prefix}box", ()), strict=False
-        ):
-            row[f"{prefix}{side}"] = value
+        sides = [f"{prefix}{side}" for side in ("left", "top", "right", "bottom")]
+        row |= zip(sides, breakdown.get(f"{prefix}box", ()), strict=False)
     return row

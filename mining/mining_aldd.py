@@ -24,9 +24,8 @@ from mining.scores import (
     ScoredPart,
     ScoringContext,
     Stream,
-    best_of_parts,
-    input_shape,
-    map_by_shape,
+    score_by_shape,
+    stack_inputs,
 )
 from utils.errors import Code, TaskError
 
@@ -63,7 +62,7 @@ def class_weights(given: Sequence[float], predictor: Predictor) -> list[float]:
     Classes that the settings filter out have weight 0. Raise TaskError(CONFIG) for more
     weights than classes.
     """
-    count, wanted = predictor.num_classes, predictor.config.nms.classes
+    count, wanted = predictor.network.num_classes, predictor.config.nms.classes
     if len(given) > count:
         raise TaskError(
             Code.CONFIG,
@@ -84,20 +83,15 @@ def aldd_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
 
     @torch.inference_mode()
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
-        images = [one.network_input.image for one in group if one.network_input is not None]
-        if not images:
-            return [ScoredPart(one.position, one.path, 1, None, unreadable=True) for one in group]
-        maps, _ = predictor.forward(torch.stack(images))
-        size = (images[0].shape[1], images[0].shape[2])
+        images = stack_inputs(group)
+        maps, _ = predictor.forward(images)
+        size = (images.shape[2], images.shape[3])
         scores = torch.stack(
             [_image_score([level[n] for level in maps], size, weights) for n in range(len(group))]
         )
-        return [
-            ScoredPart(one.position, one.path, one.tiles, own)
-            for one, own in zip(group, scores.tolist(), strict=True)
-        ]
+        return [ScoredPart(one, own) for one, own in zip(group, scores.tolist(), strict=True)]
 
-    return best_of_parts(map_by_shape(predictions, score, shape_of=input_shape, context=context))
+    return score_by_shape(predictions, score, context)
 
 
 def _image_score(

@@ -6,10 +6,8 @@ backbone features (`mining/diversity.py`): near-duplicates of a chosen image com
 
 from __future__ import annotations
 
-import heapq
 import logging
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -17,7 +15,15 @@ from inference.predictions import Prediction
 from mining.diversity import UNIT, Features, collect_features, farthest_first
 from mining.mining_cald import cald_scores
 from mining.mining_entropy import EMPTY_LAST, entropy_scores
-from mining.scores import Algorithm, Scored, ScoringContext, Stream, place_empty
+from mining.scores import (
+    Algorithm,
+    Scored,
+    ScoringContext,
+    Stream,
+    place_empty,
+    rank_window,
+    window_size,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +48,7 @@ def diverse_scores(predictions: Iterable[Prediction], context: ScoringContext) -
     `diverse_score`.
     """
     features: Features = {}
-    if window_size(context.settings.diverse_window, context.total):
+    if _window(context):
         predictions = collect_features(predictions, context, features)
     base_scores = cald_scores if context.settings.diverse_score == "cald" else entropy_scores
     for scored in base_scores(predictions, context):
@@ -52,9 +58,7 @@ def diverse_scores(predictions: Iterable[Prediction], context: ScoringContext) -
 
 def rank_diverse(scores: Iterable[Scored], context: ScoringContext) -> Stream:
     """Rank the images of the window above all others, farthest first."""
-    settings = context.settings
-    features: Features = {}
-    window = window_size(settings.diverse_window, context.total)
+    settings, window = context.settings, _window(context)
     if settings.diverse_score == "cald":
         largest, last = 1.0, 0.0
     else:
@@ -63,35 +67,17 @@ def rank_diverse(scores: Iterable[Scored], context: ScoringContext) -> Stream:
     log.info(
         "diverse: farthest-first order of the %d best images by %s", window, settings.diverse_score
     )
-    return place_empty(
-        rank_window(_split_features(scores, features), features, window, largest),
-        settings.empty_images,
-        first=largest + 2,
-        last=last,
-        seed=settings.seed,
+    spread = spread_window(scores, window, largest)
+    return place_empty(spread, settings, first=largest + 2, last=last)
+
+
+def _window(context: ScoringContext) -> int:
+    return window_size(
+        context.settings.diverse_window, context.total, DEFAULT_SHARE, limit=DEFAULT_LIMIT
     )
 
 
-def _split_features(scores: Iterable[Scored], features: Features) -> Iterator[Scored]:
-    """Pass the scores on and move each image's feature to `features`."""
-    for scored in scores:
-        if scored.feature is not None:
-            features[scored.position] = scored.feature
-        yield scored._replace(feature=None)
-
-
-def window_size(setting: int, candidates: int) -> int:
-    """Return the size of the window: `setting`, or with -1 a fourth of the candidates, at most
-    `DEFAULT_LIMIT`.
-    """
-    if setting >= 0:
-        return setting
-    return min(math.ceil(DEFAULT_SHARE * candidates), DEFAULT_LIMIT)
-
-
-def rank_window(
-    stream: Iterable[Scored], features: Features, window: int, largest: float
-) -> Iterator[Scored]:
+def spread_window(stream: Iterable[Scored], window: int, largest: float) -> Stream:
     """Give the `window` images of the largest scores new ones, above `largest`.
 
     With w an image's score as a fraction of the window's best, and d its distance to the nearest
@@ -99,32 +85,26 @@ def rank_window(
 
         largest + w * d + STEP * images of the window ranked below
 
-    and d = 1 for the first. Scores from 0 to `largest` are expected. Images without a score and
-    those that leave the window pass unchanged; of equal scores the earlier name stays in and comes
-    first. Features are removed from `features` as images pass.
+    and d = 1 for the first. Scores from 0 to `largest` are expected; of equal ones the earlier
+    name stays in and comes first.
     """
-    best: list[tuple[float, _ReverseOrder, int, Scored, np.ndarray]] = []
-    for scored in stream:
-        feature = features.pop(scored.position, None)
-        if scored.score is None or window == 0:
-            yield scored
-            continue
-        assert feature is not None, "an image with a score has a feature"
-        entry = (scored.score, _ReverseOrder(scored.path), -scored.position, scored, feature)
-        if len(best) < window:
-            heapq.heappush(best, entry)
-        else:
-            yield heapq.heappushpop(best, entry)[3]
-    if not best:
-        return
-    best.sort(reverse=True)
-    weights = np.array([entry[0] for entry in best])
-    top = weights.max()
-    weights = weights / top if top > 0 else np.ones(len(best))
-    order, gains = farthest_first(weights, np.stack([entry[4] for entry in best]), UNIT)
-    below = STEP * np.arange(len(best) - 1, -1, -1)
-    for index, own in zip(order.tolist(), (largest + gains + below).tolist(), strict=True):
-        yield best[index][3]._replace(score=own)
+
+    def new_scores(images: list[Scored]) -> list[float]:
+        weights = np.array([one.score for one in images])
+        top = weights.max()
+        weights = weights / top if top > 0 else np.ones(len(images))
+        points = np.stack([one.feature for one in images if one.feature is not None])
+        order, gains = farthest_first(weights, points, UNIT)
+        scores = np.zeros(len(images))
+        scores[order] = largest + gains + STEP * np.arange(len(images) - 1, -1, -1)
+        return scores.tolist()
+
+    return rank_window(
+        stream,
+        window,
+        new_scores,
+        key=lambda one: (one.score, _ReverseOrder(one.path), -one.position),
+    )
 
 
 ALGORITHM = Algorithm(diverse_scores, rank_diverse)

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from inference.predictions import Prediction, merge_tiles
+from inference.predictions import Prediction, merge_tiles, original_rows
 from mining.scores import Algorithm, Scored, ScoringContext, Stream, place_empty
-from ops.letterbox import boxes_to_original
 
 EMPTY_LAST = -10.0
 """Score of an image without detections with `empty_images: last`, as in older YMIR executors."""
@@ -31,7 +30,7 @@ def entropy_scores(predictions: Iterable[Prediction], context: ScoringContext) -
     Detections of tiles are merged before their entropies are added, so an object counts once.
     """
     plain = map(_without_tta, predictions)
-    for whole in merge_tiles(plain, context.network.tile_merger()):
+    for whole in merge_tiles(plain, context.network.config.nms):
         if whole.error is not None:
             yield Scored(whole.position, whole.path, None)
         elif len(whole.detections):
@@ -41,14 +40,9 @@ def entropy_scores(predictions: Iterable[Prediction], context: ScoringContext) -
 
 
 def _rank(scores: Stream, context: ScoringContext) -> Stream:
-    return place_empty(
-        scores,
-        context.settings.empty_images,
-        # Every detection adds less than 1: above any sum.
-        first=float(context.network.config.nms.max_detections),
-        last=EMPTY_LAST,
-        seed=context.settings.seed,
-    )
+    # Every detection adds less than 1: above any sum.
+    first = float(context.network.config.nms.max_detections)
+    return place_empty(scores, context.settings, first=first, last=EMPTY_LAST)
 
 
 def _without_tta(prediction: Prediction) -> Prediction:
@@ -56,9 +50,7 @@ def _without_tta(prediction: Prediction) -> Prediction:
     shown = prediction.network_input
     if shown is None:
         return prediction
-    rows = boxes_to_original(shown.rows, shown.letterbox).cpu().numpy()
-    if prediction.window is not None:
-        rows[:, :4] += (*prediction.window[:2], *prediction.window[:2])
+    rows = original_rows(shown.rows, shown.letterbox, prediction.window)
     return replace(prediction, detections=rows, network_input=None)
 
 

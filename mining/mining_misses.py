@@ -23,10 +23,9 @@ from mining.scores import (
     ScoredPart,
     ScoringContext,
     Stream,
-    best_of_parts,
-    input_shape,
-    map_by_shape,
     place_empty,
+    score_by_shape,
+    stack_inputs,
 )
 from ops.boxes import pairwise_iou
 
@@ -67,33 +66,25 @@ def miss_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
 
     @torch.inference_mode()
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
-        images = [one.network_input.image for one in group if one.network_input is not None]
-        if not images:
-            return [ScoredPart(one.position, one.path, 1, None, unreadable=True) for one in group]
-        both = torch.stack(images)
-        plain = predictor.detect_with_classes(both, nms=low)
-        flipped = predictor.detect_with_classes(both.flip(-1), nms=low)
+        images = stack_inputs(group)
+        plain = predictor.detect_with_classes(images, nms=low)
+        flipped = predictor.detect_with_classes(images.flip(-1), nms=low)
         parts = []
         for one, (rows, _), (others, _) in zip(group, plain, flipped, strict=True):
-            back = unflip(others, both.shape[-1]).cpu()
+            back = unflip(others, images.shape[-1]).cpu()
             own = None
             if len(rows) or len(others):
                 own = float(possible_misses(rows.cpu(), back, sure).double().sum())
-            parts.append(ScoredPart(one.position, one.path, one.tiles, own))
+            parts.append(ScoredPart(one, own))
         return parts
 
-    return best_of_parts(map_by_shape(predictions, score, shape_of=input_shape, context=context))
+    return score_by_shape(predictions, score, context)
 
 
 def _rank(scores: Stream, context: ScoringContext) -> Stream:
-    return place_empty(
-        scores,
-        context.settings.empty_images,
-        # Two passes, and every detection adds at most 1.
-        first=2.0 * context.network.config.nms.max_detections,
-        last=-1.0,
-        seed=context.settings.seed,
-    )
+    # Two passes, and every detection adds at most 1.
+    first = 2.0 * context.network.config.nms.max_detections
+    return place_empty(scores, context.settings, first=first, last=-1.0)
 
 
 def _overlaps(rows: Tensor, others: Tensor) -> Tensor:

@@ -27,4 +27,4 @@ def random_scores(predictions: Iterable[Prediction], context: ScoringContext) ->
         yield Scored(prediction.position, prediction.path, score)
 
 
-ALGORITHM = Algorithm(random_scores, needs_network=False)
+ALGORITHM = Algorithm(random_scores)

@@ -6,27 +6,29 @@ An algorithm is one file `mining_<name>.py` that ends with `ALGORITHM = Algorith
 
 from __future__ import annotations
 
+import heapq
+import math
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data.stream import stream_images
 from inference.batching import bucket_by_shape
-from inference.predictions import Prediction
+from inference.predictions import NetworkInput, Prediction
 from inference.predictor import Predictor
 from mining.data_augment import image_generator
 from settings.detect import MiningSettings
 
 UNREADABLE_SCORE = -1.0
 """Score of an unreadable image; less, where other scores are below 0."""
-
-OnProgress = Callable[[int, int], object]
-"""Callback with (images done, images in all)."""
 
 
 class Scored(NamedTuple):
@@ -82,18 +84,15 @@ class Scored(NamedTuple):
 
 
 class ScoredPart(NamedTuple):
-    """The score of one of `parts` tiles of an image; None for a tile without objects."""
+    """The score of an image or a tile; None without objects, and for an unreadable image."""
 
-    position: int
-    path: str
-    parts: int
-    score: float | None
-    unreadable: bool = False
+    prediction: Prediction
+    score: float | None = None
     class_vector: NDArray[np.floating] | None = None
     breakdown: dict[str, object] | None = None
-    shard: int = 0
 
 
+Result = TypeVar("Result")
 Stream = Iterator[Scored]
 
 
@@ -136,29 +135,6 @@ class Algorithm:
 
     score: Callable[[Iterable[Prediction], ScoringContext], Stream]
     rank: Callable[[Stream, ScoringContext], Stream] = _keep_order
-    needs_network: bool = True
-
-
-def rank_images(
-    algorithm: Algorithm,
-    predictor: Predictor | None,
-    paths: Sequence[str],
-    settings: MiningSettings,
-    *,
-    on_progress: OnProgress | None = None,
-) -> list[tuple[str, float]]:
-    """Return (path, score) of every candidate in the order of `paths`; larger means «label first».
-
-    Unreadable images score below all others. `predictor` may be None for an algorithm that needs
-    no network.
-    """
-    context = ScoringContext(predictor, settings, len(paths))
-    if algorithm.needs_network:
-        predictions = context.network.stream_tiles(paths, keep_inputs=True)
-    else:
-        predictions = images_without_network(paths, workers=settings.workers)
-    scores = algorithm.rank(algorithm.score(predictions, context), context)
-    return in_order(counted(scores, len(paths), on_progress), paths)
 
 
 def images_without_network(
@@ -174,35 +150,15 @@ def images_without_network(
         yield Prediction(decoded.position, decoded.path, size, error=decoded.error)
 
 
-class Sharded(Protocol):
-    """An item that belongs to one image of a stream."""
-
-    @property
-    def shard(self) -> int:
-        """The image's shard."""
-        ...
+def kept_input(prediction: Prediction) -> NetworkInput:
+    """Return the network input of a readable image or tile."""
+    assert prediction.network_input is not None, "mining needs predictions that keep their inputs"
+    return prediction.network_input
 
 
-Item = TypeVar("Item", bound=Sharded)
-Result = TypeVar("Result")
-
-
-def map_by_shape(
-    items: Iterable[Item],
-    work: Callable[[list[Item]], Sequence[Result]],
-    *,
-    shape_of: Callable[[Item], tuple[int, ...] | None],
-    context: ScoringContext,
-) -> Iterator[Result]:
-    """Apply `work` to batches of up to `batch_size` items of one shape, on the predictor's workers.
-
-    Items without a shape come alone, and no batch holds items of two shards. Memory is bounded as
-    in `bucket_by_shape`.
-    """
-    batches = bucket_by_shape(
-        items, shape_of, context.settings.batch_size, shard_of=lambda one: one.shard
-    )
-    return chain.from_iterable(context.network.pool.map(work, batches))
+def stack_inputs(group: Sequence[Prediction]) -> Tensor:
+    """Return the network inputs of a group of one shape: uint8 [b, 3, h, w], RGB."""
+    return torch.stack([kept_input(one).image for one in group])
 
 
 def input_shape(prediction: Prediction) -> tuple[int, ...] | None:
@@ -211,41 +167,77 @@ def input_shape(prediction: Prediction) -> tuple[int, ...] | None:
     return None if shown is None else tuple(shown.image.shape)
 
 
-def best_of_parts(parts: Iterable[ScoredPart]) -> Iterator[Scored]:
+def map_by_shape(
+    predictions: Iterable[Prediction],
+    work: Callable[[list[Prediction]], Sequence[Result]],
+    context: ScoringContext,
+    *,
+    shape_of: Callable[[Prediction], tuple[int, ...] | None] = input_shape,
+) -> Iterator[Result]:
+    """Apply `work` to batches of up to `batch_size` of one shape, on the predictor's workers.
+
+    Predictions without a shape come alone, and no batch holds images of two shards. Memory is
+    bounded as in `bucket_by_shape`.
+    """
+    batches = bucket_by_shape(
+        predictions, shape_of, context.settings.batch_size, shard_of=lambda one: one.shard
+    )
+    return chain.from_iterable(context.network.pool.map(work, batches))
+
+
+def score_by_shape(
+    predictions: Iterable[Prediction],
+    score: Callable[[Sequence[Prediction]], list[ScoredPart]],
+    context: ScoringContext,
+) -> Stream:
+    """Yield one score per image; `score` gets batches of network inputs of one shape.
+
+    Images without a network input are unreadable or without objects, and have no score.
+    """
+
+    def work(group: list[Prediction]) -> list[ScoredPart]:
+        return [ScoredPart(one) for one in group] if input_shape(group[0]) is None else score(group)
+
+    return best_of_parts(map_by_shape(predictions, work, context))
+
+
+def best_of_parts(parts: Iterable[ScoredPart]) -> Stream:
     """Yield one score per image once its last tile is scored: the largest of those with objects.
 
     Class vectors are joined by their largest entries.
     """
     waiting: dict[int, list[ScoredPart]] = {}
     for part in parts:
-        own = waiting.setdefault(part.position, [])
-        own.append(part)
-        if len(own) < part.parts:
+        # Without the network input, which would keep the pixels of its whole batch.
+        image = replace(part.prediction, network_input=None)
+        own = waiting.setdefault(image.position, [])
+        own.append(part._replace(prediction=image))
+        if len(own) < image.tiles:
             continue
-        del waiting[part.position]
-        scores = [each.score for each in own if each.score is not None]
-        explained = [e for e in own if e.score is not None and e.breakdown is not None]
+        del waiting[image.position]
+        found = [each for each in own if each.score is not None]
+        best = max(found, key=lambda each: each.score or 0.0, default=None)
         vectors = [each.class_vector for each in own if each.class_vector is not None]
         yield Scored(
-            part.position,
-            part.path,
-            max(scores, default=None),
-            empty=not scores and not part.unreadable,
+            image.position,
+            image.path,
+            None if best is None else best.score,
+            empty=best is None and image.error is None,
             class_vector=np.max(vectors, axis=0) if vectors else None,
-            breakdown=max(explained, key=lambda e: e.score or 0.0).breakdown if explained else None,
+            breakdown=None if best is None else best.breakdown,
         )
 
 
 def place_empty(
-    stream: Iterable[Scored], rule: str, *, first: float, last: float, seed: int
-) -> Iterator[Scored]:
+    stream: Iterable[Scored], settings: MiningSettings, *, first: float, last: float
+) -> Stream:
     """Set the scores of images without objects by the setting `empty_images`.
 
     They get the score `first` or `last`. With `mixed` they wait for the end and are spread evenly
     through the ranking: each gets the quantile of the others' scores at a random level, which
-    depends on `seed` and the image's name only.
+    depends on the seed and the image's name only.
     """
-    others, waiting = array("d"), []
+    rule, others, waiting = settings.empty_images, array("d"), []
     for scored in stream:
         if not scored.empty:
             if scored.score is not None and rule == "mixed":
@@ -257,20 +249,43 @@ def place_empty(
             yield scored._replace(score=first if rule == "first" else last)
     if not waiting:
         return
-    shares = [image_generator(seed, one.path, "empty").random() for one in waiting]
+    shares = [image_generator(settings.seed, one.path, "empty").random() for one in waiting]
     levels = np.quantile(others or [last, first], shares)
     for one, level in zip(waiting, levels.tolist(), strict=True):
         yield one._replace(score=level)
 
 
-def counted(
-    stream: Iterable[Scored], total: int, on_progress: OnProgress | None
-) -> Iterator[Scored]:
-    """Pass the stream on and call `on_progress` after every image."""
-    for done, scored in enumerate(stream, 1):
-        if on_progress:
-            on_progress(done, total)
-        yield scored
+def window_size(setting: int, candidates: int, share: float, limit: int = sys.maxsize) -> int:
+    """Return the images that are ranked anew: `setting`, or with -1 a share of the candidates, at
+    most `limit`.
+    """
+    return setting if setting >= 0 else min(math.ceil(share * candidates), limit)
+
+
+def rank_window(
+    stream: Iterable[Scored],
+    window: int,
+    new_scores: Callable[[list[Scored]], Iterable[float]],
+    *,
+    key: Callable[[Scored], tuple[Any, ...]],
+) -> Stream:
+    """Give the `window` images of the largest keys those scores that `new_scores` has for them.
+
+    It gets the images by falling key; keys are distinct. Images without a score and those that
+    leave the window pass unchanged.
+    """
+    best: list[tuple[tuple[Any, ...], Scored]] = []
+    for scored in stream:
+        if scored.score is None or window == 0:
+            yield scored
+        elif len(best) < window:
+            heapq.heappush(best, (key(scored), scored))
+        else:
+            yield heapq.heappushpop(best, (key(scored), scored))[1]
+    if best:
+        images = [scored for _, scored in sorted(best, reverse=True)]
+        for scored, score in zip(images, new_scores(images), strict=True):
+            yield scored._replace(score=score)
 
 
 def in_order(stream: Iterable[Scored], paths: Sequence[str]) -> list[tuple[str, float]]:

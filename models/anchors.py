@@ -1,8 +1,7 @@
 """Anchors: their fit to the boxes of a data set, and the search for anchors that fit better.
 
 Rules and constants are those of YOLOv5 v7.0's autoanchor: k-means (Lloyd) on box sizes, then an
-evolution by random mutation. All draws come from the generator given. Sizes are (w, h) in pixels of
-the network input.
+evolution by random mutation. Sizes are (w, h) in pixels of the network input.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ from numpy.typing import NDArray
 
 GOOD_RECALL = 0.98
 """Anchors are worth replacing when their best possible recall is at or below this (v7.0)."""
-MIN_BOX = 2.0
-"""Boxes with both sides below this many pixels are left out of the search (v7.0)."""
-MIN_ANCHOR = 2.0
-"""Least side of an anchor in pixels (v7.0)."""
+MIN_SIDE = 2.0
+"""Least side of an anchor in pixels; boxes smaller both ways are not searched for (v7.0)."""
 MAX_BOXES = 20_000
 """Boxes that the search samples: the mean of so many is sure to well below one percent."""
 RESTARTS = 30
@@ -111,16 +108,6 @@ def in_stride_order(
     return rows[::-1] if growth and np.sign(growth) != np.sign(steps) else rows
 
 
-def is_placeholder(anchors: Sequence[Sequence[float]]) -> bool:
-    """Whether anchor rows (w, h, w, h, ..., one row per level) are placeholders without sizes.
-
-    A model file may give a number instead of sizes; v7.0 then writes 0, 1, 2, ... for every level.
-    No network has the same anchors on every level, nor any without a size.
-    """
-    rows = {tuple(row) for row in anchors}
-    return (len(anchors) > 1 and len(rows) == 1) or any(size <= 0 for row in rows for size in row)
-
-
 def search_anchors(
     wh_px: NDArray[np.floating],
     count: int,
@@ -128,7 +115,6 @@ def search_anchors(
     image_size: int,
     threshold: float,
     generator: np.random.Generator,
-    generations: int = GENERATIONS,
 ) -> NDArray[np.float32]:
     """Find `count` anchors [count, 2], by area, for box sizes [n, 2].
 
@@ -136,31 +122,23 @@ def search_anchors(
     anchors, random sizes up to `image_size` are refined instead.
     """
     boxes = np.asarray(wh_px, np.float64).reshape(-1, 2)
-    boxes = boxes[(boxes >= MIN_BOX).any(axis=1)]
+    boxes = boxes[(boxes >= MIN_SIDE).any(axis=1)]
     if len(boxes) > MAX_BOXES:
         boxes = boxes[np.sort(generator.choice(len(boxes), MAX_BOXES, replace=False))]
     deviation = boxes.std(axis=0) if len(boxes) else np.ones(2)
     deviation[deviation == 0] = 1
-    centres = cluster_centres(boxes / deviation, count, generator=generator)
+    centres = cluster_centres(boxes / deviation, count, generator)
     if centres is None:
         anchors = np.sort(generator.random(count * 2)).reshape(count, 2) * image_size
     else:
         anchors = centres * deviation
-    anchors = np.maximum(anchors, MIN_ANCHOR)
+    anchors = np.maximum(anchors, MIN_SIDE)
     if len(boxes):
-        anchors = refine_anchors(
-            _by_area(anchors),
-            boxes,
-            threshold=threshold,
-            generator=generator,
-            generations=generations,
-        )
+        anchors = refine_anchors(_by_area(anchors), boxes, threshold, generator)
     return _by_area(anchors).astype(np.float32)
 
 
-def cluster_centres(
-    points: Floats, count: int, *, generator: np.random.Generator, restarts: int = RESTARTS
-) -> Floats | None:
+def cluster_centres(points: Floats, count: int, generator: np.random.Generator) -> Floats | None:
     """Return the k-means centres [count, 2] of points [n, 2]: the best of several random starts.
 
     None when there are fewer different points than centres.
@@ -170,7 +148,7 @@ def cluster_centres(
         return None
     runs = (
         _lloyd(points, different[generator.choice(len(different), count, replace=False)])
-        for _ in range(restarts)
+        for _ in range(RESTARTS)
     )
     return min(runs, key=lambda run: run[1])[0]
 
@@ -194,33 +172,22 @@ def _lloyd(points: Floats, centres: Floats) -> tuple[Floats, float]:
 
 
 def refine_anchors(
-    anchors: Floats,
-    boxes: Floats,
-    *,
-    threshold: float,
-    generator: np.random.Generator,
-    generations: int = GENERATIONS,
+    best: Floats, boxes: Floats, threshold: float, generator: np.random.Generator
 ) -> Floats:
-    """Mutate anchors [k, 2] `generations` times and keep each change that raises the fitness."""
-    sizes = log_sizes(boxes)
-    best = np.asarray(anchors, np.float64)
-    fitness = anchor_fitness(sizes, best, threshold)
-    for _ in range(generations):
-        candidate = np.maximum(best * _mutation(best.shape, generator), MIN_ANCHOR)
-        found = anchor_fitness(sizes, candidate, threshold)
+    """Mutate anchors [k, 2] `GENERATIONS` times and keep each change that raises the fitness."""
+    tiny = np.finfo(np.float32).tiny
+    sizes = np.log(np.maximum(boxes, tiny)).T.astype(np.float32)
+    fitness = _fitness(sizes, best, threshold)
+    for _ in range(GENERATIONS):
+        candidate = np.maximum(best * _mutation(best.shape, generator), MIN_SIDE)
+        found = _fitness(sizes, candidate, threshold)
         if found > fitness:
             best, fitness = candidate, found
     return best
 
 
-def log_sizes(wh_px: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the logarithms [2, n] of box sizes [n, 2]."""
-    tiny = np.finfo(np.float32).tiny
-    return np.log(np.maximum(np.asarray(wh_px, np.float64), tiny)).T.astype(np.float32)
-
-
-def anchor_fitness(sizes: NDArray[np.float32], anchors: Floats, threshold: float) -> float:
-    """Compute v7.0's fitness, 0 to 1, of anchors [k, 2] for boxes of `log_sizes` [2, n].
+def _fitness(sizes: NDArray[np.float32], anchors: Floats, threshold: float) -> float:
+    """Compute v7.0's fitness, 0 to 1, of anchors [k, 2] for the logarithms of box sizes [2, n].
 
     Mean over the boxes of min(side / anchor side, anchor side / side) of the best anchor, counted
     as 0 where that anchor does not match the box.

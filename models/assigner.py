@@ -14,13 +14,7 @@ from torch import Tensor
 # Distance to a cell's edge, in cells, below which the next cell also predicts a centre (v7.0).
 _NEIGHBOUR_BIAS = 0.5
 # (x, y) to subtract for the own cell and its left, upper, right and lower neighbour.
-_OFFSETS = (
-    (0.0, 0.0),
-    (_NEIGHBOUR_BIAS, 0.0),
-    (0.0, _NEIGHBOUR_BIAS),
-    (-_NEIGHBOUR_BIAS, 0.0),
-    (0.0, -_NEIGHBOUR_BIAS),
-)
+_OFFSETS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0), (0.0, -0.5))
 
 
 @dataclass(frozen=True)

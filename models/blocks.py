@@ -22,24 +22,22 @@ BATCH_NORM_MOMENTUM = 0.03
 
 _FORM = re.compile(r"(?:torch\.)?(?:nn\.)?(\w+)(?:\(([^()]*)\))?")
 _INPLACE = re.compile(r"inplace\s*=\s*(?:True|False)")
-# Function of (x, inplace, parameter), and name and default of the parameter, if it has one.
-_ACTIVATIONS: Mapping[str, tuple[Callable[[Tensor, bool, float], Tensor], str, float]] = {
-    "SiLU": (lambda x, inplace, _: functional.silu(x, inplace), "", 0.0),
-    "ReLU": (lambda x, inplace, _: functional.relu(x, inplace), "", 0.0),
-    "ReLU6": (lambda x, inplace, _: functional.relu6(x, inplace), "", 0.0),
-    "LeakyReLU": (
-        lambda x, inplace, slope: functional.leaky_relu(x, slope, inplace),
-        "negative_slope",
-        0.01,
-    ),
-    "ELU": (lambda x, inplace, alpha: functional.elu(x, alpha, inplace), "alpha", 1.0),
-    "GELU": (lambda x, inplace, _: functional.gelu(x), "", 0.0),
-    "Hardswish": (lambda x, inplace, _: functional.hardswish(x, inplace), "", 0.0),
-    "Mish": (lambda x, inplace, _: functional.mish(x, inplace), "", 0.0),
-    "Sigmoid": (lambda x, inplace, _: x.sigmoid(), "", 0.0),
-    "Tanh": (lambda x, inplace, _: x.tanh(), "", 0.0),
-    "Identity": (lambda x, inplace, _: x, "", 0.0),
+# Functions of (x, inplace, parameter).
+_ACTIVATIONS: Mapping[str, Callable[[Tensor, bool, float], Tensor]] = {
+    "SiLU": lambda x, inplace, _: functional.silu(x, inplace),
+    "ReLU": lambda x, inplace, _: functional.relu(x, inplace),
+    "ReLU6": lambda x, inplace, _: functional.relu6(x, inplace),
+    "LeakyReLU": lambda x, inplace, slope: functional.leaky_relu(x, slope, inplace),
+    "ELU": lambda x, inplace, alpha: functional.elu(x, alpha, inplace),
+    "GELU": lambda x, inplace, _: functional.gelu(x),
+    "Hardswish": lambda x, inplace, _: functional.hardswish(x, inplace),
+    "Mish": lambda x, inplace, _: functional.mish(x, inplace),
+    "Sigmoid": lambda x, inplace, _: x.sigmoid(),
+    "Tanh": lambda x, inplace, _: x.tanh(),
+    "Identity": lambda x, inplace, _: x,
 }
+# Name and default of the parameter, where there is one.
+_PARAMETERS = {"LeakyReLU": ("negative_slope", 0.01), "ELU": ("alpha", 1.0)}
 
 
 @dataclass(frozen=True)
@@ -51,15 +49,19 @@ class Activation:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the function element by element, in place where no gradient is wanted."""
-        function, _, _ = _ACTIVATIONS[self.name]
-        return function(x, not x.requires_grad, self.parameter)
+        return _ACTIVATIONS[self.name](x, not x.requires_grad, self.parameter)
 
     def __str__(self) -> str:
         """Return the form of model files, such as nn.LeakyReLU(0.1)."""
-        takes_one = _ACTIVATIONS[self.name][1]
-        return f"nn.{self.name}({self.parameter!r})" if takes_one else f"nn.{self.name}()"
+        return (
+            f"nn.{self.name}({self.parameter!r})"
+            if self.name in _PARAMETERS
+            else f"nn.{self.name}()"
+        )
 
 
+ActivationArg = bool | Activation
+"""True for the network's own activation, SiLU until `set_activation`; False for none."""
 SILU = Activation("SiLU")
 """Activation of networks whose model file names none."""
 
@@ -70,10 +72,9 @@ def parse_activation(text: object) -> Activation:
     `inplace` changes no number and is ignored. Raises ValueError that lists what is known.
     """
     form = _FORM.fullmatch(text.strip()) if isinstance(text, str) else None
-    row = _ACTIVATIONS.get(form[1]) if form else None
-    if form is None or row is None:
+    if form is None or form[1] not in _ACTIVATIONS:
         raise ValueError(f"activation {text!r} is not one of {', '.join(_ACTIVATIONS)}")
-    _, takes, default = row
+    takes, default = _PARAMETERS.get(form[1], ("", 0.0))
     given = [part.strip() for part in (form[2] or "").split(",") if part.strip()]
     given = [part for part in given if not _INPLACE.fullmatch(part)]
     if not given:
@@ -133,7 +134,6 @@ class _DenseGradConcat(torch.autograd.Function):
 class Conv(nn.Module):
     """Convolution without bias, batch normalisation, activation; same size at stride 1.
 
-    `activation` True stands for the network's own, SiLU until `set_activation`; False for none.
     An explicit padding `p` overrides that of the kernel.
     """
 
@@ -146,7 +146,7 @@ class Conv(nn.Module):
         p: int | tuple[int, int] | None = None,
         g: int = 1,
         d: int = 1,
-        activation: bool | Activation = True,
+        activation: ActivationArg = True,
     ) -> None:
         super().__init__()
         padding = _same_padding(k, d) if p is None else p
@@ -192,11 +192,10 @@ class Conv(nn.Module):
         self.bn = None
 
 
-def _same_padding(k: int | tuple[int, int], d: int) -> int | tuple[int, int]:
+def _same_padding(k: int | tuple[int, int], d: int) -> tuple[int, int]:
     """Return the padding on either side that keeps the size at stride 1, for odd kernels."""
-    if isinstance(k, int):
-        return (d * (k - 1) + 1) // 2
-    return (d * (k[0] - 1) + 1) // 2, (d * (k[1] - 1) + 1) // 2
+    rows, columns = (k, k) if isinstance(k, int) else k
+    return (d * (rows - 1) + 1) // 2, (d * (columns - 1) + 1) // 2
 
 
 class Bottleneck(nn.Module):

@@ -27,8 +27,6 @@ from utils.errors import Code, TaskError, optional_package
 
 FORMAT = "ymir-yolov5"
 VERSION = 1
-SAFETENSORS_ENTRY = FORMAT
-"""Entry of a safetensors header that holds what is no tensor, as JSON."""
 SAFETENSORS = "A safetensors file"
 MAX_SIZE_RATIO = 2
 """Parameters of a checkpoint's definition over those of its weights, at most."""
@@ -38,9 +36,8 @@ MAX_SIZE_RATIO = 2
 class CheckpointMetadata:
     """Facts about the training that a checkpoint comes from; None where the file does not say.
 
-    `img_size` is the longest side of the network input in pixels, `labelled_images` the number of
-    training images, `labelled_objects` the number of their objects per class. `other` holds the
-    file's further entries, such as those of official checkpoints.
+    `img_size` is the longest side of the network input in pixels, `labelled_objects` the number of
+    objects per class in the `labelled_images` of the training set. `other` has further entries.
     """
 
     epoch: int | None = None
@@ -112,9 +109,7 @@ class Checkpoint:
 
 
 def checkpoint_of(
-    detector: Detector,
-    class_names: Sequence[str],
-    metadata: CheckpointMetadata | None = None,
+    detector: Detector, class_names: Sequence[str], metadata: CheckpointMetadata | None = None
 ) -> Checkpoint:
     """Return the checkpoint of an unfused detector; its tensors are copies on the CPU."""
     state = {key: value.detach().cpu().clone() for key, value in detector.state_dict().items()}
@@ -126,7 +121,13 @@ def checkpoint_of(
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Write a `.pt` file atomically; weights exactly as they are, or in float16 with `half`."""
-    content = {
+    content = _content(checkpoint, half)
+    with replace_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _content(checkpoint: Checkpoint, half: bool) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "version": VERSION,
         "layout": _storable(checkpoint.definition),
@@ -134,8 +135,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -
         "state": {key: _stored(value, half) for key, value in checkpoint.state.items()},
         "metadata": _storable(checkpoint.metadata.to_mapping()),
     }
-    with replace_file(path) as temporary:
-        torch.save(content, temporary)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -145,7 +144,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     or would need code to be opened.
     """
     path = Path(path)
-    content = read_safetensors(path) if is_safetensors(path) else read_torch_file(path)
+    content = _read_safetensors(path) if _is_safetensors(path) else read_torch_file(path)
     if not isinstance(content, dict):
         raise checkpoint_error(path, "is a PyTorch file, but not a detector's checkpoint")
     try:
@@ -183,7 +182,7 @@ def _own_parts(
     return definition, tuple(str(name) for name in names), weights, metadata
 
 
-def is_safetensors(path: Path) -> bool:
+def _is_safetensors(path: Path) -> bool:
     """Whether a file starts as safetensors do: eight bytes of length, then a JSON mapping."""
     if not path.is_file():
         return False
@@ -192,26 +191,21 @@ def is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and not start.startswith(b"PK")
 
 
-def write_safetensors(path: Path, content: Mapping[str, object]) -> None:
-    """Write a checkpoint's content: its tensors under 'state', beside plain types only."""
+def write_safetensors(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a `.safetensors` file, weights exactly as they are."""
     library = optional_package("safetensors.torch", purpose=SAFETENSORS)
-    state = content["state"]
-    assert isinstance(state, Mapping)
-    rest = {key: value for key, value in content.items() if key != "state"}
-    # A clone, because tensors that share memory are refused.
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    header = {"format": "pt", SAFETENSORS_ENTRY: json.dumps(rest)}
-    library.save_file(tensors, str(path), header)
+    content = _content(checkpoint, half=False)
+    state = content.pop("state")
+    library.save_file(state, str(path), {"format": "pt", FORMAT: json.dumps(content)})
 
 
-def read_safetensors(path: Path) -> dict[str, object]:
-    """Return what `write_safetensors` was given; TaskError (model) for a damaged or bare file."""
+def _read_safetensors(path: Path) -> dict[str, object]:
     library = optional_package("safetensors", purpose=SAFETENSORS)
     try:
         with library.safe_open(str(path), framework="pt", device="cpu") as file:
             header: Mapping[str, str] = file.metadata() or {}
             state: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        content = json.loads(header[SAFETENSORS_ENTRY]) if SAFETENSORS_ENTRY in header else None
+        content = json.loads(header.get(FORMAT, "null"))
     except (library.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise checkpoint_error(path, "is damaged or cut short") from error
     if not isinstance(content, dict):
@@ -311,7 +305,7 @@ def _widened(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _stored(tensor: Tensor, half: bool) -> Tensor:
-    # A clone, because a view would drag its whole storage into the file.
+    # A clone: a view would drag its whole storage into a file, or be refused.
     flat = tensor.detach().cpu().contiguous().clone()
     return flat.half() if half and flat.is_floating_point() else flat
 

@@ -64,17 +64,11 @@ class Detector(nn.Module):
 
     @property
     def has_placeholder_anchors(self) -> bool:
-        """Whether some anchor has no size, as where a file gives only their number.
-
-        Such an anchor matches no box: fit anchors before training.
-        """
+        """Whether some anchor has no size, so that it must be fitted before training."""
         return not bool((self.anchors > 0).all())
 
     def set_anchors(self, anchors_px: Sequence[Sequence[float]]) -> None:
-        """Replace the anchors: (w, h) pairs in pixels, one row per level, as many as before.
-
-        `config` is updated too.
-        """
+        """Replace the anchors, also in `config`: (w, h) pairs in pixels, one row per level."""
         levels, per_level, _ = self.anchors.shape
         pixels = torch.tensor(anchors_px, dtype=torch.float32).view(levels, per_level, 2)
         grid = pixels.to(self.anchors.device) / self.stride.view(-1, 1, 1)

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.blocks import C3, Activation, Bottleneck, Conv, batch_norm, concat_channels
-
-C3TR_HEADS = 4
-"""Attention heads of C3TR (v7.0)."""
+from models.blocks import C3, ActivationArg, Bottleneck, Conv, batch_norm, concat_channels
 
 
 class SPP(nn.Module):
@@ -119,13 +116,7 @@ class DWConv(Conv):
     """A Conv in gcd(c1, c2) groups: with c1 = c2, one filter per channel."""
 
     def __init__(
-        self,
-        c1: int,
-        c2: int,
-        k: int = 1,
-        s: int = 1,
-        d: int = 1,
-        activation: bool | Activation = True,
+        self, c1: int, c2: int, k: int = 1, s: int = 1, d: int = 1, activation: ActivationArg = True
     ) -> None:
         super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, activation=activation)
 
@@ -140,8 +131,8 @@ class DWConvTranspose2d(nn.ConvTranspose2d):
 class MixConv2d(nn.Module):
     """Convolutions with kernels of several sizes in parallel (Tan and Le, arXiv:1907.09595).
 
-    Each gives a share of the channels: an equal one, or one that makes their weights equal in
-    number. Normalised together, then SiLU whatever the network's activation is, as in v7.0.
+    Their shares of the channels, or else their weights, are equal in number. Normalised together,
+    then SiLU whatever the network's activation is, as in v7.0.
     """
 
     def __init__(
@@ -183,13 +174,7 @@ class GhostConv(nn.Module):
     """
 
     def __init__(
-        self,
-        c1: int,
-        c2: int,
-        k: int = 1,
-        s: int = 1,
-        g: int = 1,
-        activation: bool | Activation = True,
+        self, c1: int, c2: int, k: int = 1, s: int = 1, g: int = 1, activation: ActivationArg = True
     ) -> None:
         super().__init__()
         half = c2 // 2
@@ -237,9 +222,8 @@ class C3Ghost(C3):
 class TransformerLayer(nn.Module):
     """Scaled dot-product attention (arXiv:1706.03762) and a linear pair, each with a residual.
 
-    There is neither layer normalisation nor a non-linearity. Every projection has two factors, as
-    v7.0's weights have: `q`, `k`, `v`, then a third of `ma.in_proj_weight`. `ma` is there for its
-    parameters, their keys and their initial values; its own `forward` is not used.
+    Every projection has two factors, as v7.0's weights have: `q`, `k`, `v`, then a third of
+    `ma.in_proj_weight`. `ma` is there for its parameters; its own `forward` is not used.
     """
 
     def __init__(self, c: int, num_heads: int) -> None:
@@ -298,10 +282,10 @@ class TransformerBlock(nn.Module):
 
 
 class C3TR(C3):
-    """C3 with a transformer of `n` layers as its inner block; `shortcut` and `g` have no effect."""
+    """C3 with a transformer of 4 heads and `n` layers inside; `shortcut` and `g` have no effect."""
 
     def _inner(self, channels: int, n: int, shortcut: bool, g: int) -> nn.Module:
-        return TransformerBlock(channels, channels, C3TR_HEADS, n)
+        return TransformerBlock(channels, channels, 4, n)
 
 
 class Focus(nn.Module):
@@ -315,16 +299,13 @@ class Focus(nn.Module):
         s: int = 1,
         p: int | None = None,
         g: int = 1,
-        activation: bool | Activation = True,
+        activation: ActivationArg = True,
     ) -> None:
         super().__init__()
         self.conv = Conv(4 * c1, c2, k, s, p, g, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [b, c1, h, w], h and w even, to [b, c2, h / 2s, w / 2s].
-
-        The pixels of a square become channels column by column.
-        """
+        """Map [b, c1, h, w], h and w even, to [b, c2, h / 2s, w / 2s]: squares column by column."""
         pixels = [x[..., row::2, column::2] for column in range(2) for row in range(2)]
         y: Tensor = self.conv(torch.cat(pixels, 1))
         return y

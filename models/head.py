@@ -14,10 +14,6 @@ from torch import Tensor, nn
 from torch.amp import is_autocast_available
 from torch.jit._trace import is_tracing
 
-EXPECTED_OBJECTS = 8
-"""Objects per 640-pixel image that the initial objectness bias expects (v7.0)."""
-EXPECTED_CLASS_MASS = 0.6
-"""Sum of the class probabilities of the initial class biases (v7.0)."""
 MAX_CACHED_GRIDS = 32
 """More shapes than a rectangular evaluation usually has."""
 
@@ -54,13 +50,16 @@ class Detect(nn.Module):
         self.reset_biases(strides)
 
     def reset_biases(self, strides: Sequence[float]) -> None:
-        """Add v7.0's prior logits of objectness and classes to the convolutions' biases."""
-        classes = math.log(EXPECTED_CLASS_MASS / (self.nc - 0.99999))
+        """Add v7.0's prior logits to the convolutions' biases.
+
+        They expect 8 objects per 640-pixel image, and class probabilities that sum to 0.6.
+        """
+        classes = math.log(0.6 / (self.nc - 0.99999))
         with torch.no_grad():
             for convolution, stride in zip(self.m, strides, strict=True):
                 assert isinstance(convolution.bias, nn.Parameter)
                 bias = convolution.bias.view(self.anchors_per_level, self.outputs)
-                bias[:, 4] += math.log(EXPECTED_OBJECTS / (640 / stride) ** 2)
+                bias[:, 4] += math.log(8 / (640 / stride) ** 2)
                 bias[:, 5:] += classes
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -21,24 +21,17 @@ _FOCAL_ALPHA = 0.25
 
 
 @dataclass(frozen=True)
-class LossGains:
-    """Gains of the three terms, after scaling."""
+class LossConfig:
+    """Settings of the loss, named after v7.0's hyper-parameters.
+
+    `box`, `obj` and `cls` are the gains after scaling; `anchor_t` is the largest side ratio of a
+    match (exclusive); `cls_pw` and `obj_pw` weight the positives; `fl_gamma` above 0 selects the
+    focal loss; `label_smoothing` is the share taken from the true class.
+    """
 
     box: float
     obj: float
     cls: float
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Settings of the loss, named after v7.0's hyper-parameters.
-
-    `gains` are already scaled; `anchor_t` is the largest side ratio of a match (exclusive);
-    `cls_pw` and `obj_pw` weight the positives; `fl_gamma` above 0 selects the focal loss;
-    `label_smoothing` is the share taken from the true class.
-    """
-
-    gains: LossGains
     anchor_t: float = 4.0
     cls_pw: float = 1.0
     obj_pw: float = 1.0
@@ -62,14 +55,11 @@ class LossParts:
 
 def scale_gains(
     box: float, obj: float, cls: float, *, num_levels: int, num_classes: int, image_size: int
-) -> LossGains:
+) -> tuple[float, float, float]:
     """Scale the gains of the settings, which are for 3 levels, 80 classes and 640 pixels (v7.0)."""
     levels = 3 / num_levels
-    return LossGains(
-        box=box * levels,
-        obj=obj * (image_size / 640) ** 2 * levels,
-        cls=cls * num_classes / 80 * levels,
-    )
+    size = (image_size / 640) ** 2
+    return box * levels, obj * size * levels, cls * num_classes / 80 * levels
 
 
 class DetectionLoss(nn.Module):
@@ -86,10 +76,7 @@ class DetectionLoss(nn.Module):
         super().__init__()
         anchors = anchors.detach().float()
         self.register_buffer("anchors", anchors, persistent=False)
-        for name, weight in (
-            ("class_weight", config.cls_pw),
-            ("objectness_weight", config.obj_pw),
-        ):
+        for name, weight in (("class_weight", config.cls_pw), ("objectness_weight", config.obj_pw)):
             # None takes the shorter formula: the objectness maps are large.
             value = None if weight == 1 else anchors.new_full((), weight)
             self.register_buffer(name, value, persistent=False)
@@ -133,8 +120,7 @@ class DetectionLoss(nn.Module):
             if self.num_classes > 1:
                 cls = cls + self._class_loss(rows[:, 5:], match, count)
 
-        gains = self.config.gains
-        box, obj, cls = box * gains.box, obj * gains.obj, cls * gains.cls
+        box, obj, cls = box * self.config.box, obj * self.config.obj, cls * self.config.cls
         total = (box + obj + cls) * len(raw_maps[0])
         return LossParts(total, box.detach(), obj.detach(), cls.detach())
 

@@ -15,18 +15,15 @@ from pathlib import Path
 import yaml
 
 from models.blocks import SILU, Activation, parse_activation
-from models.registry import BLOCKS, Argument, Inputs, Resolved, scaled_repeats
-from utils.errors import Code, TaskError
+from models.registry import BLOCKS, Argument, Inputs, Resolved, positive, scaled_repeats, whole
+from utils.errors import Code, TaskError, first_line
 from utils.safe_yaml import load_yaml
 
 IMAGE = -1
 """Source number of the network's input."""
 
 DEFINITIONS = (Path(__file__).parent, Path(__file__).parent / "hub")
-KEYS = (
-    *("nc", "ch", "depth_multiple", "width_multiple", "activation", "anchors"),
-    *("backbone", "head"),
-)
+KEYS = ("nc", "ch", "depth_multiple", "width_multiple", "activation", "anchors", "backbone", "head")
 WORDS: Mapping[str, Argument] = {"None": None, "True": True, "False": False}
 
 
@@ -77,10 +74,7 @@ class ModelConfig:
 
     @property
     def input_multiple(self) -> int:
-        """Pixels of which both sides of an input must be a multiple.
-
-        This is the reduction of the coarsest map, which may exceed that of every head level.
-        """
+        """Pixels of which both sides of an input must be a multiple: a cell of the coarsest map."""
         return math.lcm(*(max(1, round(layer.reduction)) for layer in self.layers))
 
     @property
@@ -108,7 +102,7 @@ def read_model_config(
     try:
         mapping = load_yaml(path.read_text(encoding="ascii", errors="ignore"))
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise _config_error(f"{path} cannot be read as YAML ({_first_line(error)})") from error
+        raise _config_error(f"{path} cannot be read as YAML ({first_line(error)})") from error
     if not isinstance(mapping, Mapping):
         raise _config_error(f"{path} is not a mapping with backbone and head")
     return parse_model_config(mapping, nc, activation=activation, name=str(path))
@@ -138,9 +132,9 @@ def parse_model_config(
 
 
 def _resolve(definition: dict[str, object]) -> ModelConfig:
-    classes = _whole(definition, "nc")
-    channels = _whole(definition, "ch", default=3)
-    depth, width = (_positive(definition, key) for key in ("depth_multiple", "width_multiple"))
+    classes = whole(definition["nc"], "nc")
+    channels = whole(definition.get("ch", 3), "ch")
+    depth, width = (positive(definition[key], key) for key in ("depth_multiple", "width_multiple"))
     chosen = definition.get("activation")
     activation = SILU if chosen is None else parse_activation(chosen)
     rows = [*_rows(definition, "backbone"), *_rows(definition, "head")]
@@ -163,13 +157,11 @@ def _layer(
     if name not in BLOCKS:
         known = ", ".join([*BLOCKS, "Detect"])
         raise ValueError(f"layer {index}: block {block!r} is not one of {known}")
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise ValueError(f"layer {index}: the repeat count must be a whole number, not {number!r}")
     sources = _sources(origin, index)
     inputs = Inputs(
         tuple(channels if s == IMAGE else before[s].channels for s in sources),
         tuple(1.0 if s == IMAGE else before[s].reduction for s in sources),
-        scaled_repeats(number, depth),
+        scaled_repeats(whole(number, f"layer {index}: the repeat count"), depth),
         width,
     )
     try:
@@ -259,20 +251,6 @@ def _rows(definition: Mapping[str, object], key: str) -> list[Sequence[object]]:
     return list(rows)
 
 
-def _whole(definition: Mapping[str, object], key: str, default: int | None = None) -> int:
-    value = definition.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key} must be a whole number above zero, not {value!r}")
-    return value
-
-
-def _positive(definition: Mapping[str, object], key: str) -> float:
-    value = definition[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{key} must be a number above zero, not {value!r}")
-    return float(value)
-
-
 def _find(source: str) -> Path:
     if os.path.isfile(source):
         return Path(source)
@@ -284,10 +262,6 @@ def _find(source: str) -> Path:
                 if os.path.isfile(folder / name):
                     return folder / name
     raise _config_error(f"there is no model file {source}, nor a stock model of that name")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _config_error(sentence: str) -> TaskError:

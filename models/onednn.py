@@ -1,10 +1,9 @@
 """oneDNN kernels for inference on a CPU: fused Conv + activation on blocked channels-last weights.
 
-oneDNN computes a convolution from weights in a blocked layout of its own, which depends on the
-processor and on the shape of the input. torch reorders them at every call; here the blocked weights
-of a shape are kept. The activation is applied in the convolution's own pass, before its result is
-rounded. The two operators are those of torch's compiler and not part of its documented interface:
-`onednn_supports` tries them first.
+oneDNN computes a convolution from weights in a blocked layout that depends on the processor and on
+the shape of the input. torch reorders them at every call; here they are kept. The activation is
+applied in the convolution's own pass, before its result is rounded. The two operators are not part
+of torch's documented interface: `onednn_supports` tries them first.
 """
 
 from __future__ import annotations
@@ -37,18 +36,13 @@ def to_onednn(network: Detector, dtype: torch.dtype) -> Detector:
         return network
     shared = {id(one): one for one in (*network.parameters(), *network.buffers())}
     twin = copy.deepcopy(network, shared)
-    units = [module for module in twin.modules() if isinstance(module, Conv)]
-    weights = sum(unit.conv.weight.numel() for unit in units) * dtype.itemsize
-    _replace_units(twin, dtype, max(MAX_CACHED_BYTES // max(weights, 1), 1))
+    units = {name: unit for name, unit in twin.named_modules() if isinstance(unit, Conv)}
+    weights = sum(unit.conv.weight.numel() for unit in units.values()) * dtype.itemsize
+    max_shapes = max(MAX_CACHED_BYTES // max(weights, 1), 1)
+    for name, unit in units.items():
+        parent, _, child = name.rpartition(".")
+        setattr(twin.get_submodule(parent), child, OneDnnConv(unit, dtype, max_shapes))
     return twin
-
-
-def _replace_units(module: nn.Module, dtype: torch.dtype, max_shapes: int) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, Conv):
-            setattr(module, name, OneDnnConv(child, dtype, max_shapes))
-        else:
-            _replace_units(child, dtype, max_shapes)
 
 
 class OneDnnConv(nn.Module):

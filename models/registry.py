@@ -13,25 +13,8 @@ from functools import partial
 
 from torch import nn
 
+from models import extra_blocks as extra
 from models.blocks import C3, SPPF, Activation, Bottleneck, Concat, Conv, Sum, batch_norm
-from models.extra_blocks import (
-    C3SPP,
-    C3TR,
-    SPP,
-    BottleneckCSP,
-    C3Ghost,
-    C3x,
-    Contract,
-    CrossConv,
-    DWConv,
-    DWConvTranspose2d,
-    Expand,
-    Focus,
-    GhostBottleneck,
-    GhostConv,
-    MixConv2d,
-    TransformerBlock,
-)
 
 Argument = int | float | bool | str | None | tuple[int | float, ...] | Activation
 
@@ -73,18 +56,24 @@ def scaled_repeats(number: int, depth: float) -> int:
     return max(round(number * depth), 1) if number > 1 else number
 
 
-def _positive(arguments: Sequence[Argument], position: int, default: float | None = None) -> float:
-    value = arguments[position] if position < len(arguments) else default
+def positive(value: object, name: str) -> float:
+    """Return a number above zero; raise ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"argument {position + 1} must be a number above zero, not {value!r}")
+        raise ValueError(f"{name} must be a number above zero, not {value!r}")
     return value
 
 
-def _whole(arguments: Sequence[Argument], position: int, default: int | None = None) -> int:
-    value = _positive(arguments, position, default)
-    if value != int(value):
-        raise ValueError(f"argument {position + 1} must be a whole number, not {value!r}")
-    return int(value)
+def whole(value: object, name: str) -> int:
+    """Return a whole number above zero; raise ValueError for anything else."""
+    number = positive(value, name)
+    if number % 1:
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    return int(number)
+
+
+def _whole(arguments: Sequence[Argument], position: int, default: Argument = None) -> int:
+    value = arguments[position] if position < len(arguments) else default
+    return whole(value, f"argument {position + 1}")
 
 
 def _scaled(
@@ -92,7 +81,7 @@ def _scaled(
 ) -> Resolved:
     """Block (c1, c2, ...) with c2 scaled; the argument at `stride`, and `gain`, reduce the size."""
     c2 = scaled_channels(_whole(arguments, 0), inputs.width)
-    step = 1 if stride is None else _whole(arguments, stride, default=1)
+    step = 1 if stride is None else _whole(arguments, stride, 1)
     reduction = inputs.reductions[0] * step * gain
     return Resolved((inputs.channels[0], c2, *arguments[1:]), c2, reduction, inputs.repeats)
 
@@ -107,8 +96,8 @@ def _repeated_inside(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
 def _transposed(inputs: Inputs, arguments: Sequence[Argument], *, kernel: int | None) -> Resolved:
     """Transposed convolution (c1, c2, k, s, ...): its stride enlarges the map."""
     made = _scaled(inputs, arguments)
-    _whole(arguments, 1, default=kernel)
-    step = _whole(arguments, 2, default=1)
+    _whole(arguments, 1, kernel)
+    step = _whole(arguments, 2, 1)
     return Resolved(made.arguments, made.channels, made.reduction / step, made.repeats)
 
 
@@ -146,7 +135,7 @@ def _check_same_size(inputs: Inputs) -> None:
 
 def _concat(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     _check_same_size(inputs)
-    if _positive(arguments, 0, default=1) != 1:
+    if _whole(arguments, 0, 1) != 1:
         raise ValueError("it can only join channels (axis 1)")
     return _resolved(inputs, (), channels=sum(inputs.channels))
 
@@ -156,19 +145,19 @@ def _sum(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     count = len(inputs.channels)
     if len(set(inputs.channels)) > 1:
         raise ValueError(f"its inputs have different channels {inputs.channels}")
-    if _whole(arguments, 0, default=count) != count:
+    if _whole(arguments, 0, count) != count:
         raise ValueError(f"its argument says {arguments[0]} inputs, but it has {count}")
     return _resolved(inputs, (count, *arguments[1:]))
 
 
 def _contract(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    gain = _whole(arguments, 0, default=2)
+    gain = _whole(arguments, 0, 2)
     channels, reduction = inputs.channels[0] * gain**2, inputs.reductions[0] * gain
     return _resolved(inputs, (gain,), channels=channels, reduction=reduction)
 
 
 def _expand(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    gain = _whole(arguments, 0, default=2)
+    gain = _whole(arguments, 0, 2)
     if inputs.channels[0] % gain**2:
         raise ValueError(f"{inputs.channels[0]} channels cannot become {gain}x{gain} squares")
     channels, reduction = inputs.channels[0] // gain**2, inputs.reductions[0] / gain
@@ -176,12 +165,13 @@ def _expand(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
 
 
 def _upsample(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
-    return _resolved(inputs, arguments, reduction=inputs.reductions[0] / _positive(arguments, 1))
+    factor = positive(arguments[1] if len(arguments) > 1 else None, "argument 2")
+    return _resolved(inputs, arguments, reduction=inputs.reductions[0] / factor)
 
 
 def _pool(inputs: Inputs, arguments: Sequence[Argument]) -> Resolved:
     """Pooling (k, s, ...); the stride is the kernel size by default."""
-    step = _whole(arguments, 1, default=_whole(arguments, 0))
+    step = _whole(arguments, 1, _whole(arguments, 0))
     return _resolved(inputs, arguments, reduction=inputs.reductions[0] * step)
 
 
@@ -209,27 +199,27 @@ class Block:
 # v5.0 had the ghost and cross blocks in `models.experimental`.
 BLOCKS: Mapping[str, Block] = {
     "Conv": Block(Conv, _strided),
-    "DWConv": Block(DWConv, _strided),
-    "GhostConv": Block(GhostConv, _strided, (COMMON, EXPERIMENTAL)),
-    "CrossConv": Block(CrossConv, _strided, (COMMON, EXPERIMENTAL)),
-    "MixConv2d": Block(MixConv2d, _strided, (EXPERIMENTAL,)),
-    "Focus": Block(Focus, partial(_scaled, stride=2, gain=2)),
+    "DWConv": Block(extra.DWConv, _strided),
+    "GhostConv": Block(extra.GhostConv, _strided, (COMMON, EXPERIMENTAL)),
+    "CrossConv": Block(extra.CrossConv, _strided, (COMMON, EXPERIMENTAL)),
+    "MixConv2d": Block(extra.MixConv2d, _strided, (EXPERIMENTAL,)),
+    "Focus": Block(extra.Focus, partial(_scaled, stride=2, gain=2)),
     "Bottleneck": Block(Bottleneck, _same_size),
-    "GhostBottleneck": Block(GhostBottleneck, _strided, (COMMON, EXPERIMENTAL)),
-    "BottleneckCSP": Block(BottleneckCSP, _repeated_inside),
+    "GhostBottleneck": Block(extra.GhostBottleneck, _strided, (COMMON, EXPERIMENTAL)),
+    "BottleneckCSP": Block(extra.BottleneckCSP, _repeated_inside),
     "C3": Block(C3, _repeated_inside),
-    "C3Ghost": Block(C3Ghost, _repeated_inside),
-    "C3SPP": Block(C3SPP, _same_size),
-    "C3TR": Block(C3TR, _repeated_inside),
-    "C3x": Block(C3x, _repeated_inside),
-    "SPP": Block(SPP, _same_size),
+    "C3Ghost": Block(extra.C3Ghost, _repeated_inside),
+    "C3SPP": Block(extra.C3SPP, _same_size),
+    "C3TR": Block(extra.C3TR, _repeated_inside),
+    "C3x": Block(extra.C3x, _repeated_inside),
+    "SPP": Block(extra.SPP, _same_size),
     "SPPF": Block(SPPF, _same_size),
-    "TransformerBlock": Block(TransformerBlock, _transformer),
+    "TransformerBlock": Block(extra.TransformerBlock, _transformer),
     "Concat": Block(Concat, _concat, takes_list=True),
     "Sum": Block(Sum, _sum, (EXPERIMENTAL,), takes_list=True),
-    "Contract": Block(Contract, _contract),
-    "Expand": Block(Expand, _expand),
-    "DWConvTranspose2d": Block(DWConvTranspose2d, partial(_transposed, kernel=1)),
+    "Contract": Block(extra.Contract, _contract),
+    "Expand": Block(extra.Expand, _expand),
+    "DWConvTranspose2d": Block(extra.DWConvTranspose2d, partial(_transposed, kernel=1)),
     "nn.ConvTranspose2d": Block(
         nn.ConvTranspose2d, partial(_transposed, kernel=None), ("torch.nn.modules.conv",)
     ),

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,10 +14,6 @@ from models.detector import Detector
 
 REFERENCE_SIDE = 640
 """Operations are given for a square image of this side in pixels."""
-MIN_SIDE = 32
-
-NORMALISATION_COST = 4
-"""Multiply-adds per normalised cell in thop 0.1.1, which v7.0's figures come from."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +59,19 @@ def count_gflops(detector: Detector) -> float:
     Counted on the smallest square that passes, at least 32 pixels, and scaled by the area.
     Convolutions and linear maps count their multiply-adds without bias, a normalisation four per
     cell, an upsampling one per cell; activations, pools, sums and attention's products count
-    nothing.
+    nothing (thop 0.1.1, which v7.0's figures come from).
     """
-    side = max(detector.config.input_multiple, MIN_SIDE)
-    twin = _meta_copy(detector).eval()
+    side = max(detector.config.input_multiple, 32)
+    tensors = (*detector.parameters(), *detector.buffers())
+    # A copy whose tensors have a shape and no memory.
+    meta = {id(tensor): tensor.detach().to("meta") for tensor in tensors}
+    twin = copy.deepcopy(detector, meta).eval()
     counts: list[int] = []
-    with torch.no_grad(), _counting(twin, counts):
+    for module in twin.modules():
+        module.register_forward_hook(partial(_append_cost, counts))
+    with torch.no_grad():
         twin(torch.zeros(1, detector.config.channels, side, side, device="meta"))
     return 2 * sum(counts) / 1e9 * (REFERENCE_SIDE / side) ** 2
-
-
-def _meta_copy(detector: Detector) -> Detector:
-    """Return a copy whose tensors have a shape and no memory."""
-    tensors = itertools.chain(detector.parameters(), detector.buffers())
-    return copy.deepcopy(detector, {id(tensor): tensor.detach().to("meta") for tensor in tensors})
-
-
-@contextmanager
-def _counting(network: nn.Module, counts: list[int]) -> Iterator[None]:
-    """Append the multiply-adds of every layer that is called within the block."""
-    hook = partial(_append_cost, counts)
-    handles = [module.register_forward_hook(hook) for module in network.modules()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _append_cost(counts: list[int], module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -101,6 +81,6 @@ def _append_cost(counts: list[int], module: nn.Module, inputs: object, output: T
     elif isinstance(module, nn.Linear):
         counts.append(output.numel() * module.in_features)
     elif isinstance(module, nn.BatchNorm2d):
-        counts.append(output.numel() * NORMALISATION_COST)
+        counts.append(output.numel() * 4)
     elif isinstance(module, nn.Upsample):
         counts.append(output.numel())

@@ -19,25 +19,16 @@ MAX_LISTED = 40
 
 
 @dataclass(frozen=True)
-class Part:
-    """Number of tensors of a part of the network: copied whole, copied by class, and all."""
-
-    name: str
-    taken: int
-    mapped: int
-    total: int
-
-
-@dataclass(frozen=True)
 class TransferReport:
     """Result of a transfer.
 
-    `classes` are the task's names, each with the checkpoint's class whose weights it starts from
-    (None: initial weights); `dropped` are the checkpoint's classes that the task does not have.
-    `anchors` and `note` are sentences for the log.
+    `parts` has how many tensors of each part of the network were taken whole, taken by class, and
+    left fresh. `classes` are the task's names, each with the checkpoint's class whose weights it
+    starts from (None: initial weights); `dropped` are the checkpoint's classes that the task does
+    not have. `anchors` and `note` are sentences for the log.
     """
 
-    parts: tuple[Part, ...]
+    parts: Mapping[str, tuple[int, int, int]]
     classes: tuple[tuple[str, str | None], ...]
     dropped: tuple[str, ...]
     anchors: str
@@ -46,19 +37,18 @@ class TransferReport:
     @property
     def copied(self) -> int:
         """Number of tensors that hold something of the checkpoint."""
-        return sum(part.taken + part.mapped for part in self.parts)
+        return sum(taken + mapped for taken, mapped, _ in self.parts.values())
 
     @property
     def total(self) -> int:
         """Number of tensors of the network."""
-        return sum(part.total for part in self.parts)
+        return sum(map(sum, self.parts.values()))
 
     def lines(self) -> list[str]:
         """Return the report as a table for the log."""
         lines = [f"{'part':<10}{'taken':>7}{'by class':>10}{'fresh':>7}"]
-        for part in self.parts:
-            fresh = part.total - part.taken - part.mapped
-            lines.append(f"{part.name:<10}{part.taken:>7}{part.mapped:>10}{fresh:>7}")
+        for name, (taken, mapped, fresh) in self.parts.items():
+            lines.append(f"{name:<10}{taken:>7}{mapped:>10}{fresh:>7}")
         width = max(len(name) for name, _ in self.classes)
         for name, origin in self.classes[:MAX_LISTED]:
             lines.append(f"class {name:<{width}} <- {origin if origin is not None else '(fresh)'}")
@@ -141,31 +131,24 @@ def class_pairs(new: Sequence[str], old: Sequence[str]) -> dict[int, int]:
     """
     exact = {name: index for index, name in enumerate(old)}
     pairs = {index: exact[name] for index, name in enumerate(new) if name in exact}
-    used = set(pairs.values())
-    alike: dict[str, list[int]] = {}
-    for index, name in enumerate(old):
-        if index not in used:
-            alike.setdefault(_folded(name), []).append(index)
-    wanted: dict[str, list[int]] = {}
-    for index, name in enumerate(new):
-        if index not in pairs:
-            wanted.setdefault(_folded(name), []).append(index)
-    for name, indices in wanted.items():
+    alike = _by_folded_name(old, set(pairs.values()))
+    for name, indices in _by_folded_name(new, pairs).items():
         found = alike.get(name, [])
         if len(indices) == len(found) == 1:
             pairs[indices[0]] = found[0]
     return dict(sorted(pairs.items()))
 
 
-def _folded(name: str) -> str:
-    return name.strip().casefold()
+def _by_folded_name(names: Sequence[str], left_out: Container[int]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        if index not in left_out:
+            groups.setdefault(name.strip().casefold(), []).append(index)
+    return groups
 
 
 def _mapped(
-    detector: Detector,
-    checkpoint: Checkpoint,
-    own: Mapping[str, Tensor],
-    pairs: Mapping[int, int],
+    detector: Detector, checkpoint: Checkpoint, own: Mapping[str, Tensor], pairs: Mapping[int, int]
 ) -> dict[str, Tensor]:
     """Return the head's convolutions with the checkpoint's rows for boxes and known classes."""
     anchors = detector.anchors.shape[1]
@@ -186,17 +169,14 @@ def _mapped(
 
 def _parts(
     detector: Detector, own: Mapping[str, Tensor], taken: Container[str], mapped: Container[str]
-) -> tuple[Part, ...]:
-    backbone = detector.config.definition["backbone"]
-    assert isinstance(backbone, (list, tuple))
-    last = len(detector.model) - 1
+) -> dict[str, tuple[int, int, int]]:
     counts = {"backbone": [0, 0, 0], "neck": [0, 0, 0], "head": [0, 0, 0]}
     for key in own:
         layer = int(key.split(".")[1])
-        name = "head" if layer == last else "backbone" if layer < len(backbone) else "neck"
-        for position, counted in enumerate((key in taken, key in mapped, True)):
-            counts[name][position] += counted
-    return tuple(Part(name, *numbers) for name, numbers in counts.items())
+        name = "backbone" if layer <= detector.config.backbone_end else "neck"
+        name = "head" if layer == len(detector.model) - 1 else name
+        counts[name][0 if key in taken else 1 if key in mapped else 2] += 1
+    return {name: (taken, mapped, fresh) for name, (taken, mapped, fresh) in counts.items()}
 
 
 def _note(kept: int, levels: int, known: int, classes: int) -> str:

@@ -80,30 +80,25 @@ def convert(key: str, value: object, kind: object, spec: FieldSpec) -> object:
         return to_bool(key, value)
     if kind in (int, float):
         return _number(key, value, kind, spec)
-    if get_origin(kind) is tuple and get_args(kind)[0] is str:
-        listed = [value] if isinstance(value, int) else to_list(key, value)
-        words = tuple(_text(key, word, spec) for word in listed)
-        if not words and not spec.allow_empty:
-            raise config_error(key, value, f"a list with some of {spec.allowed}")
-        return words
-    if get_origin(kind) is tuple and get_args(kind)[0] is int:
-        return tuple(int(_number(key, word, int, spec)) for word in _numbers(key, value))
-    if get_origin(kind) is tuple and get_args(kind)[0] is float:
-        return tuple(_number(key, word, float, spec) for word in _numbers(key, value))
-    assert kind is str, f"no conversion for {kind!r} of {key}"
-    return _text(key, value, spec)
+    if get_origin(kind) is not tuple:
+        return _text(key, value, spec)
+    item_kind = get_args(kind)[0]
+    if item_kind is not str:
+        return tuple(_number(key, word, item_kind, spec) for word in _numbers(key, value))
+    listed = [value] if isinstance(value, int) else to_list(key, value)
+    words = tuple(_text(key, word, spec) for word in listed)
+    if not words and not spec.allow_empty:
+        raise config_error(key, value, f"a list with some of {spec.allowed}")
+    return words
 
 
 def _number(key: str, value: object, kind: object, spec: FieldSpec) -> float:
-    noun = "a whole number" if kind is int else "a number"
-    wanted = f"{noun}, {spec.allowed}" if spec.allowed else noun
-    number = to_int(key, value, wanted) if kind is int else to_float(key, value, wanted)
-    if number == spec.also:
+    noun, to_number = ("a whole number", to_int) if kind is int else ("a number", to_float)
+    wanted = f"{noun}, {spec.allowed}"
+    number = to_number(key, value, wanted)
+    if number == spec.also or spec.min <= number <= spec.max:
         return number
-    too_small = spec.min is not None and number < spec.min
-    if too_small or (spec.max is not None and number > spec.max):
-        raise config_error(key, value, wanted)
-    return number
+    raise config_error(key, value, wanted)
 
 
 def _numbers(key: str, value: object) -> list[object]:

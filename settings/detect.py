@@ -20,10 +20,10 @@ from settings.rules import (
 )
 
 MINING_ALGORITHMS = module_names("mining", prefix="mining_", first="cald")
+"""A file `mining/mining_<name>.py` is the algorithm <name> (`mining/registry.py`)."""
 BACKENDS = module_names(
     "inference/backends", first="onnxruntime", skip=("base", "choice", "parity")
 )
-"""A file `mining/mining_<name>.py` is the algorithm <name> (`mining/registry.py`)."""
 WITHOUT_NETWORK = frozenset({"random"})
 """Mining algorithms that need neither weights nor a GPU."""
 
@@ -60,9 +60,7 @@ class DetectionSettings:
         65536,
         unit="pixels of the original",
     )
-    tile_overlap: float = option(
-        0.2, "overlap of neighbouring tiles, as a fraction of the side", 0, 0.9
-    )
+    tile_overlap: float = option(0.2, "overlap of neighbouring tiles, as a fraction", 0, 0.9)
     plots: bool = option(True, "write report.html: counts, scores, example images")
     max_bad_fraction: float = of_spec(1.0, BAD)
 
@@ -133,9 +131,7 @@ class MiningSettings(DetectionSettings):
         100000,
         unit="images",
     )
-    miss_conf: float = option(
-        0.05, "confidence threshold of what misses counts as a false negative", 0, 1
-    )
+    miss_conf: float = option(0.05, "confidence threshold of false negatives in misses", 0, 1)
     class_distribution_scores: tuple[float, ...] = option(
         (), "weights of the classes in aldd, in their order; 1 for those left out", 0, 1000000
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from settings.convert import absent
-from settings.v7_flags import FLAGS, Command, FlagStatus
+from settings.v7_flags import FLAGS, Command, FlagStatus, Takes
 from utils.errors import Code, TaskError
 
 
@@ -19,7 +20,7 @@ class ParsedFlags:
 
     settings: dict[str, object] = field(default_factory=dict)
     command: dict[str, object] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,54 +35,49 @@ class _Parser(argparse.ArgumentParser):
 
 
 def add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
-    """Give a parser every v7.0 flag of a command; what is not given leaves no attribute."""
+    """Add every v7.0 flag of a command to a parser; what is not given leaves no attribute."""
     for flag in FLAGS[command]:
         done = flag.effect in (FlagStatus.SETTING, FlagStatus.COMMAND)
         text = flag.says if done else f"({flag.effect.name.lower()}) {flag.says}"
-        shared: dict[str, Any] = {"dest": flag.key, "default": argparse.SUPPRESS, "help": text}
-        if flag.takes == "nothing":
-            parser.add_argument(*flag.names, action="store_const", const=flag.gives, **shared)
-        elif flag.takes == "value or nothing":
-            parser.add_argument(*flag.names, nargs="?", const=flag.gives, **shared)
-        else:
-            nargs = "+" if flag.takes == "values" else None
-            parser.add_argument(*flag.names, nargs=nargs, **shared)
+        takes: Mapping[Takes, Mapping[str, Any]] = {
+            "value": {},
+            "nothing": {"action": "store_const", "const": flag.gives},
+            "value or nothing": {"nargs": "?", "const": flag.gives},
+            "values": {"nargs": "+"},
+        }
+        shared: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+        parser.add_argument(*flag.names, dest=flag.key, **shared, **takes[flag.takes])
 
 
-def with_dashes(words: Sequence[str]) -> list[str]:
-    """Words of a command line with the flags' underscores as dashes (--upload_dataset)."""
+def with_dashes(words: Sequence[str] | None) -> list[str]:
+    """Return the words of a command line, None for the program's, with dashes in its flags."""
     spelt = []
-    for word in words:
+    for word in sys.argv[1:] if words is None else words:
         name, equals, value = word.partition("=")
         spelt.append(name.replace("_", "-") + equals + value if word.startswith("--") else word)
     return spelt
 
 
 def resolve_flags(command: Command, given: Mapping[str, object]) -> ParsedFlags:
-    """What becomes of flags as `add_flags` leaves them in a namespace.
-
-    Raises TaskError(CONFIG) for a flag that is refused.
-    """
+    """Sort flags as `add_flags` leaves them in a namespace; raise TaskError(CONFIG) if refused."""
     parsed = ParsedFlags()
-    notes = []
     for flag in FLAGS[command]:
-        key = flag.key
-        if key not in given:
+        if flag.key not in given:
             continue
-        value = given[key]
+        value = given[flag.key]
         if flag.effect is FlagStatus.REFUSED:
             raise TaskError(Code.CONFIG, f"{flag.names[0]} is refused: {flag.says}.")
         if flag.effect is FlagStatus.IGNORED:
-            notes.append(f"{flag.names[0]} has no effect: {flag.says}")
+            parsed.notes.append(f"{flag.names[0]} has no effect: {flag.says}")
         elif flag.effect is FlagStatus.COMMAND:
-            parsed.command[key] = value
+            parsed.command[flag.key] = value
         else:
             parsed.settings[flag.setting] = ",".join(value) if isinstance(value, list) else value
-    return ParsedFlags(parsed.settings, parsed.command, tuple(notes))
+    return parsed
 
 
 def named_device(command: Mapping[str, object], gpu_id: str | None) -> str | None:
-    """The device that --device or --gpu-id names; None where neither does.
+    """Return the device that --device or --gpu-id names; None where neither does.
 
     An empty --device names none, as in v7.0; an empty --gpu-id is the CPU, as on the platform.
     """
@@ -89,9 +85,9 @@ def named_device(command: Mapping[str, object], gpu_id: str | None) -> str | Non
 
 
 def flags_of_task(command: Command, text: object) -> ParsedFlags:
-    """What a task's string of flags says; those for a command line alone become notes.
+    """Parse a task's string of flags; those for a command line alone become notes.
 
-    The string is split as a shell would, and never given to one. Raises TaskError(CONFIG) when it
+    The string is split as a shell would, and never given to one. Raise TaskError(CONFIG) when it
     cannot be split, when a value is missing, or when a flag is refused.
     """
     if absent(text):
@@ -108,11 +104,9 @@ def flags_of_task(command: Command, text: object) -> ParsedFlags:
     add_flags(parser, command)
     known, unknown = parser.parse_known_args(words)
     parsed = resolve_flags(command, vars(known))
-    notes = [
-        f"{flag.names[0]} has no effect in a task: {flag.in_a_task}"
-        for flag in FLAGS[command]
-        if flag.key in parsed.command
-    ]
+    for flag in FLAGS[command]:
+        if flag.key in parsed.command:
+            parsed.notes.append(f"{flag.names[0]} has no effect in a task: {flag.in_a_task}")
     if unknown:
-        notes.append(f"args_options: {shlex.join(unknown)} is no flag of v7.0, ignored")
-    return ParsedFlags(parsed.settings, {}, (*notes, *parsed.notes))
+        parsed.notes.append(f"args_options: {shlex.join(unknown)} is no flag of v7.0, ignored")
+    return parsed

@@ -20,7 +20,6 @@ from settings.v7_flags import Command
 from utils.errors import Code, TaskError
 from utils.safe_yaml import load_yaml
 
-KINDS = (TrainSettings, InferSettings, MiningSettings)
 SECTIONS = {"training": TrainSettings, "infer": InferSettings, "mining": MiningSettings}
 Settings = TypeVar("Settings", TrainSettings, InferSettings, MiningSettings)
 
@@ -47,61 +46,33 @@ ALIASES = {
 }
 
 # Options of those repositories that this version does not act on.
-NOT_SUPPORTED = frozenset(
-    {
-        "device",
-        "dnn",
-        "evolve",
-        "pin_memory",
-        "save_best_only",
-    }
-)
+NOT_SUPPORTED = frozenset({"device", "dnn", "evolve", "pin_memory", "save_best_only"})
 
 # Options that v7.0 knows and does not use.
 WITHOUT_EFFECT = {"iou_t": "v7.0 does not use it either"}
 
 # Keys of config.yaml that are the platform's own (protocol section 5).
-PLATFORM_KEYS = frozenset(
-    {
-        "class_names",
-        "code_config",
-        "export_format",
-        "git_branch",
-        "git_url",
-        "gpu_count",
-        "gpu_id",
-        "model_params_path",
-        "object_type",
-        "openpai_enable",
-        "pretrained_model_params",
-        "pypi_mirror",
-        "run_infer",
-        "run_mining",
-        "run_training",
-        "shm_size",
-        "task_id",
-    }
-)
+PLATFORM_KEYS = frozenset({
+    "class_names", "code_config", "export_format", "git_branch", "git_url", "gpu_count", "gpu_id",
+    "model_params_path", "object_type", "openpai_enable", "pretrained_model_params", "pypi_mirror",
+    "run_infer", "run_mining", "run_training", "shm_size", "task_id",
+})  # fmt: skip
 
 Layer = Mapping[str, object]
 
 STOCK = Path(__file__).resolve().parent.parent / "configs" / "hyps"
 
 
-def parse_settings(
-    kind: type[Settings], *layers: Mapping[str, object]
-) -> tuple[Settings, list[str]]:
-    """Settings of one kind from plain mappings, a later one over an earlier one.
+def parse_settings(kind: type[Settings], *layers: Layer) -> tuple[Settings, list[str]]:
+    """Parse settings of one kind from plain mappings, a later one over an earlier one.
 
-    `hyp` and `args_options` are expanded into further layers (see `merge_layers`).
     Every value may be text ('True', '0.5', '[1, 2]', '1e-3'); None, '' and 'None' mean the
-    default. Returns the settings and warnings: unknown keys with the nearest known one, options
-    that are not supported yet, sizes that were rounded up. Raises TaskError(CONFIG) naming key,
+    default. Return the settings and warnings: unknown keys with the nearest known one, options
+    that are not supported yet, sizes that were rounded up. Raise TaskError(CONFIG) naming key,
     value and rule, or both keys when an option and its alias disagree within one mapping.
     """
     chosen: dict[str, object] = {}
-    command: Command = "train" if kind is TrainSettings else "detect"
-    unfolded, warnings = merge_layers(layers, command=command)
+    unfolded, warnings = _merge_layers(layers, "train" if kind is TrainSettings else "detect")
     for layer in unfolded:
         chosen.update(_parse_layer(kind, layer, warnings))
     for item in fields(kind):
@@ -126,9 +97,11 @@ def _parse_layer(
         if name not in specs:
             warnings += _why_ignored(key, name, value)
             continue
-        if absent(value) and not specs[name].allow_none(value):
+        spec = specs[name]
+        says_none = "none" in spec.choices and isinstance(value, str) and value.strip() != ""
+        if absent(value) and not says_none:
             continue
-        converted = convert(str(key), value, types[name], specs[name])
+        converted = convert(str(key), value, types[name], spec)
         if name in given and converted != chosen[name]:
             raise TaskError(
                 Code.CONFIG,
@@ -140,15 +113,13 @@ def _parse_layer(
 
 
 def flatten_sections(values: Mapping[str, object], section: str) -> dict[str, object]:
-    """One flat mapping for a task from a settings file: its plain keys, then those of `section`.
+    """Return the settings of a file for one kind of task: its plain keys, then its section's.
 
     A settings file may hold the sections training, mining and infer, because some settings (the
     confidence threshold, for one) have another default in each; others' sections are left out.
     """
     flat = {key: value for key, value in values.items() if key not in SECTIONS}
-    own = values.get(section)
-    if own is None:
-        return flat
+    own = values.get(section) or {}
     if not isinstance(own, Mapping):
         raise TaskError(Code.CONFIG, f"the section {section} of the settings must be a mapping.")
     return {**flat, **own}
@@ -159,30 +130,26 @@ def _canonical(key: object) -> str:
     return ALIASES.get(name, name)
 
 
-def _known_names() -> frozenset[str]:
-    return frozenset(item.name for kind in KINDS for item in fields(kind))
-
-
 def _why_ignored(key: object, name: str, value: object) -> list[str]:
-    if name in PLATFORM_KEYS or name in _known_names():
+    known = {item.name for kind in SECTIONS.values() for item in fields(kind)}
+    if name in PLATFORM_KEYS | known:
         return []
     if name in WITHOUT_EFFECT:
         return [f"{key} has no effect: {WITHOUT_EFFECT[name]}"]
     if name in NOT_SUPPORTED:
         switched_off = absent(value) or str(value).strip().lower() in FALSE_WORDS | {"-1", "0.0"}
         return [] if switched_off else [f"{key} is not supported yet, ignored"]
-    near = difflib.get_close_matches(name, sorted(_known_names() | set(ALIASES)), n=1)
+    near = difflib.get_close_matches(name, sorted(known | set(ALIASES)), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return [f"unknown setting {key}, ignored{hint}"]
 
 
-def merge_layers(layers: Sequence[Layer], *, command: Command) -> tuple[list[Layer], list[str]]:
-    """The layers with what their `hyp` and `args_options` stand for, and notes for the log.
+def _merge_layers(layers: Sequence[Layer], command: Command) -> tuple[list[Layer], list[str]]:
+    """Return the layers with what their `hyp` and `args_options` stand for, and notes for the log.
 
     The hyper-parameter set that the last layer names comes first of all, so that every key
     overrides it. The flags of an `args_options` follow the layer they stand in: who writes them
-    means them, while a form fills in every key. `command` is the v7.0 command that the flags
-    belong to; only a training has hyper-parameters.
+    means them, while a form fills in every key. Only a training has hyper-parameters.
     """
     notes: list[str] = []
     unfolded: list[Layer] = []
@@ -199,48 +166,52 @@ def merge_layers(layers: Sequence[Layer], *, command: Command) -> tuple[list[Lay
 
 
 def _last(layers: Sequence[Layer], name: str) -> object:
-    """The last value that says something for a key, whichever way the key is spelt."""
-    found: object = None
-    for layer in layers:
-        for key, value in layer.items():
-            spelt = str(key).strip().lstrip("-").replace("-", "_")
-            if spelt == name and not absent(value):
-                found = value
-    return found
+    """Return the last value that says something for a key, whichever way the key is spelt."""
+    pairs = (pair for layer in layers for pair in layer.items())
+    said = [value for key, value in pairs if _canonical(key) == name and not absent(value)]
+    return said[-1] if said else None
+
+
+def read_mapping(
+    path: Path, what: str, *, advice: str = "", errors: str = "strict"
+) -> dict[str, object]:
+    """Read a YAML file of keys with values, undecodable bytes as `errors` says.
+
+    Raise TaskError(CONFIG) that names it as `what`; `advice` is for a file that cannot be read.
+    """
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8-sig", errors=errors))
+    except OSError as error:
+        raise TaskError(
+            Code.CONFIG, f"{what} {path} cannot be read ({error.strerror}){advice}."
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TaskError(Code.CONFIG, f"{what} {path} is not valid YAML ({reason}).") from None
+    if not isinstance(content, dict):
+        raise TaskError(Code.CONFIG, f"{what} {path} must hold keys with values.")
+    return {str(key): value for key, value in content.items()}
 
 
 def stock_sets() -> tuple[str, ...]:
-    """Names of the sets that come with the program."""
+    """Return the names of the hyper-parameter sets that come with the program."""
     return tuple(sorted(path.stem for path in STOCK.glob("*.yaml")))
 
 
 def read_hyp(name: str) -> dict[str, object]:
-    """The settings that a hyper-parameter set gives.
+    """Read a hyper-parameter set; raise TaskError(CONFIG) when there is none or it is no mapping.
 
     `name` is a file, or a stock set as it is called here or in v7.0 ('scratch-med',
     'hyp.scratch-med.yaml', 'data/hyps/hyp.VOC.yaml'). A file's `anchors` is rounded to a whole
-    number, as v7.0 does. Raises TaskError(CONFIG) when there is no such set or it is no mapping.
+    number, as v7.0 does.
     """
-    path = _find(name)
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8", errors="ignore"))
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TaskError(
-            Code.CONFIG, f"the hyper-parameter file {path} cannot be read as YAML ({reason})."
-        ) from None
-    if not isinstance(content, Mapping):
-        raise TaskError(
-            Code.CONFIG,
-            f"the hyper-parameter file {path} must hold keys with values, such as lr0: 0.01.",
-        )
-    values = {str(key): value for key, value in content.items()}
+    values = read_mapping(_find_hyp(name), "the hyper-parameter file", errors="ignore")
     if values.get("anchors") is not None:
         values["anchors"] = round(to_float("anchors", values["anchors"]))
     return values
 
 
-def _find(name: str) -> Path:
+def _find_hyp(name: str) -> Path:
     given = Path(name)
     if os.path.isfile(given):
         return given

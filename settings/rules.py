@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +21,8 @@ class FieldSpec:
     """
 
     help: str
-    min: float | None = None
-    max: float | None = None
+    min: float = -inf
+    max: float = inf
     unit: str = ""
     choices: tuple[str, ...] = ()
     synonyms: Mapping[str, str] = field(default_factory=dict)
@@ -34,19 +35,13 @@ class FieldSpec:
         """The range or the choices in words; '' when any value of the type is accepted."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        if self.min is None or self.max is None:
+        if self.max == inf:
             return ""
-        text = f"{_number_text(self.min)} to {_number_text(self.max)}"
-        return text if self.also is None else f"{text}, or {_number_text(self.also)}"
-
-    def allow_none(self, value: object) -> bool:
-        """Return whether the word 'none' is given and one of the choices, not an absent value."""
-        return "none" in self.choices and str(value).strip().lower() == "none" and value is not None
+        text = f"{self.min:.10g} to {self.max:.10g}"
+        return text if self.also is None else f"{text}, or {self.also:.10g}"
 
 
-def option(
-    default: T, help: str, min: float | None = None, max: float | None = None, **more: Any
-) -> T:
+def option(default: T, help: str, min: float = -inf, max: float = inf, **more: Any) -> T:
     """Return a dataclass field with a default and the `FieldSpec` of these arguments."""
     return of_spec(default, FieldSpec(help, min, max, **more))
 
@@ -62,25 +57,16 @@ def module_names(
 ) -> tuple[str, ...]:
     """Return the names <name> of the modules `<package>/<prefix><name>.py`, `first` before others.
 
-    So a setting offers what a registry finds, without an import of it. `skip` names modules that
-    are none of it.
+    So a setting offers what a registry finds, without an import of it.
     """
     files = (Path(__file__).resolve().parent.parent / package).glob(f"{prefix}*.py")
     names = sorted(file.stem.removeprefix(prefix) for file in files)
     return (first, *(name for name in names if name not in {first, "__init__", *skip}))
 
 
-def _number_text(bound: float) -> str:
-    return str(bound) if isinstance(bound, int) else f"{bound:g}"
-
-
 # Settings that several kinds of task share.
 SIZE = FieldSpec(
-    "image size: longest side of the network input",
-    32,
-    8192,
-    unit="pixels, a multiple of 32",
-    multiple=32,
+    "image size: longest side of the input", 32, 8192, unit="pixels, a multiple of 32", multiple=32
 )
 WORKERS = FieldSpec("data-loading worker processes, -1 for as many as fit the machine", -1, 128)
 SEED = FieldSpec("random seed", 0, 2**31 - 1)

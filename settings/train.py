@@ -43,9 +43,7 @@ class TrainSettings:
     weights_sha256: str = option("", "SHA-256 of the file to download, 64 hexadecimal digits")
     hyp: str = option("", "hyper-parameters: a name in configs/hyps, or a YAML file; '' for none")
     args_options: str = of_spec("", ARGS)
-    activation: str = option(
-        "", "activation of the network, such as nn.ReLU(); '' keeps the model's own"
-    )
+    activation: str = option("", "activation such as nn.ReLU(); '' keeps the model's own")
     img_size: int = of_spec(640, SIZE)
     batch_size: int = option(
         16, "images per step; -1 for what fits the GPU's memory (16 on a CPU)", 1, 4096, also=-1
@@ -66,8 +64,7 @@ class TrainSettings:
     seed: int = of_spec(0, SEED)
     cache: str = option(
         "ram",
-        "where decoded images are kept: ram, disk (training images), val "
-        "(evaluation images, in ram); none also when they do not fit",
+        "where decoded images are kept if they fit: ram, disk (training), val (evaluation, in ram)",
         choices=("ram", "disk", "val", "none"),
         synonyms={"true": "ram", "false": "none"},
     )
@@ -95,15 +92,11 @@ class TrainSettings:
     cls_pw: float = option(1.0, "positive weight of the class BCE loss", 0.01, 100)
     obj: float = option(1.0, "objectness loss gain", 0, 100)
     obj_pw: float = option(1.0, "positive weight of the objectness BCE loss", 0.01, 100)
-    anchor_t: float = option(
-        4.0, "anchor-multiple threshold: largest side ratio of a box and its anchor", 1, 100
-    )
+    anchor_t: float = option(4.0, "anchor-multiple threshold: side ratio of box and anchor", 1, 100)
     anchors: int = option(
         0, "anchors per output level, fitted to the boxes; 0 keeps the model's", 0, 10
     )
-    noautoanchor: bool = option(
-        False, "disable AutoAnchor: keep the model's anchors even if they fit few of the boxes"
-    )
+    noautoanchor: bool = option(False, "disable AutoAnchor: keep the model's anchors")
     fl_gamma: float = option(0.0, "focal loss gamma, 0 for plain cross-entropy", 0, 10)
     label_smoothing: float = option(0.0, "label smoothing epsilon", 0, 0.9)
     hsv_h: float = option(0.015, "image HSV-Hue augmentation, as a fraction", 0, 1)
@@ -120,14 +113,9 @@ class TrainSettings:
     mosaic9: float = option(0.0, "fraction of the mosaics that are made of 9 images", 0, 1)
     mixup: float = option(0.0, "probability of mixup of two mosaics", 0, 1)
     copy_paste: float = option(
-        0.0,
-        "probability of copy-paste; without effect: it needs segments, the data have boxes",
-        0,
-        1,
+        0.0, "probability of copy-paste; without effect: data have no segments", 0, 1
     )
-    albumentations: bool = option(
-        False, "blur, grey and contrast at v7.0's rates by the package of that name"
-    )
+    albumentations: bool = option(False, "blur, grey and contrast by the package of that name")
     close_mosaic: int = option(0, "last epochs without mosaics", 0, 100000, unit="epochs")
     rect: bool = option(
         False, "rectangular training: batches of like shape, unshuffled and without mosaics"
@@ -145,9 +133,7 @@ class TrainSettings:
     conf_thres: float = option(0.001, "confidence threshold of evaluation", 0, 1)
     iou_thres: float = option(0.6, "NMS IoU threshold of evaluation", 0, 1)
     max_det: int = of_spec(300, MAX_DET)
-    report_conf: float = option(
-        0.25, "confidence threshold at which tp, fp and fn are counted", 0, 1
-    )
+    report_conf: float = option(0.25, "confidence threshold of the counts tp, fp and fn", 0, 1)
     map_metric: str = option(
         "map50",
         "mAP that is reported: at IoU 0.5, or averaged over 0.5 to 0.95",
@@ -157,15 +143,9 @@ class TrainSettings:
     noval: bool = option(False, "evaluate the final epoch only; no early stopping then")
     nosave: bool = option(False, "save the final checkpoint only; no resume then")
     save_period: int = option(
-        -1,
-        "save a checkpoint every so many epochs (the latest nine are kept), -1 for none",
-        -1,
-        100000,
+        -1, "save a checkpoint every so many epochs (the last nine stay), -1 for none", -1, 100000
     )
-    sync_bn: bool = option(
-        False,
-        "synchronised batch normalisation over all GPUs of a training; one process ignores it",
-    )
+    sync_bn: bool = option(False, "synchronised batch normalisation over the GPUs of a training")
     onnx: bool = option(True, "write best.onnx beside the best weights")
     opset: int = option(17, "operator set of the ONNX file", 11, 27)
     onnx_nms: bool = option(False, "NMS within the ONNX file itself")

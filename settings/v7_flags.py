@@ -1,8 +1,4 @@
-"""Every command-line flag of YOLOv5 v7.0, and what becomes of it here.
-
-The tables serve three readers: tasks that carry a string of such flags (`args_options`), the
-commands `train.py`, `val.py` and `detect.py`, and the page docs/compatibility.md.
-"""
+"""Every command-line flag of YOLOv5 v7.0, and what becomes of it in commands and in tasks."""
 
 from __future__ import annotations
 
@@ -29,8 +25,8 @@ class Flag:
     """One flag: its spellings, what follows it, and its fate.
 
     `setting` is the setting it stands for, with the value `gives` where the flag carries none.
-    `says` completes «--flag: ...» for people: the meaning, or why it is not done; `in_a_task` is
-    why a flag that the command itself acts on has no effect in a task of the platform.
+    `says` is its meaning, or why it is not done; `in_a_task` is why a flag that the command itself
+    acts on has no effect in a task of the platform.
     """
 
     names: tuple[str, ...]
@@ -57,8 +53,8 @@ def _switch(name: str, setting: str, says: str, gives: object = True) -> Flag:
     return _setting(name, setting, says, "nothing", gives)
 
 
-def _command(name: str, says: str, in_a_task: str, takes: Takes = "value") -> Flag:
-    return Flag((name,), says, FlagStatus.COMMAND, takes, in_a_task=in_a_task)
+def _command(names: str, says: str, in_a_task: str = "", takes: Takes = "value") -> Flag:
+    return Flag(tuple(names.split()), says, FlagStatus.COMMAND, takes, in_a_task=in_a_task)
 
 
 def _ignored(names: str, says: str, takes: Takes = "value") -> Flag:
@@ -69,9 +65,7 @@ def _refused(names: str, says: str, takes: Takes = "value") -> Flag:
     return Flag(tuple(names.split()), says, FlagStatus.REFUSED, takes)
 
 
-_SIZE = _setting(
-    "--imgsz --img --img-size", "img_size", "inference or training image size (pixels)"
-)
+_SIZE = _setting("--imgsz --img --img-size", "img_size", "training or inference size (pixels)")
 _BATCH = _setting("--batch-size", "batch_size", "batch size")
 _WORKERS = _setting("--workers", "workers", "maximum dataloader workers")
 _CONFIDENCE = _setting("--conf-thres", "conf_thres", "confidence threshold")
@@ -83,11 +77,8 @@ _AUGMENT = _switch("--augment", "augment", "test-time augmentation")
 _OUTPUT = "the platform says where a task writes"
 _JSON = "a task writes its detections as the platform's JSON"
 _NO_PICTURES = "a task draws no pictures of its detections"
-_NO_TASK = "a task evaluates while it trains"
 _DEVICE = _command(
-    "--device",
-    "GPU numbers or cpu; the first GPU, else the CPU",
-    "gpu_id says where a task computes",
+    "--device", "GPU numbers or cpu; the first GPU, else the CPU", "gpu_id says where a task runs"
 )
 _DATA = _command("--data", "the data.yaml", "a task brings its own data set")
 _FOLDER = (
@@ -99,9 +90,7 @@ _SAVE_TEXT = (
     _command("--save-txt", "save results to *.txt", _JSON, "nothing"),
     _command("--save-conf", "save confidences in --save-txt labels", _JSON, "nothing"),
 )
-_DNN = _ignored(
-    "--dnn", "weights are .pt files here, which OpenCV's network module cannot run", "nothing"
-)
+_DNN = _ignored("--dnn", "OpenCV's network module cannot run the .pt files used here", "nothing")
 _REMOTE = "for a remote logger, which this program does not have; TensorBoard files are written"
 
 TRAIN = (
@@ -113,18 +102,12 @@ TRAIN = (
     _BATCH,
     _SIZE,
     _switch("--rect", "rect", "rectangular training"),
-    _setting(
-        "--resume", "resume", "resume the most recent, or the given, training", "value or nothing"
-    ),
+    _setting("--resume", "resume", "resume the latest, or the given, training", "value or nothing"),
     _switch("--nosave", "nosave", "save the final checkpoint only"),
     _switch("--noval", "noval", "evaluate the final epoch only"),
     _switch("--noautoanchor", "noautoanchor", "disable AutoAnchor"),
     _switch("--noplots", "plots", "save no plot files", gives=False),
-    _refused(
-        "--evolve",
-        "the search for hyper-parameters is a command of its own: python evolve.py",
-        "value or nothing",
-    ),
+    _refused("--evolve", "the search is another command: python evolve.py", "value or nothing"),
     _ignored("--bucket", "nothing is sent to a cloud bucket: this program uses no network"),
     _setting("--cache", "cache", "where decoded images are kept", "value or nothing", "ram"),
     _switch("--image-weights", "image_weights", "weighted image selection for training"),
@@ -157,16 +140,14 @@ VAL = (
     _CONFIDENCE,
     _OVERLAP,
     _MOST,
-    _command("--task", "the split: train, val or test; speed and study are refused", _NO_TASK),
+    _command("--task", "the split: train, val or test; speed and study are refused"),
     _DEVICE,
     _WORKERS,
-    _command("--single-cls", "treat multi-class data as single-class", _NO_TASK, "nothing"),
+    _command("--single-cls", "treat multi-class data as single-class", takes="nothing"),
     _AUGMENT,
     _ignored("--verbose", "the table of all classes is always printed", "nothing"),
     *_SAVE_TEXT,
-    _refused(
-        "--save-hybrid", "labels among the detections would raise every score falsely", "nothing"
-    ),
+    _refused("--save-hybrid", "labels among detections raise every score falsely", "nothing"),
     _command("--save-json", "save a COCO-JSON results file", _JSON, "nothing"),
     *_FOLDER,
     _HALF,
@@ -175,11 +156,7 @@ VAL = (
 
 DETECT = (
     _setting("--weights", "weights", "the weights to detect with", "values"),
-    _command(
-        "--source",
-        "an image, a folder, a pattern, or a text file of paths",
-        "a task brings its own images",
-    ),
+    _command("--source", "image, folder, pattern or list of paths", "a task brings its own images"),
     _ignored("--data", "class names come from the weights"),
     _SIZE,
     _CONFIDENCE,
@@ -204,38 +181,31 @@ DETECT = (
     _ignored("--vid-stride", "videos are not read"),
 )
 
-_EXPORT = "a training exports its best weights by settings of its own"
 _NO_TENSORFLOW = "TensorFlow formats are not written; convert the ONNX file"
 
 EXPORT = (
-    _command("--weights", "the weights to export", _EXPORT, "values"),
-    _command("--data", "the data.yaml whose names go into the file", _EXPORT),
-    Flag(
-        ("--imgsz", "--img", "--img-size"),
-        "image size (height width)",
-        FlagStatus.COMMAND,
-        "values",
-        in_a_task=_EXPORT,
-    ),
-    _command("--batch-size", "batch size of a file with a fixed shape", _EXPORT),
-    _command("--device", "where the network computes", _EXPORT),
-    _command("--half", "float16 weights", _EXPORT, "nothing"),
+    _command("--weights", "the weights to export", takes="values"),
+    _command("--data", "the data.yaml whose names go into the file"),
+    _command("--imgsz --img --img-size", "image size (height width)", takes="values"),
+    _command("--batch-size", "batch size of a file with a fixed shape"),
+    _command("--device", "where the network computes"),
+    _command("--half", "float16 weights", takes="nothing"),
     _refused("--inplace", "the head never writes into its maps: nothing to switch", "nothing"),
     _refused("--keras", _NO_TENSORFLOW, "nothing"),
     _refused("--optimize", "PyTorch Mobile, which it prepares for, has ended", "nothing"),
     _refused("--int8", "whole numbers are set, with pictures, where the file is used", "nothing"),
-    _command("--dynamic", "dynamic axes: any batch and size", _EXPORT, "nothing"),
-    _command("--simplify", "simplify the ONNX graph: fold constants", _EXPORT, "nothing"),
+    _command("--dynamic", "dynamic axes: any batch and size", takes="nothing"),
+    _command("--simplify", "simplify the ONNX graph: fold constants", takes="nothing"),
     _setting("--opset", "opset", "operator set of the ONNX file"),
-    _command("--verbose", "show what the converters say", _EXPORT, "nothing"),
-    _refused("--workspace", "no TensorRT engine is built"),
-    _command("--nms", "ONNX: add NMS to the graph", _EXPORT, "nothing"),
-    _command("--agnostic-nms", "ONNX: class-agnostic NMS", _EXPORT, "nothing"),
+    _command("--verbose", "show what the converters say", takes="nothing"),
+    _refused("--workspace", "no TensorRT engine is built; give the size to trtexec"),
+    _command("--nms", "ONNX: add NMS to the graph", takes="nothing"),
+    _command("--agnostic-nms", "ONNX: class-agnostic NMS", takes="nothing"),
     _refused("--topk-per-class", "the best of all classes are kept together: --topk-all"),
-    _command("--topk-all", "ONNX NMS: maximum detections per image", _EXPORT),
-    _command("--iou-thres", "ONNX NMS: IoU threshold", _EXPORT),
-    _command("--conf-thres", "ONNX NMS: confidence threshold", _EXPORT),
-    _command("--include", "the formats", _EXPORT, "values"),
+    _command("--topk-all", "ONNX NMS: maximum detections per image"),
+    _command("--iou-thres", "ONNX NMS: IoU threshold"),
+    _command("--conf-thres", "ONNX NMS: confidence threshold"),
+    _command("--include", "the formats", takes="values"),
 )
 
 FLAGS: Mapping[Command, tuple[Flag, ...]] = {

@@ -19,7 +19,7 @@ from data.sources import available_sample, check_data_available
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
 from inference.journal import Journal, JournalConfig, Record, ShardWriter
-from inference.predictions import Prediction, merge_tiles
+from inference.predictions import Prediction, TileMerger, merge_tiles
 from inference.predictor import Predictor, Sharding, load_predictor
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
@@ -30,7 +30,8 @@ from utils.device import describe
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError, best_effort
 from utils.progress import Progress, progress_bar
-from ymir.task import InferResultWriter, Task, write_mining_result
+from ymir.results import InferResultWriter, write_mining_result
+from ymir.task_types import Task
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class CandidateJob:
         if not self.task.run_mining:
             assert self.predictor is not None
             tiles = self._predictions(positions)
-            for prediction in merge_tiles(tiles, self.predictor.tile_merger()):
+            for prediction in merge_tiles(tiles, self.predictor.config.nms):
                 on_image(prediction)
                 yield waiting.pop(prediction.position)
             return
@@ -118,7 +119,7 @@ class CandidateJob:
 
     def _call_back(self, tiles: Iterable[Prediction], on_image: OnImage) -> Iterator[Prediction]:
         """Pass tiles on; call `on_image` before the last tile of each image."""
-        merger = self.predictor.tile_merger() if self.predictor else None
+        merger = TileMerger(self.predictor.config.nms) if self.predictor else None
         for tile in tiles:
             whole = merger.add(tile) if merger else tile
             if whole is not None:
@@ -254,7 +255,7 @@ def run_candidates(
         bar = progress_bar(records, "candidates", total=total)
         records = progress.follow(bar, total)
         if task.run_mining:
-            scores = _rank(job, records, report)
+            scores = _rank(job, records)
             with best_effort(EXPLANATIONS, log):
                 path = job.journal.path.with_name(EXPLANATIONS)
                 write_explanations(path, journal.record, scores, names)
@@ -268,9 +269,9 @@ def run_candidates(
         # Of all folders only this one outlives the task on the platform.
         report.write(
             task.out.tensorboard,
+            journal.record,
             ranking=ranking(scores),
             scores=scores,
-            known=journal.record,
             sheets=job.journal.path.parent,
         )
     if predictor:
@@ -313,9 +314,7 @@ def _all_records(
         yield record
 
 
-def _rank(
-    job: CandidateJob, records: Iterable[Record], report: CandidateReport
-) -> Sequence[float | None]:
+def _rank(job: CandidateJob, records: Iterable[Record]) -> Sequence[float | None]:
     """Write `result.tsv`, and return the final scores by position; None if unreadable."""
     task, total = job.task, len(job.candidates)
     settings = task.mining
@@ -325,7 +324,6 @@ def _rank(
     context = ScoringContext(job.predictor, settings, total)
     for one in ALGORITHMS[settings.mining_algorithm].rank(scored, context):
         scores[one.position] = one.score
-        report.scored(one.position, one.score)
     if any(score is not None for score in scores):
         texts = [candidate.text for candidate in job.candidates]
         write_mining_result(task, zip(texts, scores, strict=True))

@@ -18,7 +18,7 @@ from utils.errors import Code, TaskError
 from utils.launch import launch, launch_until_done
 from utils.logs import duration
 from utils.progress import Progress
-from ymir.task import Task
+from ymir.task_types import Task
 
 log = logging.getLogger(__name__)
 
@@ -143,10 +143,7 @@ def run_in_processes(
 
 
 def can_be_shared(
-    task: Task,
-    gpus: Sequence[int],
-    *,
-    kind: Callable[[torch.device], str] = describe,
+    task: Task, gpus: Sequence[int], *, kind: Callable[[torch.device], str] = describe
 ) -> bool:
     """Return whether ranks on these GPUs give equal numbers; if not, the log says why."""
     kinds = {kind(torch.device("cuda", number)) for number in gpus} if task.needs_network else set()

@@ -15,8 +15,8 @@ from training.job import TrainingJob
 from training.loop import train
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.progress import Progress
-from ymir.results import SavedFiles
-from ymir.task import ModelStage, Task, stage_folder, write_training_result
+from ymir.results import ModelStage, SavedFiles, write_training_result
+from ymir.task_types import Task, stage_folder
 from ymir.weight_download import download_weights
 from ymir.weights import SCRATCH, check_download
 

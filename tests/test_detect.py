@@ -96,7 +96,8 @@ def test_tta_is_suppressed_once(weights: Path, paths: list[str]) -> None:
     assert shown.class_probabilities.shape == (len(shown.rows), 3)
     images = shown.image[None]
     forward = predictor.network.compiled.predict
-    rows = augmented_rows(forward, images.float() / 255, stride=32, levels=3)
+    pixels = images.float() / 255
+    rows = augmented_rows(forward, pixels, forward(pixels), stride=32, levels=3)
     (expected,) = non_max_suppression(rows, NmsConfig(confidence=0.001))
     np.testing.assert_allclose(
         found.detections, boxes_to_original(expected.rows, shown.letterbox).numpy(), atol=1e-3

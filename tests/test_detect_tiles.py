@@ -17,6 +17,7 @@ from torch import Tensor
 from data.stream import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES, WorkerPool
+from inference.predictions import merge_tiles
 from inference.predictor import Prediction, Predictor, PredictorConfig
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, tile_windows
@@ -131,7 +132,6 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Iterator[DecodedImage]:
         nonlocal decoded, most
         assert prefetch <= predictor_module.LARGE_IMAGES_AHEAD
-        assert positions is None
         for position, name in enumerate(names):
             image = np.full((200, 300, 3), 100, np.uint8)
             alive.append(weakref.ref(image))
@@ -156,5 +156,4 @@ def test_tiles_carry_their_network_inputs(paths: list[str]) -> None:
     large = [tile for tile in tiles if tile.position == 0]
     assert len(large) == large[0].tiles == len(tile_windows(SIZE, TILING)) + 1
     assert all(tile.network_input is not None and tile.window is not None for tile in large)
-    whole = BlobPredictor().stream(paths[:1], keep_inputs=True)
-    assert next(whole).network_input is None
+    assert next(merge_tiles(large, NmsConfig())).network_input is None

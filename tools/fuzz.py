@@ -206,9 +206,7 @@ def _checkpoint_targets(folder: Path) -> dict[str, Target]:
     metadata = checkpoints.CheckpointMetadata(epoch=3, other={"fitness": 0.5, "tags": ["a"]})
     checkpoint = checkpoints.checkpoint_of(detector, ["cat", "dog"], metadata)
     checkpoints.save_checkpoint(folder / "sound.pt", checkpoint, half=True)
-    rest = {"version": 1, "layout": checkpoint.definition, "class_names": ["cat", "dog"]}
-    rest |= {"format": "ymir-yolov5", "metadata": checkpoint.metadata.to_mapping()}
-    checkpoints.write_safetensors(folder / "sound.safetensors", {**rest, "state": checkpoint.state})
+    checkpoints.write_safetensors(folder / "sound.safetensors", checkpoint)
     whole = (folder / "sound.pt").read_bytes()
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}

@@ -119,8 +119,7 @@ def _status(flag: Flag, command: Command) -> tuple[str, str]:
         in_tasks = command in ("train", "detect")  # whose flags a task may carry
         without = f"; without effect in a task: {flag.in_a_task}" if in_tasks else ""
         return "yes", flag.says + without
-    if flag.setting not in {item.name for kind in parse.KINDS for item in fields(kind)}:
-        return "not yet", f"{flag.says}; a warning says so"
+
     value = "" if flag.takes != "nothing" or flag.gives is True else f": {_text(flag.gives)}"
     return f"`{flag.setting}{value}`", flag.says
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 import logging
 
 from data.dataset_index import DatasetIndex
-from models.anchors import (
-    AnchorFit,
-    anchor_fit,
-    in_stride_order,
-    is_placeholder,
-    label_sizes,
-    search_anchors,
-)
+from models.anchors import AnchorFit, anchor_fit, in_stride_order, label_sizes, search_anchors
 from models.detector import Detector
 from models.model_config import ModelConfig, parse_model_config
 from settings.train import TrainSettings
@@ -39,8 +32,7 @@ def fit_anchors(
     """
     keep, threshold = settings.noautoanchor, settings.anchor_t
     sizes = label_sizes(index.boxes, index.offsets, index.sizes, image_size)
-    pixels = (network.anchors * network.stride.view(-1, 1, 1)).flatten(1).cpu()
-    missing = settings.anchors > 0 or is_placeholder(pixels.tolist())
+    missing = settings.anchors > 0 or network.has_placeholder_anchors
     if missing and keep:
         raise TaskError(
             Code.CONFIG,
@@ -48,7 +40,7 @@ def fit_anchors(
             "asks for new ones): leave noautoanchor off, or set anchors to 0 and name a model "
             "file that lists them.",
         )
-    anchors = pixels.reshape(-1, 2).numpy()
+    anchors = (network.anchors * network.stride.view(-1, 1, 1)).cpu().view(-1, 2).numpy()
     before = None if missing else anchor_fit(anchors, sizes, threshold)
     if before is not None:
         end = "noautoanchor keeps them: another img_size may help" if keep else "searching better"
@@ -95,5 +87,4 @@ def with_anchor_count(config: ModelConfig, per_level: int) -> ModelConfig:
     """
     if per_level in (0, len(config.anchors[0]) // 2):
         return config
-    rows = [[1.0] * 2 * per_level for _ in config.anchors]
-    return parse_model_config({**config.definition, "anchors": rows}, config.nc)
+    return parse_model_config({**config.definition, "anchors": per_level}, config.nc)

@@ -126,7 +126,7 @@ def build_criterion(settings: TrainSettings, network: Detector, image_size: int)
         image_size=image_size,
     )
     config = LossConfig(
-        gains,
+        *gains,
         anchor_t=settings.anchor_t,
         cls_pw=settings.cls_pw,
         obj_pw=settings.obj_pw,

@@ -159,7 +159,7 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
     Raises TaskError(CONFIG) if the ranks do not all have the same number of images.
     """
     settings, processes = job.settings, job.processes
-    loader, _ = training_loader(
+    loader = training_loader(
         job.train,
         loader_config(job, image_size, stride, settings.batch_size // processes.world_size),
         seed=settings.seed,
@@ -193,5 +193,5 @@ def loader_config(job: TrainingJob, image_size: int, stride: int, batch_size: in
         workers=job.settings.workers,
         cache=job.settings.cache,
         cache_dir=job.settings.cache_dir,
-        device=job.device,
+        on_gpu=job.device.type == "cuda",
     )

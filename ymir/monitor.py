@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from utils.atomic import write_text
@@ -17,6 +16,8 @@ LOG = logging.getLogger(__name__)
 RUNNING, FAILED = 2, 4
 FREE_LINES = 99
 MESSAGE_LENGTH = 300
+INTERVAL = 1.0
+"""Least seconds between two records of progress."""
 
 
 class Monitor:
@@ -29,37 +30,23 @@ class Monitor:
     disk the last record is written into the space of the one before.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        task_id: str,
-        *,
-        interval: float = 1.0,
-        clock: Callable[[], float] = time.time,
-        timer: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, path: Path, task_id: str) -> None:
         self.path = Path(path)
         self.task_id = task_id
-        self._interval = interval
-        self._clock = clock
-        self._timer = timer
-        self._progress = 0.0
-        self._stamp = 0.0
-        self._written_at: float | None = None
-        self._complete = False
-        self._failed = False
-        self._trouble = False
+        self._progress = self._stamp = 0.0
+        self._written_at = -INTERVAL
+        self._complete = self._failed = self._trouble = False
         self._turn = threading.Lock()
 
     def report(self, fraction: float, note: str = "") -> None:
         """Report the state «running» at `fraction` (0 to 1); `note` is a line of text for people.
 
-        Written at most once per `interval` seconds, except the first record and the first one
-        that is complete. Nothing is written after a failure.
+        Written at most once a second, except the first record and the first one that is complete.
+        Nothing is written after a failure.
         """
         with self._turn:
             self._progress = max(self._progress, min(fraction, 1.0))
-            due = self._written_at is None or self._timer() - self._written_at >= self._interval
+            due = time.monotonic() - self._written_at >= INTERVAL
             completes = self._progress >= 1.0 and not self._complete
             if self._failed or not (due or completes):
                 return
@@ -110,17 +97,11 @@ class Monitor:
         self._write(FAILED, code, message, f"{sentence}\n{traceback_text}")
 
     def _write(self, state: int, code: Code, message: str, text: str) -> None:
-        self._written_at = self._timer()
+        self._written_at = time.monotonic()
         # A clock that was set back must not make two records look like one.
-        self._stamp = max(self._clock(), self._stamp + 1e-6)
-        columns = [
-            self.task_id,
-            f"{self._stamp:.6f}",
-            f"{self._progress:.6f}",
-            str(state),
-            str(int(code)),
-        ]
-        lines = ["\t".join([*columns, message] if message else columns)]
+        self._stamp = max(time.time(), self._stamp + 1e-6)
+        columns = f"{self.task_id}\t{self._stamp:.6f}\t{self._progress:.6f}\t{state}\t{int(code)}"
+        lines = [f"{columns}\t{message}" if message else columns]
         free = [line for line in text.splitlines() if line.strip()]
         # The end of a long traceback says more than its beginning; the sentence comes first.
         lines += free if len(free) <= FREE_LINES else free[:1] + free[1 - FREE_LINES :]

@@ -6,11 +6,11 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from types import TracebackType
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +59,8 @@ def write_training_result(
     Only files that exist now are listed (regular ones, not empty), only stages that have some, and
     of more than eleven the best and the latest ten. Figures are clamped to what the platform
     accepts; one that is not finite becomes 0. `attachments` maps a section to file names under
-    `models/attachments/<section>/`. For a platform that states no protocol version the best stage
-    is written in the old form (`model`, `map`), which those platforms all read.
+    `models/attachments/<section>/`. A platform that states no protocol version gets the best stage
+    in the old form (`model`, `map`).
     """
     for stage in stages:
         assert stage.name.isidentifier(), f"stage name {stage.name!r} is no identifier"
@@ -69,22 +69,18 @@ def write_training_result(
     chosen = next((stage for stage in kept if stage.name == best), None)
     if chosen is None:
         raise ValueError(f"the best stage {best!r} has no file in {task.out.models}")
-    result: dict[str, object] = {}
+    result: dict[str, object]
     if task.protocol < STAGES:
         result = {"model": listed[best], "map": _share(chosen.mean_ap)}
     else:
-        _require_distinct_names(task, kept, listed)
         result = {
             "best_stage_name": best,
             "mAP": _share(chosen.mean_ap),
             "model_stages": {stage.name: _stage_record(stage, listed) for stage in kept},
         }
         if evaluate_config:
-            result["evaluate_config"] = {
-                str(key): float(value) for key, value in evaluate_config.items()
-            }
-        existing = _existing_attachments(task, attachments or {})
-        if existing:
+            result["evaluate_config"] = {key: float(v) for key, v in evaluate_config.items()}
+        if existing := _existing_attachments(task, attachments or {}):
             result["attachments"] = existing
     text = yaml.safe_dump(result, sort_keys=False, allow_unicode=True)
     write_text(task.out.training_result, text)
@@ -104,11 +100,9 @@ def _stage_record(stage: ModelStage, listed: Mapping[str, list[str]]) -> dict[st
 
 
 def _stages_to_keep(stages: Sequence[ModelStage], best: str) -> list[ModelStage]:
-    others = sorted(
-        (stage for stage in stages if stage.name != best), key=lambda stage: stage.timestamp
-    )
-    latest = {stage.name for stage in others[1 - STAGES_KEPT :]} | {best}
-    return [stage for stage in stages if stage.name in latest]
+    by_rank = sorted(stages, key=lambda stage: (stage.name == best, stage.timestamp))
+    kept = {stage.name for stage in by_rank[-STAGES_KEPT:]}
+    return [stage for stage in stages if stage.name in kept]
 
 
 def _existing_files(task: Task, stage: ModelStage) -> list[str]:
@@ -123,20 +117,12 @@ def _is_whole(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size > 0
 
 
-def _require_distinct_names(
-    task: Task, stages: Sequence[ModelStage], listed: Mapping[str, list[str]]
-) -> None:
-    names = [name for stage in stages for name in listed[stage.name]]
-    flat = task.protocol < STAGES_IN_FOLDERS
-    assert not flat or len(names) == len(set(names)), f"file names repeat across stages: {names}"
-
-
 def _existing_attachments(
     task: Task, attachments: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
     folder = task.out.models / "attachments"
     existing = {
-        str(section): [str(name) for name in names if _is_whole(folder / section / name)]
+        section: [name for name in names if _is_whole(folder / section / name)]
         for section, names in attachments.items()
     }
     return {section: names for section, names in existing.items() if names}
@@ -148,12 +134,12 @@ def _share(value: float) -> float:
 
 
 def write_mining_result(task: Task, rows: Iterable[tuple[str, float | None]]) -> int:
-    """Replace `result.tsv` by `(path as in the index, score)`; returns the number of lines.
+    """Replace `result.tsv` by `(path as in the index, score)`; return the number of lines.
 
     Larger scores come first, since the platform takes lines from the top. Equal scores (to the six
     digits written) keep the order of `rows`: give them in the order of the candidate file. A score
     of None marks an unreadable image: it comes last, with one less than the lowest score or than
-    0. A path that repeats counts once. Raises TaskError(NOT_A_NUMBER) for a score that is not
+    0. A path that repeats counts once. Raise TaskError(NOT_A_NUMBER) for a score that is not
     finite.
     """
     scores: dict[str, float | None] = {}
@@ -182,37 +168,19 @@ class InferResultWriter:
             results.add(path, detections, class_names, (height, width))
 
     The file appears, complete, when the block is left without an exception. Every candidate must
-    be added, unreadable ones through `add_empty`; `candidates` names those to be listed as empty
-    at the end if they were not.
+    be added, unreadable ones through `add_empty`.
     """
 
-    def __init__(self, task: Task, candidates: Iterable[str] = ()) -> None:
-        self._path = task.out.infer_result
-        self._candidates = candidates
-        self._stack = ExitStack()
+    def __init__(self, task: Task) -> None:
+        self._document = _document(task.out.infer_result)
         self._names: set[str] = set()
 
     def __enter__(self) -> InferResultWriter:
-        with ExitStack() as stack:
-            self._file = stack.enter_context(replace_text(self._path))
-            self._file.write('{"detection": {')
-            self._stack = stack.pop_all()
+        self._file = self._document.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            for path in self._candidates:
-                if PurePath(path).name not in self._names:
-                    self.add_empty(path)
-            self._file.write("\n}}\n")
+    def __exit__(self, *raised: Any) -> None:
+        self._document.__exit__(*raised)
 
     def add(
         self,
@@ -245,6 +213,14 @@ class InferResultWriter:
         self._names.add(name)
 
 
+@contextmanager
+def _document(path: Path) -> Iterator[TextIO]:
+    with replace_text(path) as file:
+        file.write('{"detection": {')
+        yield file
+        file.write("\n}}\n")
+
+
 def _boxes(
     detections: npt.ArrayLike, class_names: Sequence[str], size: tuple[int, int]
 ) -> list[dict[str, object]]:
@@ -256,24 +232,12 @@ def _boxes(
     left_top = np.minimum(corners[:, :2], [width - 1, height - 1])
     extent = np.maximum(corners[:, 2:] - left_top, 1)
     scores = np.clip(rows[:, 4], 0, 1).round(6)
+    places = np.hstack([left_top, extent]).tolist()
+    names = [class_names[index] for index in rows[:, 5].astype(np.int64)]
     return [
-        {
-            "box": {"x": x, "y": y, "w": w, "h": h},
-            "class_name": class_names[index],
-            "score": score,
-        }
-        for (x, y), (w, h), index, score in zip(
-            left_top.tolist(),
-            extent.tolist(),
-            rows[:, 5].astype(np.int64).tolist(),
-            scores.tolist(),
-            strict=True,
-        )
+        {"box": dict(zip("xywh", place, strict=True)), "class_name": name, "score": score}
+        for place, name, score in zip(places, names, scores.tolist(), strict=True)
     ]
-
-
-WEIGHTS = (".pt", ".pth")
-KEY = "ymir_saved_file_patterns"
 
 
 class SavedFiles:
@@ -290,14 +254,14 @@ class SavedFiles:
             self._patterns = [re.compile(word) for word in words]
         except re.error as error:
             wanted = f"regular expressions between commas ({error})"
-            raise config_error(KEY, patterns, wanted) from None
-
-    def wants(self, name: str) -> bool:
-        """Return whether a file of this name is handed over."""
-        if not self._patterns or PurePath(name).suffix in WEIGHTS:
-            return True
-        return any(pattern.match(PurePath(name).name) for pattern in self._patterns)
+            raise config_error("ymir_saved_file_patterns", patterns, wanted) from None
 
     def of(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the names that are handed over, in their order."""
-        return tuple(name for name in names if self.wants(name))
+        """Return those of the file names that are handed over, in their order."""
+        return tuple(
+            name
+            for name in names
+            if not self._patterns
+            or name.endswith((".pt", ".pth"))
+            or any(pattern.match(name) for pattern in self._patterns)
+        )

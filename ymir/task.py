@@ -1,7 +1,4 @@
-"""Bridge to YMIR: read a task directory into a `Task`, and open its monitor.
-
-With `ymir/results.py`, `ymir/monitor.py` and `ymir/weights.py` this is the only code that knows the
-platform's files. It imports neither torch nor the network.
+"""Bridge to YMIR: read a task directory into a `Task`, and open its monitor, without torch.
 
 Of the package `ymir_exc` only the place of `env.yaml` is used. Its three incompatible generations
 drop keys that are needed here (`protocol_version`) and do not write atomically, while `env.yaml`
@@ -16,44 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from settings.convert import absent, config_error, to_bool, to_int, to_list
 from settings.detect import InferSettings, MiningSettings
-from settings.parse import Settings, flatten_sections, parse_settings
+from settings.parse import Settings, flatten_sections, parse_settings, read_mapping
 from settings.train import TrainSettings
 from utils.environment import ymir_version
 from utils.errors import Code, TaskError
-from utils.safe_yaml import load_yaml
 from ymir.monitor import Monitor
-from ymir.results import (
-    InferResultWriter,
-    ModelStage,
-    SavedFiles,
-    write_mining_result,
-    write_training_result,
-)
-from ymir.task_types import STAGES, OutputPaths, Task, stage_folder
+from ymir.results import SavedFiles
+from ymir.task_types import STAGES, OutputPaths, Task
 from ymir.weights import weights_of_task
 
 try:
     from ymir_exc import settings as sdk_settings
 except ImportError:  # the package is the platform's; the place is the protocol's
     sdk_settings = None
-
-__all__ = [
-    "InferResultWriter",
-    "ModelStage",
-    "Monitor",
-    "OutputPaths",
-    "Task",
-    "fallback_monitor_path",
-    "open_monitor",
-    "read_task",
-    "stage_folder",
-    "write_mining_result",
-    "write_training_result",
-]
 
 
 DEFAULT_ENV_FILE = Path(getattr(sdk_settings, "DEFAULT_ENV_FILE_PATH", "/in/env.yaml"))
@@ -64,15 +38,9 @@ NO_TASK = (
     "names its env.yaml"
 )
 DETECTION = 2
-MAX_VALUES = 100_000
-"""Values of one settings file, counting what an alias repeats each time."""
 
 
-def read_task(
-    env_file: Path = DEFAULT_ENV_FILE,
-    *,
-    repository: Path = REPOSITORY,
-) -> Task:
+def read_task(env_file: Path = DEFAULT_ENV_FILE, *, repository: Path = REPOSITORY) -> Task:
     """Read and validate the task that `env_file` describes, without reading its data.
 
     Paths in the file may be relative to the `root_dir` of their section, and a relative `root_dir`
@@ -82,9 +50,9 @@ def read_task(
     that is not detection.
     """
     env_file = Path(env_file)
-    env = _read_mapping(env_file, "the task's environment file", advice=NO_TASK)
+    env = read_mapping(env_file, "the task's environment file", advice=NO_TASK)
     folders = _Folders.of(env, env_file)
-    config = _read_mapping(folders.config_file, "the task's configuration file")
+    config = read_mapping(folders.config_file, "the task's configuration file")
     warnings: list[str] = []
     training, mining, infer = _what_to_run(env, warnings)
     _refuse_other_object_types(config)
@@ -132,13 +100,10 @@ def read_task(
 def fallback_monitor_path(env_file: Path) -> Path:
     """Return the monitor file of a task whose `env_file` cannot be read.
 
-    That is `out/monitor.txt` beside the folder `in` of `env_file` (`/out/monitor.txt` on the
-    platform), else `/out/monitor.txt`.
+    That is `out/monitor.txt` beside the folder `in` of `env_file`, else `/out/monitor.txt`.
     """
     folder = Path(os.path.abspath(env_file)).parent
-    return (
-        folder.parent / "out" / "monitor.txt" if folder.name == "in" else Path("/out/monitor.txt")
-    )
+    return (folder.parent if folder.name == "in" else Path("/")) / "out" / "monitor.txt"
 
 
 def open_monitor(env_file: Path = DEFAULT_ENV_FILE) -> Monitor:
@@ -147,7 +112,7 @@ def open_monitor(env_file: Path = DEFAULT_ENV_FILE) -> Monitor:
     Take path and task id from `env_file` where it can be read, the fallbacks where not.
     """
     try:
-        env = _read_mapping(Path(env_file), "the task's environment file")
+        env = read_mapping(Path(env_file), "the task's environment file")
         folders = _Folders.of(env, Path(env_file))
     except TaskError:
         return Monitor(fallback_monitor_path(env_file), DEFAULT_TASK_ID)
@@ -195,40 +160,6 @@ class _Folders:
 
     def index(self, key: str, default: str) -> Path:
         return self.root_in / _path_text(self.indices, key, default)
-
-
-def _read_mapping(path: Path, what: str, *, advice: str = "") -> dict[str, object]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = load_yaml(text)
-    except OSError as error:
-        raise TaskError(
-            Code.CONFIG, f"{what} {path} cannot be read ({error.strerror}){advice}."
-        ) from None
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TaskError(Code.CONFIG, f"{what} {path} is not valid YAML ({reason}).") from None
-    if not isinstance(content, dict):
-        raise TaskError(Code.CONFIG, f"{what} {path} must hold keys with values.")
-    _refuse_without_end(content, f"{what} {path}")
-    return {str(key): value for key, value in content.items()}
-
-
-def _refuse_without_end(content: object, what: str) -> None:
-    """Refuse YAML whose aliases expand to billions of values, or to a list that holds itself."""
-    waiting, seen = [content], 0
-    while waiting:
-        value = waiting.pop()
-        seen += 1
-        if isinstance(value, Mapping):
-            waiting += [*value.keys(), *value.values()]
-        elif isinstance(value, list | tuple | set):
-            waiting += value
-        if seen + len(waiting) > MAX_VALUES:
-            raise TaskError(
-                Code.CONFIG,
-                f"{what} expands to more than {MAX_VALUES} values; write it without aliases.",
-            )
 
 
 def _section(env: Mapping[str, object], name: str, env_file: Path) -> Mapping[str, object]:
@@ -309,13 +240,11 @@ def _read_code_config(config: Mapping[str, object], repository: Path) -> dict[st
     value = config.get("code_config")
     if absent(value):
         return {}
-    root = repository.resolve()
-    if "\0" in str(value):
-        raise config_error("code_config", value, "a file inside the repository")
-    path = Path(os.path.realpath(root / str(value)))
+    root, text = repository.resolve(), str(value)
+    path = Path(os.path.realpath(root / text)) if "\0" not in text else Path()
     if not path.is_relative_to(root):
         raise config_error("code_config", value, "a file inside the repository")
-    return _read_mapping(path, "the settings file that code_config names,")
+    return read_mapping(path, "the settings file that code_config names,")
 
 
 def _settings(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import logging
 import os
 import socket
-import urllib.error
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 
@@ -23,16 +23,14 @@ TIMEOUT = 60.0
 """Seconds without a byte after which a download has failed."""
 
 
-def download_weights(
-    name: str, sha256: str, folders: Sequence[Path], *, release: str = RELEASE
-) -> Path:
+def download_weights(name: str, sha256: str, folders: Sequence[Path]) -> Path:
     """Download a file of the release into the first writable folder and return its path.
 
     The file appears there complete and with the SHA-256 given (64 lower-case hexadecimal digits),
     or not at all. Raise TaskError: NETWORK when it cannot be fetched, MODEL when it is
     not the file that was meant, CONFIG when no folder can be written to.
     """
-    url = release + name
+    url = RELEASE + name
     target = _writable(folders) / name
     log.info("fetching %s to %s", url, target)
     try:
@@ -45,12 +43,7 @@ def download_weights(
             f"the file that {url} gave has another SHA-256 than weights_sha256 says, so it was "
             "not kept: check the sum, or put the file into weights_dir yourself.",
         ) from error
-    except (
-        urllib.error.URLError,
-        http.client.HTTPException,
-        TimeoutError,
-        ConnectionError,
-    ) as error:
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = " ".join(str(getattr(error, "reason", "") or error).split())[:200]
         raise TaskError(
             Code.NETWORK,

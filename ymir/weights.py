@@ -72,13 +72,9 @@ def _find_file(text: str, models_in: Path) -> Path | None:
 
 
 def _preference(path: Path) -> int:
-    ranks: Sequence[bool] = (
-        path.name == "best.pt",
-        "best" in path.name and path.suffix == ".pt",
-        path.name == "last.pt",
-        path.suffix == ".pt",
-    )
-    return ranks.index(True) if True in ranks else len(ranks)
+    is_pt = path.suffix == ".pt"
+    ranks = (path.name == "best.pt", "best" in path.name and is_pt, path.name == "last.pt", is_pt)
+    return (*ranks, True).index(True)
 
 
 IMAGE_FOLDER = Path("/weights")

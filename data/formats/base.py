@@ -124,8 +124,6 @@ class AnnotationFormat:
 
 
 FORMATS: dict[str, AnnotationFormat] = {}
-DEFAULT_FORMAT = "ark"
-"""The format of a file that no other format recognises."""
 
 
 def register(annotation_format: AnnotationFormat) -> None:
@@ -191,7 +189,7 @@ class AnnotationReader:
     def _recognise(self, content: bytes) -> AnnotationFormat:
         start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
         known = (one for one in self._formats.values() if start.startswith(one.starts))
-        return next(known, self._formats[DEFAULT_FORMAT])
+        return next(known, self._formats["ark"])
 
     def _open_shared(self, path: str, found: AnnotationFormat) -> AnnotationFile | AnnotationError:
         with self._lock:
@@ -230,29 +228,19 @@ def check_count(count: int, where: str) -> None:
         raise AnnotationError(f"{where}: more than {MAX_OBJECTS} objects in one image")
 
 
-def finite_numbers(
-    words: Sequence[str], where: str, names: Sequence[str] | None = None
-) -> list[float]:
+def finite_numbers(words: Sequence[str], where: str, names: Sequence[str] = ()) -> list[float]:
     """Return words as finite numbers; AnnotationError says where the first is that is none.
 
     `names` are those of the words, for the message.
     """
-    try:
-        values = [float(word) for word in words]
-        if all(map(math.isfinite, values)):
-            return values
-    except ValueError:
-        pass
-    places = [where] * len(words) if names is None else [f"{where} {name}" for name in names]
-    return [finite_number(word, place) for word, place in zip(words, places, strict=True)]
-
-
-def finite_number(word: str, where: str) -> float:
-    """Return a word as a finite number; AnnotationError if it is none."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise AnnotationError(f"{where}: {word[:40]!r} is not a number")
-    return value
+    values = []
+    for place, word in enumerate(words):
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            name = f" {names[place]}" if names else ""
+            raise AnnotationError(f"{where}{name}: {word[:40]!r} is not a number")
+        values.append(value)
+    return values

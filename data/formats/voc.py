@@ -28,7 +28,6 @@ from data.formats.base import (
     LabelledImage,
     NamedBox,
     check_count,
-    finite_number,
     finite_numbers,
     read_bytes,
     register,
@@ -92,7 +91,7 @@ def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Annotation:
             continue
         x1, y1, x2, y2 = corners(box, where)
         rows.append((index, x1, y1, x2 + 1, y2 + 1))
-        rotated += finite_number(box.get(ANGLE) or "0", where) != 0
+        rotated += finite_numbers([box.get(ANGLE) or "0"], where) != [0]
     return Annotation(Instances.from_rows(rows), tuple(unknown), rotated, without_box)
 
 

@@ -1,16 +1,15 @@
 """Reader of pickles as data: the instructions build plain values, and nothing can be called.
 
-Weight files are pickles, and unpickling an untrusted one runs its code. Here the instructions are
-decoded (`pickletools` disassembles, it never executes) and followed on a stack of our own. A name
-in the file is looked up in a closed table and nowhere else, and an object becomes a `StandIn` that
-keeps what it was given. Memory stays in proportion to the file.
+Unpickling an untrusted file runs its code. Here the instructions are decoded (`pickletools` never
+executes them) and followed on a stack of our own. A name in the file is looked up in a closed
+table, and an object becomes a `StandIn`. Memory stays in proportion to the file.
 """
 
 from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_INSTRUCTIONS = 2_000_000
 """A stripped yolov5n has 36 thousand, a yolov5x6 with its optimizer ten times that."""
@@ -35,10 +34,7 @@ class Name:
 
 
 class StandIn:
-    """Placeholder of an object in the file.
-
-    `arguments` are those of its constructor, `state` is what would have been set on it.
-    """
+    """Placeholder of an object: arguments of its constructor, and what would be set on it."""
 
     def __init__(self, name: str, arguments: tuple[object, ...] = ()) -> None:
         self.name = name
@@ -74,22 +70,17 @@ def read_pickle(
     return value
 
 
+@dataclass
 class _Machine:
     """Pickle machine: stack, marks and memo, and one method per kind of instruction."""
 
-    def __init__(
-        self,
-        names: Mapping[str, Name],
-        persistent: Callable[[object], object],
-        refusal: Callable[[str], str],
-    ) -> None:
-        self.names = names
-        self.persistent = persistent
-        self.refusal = refusal
-        self.stack: list[object] = []
-        self.marks: list[list[object]] = []
-        self.memo: dict[int, object] = {}
-        self.given = 0
+    names: Mapping[str, Name]
+    persistent: Callable[[object], object]
+    refusal: Callable[[str], str]
+    stack: list[object] = field(default_factory=list)
+    marks: list[list[object]] = field(default_factory=list)
+    memo: dict[int, object] = field(default_factory=dict)
+    given: int = 0
 
     def follow(self, instruction: str, argument: object) -> None:
         if instruction in _CONSTANTS:
@@ -150,8 +141,7 @@ class _Machine:
         self.stack.append(self.persistent(self.stack.pop()))
 
     def append(self, _: object) -> None:
-        value = self.stack.pop()
-        self._extend([value])
+        self._extend([self.stack.pop()])
 
     def append_marked(self, _: object) -> None:
         self._extend(self._marked())
@@ -201,14 +191,11 @@ class _Machine:
             target[_hashable(key)] = value
 
 
-_IDLE = frozenset({"PROTO", "FRAME"})
-_CONSTANTS = frozenset(
-    {
-        *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-        *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING"),
-        *("BINBYTES", "SHORT_BINBYTES"),
-    }
-)
+_IDLE = {"PROTO", "FRAME"}
+_CONSTANTS = {
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING"),
+}
 _FRESH: Mapping[str, Callable[[], object]] = {
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,

@@ -2,23 +2,18 @@
 
 torch's own reader, even with `weights_only`, makes any amount of memory from a few bytes and keeps
 its list of allowed names where every thread changes it. Here every size is checked against the file
-before memory is taken.
-
-Only the zip format of torch 1.6 and later is read: every YOLOv5 from v5.0 on needs torch 1.7.
+before memory is taken. Only the zip format of torch 1.6 and later is read.
 """
 
 from __future__ import annotations
 
-import io
 import stat
 import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, cast
 
 import torch
-from torch import Tensor
 
 from models.safe_load.allowlist import Storage, known_names, refusal_of_name, storage_dtype
 from models.safe_load.pickle_reader import Refused, read_pickle
@@ -106,17 +101,12 @@ class _Archive:
             member = self.members.get(f"data/{key}")
             if member is None:
                 raise Refused(f"lacks the numbers of the tensor {key!r}")
-            self.buffers[key] = bytearray(member.file_size)
-            with self.archive.open(member) as stored:
-                _fill(stored, self.buffers[key])
-                # The check sum is compared when the end is reached.
-                stored.read(1)
+            self.buffers[key] = bytearray(self.archive.read(member))
         if count * dtype.itemsize > len(self.buffers[key]):
             raise Refused("claims tensors that are larger than the numbers stored for them")
         if count == 0:
             return Storage(torch.empty(0, dtype=dtype))
-        numbers: Tensor = torch.frombuffer(self.buffers[key], dtype=dtype, count=count)
-        return Storage(numbers)
+        return Storage(torch.frombuffer(self.buffers[key], dtype=dtype, count=count))
 
 
 def _checked_members(
@@ -164,14 +154,3 @@ def _storage_identity(identity: object) -> tuple[object, str, int]:
     if not isinstance(key, (str, int)) or type(count) is not int or not 0 <= count < 2**48:
         raise Refused("has a tensor of an impossible size")
     return kind, str(key), count
-
-
-def _fill(file: IO[bytes], buffer: bytearray) -> None:
-    """Read exactly as many bytes as the buffer has; EOFError where the file ends before."""
-    view = memoryview(buffer)
-    done = 0
-    while done < len(buffer):
-        count = cast(io.BufferedIOBase, file).readinto(view[done:])
-        if not count:
-            raise EOFError("the file ends within a tensor")
-        done += count

@@ -20,9 +20,9 @@ NUMBER_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "
 """numpy's names of number formats, and those of `struct`."""
 
 
-def is_yolov5_checkpoint(content: object) -> bool:
-    """Whether a file's content is an official checkpoint: pickled modules in a dict."""
-    return isinstance(content, dict) and any(_models(content))
+def is_yolov5_checkpoint(content: Mapping[str, object]) -> bool:
+    """Whether a file's content is an official checkpoint, with pickled modules."""
+    return bool(_models(content))
 
 
 def yolov5_parts(

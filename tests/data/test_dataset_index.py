@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,33 +65,3 @@ def test_single_class_takes_all_as_item(four_images: DatasetIndex) -> None:
     assert not single.classes.any()
     assert four_images.classes.any()
     assert single.single_class() is single
-
-
-POLYGONS = tuple((np.full((3, 2), number, np.float64),) for number in range(3))
-OBJECTS = Instances(np.arange(12.0).reshape(3, 4), np.array([5, 6, 7]), POLYGONS)
-
-
-@pytest.mark.parametrize(
-    ("rows", "classes"),
-    [
-        pytest.param(slice(1, None), [6, 7], id="slice"),
-        pytest.param(np.array([2, 0]), [7, 5], id="indices"),
-        pytest.param(np.array([True, False, True]), [5, 7], id="mask"),
-        pytest.param(slice(0), [], id="none"),
-    ],
-)
-def test_polygons_follow_their_boxes(rows: slice | np.ndarray, classes: list[int]) -> None:
-    taken = OBJECTS.take(rows)
-    assert taken.classes.tolist() == classes
-    assert taken.segments is not None
-    assert [polygons[0][0, 0] + 5 for polygons in taken.segments] == classes
-    assert taken.boxes[:, 0].tolist() == [4 * (label - 5) for label in classes]
-    twice = Instances.concatenate([taken, OBJECTS])
-    assert twice.segments is not None
-    assert len(twice) == len(twice.segments) == len(classes) + 3
-
-
-def test_objects_without_polygons_leave_none_to_the_whole() -> None:
-    plain = replace(OBJECTS, segments=None)
-    assert Instances.concatenate([OBJECTS, plain]).segments is None
-    assert plain.take(slice(1)).segments is None

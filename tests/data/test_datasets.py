@@ -11,8 +11,9 @@ import torch
 from torch.utils.data import Dataset
 
 from data.dataset_index import DatasetIndex
-from data.datasets import EvaluationDataset, QuadDataset, Sample, collate, enlarge, join
+from data.datasets import QuadDataset, Sample, collate, enlarge, join
 from data.instances import Instances
+from data.loaders import EvaluationDataset, LoaderConfig
 
 
 def test_collate_numbers_the_images() -> None:
@@ -89,10 +90,7 @@ def test_fewer_than_four_are_the_first_enlarged(count: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 5, 12])
 def test_recorded_evaluation_items(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Validation items recorded from v7.0 (letterbox.npz `item*`): the pixels are exact.
 
@@ -111,14 +109,9 @@ def test_recorded_evaluation_items(
     cv2.imwrite(path, source)
     centres, halves = labels[:, 1:3] * (width, height), labels[:, 3:5] * (width, height) / 2
     boxes = np.concatenate((centres - halves, centres + halves), 1)
-    index = DatasetIndex.build(
-        [path],
-        [(height, width)],
-        Instances(boxes, labels[:, 0]),
-        [len(boxes)],
-        [str(one) for one in range(99)],
-    )
-    dataset = EvaluationDataset(index, image_size=96, batch_size=1)
+    instances, names = Instances(boxes, labels[:, 0]), [str(one) for one in range(99)]
+    index = DatasetIndex.build([path], [(height, width)], instances, [len(boxes)], names)
+    dataset = EvaluationDataset(index, LoaderConfig(96, 1))
     dataset.shapes[0] = expected.shape[1:]
     batch = dataset[0]
     np.testing.assert_array_equal(batch.images[0].numpy(), expected)

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from data.augmentations import AffineParams, affine_matrix
-from data.mosaic import (
-    Tile,
-    mosaic_tiles,
-    nine_tiles,
-    render,
-    single_tile,
-    transform_boxes,
-)
+from data.mosaic import Tile, mosaic_tiles, nine_tiles, render, single_tile, transform_boxes
 from ops.letterbox import PAD_VALUE
 
 SIDE = 64
@@ -163,7 +156,7 @@ NINE_SIZES = list(zip(NINE_HEIGHTS, NINE_WIDTHS, strict=True))
 
 def paste_nine(images, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """The layout written out one image after another on the 3·side canvas; (x, y) of each."""
-    canvas = np.full((3 * side, 3 * side, 3), PAD_VALUE, np.uint8)
+    canvas = np.full((5 * side, 5 * side, 3), PAD_VALUE, np.uint8)  # a side more on each side
     corners: list[tuple[int, int]] = []
     for place, source in enumerate(images):
         h, w = source.shape[:2]
@@ -187,11 +180,8 @@ def paste_nine(images, side: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
         else:  # above the one on the left
             x, y = side - w, corners[7][1] - h
         corners.append((x, y))
-        for row in range(h):
-            for column in range(w):
-                if 0 <= y + row < 3 * side and 0 <= x + column < 3 * side:
-                    canvas[y + row, x + column] = source[row, column]
-    return canvas, corners
+        canvas[side + y : side + y + h, side + x : side + x + w] = source
+    return canvas[side:-side, side:-side], corners
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (64, 64), (17, 40), (50, 3)])

@@ -180,11 +180,13 @@ def test_classes_that_never_match_are_told_with_both_lists(tmp_path: Path) -> No
     draw(tmp_path)
     (tmp_path / "a.xml").write_text(voc_text([(0, 1, 1, 2, 2)]).replace("HELMET", "glove"))
     (tmp_path / "index.tsv").write_text("assets/9c/first image.png\ta.xml\n", encoding="utf-8")
-    arguments = {"root": tmp_path, "max_bad_fraction": 1.0}
     with pytest.raises(TaskError, match=r"glove.*helmet, vest"):
-        read_dataset(tmp_path / "index.tsv", NAMES, **arguments)
-    index, report = read_dataset(tmp_path / "index.tsv", NAMES, **arguments, require_boxes=False)
-    assert (len(index), report.unknown_classes) == (1, {"glove": 1})
+        read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=1)
+    (tmp_path / "b.txt").write_text("0, 1, 1, 2, 2")
+    with open(tmp_path / "index.tsv", "a") as file:
+        file.write("assets/fa/third.png\tb.txt\n")
+    index, report = read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=0)
+    assert (len(index), report.unknown_classes) == (2, {"glove": 1})
     assert "1 boxes of other classes left out: glove (1)" in report.lines()
 
 

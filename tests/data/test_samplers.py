@@ -17,7 +17,6 @@ from data.samplers import (
     RectangularBatches,
     TrainingSampler,
     WeightedSampler,
-    class_weights,
     image_weights,
     shared_positions,
 )
@@ -169,12 +168,10 @@ INDEX = DatasetIndex.build(
 """a: dog, dog, cat; b: nothing; c: dog, dog. No owl anywhere."""
 
 
-def test_class_weights_by_hand() -> None:
-    """Counts 4, 1, 0: inverses 1/4, 1, 1 of sum 9/4; times 3: 1/3, 4/3, 4/3."""
-    np.testing.assert_allclose(class_weights(INDEX.counts()), [1 / 3, 4 / 3, 4 / 3])
-
-
 def test_image_weights_by_hand() -> None:
-    """A dog is worth (1/3)(1 - 1/2)^2 / 3 = 1/36, a cat (4/3)(1 - 0)^2 / 3 = 4/9."""
+    """Counts 4, 1, 0: inverses 1/4, 1, 1 of sum 9/4; times 3: class weights 1/3, 4/3, 4/3.
+
+    A dog is worth (1/3)(1 - 1/2)^2 / 3 = 1/36, a cat (4/3)(1 - 0)^2 / 3 = 4/9.
+    """
     weights = image_weights(INDEX, np.array([0.5, 0.0, 0.9]))
     np.testing.assert_allclose(weights, [2 / 36 + 4 / 9, 0, 2 / 36])

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import logging
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from data import workers
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MIB = 2**20
 
 
 @pytest.mark.parametrize(
-    ("requested", "cpus", "device", "free_mib", "expected"),
+    ("requested", "cpus", "on_gpu", "free_mib", "expected"),
     [
-        pytest.param(-1, 2, CPU, 1000, 0, id="no gpu: the network needs the cpus"),
-        pytest.param(-1, 16, CPU, 1000, 0, id="no gpu, many cpus"),
-        pytest.param(-1, 16, CUDA, 1000, 8, id="gpu: at most eight"),
-        pytest.param(-1, 4, CUDA, 1000, 4, id="gpu: one per cpu"),
-        pytest.param(3, 16, CPU, 1000, 3, id="as asked for"),
-        pytest.param(0, 16, CUDA, 1000, 0, id="none asked for"),
-        pytest.param(-1, 16, CUDA, 64, 2, id="shared memory for two"),
-        pytest.param(-1, 16, CUDA, 10, 0, id="shared memory for none"),
+        pytest.param(-1, 2, False, 1000, 0, id="no gpu: the network needs the cpus"),
+        pytest.param(-1, 16, False, 1000, 0, id="no gpu, many cpus"),
+        pytest.param(-1, 16, True, 1000, 8, id="gpu: at most eight"),
+        pytest.param(-1, 4, True, 1000, 4, id="gpu: one per cpu"),
+        pytest.param(3, 16, False, 1000, 3, id="as asked for"),
+        pytest.param(0, 16, True, 1000, 0, id="none asked for"),
+        pytest.param(-1, 16, True, 64, 2, id="shared memory for two"),
+        pytest.param(-1, 16, True, 10, 0, id="shared memory for none"),
     ],
 )
 def test_worker_count(
@@ -34,7 +31,7 @@ def test_worker_count(
     caplog: pytest.LogCaptureFixture,
     requested: int,
     cpus: int,
-    device: torch.device,
+    on_gpu: bool,
     free_mib: int,
     expected: int,
 ) -> None:
@@ -43,15 +40,14 @@ def test_worker_count(
     monkeypatch.setattr(workers.sys, "platform", "linux")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mib * MIB))
     with caplog.at_level(logging.WARNING):
-        got = workers.worker_count(requested, batch_bytes=10 * MIB, device=device)
+        got = workers.worker_count(requested, batch_bytes=10 * MIB, on_gpu=on_gpu)
     assert got == expected
     assert ("shm-size" in caplog.text) == (free_mib < 100)
 
 
-def test_no_shared_memory_means_no_workers(tmp_path: Path) -> None:
-    missing = tmp_path / "none"
-    got = workers.worker_count(4, batch_bytes=MIB, device=CPU, shared_memory=missing)
-    assert got == 0
+def test_no_shared_memory_means_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SHARED_MEMORY", "/missing")
+    assert workers.worker_count(4, batch_bytes=MIB, on_gpu=False) == 0
 
 
 def test_processes_on_one_machine_divide_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,13 +56,8 @@ def test_processes_on_one_machine_divide_it(monkeypatch: pytest.MonkeyPatch) -> 
     for free, expected in ((1000, 4), (64, 0), (120, 1)):
         usage = SimpleNamespace(free=free * MIB)
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        got = workers.worker_count(-1, batch_bytes=10 * MIB, device=CUDA, local_world_size=4)
+        got = workers.worker_count(-1, batch_bytes=10 * MIB, on_gpu=True, local_world_size=4)
         assert got == expected
-
-
-def test_there_is_at_least_one_cpu_and_thread() -> None:
-    assert workers.available_cpus() >= 1
-    assert 1 <= workers.thread_count() <= 8
 
 
 @pytest.mark.parametrize(

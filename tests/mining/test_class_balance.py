@@ -8,13 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
-from mining.class_balance import class_divergence, rebalance, window_size
+from mining.class_balance import class_divergence, rebalance
 from mining.mining_cald import cald_scores
-from mining.registry import mine
 from mining.scores import Scored, ScoringContext
 from settings.detect import MiningSettings
-from tests.mining.test_mining_cald import BLUE, FAINT_RED, GREEN, RED, ColourPredictor, draw
+from tests.mining.colour_example import (
+    BLUE,
+    FAINT_RED,
+    GREEN,
+    RED,
+    ColourPredictor,
+    draw,
+    mine,
+    scores_of,
+    see_colours,
+)
 from utils.errors import Code, TaskError
 
 # Section 2.6: labelled images with classes {1, 1, 2} and {1}: (2, 1, 0) and (1, 0, 0) on average.
@@ -46,18 +56,10 @@ def test_official_order() -> None:
 
 
 def test_only_the_window_is_ranked_anew() -> None:
-    found = {
-        one.position: one.score for one in rebalance(stream([0.6, 0.8, 0.7, 0.9]), LABELLED, 2)
-    }
-    assert (found[0], found[2]) == (0.6, 0.7)
-    assert found[1] == pytest.approx(1.152465, abs=2e-5)  # behind 3 by stage 1, before it by class
-    assert found[3] == pytest.approx(1.109140, abs=2e-5)
-
-
-@pytest.mark.parametrize(("setting", "expected"), [(-1, 12), (0, 0), (7, 7), (500, 500)])
-def test_window_size(setting: int, expected: int) -> None:
-    assert window_size(setting, 100) == expected
-    assert window_size(-1, 1) == 1
+    """1 is behind 3 by stage 1, before it by class."""
+    found = rebalance(stream([0.6, 0.8, 0.7, 0.9]), LABELLED, 2)
+    scores = {one.position: one.score for one in found}
+    assert scores == pytest.approx({0: 0.6, 1: 1.152465, 2: 0.7, 3: 1.109140}, abs=2e-5)
 
 
 SETTINGS = MiningSettings(batch_size=4, workers=1, balance_window=3)
@@ -82,11 +84,11 @@ def knowing(*labelled: float) -> ColourPredictor:
 def test_rare_class_comes_first(paths: list[str]) -> None:
     """Equally consistent red and blue; the labelled images show red, so blue is worth more."""
     settings = replace(SETTINGS, balance_window=10)
-    scores = dict(mine(knowing(3, 0, 0), paths, settings))
-    assert scores[paths[1]] > scores[paths[3]] > scores[paths[0]] > 1
-    assert scores[paths[2]] == 0
-    scores = dict(mine(knowing(0, 0, 3), paths, settings))
-    assert scores[paths[0]] > scores[paths[1]] > 1
+    red, blue, empty, both, _ = scores_of(knowing(3, 0, 0), paths, settings)
+    assert blue > both > red > 1
+    assert empty == 0
+    red, blue, *_ = scores_of(knowing(0, 0, 3), paths, settings)
+    assert red > blue > 1
 
 
 def test_window_and_the_rest(paths: list[str]) -> None:
@@ -118,19 +120,19 @@ def test_wrong_number_of_classes_is_refused(paths: list[str]) -> None:
 
 @pytest.mark.parametrize("rule", ["first", "mixed"])
 def test_empty_images_and_balance(paths: list[str], rule: str) -> None:
-    scores = dict(mine(knowing(3, 0, 0), paths, replace(SETTINGS, empty_images=rule)))
-    others = [score for path, score in scores.items() if path != paths[2]]
+    scores = scores_of(knowing(3, 0, 0), paths, replace(SETTINGS, empty_images=rule))
+    empty = scores.pop(2)
     if rule == "first":
-        assert scores[paths[2]] == 2 > max(others)
+        assert empty == 2 > max(scores)
     else:
-        assert min(others) <= scores[paths[2]] <= max(others)
+        assert min(scores) <= empty <= max(scores)
 
 
 def test_class_vector_is_averaged_over_image_and_views(paths: list[str]) -> None:
     """Green is lost in the flipped view, where it lies right: half of 200 / 255 remains."""
 
-    def lose_green(image):  # type: ignore[no-untyped-def]
-        rows, classes = ColourPredictor().see(image)
+    def lose_green(image: Tensor) -> tuple[Tensor, Tensor]:
+        rows, classes = see_colours(image)
         kept = (rows[:, 5] != 1) | (rows[:, 0] < 48)
         return rows[kept], classes[kept]
 

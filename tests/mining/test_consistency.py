@@ -19,9 +19,7 @@ from mining.consistency import (
     compare,
     jensen_shannon,
     join_objects,
-    match,
     reference_sample,
-    view_inconsistency,
 )
 from mining.data_augment import flip
 
@@ -58,28 +56,20 @@ def test_official_numbers_of_one_image() -> None:
     # Object 2: mapped (40, 20, 100, 80), overlap 58 * 58 = 3364, union 3600 + 3480 - 3364 = 3716:
     # IoU .905274; JS .145552; m = .905274 + .5 * (1 - .145552) = 1.332499; |m - 1.3| = .032499.
     reference = official_flipped()
-    overlap, partner = match(reference, OFFICIAL_VIEW)
-    assert overlap.tolist() == pytest.approx([1, 0.905274], abs=1e-5)
-    assert partner.tolist() == [0, 1]
-    divergence = jensen_shannon(reference.distributions, OFFICIAL_VIEW.distributions)
-    assert divergence.tolist() == pytest.approx([0, 0.145552], abs=1e-5)
-    consistency = compare(reference, OFFICIAL_VIEW).consistency
-    assert consistency.tolist() == pytest.approx([1.8, 1.332499], abs=1e-5)
-    assert view_inconsistency(reference, OFFICIAL_VIEW).tolist() == pytest.approx(
-        [0.032499], abs=1e-5
-    )
-
-
-def test_official_number_of_an_empty_view() -> None:
-    assert view_inconsistency(official_flipped(), NOTHING).tolist() == [0]
+    found = compare(reference, OFFICIAL_VIEW)
+    assert found.overlap.tolist() == pytest.approx([1, 0.905274], abs=1e-5)
+    assert found.partner.tolist() == [0, 1]
+    assert found.divergence.tolist() == pytest.approx([0, 0.145552], abs=1e-5)
+    assert found.consistency.tolist() == pytest.approx([1.8, 1.332499], abs=1e-5)
+    assert found.inconsistency.tolist() == pytest.approx([0.032499], abs=1e-5)
+    assert compare(reference, NOTHING).inconsistency.tolist() == [0]
 
 
 def test_official_class_vectors() -> None:
     """Averaged over the original and the flipped view; label = best foreground class."""
-    confidence = torch.tensor([0.8, 0.5])
-    original = class_vector(confidence, torch.tensor([0, 1]), 3)
-    flipped = class_vector(confidence, torch.tensor([0, 2]), 3)
-    nothing = class_vector(torch.zeros(0), torch.zeros(0), 3)
+    original = class_vector(torch.tensor([[0.0, 0, 9, 9, 0.8, 0], [0, 0, 9, 9, 0.5, 1]]), 3)
+    flipped = class_vector(torch.tensor([[0.0, 0, 9, 9, 0.8, 0], [0, 0, 9, 9, 0.5, 2]]), 3)
+    nothing = class_vector(torch.zeros(0, 6), 3)
     assert ((original + flipped) / 2).tolist() == pytest.approx([0.8, 0.25, 0.25], abs=1e-5)
     assert ((original + nothing) / 2).tolist() == pytest.approx([0.4, 0.25, 0], abs=1e-5)
 
@@ -144,28 +134,24 @@ def test_one_object_by_hand(
     view: tuple[tuple[float, ...], float, tuple[float, ...]],
     expected: float,
 ) -> None:
-    found = view_inconsistency(objects(reference), objects(view))
+    found = compare(objects(reference), objects(view)).inconsistency
     assert found.tolist() == pytest.approx([expected], abs=2e-6)
 
 
 def test_partner_is_the_largest_overlap_whatever_its_class() -> None:
     reference = objects((BOX, 0.8, CAT))
     view = objects(((30, 10, 50, 60), 0.9, CAT), ((12, 10, 50, 60), 0.6, DOG))
-    overlap, partner = match(reference, view)
-    assert partner.tolist() == [1]
-    assert overlap.tolist() == pytest.approx([38 / 40], abs=1e-6)
+    found = compare(reference, view)
+    assert found.partner.tolist() == [1]
+    assert found.overlap.tolist() == pytest.approx([38 / 40], abs=1e-6)
 
 
 @pytest.mark.parametrize("copies", [1, 2, 5, 20])
 def test_doubled_boxes_do_not_count(copies: int) -> None:
     """Defect 3: the older loop returned .5, 1, 2.5 and 10 for 1, 2, 5 and 20 equal boxes."""
-    row = (BOX, 0.8, CAT)
-    assert view_inconsistency(objects(*[row] * copies), objects(row)).tolist() == pytest.approx(
-        [0.5]
-    )
-    assert view_inconsistency(objects(row), objects(*[row] * copies)).tolist() == pytest.approx(
-        [0.5]
-    )
+    single, several = objects((BOX, 0.8, CAT)), objects(*[(BOX, 0.8, CAT)] * copies)
+    for pair in ((several, single), (single, several)):
+        assert compare(*pair).inconsistency.tolist() == pytest.approx([0.5])
 
 
 @pytest.mark.parametrize(
@@ -218,31 +204,28 @@ def random_found(count: int, source: np.random.Generator) -> tuple[Tensor, Tenso
     return torch.from_numpy(rows).float(), torch.from_numpy(classes).float()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_batch_equals_the_slow_loop_image_by_image(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("known", "seen"),
+    [
+        ((3, 1, 12, 1, 7), (4, 0, 9, 1, 60)),
+        # Above all the last ones: no object comes after them that an index could mean.
+        ((2, 2), (1, 0)),
+        ((2, 2), (0, 1)),
+        ((2, 2, 2, 2), (0, 2, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_batch_equals_the_slow_loop_image_by_image(
+    known: tuple[int, ...], seen: tuple[int, ...], seed: int
+) -> None:
     source = np.random.default_rng(seed)
-    reference = [random_found(n, source) for n in (3, 1, 12, 1, 7)]
-    view = [random_found(n, source) for n in (4, 0, 9, 1, 60)]
-    batch = view_inconsistency(
-        join_objects([rows[:, :4] for rows, _ in reference], reference),
-        join_objects([rows[:, :4] for rows, _ in view], view),
-    )
+    reference, view = ([random_found(n, source) for n in counts] for counts in (known, seen))
+    batch = compare(together(reference), together(view)).inconsistency
     for index, (ours, theirs) in enumerate(zip(reference, view, strict=True)):
-        alone = [join_objects([one[0][:, :4]], [one]) for one in (ours, theirs)]
-        assert float(view_inconsistency(*alone)) == float(batch[index])
+        alone = together([ours]), together([theirs])
+        assert float(compare(*alone).inconsistency) == float(batch[index])
         assert float(batch[index]) == pytest.approx(slow_inconsistency(*alone), abs=1e-5)
 
 
-@pytest.mark.parametrize("counts", [(1, 0), (0, 1), (0, 2, 0, 0)], ids=str)
-def test_views_empty_wherever_they_stand_in_the_batch(counts: tuple[int, ...]) -> None:
-    """Above all the last ones: no object comes after them that an index could mean."""
-    source = np.random.default_rng(0)
-    reference = [random_found(2, source) for _ in counts]
-    view = [random_found(n, source) for n in counts]
-    batch = view_inconsistency(
-        join_objects([rows[:, :4] for rows, _ in reference], reference),
-        join_objects([rows[:, :4] for rows, _ in view], view),
-    )
-    for index, (ours, theirs) in enumerate(zip(reference, view, strict=True)):
-        alone = [join_objects([one[0][:, :4]], [one]) for one in (ours, theirs)]
-        assert float(batch[index]) == pytest.approx(slow_inconsistency(*alone), abs=1e-5)
+def together(found: list[tuple[Tensor, Tensor]]) -> Objects:
+    return join_objects([rows[:, :4] for rows, _ in found], found)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inference.predictions import Prediction
+from inference.predictor import Predictor
 from mining.diversity import (
     SIZE,
     UNIT,
@@ -23,21 +24,14 @@ from mining.diversity import (
 from mining.scores import ScoringContext
 from ops.tiling import Tiling
 from settings.detect import MiningSettings
-from tests.mining.test_mining_cald import FAINT_RED, GREEN, RED, ColourPredictor, draw, untrained
+from tests.mining.colour_example import RED, ColourPredictor, draw, untrained
 from utils.errors import Code, TaskError
 
 SETTINGS = MiningSettings(batch_size=3, workers=0)
 
 
-class MeanColours(ColourPredictor):
-    """Its backbone's map are the pixels themselves, so that the mean colour decides."""
-
-    def backbone_map(self, images: Tensor) -> Tensor:
-        return images.float() / 255
-
-
 def noted(
-    predictor: ColourPredictor, paths: list[str], settings: MiningSettings = SETTINGS
+    predictor: Predictor, paths: list[str], settings: MiningSettings = SETTINGS
 ) -> tuple[dict[str, list[float]], list[Prediction]]:
     features: Features = {}
     stream = predictor.stream_tiles(paths, keep_inputs=True)
@@ -71,62 +65,45 @@ def test_projection_keeps_distances_and_follows_the_seed() -> None:
     assert (directions(means, projection(500, 8)) / UNIT != own).any()
 
 
-@pytest.fixture
-def paths(tmp_path: Path) -> list[str]:
-    box = (20, 10, 60, 40)
-    broken = tmp_path / "d.png"
-    broken.write_bytes(b"no image")
-    return [
-        draw(tmp_path / "a.png", (64, 96), (box, RED)),
-        draw(tmp_path / "b.png", (96, 64), (box, GREEN)),
-        draw(tmp_path / "c.png", (64, 96), (box, RED)),
-        str(broken),
-        draw(tmp_path / "e.png", (64, 96), (box, FAINT_RED)),
-        draw(tmp_path / "f.png", (64, 96)),
-    ]
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_every_readable_image_is_noted_whatever_its_batch(
-    paths: list[str], batch_size: int
+    copies: list[str], batch_size: int
 ) -> None:
     settings = MiningSettings(batch_size=batch_size)
-    features, out = noted(MeanColours(batch_size=batch_size), paths, settings)
-    assert sorted(features) == sorted(set(paths) - {paths[3]})
-    assert sorted(one.path for one in out) == paths
-    assert features[paths[0]] == features[paths[2]]  # copies
-    assert features[paths[0]] != features[paths[1]]
-    assert features == noted(MeanColours(), paths)[0]
-    assert features != noted(MeanColours(), paths, replace(settings, seed=1))[0]
-    assert features == noted(MeanColours(), paths[::-1], settings)[0]
+    features, out = noted(ColourPredictor(batch_size=batch_size), copies, settings)
+    assert sorted(features) == copies[:5]
+    assert sorted(one.path for one in out) == copies
+    assert features[copies[0]] == features[copies[1]] != features[copies[3]]
+    assert features == noted(ColourPredictor(), copies)[0]
+    assert features != noted(ColourPredictor(), copies, replace(settings, seed=1))[0]
+    assert features == noted(ColourPredictor(), copies[::-1], settings)[0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_an_image_in_tiles_has_the_feature_of_its_whole(tmp_path: Path, batch_size: int) -> None:
     path = draw(tmp_path / "large.png", (96, 240), ((110, 30, 140, 60), RED))
-    tiled = MeanColours(batch_size=batch_size, tiling=Tiling(96, 0.25))
+    tiled = ColourPredictor(batch_size=batch_size, tiling=Tiling(96, 0.25))
     features, out = noted(tiled, [path], MiningSettings(batch_size=batch_size))
     assert len(out) > 1
-    assert features == noted(MeanColours(), [path])[0]
+    assert features == noted(ColourPredictor(), [path])[0]
 
 
-def test_weights_that_give_no_numbers_are_refused(paths: list[str]) -> None:
+def test_weights_that_give_no_numbers_are_refused(copies: list[str]) -> None:
     class Broken(ColourPredictor):
         def backbone_map(self, images: Tensor) -> Tensor:
             return torch.full((len(images), 4, 2, 3), float("nan"))
 
     with pytest.raises(TaskError, match=r"output for .*a\.png is not a number") as one:
-        noted(Broken(), paths[:1])
+        noted(Broken(), copies[:1])
     assert one.value.code is Code.NOT_A_NUMBER
 
 
-def test_a_real_network_sees_copies_as_alike(paths: list[str]) -> None:
-    features, _ = noted(untrained(3), paths)  # type: ignore[arg-type]
-    assert np.linalg.norm(features[paths[0]]) == pytest.approx(UNIT, abs=5)
-    near = np.subtract(features[paths[0]], features[paths[2]])
-    far = np.subtract(features[paths[0]], features[paths[1]])
-    assert abs(near).max() <= 1
-    assert np.linalg.norm(far) > 5
+def test_a_real_network_sees_copies_as_alike(copies: list[str]) -> None:
+    features, _ = noted(untrained(3), copies)
+    first, second, other = (np.array(features[copies[n]]) for n in (0, 1, 3))
+    assert np.linalg.norm(first) == pytest.approx(UNIT, abs=5)
+    assert abs(first - second).max() <= 1
+    assert np.linalg.norm(first - other) > 5
 
 
 LENGTH = 1000.0

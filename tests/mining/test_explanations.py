@@ -15,8 +15,15 @@ from mining.explanations import HEADER, map_to_image, write_explanations
 from mining.mining_cald import cald_scores
 from mining.scores import Scored, ScoringContext
 from ops.boxes import pairwise_iou
-from tests.mining.test_mining_cald import FAINT_RED, GREEN, SETTINGS, ColourPredictor, Read, draw
-from tests.mining.test_mining_cald import see_colours as see
+from tests.mining.colour_example import (
+    FAINT_RED,
+    GREEN,
+    SETTINGS,
+    ColourPredictor,
+    Read,
+    draw,
+    see_colours,
+)
 
 WHY = {
     "view": "flip",
@@ -55,7 +62,7 @@ def test_a_line_an_image(tmp_path: Path) -> None:
     assert (third["rank"], third["path"], third["error"]) == ("3", "b\udcff.jpg", "broken")
 
 
-def scored(path: str, views: tuple[str, ...], read: Read = see) -> Scored:
+def scored(path: str, views: tuple[str, ...], read: Read = see_colours) -> Scored:
     predictor = ColourPredictor(read)
     parts = predictor.stream_tiles([path], keep_inputs=True)
     (only,) = cald_scores(parts, ScoringContext(predictor, replace(SETTINGS, views=views), 1))
@@ -101,7 +108,7 @@ def test_a_lost_object_has_no_partner(tmp_path: Path, moved: bool) -> None:
     path = draw(tmp_path / "a.png", (64, 96), ((5, 10, 25, 40), GREEN))
 
     def lose(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        rows, classes = see(image)
+        rows, classes = see_colours(image)
         if rows[:, 0].max() > 48:  # the mirrored object
             if not moved:
                 return rows[:0], classes[:0]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inference.predictor import Predictor
-from mining.diversity import SIZE, UNIT, Features
-from mining.mining_diverse import STEP, rank_window, window_size
-from mining.registry import mine
+from mining.diversity import SIZE, UNIT
+from mining.mining_diverse import STEP, spread_window
 from mining.scores import Scored
 from settings.detect import MiningSettings
-from tests.mining.test_diversity import MeanColours
-from tests.mining.test_mining_cald import FAINT_RED, GREEN, draw, untrained
+from tests.mining.colour_example import ColourPredictor, mine, scores_of, untrained
 from utils.errors import TaskError
 
 SETTINGS = MiningSettings(
@@ -34,17 +30,15 @@ def vector(*first: float) -> np.ndarray:
 EAST, NORTH, WEST = vector(1, 0), vector(0, 1), vector(-1, 0)
 
 
-def stream(*scores: float | None) -> list[Scored]:
-    return [Scored(n, f"{n}.jpg", score, empty=score is None) for n, score in enumerate(scores)]
+def stream(scores: list[float], features: list[np.ndarray]) -> list[Scored]:
+    return [
+        Scored(n, f"{n}.jpg", score, feature=feature)
+        for n, (score, feature) in enumerate(zip(scores, features, strict=True))
+    ]
 
 
-def spread_out(
-    images: list[Scored], features: list[np.ndarray], window: int
-) -> dict[int, float | None]:
-    known: Features = dict(enumerate(features))
-    out = {one.position: one.score for one in rank_window(images, known, window, 1.0)}
-    assert not known
-    return out
+def spread_out(images: list[Scored], window: int) -> dict[int, float | None]:
+    return {one.position: one.score for one in spread_window(images, window, 1.0)}
 
 
 def test_near_duplicates_do_not_both_come_near_the_top() -> None:
@@ -52,49 +46,29 @@ def test_near_duplicates_do_not_both_come_near_the_top() -> None:
     2 is sqrt(2) / 2 = .707107 away, .5 times that .353553; 3 is 1 away, .25. After 2, 3 is
     .707107 away: .25 times that .176777. Then steps of 3, 2, 1 and 0 millionths times two.
     """
-    scores = spread_out(stream(0.8, 0.76, 0.4, 0.2), [EAST, EAST, NORTH, WEST], 4)
+    scores = spread_out(stream([0.8, 0.76, 0.4, 0.2], [EAST, EAST, NORTH, WEST]), 4)
     expected = {0: 2 + 3 * STEP, 2: 1.353553 + 2 * STEP, 3: 1.176777 + STEP, 1: 1}
     assert scores == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_the_window_is_ranked_anew() -> None:
     """Two of four: 0 and 1, however alike; the others keep their scores, below."""
-    scores = spread_out(stream(0.8, 0.76, 0.4, 0.2), [EAST, EAST, NORTH, WEST], 2)
-    assert scores == {0: 2 + STEP, 1: 1, 2: 0.4, 3: 0.2}
-    assert spread_out(stream(0.8, 0.4), [EAST, NORTH], 0) == {0: 0.8, 1: 0.4}
+    images = stream([0.8, 0.76, 0.4, 0.2], [EAST, EAST, NORTH, WEST])
+    assert spread_out(images, 2) == {0: 2 + STEP, 1: 1, 2: 0.4, 3: 0.2}
+    assert spread_out(images, 0) == {0: 0.8, 1: 0.76, 2: 0.4, 3: 0.2}
 
 
 def test_of_equal_scores_the_earlier_name_stays_and_leads_whatever_the_order() -> None:
-    images = stream(0.5, 0.5, 0.5, 0.5)
+    images = stream([0.5] * 4, [EAST] * 4)
     for order in (images, images[::-1], images[2:] + images[:2]):
-        scores = spread_out(order, [EAST, EAST, EAST, EAST], 3)
+        scores = spread_out(order, 3)
         assert scores == pytest.approx({0: 2 + 2 * STEP, 1: 1 + STEP, 2: 1, 3: 0.5}, abs=1e-12)
 
 
 def test_scores_are_distinct_in_six_digits() -> None:
     """Even a window of copies has one order, whatever a file of six digits keeps."""
-    scores = spread_out(stream(*[0.5] * 200), [EAST] * 200, 200)
+    scores = spread_out(stream([0.5] * 200, [EAST] * 200), 200)
     assert len({round(score or 0, 6) for score in scores.values()}) == 200
-
-
-@pytest.mark.parametrize(
-    ("setting", "candidates", "expected"),
-    [(-1, 100, 25), (-1, 1, 1), (-1, 1_000_000, 10_000), (0, 100, 0), (500, 100, 500)],
-)
-def test_window_size(setting: int, candidates: int, expected: int) -> None:
-    assert window_size(setting, candidates) == expected
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> list[str]:
-    """Faint red and two copies, bright green, an empty image, one that cannot be read."""
-    box = (20, 10, 60, 40)
-    bad = tmp_path / "f.png"
-    bad.write_bytes(b"no image")
-    first = draw(tmp_path / "a.png", (64, 96), (box, FAINT_RED))
-    copies = [shutil.copy(first, str(tmp_path / name)) for name in ("b.png", "c.png")]
-    lone = draw(tmp_path / "d.png", (64, 96), (box, GREEN))
-    return [first, *copies, lone, draw(tmp_path / "e.png", (64, 96)), str(bad)]
 
 
 def ranked(rows: list[tuple[str, float]]) -> str:
@@ -110,17 +84,15 @@ def ranked(rows: list[tuple[str, float]]) -> str:
         pytest.param("diverse", "adbcef", id="the lone image beats copies of a chosen one"),
     ],
 )
-def test_a_lone_image_beats_a_copy(paths: list[str], algorithm: str, expected: str) -> None:
+def test_a_lone_image_beats_a_copy(copies: list[str], algorithm: str, expected: str) -> None:
     settings = replace(SETTINGS, mining_algorithm=algorithm)
-    rows = mine(MeanColours(), paths, settings)
-    assert [path for path, _ in rows] == paths
-    assert ranked(rows) == expected
-    assert ranked(mine(MeanColours(), paths[::-1], settings))[3:] == expected[3:]
+    assert ranked(mine(ColourPredictor(), copies, settings)) == expected
+    assert ranked(mine(ColourPredictor(), copies[::-1], settings))[3:] == expected[3:]
 
 
-def test_scores_of_the_file(paths: list[str]) -> None:
+def test_scores_of_the_file(copies: list[str]) -> None:
     """a: 1 + 1 + 3 steps; copies 1 and their steps; empty 0; unreadable -1."""
-    scores = [score for _, score in mine(MeanColours(), paths, SETTINGS)]
+    scores = scores_of(ColourPredictor(), copies, SETTINGS)
     assert scores[:3] == pytest.approx([2 + 3 * STEP, 1 + STEP, 1], abs=1e-9)
     assert 1.001 < scores[3] < 1 + 0.515686 / 0.998039
     assert scores[4:] == [0, -1]
@@ -136,49 +108,36 @@ def test_scores_of_the_file(paths: list[str]) -> None:
     ],
 )
 def test_empty_and_unreadable_images(
-    paths: list[str], score: str, rule: str, empty: float, unreadable: float
+    copies: list[str], score: str, rule: str, empty: float, unreadable: float
 ) -> None:
     settings = replace(SETTINGS, diverse_score=score, empty_images=rule)
-    rows = mine(MeanColours(), paths, settings)
+    rows = mine(ColourPredictor(), copies, settings)
     assert [own for _, own in rows[4:]] == [empty, unreadable]
     assert ranked(rows) == {"last": "adbcef", "first": "eadbcf"}[rule]
 
 
-def test_entropy_by_hand(paths: list[str]) -> None:
+def test_entropy_by_hand(copies: list[str]) -> None:
     """Faint 77/255: .521697, green 200/255: .274901, a share of .526936; 300 is above any sum."""
     settings = replace(SETTINGS, diverse_score="entropy")
-    scores = [score for _, score in mine(MeanColours(), paths, settings)]
+    scores = scores_of(ColourPredictor(), copies, settings)
     assert scores[0] == pytest.approx(301 + 3 * STEP, abs=1e-9)
     assert 300.001 < scores[3] < 300.526936
-    outside = mine(MeanColours(), paths, replace(settings, diverse_window=1))
-    assert [score for _, score in outside[1:4]] == pytest.approx(
-        [0.521697, 0.521697, 0.274901], abs=1e-4
-    )
-
-
-@pytest.mark.parametrize("score", ["cald", "entropy"])
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_batch_size_and_order_change_nothing(paths: list[str], score: str, batch_size: int) -> None:
-    settings = replace(SETTINGS, diverse_score=score, diverse_window=3)
-    expected = mine(MeanColours(), paths, settings)
-    other = replace(settings, batch_size=batch_size)
-    assert mine(MeanColours(), paths, other) == expected
-    assert dict(mine(MeanColours(), paths[::-1], other)) == dict(expected)
+    outside = scores_of(ColourPredictor(), copies, replace(settings, diverse_window=1))
+    assert outside[1:4] == pytest.approx([0.521697, 0.521697, 0.274901], abs=1e-4)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_a_real_network_repeats_itself_in_any_order(paths: list[str], classes: int) -> None:
-    rows = mine(untrained(classes), paths, SETTINGS)
-    assert rows == mine(untrained(classes), paths, SETTINGS)
-    scores = [score for _, score in rows]
+def test_a_real_network_repeats_itself(copies: list[str], classes: int) -> None:
+    scores = scores_of(untrained(classes), copies, SETTINGS)
+    assert scores == scores_of(untrained(classes), copies, SETTINGS)
     assert scores[5] == -1
     # Whichever copy stands first, the two others gain next to nothing.
     assert sum(score < 1.01 for score in scores[:3]) == 2
 
 
-def test_damaged_weights_are_refused(paths: list[str]) -> None:
-    predictor: Predictor = untrained(3)
+def test_damaged_weights_are_refused(copies: list[str]) -> None:
+    predictor = untrained(3)
     for parameter in predictor.network.detector.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(TaskError, match="damaged"):
-        mine(predictor, paths, SETTINGS)
+        mine(predictor, copies, SETTINGS)

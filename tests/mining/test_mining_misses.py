@@ -10,9 +10,17 @@ import torch
 from torch import Tensor
 
 from mining.mining_misses import possible_misses, unflip
-from mining.registry import mine
 from settings.detect import MiningSettings
-from tests.mining.test_mining_cald import GREEN, RED, ColourPredictor, draw, see_colours, untrained
+from tests.mining.colour_example import (
+    GREEN,
+    RED,
+    ColourPredictor,
+    draw,
+    draw_bad,
+    scores_of,
+    see_colours,
+    untrained,
+)
 
 SETTINGS = MiningSettings(mining_algorithm="misses", batch_size=4, workers=1)
 A, NEAR_A, B = (0.0, 0, 10, 10), (0.0, 0, 10, 8), (50.0, 0, 60, 10)  # IoU of the first two: .8
@@ -55,29 +63,19 @@ def blind_on_the_right(image: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.fixture
 def paths(tmp_path: Path) -> list[str]:
     left, right = (10, 10, 40, 40), (56, 10, 86, 40)
-    bad = tmp_path / "e.png"
-    bad.write_bytes(b"no image")
     return [
         draw(tmp_path / "a.png", (64, 96), (left, RED)),
         draw(tmp_path / "b.png", (64, 96), (left, RED), (right, GREEN)),
         draw(tmp_path / "c.png", (64, 96)),
         draw(tmp_path / "d.png", (64, 96), (right, GREEN)),
-        str(bad),
+        draw_bad(tmp_path / "e.png"),
     ]
 
 
 def test_object_that_only_the_mirror_shows_is_a_miss(paths: list[str]) -> None:
     """Green on the right is seen mirrored only: 200 / 255 = .784314."""
-    scores = [score for _, score in mine(ColourPredictor(blind_on_the_right), paths, SETTINGS)]
+    scores = scores_of(ColourPredictor(blind_on_the_right), paths, SETTINGS)
     assert scores == pytest.approx([0, 0.784314, -1, 0.784314, -2], abs=1e-5)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_batch_size_changes_nothing(paths: list[str], batch_size: int) -> None:
-    settings = replace(SETTINGS, batch_size=batch_size)
-    expected = mine(ColourPredictor(blind_on_the_right), paths, SETTINGS)
-    assert mine(ColourPredictor(blind_on_the_right), paths, settings) == expected
-    assert dict(mine(ColourPredictor(blind_on_the_right), paths[::-1], settings)) == dict(expected)
 
 
 def test_the_lower_threshold_counts(paths: list[str]) -> None:
@@ -85,8 +83,6 @@ def test_the_lower_threshold_counts(paths: list[str]) -> None:
     predictor = untrained(3)
     nms = replace(predictor.config.nms, confidence=0.9)
     predictor = replace(predictor, config=replace(predictor.config, nms=nms))
-    low, high = (
-        mine(predictor, paths[:1], replace(SETTINGS, miss_conf=conf))[0][1] for conf in (0.0, 0.9)
-    )
-    assert low > 0
-    assert high == -1  # nothing at all: an image without detections
+    assert scores_of(predictor, paths[:1], replace(SETTINGS, miss_conf=0.0))[0] > 0
+    # Nothing at all: an image without detections.
+    assert scores_of(predictor, paths[:1], replace(SETTINGS, miss_conf=0.9)) == [-1]

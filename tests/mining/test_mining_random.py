@@ -9,14 +9,12 @@ import pytest
 import start
 from inference.predictions import Prediction
 from mining.mining_random import random_score, random_scores
-from mining.registry import mine
 from mining.scores import ScoringContext
 from ops.tiling import Window
 from settings.detect import MiningSettings
+from tests.mining.colour_example import mine
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-
-SETTINGS = MiningSettings(mining_algorithm="random", workers=1)
 
 
 def test_draw_follows_seed_and_name() -> None:
@@ -26,30 +24,17 @@ def test_draw_follows_seed_and_name() -> None:
 
 
 def test_an_image_in_tiles_counts_once() -> None:
-    window = Window(0, 0, 9, 9)
-    parts = [Prediction(0, "a", (9, 9), window=window, tiles=2)] * 2
-    assert (
-        len(
-            list(
-                random_scores(
-                    [*parts, Prediction(1, "b", (9, 9))], ScoringContext(None, SETTINGS, 2)
-                )
-            )
-        )
-        == 2
-    )
+    parts = [Prediction(0, "a", (9, 9), window=Window(0, 0, 9, 9), tiles=2)] * 2
+    images = [*parts, Prediction(1, "b", (9, 9))]
+    scored = random_scores(images, ScoringContext(None, MiningSettings(), 2))
+    assert [one.path for one in scored] == ["a", "b"]
 
 
-def test_order_changes_nothing_and_a_bad_file_comes_last(
-    drawn: SourceDataset, tmp_path: Path
-) -> None:
-    bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no image")
-    paths = [*[str(image.path) for image in drawn.splits["train"]], str(bad)]
-    scores = dict(mine(None, paths, SETTINGS))
-    assert dict(mine(None, paths[::-1], SETTINGS)) == scores
-    assert scores[str(bad)] == -1
-    assert min(scores.values()) == -1
+def test_no_predictor_is_needed(paths: list[str]) -> None:
+    settings = MiningSettings(mining_algorithm="random")
+    expected = [(path, random_score(settings.seed, path)) for path in paths]
+    expected[4] = (paths[4], -1)
+    assert mine(None, paths, settings) == expected
 
 
 @pytest.mark.parametrize("gpu", ["", "0"])

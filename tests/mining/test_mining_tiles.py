@@ -9,9 +9,8 @@ import pytest
 from torch import Tensor
 
 from mining.mining_cald import EMPTY_SCORES
-from mining.registry import mine
 from ops.tiling import Tiling
-from tests.mining.test_mining_cald import (
+from tests.mining.colour_example import (
     FAINT_RED,
     GREEN,
     RED,
@@ -19,41 +18,33 @@ from tests.mining.test_mining_cald import (
     ColourPredictor,
     Read,
     draw,
+    scores_of,
     see_colours,
 )
 
-TILED = Tiling(96, 0.25)
-
-
-@pytest.fixture
-def large(tmp_path: Path) -> list[str]:
-    """Images of 96 x 240 pixels, seen whole and in tiles (0, 72, 144 to 96, 168, 240), and one that
-    fits into a tile.
-    """
-    folder = tmp_path / "large"
-    folder.mkdir()
-    sure, faint = ((110, 30, 140, 60), RED), ((160, 30, 200, 60), FAINT_RED)
-    return [
-        draw(folder / "a_sure.png", (96, 240), sure),
-        draw(folder / "b_faint.png", (96, 240), faint),
-        draw(folder / "c_empty.png", (96, 240)),
-        draw(folder / "d_small.png", (96, 96), ((20, 10, 60, 40), GREEN)),
-    ]
+FLIP = replace(SETTINGS, views=("flip",))
+SURE, FAINT = (1 - (1 + level / 255 - 1.3) for level in (200, 77))
 
 
 def tiled(see: Read = see_colours) -> ColourPredictor:
-    return ColourPredictor(see, tiling=TILED)
+    return ColourPredictor(see, tiling=Tiling(96, 0.25))
 
 
-def test_an_image_has_the_score_of_its_most_informative_part(large: list[str]) -> None:
-    """Each tile that shows an object whole is scored as an image of its own would be."""
-    settings = replace(SETTINGS, views=("flip",))
-    found = dict(mine(tiled(), large, settings))
-    assert found[large[0]] == pytest.approx(1 - (1 + 200 / 255 - 1.3), abs=1e-3)
-    assert found[large[1]] == pytest.approx(1 - (1 + 77 / 255 - 1.3), abs=1e-3)
-    assert found[large[2]] == EMPTY_SCORES["last"]
-    alone = dict(mine(ColourPredictor(), large[3:], settings))
-    assert found[large[3]] == alone[large[3]]
+def test_an_image_has_the_score_of_its_most_informative_part(tmp_path: Path) -> None:
+    """Each tile that shows an object whole is scored as an image of its own would be.
+
+    Images of 96 x 240 pixels are seen whole and in tiles (0, 72, 144 to 96, 168, 240); the last
+    one fits into a tile.
+    """
+    paths = [
+        draw(tmp_path / "a.png", (96, 240), ((110, 30, 140, 60), RED)),
+        draw(tmp_path / "b.png", (96, 240), ((160, 30, 200, 60), FAINT_RED)),
+        draw(tmp_path / "c.png", (96, 240)),
+        draw(tmp_path / "d.png", (96, 96), ((20, 10, 60, 40), GREEN)),
+    ]
+    found = scores_of(tiled(), paths, FLIP)
+    assert found[:3] == pytest.approx([SURE, FAINT, EMPTY_SCORES["last"]], abs=1e-3)
+    assert found[3:] == scores_of(ColourPredictor(), paths[3:], FLIP)
 
 
 def test_a_tile_with_an_unsure_object_decides(tmp_path: Path) -> None:
@@ -61,9 +52,8 @@ def test_a_tile_with_an_unsure_object_decides(tmp_path: Path) -> None:
     path = draw(
         tmp_path / "both.png", (96, 480), ((20, 20, 80, 80), RED), ((400, 40, 403, 43), FAINT_RED)
     )
-    settings = replace(SETTINGS, views=("flip",))
-    whole, parts = (mine(p, [path], settings)[0][1] for p in (ColourPredictor(), tiled()))
-    assert parts == pytest.approx(1 - (1 + 77 / 255 - 1.3), abs=1e-3)
+    whole, parts = (scores_of(p, [path], FLIP)[0] for p in (ColourPredictor(), tiled()))
+    assert parts == pytest.approx(FAINT, abs=1e-3)
     assert whole < parts - 0.2
 
 
@@ -80,6 +70,4 @@ def test_what_a_border_cuts_is_no_reference(tmp_path: Path) -> None:
         rows[cut, 4] = 0.3  # m = 1.3: the most informative there is
         return rows, classes
 
-    settings = replace(SETTINGS, views=("flip",))
-    found = mine(tiled(doubt_at_the_border), [path], settings)[0][1]
-    assert found == pytest.approx(1 - (1 + 200 / 255 - 1.3), abs=0.05)
+    assert scores_of(tiled(doubt_at_the_border), [path], FLIP) == pytest.approx([SURE], abs=0.05)

@@ -1,28 +1,36 @@
-"""The table of algorithms is the list that the settings offer."""
+"""What holds for every algorithm."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import start
 from mining.registry import ALGORITHMS
-from settings.detect import MiningSettings
+from tests.mining.colour_example import SETTINGS, ColourPredictor, mine
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 
 
-def test_table_and_setting_name_the_same() -> None:
-    choices = next(f for f in fields(MiningSettings) if f.name == "mining_algorithm")
-    assert set(choices.metadata["spec"].choices) == set(ALGORITHMS)
-
-
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_settings_know_which_need_a_network(name: str) -> None:
-    algorithm = ALGORITHMS[name]
-    assert MiningSettings(mining_algorithm=name).needs_network == algorithm.needs_network
+@pytest.mark.parametrize("name", sorted({*ALGORITHMS, "diverse entropy"} - {"aldd"}))
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_batch_size_and_order_change_nothing(
+    paths: list[str], copies: list[str], name: str, batch_size: int
+) -> None:
+    algorithm, _, score = name.partition(" ")
+    settings = replace(SETTINGS, mining_algorithm=algorithm, diverse_score=score or "cald")
+    images = paths + copies
+    expected = mine(ColourPredictor(), images, settings)
+    other = replace(settings, batch_size=batch_size)
+    assert [path for path, _ in expected] == images
+    assert mine(ColourPredictor(batch_size=batch_size), images, other) == expected
+    assert dict(mine(ColourPredictor(), images[::-1], other)) == dict(expected)
+    lowest = min(score for _, score in expected)
+    assert [path for path, score in expected if score == lowest] == [paths[4], copies[5]]
+    if algorithm != "diverse":
+        assert mine(ColourPredictor(), paths[3:4], other) == expected[3:4]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

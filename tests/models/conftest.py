@@ -67,13 +67,8 @@ def tiny_definition() -> dict[str, object]:
 
 
 OFFICIAL_HOMES = {
-    Detector: ("models.yolo", "DetectionModel"),
-    Detect: ("models.yolo", "Detect"),
-    Conv: ("models.common", "Conv"),
-    C3: ("models.common", "C3"),
-    Bottleneck: ("models.common", "Bottleneck"),
-    SPPF: ("models.common", "SPPF"),
-    Concat: ("models.common", "Concat"),
+    **{Detector: ("models.yolo", "DetectionModel"), Detect: ("models.yolo", "Detect")},
+    **{block: ("models.common", block.__name__) for block in (Conv, C3, Bottleneck, SPPF, Concat)},
 }
 
 

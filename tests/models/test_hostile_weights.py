@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import pickle
 import resource
 import stat
@@ -16,8 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import build_detector, load_checkpoint
-from models.detector import Detector
+from models.checkpoint import load_checkpoint
 from models.safe_load import pickle_reader
 from models.safe_load.torch_file import read_torch_file
 from tests.models.weight_file_example import (
@@ -25,11 +23,12 @@ from tests.models.weight_file_example import (
     change_pickle,
     name,
     outside,
+    own_content,
     pickled,
+    refused,
     tensor,
     write_zip,
 )
-from utils.errors import Code, TaskError
 
 SPARE = 1536 * 2**20
 """Address space that reading a hostile file may take beyond what the process has; a bomb that is
@@ -48,16 +47,6 @@ def _little_memory() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def refusal(path: Path) -> str:
-    """The sentence that loading a file ends in."""
-    with pytest.raises(TaskError) as caught:
-        build_detector(load_checkpoint(path))
-    assert caught.value.code is Code.MODEL
-    assert "\n" not in caught.value.sentence
-    assert len(caught.value.sentence) < 500
-    return caught.value.sentence
 
 
 def raw(value: object) -> bytes:
@@ -161,7 +150,7 @@ def test_the_attacks_are_real(canary, attack):
 @pytest.mark.parametrize("attack", RUN_BY_PICKLE)
 def test_nothing_is_run(tmp_path, canary, attack):
     make, named = RUN_BY_PICKLE[attack]
-    sentence = refusal(write_zip(tmp_path / "evil.pt", make(canary)))
+    sentence = refused(write_zip(tmp_path / "evil.pt", make(canary)))
     assert not canary.exists()
     assert named in sentence
     assert "evil.pt" in sentence
@@ -203,36 +192,36 @@ def test_what_torch_and_numpy_would_do_is_named_and_not_done(
 ):
     made = call(module, function, *arguments(canary))
     path = write_zip(tmp_path / "evil.pt", pickled(_official_with(made)))
-    assert (named or f"{module}.{function}") in refusal(path)
+    assert (named or f"{module}.{function}") in refused(path)
     assert not canary.exists()
 
 
-def test_a_storage_of_another_class_is_refused(tmp_path):
-    made = outside(("storage", name("builtins", "exec"), "0", "cpu", 1))
-    content = pickled(_official_with(made))
-    assert "builtins.exec" in refusal(write_zip(tmp_path / "evil.pt", content))
-
-
-PERSISTENT = {
-    "text": "posix.system",
-    "number": 7,
-    "module with source": ("module", "Conv", "evil.py", "raise SystemExit"),
-    "empty": (),
-    "too long": ("storage",) * 9,
-    "list": ["storage"],
-}
-
-
-@pytest.mark.parametrize("identity", PERSISTENT)
-def test_persistent_identities_other_than_storages(tmp_path, identity):
-    content = pickled(_official_with(outside(PERSISTENT[identity])))
-    assert "outside" in refusal(write_zip(tmp_path / "evil.pt", content))
+@pytest.mark.parametrize(
+    ("identity", "words"),
+    [
+        pytest.param("posix.system", "outside", id="text"),
+        pytest.param(7, "outside", id="number"),
+        pytest.param(
+            ("module", "Conv", "evil.py", "raise SystemExit"), "outside", id="with source"
+        ),
+        pytest.param((), "outside", id="empty"),
+        pytest.param(("storage",) * 9, "outside", id="too long"),
+        pytest.param(["storage"], "outside", id="list"),
+        pytest.param(
+            ("storage", name("builtins", "exec"), "0", "cpu", 1), "builtins.exec", id="class"
+        ),
+    ],
+)
+def test_persistent_identities_other_than_storages(tmp_path, identity, words):
+    content = pickled(_official_with(outside(identity)))
+    refused(write_zip(tmp_path / "evil.pt", content), words)
 
 
 def test_the_state_of_a_stand_in_calls_nothing(tmp_path, canary):
     """What sets a method of an ordinary object is only data for a stand-in."""
-    sentence = refusal(write_zip(tmp_path / "evil.pt", setstate(canary, b"models.common\nConv")))
-    assert "posix.mkdir" in sentence
+    refused(
+        write_zip(tmp_path / "evil.pt", setstate(canary, b"models.common\nConv")), "posix.mkdir"
+    )
     tricks = ("__setstate__", "__class__", "__reduce__", "__getattr__", "attribute", "state")
     state = {trick: call("collections", "OrderedDict") for trick in tricks}
     made = b"cmodels.common\nConv\n)\x81" + raw(state) + b"b"
@@ -261,9 +250,7 @@ GOOD = pickled({"a": 1})
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        pytest.param(
-            [("a/../../canary", b"x")], r"a part named 'a/\.\./\.\./canary'", id="upwards"
-        ),
+        pytest.param([("a/../../canary", b"x")], r"named 'a/\.\./\.\./canary'", id="upwards"),
         pytest.param([("../canary", b"x")], "a part named", id="upwards at once"),
         pytest.param([("/tmp/canary", b"x")], "a part named '/tmp/canary'", id="absolute"),
         pytest.param([("a//tmp/canary", b"x")], "a part named", id="absolute below"),
@@ -275,17 +262,14 @@ GOOD = pickled({"a": 1})
     ],
 )
 def test_tricks_with_the_parts_of_a_zip(tmp_path, members, words):
-    path = _members(tmp_path / "evil.pt", ("a/data.pkl", GOOD), *members)
-    with pytest.raises(TaskError, match=words):
-        read_torch_file(path)
+    refused(_members(tmp_path / "evil.pt", ("a/data.pkl", GOOD), *members), words)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["evil.pt"]
 
 
 def test_a_zero_byte_in_a_name(tmp_path):
     path = _members(tmp_path / "evil.pt", ("a/data.pkl", GOOD), ("a/dataX0", b"x"))
     path.write_bytes(path.read_bytes().replace(b"a/dataX0", b"a/data\x000"))
-    with pytest.raises(TaskError, match=r"a part named 'a/data\\x000'"):
-        read_torch_file(path)
+    refused(path, r"a part named 'a/data\\x000'")
 
 
 @pytest.mark.parametrize("member", ["a/data.pkl", "a/data/0"])
@@ -300,8 +284,7 @@ def test_a_bomb_of_packed_zeros(tmp_path, member):
             for _ in range(64):
                 file.write(bytes(2**20))
     assert path.stat().st_size < 2**20
-    with pytest.raises(TaskError, match=f"the part '{member}' compressed"):
-        read_torch_file(path)
+    refused(path, f"the part '{member}' compressed")
 
 
 def test_parts_that_lie_over_each_other(tmp_path):
@@ -318,26 +301,25 @@ def test_parts_that_lie_over_each_other(tmp_path):
     directory = entries + copies
     tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 11, 11, len(directory), end, 0)
     path.write_bytes(content[:end] + directory + tail)
-    with pytest.raises(TaskError, match="parts that are larger than the file"):
-        read_torch_file(path)
+    refused(path, "parts that are larger than the file")
 
 
 SIZES: dict[str, tuple[object, str]] = {
-    "a petabyte claimed": (tensor("0", 2**47, size=(1,), stride=(1,)), "larger than"),
-    "one number more than there is": (tensor("0", 5, size=(5,), stride=(1,)), "larger than"),
-    "tensor beyond its storage": (tensor("0", 4, size=(5,), stride=(1,)), "larger than"),
-    "stride beyond": (tensor("0", 4, size=(2,), stride=(4,)), "larger than"),
-    "offset beyond": (tensor("0", 4, size=(1,), stride=(1,), offset=4), "larger than"),
-    "negative offset": (tensor("0", 4, size=(1,), stride=(1,), offset=-1), "impossible size"),
-    "negative stride": (tensor("0", 4, size=(2,), stride=(-1,)), "impossible size"),
-    "negative count": (tensor("0", -4, size=(1,), stride=(1,)), "impossible size"),
-    "size beyond all numbers": (tensor("0", 4, size=(2**70,), stride=(0,)), "impossible size"),
-    "sizes that overflow": (tensor("0", 4, size=(2**40, 2**40), stride=(0, 0)), "damaged|unfold"),
-    "truth value for a size": (tensor("0", 4, size=(True,), stride=(1,)), "impossible size"),
-    "a thousand axes": (tensor("0", 4, size=(1,) * 1000, stride=(1,) * 1000), "without a size"),
-    "size and stride disagree": (tensor("0", 4, size=(1, 1), stride=(1,)), "disagree"),
-    "wider numbers": (tensor("0", 4, size=(4,), stride=(1,), storage="DoubleStorage"), "larger"),
-    "unknown numbers": (tensor("0", 4, size=(4,), stride=(1,), storage="QInt8Storage"), "QInt8"),
+    "a petabyte claimed": (tensor(2**47, (1,), (1,)), "larger than"),
+    "one number more than there is": (tensor(5, (5,), (1,)), "larger than"),
+    "tensor beyond its storage": (tensor(4, (5,), (1,)), "larger than"),
+    "stride beyond": (tensor(4, (2,), (4,)), "larger than"),
+    "offset beyond": (tensor(4, (1,), (1,), offset=4), "larger than"),
+    "negative offset": (tensor(4, (1,), (1,), offset=-1), "impossible size"),
+    "negative stride": (tensor(4, (2,), (-1,)), "impossible size"),
+    "negative count": (tensor(-4, (1,), (1,)), "impossible size"),
+    "size beyond all numbers": (tensor(4, (2**70,), (0,)), "impossible size"),
+    "sizes that overflow": (tensor(4, (2**40, 2**40), (0, 0)), "damaged|unfold"),
+    "truth value for a size": (tensor(4, (True,), (1,)), "impossible size"),
+    "a thousand axes": (tensor(4, (1,) * 1000, (1,) * 1000), "without a size"),
+    "size and stride disagree": (tensor(4, (1, 1), (1,)), "disagree"),
+    "wider numbers": (tensor(4, (4,), (1,), kind="Double"), "larger"),
+    "unknown numbers": (tensor(4, (4,), (1,), kind="QInt8"), "QInt8"),
 }
 
 
@@ -345,41 +327,27 @@ SIZES: dict[str, tuple[object, str]] = {
 def test_claims_about_tensors(tmp_path, claim):
     """Taken at their word, some of these would be read from beyond the end of the numbers."""
     value, words = SIZES[claim]
-    path = write_zip(tmp_path / "evil.pt", pickled(_weights(value)), {"0": bytes(16)})
-    with pytest.raises(TaskError, match=words):
-        load_checkpoint(path)
-
-
-def _weights(value: object) -> dict[str, object]:
-    return {
-        "format": "ymir-yolov5",
-        "version": 1,
-        "layout": {"nc": 1},
-        "class_names": ["a"],
-        "state": {"w": value},
-        "metadata": {},
-    }
+    content = pickled(own_content(state={"w": value}))
+    refused(write_zip(tmp_path / "evil.pt", content, {"0": bytes(16)}), words)
 
 
 def test_weights_that_unfold_to_more_than_the_file(tmp_path):
     """One number, seen as a hundred billion of them."""
-    wide = tensor("0", 1, size=(10**6, 10**5), stride=(0, 0))
-    path = write_zip(tmp_path / "evil.pt", pickled(_weights(wide)), {"0": bytes(4)})
-    assert "unfold to more" in refusal(path)
-    many = _weights(tensor("0", 2**18, size=(2**18,), stride=(1,)))
-    many["state"] = {str(i): tensor("0", 2**18, size=(2**18,), stride=(1,)) for i in range(3000)}
-    path = write_zip(tmp_path / "many.pt", pickled(many), {"0": bytes(2**20)})
-    assert "unfold to more" in refusal(path)
+    wide = {"w": tensor(1, (10**6, 10**5), (0, 0))}
+    many = {str(i): tensor(2**18, (2**18,), (1,)) for i in range(3000)}
+    for state, size in ((wide, 4), (many, 2**20)):
+        content = pickled(own_content(state=state))
+        refused(write_zip(tmp_path / "evil.pt", content, {"0": bytes(size)}), "unfold to more")
 
 
 def test_a_module_tree_that_contains_itself(official, tmp_path):
     model = official()
     model._modules["again"] = model
     torch.save({"model": model}, tmp_path / "evil.pt")
-    assert "contains itself" in refusal(tmp_path / "evil.pt")
+    refused(tmp_path / "evil.pt", "contains itself")
 
 
-def test_a_module_tree_a_thousand_deep(official, named, tmp_path):
+def test_a_deep_module_tree(official, tmp_path):
     model = official()
     inner = torch.nn.Sequential()
     for _ in range(150):
@@ -391,7 +359,7 @@ def test_a_module_tree_a_thousand_deep(official, named, tmp_path):
         torch.save({"model": model}, tmp_path / "evil.pt")
     finally:
         sys.setrecursionlimit(limit)
-    assert "nested more than" in refusal(tmp_path / "evil.pt")
+    refused(tmp_path / "evil.pt", "nested more than")
 
 
 def _laughs(levels: int) -> list[object]:
@@ -424,23 +392,19 @@ def _laughs(levels: int) -> list[object]:
 def test_bombs(tmp_path, monkeypatch, content, words):
     # A tenth of the real limit, to save time; one test below has the real one.
     monkeypatch.setattr(pickle_reader, "MAX_INSTRUCTIONS", 200_000)
-    path = write_zip(tmp_path / "bomb.pt", content)
-    with pytest.raises(TaskError, match=words):
-        read_torch_file(path)
+    refused(write_zip(tmp_path / "bomb.pt", content), words)
 
 
 @pytest.mark.slow
 def test_as_many_sets_as_are_allowed(tmp_path):
     """The most memory that instructions can take: two hundred bytes for each."""
     content = b"\x80\x04" + b"\x8f" * (pickle_reader.MAX_INSTRUCTIONS + 10) + b"."
-    with pytest.raises(TaskError, match="instructions"):
-        read_torch_file(write_zip(tmp_path / "bomb.pt", content))
+    refused(write_zip(tmp_path / "bomb.pt", content), "instructions")
 
 
 def test_a_structure_of_a_hundred_megabytes(tmp_path):
     content = b"\x80\x02X" + struct.pack("<I", 100 * 2**20) + b"a" * (100 * 2**20) + b"."
-    with pytest.raises(TaskError, match="more than 64 MiB"):
-        read_torch_file(write_zip(tmp_path / "bomb.pt", content))
+    refused(write_zip(tmp_path / "bomb.pt", content), "more than 64 MiB")
 
 
 DEFINITIONS: dict[str, dict[str, object]] = {
@@ -461,21 +425,14 @@ DEFINITIONS: dict[str, dict[str, object]] = {
 def test_definitions_that_would_fill_the_memory(tiny, tmp_path, case):
     """Weights of a small network with the definition of a huge one."""
     changes = dict(DEFINITIONS[case])
-    detector: Detector = tiny()
+    detector = tiny()
     definition = dict(detector.config.definition)
-    if "row" in changes:
-        definition["backbone"] = [*definition["backbone"][:2], changes.pop("row")]
-        definition["backbone"] += detector.config.definition["backbone"][3:]
-    content = {
-        "format": "ymir-yolov5",
-        "version": 1,
-        "layout": {**definition, **changes},
-        "class_names": ["a", "b", "c"],
-        "state": dict(detector.state_dict()),
-        "metadata": {},
-    }
+    rows = definition["backbone"]
+    definition["backbone"] = [*rows[:2], changes.pop("row", rows[2]), *rows[3:]]
+    layout, state = {**definition, **changes}, dict(detector.state_dict())
+    content = own_content(layout=layout, class_names=["a", "b", "c"], state=state)
     torch.save(content, tmp_path / "evil.pt")
-    assert "model definition" in refusal(tmp_path / "evil.pt")
+    refused(tmp_path / "evil.pt", "model definition in the weight file")
 
 
 def test_an_attack_hidden_in_an_honest_file(official, tmp_path, canary):
@@ -485,7 +442,5 @@ def test_an_attack_hidden_in_an_honest_file(official, tmp_path, canary):
     load_checkpoint(path)
     marker = raw("HERE").partition(b"q")[0]
     change_pickle(path, lambda content: content.replace(marker, raw(mkdir(canary))))
-    assert "posix.mkdir" in refusal(path)
+    refused(path, "posix.mkdir")
     assert not canary.exists()
-    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-        assert b"cposix\nmkdir\n" in archive.read(archive.namelist()[0])

@@ -51,7 +51,6 @@ def test_inputs_suit_the_coarsest_map(name, expected):
     ("asked", "stem"),
     [
         pytest.param("s", "yolov5s", id="size"),
-        pytest.param("yolov5s", "yolov5s", id="name"),
         pytest.param("yolov5s.yaml", "yolov5s", id="file name"),
         pytest.param("models/yolov5s.yaml", "yolov5s", id="with folder"),
         pytest.param("n6", "hub/yolov5n6", id="four levels"),
@@ -65,16 +64,14 @@ def test_stock_names(asked, stem, monkeypatch, tmp_path):
     assert read_model_config(asked) == read_model_config(file)
 
 
-def test_class_count_is_replaced_and_recorded():
-    config = read_model_config("yolov5n", nc=3)
-    assert config.nc == 3
-    assert config.definition["nc"] == 3
-    assert parse_model_config(config.definition) == config
-
-
-def test_definition_is_left_as_it_is(tiny_definition):
+def test_class_count_and_activation_are_replaced_and_recorded(tiny_definition):
     before = json.dumps(tiny_definition)
-    parse_model_config(tiny_definition, nc=7)
+    own = parse_model_config({**tiny_definition, "activation": "nn.ReLU()"})
+    assert str(own.activation) == "nn.ReLU()"
+    other = parse_model_config(own.definition, nc=7, activation="LeakyReLU(0.2)")
+    assert (other.nc, other.definition["nc"], str(other.activation)) == (7, 7, "nn.LeakyReLU(0.2)")
+    assert parse_model_config(other.definition) == other
+    assert own.definition["activation"] == "nn.ReLU()"
     assert json.dumps(tiny_definition) == before
 
 
@@ -90,26 +87,12 @@ def test_a_number_of_anchors_gives_placeholders(tiny_definition, anchors):
     assert config.anchors == (tuple(range(2 * anchors)),) * 2
 
 
-def test_an_activation_is_replaced_and_recorded(tiny_definition):
-    own = parse_model_config({**tiny_definition, "activation": "nn.ReLU()"})
-    assert str(own.activation) == "nn.ReLU()"
-    other = parse_model_config(own.definition, activation="LeakyReLU(0.2)")
-    assert str(other.activation) == "nn.LeakyReLU(0.2)"
-    assert parse_model_config(other.definition) == other
-    assert own.definition["activation"] == "nn.ReLU()"
-
-
-def test_a_row_may_name_an_activation_of_its_own(tiny_definition):
-    rows = [[-1, 1, "Conv", [8, 6, 2, 2, 1, 1, "nn.ReLU()"]], *tiny_definition["backbone"][1:]]
-    layer = parse_model_config({**tiny_definition, "backbone": rows}).layers[0]
-    assert str(layer.arguments[-1]) == "nn.ReLU()"
-
-
-def test_copies_in_a_chain_each_divide_the_size(tiny_definition):
+def test_copies_in_a_chain_and_an_activation_of_a_row(tiny_definition):
     rows = list(tiny_definition["backbone"])
-    rows[1] = [-1, 2, "Conv", [8, 3, 2]]
-    config = parse_model_config({**tiny_definition, "backbone": rows})
-    assert (config.layers[1].repeats, config.layers[1].reduction) == (2, 8)
+    rows[1] = [-1, 2, "Conv", [8, 3, 2, 1, 1, 1, "nn.ReLU()"]]
+    layer = parse_model_config({**tiny_definition, "backbone": rows}).layers[1]
+    assert (layer.repeats, layer.reduction) == (2, 8)
+    assert str(layer.arguments[-1]) == "nn.ReLU()"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +104,6 @@ def test_copies_in_a_chain_each_divide_the_size(tiny_definition):
         pytest.param({"activation": "nn.PReLU()"}, "activation", id="unknown activation"),
         pytest.param({"activation": "exit()"}, "activation", id="activation as program text"),
         pytest.param({"anchors": 0}, "anchors", id="no anchors"),
-        pytest.param({"anchors": True}, "anchors", id="truth value as anchors"),
         pytest.param({"anchors": [[10, 13, 16]] * 2}, "pairs", id="odd anchors"),
         pytest.param({"anchors": [[0, 13]] * 2}, "above zero", id="zero anchor"),
         pytest.param({"anchors": [[1, 2]]}, "2 detection levels", id="too few levels"),
@@ -133,7 +115,6 @@ def test_copies_in_a_chain_each_divide_the_size(tiny_definition):
         pytest.param({"backbone": [[5, 1, "Conv", [8]]]}, "earlier layer", id="later layer"),
         pytest.param({"backbone": [[-2, 1, "Conv", [8]]]}, "earlier layer", id="before the start"),
         pytest.param({"backbone": [["a", 1, "Conv", [8]]]}, "layer numbers", id="text source"),
-        pytest.param({"backbone": [[-1, 1, "Conv", ["a"]]]}, "must be a number", id="channels"),
         pytest.param({"backbone": [[-1, 1, "SPP", [8, ["5"]]]]}, "list of numbers", id="texts"),
         pytest.param({"backbone": [[-1, 1, "Conv", [8, {}]]]}, "number or a word", id="mapping"),
         pytest.param(

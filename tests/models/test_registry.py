@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.registry import BLOCKS, Inputs, scaled_channels, scaled_repeats
+from models.registry import BLOCKS, Inputs
 from models.safe_load.allowlist import known_names
 
 # Arguments as a model file has them, for 16 input channels at 8 pixels a cell and width 0.5.
@@ -98,18 +98,14 @@ def test_refusals(block, arguments, words):
         BLOCKS[block].rule(_inputs(block), arguments)
 
 
-def test_maps_that_do_not_go_together():
-    for block, channels, reductions, words in (
+@pytest.mark.parametrize(
+    ("block", "channels", "reductions", "words"),
+    [
         ("Sum", (8, 16), (8.0, 8.0), "different channels"),
         ("Sum", (8, 8), (8.0, 4.0), "different strides"),
         ("Concat", (8, 8), (8.0, 4.0), "different strides"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            BLOCKS[block].rule(Inputs(channels, reductions, 1, 1.0), ())
-
-
-def test_channels_are_rounded_up_to_eight_and_repeats_to_the_nearest():
-    widths = [(64, 0.25), (768, 0.75), (1024, 1.25), (20, 0.25), (36, 0.25)]
-    assert [scaled_channels(*pair) for pair in widths] == [16, 576, 1280, 8, 16]
-    depths = [(1, 1.33), (3, 0.33), (9, 0.67), (9, 1.33)]
-    assert [scaled_repeats(*pair) for pair in depths] == [1, 1, 6, 12]
+    ],
+)
+def test_maps_that_do_not_go_together(block, channels, reductions, words):
+    with pytest.raises(ValueError, match=words):
+        BLOCKS[block].rule(Inputs(channels, reductions, 1, 1.0), ())

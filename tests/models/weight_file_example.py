@@ -8,6 +8,28 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pytest
+
+from models.checkpoint import build_detector, load_checkpoint
+from utils.errors import Code, TaskError
+
+
+def refused(path: Path, words: str | None = None) -> str:
+    """Return the one sentence that loading a file ends in, which has to match `words`."""
+    with pytest.raises(TaskError, match=words) as caught:
+        build_detector(load_checkpoint(path))
+    assert caught.value.code is Code.MODEL
+    sentence = caught.value.sentence
+    assert "\n" not in sentence
+    assert len(sentence) < 500
+    return sentence
+
+
+def own_content(**changes: object) -> dict[str, object]:
+    """Return the content of a `.pt` file of this program, without tensors."""
+    content = {"format": "ymir-yolov5", "version": 1, "layout": {"nc": 1}, "class_names": ["a"]}
+    return {**content, "state": {}, "metadata": {}, **changes}
+
 
 def write_zip(path: Path, pickled: bytes, storages: Mapping[str, bytes] | None = None) -> Path:
     """Write a file of `torch.save` with any pickle and any storages."""
@@ -70,16 +92,10 @@ def _written(value: object) -> bytes:
 
 
 def tensor(
-    key: str,
-    count: int,
-    *,
-    size: tuple[int, ...],
-    stride: tuple[int, ...],
-    offset: int = 0,
-    storage: str = "FloatStorage",
+    count: int, size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0, kind: str = "Float"
 ) -> object:
-    """A tensor on a storage of `count` numbers, for `pickled`; nothing has to agree."""
-    identity = ("storage", name("torch", storage), key, "cpu", count)
+    """A tensor on the storage "0" of `count` numbers, for `pickled`; nothing has to agree."""
+    identity = ("storage", name("torch", f"{kind}Storage"), "0", "cpu", count)
     hooks = call("collections", "OrderedDict")
     return call(
         "torch._utils", "_rebuild_tensor_v2", outside(identity), offset, size, stride, False, hooks

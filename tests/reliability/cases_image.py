@@ -109,7 +109,7 @@ def _training_pictures(path: Path) -> list[tuple[int, ...]]:
         [0],
         ["helmet"],
     )
-    cache, _ = open_image_cache(index, 64, cache="ram")
+    cache = open_image_cache(index, 64, cache="ram")
     shapes = []
     for position in range(len(cache.index)):
         kept = cache.image(position)

@@ -54,10 +54,12 @@ CASES = (
     taken("blank lines between the others", index(b"\n" + GOOD + b"  \n\nb.png\tb.txt"), images=2),
     taken("CRLF line ends", index(b"a.png\ta.txt\r\nb.png\tb.txt\r\n"), images=2, boxes=2),
     taken("a byte order mark", index(b"\xef\xbb\xbf" + GOOD), images=1, boxes=1),
-    taken("a trailing tab: a background", index(b"a.png\t\n"), images=1, backgrounds=1),
-    taken("one column: a background", index(b"a.png\n"), images=1, backgrounds=1),
+    taken("a trailing tab: a background", index(GOOD + b"b.png\t\n"), backgrounds=1),
+    taken("one column: a background", index(GOOD + b"b.png\n"), backgrounds=1),
     taken("a third column", index(b"a.png\ta.txt\tmore\n"), images=1, boxes=1),
-    taken("an empty annotation file: a background", index(b"a.png\tempty.txt\n"), backgrounds=1),
+    taken(
+        "an empty annotation file: a background", index(GOOD + b"b.png\tempty.txt\n"), backgrounds=1
+    ),
     taken("spaces in paths", index(b"c d.png\tc d.txt\n"), images=1, boxes=1),
     taken("relative paths", index(b"sub/a.png\tsub/a.txt\n"), images=1, boxes=1),
     taken("relative paths with `./` and inner `..`", index(b"./sub/../a.png\t./a.txt\n"), boxes=1),

@@ -8,7 +8,8 @@ import yaml
 
 from tests.reliability.case import Case, Ending, Fate, Meet, refused, taken
 from utils.errors import Code, TaskError
-from ymir.task import Task, read_task
+from ymir.task import read_task
+from ymir.task_types import Task
 
 
 def settings(**config: object) -> Meet:

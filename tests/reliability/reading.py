@@ -37,9 +37,7 @@ def read(folder: Path, index: bytes = b"good.png\tgood.txt\ncase.png\tcase.txt\n
     """
     (folder / "index.tsv").write_bytes(index.replace(b"{in}", str(folder).encode()))
     try:
-        data, report = read_dataset(
-            folder / "index.tsv", NAMES, root=folder, max_bad_fraction=0.9, require_boxes=False
-        )
+        data, report = read_dataset(folder / "index.tsv", NAMES, root=folder, max_bad_fraction=0.9)
     except TaskError as error:
         return Ending(Fate.REFUSED, error.sentence, error.code)
     bad = report.bad_images.count + report.bad_annotations.count

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import features
 
-from reporting import drawing
 from reporting.drawing import (
     ACCENT,
     ALERT,
@@ -58,18 +56,6 @@ def test_text_contrasts_with_its_ground() -> None:
         pair = (colour, text_colour_on(colour))
         low, high = sorted(float(linear(one) @ (0.2126, 0.7152, 0.0722)) for one in pair)
         assert (high + 0.05) / (low + 0.05) >= 4.5, colour
-
-
-@pytest.fixture
-def fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that is the only one with fonts of the machine; empty."""
-    monkeypatch.setattr(drawing, "FONT_FOLDERS", (str(tmp_path),))
-    caches = (drawing._system_fonts, drawing._characters, drawing._font_with, text_mask)
-    for cache in caches:
-        cache.cache_clear()
-    yield tmp_path
-    for cache in caches:
-        cache.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from settings.parse import (
     NOT_SUPPORTED,
     SECTIONS,
     flatten_sections,
-    merge_layers,
     parse_settings,
     read_hyp,
     stock_sets,
@@ -24,27 +23,6 @@ from settings.parse import (
 from settings.train import TrainSettings
 from utils.errors import Code, TaskError
 from ymir.task import read_task
-
-DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_default_yaml_equals_the_data_classes(section: str) -> None:
-    kind = SECTIONS[section]
-    values = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))[section]
-    assert set(values) == {item.name for item in fields(kind)}
-    parsed, warnings = parse_settings(kind, values)
-    assert parsed == kind()
-    assert warnings == []
-    assert all(
-        values[k] == (list(v) if isinstance(v, tuple) else v) for k, v in asdict(kind()).items()
-    )
-
-
-def test_default_yaml_explains_every_setting() -> None:
-    for line in DEFAULTS.read_text(encoding="utf-8").splitlines():
-        if line.startswith("  ") and ":" in line.split("#")[0]:
-            assert "  #" in line or " # " in line, line
 
 
 def test_every_option_as_text_gives_the_same_settings() -> None:
@@ -57,60 +35,29 @@ def test_every_option_as_text_gives_the_same_settings() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "name", "expected"),
     [
-        pytest.param("epochs", "50", "epochs", 50, id="text-int"),
         pytest.param("epochs", "5e1", "epochs", 50, id="text-exponent-int"),
         pytest.param("epochs", 50.0, "epochs", 50, id="whole-float"),
         pytest.param("lr0", "1e-3", "lr0", 0.001, id="yaml-bare-exponent"),
-        pytest.param("lr0", 1, "lr0", 1.0, id="int-for-float"),
         pytest.param("plots", "False", "plots", False, id="text-false"),
-        pytest.param("plots", "off", "plots", False, id="off"),
-        pytest.param("plots", 0, "plots", False, id="zero"),
         pytest.param("onnx", "YES", "onnx", True, id="yes"),
         pytest.param("epochs", "None", "epochs", 100, id="none-means-default"),
-        pytest.param("epochs", "", "epochs", 100, id="empty-means-default"),
         pytest.param("cache", "None", "cache", "none", id="none-is-a-choice-of-cache"),
         pytest.param("cache", None, "cache", "ram", id="null-means-default-even-there"),
-        pytest.param("cache", "true", "cache", "ram", id="cache-true"),
         pytest.param("cache", False, "cache", "none", id="cache-false"),
-        pytest.param("cache", "disk", "cache", "disk", id="cache-disk"),
         pytest.param("--cache", "val", "cache", "val", id="cache-val"),
-        pytest.param("multi-scale", "True", "multi_scale", True, id="multi-scale"),
-        pytest.param("image-weights", True, "image_weights", True, id="image-weights"),
-        pytest.param("single_cls", 1, "single_cls", True, id="single-cls"),
-        pytest.param("mixup", "0.1", "mixup", 0.1, id="mixup"),
         pytest.param("cos_lr", "True", "schedule", "cosine", id="cos-lr"),
-        pytest.param("cos_lr", False, "schedule", "linear", id="cos-lr-off"),
         pytest.param("batch_size_per_gpu", "8", "batch_size", 8, id="ymir-batch"),
-        pytest.param("batch-size", 8, "batch_size", 8, id="dashes"),
         pytest.param("--batch", 8, "batch_size", 8, id="command-line-form"),
-        pytest.param("imgsz", "320", "img_size", 320, id="imgsz"),
         pytest.param("num_workers_per_gpu", "4", "workers", 4, id="ymir-workers"),
-        pytest.param("cfg", "yolov5n", "model", "yolov5n", id="cfg"),
-        pytest.param("conf", "0.3", "conf_thres", 0.3, id="conf"),
         pytest.param("map_metric", "0.5:0.95", "map_metric", "map50_95", id="map-range"),
         pytest.param("optimizer", "SGD", "optimizer", "sgd", id="v7-sgd"),
-        pytest.param("optimizer", "AdamW", "optimizer", "adamw", id="v7-adamw"),
         pytest.param("--batch-size", "-1", "batch_size", -1, id="automatic-batch"),
-        pytest.param("freeze", 10, "freeze", (10,), id="freeze-number"),
         pytest.param("freeze", "10", "freeze", (10,), id="freeze-text"),
         pytest.param("freeze", "0 1 2", "freeze", (0, 1, 2), id="freeze-v7-command-line"),
-        pytest.param("freeze", "[0, 2]", "freeze", (0, 2), id="freeze-list-text"),
         pytest.param("freeze", ["0", 2], "freeze", (0, 2), id="freeze-list"),
-        pytest.param("freeze", "[]", "freeze", (), id="freeze-nothing"),
-        pytest.param("save-period", "10", "save_period", 10, id="save-period"),
-        pytest.param("noval", "True", "noval", True, id="noval"),
         pytest.param("resume", True, "resume", "True", id="bare-resume"),
-        pytest.param("resume", "runs/last.pt", "resume", "runs/last.pt", id="resume-path"),
         pytest.param("precision", "BF16", "precision", "bfloat16", id="precision-synonym"),
-        pytest.param("simplify", "True", "onnx_simplify", True, id="simplify"),
         pytest.param("model_formats", "[]", "model_formats", (), id="no-further-format"),
-        pytest.param(
-            "model_formats",
-            "openvino, State_Dict",
-            "model_formats",
-            ("openvino", "state-dict"),
-            id="further-formats",
-        ),
     ],
 )
 def test_values_and_aliases(key: str, value: object, name: str, expected: object) -> None:
@@ -123,17 +70,9 @@ def test_values_and_aliases(key: str, value: object, name: str, expected: object
 @pytest.mark.parametrize(
     ("key", "value", "rule"),
     [
-        pytest.param("epochs", "many", "a whole number, 1 to 100000", id="word-for-int"),
-        pytest.param("epochs", "50.5", "a whole number", id="fraction-for-int"),
-        pytest.param("epochs", 0, "1 to 100000", id="below-range"),
         pytest.param("epochs", True, "a whole number", id="bool-for-int"),
-        pytest.param("lr0", "nan", "a number", id="nan"),
-        pytest.param("lr0", "inf", "a number", id="infinite"),
-        pytest.param("lr0", {"a": 1}, "a number", id="mapping"),
         pytest.param("mosaic", "1.5", "0 to 1", id="probability"),
-        pytest.param("plots", "maybe", "true or false", id="unknown-word"),
         pytest.param("precision", "float8", "one of auto, float32, bfloat16", id="choice"),
-        pytest.param("batch_size", 0, "1 to 4096, or -1", id="no-batch"),
         pytest.param("batch_size", -2, "1 to 4096, or -1", id="below-the-automatic-batch"),
         pytest.param("freeze", "first", "a whole number, 0 to 1000", id="word-in-numbers"),
         pytest.param("freeze", -1, "0 to 1000", id="negative-in-numbers"),
@@ -151,20 +90,12 @@ def test_refusals_name_key_value_and_rule(key: str, value: object, rule: str) ->
     assert rule in caught.value.sentence
 
 
-def test_other_mining_algorithms_are_refused_with_what_there_is() -> None:
-    with pytest.raises(TaskError, match="one of cald, aldd, diverse, entropy, ") as caught:
-        parse_settings(MiningSettings, {"mining_algorithm": "best"})
-    assert caught.value.code == Code.CONFIG
-
-
-@pytest.mark.parametrize(
-    "value", ["flip, rotate", "[flip, rotate]", "['flip','rotate']", ["flip", "rotate"]]
-)
+@pytest.mark.parametrize("value", ["flip, rotate", "['flip','rotate']", ["Flip", "rotate"]])
 def test_lists_come_in_every_form(value: object) -> None:
     assert parse_settings(MiningSettings, {"views": value})[0].views == ("flip", "rotate")
 
 
-@pytest.mark.parametrize("value", ["[]", [], "[flip", "flip, blur", 3])
+@pytest.mark.parametrize("value", ["[]", "[flip", "flip, blur", 3])
 def test_lists_that_make_no_sense_are_refused(value: object) -> None:
     with pytest.raises(TaskError, match="views"):
         parse_settings(MiningSettings, {"views": value})
@@ -173,15 +104,11 @@ def test_lists_that_make_no_sense_are_refused(value: object) -> None:
 @pytest.mark.parametrize(
     ("values", "field", "expected"),
     [
-        pytest.param({"agnostic-nms": "True"}, "agnostic_nms", True, id="agnostic"),
         pytest.param({"half": "yes"}, "half", True, id="half"),
         pytest.param({"classes": "cat, 3"}, "classes", ("cat", "3"), id="classes-as-words"),
         pytest.param({"classes": [0, 2]}, "classes", ("0", "2"), id="classes-as-numbers"),
         pytest.param({"classes": 0}, "classes", ("0",), id="one-class"),
-        pytest.param({"classes": "0"}, "classes", ("0",), id="one-class-as-text"),
         pytest.param({"classes": "[]"}, "classes", (), id="all-classes"),
-        pytest.param({"classes": None}, "classes", (), id="all-classes-by-none"),
-        pytest.param({"tile_size": "640"}, "tile_size", 640, id="tiles"),
     ],
 )
 def test_v7s_options_of_detection(values: dict[str, object], field: str, expected: object) -> None:
@@ -189,11 +116,6 @@ def test_v7s_options_of_detection(values: dict[str, object], field: str, expecte
         parsed, warnings = parse_settings(kind, values)
         assert getattr(parsed, field) == expected
         assert warnings == []
-
-
-def test_three_looks_are_for_inference_only() -> None:
-    assert parse_settings(InferSettings, {"augment": "True"})[0].augment
-    assert not hasattr(parse_settings(MiningSettings, {"augment": "True"})[0], "augment")
 
 
 def test_option_and_alias_that_disagree_are_refused_naming_both() -> None:
@@ -212,24 +134,13 @@ def test_a_later_layer_wins_even_under_another_name() -> None:
     ("values", "expected"),
     [
         pytest.param(
-            {"epoch": 3}, ["unknown setting epoch, ignored; did you mean epochs?"], id="typo"
-        ),
-        pytest.param(
             {"iou_t": 0.2}, ["iou_t has no effect: v7.0 does not use it either"], id="no-effect"
         ),
         pytest.param({"zzzz": 3}, ["unknown setting zzzz, ignored"], id="nothing-near"),
-        pytest.param(
-            {"args_options": "--exist-ok"},
-            ["--exist-ok has no effect in a task: the platform says where a task writes"],
-            id="flags-without-meaning",
-        ),
         pytest.param({"evolve": "True"}, ["evolve is not supported yet, ignored"], id="evolve"),
         pytest.param({"evolve": "False", "args_options": ""}, [], id="switched-off-needs-no-word"),
         pytest.param({"gpu_id": "0", "shm_size": "64G", "task_id": "t"}, [], id="platform-keys"),
         pytest.param({"mining_algorithm": "aldd"}, [], id="another-task's-setting"),
-        pytest.param(
-            {"img_size": 300}, ["img_size 300 is not a multiple of 32: 320 is used"], id="rounded"
-        ),
     ],
 )
 def test_warnings(values: dict[str, object], expected: list[str]) -> None:
@@ -262,11 +173,6 @@ def test_anything_gives_settings_or_a_task_error(values: dict[str, object]) -> N
     assert again == parsed
 
 
-def test_plain_layers_stay_as_they_are() -> None:
-    layers = [{"epochs": 3}, {"lr0": 0.1}]
-    assert merge_layers(layers, command="train") == (layers, [])
-
-
 def test_flags_count_more_than_the_keys_beside_them() -> None:
     shared = {"args_options": "--epochs 7 --img 320 --patience 3", "epochs": 1}
     parsed, _ = parse_settings(TrainSettings, shared, {"epochs": 300})
@@ -282,21 +188,13 @@ def test_a_set_named_in_the_flags_is_found() -> None:
     assert "--exist-ok has no effect" in notes[0]
 
 
-def test_keys_may_be_spelt_as_flags() -> None:
-    parsed, _ = parse_settings(TrainSettings, {"--hyp": "voc", "args-options": "--epochs 2"})
-    assert (parsed.box, parsed.epochs) == (0.02, 2)
-
-
 def test_inference_and_mining_read_the_flags_of_detect() -> None:
     for kind in (InferSettings, MiningSettings):
         parsed, notes = parse_settings(
             kind, {"args_options": "--conf-thres 0.4 --save-txt --img 416", "hyp": "no such set"}
         )
         assert (parsed.conf_thres, parsed.img_size) == (0.4, 416)
-        assert notes == [
-            "--save-txt has no effect in a task: a task writes its detections as the platform's "
-            "JSON"
-        ]
+        assert [note.partition(":")[0] for note in notes] == ["--save-txt has no effect in a task"]
 
 
 # Training.md section 2 of the specification of v7.0: name to scratch-low, -med, -high, VOC, O365.
@@ -333,15 +231,10 @@ TABLE = {
 SETS = ("scratch-low", "scratch-med", "scratch-high", "voc", "objects365")
 FIELDS = {item.name for item in fields(TrainSettings)}
 
-# A file as people have it, v7.0's own keys and spelling.
-OWN = """# my run
-lr0: 1e-2
-lrf: 0.2
-iou_t: 0.20
-anchor_t: 3.0
-anchors: 3.6
-hsv_h: 0.02
-"""
+
+def test_scratch_low_is_the_default() -> None:
+    values = read_hyp("scratch-low")
+    assert {key: getattr(TrainSettings(), key) for key in values} == values
 
 
 @pytest.mark.parametrize(("place", "name"), list(enumerate(SETS)))
@@ -356,14 +249,6 @@ def test_no_augmentation_leaves_images_as_they_are() -> None:
     assert {key: values[key] for key in augmentation} == dict.fromkeys(augmentation, 0.0)
 
 
-def test_scratch_low_is_the_default() -> None:
-    named, _ = parse_settings(TrainSettings, {"hyp": "scratch-low"})
-    plain, _ = parse_settings(TrainSettings)
-    assert {n: getattr(named, n) for n in FIELDS - {"hyp"}} == {
-        n: getattr(plain, n) for n in FIELDS - {"hyp"}
-    }
-
-
 @pytest.mark.parametrize("name", stock_sets())
 def test_every_key_of_a_stock_set_is_known(name: str) -> None:
     assert set(read_hyp(name)) <= FIELDS | NOT_SUPPORTED
@@ -372,30 +257,21 @@ def test_every_key_of_a_stock_set_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "scratch-med",
-        "scratch-med.yaml",
-        "hyp.scratch-med.yaml",
-        "data/hyps/hyp.scratch-med.yaml",
-        "configs/hyps/scratch-med.yaml",
-    ],
+    "name", ["voc.yaml", "hyp.VOC.yaml", "data/hyps/hyp.VOC.yaml", "configs/hyps/voc.yaml"]
 )
 def test_every_way_to_name_a_set(name: str) -> None:
-    assert read_hyp(name) == read_hyp("scratch-med")
-
-
-def test_v7_names_with_capitals() -> None:
-    assert read_hyp("hyp.VOC.yaml") == read_hyp("voc")
-    assert read_hyp("hyp.Objects365.yaml") == read_hyp("objects365")
+    assert read_hyp(name) == read_hyp("voc")
 
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "my-hyp.yaml"
-    path.write_text(OWN)
-    parsed, warnings = parse_settings(TrainSettings, {"hyp": str(path)})
-    assert (parsed.lr0, parsed.lrf, parsed.anchor_t, parsed.anchors) == (0.01, 0.2, 3.0, 4)
-    assert warnings == ["iou_t has no effect: v7.0 does not use it either"]
+    path.write_bytes(b"# caf\xe9\nlr0: 1e-2\niou_t: 0.20\nanchors: 3.6\nlr_0: 0.1\n")
+    parsed, warnings = parse_settings(TrainSettings, {"--hyp": str(path)})
+    assert (parsed.lr0, parsed.anchors) == (0.01, 4)
+    assert warnings == [
+        "iou_t has no effect: v7.0 does not use it either",
+        "unknown setting lr_0, ignored; did you mean lr0?",
+    ]
 
 
 def test_every_key_of_a_task_or_its_file_counts_more_than_the_set() -> None:
@@ -407,19 +283,11 @@ def test_every_key_of_a_task_or_its_file_counts_more_than_the_set() -> None:
     assert (parsed.box, parsed.obj) == (0.07, 0.632)
 
 
-def test_unknown_keys_of_a_file_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "my-hyp.yaml"
-    path.write_text("lr_0: 0.1\n")
-    _, warnings = parse_settings(TrainSettings, {"hyp": str(path)})
-    assert warnings == ["unknown setting lr_0, ignored; did you mean lr0?"]
-
-
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         pytest.param("- 1\n- 2\n", "must hold keys with values", id="a list"),
-        pytest.param("lr0: [", "cannot be read as YAML", id="not YAML"),
-        pytest.param("lr0: fast\n", "lr0 is 'fast'; it must be a number", id="a word"),
+        pytest.param("lr0: [", "is not valid YAML", id="not YAML"),
         pytest.param("anchors: many\n", "anchors is 'many'; it must be a number", id="anchors"),
     ],
 )
@@ -491,16 +359,9 @@ def test_a_file_differs_from_the_defaults_as_it_says(name: str, section: str) ->
     assert found == expected
 
 
-@pytest.mark.parametrize("kind", ["training", "mining infer"])
-@pytest.mark.parametrize("name", DIFFERENCES)
-def test_a_task_takes_the_file_and_overrides_it(
-    make_task: Callable[..., Path], name: str, kind: str
-) -> None:
-    config = {"code_config": f"configs/{name}.yaml", "batch_size": "3"}
-    task = read_task(make_task(kind, config=config))
-    settings = task.train or task.infer
-    assert settings is not None
-    assert settings.batch_size == 3
-    section = "training" if task.run_training else "infer"
-    assert settings.img_size == DIFFERENCES[name][section].get("img_size", 640)
+def test_a_task_takes_the_file_and_overrides_it(make_task: Callable[..., Path]) -> None:
+    config = {"code_config": "configs/fast.yaml", "batch_size": "3"}
+    task = read_task(make_task("mining infer", config=config))
+    assert task.infer == InferSettings(img_size=320, batch_size=3)
+    assert task.mining == MiningSettings(img_size=320, batch_size=3, views=("flip", "resize"))
     assert task.warnings == ()

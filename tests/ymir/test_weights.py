@@ -10,10 +10,7 @@ import pytest
 from utils.errors import Code, TaskError
 from ymir import weights as weight_files
 from ymir.task import read_task
-from ymir.weights import (
-    check_download,
-    file_of_model,
-)
+from ymir.weights import file_of_model
 
 MakeTask = Callable[..., Path]
 
@@ -34,16 +31,9 @@ def put(root: Path, *names: str) -> None:
 @pytest.mark.parametrize(
     ("offered", "present", "expected"),
     [
-        pytest.param(["{models}/s/best.pt"], ["s/best.pt"], ["s/best.pt"], id="as-given"),
         pytest.param(["s/best.pt"], ["s/best.pt"], ["s/best.pt"], id="relative"),
-        pytest.param(
-            ["/in/models/default_best_stage/w.pt"],
-            ["w.pt"],
-            ["w.pt"],
-            id="listed-in-a-stage-but-flat",
-        ),
+        pytest.param(["/in/models/a_stage/w.pt"], ["w.pt"], ["w.pt"], id="in-a-stage-but-flat"),
         pytest.param(["w.pt"], ["w.pt"], ["w.pt"], id="bare-name"),
-        pytest.param("w.pt", ["w.pt"], ["w.pt"], id="one-text"),
         pytest.param("['w.pt', 'b.onnx']", ["w.pt"], ["w.pt"], id="list-as-text"),
         pytest.param(
             ["z.onnx", "a.pth", "b.safetensors", "epoch.pt", "last.pt", "my_best.pt", "best.pt"],
@@ -64,8 +54,6 @@ def test_weights(
     expected: list[str],
 ) -> None:
     models = tmp_path / "in" / "models"
-    if isinstance(offered, list):
-        offered = [text.format(models=models) for text in offered]
     key = "pretrained_model_params" if kind == "training" else "model_params_path"
     env_file = make_task(kind, config={key: offered})
     (models / "best.pt").unlink()
@@ -181,7 +169,9 @@ def test_what_the_platform_hands_in_goes_before_folders(
         pytest.param({"weights_dir": "/no/such/folder"}, "must be a folder", id="no folder"),
         pytest.param({"download_weights": "true"}, "needs weights_sha256", id="no sum"),
         pytest.param(
-            {"download_weights": "true", "weights_sha256": "abc"}, "64 hexadecimal", id="short sum"
+            {"download_weights": "true", "weights_sha256": "a" * 65},
+            "64 hexadecimal",
+            id="too long",
         ),
         pytest.param(
             {"download_weights": "true", "weights_sha256": "g" * 64}, "64 hexadecimal", id="no hex"
@@ -201,15 +191,10 @@ def test_folders_and_downloads_that_cannot_be(
     assert words in error.sentence
 
 
-DIGEST = "0123456789abcdef" * 4
-
-
 @pytest.mark.parametrize(
     ("model", "name"),
     [
-        ("yolov5s", "yolov5s.pt"),
         ("s", "yolov5s.pt"),
-        ("x6", "yolov5x6.pt"),
         ("yolov5x6", "yolov5x6.pt"),
         ("models/yolov5n.yaml", "yolov5n.pt"),
         ("/data/mine.yaml", "mine.pt"),
@@ -218,20 +203,3 @@ DIGEST = "0123456789abcdef" * 4
 )
 def test_the_file_of_a_model(model: str, name: str) -> None:
     assert file_of_model(model) == name
-
-
-@pytest.mark.parametrize(
-    ("model", "digest", "words"),
-    [
-        ("yolov5s", "", "64 hexadecimal digits"),
-        ("yolov5s", DIGEST[:-1], "64 hexadecimal digits"),
-        ("yolov5s", DIGEST + "0", "64 hexadecimal digits"),
-        ("yolov5s", DIGEST[:-1] + "g", "64 hexadecimal digits"),
-        ("mine.yaml", DIGEST, "must be one of yolov5l, "),
-        ("yolov3", DIGEST, "no file for the model 'yolov3'"),
-    ],
-)
-def test_downloads_that_are_refused(model: str, digest: str, words: str) -> None:
-    with pytest.raises(TaskError, match=words) as caught:
-        check_download(model, digest)
-    assert caught.value.code is Code.CONFIG

@@ -29,8 +29,7 @@ def test_category_names_go_before_ids() -> None:
     shifted = [{"id": 0, "name": "glove"}, {"id": 1, "name": "helmet"}, {"id": 2, "name": ""}]
     record = {"image_id": 1, "bbox": [30, 41, 50, 64]}
     document = coco(
-        categories=shifted,
-        annotations=[{**record, "category_id": 1}, {**record, "category_id": 0}],
+        categories=shifted, annotations=[{**record, "category_id": 1}, {**record, "category_id": 0}]
     )
     annotation = CocoFile(document, "c.json", CLASSES)("3f.jpg")
     assert (rows_of(annotation), annotation.unknown_classes) == ([HELMET], ("glove",))

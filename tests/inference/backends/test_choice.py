@@ -12,14 +12,8 @@ import pytest
 import torch
 
 from inference.backends import choice
-from inference.backends.base import Backend
-from inference.backends.choice import (
-    SAMPLES,
-    batch_by_shape,
-    choose_backend,
-    sample_images,
-    upper_half,
-)
+from inference.backends.base import Backend, BackendType
+from inference.backends.choice import SAMPLES, build_checked, choose_backend, sample_images
 from ops.letterbox import plan_letterbox
 from tests.inference.backends.conftest import broken, exact, wrong
 from utils.errors import Code, TaskError
@@ -81,10 +75,10 @@ def test_a_named_backend_that_fails_is_refused(
         assert list(tmp_path.iterdir()) == []  # no network is left on disk
 
 
-@pytest.mark.parametrize("name", ["torch", "auto", "openvino"])
+@pytest.mark.parametrize("name", ["auto", "openvino"])
 def test_without_an_image_to_compare_torch_computes(target, builders, caplog, name):
     assert choose_backend(name, target, [], images=1000) is None
-    assert ("no image could be read" in caplog.text) == (name != "torch")
+    assert "no image could be read" in caplog.text
 
 
 def test_auto_takes_the_fastest(target, samples, builders, clock, caplog):
@@ -210,10 +204,12 @@ def test_a_sample_is_a_network_input(tmp_path):
     assert image[1:].max() == 0
 
 
-def test_sample_batches_have_one_shape():
-    shapes = [(3, 32, 64), (3, 64, 64), (3, 32, 64)]
-    batches = batch_by_shape([torch.full(shape, float(n)) for n, shape in enumerate(shapes)])
-    assert [tuple(batch.shape) for batch in batches] == [(2, 3, 32, 64), (1, 3, 64, 64)]
-    assert batches[0][:, 0, 0, 0].tolist() == [0, 2]
-    heights = [upper_half(torch.zeros(3, height, 64), 32).shape[1] for height in (96, 128, 32)]
-    assert heights == [32, 64, 32]
+def test_parity_is_checked_on_batches_of_one_shape_and_on_a_half(target, builders):
+    seen = []
+    head_inputs = target.network.detector.head_inputs
+    noting = Backend("noting", "float32", lambda images: seen.append(images) or head_inputs(images))
+    builders["openvino"] = BackendType(lambda neck, spec: noting)
+    samples = [torch.rand(shape) for shape in [(3, 96, 64), (3, 64, 64), (3, 96, 64)]]
+    build_checked("openvino", target, samples)
+    assert [tuple(one.shape) for one in seen] == [(2, 3, 96, 64), (1, 3, 64, 64), (1, 3, 32, 64)]
+    assert torch.equal(seen[0][1], samples[2])

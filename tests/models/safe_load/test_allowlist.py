@@ -5,15 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.safe_load.allowlist import (
-    ModuleStandIn,
-    PathStandIn,
-    Storage,
-    known_names,
-    refusal_of_name,
-    storage_dtype,
-)
-from models.safe_load.pickle_reader import Name, Refused, StandIn
+from models.safe_load.allowlist import ModuleStandIn, PathStandIn, known_names, refusal_of_name
+from models.safe_load.pickle_reader import Refused, StandIn
 
 # Names in the pickles of YOLOv5 v5.0 to v7.0 and of torch 1.7 to 2, by module.
 LISTED = {
@@ -44,9 +37,9 @@ LISTED = {
 }
 
 
-@pytest.mark.parametrize("module", LISTED)
-def test_names_of_official_checkpoints_are_known(module):
-    assert {f"{module}.{name}" for name in LISTED[module].split()} <= set(known_names())
+def test_names_of_official_checkpoints_are_known():
+    listed = {f"{module}.{name}" for module in LISTED for name in LISTED[module].split()}
+    assert listed <= set(known_names())
 
 
 def test_layers_paths_and_numpy_become_stand_ins():
@@ -58,30 +51,8 @@ def test_layers_paths_and_numpy_become_stand_ins():
             assert (made.name, made.arguments, made.state) == (path, (1, "a"), None)
             assert isinstance(made, ModuleStandIn) is (home in {"models", "torch", "utils"})
             assert isinstance(made, PathStandIn) is (home == "pathlib")
-
-
-def test_paths_become_text():
     make = known_names()["pathlib.PosixPath"].make
     assert [str(make(*parts)) for parts in (("/", "a", "b"), ("a", "b"), ())] == ["/a/b", "a/b", ""]
-
-
-@pytest.mark.parametrize(
-    ("path", "arguments", "expected"),
-    [
-        ("torch.Size", ((1, 2),), (1, 2)),
-        ("torch.device", ("cuda", 0), "cuda:0"),
-        ("torch.device", ("cpu",), "cpu"),
-        ("collections.OrderedDict", (), {}),
-        ("collections.OrderedDict", ([["a", 1]],), {"a": 1}),
-        ("builtins.set", (["a", 1],), {"a", 1}),
-        ("builtins.set", (), set()),
-        ("_codecs.encode", ("a\xff", "latin1"), b"a\xff"),
-    ],
-)
-def test_plain_values(path, arguments, expected):
-    made = known_names()[path].make(*arguments)
-    assert made == expected
-    assert type(made) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -104,23 +75,6 @@ def test_plain_values(path, arguments, expected):
 def test_arguments_that_make_no_sense(path, arguments, words):
     with pytest.raises(Refused, match=words):
         known_names()[path].make(*arguments)
-
-
-def test_tensors_are_views_within_their_storage():
-    storage = Storage(torch.arange(6.0))
-    rebuild = known_names()["torch._utils._rebuild_tensor_v2"].make
-    assert rebuild(storage, 1, (2, 2), (2, 1), True, {}, None).tolist() == [[1, 2], [3, 4]]
-    assert rebuild(storage, 6, (0,), (1,)).shape == (0,)
-    assert rebuild(storage, 5, (), ()).item() == 5
-    with pytest.raises(Refused, match="larger than"):
-        rebuild(storage, 2, (2, 2), (3, 1))
-
-
-@pytest.mark.parametrize("name", ["FloatStorage", Name("builtins.exec", print), None])
-def test_only_storages_have_a_number_format(name):
-    assert storage_dtype(known_names()["torch.HalfStorage"]) is torch.float16
-    with pytest.raises(Refused, match="unknown number format"):
-        storage_dtype(name)
 
 
 @pytest.mark.parametrize(

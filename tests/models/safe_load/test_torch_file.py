@@ -62,15 +62,6 @@ def test_it_reads_what_torch_reads(tmp_path):
         assert _same(found[key], value), key
 
 
-def test_views_share_their_numbers(tmp_path):
-    base = torch.zeros(6)
-    path = tmp_path / "any.pt"
-    torch.save([base, base[2:4]], path)
-    whole, part = read_torch_file(path)
-    part.fill_(1)
-    assert whole.tolist() == [0, 0, 1, 1, 0, 0]
-
-
 def test_names_allowed_by_other_libraries_are_refused_and_theirs_are_left_alone(tmp_path):
     path = tmp_path / "best.pt"
     torch.save(types.SimpleNamespace(), path)
@@ -91,6 +82,19 @@ def _zip(path: pathlib.Path, *members: str) -> None:
             archive.writestr(member, b"x")
 
 
+def _cut_short(path: pathlib.Path, kept: float) -> None:
+    torch.save(_content(), path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+
+
+def _flip_a_bit(path: pathlib.Path) -> None:
+    weights = torch.arange(1000.0)
+    torch.save(weights, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes(bytes(content))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -98,7 +102,9 @@ def _zip(path: pathlib.Path, *members: str) -> None:
         pytest.param(lambda p: p.mkdir(), "does not exist", id="folder"),
         pytest.param(lambda p: p.write_bytes(b""), "is empty", id="empty"),
         pytest.param(lambda p: p.write_text("<html>"), "not a PyTorch file", id="web page"),
-        pytest.param(lambda p: p.write_bytes(b"PK\x03\x04" + bytes(90)), "damaged", id="cut short"),
+        pytest.param(lambda p: _cut_short(p, 0.3), "damaged or cut short", id="a third"),
+        pytest.param(lambda p: _cut_short(p, 0.99), "damaged or cut short", id="cut short"),
+        pytest.param(_flip_a_bit, "damaged", id="a flipped bit among the weights"),
         pytest.param(lambda p: _zip(p, "a/b.txt"), "not a PyTorch file", id="other zip"),
         pytest.param(lambda p: _zip(p, "a/1", "b/2"), "archive of 2 folders", id="two folders"),
         pytest.param(lambda p: _zip(p, "a/constants.pkl"), "TorchScript", id="TorchScript"),
@@ -118,27 +124,6 @@ def test_files_that_are_no_weights(tmp_path, make, words):
         read_torch_file(path)
     assert caught.value.code is Code.MODEL
     assert str(path) in caught.value.sentence
-
-
-@pytest.mark.parametrize("kept", [0.3, 0.99])
-def test_a_file_cut_short(tmp_path, kept):
-    path = tmp_path / "best.pt"
-    torch.save(_content(), path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(TaskError, match=r"damaged or cut short|not a PyTorch file"):
-        read_torch_file(path)
-
-
-def test_a_flipped_bit_among_the_weights_is_noticed(tmp_path):
-    path = tmp_path / "best.pt"
-    weights = torch.arange(1000.0)
-    torch.save(weights, path)
-    content = bytearray(path.read_bytes())
-    content[content.index(weights.numpy().tobytes()) + 2000] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(TaskError, match="damaged"):
-        read_torch_file(path)
 
 
 def test_damage_anywhere_is_one_sentence(tmp_path):
@@ -162,10 +147,7 @@ def test_damage_anywhere_is_one_sentence(tmp_path):
 
 def test_files_written_by_hand(tmp_path):
     """The example writer of the tests makes sound files, so that a refusal is not its fault."""
-    path = write_zip(tmp_path / "a.pt", pickle.dumps({"a": [1, 2]}, protocol=2))
-    assert read_torch_file(path) == {"a": [1, 2]}
-    content = pickled(tensor("0", 3, size=(3,), stride=(1,)))
+    content = pickled(tensor(3, (3,), (1,)))
     numbers = torch.tensor([1.0, 2.0, 3.0]).numpy().tobytes()
     found = read_torch_file(write_zip(tmp_path / "b.pt", content, {"0": numbers}))
-    assert isinstance(found, torch.Tensor)
     assert found.tolist() == [1, 2, 3]

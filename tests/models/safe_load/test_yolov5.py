@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.checkpoint import build_detector, load_checkpoint
-from models.safe_load.yolov5 import MAX_CLASSES, plain
+from models.safe_load.yolov5 import MAX_CLASSES
 from tests.models.weight_file_example import change_pickle
 from utils.errors import Code, TaskError
 
@@ -42,10 +42,8 @@ def saved(tmp_path):
     ("names", "expected"),
     [
         pytest.param(["a", "b", "c"], ("a", "b", "c"), id="list"),
-        pytest.param({0: "a", 1: "b", 2: "c"}, ("a", "b", "c"), id="mapping"),
         pytest.param({2: "c", 0: "a", 1: "b"}, ("a", "b", "c"), id="mapping out of order"),
         pytest.param({"10": "c", "9": "b", "0": "a"}, ("a", "b", "c"), id="keys are text"),
-        pytest.param([], ("0", "1", "2"), id="empty"),
         pytest.param(None, ("0", "1", "2"), id="none, as from several GPUs"),
     ],
 )
@@ -53,14 +51,9 @@ def test_stripped_file(official, tiny, saved, names, expected):
     checkpoint = load_checkpoint(saved(content_of(official(names))))
     assert checkpoint.class_names == expected
     own = halved(tiny())
-    assert checkpoint.state.keys() == own.keys()
-    assert all(torch.equal(checkpoint.state[key], own[key]) for key in own)
-    images = torch.rand(1, 3, 32, 32)
-    twin = tiny()
-    twin.load_state_dict(own)
-    assert torch.equal(
-        build_detector(checkpoint).eval().predict(images), twin.eval().predict(images)
-    )
+    built = build_detector(checkpoint).state_dict()
+    assert built.keys() == own.keys()
+    assert all(torch.equal(built[key], own[key]) for key in own)
 
 
 def unstripped(official, **changes: object) -> dict[str, object]:
@@ -117,17 +110,12 @@ def test_names_come_from_whichever_model_has_them(official, saved):
     """On several GPUs the live model lacks names, because they were put on its wrapper."""
     names = ["x", "y", "z"]
     for live, ema in ((None, names), (names, None)):
-        content = unstripped(official, model=official(live), ema=official(ema))
+        content = unstripped(official, model=official(live), ema=(official(ema), 17))
         assert load_checkpoint(saved(content)).class_names == tuple(names)
 
 
-def test_an_ema_in_a_pair_with_its_count(official, tiny, saved):
-    checkpoint = load_checkpoint(saved(unstripped(official, ema=(official(seed=1), 17))))
-    assert torch.equal(checkpoint.state[FIRST], halved(tiny(seed=1))[FIRST])
-
-
 def test_v5_file(official, named, tiny, saved):
-    """v5.0: class Model, names in a list, anchors a second time, space-to-depth stem."""
+    """Class Model, anchors a second time, space-to-depth stem."""
     model = official(["a", "b", "c"], root="Model")
     grid = model._modules["model"][-1]._buffers["anchors"].view(2, 1, -1, 1, 1, 2)
     model._modules["model"][-1].register_buffer("anchor_grid", grid.clone())
@@ -141,21 +129,16 @@ def test_v5_file(official, named, tiny, saved):
     assert checkpoint.definition["backbone"][0] == [-1, 1, "Focus", [8, 3]]
 
 
-def test_a_live_model_in_float32_with_synchronised_normalisation(official, tiny, saved):
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(official().float())
-    checkpoint = load_checkpoint(saved(content_of(model)))
-    key = "model.0.bn.running_var"
-    assert torch.equal(checkpoint.state[key], halved(tiny())[key])
-    build_detector(checkpoint)
-
-
-def test_cached_grids_are_left_out(official, tiny, saved):
+def test_a_live_model_in_float32_with_synchronised_normalisation_and_cached_grids(
+    official, tiny, saved
+):
     """An evaluated model keeps its grids, expanded over the anchors, as plain attributes."""
-    model = official()
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(official().float())
     head = model._modules["model"][-1]
     head.grid = [torch.zeros(1, 1, 8, 8, 2).expand(1, 2, 8, 8, 2)]
     head.stride = torch.tensor([4.0, 8.0])
-    assert load_checkpoint(saved(content_of(model))).state.keys() == tiny().state_dict().keys()
+    built = build_detector(load_checkpoint(saved(content_of(model)))).state_dict()
+    assert torch.equal(built["model.0.bn.running_var"], halved(tiny())["model.0.bn.running_var"])
 
 
 @pytest.mark.parametrize(
@@ -170,14 +153,6 @@ def test_layers_that_no_detection_model_has_are_named(official, named, saved, pa
     model.extra = torch.nn.LSTM(1, 1) if path.endswith("LSTM") else named(path)()
     with pytest.raises(TaskError, match=f"holds a {path}, which is not part of") as caught:
         load_checkpoint(saved(content_of(model)))
-    assert caught.value.code is Code.MODEL
-
-
-def test_a_block_that_cannot_be_built_is_named(official, saved):
-    model = official()
-    model.yaml["backbone"] = [[-1, 1, "CBAM", [8]], *model.yaml["backbone"][1:]]
-    with pytest.raises(TaskError, match="block 'CBAM' is not one of") as caught:
-        build_detector(load_checkpoint(saved(content_of(model))))
     assert caught.value.code is Code.MODEL
 
 
@@ -203,11 +178,6 @@ def test_models_that_say_too_little(official, saved, changes, words):
     with pytest.raises(TaskError, match=words) as caught:
         load_checkpoint(saved(content_of(model)))
     assert caught.value.code is Code.MODEL
-
-
-def test_plain_keeps_only_data():
-    value = {"a": (1, "x", None), 2: [object(), 0.5], (3,): True}
-    assert plain(value) == {"a": [1, "x", None], 2: [None, 0.5], "(3,)": True}
 
 
 def test_the_reference_checkpoints(shared):
