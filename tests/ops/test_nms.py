@@ -12,13 +12,9 @@ import torchvision
 from ops.boxes import cxcywh_to_xyxy, pairwise_iou
 from ops.nms import CLASS_OFFSET, NmsConfig, nms_operator, non_max_suppression
 from settings.detect import InferSettings, MiningSettings
-from tests.conftest import ROOT
+from tests.conftest import DEVICES, ROOT
 
 CASES = json.loads((ROOT / "tests" / "golden" / "nms.json").read_text())
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
-]
 
 
 @pytest.fixture(scope="module")
