@@ -20,7 +20,7 @@ from data.sources import available_sample, check_data_available
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
 from inference.journal import Journal, JournalConfig, Record, ShardWriter
-from inference.predictions import Prediction, merge_tiles
+from inference.predictions import Prediction, TileMerger, merge_tiles
 from inference.predictor import Predictor, Sharding, load_predictor
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
@@ -87,7 +87,7 @@ class CandidateJob:
         if not self.task.run_mining:
             assert self.predictor is not None
             tiles = self._predictions(positions)
-            for prediction in merge_tiles(tiles, self.predictor.tile_merger()):
+            for prediction in merge_tiles(tiles, self.predictor.config.nms):
                 on_image(prediction)
                 yield waiting.pop(prediction.position)
             return
@@ -112,7 +112,7 @@ class CandidateJob:
 
     def _call_back(self, tiles: Iterable[Prediction], on_image: OnImage) -> Iterator[Prediction]:
         """Pass tiles on; call `on_image` before the last tile of each image."""
-        merger = self.predictor.tile_merger() if self.predictor else None
+        merger = TileMerger(self.predictor.config.nms) if self.predictor else None
         for tile in tiles:
             whole = merger.add(tile) if merger else tile
             if whole is not None:

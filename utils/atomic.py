@@ -76,9 +76,7 @@ def scratch_beside(path: Path) -> Iterator[Path]:
 
 def _temporary_name(name: str) -> str:
     """Return a name that is this thread's and this process's own."""
-    alone = threading.current_thread() is threading.main_thread()
-    thread = "" if alone else f".{threading.get_native_id()}"
-    return f".{name}.{os.getpid()}{thread}.tmp"
+    return f".{name}.{os.getpid()}.{threading.get_native_id()}.tmp"
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -100,7 +98,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):
+    except (PermissionError, OverflowError):
         pass
     return True
 

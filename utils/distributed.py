@@ -136,10 +136,10 @@ class DistContext:
         """Return the text that rank 0 has."""
         if not self.is_distributed:
             return text
-        content = text.encode("utf-8", "surrogateescape")
+        content = bytearray(text.encode("utf-8", "surrogateescape"))
         sent = torch.zeros(self.broadcast(len(content)), dtype=torch.uint8)
         if self.is_main:
-            sent.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            sent = torch.frombuffer(content, dtype=torch.uint8)
         dist.broadcast(sent, 0)
         return bytes(sent.tolist()).decode("utf-8", "surrogateescape")
 
@@ -147,10 +147,9 @@ class DistContext:
         """Return what every rank gave, by rank, on rank 0; an empty list on the others."""
         if not self.is_distributed:
             return [content]
-        own = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
-        sizes = self._all_gather(len(own))
+        sizes = self._all_gather(len(content))
         if not self.is_main:
-            dist.send(own, 0)
+            dist.send(torch.from_numpy(np.frombuffer(content, np.uint8).copy()), 0)
             return []
         gathered = [content]
         for rank in range(1, self.world_size):
@@ -160,10 +159,7 @@ class DistContext:
         return gathered
 
     def assert_equal(self, number: int, sentence: str) -> None:
-        """Raise TaskError(CONFIG) on every rank if they do not all have the same number.
-
-        `sentence` has a place for `{numbers}`.
-        """
+        """Raise TaskError(CONFIG), its sentence with `{numbers}`, on every rank if they differ."""
         numbers = self._all_gather(number) if self.is_distributed else [number]
         if len(set(numbers)) > 1:
             raise TaskError(Code.CONFIG, sentence.format(numbers=", ".join(map(str, numbers))))

@@ -1,7 +1,6 @@
 """Environment variables, read and set here alone, and the packages that every program needs.
 
-`python -m utils.environment` names missing packages, with status 1 if there are any. Only the
-standard library is imported: this runs before anything else is known to be installed.
+`python -m utils.environment` names missing packages. Only the standard library is imported here.
 """
 
 from __future__ import annotations

@@ -59,9 +59,8 @@ def launch(
 ) -> None:
     """Run `program` (a Python file and its arguments) in `count` processes of this machine.
 
-    Raises TaskError with the first error of any of them, after the others were ended; KilledError
-    if one was killed; Terminated on SIGTERM. `what` they do, and `advice` if memory runs out,
-    stand in the sentence.
+    Raises TaskError with the first error of any of them, after the others were ended; KilledError,
+    in whose sentence `what` and `advice` stand, if one was killed; Terminated on SIGTERM.
     """
     with _restored_handlers(), tempfile.TemporaryDirectory(prefix="ymir-yolov5-") as folder:
         config = LaunchConfig(
@@ -85,8 +84,8 @@ def launch(
         except SignalException as error:
             if error.sigval == signal.SIGTERM:
                 raise Terminated("SIGTERM") from None
-            name = signal.Signals(error.sigval).name
-            raise TaskError(Code.CONTAINER, f"the task was ended from outside ({name}).") from None
+            sentence = f"the task was ended from outside ({signal.Signals(error.sigval).name})."
+            raise TaskError(Code.CONTAINER, sentence) from None
 
 
 @contextmanager

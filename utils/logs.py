@@ -30,8 +30,8 @@ _BEARER = re.compile(r"(?P<word>\b(?:bearer|basic)\s+)[A-Za-z0-9+/=_.\-]{8,}", r
 def log_to_console(*, quiet: bool = False) -> None:
     """Log plain lines to standard output, each flushed: the tail must survive a SIGKILL.
 
-    Secrets are redacted. Lines about progress come at most every ten seconds, or always at a
-    terminal, where tqdm bars are redrawn below them. With `quiet` errors only, for ranks above 0.
+    Lines about progress come at most every ten seconds, or always at a terminal, where tqdm bars
+    are redrawn below them. With `quiet` errors only, for ranks above 0.
     """
     # File names need not be UTF-8, and a word about one must not end a task.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]

@@ -32,13 +32,12 @@ def load_yaml(text: str | bytes) -> object:
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
     """The values below a node, unfolded; merged mappings (`<<`) are copies and count as such."""
-    key = id(node)
-    if key in known:
-        before = known[key]
-        if before is None:
-            raise ValueError("a value that contains itself")
+    before = known.get(id(node), 0)
+    if before is None:
+        raise ValueError("a value that contains itself")
+    if before:
         return before
-    known[key] = None
+    known[id(node)] = None
     total = 1
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
@@ -49,5 +48,5 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         total += sum(_count(item, known) for pair in node.value for item in pair)
     if total > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES} values when its aliases are unfolded")
-    known[key] = total
+    known[id(node)] = total
     return total

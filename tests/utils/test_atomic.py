@@ -70,7 +70,7 @@ def test_a_scratch_folder_goes_and_so_does_one_that_a_killed_process_left(
     tmp_path: Path, gone: int
 ) -> None:
     for number in (gone, os.getpid()):  # a container gives the same number again
-        left = tmp_path / f".best.onnx.parts.{number}.tmp"
+        left = tmp_path / f".best.onnx.parts.{number}.{number}.tmp"
         left.mkdir()
         (left / "half").write_text("half")
     with scratch_beside(tmp_path / "best.onnx") as folder:
