@@ -62,15 +62,10 @@ class DetectionFiles:
         if options.save_crop:
             self._write_crops(image, detections, name)
         if options.save_images and self._draw:
-            drawn = self._draw(
-                image,
-                detections[:, :4],
-                detections[:, 5],
-                self.class_names,
-                None if options.hide_conf else detections[:, 4],
-                thickness=options.line_thickness,
-                named=not options.hide_labels,
-            )
+            boxes, scores, classes = detections[:, :4], detections[:, 4], detections[:, 5]
+            shown = None if options.hide_conf else scores
+            style = {"thickness": options.line_thickness, "named": not options.hide_labels}
+            drawn = self._draw(image, boxes, classes, self.class_names, shown, **style)
             _save(self.folder / name, drawn)
 
     def _name(self, path: str) -> Path:

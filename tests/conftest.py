@@ -32,6 +32,8 @@ TINY_TRAINING = {
     "opset": "17",
 }
 NAMES = ("red_cell", "white_cell", "platelet")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,6 +14,19 @@ from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground
 ODD_NAMES = ("<script>alert(1)</script>", "细胞", "$a_b^$ $", "_hidden", "x" * 90, "naïve & more")
 SIZE = (60, 80)
 
+# The worked example of the v7.0 specification.
+DETECTIONS = np.array(
+    [
+        [0, 0, 10, 10, 0.9, 0],
+        [0, 0, 10, 12, 0.8, 0],
+        [0, 0, 9, 10, 0.7, 0],
+        [20, 20, 30, 30, 0.6, 1],
+        [20, 20, 30, 31, 0.5, 0],
+    ],
+    np.float32,
+)
+LABELS = np.array([[0, 0, 0, 10, 10], [1, 20, 20, 30, 29], [0, 1, 0, 11, 10]], np.float32)
+
 
 def names_of(count: int) -> tuple[str, ...]:
     """Odd names first, then plain ones."""

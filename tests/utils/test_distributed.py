@@ -31,20 +31,6 @@ def test_words_for_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.code == Code.CONFIG
 
 
-def test_a_single_process_communicates_with_nobody() -> None:
-    values = torch.ones(2)
-    network = torch.nn.Linear(1, 1)
-    with SINGLE_PROCESS.process_group(torch.device("cpu")):
-        assert SINGLE_PROCESS.all_reduce(values) is values
-        assert SINGLE_PROCESS.mean(values).equal(values)
-        assert SINGLE_PROCESS.broadcast(3) == 3
-        assert SINGLE_PROCESS.broadcast_text("so") == "so"
-        assert SINGLE_PROCESS.gather(b"so") == [b"so"]
-        assert SINGLE_PROCESS.ddp(network) is network
-        SINGLE_PROCESS.assert_equal(1, "never")
-        SINGLE_PROCESS.broadcast_module(network)
-
-
 @pytest.fixture(scope="module")
 def results(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process and two ranks have computed of the same data."""
