@@ -25,9 +25,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Detect objects; write annotated images, label files, crops and one JSON file."""
     log_to_console()
-    command = parse_detect_command(sys.argv[1:] if arguments is None else arguments)
-    for note in command.notes:
-        log.warning("note: %s", note)
+    command = parse_detect_command(arguments)
     device, images = parse_device(command.device), command.images
     predictor = load_predictor(command.weights, command.settings, device, images=images)
     folder = command.run.make() if command.run else Path()
@@ -35,16 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = predictor.class_names
     files = DetectionFiles(folder, command.base, names, command.outputs, draw_boxes)
     with DetectionJson(output, images, names) as found:
-        stream = progress_bar(predictor.stream(images), "detection", total=len(images))
-        for prediction in stream:
+        for prediction in progress_bar(predictor.stream(images), "detection", total=len(images)):
             found.add(prediction)
             if prediction.size is None:
                 log.warning("skipped %s: %s", prediction.path, prediction.error)
             elif command.run:
                 files.write(prediction.path, prediction.detections, prediction.size)
-    log.info(
-        "%d images, %d objects: %s", len(images), found.objects, folder if command.run else output
-    )
+    where = folder if command.run else output
+    log.info("%d images, %d objects: %s", len(images), found.objects, where)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The network in another program's format, and the proof that the file computes the same.
+"""Write the network in another program's format, and prove that the file computes the same.
 
 python export.py --weights best.pt --include onnx --nms --half
 python export.py --weights best.pt --include torchscript openvino safetensors state-dict
@@ -19,12 +19,15 @@ from utils.errors import Code, TaskError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export the weights named on the command line; the exit status is 0, or 1 if a file failed."""
     try:
-        request = parse_export_command(arguments, __doc__ or "")
+        request = parse_export_command(arguments)
     except TaskError as error:
-        print(error.sentence, file=sys.stderr)
-        return 1
-    statuses = [_export_weights(weights, request) for weights in request.weights]
-    return max(statuses)
+        return _failed(error)
+    return max(_export_weights(weights, request) for weights in request.weights)
+
+
+def _failed(error: TaskError) -> int:
+    print(error.sentence, file=sys.stderr)
+    return 1
 
 
 def _export_weights(weights: Path, request: ExportCommand) -> int:
@@ -35,8 +38,7 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
         detector = build_detector(checkpoint)
         options = request.options_for(checkpoint.class_names, detector.config.input_multiple)
     except TaskError as error:
-        print(error.sentence, file=sys.stderr)
-        return 1
+        return _failed(error)
     for form in request.formats:
         path = request.output or weights.with_name(weights.stem + FORMATS[form].suffix)
         try:
@@ -47,8 +49,7 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
                 )
             done = export(detector, form, path=path, options=options)
         except TaskError as error:
-            print(error.sentence, file=sys.stderr)
-            status = 1
+            status = _failed(error)
         else:
             print(f"{path}: {detector.nc} classes, largest difference {done.difference:.1e}")
     return status

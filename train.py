@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,9 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train without YMIR."""
     processes = DistContext.from_environment()
     log_to_console(quiet=not processes.is_main)
-    command = parse_train_command(sys.argv[1:] if arguments is None else arguments)
-    for note in command.notes:
-        log.warning("note: %s", note)
+    command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device):
         best = train(build_job(command, device, processes), Progress())
@@ -43,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def build_job(command: TrainCommand, device: torch.device, processes: DistContext) -> TrainingJob:
     """Read the data set, and make the run folder on rank 0."""
+    log.info("%s", describe(device))
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
-    lines = [line for report in reports for line in report.lines()]
-    log.info("%s\n%s", describe(device), "\n".join(lines))
     folder = command.run.make() if processes.is_main else None
     folder = Path(processes.broadcast_text(str(folder)))
     if processes.is_main:
@@ -57,7 +53,6 @@ def build_job(command: TrainCommand, device: torch.device, processes: DistContex
         device=device,
         folder=folder,
         stage_folder=lambda stage: command.stage_folder(folder, stage),
-        on_saved=lambda saved: None,
         tensorboard=folder / "tensorboard",
         weights=command.weights,
         reports=reports,

@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from cli.val import parse_val_command
 from evaluation.coco import COCO_IDS, coco_metrics, write_coco_json
-from evaluation.evaluate import evaluate_split, write_labels
+from evaluation.evaluate import evaluate_split
 from evaluation.tables import class_table, coco_table, size_table, write_tables
-from inference.predictor import predictor_of
+from inference.outputs import DetectionFiles
+from inference.predictor import load_predictor
 from models.checkpoint import load_checkpoint
+from settings.detect import OutputOptions
 from utils.device import parse_device
 from utils.logs import log_to_console
 from utils.shutdown import run_command
@@ -28,12 +31,10 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate weights on labelled images; log the tables and write the files asked for."""
     log_to_console()
-    command = parse_val_command(sys.argv[1:] if arguments is None else arguments)
-    for note in command.notes:
-        log.warning("note: %s", note)
+    command = parse_val_command(arguments)
     checkpoint = load_checkpoint(command.weights)
     index, report = command.read_data(checkpoint.class_names)
-    predictor = predictor_of(
+    predictor = load_predictor(
         checkpoint,
         command.settings,
         parse_device(command.device),
@@ -62,7 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     folder = command.run.make()
     if command.save_labels:
-        write_labels(folder, found, index, confidences=command.save_confidences)
+        options = OutputOptions(
+            save_images=False, save_txt=True, save_conf=command.save_confidences
+        )
+        files = DetectionFiles(folder, Path(), names, options)
+        for position, rows in found:
+            height, width = index.sizes[position].tolist()
+            files.write(index.paths[position], rows, (height, width))
     if command.save_json:
         path = folder / f"{command.weights.stem}_predictions.json"
         count = write_coco_json(path, found, index, COCO_IDS if command.is_coco else None)

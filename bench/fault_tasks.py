@@ -170,11 +170,11 @@ def restart_and_check(task: Path, watch: MonitorWatch) -> list[str]:
     return wrong + [f"a record of monitor.txt was {one[:80]!r}" for one in watch.broken[:3]]
 
 
-def can_mount() -> bool:
-    """Whether this machine lets an unprivileged process mount file systems of its own."""
-    if shutil.which(NAMESPACE[0]) is None or shutil.which("mount") is None:
+def can_enter(namespace: Sequence[str] = NAMESPACE) -> bool:
+    """Whether this machine lets an unprivileged process have mounts, or a network, of its own."""
+    if shutil.which(namespace[0]) is None or shutil.which("mount") is None:
         return False
-    return subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0
 
 
 @contextmanager

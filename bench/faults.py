@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.fault_cases import FAULTS, run_with_fault, run_with_signal
-from bench.fault_tasks import NAMESPACE, Outcome, can_mount, make_task, start_task
+from bench.fault_tasks import NAMESPACE, Outcome, can_enter, make_task, start_task
 from bench.training import markdown
 from tools import command_parser
 from tools.draw_dataset import draw_dataset
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/faults"))
     parser.add_argument("--in-namespace", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if not options.in_namespace and can_mount():
+    if not options.in_namespace and can_enter():
         words = sys.argv[1:] if arguments is None else list(arguments)
         command = [*NAMESPACE, sys.executable, "-m", "bench.faults", *words, "--in-namespace"]
         return subprocess.run(command, check=False).returncode

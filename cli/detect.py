@@ -7,17 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.options import RunName, add_setting_options, given_settings
+from cli.options import RunName, parse_detection_flags
 from data.sources import find_images
 from settings.convert import to_int
 from settings.detect import InferSettings, OutputOptions
-from settings.flags import add_flags, named_device, resolve_flags, with_dashes
-from settings.parse import parse_settings
-from settings.v7_flags import FLAGS
-from utils.errors import Code, TaskError
-
-PROJECT = "runs/detect"
-TAKEN = ("args_options", *(flag.setting for flag in FLAGS["detect"] if flag.setting))
+from settings.flags import named_device
 
 
 @dataclass(frozen=True)
@@ -37,74 +31,44 @@ class DetectCommand:
     output: Path | None
     run: RunName | None
     outputs: OutputOptions
-    notes: tuple[str, ...]
 
 
-def parse_detect_command(arguments: Sequence[str]) -> DetectCommand:
+def parse_detect_command(arguments: Sequence[str] | None) -> DetectCommand:
     """Parse the arguments of detect.py.
 
     A wrong flag ends the program as argparse does. Raise TaskError for values, refused flags and
     sources without images.
     """
-    parser = _parser()
-    options = vars(parser.parse_args(with_dashes(arguments)))
-    parsed = resolve_flags("detect", options)
-    own = parsed.command
-    if "weights" not in options or "source" not in own:
-        parser.error("--weights and --source are required")
-    settings, notes = parse_settings(
-        InferSettings, parsed.settings, given_settings(InferSettings, options, TAKEN)
-    )
-    weights = _single_file(options["weights"])
-    images, base = find_images(str(own["source"]))
-    outputs = OutputOptions(
-        save_images="nosave" not in own,
-        save_txt="save_txt" in own,
-        save_conf="save_conf" in own,
-        save_crop="save_crop" in own,
-        line_thickness=to_int("line_thickness", own["line_thickness"])
-        if "line_thickness" in own
-        else None,
-        hide_labels="hide_labels" in own,
-        hide_conf="hide_conf" in own,
-    )
-    output: Path | None = options["output"]
-    run = None
-    wants_files = outputs.save_txt or outputs.save_crop or not {"project", "name"}.isdisjoint(own)
-    if output is None or wants_files:
-        project = Path(str(own.get("project", PROJECT)))
-        run = RunName(project, str(own.get("name", "exp")), "exist_ok" in own)
-    return DetectCommand(
-        settings=settings,
-        weights=weights,
-        images=images,
-        base=base,
-        device=named_device(own, options["gpu_id"]),
-        output=output,
-        run=run,
-        outputs=outputs,
-        notes=(*parsed.notes, *notes),
-    )
-
-
-def _single_file(weights: Sequence[str]) -> Path:
-    if len(weights) != 1:
-        raise TaskError(
-            Code.CONFIG,
-            f"--weights names {len(weights)} files: detecting with several networks at once is "
-            "not offered; name one.",
-        )
-    return Path(weights[0])
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="detect.py",
         description="Detect objects in images with the flags of YOLOv5 v7.0's detect.py: pictures "
         "and detections.json go to a run folder, or only the JSON file that --output names.",
     )
-    add_flags(parser, "detect")
     parser.add_argument("--output", type=Path, help="this JSON file only, and no run folder")
-    parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
-    add_setting_options(parser, InferSettings, TAKEN)
-    return parser
+    given, settings = parse_detection_flags(parser, "detect", arguments)
+    if "source" not in given:
+        parser.error("--source is required")
+    images, base = find_images(given["source"])
+    thickness = given.get("line_thickness")
+    outputs = OutputOptions(
+        save_images="nosave" not in given,
+        save_txt="save_txt" in given,
+        save_conf="save_conf" in given,
+        save_crop="save_crop" in given,
+        line_thickness=None if thickness is None else to_int("line_thickness", thickness),
+        hide_labels="hide_labels" in given,
+        hide_conf="hide_conf" in given,
+    )
+    needs_folder = given["output"] is None or outputs.save_txt or outputs.save_crop
+    return DetectCommand(
+        settings=settings,
+        weights=Path(given["weights"][0]),
+        images=images,
+        base=base,
+        device=named_device(given, given["gpu_id"]),
+        output=given["output"],
+        run=RunName.of_flags(given, "runs/detect")
+        if needs_folder or "project" in given or "name" in given
+        else None,
+        outputs=outputs,
+    )

@@ -1,43 +1,77 @@
-"""Options that the command lines share: settings without a v7.0 flag, and run folders."""
+"""What the command lines share: settings as options, notes, and run folders."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from settings.parse import Settings
+from settings.detect import InferSettings
+from settings.flags import add_flags, resolve_flags, with_dashes
+from settings.parse import parse_settings
+from settings.v7_flags import FLAGS, Command
+from utils.errors import Code, TaskError
+
+log = logging.getLogger(__name__)
 
 
-def add_setting_options(
-    parser: argparse.ArgumentParser, kind: type[Settings], taken: Collection[str]
-) -> None:
-    """Add `--name VALUE` for every setting of a kind but those `taken`, without a default."""
+def add_command_flags(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add v7.0's flags of a command, and --gpu-id."""
+    add_flags(parser, command)
+    parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
+
+
+def parse_detection_flags(
+    parser: argparse.ArgumentParser,
+    command: Command,
+    arguments: Sequence[str] | None,
+    *defaults: Mapping[str, object],
+) -> tuple[dict[str, Any], InferSettings]:
+    """Parse v7.0's flags and every setting of inference, `defaults` below them.
+
+    Return what was given, by the names of flags and settings, and the settings. A wrong flag, or
+    none that names the weights, ends the program as argparse does.
+    """
+    add_command_flags(parser, command)
+    taken = {"args_options", *(flag.setting for flag in FLAGS[command])}
+    further = [item for item in fields(InferSettings) if item.name not in taken]
     group = parser.add_argument_group("further settings")
-    for item in fields(kind):
-        if item.name not in taken:
-            # A setting that is true or false may stand alone, as a flag does.
-            alone: dict[str, Any] = (
-                {"nargs": "?", "const": True} if isinstance(item.default, bool) else {}
-            )
-            group.add_argument(
-                "--" + item.name.replace("_", "-"),
-                dest=item.name,
-                default=argparse.SUPPRESS,
-                metavar="VALUE",
-                help=item.metadata["spec"].help,
-                **alone,
-            )
+    for item in further:
+        is_bool = isinstance(item.default, bool)  # which may stand alone, as a flag does
+        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_bool else {}
+        group.add_argument(
+            "--" + item.name.replace("_", "-"),
+            dest=item.name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=item.metadata["spec"].help.replace("%", "%%"),
+            **alone,
+        )
+    given = vars(parser.parse_args(with_dashes(arguments)))
+    flags = resolve_flags(command, given)
+    settings, notes = parse_settings(
+        InferSettings,
+        *defaults,
+        flags.settings,
+        {item.name: given[item.name] for item in further if item.name in given},
+    )
+    if "weights" not in given:
+        parser.error("--weights is required")
+    if len(given["weights"]) != 1:
+        raise TaskError(
+            Code.CONFIG, "--weights names several files: ensembles are not offered, name one."
+        )
+    log_notes((*flags.notes, *notes))
+    return given, settings
 
 
-def given_settings(
-    kind: type[Settings], given: Mapping[str, object], taken: Collection[str]
-) -> dict[str, object]:
-    """Return the values of those options in a parsed command line."""
-    names = {item.name for item in fields(kind)} - set(taken)
-    return {name: value for name, value in given.items() if name in names}
+def log_notes(notes: Iterable[str]) -> None:
+    """Log what had no effect, or another than was asked for."""
+    for note in notes:
+        log.warning("note: %s", note)
 
 
 @dataclass(frozen=True)
@@ -49,34 +83,23 @@ class RunName:
     exist_ok: bool = False
 
     @classmethod
-    def of(cls, folder: Path) -> RunName:
-        """Return the name of a given folder, which may exist already."""
-        return cls(folder.parent, folder.name, exist_ok=True)
+    def of_flags(cls, given: Mapping[str, object], project: str) -> RunName:
+        """Return the name that --project, --name and --exist-ok give."""
+        folder, name = given.get("project", project), given.get("name") or "exp"
+        return cls(Path(str(folder)), str(name), "exist_ok" in given)
 
     def make(self) -> Path:
-        """Make the folder; see `run_folder`."""
-        return run_folder(self.project, self.name, exist_ok=self.exist_ok)
+        """Make and return `project`/`name`, or that with the next free number from 2 on.
 
-
-def run_folder(project: Path, name: str, *, exist_ok: bool = False) -> Path:
-    """Make and return `project`/`name`, or that with the next free number from 2 on.
-
-    With `exist_ok` an existing folder is used. Two programs that start at the same time get
-    different folders.
-    """
-    project.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        folder = project / (name if number == 1 else f"{name}{number}")
-        try:
-            folder.mkdir(parents=True, exist_ok=exist_ok)
-        except FileExistsError:
-            number += 1
-            continue
-        return folder
-
-
-def newest_run(project: Path, file: Path) -> Path | None:
-    """Return the run folder below `project` whose `file` was written last, or None."""
-    found = [run for run in project.glob("*") if (run / file).is_file()]
-    return max(found, key=lambda run: (run / file).stat().st_mtime, default=None)
+        With `exist_ok` an existing folder is used. Two programs that start at the same time get
+        different folders.
+        """
+        number = 1
+        while True:
+            folder = self.project / (self.name if number == 1 else f"{self.name}{number}")
+            try:
+                folder.mkdir(parents=True, exist_ok=self.exist_ok)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder

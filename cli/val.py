@@ -9,22 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.options import RunName, add_setting_options, given_settings
-from data.data_yaml import read_data_yaml
+from cli.options import RunName, parse_detection_flags
+from data.data_yaml import SPLIT_KEYS, read_data_yaml
 from data.dataset_index import DatasetIndex
 from data.folders import read_splits
 from data.read_dataset import read_dataset
 from data.report import DataReport
 from settings.detect import InferSettings
-from settings.flags import add_flags, named_device, resolve_flags, with_dashes
-from settings.parse import parse_settings
+from settings.flags import named_device
 from settings.train import TrainSettings
-from settings.v7_flags import FLAGS
 from utils.errors import Code, TaskError
 
-PROJECT = "runs/val"
-TASKS = ("train", "val", "test")
-TAKEN = ("args_options", *(flag.setting for flag in FLAGS["val"] if flag.setting))
+EVALUATION = {name: getattr(TrainSettings, name) for name in ("conf_thres", "iou_thres", "max_det")}
+"""The thresholds of evaluation, which are those of training and not of inference."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,6 @@ class ValCommand:
     run: RunName | None
     coco: bool
     report: Path | None
-    notes: tuple[str, ...]
 
     def read_data(self, class_names: Sequence[str]) -> tuple[DatasetIndex, DataReport]:
         """Read the labelled split, with the class indices of a network that knows `class_names`."""
@@ -92,71 +88,43 @@ def with_class_order(index: DatasetIndex, class_names: Sequence[str]) -> Dataset
     return index.with_classes(numbers[index.classes], names)
 
 
-def parse_val_command(arguments: Sequence[str]) -> ValCommand:
+def parse_val_command(arguments: Sequence[str] | None) -> ValCommand:
     """Parse the arguments of val.py.
 
     A wrong flag ends the program as argparse does. Raise TaskError(CONFIG) for values and refused
     flags.
     """
-    parser = _parser()
-    options = vars(parser.parse_args(with_dashes(arguments)))
-    parsed = resolve_flags("val", options)
-    own = parsed.command
-    if "weights" not in options:
-        parser.error("--weights is required")
-    if (options["index"] is None) == ("data" not in own):
-        parser.error("give either --data data.yaml or --index")
-    if len(options["weights"]) != 1:
-        raise TaskError(Code.CONFIG, "--weights names several files: evaluate one at a time.")
-    split = str(own.get("task", "val"))
-    if split not in TASKS:
-        raise TaskError(
-            Code.CONFIG,
-            f"--task {split} is refused: it must be one of {', '.join(TASKS)}; bench/ measures "
-            "speed.",
-        )
-    further = given_settings(InferSettings, options, TAKEN)
-    settings, notes = parse_settings(
-        InferSettings, _evaluation_defaults(), parsed.settings, further
-    )
-    run = None
-    if not {"save_txt", "save_json", "project", "name"}.isdisjoint(own):
-        project = Path(str(own.get("project", PROJECT)))
-        run = RunName(project, str(own.get("name", "exp")), "exist_ok" in own)
-    return ValCommand(
-        settings=settings,
-        weights=Path(options["weights"][0]),
-        description=Path(str(own["data"])) if "data" in own else None,
-        split=split,
-        index_file=options["index"],
-        device=named_device(own, options["gpu_id"]),
-        single_class="single_cls" in own,
-        save_labels="save_txt" in own,
-        save_confidences="save_conf" in own,
-        save_json="save_json" in own,
-        run=run,
-        coco=options["coco"],
-        report=options["report"],
-        notes=(*parsed.notes, *notes),
-    )
-
-
-def _evaluation_defaults() -> dict[str, object]:
-    """Return the thresholds of evaluation, which are those of training and not of inference."""
-    defaults = TrainSettings()
-    return {name: getattr(defaults, name) for name in ("conf_thres", "iou_thres", "max_det")}
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="val.py",
         description="Evaluate weights with the flags of YOLOv5 v7.0's val.py on a data.yaml, or "
         "on a YMIR index file (--index).",
     )
-    add_flags(parser, "val")
     parser.add_argument("--index", type=Path, help="a YMIR index: image TAB labels")
-    parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
     parser.add_argument("--coco", action="store_true", help="add COCO's twelve figures")
     parser.add_argument("--report", type=Path, help="folder for the tables as CSV files")
-    add_setting_options(parser, InferSettings, TAKEN)
-    return parser
+    given, settings = parse_detection_flags(parser, "val", arguments, EVALUATION)
+    if (given["index"] is None) == ("data" not in given):
+        parser.error("give either --data data.yaml or --index")
+    split = given.get("task", "val")
+    if split not in SPLIT_KEYS:
+        raise TaskError(
+            Code.CONFIG,
+            f"--task {split} is refused: it must be one of {', '.join(SPLIT_KEYS)}; bench/ "
+            "measures speed.",
+        )
+    wants_folder = not {"save_txt", "save_json", "project", "name"}.isdisjoint(given)
+    return ValCommand(
+        settings=settings,
+        weights=Path(given["weights"][0]),
+        description=Path(given["data"]) if "data" in given else None,
+        split=split,
+        index_file=given["index"],
+        device=named_device(given, given["gpu_id"]),
+        single_class="single_cls" in given,
+        save_labels="save_txt" in given,
+        save_confidences="save_conf" in given,
+        save_json="save_json" in given,
+        run=RunName.of_flags(given, "runs/val") if wants_folder else None,
+        coco=given["coco"],
+        report=given["report"],
+    )

@@ -126,7 +126,7 @@ def sample_affine(augmentation: Augmentation, generator: np.random.Generator) ->
 def sample_mosaic(
     index: int,
     candidates: npt.NDArray[np.integer],
-    image_size: int,
+    side: int,
     augmentation: Augmentation,
     generator: np.random.Generator,
 ) -> tuple[tuple[int, ...], tuple[int, int]]:
@@ -136,7 +136,6 @@ def sample_mosaic(
     that image `index` may lie anywhere.
     """
     nine = augmentation.mosaic9 > 0 and generator.random() < augmentation.mosaic9
-    side = image_size
     low, high, count = (0, side, 9) if nine else (side / 2, 2 * side - side / 2, 4)
     y, x = generator.uniform(low, high, 2)
     chosen = [index, *candidates[generator.integers(0, len(candidates), count - 1)]]
@@ -273,11 +272,10 @@ def apply_augmentation(
     their objects. Targets: class, cx, cy, w, h normalised. `output_size` (height, width) is the
     square of the training size, or for a single image any size that holds it.
     """
-    first = slice(len(params.images))
-    image, objects = _compose(params, images[first], instances[first], output_size)
+    count = len(params.images)
+    image, objects = _compose(params, images[:count], instances[:count], output_size)
     if params.mixup is not None:
-        rest = slice(len(params.images), None)
-        other, more = _compose(params.mixup, images[rest], instances[rest], output_size)
+        other, more = _compose(params.mixup, images[count:], instances[count:], output_size)
         image = blend(image, other, params.mixup_ratio)
         objects = Instances.concatenate((objects, more))
     targets = normalised_targets(objects, output_size)

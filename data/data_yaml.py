@@ -81,15 +81,14 @@ def load_description(path: Path) -> Mapping[str, object] | None:
 def _names(path: Path, listed: object) -> tuple[str, ...]:
     if isinstance(listed, Mapping):
         try:
-            numbers = sorted(int(key) for key in listed)
+            by_number = {int(key): name for key, name in listed.items()}
         except (TypeError, ValueError):
-            numbers = []
-        if numbers != list(range(len(listed))):
+            by_number = {}
+        if sorted(by_number) != list(range(len(listed))):
             raise TaskError(
                 Code.DATASET, f"the class numbers under names of {path} must be 0, 1, 2 and so on."
             )
-        by_number = {int(key): value for key, value in listed.items()}
-        listed = [by_number[number] for number in numbers]
+        listed = [by_number[number] for number in sorted(by_number)]
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         raise TaskError(Code.DATASET, f"names of {path} must be a list, or numbers with names.")
     names = tuple(name.strip() for name in listed)

@@ -69,7 +69,6 @@ class DatasetIndex:
         )
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.paths)
 
     @property

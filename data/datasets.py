@@ -70,9 +70,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def add_batch_index(place: int, targets: npt.NDArray[np.float32]) -> Tensor:
     """Return targets [k, 6]: the place in the batch, then `targets` [k, 5]."""
-    placed = np.full((len(targets), 6), place, np.float32)
-    placed[:, 1:] = targets
-    return torch.from_numpy(placed)
+    return torch.cat((torch.full((len(targets), 1), float(place)), torch.from_numpy(targets)), 1)
 
 
 @dataclass(eq=False)
@@ -102,7 +100,6 @@ class TrainingDataset(Dataset[Sample]):
         self.index = replace(index, instances=index.instances.with_boxes(boxes))
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.index)
 
     def __getitem__(self, key: Key) -> Sample:
@@ -114,16 +111,12 @@ class TrainingDataset(Dataset[Sample]):
         params = sample_augmentation(
             image, self.mosaic_candidates, self.image_size, augmentation, generator
         )
-        loaded = [self._load(position) for position in params.all_images]
+        images, instances = zip(*map(self._load, params.all_images), strict=True)
         output_size = (self.image_size, self.image_size)
         if self.output_sizes is not None:
             output_size = int(self.output_sizes[image, 0]), int(self.output_sizes[image, 1])
         planes, targets = apply_augmentation(
-            params,
-            [pixels for pixels, _ in loaded],
-            [instances for _, instances in loaded],
-            output_size,
-            filters=self.filters,
+            params, images, instances, output_size, filters=self.filters
         )
         return torch.from_numpy(planes), add_batch_index(0, targets)
 

@@ -26,16 +26,10 @@ MEMORY_SHARE = 0.6
 """Part of the free memory that images may take; the rest is for the network and the workers."""
 DISK_SHARE = 0.9
 """Part of the free disk that images may take."""
-_NAMED_AT_MOST = 10
-"""Bad files named in the log one by one; the rest is only counted."""
+_NAMED_AT_MOST = 10  # bad files named in the log one by one; the rest is only counted
 _CGROUPS = (  # folder; files of the limit and of the usage; pages that cache files, in memory.stat
-    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    (
-        "sys/fs/cgroup/memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
 
@@ -187,9 +181,10 @@ def available_memory(root: Path = Path("/")) -> int | None:
     """
     free = [kib * 1024 for kib in _numbers(root / "proc/meminfo", "MemAvailable:")]
     for folder, limit, usage, cached in _CGROUPS:
-        most, used = _numbers(root / folder / limit), _numbers(root / folder / usage)
+        group = root / "sys/fs/cgroup" / folder
+        most, used = _numbers(group / limit), _numbers(group / usage)
         if most and used:
-            files = sum(_numbers(root / folder / "memory.stat", cached))
+            files = sum(_numbers(group / "memory.stat", cached))
             free.append(max(most[0] - used[0] + files, 0))
     return min(free, default=None)
 

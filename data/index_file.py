@@ -42,8 +42,7 @@ def read_index(index_file: Path, root: Path) -> list[Record]:
 def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]:
     """Read candidate images in file order; return them and the number of repeated lines.
 
-    Raises TaskError(DATASET) when the file is missing or lists nothing, or when a path climbs out
-    of `root` by `..`.
+    Raises TaskError as `read_index`.
     """
     texts = [columns[0] for columns in _columns(index_file)]
     unique = dict.fromkeys(texts)

@@ -39,7 +39,6 @@ class Instances:
         )
 
     def __len__(self) -> int:
-        """Return the number of objects."""
         return len(self.classes)
 
     def take(self, rows: slice | npt.NDArray[Any]) -> Instances:

@@ -206,26 +206,18 @@ class EvaluationDataset(Dataset[EvaluationBatch | None]):
         self.order, _, self.shapes = _rectangular_shapes(index, config, pad=0.5)
 
     def __len__(self) -> int:
-        """Return the number of batches."""
         return len(self.shapes)
-
-    def _members(self, number: int) -> Positions:
-        start = number * self.config.batch_size
-        return self.order[start : start + self.config.batch_size]
-
-    def bytes_of(self, number: int) -> int:
-        """Return the bytes of the images of one batch."""
-        return len(self._members(number)) * 3 * int(self.shapes[number].prod())
 
     def __getitem__(self, number: int) -> EvaluationBatch | None:
         """Return one batch, or None where no image of it can be read.
 
         Images that cannot be read are named in the log and left out.
         """
+        start, count = number * self.config.batch_size, self.config.batch_size
         height, width = (int(side) for side in self.shapes[number])
         planes: list[Tensor] = []
         plans, indices, targets = [], [], []
-        for position in self._members(number).tolist():
+        for position in self.order[start : start + count].tolist():
             try:
                 image = read_image(self.index.paths[position], upright=self.index.upright)
             except ImageError as error:
@@ -269,7 +261,6 @@ class EvaluationLoader:
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        """Yield the batches of one pass."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -295,9 +286,9 @@ def evaluation_loader(
     """
     dataset = EvaluationDataset(index, config)
     numbers = range(processes.rank, len(dataset), processes.world_size)
-    sizes = [dataset.bytes_of(number) for number in numbers]
+    pixels = dataset.shapes[numbers].prod(1) * min(config.batch_size, len(index))
     keep = config.cache in ("ram", "val") and fits_in_memory(
-        sum(sizes) * processes.local_world_size, f"{len(index)} evaluation images"
+        3 * int(pixels.sum()) * processes.local_world_size, f"{len(index)} evaluation images"
     )
-    options = _worker_options(config, max(sizes, default=0), processes)
+    options = _worker_options(config, 3 * int(pixels.max(initial=0)), processes)
     return EvaluationLoader(dataset, numbers, keep=keep, **options)

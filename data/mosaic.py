@@ -117,12 +117,9 @@ def place_instances(
     instances: Sequence[Instances], tiles: Sequence[Tile], canvas: Size
 ) -> Instances:
     """Return the objects of all images in pixels of the canvas, clipped to it."""
-    placed = Instances.concatenate(
-        [
-            objects.with_boxes(np.asarray(objects.boxes, np.float64) + tile.offset * 2)
-            for objects, tile in zip(instances, tiles, strict=True)
-        ]
-    )
+    pairs = zip(instances, tiles, strict=True)
+    moved = [one.with_boxes(np.asarray(one.boxes, float) + tile.offset * 2) for one, tile in pairs]
+    placed = Instances.concatenate(moved)
     return placed.with_boxes(placed.boxes.clip(0, (canvas[1], canvas[0]) * 2))
 
 

@@ -86,7 +86,6 @@ class TrainingSampler(ShardedSampler[Key]):
         self.seed = seed
 
     def __iter__(self) -> Iterator[Key]:
-        """Yield the keys of one epoch."""
         order = numpy_generator(self.seed, self.epoch).permutation(self.count)
         return ((self.epoch, int(image)) for image in self.shard(order))
 
@@ -120,7 +119,6 @@ class WeightedSampler(TrainingSampler):
         self.weights = weights if weights.any() else np.ones(len(weights))
 
     def __iter__(self) -> Iterator[Key]:
-        """Yield the keys of one epoch."""
         generator = numpy_generator(self.seed, self.epoch)
         drawn = generator.choice(self.count, self.count, p=self.weights / self.weights.sum())
         self.mosaic_candidates[:] = drawn
@@ -142,7 +140,6 @@ class RectangularBatches(ShardedSampler[list[Key]]):
         super().__init__(len(self.batches), rank=rank, world=world)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """Yield the batches of one epoch."""
         for number in self.shard(np.arange(self.count)):
             yield [(self.epoch, image) for image in self.batches[number]]
 
@@ -154,11 +151,9 @@ class QuadBatchSampler(Sampler[list[tuple[Key, ...]]]):
         self.batches = batches
 
     def __len__(self) -> int:
-        """Return the batches per epoch."""
         return len(self.batches)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[list[tuple[Key, ...]]]:
-        """Yield the batches of one epoch."""
         for batch in self.batches:
             yield [tuple(batch[start : start + 4]) for start in range(0, len(batch), 4)]
 

@@ -30,11 +30,10 @@ def stream_images(
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
 
-    Threads, not processes: OpenCV decodes without holding the interpreter's lock, nothing has to
-    be copied between processes, and /dev/shm, which is small in many containers, is not needed.
-    A file that fails has `image` None and the reason in `error`. `workers` -1: one thread
-    per CPU, at most 8. `positions` selects those of `paths` to read, in that order, for example a
-    shard; the next one is taken when its image is about to be read.
+    By threads: OpenCV decodes without holding the interpreter's lock, and nothing has to travel
+    through /dev/shm, which is small in many containers. `workers` -1: one thread per CPU, at most
+    8. `positions` selects those of `paths` to read, in that order, for example a shard; the next
+    one is taken when its image is about to be read.
     """
     threads = workers if workers > 0 else thread_count()
     waiting: deque[Future[DecodedImage]] = deque()

@@ -23,13 +23,12 @@ MAX_WORKERS = 8
 def worker_count(
     requested: int, *, batch_bytes: int, on_gpu: bool, local_world_size: int = 1
 ) -> int:
-    """Return how many worker processes to start: what is requested or automatic, if it fits.
+    """Return how many worker processes to start: what is requested or automatic (-1), if it fits.
 
-    Automatic (-1): with a GPU one per CPU, at most 8. Without one none: the network keeps every
-    CPU busy, and a process that takes one away stalls the others at the end of each layer, so a
-    batch is made between two steps. Batches of workers travel through /dev/shm, so workers are
-    limited to what fits into 70% of it, down to 0: then the main process prepares the batches.
-    CPUs and shared memory are divided by `local_world_size`, the processes that train here.
+    Automatic: with a GPU one per CPU, at most 8; else none, since a process that takes a CPU from
+    the network stalls its threads at the end of each layer. Batches of workers travel through
+    /dev/shm: there are no more workers than fit into 70% of it, with 0 the main process prepares
+    the batches. CPUs and shared memory are divided by `local_world_size`, this machine's ranks.
     """
     if sys.platform != "linux":
         return 0  # only a forked worker shares the images in memory

@@ -12,10 +12,9 @@ import torch
 from data.dataset_index import DatasetIndex
 from data.datasets import EvaluationBatch
 from data.loaders import LoaderConfig, evaluation_loader
-from evaluation.coco import PACKAGE, SplitDetections, coco_available, coco_metrics
+from evaluation.coco import PACKAGE, coco_available, coco_metrics
 from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
 from evaluation.tables import coco_table, size_table, write_tables
-from inference.outputs import DetectionFiles
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import boxes_to_original
@@ -102,7 +101,9 @@ def evaluate_split(
     config, own = EvaluationConfig(by_size=True), predictor.config
     if own.tiling is not None:
         return evaluate_stream(predictor, index, config, on_image=on_image)
-    batching = LoaderConfig(predictor.image_size, own.batch_size, predictor.stride, own.workers)
+    batching = LoaderConfig(
+        predictor.image_size, own.batch_size, predictor.network.stride, own.workers
+    )
     loader = evaluation_loader(index, batching)
     batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")
     return evaluate(predictor, index, batches, config, on_image=on_image)
@@ -134,16 +135,6 @@ def final_report(
     log.info("by object size\n%s\n%s", size_table(evaluation, names), shown)
     write_tables(folder, evaluation, names, coco)
     return evaluation
-
-
-def write_labels(
-    folder: Path, found: SplitDetections, index: DatasetIndex, *, confidences: bool
-) -> None:
-    """Write the detections of each image as a file of `folder/labels`, as v7.0's --save-txt."""
-    files = DetectionFiles.of_labels(folder, index.class_names, confidences=confidences)
-    for position, rows in found:
-        height, width = index.sizes[position].tolist()
-        files.write(index.paths[position], rows, (height, width))
 
 
 def no_evaluation(num_classes: int) -> Evaluation:

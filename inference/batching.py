@@ -83,14 +83,13 @@ def _single_threaded_pool(count: int) -> ThreadPoolExecutor:
     """Return a pool whose threads run torch with a single thread; the caller keeps its own."""
     threads = torch.get_num_threads()
     started = Barrier(count)
-    pool = ThreadPoolExecutor(count, thread_name_prefix="worker", initializer=_use_one_thread)
+
+    def use_one_thread() -> None:
+        torch.get_num_threads()  # reads the common number now; later it would undo the next line
+        torch.set_num_threads(1)
+
+    pool = ThreadPoolExecutor(count, thread_name_prefix="worker", initializer=use_one_thread)
     list(pool.map(lambda _: started.wait(), range(count)))
     # What the workers set is also torch's default for later threads: restore it.
     torch.set_num_threads(threads)
     return pool
-
-
-def _use_one_thread() -> None:
-    """Let torch use one thread in the calling thread only."""
-    torch.get_num_threads()  # reads the common number now; later it would undo the next line
-    torch.set_num_threads(1)

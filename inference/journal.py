@@ -1,27 +1,25 @@
 """The journal of a mining or inference task: one JSON line an image, replayed when it resumes.
 
-Candidates form shards of equal size, and no batch mixes images of two shards. A task that is
-started again replays the shards that are whole and computes the rest, so that every batch,
-and with it every number, is that of an uninterrupted run. Each of several ranks writes its shards
-to files of their own, which the journal merges in order.
+Candidates form shards of equal size, and no batch mixes images of two. A task that is started again
+replays the whole shards and computes the rest, so that every batch, and with it every number, is
+that of an uninterrupted run. Each of several ranks writes files of its shards, which are merged.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import shutil
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import numpy as np
 
-from inference.predictions import NO_DETECTIONS, Prediction
+from inference.predictions import Prediction
 from utils.atomic import replace_file
 
 log = logging.getLogger(__name__)
@@ -30,6 +28,9 @@ DIGITS = 9
 """Significant decimal digits that bring back every float32."""
 SHARD_FOLDER = "shards"
 """Where ranks leave their shards, beside the journal."""
+
+Shard = tuple[list[bytes], list["Record"]]
+"""The lines of a shard and their records."""
 
 
 @dataclass(frozen=True)
@@ -91,47 +92,37 @@ class JournalConfig:
         """Return the file of a shard, which is there once the shard is whole."""
         return self.shard_folder / self.identity[:16] / f"{number:06d}.jsonl"
 
-    def read_shard(self, file: IO[bytes], number: int) -> list[tuple[int, Record]] | None:
-        """Read the records of a shard, each once, with their offsets in the file.
+    def is_own(self, header: bytes) -> bool:
+        """Return whether what follows a file's first line may be replayed."""
+        return bool(self.identity) and header == self.header
 
-        Returns None if a record is missing, torn or outdated.
-        """
+    def shards(self) -> Iterator[tuple[int, Shard]]:
+        """Yield the whole shards, from the first on, in the journal's file, with their offsets."""
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            if self.is_own(file.readline()):
+                for number in range(self.shard_count):
+                    offset = file.tell()
+                    shard = self._read_shard(file, number)
+                    if shard is None:
+                        return
+                    yield offset, shard
+
+    def read_shard_file(self, number: int) -> Shard | None:
+        """Read the file of a shard; None if there is no whole one."""
+        if self.identity:
+            with suppress(FileNotFoundError), self.shard_path(number).open("rb") as file:
+                shard = self._read_shard(file, number)
+                return None if file.read(1) else shard
+        return None
+
+    def _read_shard(self, file: IO[bytes], number: int) -> Shard | None:
+        """Read a shard's lines; None if a record is missing, torn, repeated or outdated."""
         wanted = self.shard(number)
-        found: dict[int, tuple[int, Record]] = {}
-        for _ in wanted:
-            offset = file.tell()
-            try:
-                record = decode(file.readline())
-            except (ValueError, KeyError, TypeError):
-                return None
-            if record.position not in wanted or record.position in found:
-                return None
-            if self.is_outdated(record):
-                return None
-            found[record.position] = (offset, record)
-        return list(found.values())
-
-    def read_shard_file(self, number: int) -> tuple[bytes, list[tuple[int, Record]]] | None:
-        """Read the file of a shard: its content and its records. None if there is no whole one."""
-        try:
-            content = self.shard_path(number).read_bytes() if self.identity else b""
-        except FileNotFoundError:
+        lines = [file.readline() for _ in wanted]
+        records = [record for record in map(decode, lines) if record]
+        if {record.position for record in records} != set(wanted):
             return None
-        file = io.BytesIO(content)
-        found = self.read_shard(file, number)
-        return None if found is None or file.read(1) else (content, found)
-
-    def count_shards(self) -> int:
-        """Count the whole shards, from the first on, in the journal's file."""
-        number = 0
-        try:
-            with self.path.open("rb") as file:
-                if self.identity and file.readline() == self.header:
-                    while number < self.shard_count and self.read_shard(file, number) is not None:
-                        number += 1
-        except FileNotFoundError:
-            pass
-        return number
+        return None if any(map(self.is_outdated, records)) else (lines, records)
 
 
 def count_shard_files(path: Path) -> int:
@@ -158,12 +149,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def replay(self) -> Iterator[list[Record]]:
@@ -172,19 +158,17 @@ class Journal:
         A shard that a rank has left in a file of its own is merged in its place: it is newer than
         the lines of the journal.
         """
-        config, end = self.config, 0
+        config = self.config
         with config.path.open("rb") as file:
             header = file.readline()
-            if config.identity and header == config.header:
-                end = file.tell()
-                while self.replayed < config.total and not config.shard_path(self._next).is_file():
-                    found = config.read_shard(file, self._next)
-                    if found is None:
-                        break
-                    end = file.tell()
-                    yield self._accept(found, 0)
-            elif header:
-                log.info("%s is of another task or torn: not resumed", config.path)
+        end = len(header) if config.is_own(header) else 0
+        if header and not end:
+            log.info("%s is of another task or torn: not resumed", config.path)
+        for offset, shard in config.shards():
+            if config.shard_path(self._next).is_file():
+                break
+            end = offset + sum(map(len, shard[0]))
+            yield self._accept(shard, offset)
         self._file.truncate(end)
         self._file.seek(end)
         if not end:
@@ -198,21 +182,16 @@ class Journal:
     def _merge_shard_files(self) -> Iterator[list[Record]]:
         """Append the shard files that come next, and yield their records."""
         config, before = self.config, self.replayed
-        while self.replayed < config.total:
-            shard = config.read_shard_file(self._next)
-            if shard is None:
-                break
+        while self.replayed < config.total and (shard := config.read_shard_file(self._next)):
             offset = self._file.tell()
-            self._write(shard[0])
+            self._write(b"".join(shard[0]))
             if self._is_writable:
                 config.shard_path(self._next).unlink()
-            yield self._accept(shard[1], offset)
+            yield self._accept(shard, offset)
         if self.replayed > before:
             log.info(
                 "merged candidates %d to %d of %d from shards of several processes",
-                before + 1,
-                self.replayed,
-                config.total,
+                *(before + 1, self.replayed, config.total),
             )
         if self._is_writable:
             shutil.rmtree(config.shard_folder, ignore_errors=True)
@@ -221,12 +200,13 @@ class Journal:
     def _next(self) -> int:
         return self.replayed // self.config.shard_size
 
-    def _accept(self, found: list[tuple[int, Record]], start: int) -> list[Record]:
-        """Note the offsets of a shard's records, which count from `start` on in the journal."""
-        for offset, record in found:
-            self._offsets[record.position] = start + offset if self._is_writable else -1
-        self.replayed += len(found)
-        return [record for _, record in found]
+    def _accept(self, shard: Shard, offset: int) -> list[Record]:
+        """Note where the records of a shard begin, which starts at `offset`, and return them."""
+        for line, record in zip(*shard, strict=True):
+            self._offsets[record.position] = offset if self._is_writable else -1
+            offset += len(line)
+        self.replayed += len(shard[1])
+        return shard[1]
 
     def append(self, record: Record) -> None:
         """Append one image; its line is with the operating system when this returns."""
@@ -250,10 +230,7 @@ class Journal:
             return None
         with self.config.path.open("rb") as file:
             file.seek(offset)
-            try:
-                return decode(file.readline())
-            except (ValueError, KeyError, TypeError):
-                return None
+            return decode(file.readline())
 
 
 class ShardWriter:
@@ -269,7 +246,7 @@ class ShardWriter:
 
     def positions(self) -> Iterator[int]:
         """Yield the rank's candidates in rising order, without those of whole shards on disk."""
-        done = self._config.count_shards()
+        done = sum(1 for _ in self._config.shards())
         for number in self._numbers:
             in_journal = number < done and not self._config.shard_path(number).is_file()
             if not in_journal and self._config.read_shard_file(number) is None:
@@ -302,20 +279,19 @@ def encode(record: Record) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
-def decode(line: bytes) -> Record:
-    """Return the record of a line. ValueError, KeyError or TypeError if the line is torn."""
-    if not line.endswith(b"\n"):
-        raise ValueError("torn")
-    content = json.loads(line)
-    rows = np.array(content["boxes"], np.float32).reshape(-1, 6)
-    size = content["size"]
-    scored = content.get("scored")
-    return Record(
-        int(content["n"]),
-        str(content["path"]),
-        None if size is None else (int(size[0]), int(size[1])),
-        rows if len(rows) else NO_DETECTIONS,
-        content.get("error"),
-        int(content["seen"]),
-        None if scored is None else {name: content[name] for name in scored},
-    )
+def decode(line: bytes) -> Record | None:
+    """Return the record of a line; None if the line is torn."""
+    try:
+        content = json.loads(line) if line.endswith(b"\n") else {}
+        size, scored = content["size"], content.get("scored")
+        return Record(
+            int(content["n"]),
+            str(content["path"]),
+            None if size is None else (int(size[0]), int(size[1])),
+            np.array(content["boxes"], np.float32).reshape(-1, 6),
+            content.get("error"),
+            int(content["seen"]),
+            None if scored is None else {name: content[name] for name in scored},
+        )
+    except (ValueError, KeyError, TypeError):
+        return None

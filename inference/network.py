@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -65,15 +65,24 @@ class Network:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> NetworkOutput:
         """Run the forward pass of a batch."""
-        if self.backend is None:
-            return _concatenate([self._forward(part) for part in self._split(images)])
-        maps = self.detector.head(self.backend(self.pixels(images)))
-        return maps, self.detector.decode(maps)
+        if self.backend is not None:
+            maps = self.detector.head(self.backend(self.pixels(images)))
+            return maps, self.detector.decode(maps)
+        outputs = []
+        for part in self._split(images):
+            with autocast(self.device, self.precision):
+                maps = [level.float() for level in self.compiled(part)]
+            outputs.append((maps, self.detector.decode(maps)))
+        if len(outputs) == 1:
+            return outputs[0]
+        levels = zip(*(maps for maps, _ in outputs), strict=True)
+        return [torch.cat(level) for level in levels], torch.cat([rows for _, rows in outputs])
 
     @torch.inference_mode()
     def backbone_map(self, images: Tensor) -> Tensor:
         """Return the backbone's last map float32 [b, c, y, x]."""
-        return torch.cat([self._backbone(part) for part in self._split(images)])
+        with autocast(self.device, self.precision):
+            return torch.cat([self.compiled.backbone(p).float() for p in self._split(images)])
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images as float32 from 0 to 1 on the device."""
@@ -87,20 +96,3 @@ class Network:
             count = max(PIXELS_PER_PASS // images[0, 0].numel(), 1)
         for part in images.split(count):
             yield self.pixels(part).contiguous(memory_format=torch.channels_last)
-
-    def _forward(self, pixels: Tensor) -> NetworkOutput:
-        with autocast(self.device, self.precision):
-            maps = [level.float() for level in self.compiled(pixels)]
-        return maps, self.detector.decode(maps)
-
-    def _backbone(self, pixels: Tensor) -> Tensor:
-        with autocast(self.device, self.precision):
-            return self.compiled.backbone(pixels).float()
-
-
-def _concatenate(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
-    """Concatenate the outputs of the parts of a batch."""
-    if len(outputs) == 1:
-        return outputs[0]
-    maps, rows = zip(*outputs, strict=True)
-    return [torch.cat(level) for level in zip(*maps, strict=True)], torch.cat(rows)

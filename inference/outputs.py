@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -38,20 +38,9 @@ class DetectionFiles:
         draw: DrawBoxes | None = None,
     ) -> None:
         assert draw or not options.save_images
-        self.folder = folder
-        self.base = base
-        self.class_names = class_names
-        self.options = options
-        self._draw = draw
+        self.folder, self.base, self.class_names = folder, base, class_names
+        self.options, self._draw = options, draw
         self._taken: dict[Path, str] = {}
-
-    @classmethod
-    def of_labels(
-        cls, folder: Path, class_names: Sequence[str], *, confidences: bool
-    ) -> DetectionFiles:
-        """Return a writer of label files only, named after the images."""
-        options = OutputOptions(save_images=False, save_txt=True, save_conf=confidences)
-        return cls(folder, Path(), class_names, options)
 
     def write(self, path: str, detections: np.ndarray, size: tuple[int, int]) -> None:
         """Write the files of an image of `size` (height, width).
@@ -73,15 +62,10 @@ class DetectionFiles:
         if options.save_crop:
             self._write_crops(image, detections, name)
         if options.save_images and self._draw:
-            drawn = self._draw(
-                image,
-                detections[:, :4],
-                detections[:, 5],
-                self.class_names,
-                None if options.hide_conf else detections[:, 4],
-                thickness=options.line_thickness,
-                named=not options.hide_labels,
-            )
+            boxes, scores, classes = detections[:, :4], detections[:, 4], detections[:, 5]
+            shown = None if options.hide_conf else scores
+            style = {"thickness": options.line_thickness, "named": not options.hide_labels}
+            drawn = self._draw(image, boxes, classes, self.class_names, shown, **style)
             _save(self.folder / name, drawn)
 
     def _name(self, path: str) -> Path:
@@ -113,61 +97,52 @@ class DetectionJson:
     """
 
     def __init__(self, path: Path, paths: Sequence[str], class_names: Sequence[str]) -> None:
-        self._path = path
-        self._class_names = class_names
+        self._path, self._class_names = path, class_names
         self._first = {path: at for at, path in reversed(list(enumerate(paths)))}
+        self._stack = ExitStack()
         self._waiting: dict[int, str] = {}
         self._next = 0
-        self._is_empty = True
+        self._separator = "{"
         self.objects = 0
         """Detections of all images so far."""
 
     def __enter__(self) -> DetectionJson:
-        with ExitStack() as stack:
-            self._file = stack.enter_context(replace_text(self._path))
-            self._file.write("{")
-            self._stack = stack.pop_all()
+        self._file = self._stack.enter_context(replace_text(self._path))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None and self._is_empty and not self._waiting:
-            self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        if error[0] and self._separator == "{" and not self._waiting:
+            self._stack.__exit__(*error)
             return
         with self._stack:
             for position in sorted(self._waiting):
                 self._write(self._waiting[position])
-            self._file.write("}" if self._is_empty else "\n}")
+            self._file.write("{}" if self._separator == "{" else "\n}")
 
     def add(self, prediction: Prediction) -> None:
         """Add one image; an unreadable one has no detections."""
         self.objects += len(prediction.detections)
         text = ""
         if self._first[prediction.path] == prediction.position:  # a path listed twice counts once
-            rows = prediction.detections.tolist()
-            content = json.dumps([self._to_plain(row) for row in rows], indent=1)
-            text = f"{json.dumps(prediction.path)}: " + content.replace("\n", "\n ")
+            objects = [
+                {
+                    "box": [round(value, 2) for value in row[:4]],
+                    "score": round(row[4], 6),
+                    "class_name": self._class_names[int(row[5])],
+                }
+                for row in prediction.detections.tolist()
+            ]
+            content = json.dumps(objects, indent=1).replace("\n", "\n ")
+            text = f"{json.dumps(prediction.path)}: {content}"
         self._waiting[prediction.position] = text
         while self._next in self._waiting:
             self._write(self._waiting.pop(self._next))
             self._next += 1
 
-    def _to_plain(self, row: Sequence[float]) -> dict[str, object]:
-        return {
-            "box": [round(value, 2) for value in row[:4]],
-            "score": round(row[4], 6),
-            "class_name": self._class_names[int(row[5])],
-        }
-
     def _write(self, text: str) -> None:
         if text:
-            self._file.write("\n " if self._is_empty else ",\n ")
-            self._file.write(text)
-            self._is_empty = False
+            self._file.write(f"{self._separator}\n {text}")
+            self._separator = ","
 
 
 def label_lines(detections: np.ndarray, size: tuple[int, int], *, confidences: bool) -> str:

@@ -54,14 +54,13 @@ class Prediction:
 class Tile:
     """An image or a tile of it before prediction; without a plan if it is unreadable."""
 
-    decoded: DecodedImage
-    size: tuple[int, int] | None
-    """(height, width) of the whole image."""
-    plan: Letterbox | None
+    blank: Prediction
+    """Its prediction, without detections."""
+    plan: Letterbox | None = None
+    image: np.ndarray | None = None
+    """BGR uint8 [h, w, 3]."""
     boxed: np.ndarray | None = None
-    """BGR uint8 [h, w, 3], letterboxed already."""
-    window: Window | None = None
-    tiles: int = 1
+    """The image letterboxed already, in its stead."""
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -78,32 +77,15 @@ class Tile:
         """Return RGB uint8 [h, w, 3] in the shape of the network input."""
         boxed = self.boxed
         if boxed is None:
-            assert self.decoded.image is not None
-            boxed = apply_letterbox(self.decoded.image, self.letterbox)
+            assert self.image is not None
+            boxed = apply_letterbox(self.image, self.letterbox)
         # torch reverses channels ten times as slowly.
         return np.asarray(cv2.cvtColor(boxed, cv2.COLOR_BGR2RGB), np.uint8)
 
-    def prediction(
-        self, rows: Tensor | None, network_input: NetworkInput | None, *, shard: int
-    ) -> Prediction:
-        """Return the prediction for `rows` [n, 6] in pixels of the network input.
-
-        None stands for an unreadable image.
-        """
-        detections = NO_DETECTIONS
-        if rows is not None:
-            detections = original_rows(rows, self.letterbox, self.window)
-        return Prediction(
-            self.decoded.position,
-            self.decoded.path,
-            self.size,
-            detections,
-            network_input,
-            self.decoded.error,
-            self.window,
-            self.tiles,
-            shard,
-        )
+    def prediction(self, rows: Tensor, network_input: NetworkInput | None = None) -> Prediction:
+        """Return the prediction for `rows` [n, 6] in pixels of the network input."""
+        detections = original_rows(rows, self.letterbox, self.blank.window)
+        return replace(self.blank, detections=detections, network_input=network_input)
 
 
 def original_rows(rows: Tensor, letterbox: Letterbox, window: Window | None) -> np.ndarray:
@@ -118,26 +100,29 @@ def split_into_tiles(
     decoded: DecodedImage,
     tiling: Tiling | None,
     plan_for: Callable[[tuple[int, int]], Letterbox],
+    *,
+    shard: int = 0,
 ) -> Iterator[Tile]:
     """Yield an image as a whole, and its tiles if it is larger than one.
 
     `plan_for` returns the letterbox of a (height, width).
     """
+    blank = Prediction(decoded.position, decoded.path, None, error=decoded.error, shard=shard)
     if decoded.image is None:
-        yield Tile(decoded, None, None)
+        yield Tile(blank)
         return
     height, width = decoded.image.shape[:2]
+    blank = replace(blank, size=(height, width))
     windows = tile_windows((height, width), tiling) if tiling else []
     if not windows:
-        yield Tile(decoded, (height, width), plan_for((height, width)))
+        yield Tile(blank, plan_for((height, width)), decoded.image)
         return
     # Tiles wait as small network inputs: none of them holds the large image.
-    bare = replace(decoded, image=None)
     for window in (Window(0, 0, width, height), *windows):
         content = decoded.image[window.top : window.bottom, window.left : window.right]
         plan = plan_for((content.shape[0], content.shape[1]))
-        boxed = apply_letterbox(content, plan)
-        yield Tile(bare, (height, width), plan, boxed, window, len(windows) + 1)
+        part = replace(blank, window=window, tiles=len(windows) + 1)
+        yield Tile(part, plan, boxed=apply_letterbox(content, plan))
 
 
 class TileMerger:
@@ -169,8 +154,9 @@ class TileMerger:
         return replace(tile, detections=merged, network_input=None, window=None, tiles=1)
 
 
-def merge_tiles(tiles: Iterable[Prediction], merger: TileMerger) -> Iterator[Prediction]:
+def merge_tiles(tiles: Iterable[Prediction], nms: NmsConfig) -> Iterator[Prediction]:
     """Yield one prediction for each image of a stream of tiles, as each is completed."""
+    merger = TileMerger(nms)
     for tile in tiles:
         whole = merger.add(tile)
         if whole is not None:

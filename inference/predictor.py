@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from inference.predictions import (
     NetworkInput,
     Prediction,
     Tile,
-    TileMerger,
     merge_tiles,
     split_into_tiles,
 )
@@ -110,37 +110,22 @@ class Predictor:
             threads=pool.count,
             batch_size=config.batch_size,
             # Evaluation pads by up to a stride more.
-            side=predictor.image_size + 2 * predictor.stride,
-            stride=predictor.stride,
+            side=predictor.image_size + 2 * network.stride,
+            stride=network.stride,
             levels=network.levels,
         )
-        backend = choose_backend(
-            config.backend,
+        target, samples = (
             BenchmarkTarget(network, spec, pool),
             sample_images(images, predictor.plan),
-            images=len(images),
         )
+        backend = choose_backend(config.backend, target, samples, images=len(images))
         return replace(predictor, network=replace(network, backend=backend))
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the network."""
-        return self.network.device
-
-    @property
-    def stride(self) -> int:
-        """What height and width of network inputs are multiples of."""
-        return self.network.stride
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes of the network."""
-        return self.network.num_classes
 
     @property
     def image_size(self) -> int:
         """Longest side of the network input in pixels."""
-        return -(-self.config.image_size // self.stride) * self.stride
+        stride = self.network.stride
+        return -(-self.config.image_size // stride) * stride
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return head maps and decoded rows float32 [b, rows, 5 + nc] of uint8 RGB [b, 3, h, w]."""
@@ -151,20 +136,19 @@ class Predictor:
         return self.network.backbone_map(images)
 
     @torch.inference_mode()
-    def candidates(self, images: Tensor, output: Tensor | None = None) -> Tensor:
+    def candidates(self, images: Tensor, output: Tensor) -> Tensor:
         """Return decoded rows [b, rows, 5 + nc] for `suppress`, with TTA if it is configured.
 
-        `output` are the decoded rows of `forward` if they are known.
+        `output` are the decoded rows of `forward`.
         """
-        output = self.forward(images)[1] if output is None else output
         if not self.config.augment:
             return output
         return augmented_rows(
             lambda pixels: self.forward(pixels)[1],
             self.network.pixels(images),
-            stride=self.stride,
+            output,
+            stride=self.network.stride,
             levels=len(self.network.levels),
-            first=output,
         )
 
     def suppress(
@@ -172,7 +156,8 @@ class Predictor:
     ) -> list[Detections]:
         """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
         if self.config.single_class:
-            output = _merge_classes(output)
+            best = output[..., 5:].amax(dim=-1, keepdim=True)
+            output = torch.cat([output[..., :5], best], dim=-1)
         return non_max_suppression(output, nms or self.config.nms, multi_label=multi_label)
 
     def detect_with_classes(
@@ -188,21 +173,13 @@ class Predictor:
             for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
         ]
 
-    def stream(
-        self, paths: Sequence[str], *, keep_inputs: bool = False, multi_label: bool = False
-    ) -> Iterator[Prediction]:
+    def stream(self, paths: Sequence[str], *, multi_label: bool = False) -> Iterator[Prediction]:
         """Yield one prediction for each path, as batches of equal shape fill; memory is bounded.
 
         Positions refer to `paths`; an unreadable image comes with its `error`. With `multi_label`
-        a box counts for every class above the threshold. An image that was split into tiles comes
-        without its network input: `stream_tiles` yields those.
+        a box counts for every class above the threshold.
         """
-        tiles = self.stream_tiles(paths, keep_inputs=keep_inputs, multi_label=multi_label)
-        return merge_tiles(tiles, self.tile_merger())
-
-    def tile_merger(self) -> TileMerger:
-        """Return what merges the predictions of `stream_tiles`."""
-        return TileMerger(self.config.nms)
+        return merge_tiles(self.stream_tiles(paths, multi_label=multi_label), self.config.nms)
 
     def stream_tiles(
         self,
@@ -217,97 +194,75 @@ class Predictor:
         With `sharding` only its positions are predicted, and batches end with each shard.
         """
         config, prefetch = self.config, LARGE_IMAGES_AHEAD
+        part = sharding or Sharding(max(len(paths), 1), range(len(paths)), self.pool.count)
         batch_size = config.batch_size
         if config.tiling is None:
             # Few images still occupy every worker.
-            workers = sharding.workers if sharding else self.pool.count
-            batch_size = min(batch_size, max(-(-len(paths) // workers), 1))
+            batch_size = min(batch_size, max(-(-len(paths) // part.workers), 1))
             prefetch = 2 * batch_size
         images = stream_images(
-            paths,
-            workers=config.workers,
-            prefetch=prefetch,
-            positions=sharding.positions if sharding else None,
+            paths, workers=config.workers, prefetch=prefetch, positions=part.positions
         )
         tiles = chain.from_iterable(
-            split_into_tiles(decoded, config.tiling, self.plan) for decoded in images
+            split_into_tiles(one, config.tiling, self.plan, shard=one.position // part.size)
+            for one in images
         )
-
-        def shard_of(tile: Tile) -> int:
-            return tile.decoded.position // sharding.size if sharding else 0
-
-        def predict(batch: list[Tile]) -> list[Prediction]:
-            shard = shard_of(batch[0])
-            return self._predict(batch, shard, keep_inputs=keep_inputs, multi_label=multi_label)
-
-        batches = bucket_by_shape(tiles, lambda tile: tile.shape, batch_size, shard_of=shard_of)
+        batches = bucket_by_shape(
+            tiles, lambda tile: tile.shape, batch_size, shard_of=lambda tile: tile.blank.shard
+        )
+        predict = partial(self._predict, keep_inputs=keep_inputs, multi_label=multi_label)
         yield from chain.from_iterable(self.pool.map(predict, batches))
 
     def plan(self, size: tuple[int, int]) -> Letterbox:
         """Return the letterbox of a (height, width) in the smallest rectangle for it."""
         square = (self.image_size, self.image_size)
-        return plan_letterbox(size, square, minimal=True, stride=self.stride)
+        return plan_letterbox(size, square, minimal=True, stride=self.network.stride)
 
     def _predict(
-        self, batch: Sequence[Tile], shard: int, *, keep_inputs: bool, multi_label: bool
+        self, batch: Sequence[Tile], *, keep_inputs: bool, multi_label: bool
     ) -> list[Prediction]:
         """Predict a batch of tiles of one shape, or one unreadable image."""
         if batch[0].plan is None:
-            return [tile.prediction(None, None, shard=shard) for tile in batch]
+            return [tile.blank for tile in batch]
         boxed = np.stack([tile.letterboxed() for tile in batch])
         # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already: no copy on the host.
-        images = torch.from_numpy(boxed).to(self.device).permute(0, 3, 1, 2)
+        images = torch.from_numpy(boxed).to(self.network.device).permute(0, 3, 1, 2)
         plain = not (self.config.augment or multi_label)
         detected = self.detect_with_classes(images) if plain or keep_inputs else []
         if plain:
             found = [rows for rows, _ in detected]
         else:
-            suppressed = self.suppress(self.candidates(images), multi_label=multi_label)
-            found = [one.rows for one in suppressed]
-        inputs: list[NetworkInput | None] = [None] * len(batch)
-        if keep_inputs:
-            inputs = [
-                NetworkInput(image, tile.letterbox, rows, classes)
-                for tile, image, (rows, classes) in zip(batch, images, detected, strict=True)
-            ]
-        return [
-            tile.prediction(rows, network_input, shard=shard)
-            for tile, rows, network_input in zip(batch, found, inputs, strict=True)
-        ]
+            rows = self.candidates(images, self.forward(images)[1])
+            found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
+        predictions = []
+        for number, tile in enumerate(batch):
+            shown = None
+            if keep_inputs:
+                shown = NetworkInput(images[number], tile.letterbox, *detected[number])
+            predictions.append(tile.prediction(found[number], shown))
+        return predictions
 
 
 def load_predictor(
-    weights: Path,
-    settings: DetectionSettings,
-    device: torch.device,
-    *,
-    images: Sequence[str] = (),
-) -> Predictor:
-    """Build a predictor from a weights file and settings; see `Predictor.build` for `images`."""
-    return predictor_of(load_checkpoint(weights), settings, device, images=images)
-
-
-def predictor_of(
-    checkpoint: Checkpoint,
+    weights: Path | Checkpoint,
     settings: DetectionSettings,
     device: torch.device,
     *,
     images: Sequence[str] = (),
     single_class: bool = False,
 ) -> Predictor:
-    """Build a predictor from a checkpoint and settings; see `Predictor.build` for `images`."""
+    """Build a predictor from weights and settings; see `Predictor.build` for `images`."""
+    checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
     names = checkpoint.class_names
+    classes = class_indices(settings.classes, names)
+    nms = NmsConfig(
+        settings.conf_thres, settings.iou_thres, settings.max_det, classes, settings.agnostic_nms
+    )
     config = PredictorConfig(
         image_size=settings.img_size,
         batch_size=settings.batch_size,
         workers=settings.workers,
-        nms=NmsConfig(
-            settings.conf_thres,
-            settings.iou_thres,
-            settings.max_det,
-            class_indices(settings.classes, names),
-            settings.agnostic_nms,
-        ),
+        nms=nms,
         precision=resolve_precision(settings, device),
         backend=settings.engine,
         augment=isinstance(settings, InferSettings) and settings.augment,
@@ -352,13 +307,6 @@ def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:
     if settings.half and device.type == "cuda":
         return "float16"
     if settings.half:
-        log.warning(
-            "note: half (float16) needs a GPU; the CPU computes with precision %s",
-            settings.precision,
-        )
+        text = "note: half (float16) needs a GPU; the CPU computes with precision %s"
+        log.warning(text, settings.precision)
     return settings.precision
-
-
-def _merge_classes(output: Tensor) -> Tensor:
-    """Reduce decoded rows [b, rows, 5 + nc] to [b, rows, 6], with the largest class probability."""
-    return torch.cat([output[..., :5], output[..., 5:].amax(dim=-1, keepdim=True)], dim=-1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,42 +17,47 @@ Forward = Callable[[Tensor], Tensor]
 """Images [b, 3, h, w] to decoded rows [b, n, 5 + classes]."""
 
 
-@dataclass(frozen=True)
-class View:
-    """The transform of one forward pass."""
+class View(NamedTuple):
+    """The transform of one forward pass: flipped left to right if `mirrored`, then scaled."""
 
     scale: float
     mirrored: bool
-    """Flipped left to right, before scaling."""
 
 
-VIEWS = (View(1.0, False), View(0.83, True), View(0.67, False))
+VIEWS = (View(0.83, mirrored=True), View(0.67, mirrored=False))
+"""What is seen beside the image as it is."""
 
 
 def augmented_rows(
-    forward: Forward, images: Tensor, *, stride: int, levels: int, first: Tensor | None = None
+    forward: Forward, images: Tensor, first: Tensor, *, stride: int, levels: int
 ) -> Tensor:
     """Return the rows [b, n, 5 + classes] of all views, in pixels of `images` (float [b, 3, h, w]).
 
     h and w are multiples of `stride`, the largest of the network's `levels` strides. `first` are
-    the rows of the unchanged images if they are known. The coarsest level of the first view and
-    the finest of the last are left out; NMS is up to the caller.
+    the rows of the unchanged images. The coarsest level of the first view and the finest of the
+    last are left out; NMS is up to the caller.
     """
-    width = images.shape[-1]
-    rows = [forward(images) if first is None else first]
-    for view in VIEWS[1:]:
-        rows.append(restore_rows(forward(transform(images, view, stride)), view, width))
-    return torch.cat(drop_tails(rows, levels), 1)
+    rows = [first]
+    for view in VIEWS:
+        found = forward(transform(images, view, stride))
+        # By the nominal scale, as in v7.0, which is up to a pixel off the true one at the far side.
+        boxes = found[..., :4] / view.scale
+        if view.mirrored:
+            boxes = torch.cat((images.shape[-1] - boxes[..., :1], boxes[..., 1:]), -1)
+        rows.append(torch.cat((boxes, found[..., 4:]), -1))
+    # Rows run over the levels from fine to coarse, each with a quarter of the rows before it.
+    parts = sum(4**level for level in range(levels))
+    coarsest = first.shape[1] // parts
+    finest = rows[-1].shape[1] // parts * 4 ** (levels - 1)
+    return torch.cat((first[:, : first.shape[1] - coarsest], *rows[1:-1], rows[-1][:, finest:]), 1)
 
 
 def transform(images: Tensor, view: View, stride: int) -> Tensor:
     """Flip images, scale them bilinearly and pad them to a multiple of `stride`.
 
-    The content has int(side * scale) pixels and lies at the top left; at scale 1 nothing is padded.
+    The content has int(side * scale) pixels and lies at the top left.
     """
     images = images.flip(-1) if view.mirrored else images
-    if view.scale == 1:
-        return images
     height, width = images.shape[-2:]
     content = (int(height * view.scale), int(width * view.scale))
     padded_height, padded_width = (
@@ -61,27 +66,3 @@ def transform(images: Tensor, view: View, stride: int) -> Tensor:
     scaled = functional.interpolate(images, content, mode="bilinear", align_corners=False)
     missing = (0, padded_width - content[1], 0, padded_height - content[0])
     return functional.pad(scaled, missing, value=PAD_VALUE)
-
-
-def restore_rows(rows: Tensor, view: View, width: int) -> Tensor:
-    """Return rows [b, n, 5 + classes] with boxes (cx, cy, w, h) in pixels of the originals.
-
-    They are divided by the nominal scale, as in v7.0, which is up to a pixel off the true one at
-    the far side; `width` is that of the originals.
-    """
-    boxes = rows[..., :4] / view.scale
-    if view.mirrored:
-        boxes = torch.cat((width - boxes[..., :1], boxes[..., 1:]), -1)
-    return torch.cat((boxes, rows[..., 4:]), -1)
-
-
-def drop_tails(views: Sequence[Tensor], levels: int) -> list[Tensor]:
-    """Drop the coarsest level of the first view's rows and the finest level of the last's.
-
-    Rows run over the levels from fine to coarse, each with a quarter of the rows before it.
-    """
-    parts = sum(4**level for level in range(levels))
-    first, last = views[0], views[-1]
-    coarsest = first.shape[1] // parts
-    finest = last.shape[1] // parts * 4 ** (levels - 1)
-    return [first[:, : first.shape[1] - coarsest], *views[1:-1], last[:, finest:]]

@@ -62,7 +62,7 @@ def class_weights(given: Sequence[float], predictor: Predictor) -> list[float]:
     Classes that the settings filter out have weight 0. Raise TaskError(CONFIG) for more
     weights than classes.
     """
-    count, wanted = predictor.num_classes, predictor.config.nms.classes
+    count, wanted = predictor.network.num_classes, predictor.config.nms.classes
     if len(given) > count:
         raise TaskError(
             Code.CONFIG,

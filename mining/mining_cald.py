@@ -89,7 +89,7 @@ def rank_cald(scores: Stream, context: ScoringContext) -> Stream:
 
 def _labelled_objects(predictor: Predictor, settings: MiningSettings) -> Sequence[float] | None:
     """Return the objects of each class per labelled image; None where unknown or of one class."""
-    given, count = settings.labelled_objects, predictor.num_classes
+    given, count = settings.labelled_objects, predictor.network.num_classes
     if given and len(given) != count:
         raise TaskError(
             Code.CONFIG,
@@ -164,13 +164,13 @@ def _score(group: Sequence[_Candidate], context: ScoringContext) -> list[ScoredP
     names = settings.views
     reference = [item.reference for item in group]
     rows = torch.cat([own for own, _ in reference])
-    total = torch.zeros(len(group), dtype=torch.float64, device=predictor.device)
+    total = torch.zeros(len(group), dtype=torch.float64, device=predictor.network.device)
     vectors = torch.stack(
         [class_vector(item.view.rows, item.view.class_probabilities.shape[1]) for item in group]
     )
     breakdowns = []
     for name in names:
-        perturbed = _perturb(group, name, settings.seed, predictor.stride)
+        perturbed = _perturb(group, name, settings.seed, predictor.network.stride)
         found = predictor.detect_with_classes(perturbed.images)
         seen = [
             _inside(own[:, :4], corner, size)

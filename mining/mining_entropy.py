@@ -30,7 +30,7 @@ def entropy_scores(predictions: Iterable[Prediction], context: ScoringContext) -
     Detections of tiles are merged before their entropies are added, so an object counts once.
     """
     plain = map(_without_tta, predictions)
-    for whole in merge_tiles(plain, context.network.tile_merger()):
+    for whole in merge_tiles(plain, context.network.config.nms):
         if whole.error is not None:
             yield Scored(whole.position, whole.path, None)
         elif len(whole.detections):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from data.images import ImageError, read_image, write_image
+from data.images import write_image
 from inference.journal import Record
 from inference.predictions import Prediction
 from reporting.drawing import (
@@ -21,17 +21,16 @@ from reporting.drawing import (
     class_colours,
     contact_sheet,
     mark_deciding,
+    read_if_possible,
     shorten,
 )
-from reporting.page import png_uri, write_page
+from reporting.page import PAGE, SHEET_QUALITY, png_uri, write_page
 from reporting.plots import figure_png, histogram, line
 from reporting.tensorboard import TensorBoardLogger
 from utils.errors import best_effort
 
 log = logging.getLogger(__name__)
 
-PAGE = "report.html"
-JPEG_QUALITY = 90
 SHOWN = 12
 """Images of each gallery."""
 BINS = 40
@@ -47,35 +46,21 @@ STEPS = (10, 30, 100, 300, 1000, 3000, 10_000)
 """The k of the table of classes among the first k images."""
 
 
-class _Example(NamedTuple):
-    position: int
-    path: str
-    detections: np.ndarray
-    score: float | None = None
-
-
-_Ranked = tuple[float, int, _Example]
+Known = Callable[[int], Record | None]
+"""The record of the image at a position; None if it is not known."""
 
 
 class CandidateReport:
-    """Count predictions and scores of a task as they pass, and write a page.
-
-    Memory does not grow with the number of images, apart from eight bytes a score.
-    """
+    """Count the predictions of a task as they pass, and write a page; memory stays the same."""
 
     def __init__(self, class_names: Sequence[str], total: int, *, mining: bool) -> None:
         self._names = tuple(class_names)
         self._mining = mining
-        self._every = max(total // SHOWN, 1)
+        self._examples = range(0, total, max(total // SHOWN, 1))
         self._images = self._unreadable = self._empty = 0
         self._per_class = np.zeros(len(self._names), np.int64)
         self._confidences = np.zeros(BINS, np.int64)
         self._per_image = np.zeros(MOST_PER_IMAGE + 1, np.int64)
-        self._examples: list[_Example] = []
-        self._waiting: dict[int, tuple[str, np.ndarray]] = {}
-        self._scores = array("d")
-        self._first: list[_Ranked] = []
-        self._last: list[_Ranked] = []
 
     def add(self, prediction: Prediction) -> None:
         """Count the detections of one image."""
@@ -89,21 +74,6 @@ class CandidateReport:
         self._per_class += counts[: len(self._names)]
         self._confidences += np.histogram(rows[:, 4], BINS, (0.0, 1.0))[0]
         self._per_image[min(len(rows), MOST_PER_IMAGE)] += 1
-        if prediction.position % self._every == 0 and len(self._examples) < SHOWN:
-            self._examples.append(_Example(prediction.position, prediction.path, rows))
-        if self._mining:
-            self._waiting[prediction.position] = (prediction.path, rows)
-
-    def scored(self, position: int, score: float | None) -> None:
-        """Add the mining score of an image that was added; None for an unreadable one."""
-        path, rows = self._waiting.pop(position, ("", np.zeros((0, 6), np.float32)))
-        if score is None:
-            return
-        self._scores.append(score)
-        example = _Example(position, path, rows, score)
-        # Equal scores keep the order of the candidates, as in the result.
-        _keep_largest(self._first, (score, -position, example))
-        _keep_largest(self._last, (-score, position, example))
 
     def summary(self) -> str:
         """Return images, objects, and the objects of each frequent class in one line."""
@@ -118,42 +88,60 @@ class CandidateReport:
     def write(
         self,
         folder: Path,
+        known: Known,
         *,
         ranking: Sequence[int] = (),
         scores: Sequence[float | None] = (),
-        known: Callable[[int], Record | None] = lambda _: None,
         sheets: Path | None = None,
     ) -> None:
         """Write the page into `folder` and the images to TensorBoard; a failure is a warning.
 
         Of mining: `ranking` has the positions of all candidates, best first, `scores` their scores
-        by position, `known` gives the record of a position, and `sheets` is a folder for contact
-        sheets of both ends of the ranking.
+        by position, and `sheets` is a folder for contact sheets of both ends of the ranking.
         """
         with best_effort(PAGE, log), TensorBoardLogger(folder) as board:
-            galleries = list(self._galleries(known))
+            ranked = [(n, score) for n in ranking if (score := scores[n]) is not None]
+            if self._mining:
+                first = self._tiles(ranked[:SHOWN], known)
+                last = self._tiles(ranked[-SHOWN:], known)
+                galleries = [("first", "Label these first", list(first))]
+                galleries.append(("last", "Label these last", list(last)))
+            else:
+                examples = self._tiles(((n, None) for n in self._examples), known)
+                galleries = [("examples", "Examples", list(islice(examples, SHOWN)))]
             for name, _, tiles in galleries:
                 sheet = contact_sheet(tiles)
                 board.image(name, sheet)
                 if sheets and tiles:
-                    write_image(sheets / f"{name}.jpg", sheet, quality=JPEG_QUALITY)
-            context = {**self._context(), "galleries": galleries}
-            ranked = [position for position in ranking if scores[position] is not None]
+                    write_image(sheets / f"{name}.jpg", sheet, quality=SHEET_QUALITY)
+            figures = self._figures([score for _, score in ranked])
+            choice: dict[str, Any] = {"coverage": []}
             if ranked:
-                self._add_coverage(context, ranked, scores, known)
-            write_page(folder / PAGE, "candidate_report.html", **context)
+                choice, figures["coverage"] = self._coverage([n for n, _ in ranked], known)
+            write_page(
+                folder / PAGE,
+                "candidate_report.html",
+                mining=self._mining,
+                images=self._images,
+                unreadable=self._unreadable,
+                empty=self._empty,
+                per_class=list(zip(self._names, self._per_class.tolist(), strict=True)),
+                class_colours=class_colours(self._names),
+                figures={name: png_uri(figure_png(figure)) for name, figure in figures.items()},
+                most_rows=MOST_ROWS,
+                galleries=galleries,
+                **choice,
+            )
 
-    def _context(self) -> dict[str, Any]:
+    def _figures(self, falling: Sequence[float]) -> dict[str, Figure]:
+        """Return the figures of the detections; of mining, those of the `falling` scores too."""
         filled = np.flatnonzero(self._per_image)
         most = int(filled[-1]) + 1 if len(filled) else 1
         many = f" ({MOST_PER_IMAGE} and more in one)" if most > MOST_PER_IMAGE else ""
+        title, edges = "Confidence of the detections", np.linspace(0, 1, BINS + 1)
         figures = {
             "confidences": histogram(
-                self._confidences,
-                np.linspace(0, 1, BINS + 1),
-                title="Confidence of the detections",
-                x="confidence",
-                y="detections",
+                self._confidences, edges, title=title, x="confidence", y="detections"
             ),
             "per_image": histogram(
                 self._per_image[:most],
@@ -164,74 +152,38 @@ class CandidateReport:
             ),
         }
         if self._mining:
-            counts, edges = np.histogram(self._scores, BINS, _range(self._scores))
+            counts, edges = np.histogram(falling, BINS, _range(falling))
             title = "Mining scores: larger means label first"
             figures["scores"] = histogram(counts, edges, title=title, x="score", y="images")
-        return {
-            "mining": self._mining,
-            "images": self._images,
-            "unreadable": self._unreadable,
-            "empty": self._empty,
-            "per_class": list(zip(self._names, self._per_class.tolist(), strict=True)),
-            "class_colours": class_colours(self._names),
-            "figures": {name: png_uri(figure_png(figure)) for name, figure in figures.items()},
-            "most_rows": MOST_ROWS,
-            "coverage": [],
-        }
+        if falling:
+            figures["rank"] = line(falling, title="Score by rank", x="rank", y="score")
+        return figures
 
-    def _add_coverage(
-        self,
-        context: dict[str, Any],
-        ranked: Sequence[int],
-        scores: Sequence[float | None],
-        known: Callable[[int], Record | None],
-    ) -> None:
-        """Add what helps to choose k, the number of images to label."""
-        falling = [score for position in ranked if (score := scores[position]) is not None]
+    def _coverage(self, ranked: Sequence[int], known: Known) -> tuple[dict[str, Any], Figure]:
+        """Return what helps to choose k, the number of images to label: a table and a figure."""
         first = ranked[:MOST_COVERED]
         steps = [k for k in STEPS if k < len(first)] + [len(first)]
         table, classes = [], []
-        counts = coverage(map(known, first), len(self._names))
-        for k, images in enumerate(counts, start=1):
+        for k, images in enumerate(coverage(map(known, first), len(self._names)), start=1):
             classes.append(int((images > 0).sum()))
             if k in steps:
                 table.append(images.tolist())
         title = f"Classes in the first k images (of {len(self._names)})"
-        rank = line(falling, title="Score by rank", x="rank", y="score")
-        covered = line(classes, title=title, x="k", y="classes", counts=True)
-        context["figures"] |= {
-            "rank": png_uri(figure_png(rank)),
-            "coverage": png_uri(figure_png(covered)),
-        }
-        context["coverage"] = list(zip(self._names, *table, strict=True))
-        context["coverage_header"] = ("class", *(f"k = {k:,}" for k in steps))
+        rows = list(zip(self._names, *table, strict=True))
+        header = ("class", *(f"k = {k:,}" for k in steps))
+        figure = line(classes, title=title, x="k", y="classes", counts=True)
+        return {"coverage": rows, "coverage_header": header}, figure
 
-    def _galleries(
-        self, known: Callable[[int], Record | None]
-    ) -> Iterator[tuple[str, str, list[Tile]]]:
-        if self._mining:
-            first = [row[2] for row in sorted(self._first, reverse=True)]
-            last = [row[2] for row in sorted(self._last)]
-            yield "first", "Label these first", list(self._tiles(first, known))
-            yield "last", "Label these last", list(self._tiles(last, known))
-        else:
-            examples = sorted(self._examples, key=lambda example: example.position)
-            yield "examples", "Examples", list(self._tiles(examples, known))
-
-    def _tiles(
-        self, examples: Sequence[_Example], known: Callable[[int], Record | None]
-    ) -> Iterator[Tile]:
-        for example in examples:
-            try:
-                image = read_image(example.path)
-            except ImageError:
+    def _tiles(self, images: Iterable[tuple[int, float | None]], known: Known) -> Iterator[Tile]:
+        """Yield the images of these positions and scores that can still be read."""
+        for position, score in images:
+            record = known(position)
+            image = read_if_possible(record.path) if record else None
+            if record is None or image is None:
                 continue
-            rows, name = example.detections, shorten(PurePath(example.path).name)
-            entry = known(example.position) if self._mining else None
-            breakdown = (entry.scored or {}).get("breakdown") if entry else None
-            shown = f"{len(rows)} detections"
-            if example.score is not None:
-                shown = f"score {example.score:.3f}"
+            rows, name = record.detections, shorten(PurePath(record.path).name)
+            breakdown = (record.scored or {}).get("breakdown")
+            shown = f"{len(rows)} detections" if score is None else f"score {score:.3f}"
             if isinstance(breakdown, dict):
                 shown += f", {breakdown_words(breakdown)}"
             boxes, classes = rows[:, :4], rows[:, 5].astype(int)
@@ -261,14 +213,6 @@ def coverage(records: Iterable[Record | None], classes: int) -> Iterator[np.ndar
         found = (record.detections[:, 5] if record else np.zeros(0)).astype(np.int64)
         images[np.unique(found[(found >= 0) & (found < classes)])] += 1
         yield images.copy()
-
-
-def _keep_largest(heap: list[_Ranked], entry: _Ranked) -> None:
-    """Hold the `SHOWN` largest entries; positions differ, so examples are never compared."""
-    if len(heap) < SHOWN:
-        heapq.heappush(heap, entry)
-    else:
-        heapq.heappushpop(heap, entry)
 
 
 def _range(scores: Sequence[float]) -> tuple[float, float]:

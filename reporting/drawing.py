@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib import ft2font
+from matplotlib import font_manager, ft2font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, features
+
+from data.images import ImageError, read_image
 
 TEXT = "#1d2730"
 MUTED = "#5b6873"
@@ -33,12 +36,8 @@ TILE_SIDE = 480
 """Longest side of an image of a sheet, pixels."""
 LONGEST_NAME = 28
 FONT_FOLDERS = (
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "/System/Library/Fonts",
-    "/Library/Fonts",
-    "~/.local/share/fonts",
-    "~/.fonts",
+    *("/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts"),
+    *(os.path.expanduser("~/.local/share/fonts"), os.path.expanduser("~/.fonts")),
 )
 
 
@@ -76,14 +75,7 @@ def default_font() -> Path:
 @lru_cache(maxsize=1)
 def _system_fonts() -> tuple[Path, ...]:
     """Return the font files of the machine, regular faces first."""
-    folders = [Path(folder).expanduser() for folder in FONT_FOLDERS]
-    paths = [
-        path
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (".ttf", ".otf", ".ttc")
-    ]
+    paths = map(Path, font_manager.findSystemFonts(FONT_FOLDERS))
     return tuple(sorted(paths, key=lambda path: ("Regular" not in path.name, path)))
 
 
@@ -162,6 +154,14 @@ class Tile:
     image: np.ndarray
     caption: str = ""
     labels: Sequence[Label] = ()
+
+
+def read_if_possible(path: str) -> np.ndarray | None:
+    """Return a BGR image, or None for a file that can no longer be read."""
+    try:
+        return read_image(path)
+    except ImageError:
+        return None
 
 
 def fit(image: np.ndarray, longest: int = TILE_SIDE) -> tuple[np.ndarray, float]:

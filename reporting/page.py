@@ -16,6 +16,9 @@ from data.images import encode_image, read_image
 from reporting.drawing import Label, fit, text_colour_on
 from utils.atomic import write_text
 
+PAGE = "report.html"
+SHEET_QUALITY = 90
+"""JPEG quality of the pictures beside a page."""
 LONGEST = 1600
 """Longest side of a photograph in a page, pixels."""
 JPEG_QUALITY = 85

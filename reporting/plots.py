@@ -136,13 +136,9 @@ def learning_curves(results_csv: Path) -> Figure:
 def precision_recall(classes: ClassMetrics, class_names: Sequence[str]) -> Figure:
     """Plot precision over recall at IoU 0.5: a line per class (up to 20) and their mean."""
     recall = np.linspace(0, 1, classes.envelope.shape[1])
-    return _class_curves(
-        (recall, classes.envelope),
-        classes,
-        class_names,
-        notes=classes.ap[:, 0],
-        labels=("Precision over recall at IoU 0.5 (AP50 in the legend)", "recall", "precision"),
-    )
+    labels = ("Precision over recall at IoU 0.5 (AP50 in the legend)", "recall", "precision")
+    lines = (recall, classes.envelope)
+    return _class_curves(lines, classes, class_names, notes=classes.ap[:, 0], labels=labels)
 
 
 def over_confidence(classes: ClassMetrics, class_names: Sequence[str], quantity: str) -> Figure:
@@ -151,13 +147,8 @@ def over_confidence(classes: ClassMetrics, class_names: Sequence[str], quantity:
     title, confidence = f"{quantity[0].upper()}{quantity[1:]} over confidence", classes.confidence
     if len(curves):
         title += f"; {curves[:, best].mean():.3f} at {confidence[best]:.3f}, the best mean F1"
-    figure = _class_curves(
-        (confidence, curves),
-        classes,
-        class_names,
-        notes=curves[:, best],
-        labels=(title, "confidence", quantity),
-    )
+    lines, labels = (confidence, curves), (title, "confidence", quantity)
+    figure = _class_curves(lines, classes, class_names, notes=curves[:, best], labels=labels)
     if len(curves):
         figure.axes[0].axvline(confidence[best], color=TEXT, linewidth=0.8, linestyle=":")
     return figure
@@ -209,15 +200,9 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
         axes.set_yticks(places, names, fontsize=size, parse_math=False)
     if len(names) <= 30:
         for row, column in zip(*np.nonzero(matrix), strict=True):
-            axes.text(
-                column,
-                row,
-                f"{share[row, column]:.2f}\n{int(matrix[row, column])}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if share[row, column] > 0.5 else TEXT,
-            )
+            text = f"{share[row, column]:.2f}\n{int(matrix[row, column])}"
+            colour = "white" if share[row, column] > 0.5 else TEXT
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xlabel("true", fontsize=9)
     axes.set_ylabel("predicted", fontsize=9)
     title = "Confusion at confidence 0.25 and IoU 0.45:\nshare of the true class, and count"
@@ -257,13 +242,9 @@ def _plot_counts(axes: Axes, index: DatasetIndex, names: Sequence[str]) -> None:
     title = f"{len(index.boxes):,} boxes in {len(index):,} images"
     tidy(axes, title=title, x="" if named else "class number", y="boxes")
     if named:
+        turn, side, size = (30, "right", 9) if few else (90, "center", 6)
         axes.set_xticks(
-            range(len(counts)),
-            names,
-            rotation=30 if few else 90,
-            ha="right" if few else "center",
-            fontsize=9 if few else 6,
-            parse_math=False,
+            range(len(counts)), names, rotation=turn, ha=side, fontsize=size, parse_math=False
         )
     axes.grid(False, axis="x")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -301,13 +282,10 @@ def anchor_coverage(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
     advice = "" if fit.best_possible_recall > GOOD_RECALL else " - another img_size may help"
-    tidy(
-        axes,
-        title=f"Best possible recall {fit.best_possible_recall:.3f}, "
-        f"{fit.anchors_above_threshold:.1f} anchors a box{advice}",
-        x="width in pixels of the network's input",
-        y="height in pixels of the network's input",
-    )
+    recall = f"Best possible recall {fit.best_possible_recall:.3f}"
+    title = f"{recall}, {fit.anchors_above_threshold:.1f} anchors a box{advice}"
+    unit = "in pixels of the network's input"
+    tidy(axes, title=title, x=f"width {unit}", y=f"height {unit}")
     axes.legend(fontsize=8, loc="upper left", framealpha=0.9, edgecolor="none")
     return figure
 

@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
@@ -40,12 +39,7 @@ class TensorBoardLogger(Callback):
     def __enter__(self) -> TensorBoardLogger:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._write(lambda writer: writer.close())
 
     def on_epoch_end(self, result: EpochResult) -> None:

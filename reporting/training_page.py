@@ -78,7 +78,8 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
         figures["seconds"] = png_uri(plots.figure_png(chart))
     results = class_rows(evaluation, names)
     ranked = sorted((row for row in results[1:] if row[5] != ""), key=lambda row: float(row[5]))
-    counts = (data.train.counts().tolist(), data.validation.counts().tolist())
+    splits = (data.train, data.validation)
+    counts = [index.counts().tolist() for index in splits]
     shown = zip(plots.figure_names(names), names, strict=True)
     return {
         "data": data,
@@ -91,9 +92,7 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
         "confused": confused_pairs(evaluation.confusion.matrix, names),
         "missed_colours": [(ALERT, "missed"), (ACCENT, "found")],
         "class_colours": class_colours(names),
-        "backgrounds": [
-            int((np.diff(i.offsets) == 0).sum()) for i in (data.train, data.validation)
-        ],
+        "backgrounds": [int((np.diff(i.offsets) == 0).sum()) for i in splits],
         "boxes_by_class": list(zip(names, *counts, strict=True)),
         "settings": setting_rows(data.settings),
         "written": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
@@ -138,14 +137,9 @@ def setting_rows(settings: TrainSettings) -> list[list[str]]:
             return str(value).lower()
         return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "''"
 
-    defaults = TrainSettings()
+    both = (settings, TrainSettings())
     return [
-        [
-            item.name,
-            plain(getattr(settings, item.name)),
-            plain(getattr(defaults, item.name)),
-            item.metadata["spec"].help,
-        ]
+        [item.name, *(plain(getattr(one, item.name)) for one in both), item.metadata["spec"].help]
         for item in fields(TrainSettings)
     ]
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
+from time import monotonic
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from data.dataset_index import DatasetIndex
-from data.images import ImageError, read_image, write_image
+from data.images import read_image, write_image
 from evaluation.evaluator import Evaluation, ground_truth
 from evaluation.metrics import found_labels
 from models.anchors import label_sizes
@@ -30,9 +30,10 @@ from reporting.drawing import (
     contact_sheet,
     fit,
     outline,
+    read_if_possible,
     shorten,
 )
-from reporting.page import write_page
+from reporting.page import PAGE, SHEET_QUALITY, write_page
 from reporting.tensorboard import TensorBoardLogger
 from reporting.training_page import Missed, ReportData, page_context
 from utils.errors import best_effort
@@ -42,8 +43,6 @@ log = logging.getLogger(__name__)
 BATCHES_SHOWN = 3
 SHARE_OF_TIME = 0.02
 """Share of a training's time that early reports may take."""
-PAGE = "report.html"
-JPEG_QUALITY = 90
 WORST_SHOWN = 12
 """Images with missed objects in the gallery."""
 COMPARED = 8
@@ -56,19 +55,11 @@ class TrainingReport(Callback):
     `results.csv` must be written before `on_epoch_end`. A figure that fails is a warning.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        data: ReportData,
-        board: TensorBoardLogger,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, folder: Path, data: ReportData, board: TensorBoardLogger) -> None:
         self._folder = folder
         self._data = data
         self._board = board
-        self._clock = clock
-        self._written = self._epoch_started = clock()
+        self._written = self._epoch_started = monotonic()
         self._cost = 0.0
 
     def on_train_start(self, network: Detector, image_size: int) -> None:
@@ -79,11 +70,9 @@ class TrainingReport(Callback):
             sizes = label_sizes(train.boxes, train.offsets, train.sizes, image_size)
             threshold = self._data.settings.anchor_t
             self._save("labels.png", plots.label_statistics(train))
-            self._save(
-                "anchors.png",
-                plots.anchor_coverage(anchors.cpu().numpy(), sizes, threshold=threshold),
-            )
-        self._epoch_started = self._clock()
+            figure = plots.anchor_coverage(anchors.cpu().numpy(), sizes, threshold=threshold)
+            self._save("anchors.png", figure)
+        self._epoch_started = monotonic()
 
     def on_train_batch_end(self, epoch: int, step: int, images: Tensor, targets: Tensor) -> None:
         """Draw the first batches with their targets."""
@@ -100,7 +89,7 @@ class TrainingReport(Callback):
         """Write an early page for a better epoch if `SHARE_OF_TIME` allows: a training that is
         killed leaves one.
         """
-        now, stage = self._clock(), (result.epoch, result.evaluation)
+        now, stage = monotonic(), (result.epoch, result.evaluation)
         self._data = replace(
             self._data,
             seconds=(*self._data.seconds, now - self._epoch_started),
@@ -125,11 +114,11 @@ class TrainingReport(Callback):
             self._write_page()
 
     def _write(self) -> None:
-        began = self._clock()
+        began = monotonic()
         with best_effort(PAGE, log):
             self._draw()
             self._write_page()
-        self._written = self._clock()
+        self._written = monotonic()
         self._cost = self._written - began
 
     def _draw(self) -> None:
@@ -155,7 +144,7 @@ class TrainingReport(Callback):
         self._board.image(Path(name).stem, read_image(self._folder / name), epoch)
 
     def _write_image(self, name: str, image: np.ndarray, epoch: int = 0) -> None:
-        write_image(self._folder / name, image, quality=JPEG_QUALITY)
+        write_image(self._folder / name, image, quality=SHEET_QUALITY)
         self._board.image(Path(name).stem, image, epoch)
 
     def _write_page(self) -> None:
@@ -169,7 +158,7 @@ def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
     spread = np.linspace(0, len(index) - 1, COMPARED).round().astype(int)
     for position in np.unique(spread).tolist():
         rows = evaluation.detections.get(position)
-        image = _readable(index.paths[position])
+        image = read_if_possible(index.paths[position])
         if rows is None or image is None:
             continue
         name = shorten(PurePath(index.paths[position]).name)
@@ -202,7 +191,7 @@ def missed_tiles(
     """Draw found objects thin and blue, missed ones thick, orange and with their name."""
     tiles = []
     for number, one in enumerate(images, start=1):
-        image = _readable(one.path)
+        image = read_if_possible(one.path)
         if image is None:
             continue
         small, scale = fit(image)
@@ -218,14 +207,6 @@ def missed_tiles(
         caption = f"{number}. {name}: {one.missed} of {one.total} missed"
         tiles.append(Tile(canvas, caption, shown))
     return tiles
-
-
-def _readable(path: str) -> np.ndarray | None:
-    """Return the image, or None for a file that can no longer be read."""
-    try:
-        return read_image(path)
-    except ImageError:
-        return None
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -48,10 +49,10 @@ def add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
         parser.add_argument(*flag.names, dest=flag.key, **shared, **takes[flag.takes])
 
 
-def with_dashes(words: Sequence[str]) -> list[str]:
-    """Return the words of a command line with the flags' underscores as dashes."""
+def with_dashes(words: Sequence[str] | None) -> list[str]:
+    """Return the words of a command line, None for the program's, with dashes in its flags."""
     spelt = []
-    for word in words:
+    for word in sys.argv[1:] if words is None else words:
         name, equals, value = word.partition("=")
         spelt.append(name.replace("_", "-") + equals + value if word.startswith("--") else word)
     return spelt

@@ -198,7 +198,7 @@ EXPORT = (
     _command("--simplify", "simplify the ONNX graph: fold constants", takes="nothing"),
     _setting("--opset", "opset", "operator set of the ONNX file"),
     _command("--verbose", "show what the converters say", takes="nothing"),
-    _refused("--workspace", "no TensorRT engine is built"),
+    _refused("--workspace", "no TensorRT engine is built; give the size to trtexec"),
     _command("--nms", "ONNX: add NMS to the graph", takes="nothing"),
     _command("--agnostic-nms", "ONNX: class-agnostic NMS", takes="nothing"),
     _refused("--topk-per-class", "the best of all classes are kept together: --topk-all"),

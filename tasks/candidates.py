@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from data.sources import available_sample, check_data_available
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
 from inference.journal import Journal, JournalConfig, Record, ShardWriter
-from inference.predictions import Prediction, merge_tiles
+from inference.predictions import Prediction, TileMerger, merge_tiles
 from inference.predictor import Predictor, Sharding, load_predictor
 from mining.explanations import write_explanations
 from mining.registry import ALGORITHMS
@@ -35,7 +36,6 @@ from ymir.task_types import Task
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal.jsonl"
 EXPLANATIONS = "explanations.csv"
 JOURNAL_FORMAT = 1
 WITHOUT_EFFECT = frozenset({"args_options", "plots", "workers"})
@@ -72,29 +72,22 @@ class CandidateJob:
         Callbacks get an image before its record comes: scores come later and in another order.
         """
         waiting: dict[int, Record] = {}
-        shard = seen = 0
+        seen: Counter[int] = Counter()
 
-        def on_image(prediction: Prediction) -> None:
-            nonlocal shard, seen
-            if prediction.position // self.journal.shard_size != shard:
-                shard = prediction.position // self.journal.shard_size
-                seen = self.journal.shard(shard).start
+        def on_image(image: Prediction) -> None:
             for callback in callbacks:
-                callback(prediction)
-            waiting[prediction.position] = Record(
-                prediction.position,
-                prediction.path,
-                prediction.size,
-                prediction.detections,
-                prediction.error,
-                seen,
+                callback(image)
+            first = self.journal.shard(image.position // self.journal.shard_size).start
+            waiting[image.position] = Record(
+                *(image.position, image.path, image.size, image.detections, image.error),
+                seen=first + seen[first],
             )
-            seen += 1
+            seen[first] += 1
 
         if not self.task.run_mining:
             assert self.predictor is not None
             tiles = self._predictions(positions)
-            for prediction in merge_tiles(tiles, self.predictor.tile_merger()):
+            for prediction in merge_tiles(tiles, self.predictor.config.nms):
                 on_image(prediction)
                 yield waiting.pop(prediction.position)
             return
@@ -119,7 +112,7 @@ class CandidateJob:
 
     def _call_back(self, tiles: Iterable[Prediction], on_image: OnImage) -> Iterator[Prediction]:
         """Pass tiles on; call `on_image` before the last tile of each image."""
-        merger = self.predictor.tile_merger() if self.predictor else None
+        merger = TileMerger(self.predictor.config.nms) if self.predictor else None
         for tile in tiles:
             whole = merger.add(tile) if merger else tile
             if whole is not None:
@@ -138,11 +131,8 @@ class CandidateJob:
         weights, names = self.task.weights[0], self.predictor.class_names
         if self.task.class_names and self.task.class_names != names:
             log.warning(
-                "the task names the classes %s but %s was trained on %s: using the names of the "
-                "weights",
-                list(self.task.class_names),
-                weights.name,
-                list(names),
+                "the task names the classes %s but %s was trained on %s: using its names",
+                *(list(self.task.class_names), weights.name, list(names)),
             )
         size = self.predictor.image_size
         log.info("%d candidates, weights %s, %d px", len(self.candidates), weights, size)
@@ -150,7 +140,7 @@ class CandidateJob:
 
 def journal_path(task: Task) -> Path:
     """Return the journal of a task's candidates."""
-    return task.out.root / ("mining" if task.run_mining else "infer") / JOURNAL
+    return task.out.root / ("mining" if task.run_mining else "infer") / "journal.jsonl"
 
 
 def prepare(
@@ -197,10 +187,9 @@ def identity_of(task: Task, candidates: Sequence[Candidate], where: str) -> str:
     """Return a digest of all that a task's numbers depend on: settings, candidates, weights,
     torch's version and the device `where` it runs.
     """
-    kinds = {"mining": task.mining, "infer": task.infer}
     settings = {
         kind: {key: v for key, v in asdict(own).items() if key not in WITHOUT_EFFECT}
-        for kind, own in kinds.items()
+        for kind, own in (("mining", task.mining), ("infer", task.infer))
         if own is not None
     }
     what = {"settings": settings, "device": where, "torch": torch.__version__}
@@ -255,7 +244,7 @@ def run_candidates(
         bar = progress_bar(records, "candidates", total=total)
         records = progress.follow(bar, total)
         if task.run_mining:
-            scores = _rank(job, records, report)
+            scores = _rank(job, records)
             with best_effort(EXPLANATIONS, log):
                 path = job.journal.path.with_name(EXPLANATIONS)
                 write_explanations(path, journal.record, scores, names)
@@ -269,9 +258,9 @@ def run_candidates(
         # Of all folders only this one outlives the task on the platform.
         report.write(
             task.out.tensorboard,
+            journal.record,
             ranking=ranking(scores),
             scores=scores,
-            known=journal.record,
             sheets=job.journal.path.parent,
         )
     if predictor:
@@ -314,9 +303,7 @@ def _all_records(
         yield record
 
 
-def _rank(
-    job: CandidateJob, records: Iterable[Record], report: CandidateReport
-) -> Sequence[float | None]:
+def _rank(job: CandidateJob, records: Iterable[Record]) -> Sequence[float | None]:
     """Write `result.tsv`, and return the final scores by position; None if unreadable."""
     task, total = job.task, len(job.candidates)
     settings = task.mining
@@ -326,7 +313,6 @@ def _rank(
     context = ScoringContext(job.predictor, settings, total)
     for one in ALGORITHMS[settings.mining_algorithm].rank(scored, context):
         scores[one.position] = one.score
-        report.scored(one.position, one.score)
     if any(score is not None for score in scores):
         texts = [candidate.text for candidate in job.candidates]
         write_mining_result(task, zip(texts, scores, strict=True))
@@ -351,9 +337,8 @@ class UnreadableImages:
     """Counter of the images that cannot be read, which names each in the log."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self._total = len(paths)
+        self._total, self._count = len(paths), 0
         self._present = available_sample(paths)
-        self._count = 0
 
     def add(self, prediction: Prediction) -> None:
         """Count one image if it is unreadable."""
@@ -363,15 +348,13 @@ class UnreadableImages:
 
     def check(self) -> None:
         """Raise TaskError if images disappeared (DATASET) or none is readable (IMAGE_FORMAT)."""
-        if self._count:
-            check_data_available(self._present, what="candidate images")
-        if self._count == self._total:
+        bad, total = self._count, self._total
+        if not bad:
+            return
+        check_data_available(self._present, what="candidate images")
+        if bad == total:
             raise TaskError(
                 Code.IMAGE_FORMAT,
-                f"none of the {self._total} candidate images can be decoded: check that they are "
-                "images.",
+                f"none of the {total} candidate images can be decoded: check that they are images.",
             )
-        if self._count:
-            log.warning(
-                "%d of %d images could not be read; they are ranked last", self._count, self._total
-            )
+        log.warning("%d of %d images could not be read; they are ranked last", bad, total)

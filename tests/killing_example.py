@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.conftest import ROOT
+from utils.shutdown import processes_below
 
 
 @contextmanager
@@ -32,18 +33,6 @@ def running(log: Path, *words: object, **variables: str) -> Iterator[subprocess.
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         process.wait()
-
-
-def processes_below(parent: int) -> list[int]:
-    """Every process that descends from one, the closest first."""
-    found = [parent]
-    for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
-                found += [int(child) for child in task.read_text().split()]
-            except OSError:
-                continue
-    return found[1:]
 
 
 def is_alive(process: int) -> bool:

@@ -61,14 +61,6 @@ def test_a_batch_equals_its_single_images(predictor: Predictor, paths: list[str]
     assert list(predictor.stream([])) == []
 
 
-def test_network_inputs_are_kept_for_mining(predictor: Predictor, paths: list[str]) -> None:
-    shown = next(predictor.stream(paths[:1], keep_inputs=True)).network_input
-    assert shown is not None
-    assert shown.image.shape == (3, 96, 96)
-    assert shown.image.dtype == torch.uint8
-    assert shown.class_probabilities.shape == (len(shown.rows), 3)
-
-
 def test_memory_does_not_grow_with_the_number_of_images(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,9 +92,12 @@ def test_tta_is_suppressed_once(weights: Path, paths: list[str]) -> None:
     (found,) = predictor.stream_tiles(paths[3:4], keep_inputs=True)
     shown = found.network_input
     assert shown is not None
+    assert (shown.image.shape, shown.image.dtype) == ((3, 96, 96), torch.uint8)
+    assert shown.class_probabilities.shape == (len(shown.rows), 3)
     images = shown.image[None]
     forward = predictor.network.compiled.predict
-    rows = augmented_rows(forward, images.float() / 255, stride=32, levels=3)
+    pixels = images.float() / 255
+    rows = augmented_rows(forward, pixels, forward(pixels), stride=32, levels=3)
     (expected,) = non_max_suppression(rows, NmsConfig(confidence=0.001))
     np.testing.assert_allclose(
         found.detections, boxes_to_original(expected.rows, shown.letterbox).numpy(), atol=1e-3
@@ -113,30 +108,12 @@ def test_tta_is_suppressed_once(weights: Path, paths: list[str]) -> None:
     assert not torch.equal(plain.rows, expected.rows)
 
 
-def test_only_the_classes_asked_for(weights: Path, paths: list[str]) -> None:
-    all_classes, chosen = (
-        {
-            int(row[5])
-            for prediction in load_predictor(weights, settings, CPU).stream(paths)
-            for row in prediction.detections
-        }
-        for settings in (SETTINGS, replace(SETTINGS, classes=("platelet", "0")))
-    )
-    assert all_classes == {0, 1, 2}
-    assert chosen == {0, 2}
-
-
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        pytest.param((), None, id="all"),
-        pytest.param(("dog", "1"), (1,), id="the same twice"),
-        pytest.param(("2", "0"), (0, 2), id="numbers"),
-        pytest.param(("3",), (2,), id="a name that is a number"),
-    ],
-)
-def test_class_indices(wanted: tuple[str, ...], expected: tuple[int, ...] | None) -> None:
-    assert class_indices(wanted, ["cat", "dog", "3"]) == expected
+def test_class_indices() -> None:
+    names = ["cat", "dog", "3"]
+    assert class_indices((), names) is None
+    assert class_indices(("dog", "1"), names) == (1,)
+    assert class_indices(("2", "0"), names) == (0, 2)
+    assert class_indices(("3",), names) == (2,)  # a name that is a number
     with pytest.raises(TaskError, match=r"names cow, 7; .*: cat, dog \(0 to 1\)") as caught:
         class_indices(["cow", "cat", "7"], ["cat", "dog"])
     assert caught.value.code == Code.CONFIG
@@ -151,8 +128,7 @@ def test_nms_over_all_classes(weights: Path) -> None:
         (False, True, [0]),
     ):
         nms = NmsConfig(class_agnostic=agnostic)
-        predictor = small_predictor(weights, nms, single_class=single)
-        (found,) = predictor.suppress(rows)
+        (found,) = small_predictor(weights, nms, single_class=single).suppress(rows)
         assert found.rows[:, 5].tolist() == classes
     assert found.rows[:, 4].tolist() == pytest.approx([0.9])  # of the most probable class
 
@@ -179,10 +155,8 @@ def test_another_size_than_in_training_is_a_warning(
     settings: InferSettings,
     warned: bool,
 ) -> None:
-    path = tmp_path / "known.pt"
-    save_checkpoint(
-        path, replace(load_checkpoint(weights), metadata=CheckpointMetadata(img_size=96))
-    )
+    path, known = tmp_path / "known.pt", CheckpointMetadata(img_size=96)
+    save_checkpoint(path, replace(load_checkpoint(weights), metadata=known))
     load_predictor(path, settings, CPU)
     assert ("note: the weights were trained at 96 px" in caplog.text) == warned
 
@@ -195,11 +169,10 @@ def test_half_on_a_gpu_finds_the_same(weights: Path, paths: list[str]) -> None:
         by_position(load_predictor(weights, one, cuda).stream(paths))
         for one in (settings, replace(settings, half=True))
     )
-    for one, other in zip(full, half, strict=True):
-        count = min(len(one.detections), len(other.detections), 20)
-        np.testing.assert_allclose(
-            one.detections[:count, 4], other.detections[:count, 4], atol=0.01
-        )
+    for found in zip(full, half, strict=True):
+        count = min(20, *(len(one.detections) for one in found))
+        scores = [one.detections[:count, 4] for one in found]
+        np.testing.assert_allclose(*scores, atol=0.01)
 
 
 def run(weights: Path, source: str | Path, words: str) -> None:
@@ -242,8 +215,8 @@ def test_an_image_too_wide_for_a_picture_costs_nothing_else(
     """JPEG ends at 65,500 pixels a side."""
     source = tmp_path / "in"
     source.mkdir()
-    cv2.imwrite(str(source / "a.tif"), np.full((8, 80, 3), 200, np.uint8))
-    cv2.imwrite(str(source / "b.tif"), np.full((8, 65_501, 3), 200, np.uint8))
+    for name, width in (("a.tif", 80), ("b.tif", 65_501)):
+        cv2.imwrite(str(source / name), np.full((8, width, 3), 200, np.uint8))
     run(weights, source, f"--project {tmp_path}")
     assert (tmp_path / "exp" / "a.jpg").is_file()
     assert not (tmp_path / "exp" / "b.jpg").exists()
@@ -277,5 +250,4 @@ def test_the_official_detections_are_found(shared: Path) -> None:
         surplus += int((~close.any(0)).sum())
         total += len(rows)
     assert total == 1346
-    assert missed < 0.01 * total
-    assert surplus < 0.01 * total
+    assert max(missed, surplus) < 0.01 * total

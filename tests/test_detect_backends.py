@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,29 +74,17 @@ def test_auto_falls_back_where_a_backend_fails_the_parity_check(
     weights, paths, monkeypatch, caplog
 ):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(
-        choice,
-        "BACKENDS",
-        {
-            name: BackendType(
-                lambda neck, spec: Backend(
-                    "zeros", "float32", lambda images: [m * 0 for m in spec.empty_maps(images)]
-                )
-            )
-            for name in ENGINES
-        },
-    )
+
+    def zeros(neck: object, spec: Any) -> Backend:
+        return Backend("zeros", "float32", lambda images: [m * 0 for m in spec.empty_maps(images)])
+
+    monkeypatch.setattr(choice, "BACKENDS", dict.fromkeys(ENGINES, BackendType(zeros)))
     monkeypatch.setattr(choice, "installed", list)
     monkeypatch.setattr(choice, "seconds_per_image", lambda *_: 10.0)
     own = predictor(weights, paths * 10, "auto")
     assert own.network.backend is None
     assert "without openvino: The engine openvino does not compute what torch does" in caplog.text
     assert "engine auto: torch; choosing took" in caplog.text
-
-
-def test_the_default_is_torch(weights):
-    assert InferSettings().engine == "torch"
-    assert load_predictor(weights, InferSettings(img_size=96), CPU).network.backend is None
 
 
 @pytest.mark.parametrize("program", ["infer", "val"])
@@ -122,38 +110,27 @@ def test_a_missing_package_ends_a_command_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def run_task(drawn, weights: Path, folder: Path, engine: str) -> Path:
-    """A task of mining with inference, through the same door as on the platform."""
+def run_task(drawn, weights: Path, folder: Path, engine: str) -> tuple[dict[str, float], int]:
+    """Run a task of mining with inference; return its scores and the number of images."""
     settings = {"img_size": "96", "conf_thres": "0.001", "plots": "no", "precision": "float32"}
-    env_file = write_task(
-        drawn,
-        folder,
-        kinds=("mining", "infer"),
-        settings={**settings, "engine": engine},
-        weights=[weights],
-        candidates="train",
-    )
+    settings, kinds = {**settings, "engine": engine}, ("mining", "infer")
+    more = {"weights": [weights], "candidates": "train"}
+    env_file = write_task(drawn, folder, kinds=kinds, settings=settings, **more)
     assert start.main(["--env", str(env_file)]) == 0
-    return folder
-
-
-def scores(task: Path) -> dict[str, float]:
-    with (task / "out" / "result.tsv").open(encoding="utf-8") as file:
-        return {Path(name).name: float(score) for name, score in csv.reader(file, delimiter="\t")}
+    assert check_out(folder) == []
+    rows = [line.split("\t") for line in (folder / "out/result.tsv").read_text().splitlines()]
+    found = json.loads((folder / "out/infer-result.json").read_text())["detection"]
+    return {Path(name).name: float(score) for name, score in rows}, len(found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_whole_task(drawn, weights, tmp_path, engine):
     pytest.importorskip(engine, reason="the optional package is not installed")
-    plain, other = (run_task(drawn, weights, tmp_path / name, name) for name in ("torch", engine))
-    assert check_out(other) == []
-    found = [
-        json.loads((task / "out" / "infer-result.json").read_text())["detection"]
-        for task in (plain, other)
-    ]
-    assert len(found[0]) == len(found[1]) > 0
-    one, two = scores(plain), scores(other)
+    (one, plain), (two, other) = (
+        run_task(drawn, weights, tmp_path / name, name) for name in ("torch", engine)
+    )
+    assert plain == other > 0
     assert one.keys() == two.keys()
     # A detection at the threshold may come or go in either.
     close = [abs(one[name] - two[name]) < 0.02 for name in one]

@@ -17,6 +17,7 @@ from torch import Tensor
 from data.stream import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES, WorkerPool
+from inference.predictions import merge_tiles
 from inference.predictor import Prediction, Predictor, PredictorConfig
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, tile_windows
@@ -31,10 +32,10 @@ class BlobPredictor(Predictor):
 
     shapes: list[tuple[int, ...]]
 
-    def __init__(self, tiling: Tiling | None, batch_size: int = 4) -> None:
+    def __init__(self, batch_size: int = 4) -> None:
         cpu = torch.device("cpu")
         network: Any = SimpleNamespace(device=cpu, stride=32, num_classes=3)
-        config = PredictorConfig(image_size=128, batch_size=batch_size, workers=1, tiling=tiling)
+        config = PredictorConfig(image_size=128, batch_size=batch_size, workers=1, tiling=TILING)
         super().__init__(network, ("red", "green", "blue"), WorkerPool(cpu), config)
         object.__setattr__(self, "shapes", [])
 
@@ -61,13 +62,10 @@ def objects_on_seams() -> list[tuple[int, int, int, int, int]]:
     windows = tile_windows(SIZE, TILING)
     borders_x = sorted({w.right for w in windows if w.right < SIZE[1]})
     borders_y = sorted({w.bottom for w in windows if w.bottom < SIZE[0]})
-    boxes = []
-    for number, x in enumerate(borders_x):
-        boxes.append((x - 9, 40, x + 11, 55, number % 3))
-    for number, y in enumerate(borders_y):
-        boxes.append((40, y - 8, 58, y + 10, number % 3))
-    for number, (x, y) in enumerate(zip(borders_x, borders_y, strict=False)):
-        boxes.append((x - 10, y - 10, x + 10, y + 10, number % 3))
+    boxes = [(x - 9, 40, x + 11, 55, number % 3) for number, x in enumerate(borders_x)]
+    boxes += [(40, y - 8, 58, y + 10, number % 3) for number, y in enumerate(borders_y)]
+    corners = enumerate(zip(borders_x, borders_y, strict=False))
+    boxes += [(x - 10, y - 10, x + 10, y + 10, number % 3) for number, (x, y) in corners]
     boxes.append((202, 202, 205, 205, 0))  # between the pixels of the whole image's input
     # Wider than the overlap, and wider than a tile.
     boxes += [(300, 470, 380, 490, 1), (420, 400, 600, 425, 2), (590, 70, 612, 260, 0)]
@@ -96,7 +94,7 @@ def by_position(predictions: Iterator[Prediction]) -> list[Prediction]:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_objects_on_seams_come_once_and_whole(paths: list[str], batch_size: int) -> None:
-    found = by_position(BlobPredictor(TILING, batch_size).stream(paths))
+    found = by_position(BlobPredictor(batch_size).stream(paths))
     assert [p.position for p in found] == [0, 1, 2, 3]
     large, small, broken, empty = found
     expected = np.array(objects_on_seams(), float)
@@ -115,14 +113,8 @@ def test_objects_on_seams_come_once_and_whole(paths: list[str], batch_size: int)
     assert empty.size == (400, 300)
 
 
-def test_without_tiles_the_small_ones_are_lost(paths: list[str]) -> None:
-    (plain,) = BlobPredictor(None).stream(paths[:1])
-    (tiled,) = BlobPredictor(TILING).stream(paths[:1])
-    assert len(plain.detections) < len(tiled.detections)
-
-
 def test_batches_fill_across_tiles_and_images(paths: list[str]) -> None:
-    predictor = BlobPredictor(TILING, batch_size=8)
+    predictor = BlobPredictor(batch_size=8)
     list(predictor.stream([paths[0], paths[3]]))
     tiles = [shape[0] for shape in predictor.shapes if shape[2:] == (128, 128)]
     count = sum(len(tile_windows(size, TILING)) for size in (SIZE, (400, 300)))
@@ -140,7 +132,6 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Iterator[DecodedImage]:
         nonlocal decoded, most
         assert prefetch <= predictor_module.LARGE_IMAGES_AHEAD
-        assert positions is None
         for position, name in enumerate(names):
             image = np.full((200, 300, 3), 100, np.uint8)
             alive.append(weakref.ref(image))
@@ -150,7 +141,7 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
             del image
 
     monkeypatch.setattr(predictor_module, "stream_images", endless)
-    predictor = BlobPredictor(TILING)
+    predictor = BlobPredictor()
     ahead = 0
     for _ in predictor.stream([str(n) for n in range(60)]):
         given += 1
@@ -161,9 +152,8 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tiles_carry_their_network_inputs(paths: list[str]) -> None:
-    tiles = list(BlobPredictor(TILING).stream_tiles(paths, keep_inputs=True))
+    tiles = list(BlobPredictor().stream_tiles(paths, keep_inputs=True))
     large = [tile for tile in tiles if tile.position == 0]
     assert len(large) == large[0].tiles == len(tile_windows(SIZE, TILING)) + 1
     assert all(tile.network_input is not None and tile.window is not None for tile in large)
-    whole = BlobPredictor(TILING).stream(paths[:1], keep_inputs=True)
-    assert next(whole).network_input is None
+    assert next(merge_tiles(large, NmsConfig())).network_input is None

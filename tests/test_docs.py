@@ -25,13 +25,8 @@ from settings.parse import SECTIONS, parse_settings
 from tests.test_floors import ALLOWED, PROGRAMS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted(ROOT.glob("docs/**/*.md")),
-    *sorted(ROOT.glob("docker/*.md")),
-    *sorted(ROOT.glob("template/*.md")),
-    *sorted(ROOT.glob("examples/*.md")),
-]
+PLACES = ("*.md", "docs/**/*.md", "docker/*.md", "template/*.md", "examples/*.md")
+PAGES = [page for place in PLACES for page in sorted(ROOT.glob(place))]
 ZH = ROOT / "docs" / "zh"
 BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -44,15 +39,13 @@ FOREIGN_PROGRAMS = ("docker", "git", ".")
 class Block(NamedTuple):
     """A fenced example of a page."""
 
-    page: Path
     language: str
     kind: str
     text: str
 
 
 def blocks(page: Path) -> list[Block]:
-    found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [Block(page, *parts) for parts in found]
+    return [Block(*parts) for parts in BLOCK.findall(page.read_text(encoding="utf-8"))]
 
 
 def where(page: Path) -> str:
@@ -120,16 +113,15 @@ def test_a_wrong_flag_in_a_page_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("page", PAGES, ids=where)
-def test_settings_in_a_page_are_settings(page: Path) -> None:
+def test_examples_of_a_page_are_settings_and_python(page: Path) -> None:
     for block in blocks(page):
-        if block.language != "yaml":
-            continue
-        content = yaml.safe_load(block.text)
-        if block.kind in SECTIONS:
-            _, warnings = parse_settings(SECTIONS[block.kind], content)
-            assert warnings == [], block.text
-        else:
+        if block.language == "python":
+            assert compile(block.text, where(page), "exec").co_names, block.text
+        if block.language == "yaml":
+            content = yaml.safe_load(block.text)
             assert isinstance(content, dict)
+            if block.kind in SECTIONS:
+                assert parse_settings(SECTIONS[block.kind], content)[1] == [], block.text
 
 
 def anchors(page: Path) -> set[str]:
@@ -139,27 +131,17 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=where)
-def test_links_lead_to_files_and_headings(page: Path) -> None:
-    for target in LINK.findall(page.read_text(encoding="utf-8")):
+def test_links_and_named_modules_lead_to_files_and_headings(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = MODULE.findall(text) if page.stem != "CHANGELOG" else []
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+    for target in LINK.findall(text):
         if not re.match(r"https?://", target):
             name, _, anchor = target.partition("#")
             path = (page.parent / name).resolve() if name else page
             assert path.exists(), target
             assert path.is_relative_to(ROOT), target
             assert not anchor or anchor in anchors(path), target
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "CHANGELOG"], ids=where)
-def test_modules_that_a_page_names_exist(page: Path) -> None:
-    named = MODULE.findall(page.read_text(encoding="utf-8"))
-    assert [name for name in named if not (ROOT / name).is_file()] == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=where)
-def test_python_in_a_page_is_python(page: Path) -> None:
-    for block in blocks(page):
-        if block.language == "python":
-            assert compile(block.text, where(page), "exec").co_names, block.text
 
 
 def test_the_program_for_detections_runs(

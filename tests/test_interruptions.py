@@ -17,16 +17,16 @@ from tests.killing_example import (
     is_alive,
     kill_rank,
     process_of_rank,
-    processes_below,
     read_without_pause,
     running,
     wait_for,
 )
+from tests.task_results import findings, record
 from tests.training_example import tensors_of
-from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 from utils.errors import Code
+from utils.shutdown import processes_below
 
 SETTINGS = {**TINY_TRAINING, "img_size": "64", "batch_size": "8", "onnx": "no", "plots": "no"}
 PROGRAM = ("-m", "tests.paused_example", "start.py", "--env")
@@ -41,20 +41,15 @@ def wait_until_paused(process: subprocess.Popen[bytes], log: Path, times: int) -
     assert process.poll() is None, log.read_text()
 
 
-def record(task: Path) -> list[str]:
-    return (task / "out" / "monitor.txt").read_text("utf-8").split("\n")[0].split("\t")
-
-
-def findings(task: Path, *, failed: bool) -> list[str]:
-    found = [f"{one.rule}: {one.sentence}" for one in check_out(task, failed=failed)]
+def wrong(task: Path, *, failed: bool) -> list[str]:
     # A file that was being written may lie beside the whole one, hidden.
-    return [one for one in found if not one.startswith("stray")]
+    return [one for one in findings(task, failed=failed) if not one.startswith("stray")]
 
 
 def assert_told_to_stop(task: Path, text: str) -> None:
     assert text.count(TOLD) == 1, text
     assert record(task)[3:5] == ["4", str(int(Code.CONTAINER))]
-    assert findings(task, failed=True) == []
+    assert wrong(task, failed=True) == []
 
 
 @pytest.mark.slow
@@ -76,8 +71,7 @@ def test_a_training_interrupted_in_every_way_ends_as_one_that_ran_through(
     columns = [line.split("\t") for line in records if line.count("\t") > 3]
     assert {row[3] for row in columns} == {"2"}
     assert [float(row[2]) for row in columns] == sorted(float(row[2]) for row in columns)
-    wrong = [one for one in findings(task, failed=True) if not one.startswith("monitor")]
-    assert wrong == []
+    assert [one for one in wrong(task, failed=True) if not one.startswith("monitor")] == []
 
     with running(log, *PROGRAM, env_file, PAUSE="1 sleep") as process:
         wait_until_paused(process, log, 2)
@@ -97,7 +91,7 @@ def test_a_training_interrupted_in_every_way_ends_as_one_that_ran_through(
 
     with running(log, *PROGRAM, env_file) as process:
         assert process.wait(300) == 0, log.read_text()
-    assert findings(task, failed=False) == []
+    assert wrong(task, failed=False) == []
     assert "resumed from epoch 3 of 4" in log.read_text()
     models, expected = task / "out/models", whole / "out/models"
     report = "attachments/report/results.csv"
@@ -142,7 +136,7 @@ def test_a_training_of_two_ranks_that_is_interrupted(drawn: SourceDataset, tmp_p
 
     with running(log, *PROGRAM, env_file, RANKS="2") as process:
         assert process.wait(300) == 0, log.read_text()
-    assert findings(task, failed=False) == []
+    assert wrong(task, failed=False) == []
     assert "resumed from epoch 2 of 3" in log.read_text()
     result = yaml.safe_load((task / "out/models/result.yaml").read_text("utf-8"))
     assert set(result["model_stages"]) == {"best", "last"}

@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -49,14 +50,10 @@ def test_a_task_ends_alike_whatever_is_installed(
 ) -> None:
     written = []
     for generation in GENERATIONS:
-        task = tmp_path / "task"
+        task, kinds = tmp_path / "task", ("mining", "infer")
+        settings = {"img_size": "96", "batch_size": "4", "conf_thres": "0.01"}
         env_file = write_task(
-            drawn,
-            task,
-            kinds=("mining", "infer"),
-            settings={"img_size": "96", "batch_size": "4", "conf_thres": "0.01"},
-            weights=[weights],
-            overwrite=True,
+            drawn, task, kinds=kinds, settings=settings, weights=[weights], overwrite=True
         )
         with monkeypatch.context() as patch:
             install(patch, generation, env_file)
@@ -69,44 +66,9 @@ def test_a_task_ends_alike_whatever_is_installed(
 
 
 @pytest.fixture
-def task(make_platform_task: Callable[[str], Path]) -> Task:
-    return read_task(make_platform_task("mining"))
-
-
-@pytest.fixture
-def make_platform_task(tmp_path: Path) -> Callable[[str], Path]:
-    """An env.yaml with every path, as platforms from 2.0 on write it."""
-
-    def make(kind: str) -> Path:
-        into, out = tmp_path / "in", tmp_path / "out"
-        (into / "models").mkdir(parents=True)
-        (out / "models").mkdir(parents=True)
-        (into / "models" / "best.pt").write_bytes(b"weights")
-        training = kind == "training"
-        env = {
-            "protocol_version": "1.1.0",
-            "task_id": "t1",
-            "run_training": training,
-            "run_mining": not training,
-            "run_infer": not training,
-            "input": {"root_dir": str(into), "config_file": str(into / "config.yaml")},
-            "output": {
-                "root_dir": str(out),
-                "models_dir": str(out / "models"),
-                "training_result_file": str(out / "models" / "result.yaml"),
-                "mining_result_file": str(out / "result.tsv"),
-                "infer_result_file": str(out / "infer-result.json"),
-                "monitor_file": str(out / "monitor.txt"),
-            },
-        }
-        config = {"class_names": ["helmet", "vest"], "gpu_id": ""}
-        if not training:
-            config["model_params_path"] = ["best.pt"]
-        (into / "env.yaml").write_text(yaml.safe_dump(env), "utf-8")
-        (into / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
-        return into / "env.yaml"
-
-    return make
+def task(drawn: SourceDataset, weights: Path, tmp_path: Path) -> Task:
+    kinds = ("mining", "infer")
+    return read_task(write_task(drawn, tmp_path, kinds=kinds, weights=[weights], limit=1))
 
 
 class TestSameAsTheSecondGeneration:
@@ -126,10 +88,8 @@ class TestSameAsTheSecondGeneration:
     def test_mining(self, task: Task, part: Callable[[str], ModuleType]) -> None:
         rows = [("/in/b.jpg", 0.5), ("/in/a.jpg", 0.75), ("/in/c.jpg", 0.5)]
         read = []
-        for write in (
-            part("result_writer").write_mining_result,
-            lambda r: write_mining_result(task, r),
-        ):
+        theirs = part("result_writer").write_mining_result
+        for write in (theirs, partial(write_mining_result, task)):
             write(rows)
             lines = task.out.mining_result.read_text("utf-8").splitlines()
             read.append([(path, float(score)) for path, score in (x.split("\t") for x in lines)])
@@ -169,9 +129,8 @@ class TestSameAsTheSecondGeneration:
         stages = []
         for number in range(count):
             name = f"epoch_{number}"
-            folder = stage_folder(task, name)
-            folder.mkdir(parents=True)
-            (folder / "w.pt").write_bytes(b"weights")
+            stage_folder(task, name).mkdir(parents=True)
+            (stage_folder(task, name) / "w.pt").write_bytes(b"weights")
             figure = 0.9 if number == 1 else 0.5
             stages.append(ModelStage(name, ("w.pt",), 1700000000 + number, figure, 0.4, 3, 2, 1))
         for stage in stages:

@@ -10,7 +10,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.fault_tasks import can_enter
 from tests.conftest import ROOT, TINY_TRAINING
 from tools.check_out import check_out
 from tools.make_task import write_task
@@ -243,10 +243,9 @@ def test_only_a_task_that_asks_for_it_reaches_the_network() -> None:
     users = [
         relative(path)
         for path in PRODUCT
-        if "ymir.weight_download" in imported(ast.parse(path.read_text("utf-8"))).values()
-        or any(
-            isinstance(node, ast.ImportFrom) and node.module == "ymir.weight_download"
-            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if any(
+            module.startswith("ymir.weight_download")
+            for module in imported(ast.parse(path.read_text("utf-8"))).values()
         )
     ]
     assert users == ["tasks/training.py"]
@@ -282,10 +281,7 @@ libraries, where a shared library lies and what the processor is called.
 def without_network() -> list[str]:
     """A prefix that runs a command without any network interface, [] where that is not allowed."""
     prefix = ["unshare", "--user", "--map-root-user", "--net"]
-    if shutil.which("unshare") is None:
-        return []
-    tried = subprocess.run([*prefix, "true"], capture_output=True, check=False)
-    return prefix if tried.returncode == 0 else []
+    return prefix if can_enter(prefix) else []
 
 
 def run_watched(env_file: Path, folder: Path, code: str = WATCHED) -> tuple[int, str, list[str]]:
@@ -314,25 +310,15 @@ def test_the_watch_sees_a_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_opens_no_socket_and_starts_nothing(
-    drawn: SourceDataset, tmp_path: Path
+@pytest.mark.parametrize("kinds", [("training",), ("mining", "infer")], ids="+".join)
+def test_a_task_opens_no_socket_and_starts_nothing(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, kinds: tuple[str, ...]
 ) -> None:
-    task = tmp_path / "task"
-    settings = {**TINY_TRAINING, "img_size": "64", "epochs": "1"}
-    env_file = write_task(drawn, task, settings=settings, annotation_format="voc")
-    status, text, events = run_watched(env_file, tmp_path)
-    assert events == []
-    assert status == 0, text
-    assert check_out(task) == []
-
-
-@pytest.mark.slow
-def test_mining_and_inference_open_no_socket_and_start_nothing(
-    drawn: SourceDataset, weights: Path, tmp_path: Path
-) -> None:
-    task = tmp_path / "task"
+    task, training = tmp_path / "task", "training" in kinds
+    settings = {**(TINY_TRAINING if training else {}), "img_size": "64"}
+    handed, form = ([], "voc") if training else ([weights], "ark")
     env_file = write_task(
-        drawn, task, kinds=("mining", "infer"), settings={"img_size": "64"}, weights=[weights]
+        drawn, task, kinds=kinds, settings=settings, weights=handed, annotation_format=form
     )
     status, text, events = run_watched(env_file, tmp_path)
     assert events == []

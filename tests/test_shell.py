@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.linters import complaints
-from tests.test_docs import PAGES, blocks
+from tests.test_docs import PAGES, blocks, where
 
 SHELLS = ("#!/bin/sh", "#!/bin/bash", "#!/usr/bin/env bash")
 SCRIPTS = [
@@ -19,18 +19,10 @@ SCRIPTS = [
 ]
 
 
-def where(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
 def test_every_script_is_checked() -> None:
-    listed = subprocess.run(
-        ["git", "grep", "--files-with-matches", "--perl-regexp", r"\A#!.*\b(ba|da)?sh$"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.splitlines()
+    command = ["git", "grep", "--files-with-matches", "--perl-regexp", r"\A#!.*\b(ba|da)?sh$"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = found.stdout.splitlines()
     firsts = {name: (ROOT / name).read_text("utf-8").split("\n", 1)[0] for name in listed}
     assert {name for name, first in firsts.items() if first in SHELLS} <= set(map(where, SCRIPTS))
     assert len(SCRIPTS) > 3

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,31 +11,17 @@ import yaml
 
 import start
 from models.checkpoint import load_checkpoint
-from tests.conftest import NAMES, ROOT, TINY_TRAINING
+from tests.conftest import NAMES
 from tests.reporting.page_reader import read_page_file
-from tools.check_out import check_out
+from tests.task_results import edit, findings, record
 from tools.make_task import write_task
 from tools.sources import SourceDataset
-from utils.errors import Code
 
 CANDIDATES = {"img_size": "96", "batch_size": "4", "conf_thres": "0.01"}
 
 
 def run(env_file: Path) -> int:
     return start.main(["--env", str(env_file)])
-
-
-def edit(path: Path, change: Mapping[str, object]) -> None:
-    """Change keys of a YAML file."""
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text("utf-8")) | dict(change)), "utf-8")
-
-
-def findings(task: Path, *, failed: bool = False) -> list[str]:
-    return [f"{f.rule}: {f.sentence}" for f in check_out(task, failed=failed)]
-
-
-def monitor(task: Path) -> list[str]:
-    return (task / "out" / "monitor.txt").read_text("utf-8").splitlines()[0].split("\t")
 
 
 def test_a_training_leaves_what_the_platform_reads(trained: Path) -> None:
@@ -58,7 +39,7 @@ def test_a_training_leaves_what_the_platform_reads(trained: Path) -> None:
     page = read_page_file(report / "report.html")
     assert "red_cell" in page.text
     assert "best.onnx (" in page.text
-    assert monitor(trained)[2:5] == ["1.000000", "2", "0"]
+    assert record(trained)[2:5] == ["1.000000", "2", "0"]
     lines = (report / "results.csv").read_text().splitlines()
     assert [line.split(",")[0].strip() for line in lines] == ["epoch", "0", "1"]
     assert isinstance(torch.load(models / "best" / "best.pt", weights_only=True), dict)
@@ -79,10 +60,10 @@ def results(drawn: SourceDataset, weights: Path, tmp_path: Path) -> Results:
         env_file = write_task(
             drawn, task, kinds=kinds, weights=[weights], protocol=protocol, overwrite=True
         )
-        edit(task / "in" / "config.yaml", {**CANDIDATES, **settings})
+        edit(task / "in" / "config.yaml", **{**CANDIDATES, **settings})
         assert run(env_file) == 0
         assert findings(task) == []
-        assert monitor(task)[2:5] == ["1.000000", "2", "0"]
+        assert record(task)[2:5] == ["1.000000", "2", "0"]
         page = read_page_file(task / "out" / "tensorboard" / "report.html")
         assert ("Label these first" in page.text) == ("mining" in kinds)
         files = [path for path in (task / "out").iterdir() if path.is_file()]
@@ -119,158 +100,6 @@ def test_tiles_and_augmentation_in_mining_with_inference(results: Results) -> No
     assert augmented["result.tsv"] == plain["result.tsv"]  # mining has no augmentation
 
 
-def test_a_bad_candidate_is_named_and_ranked_last(
-    drawn: SourceDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    task = tmp_path / "task"
-    env_file = write_task(
-        drawn,
-        task,
-        kinds=("mining", "infer"),
-        settings=CANDIDATES,
-        weights=[weights],
-        candidates="train",
-        copy=True,
-    )
-    bad = (task / "in" / "candidate-index.tsv").read_text("utf-8").splitlines()[0]
-    Path(bad).write_bytes(b"not an image")
-    assert run(env_file) == 0
-    assert (task / "out" / "result.tsv").read_text().splitlines()[-1].startswith(bad)
-    detections = json.loads((task / "out" / "infer-result.json").read_text())["detection"]
-    assert not detections[Path(bad).name]["boxes"]
-    assert Path(bad).name in capsys.readouterr().out
-    assert findings(task) == []
-
-
-def test_a_training_on_an_old_platform_with_a_bad_image(
-    drawn: SourceDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without a protocol version the result is a flat list; the bad image is skipped."""
-    task = tmp_path / "task"
-    settings = {**TINY_TRAINING, "epochs": "1", "onnx": "false", "plots": "false"}
-    env_file = write_task(drawn, task, settings=settings, copy=True, protocol=None)
-    bad = (task / "in" / "train-index.tsv").read_text("utf-8").splitlines()[0].split("\t")[0]
-    Path(bad).write_bytes(Path(bad).read_bytes()[:400])
-    assert run(env_file) == 0
-    assert Path(bad).name in capsys.readouterr().out
-    assert findings(task) == []
-    result = yaml.safe_load((task / "out/models/result.yaml").read_text("utf-8"))
-    assert set(result) == {"model", "map"}
-
-
-Break = Callable[[Path, Path], None]
-
-
-def _in(name: str, text: str | None) -> Break:
-    """Replace (or, for None, remove) a file of in/."""
-
-    def apply(task: Path, _: Path) -> None:
-        path = task / "in" / name
-        path.unlink() if text is None else path.write_text(text, "utf-8")
-
-    return apply
-
-
-def _config(**change: object) -> Break:
-    return lambda task, _: edit(task / "in" / "config.yaml", change)
-
-
-def _annotations(text: str | None) -> Break:
-    """Give every training annotation this content; None removes it."""
-
-    def apply(task: Path, _: Path) -> None:
-        for row in (task / "in" / "train-index.tsv").read_text("utf-8").splitlines():
-            annotation = Path(row.split("\t")[1])
-            annotation.unlink(missing_ok=True)
-            if text is not None:
-                annotation.write_text(text, "utf-8")
-
-    return apply
-
-
-def _broken_images(task: Path, _: Path) -> None:
-    for path in (task / "in" / "assets").rglob("*.*"):
-        path.write_bytes(b"not an image")
-
-
-def _weights(content: bytes | None) -> Break:
-    def apply(task: Path, scratch: Path) -> None:
-        path = scratch / "other.pt"
-        if content is not None:
-            path.write_bytes(content)
-        edit(task / "in" / "config.yaml", {"model_params_path": [str(path)]})
-
-    return apply
-
-
-def _foreign_network(task: Path, scratch: Path) -> None:
-    torch.save({"weight": torch.zeros(3)}, scratch / "foreign.pt")
-    edit(task / "in" / "config.yaml", {"model_params_path": [str(scratch / "foreign.pt")]})
-
-
-NO_ANCHORS = {"model": "yolov5-p34", "noautoanchor": "True"}
-OUT_OF_RANGE = "7, 1, 1, 9, 9, -1.0, 0.0"
-FAILURES = {
-    "no env.yaml": ("training", _in("env.yaml", None), Code.CONFIG, "env.yaml"),
-    "malformed env.yaml": ("training", _in("env.yaml", "a: [1"), Code.CONFIG, "env.yaml"),
-    "no config.yaml": ("training", _in("config.yaml", None), Code.CONFIG, "config.yaml"),
-    "malformed config.yaml": ("training", _in("config.yaml", "]"), Code.CONFIG, "config.yaml"),
-    "wrong type": ("training", _config(epochs="many"), Code.CONFIG, "epochs"),
-    "out of range": ("training", _config(epochs="0"), Code.CONFIG, "epochs"),
-    "no such model": ("training", _config(model="yolov9q"), Code.CONFIG, "yolov9q"),
-    "no anchors": ("training", _config(**NO_ANCHORS), Code.CONFIG, "noautoanchor is set"),
-    "segmentation": ("training", _config(object_type=3), Code.OBJECT_TYPE, "object_type"),
-    "no GPU": ("training", _config(gpu_id="0", gpu_count=1), Code.NO_GPU, "GPU"),
-    "no index": ("training", _in("train-index.tsv", None), Code.DATASET, "train-index.tsv"),
-    "empty index": ("training", _in("train-index.tsv", "\n"), Code.DATASET, "train-index.tsv"),
-    "empty validation": ("training", _in("val-index.tsv", ""), Code.DATASET, "val-index.tsv"),
-    "no annotations": ("training", _annotations(None), Code.DATASET, "annotation"),
-    "malformed annotations": ("training", _annotations("0, a, b"), Code.DATASET, "line 1"),
-    "class out of range": ("training", _annotations(OUT_OF_RANGE), Code.DATASET, "7"),
-    "no training image": ("training", _broken_images, Code.IMAGE_FORMAT, "image"),
-    "no readable candidate": ("mining", _broken_images, Code.IMAGE_FORMAT, "image"),
-    "no candidates": ("mining", _in("candidate-index.tsv", ""), Code.DATASET, "candidate-index"),
-    "weights missing": ("mining", _weights(None), Code.MODEL, "other.pt"),
-    "weights are a page": ("mining", _weights(b"<html>"), Code.MODEL, "other.pt"),
-    "foreign weights": ("mining", _foreign_network, Code.MODEL, "foreign.pt"),
-    "no such algorithm": ("mining", _config(mining_algorithm="best"), Code.CONFIG, "cald"),
-    "no such class": ("infer", _config(classes="unicorn"), Code.CONFIG, "classes names unicorn"),
-}
-
-
-@pytest.mark.parametrize(("kind", "damage", "code", "mention"), FAILURES.values(), ids=FAILURES)
-def test_failures_end_in_one_sentence(
-    drawn: SourceDataset,
-    weights: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    kind: str,
-    damage: Break,
-    code: Code,
-    mention: str,
-) -> None:
-    if code == Code.NO_GPU and torch.cuda.is_available():
-        pytest.skip("a GPU is here")
-    task = tmp_path / "task"
-    models = [] if kind == "training" else [weights]
-    settings = TINY_TRAINING if kind == "training" else CANDIDATES
-    env_file = write_task(drawn, task, kinds=(kind,), settings=settings, weights=models, copy=True)
-    config = task / "in" / "config.yaml"
-    untouched = {path: path.read_text("utf-8") for path in (env_file, config)}
-    damage(task, tmp_path)
-    assert run(env_file) != 0
-    output = capsys.readouterr().out
-    last = output.strip().splitlines()[-1]
-    assert last.startswith(f"FAILED ({int(code)}): ")
-    assert mention in last
-    assert "Traceback" not in output, "a reason that a user can act on is told without"
-    assert monitor(task)[3:5] == ["4", str(int(code))]
-    for path, text in untouched.items():  # the checker needs to know the task
-        path.write_text(text, "utf-8")
-    unknown_task = "monitor.task_id" if mention == "env.yaml" else "nothing"
-    assert [f for f in findings(task, failed=True) if not f.startswith(unknown_task)] == []
-
-
 def test_without_a_task_there_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,31 +108,3 @@ def test_without_a_task_there_is_one_line(
     assert line.startswith("FAILED (300001): the task's environment file ")
     assert "`python -m tools.make_task` writes a task" in line
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to drop a uid")
-@pytest.mark.parametrize("kinds", [("mining", "infer"), ("training",)], ids="+".join)
-def test_a_nameless_user_without_a_home(
-    drawn: SourceDataset, weights: Path, kinds: tuple[str, ...]
-) -> None:
-    """A uid without a passwd entry, HOME unset, /in not writable, no network needed."""
-    with tempfile.TemporaryDirectory() as scratch:
-        Path(scratch).chmod(0o755)
-        task = Path(scratch) / "task"
-        settings = {**TINY_TRAINING, "epochs": "1"} if "training" in kinds else CANDIDATES
-        env_file = write_task(
-            drawn, task, kinds=kinds, settings=settings, weights=[weights], copy=True
-        )
-        for folder in (task / "out", *(task / "out").rglob("*")):
-            folder.chmod(0o777)
-        nobody = {"user": 54321, "group": 54321, "extra_groups": []}
-        how = {"cwd": ROOT, "env": {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}}
-        how |= {"capture_output": True, "text": True, **nobody}
-        try:
-            subprocess.run([sys.executable, "-c", "import torch"], check=True, **how)
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("the interpreter lies where other users may not go")
-        done = subprocess.run([sys.executable, "start.py", "--env", str(env_file)], **how)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert findings(task) == []

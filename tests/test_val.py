@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import val
+from bench.training import read_splits
 from data.dataset_index import DatasetIndex
 from data.instances import Instances
 from data.loaders import LoaderConfig, evaluation_loader
-from data.read_dataset import read_dataset
 from evaluation import evaluate as evaluate_module
 from evaluation.evaluate import evaluate_split, evaluate_stream, final_report
-from evaluation.evaluator import Evaluation, EvaluationConfig
+from evaluation.evaluator import EvaluationConfig
 from evaluation.tables import class_table
 from inference.predictor import Predictor, load_predictor
 from models.checkpoint import load_checkpoint
@@ -46,19 +46,9 @@ def index(splits: list[DatasetIndex]) -> DatasetIndex:
     return splits[1]
 
 
-@pytest.fixture(scope="module")
-def batched(weights: Path, index: DatasetIndex) -> tuple[Evaluation, dict[int, np.ndarray]]:
-    """The evaluation in one batch of four, and the detections of each image."""
-    rows: dict[int, np.ndarray] = {}
-    evaluation = evaluate_split(predictor_of(weights), index, on_image=rows.__setitem__)
-    return evaluation, rows
-
-
-def test_metrics_do_not_depend_on_the_batch(
-    weights: Path, index: DatasetIndex, batched: tuple[Evaluation, dict[int, np.ndarray]]
-) -> None:
-    one = evaluate_split(predictor_of(weights, batch_size=1), index)
-    assert one.scores.map50_95 == pytest.approx(batched[0].scores.map50_95, abs=1e-3)
+def test_metrics_do_not_depend_on_the_batch(weights: Path, index: DatasetIndex) -> None:
+    one, four = (evaluate_split(predictor_of(weights, batch_size=n), index) for n in (1, 4))
+    assert one.scores.map50_95 == pytest.approx(four.scores.map50_95, abs=1e-3)
     assert one.labels_per_class.tolist() == index.counts().tolist()
     table = class_table(one, NAMES).splitlines()
     assert [line.split()[0] for line in table] == ["class", "all", *NAMES]
@@ -80,23 +70,6 @@ def test_tiles_cover_every_image_of_the_split(weights: Path, index: DatasetIndex
         assert (rows[:, :4] <= (width, height, width, height)).all()
     assert found.labels_per_class.tolist() == index.counts().tolist()
     assert sum(int(size.labels.sum()) for size in found.by_size) == len(index.boxes)
-
-
-def test_a_stream_without_tiles_finds_what_batches_find(
-    weights: Path, index: DatasetIndex, batched: tuple[Evaluation, dict[int, np.ndarray]]
-) -> None:
-    """Two ways to resize (area and bilinear shrinking, two paddings): nearly one result."""
-    found = evaluate_stream(predictor_of(weights), index)
-    assert found.scores.map50 == pytest.approx(batched[0].scores.map50, abs=0.1)
-
-
-def test_augment_changes_every_image(
-    weights: Path, index: DatasetIndex, batched: tuple[Evaluation, dict[int, np.ndarray]]
-) -> None:
-    rows: dict[int, np.ndarray] = {}
-    predictor = predictor_of(weights, augment=True)
-    evaluate_split(predictor, index, on_image=rows.__setitem__)
-    assert not any(np.array_equal(rows[p], batched[1][p]) for p in rows)
 
 
 def test_without_the_package_of_coco_the_other_tables_are_written(
@@ -163,8 +136,7 @@ def test_single_cls_counts_every_object_as_one_class(
     shown = run_val("--data", data_yaml, "--task", "val", "--single-cls")
     rows = shown[shown.index("class ") :].splitlines()[1:3]
     assert [line.split()[:2] for line in rows] == [
-        ["all", str(len(index.boxes))],
-        ["item", str(len(index.boxes))],
+        [n, f"{len(index.boxes)}"] for n in ("all", "item")
     ]
 
 
@@ -186,15 +158,10 @@ REFERENCE = "reference/bccd_yolov5n.pt"
 def photographs(shared: Path, folder: Path, split: str, count: int | None = None) -> DatasetIndex:
     """A split of BCCD, read as a YMIR task."""
     source = read_source(shared / "data" / "bccd")
-    splits = {
-        "train": source.splits["train"][:1],
-        "val": source.splits[split][:count],
-        "test": (),
-    }
+    one, chosen = source.splits["train"][:1], source.splits[split][:count]
+    splits = {"train": one, "val": chosen, "test": ()}
     write_task(replace(source, splits=splits), folder / "task")
-    names = load_checkpoint(shared / REFERENCE).class_names
-    path = folder / "task/in/val-index.tsv"
-    return read_dataset(path, names, root=folder, max_bad_fraction=0.0)[0]
+    return read_splits(folder / "task", load_checkpoint(shared / REFERENCE).class_names)[1]
 
 
 def reference_predictor(shared: Path, **settings: object) -> Predictor:
@@ -207,13 +174,10 @@ def reference_predictor(shared: Path, **settings: object) -> Predictor:
 @pytest.mark.parametrize(
     ("split", "map50", "map50_95", "per_class"),
     [
-        pytest.param(
-            "val", 0.862, 0.510, [(0.986, 0.710), (0.829, 0.506), (0.771, 0.314)], id="validation"
-        ),
-        pytest.param(
-            "test", 0.855, 0.499, [(0.955, 0.679), (0.824, 0.508), (0.784, 0.310)], id="test"
-        ),
+        ("val", 0.862, 0.510, [(0.986, 0.710), (0.829, 0.506), (0.771, 0.314)]),
+        ("test", 0.855, 0.499, [(0.955, 0.679), (0.824, 0.508), (0.784, 0.310)]),
     ],
+    ids=["validation", "test"],
 )
 def test_the_reference_checkpoint_scores_as_v7(
     shared: Path,
@@ -239,15 +203,12 @@ def test_tiles_find_in_large_images_what_is_too_small_at_once(shared: Path, tmp_
     a photograph's size, on other borders than the photographs', bring it back.
     """
     index = nine_in_one(photographs(shared, tmp_path, "test", 18), tmp_path)
-    found = {
-        tile_size: evaluate_split(
-            reference_predictor(shared, max_det=1000, tile_size=tile_size), index
-        )
+    plain, tiled = (
+        evaluate_split(reference_predictor(shared, max_det=1000, tile_size=tile_size), index)
         for tile_size in (0, 640)
-    }
-    assert found[640].scores.map50 > found[0].scores.map50 + 0.1
-    assert found[640].scores.map50 > 0.7
-    assert found[640].at_confidence.recall > found[0].at_confidence.recall + 0.3
+    )
+    assert tiled.scores.map50 > max(plain.scores.map50 + 0.1, 0.7)
+    assert tiled.at_confidence.recall > plain.at_confidence.recall + 0.3
 
 
 def nine_in_one(photographs: DatasetIndex, folder: Path) -> DatasetIndex:

@@ -76,13 +76,8 @@ def test_it_runs_beside_packages_of_the_same_names(installed: Path, tmp_path: Pa
         "print(type(Detector(read_model_config('yolov5n', 2))).__module__, *read_hyp('voc'))\n"
     )
     for command in (["-c", program], ["-m", "ymir_yolov5.detect", "--help"]):
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(installed), "PATH": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        how = {"cwd": tmp_path, "env": {"PYTHONPATH": str(installed), "PATH": ""}}
+        words = [sys.executable, *command]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, **how)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(("ymir_yolov5.models.detector lr0", "usage: "))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from bench.training import training_job
 from data.dataset_index import DatasetIndex
 from models.checkpoint import load_checkpoint
 from settings.parse import parse_settings
@@ -23,15 +24,7 @@ def make_job(splits: Sequence[DatasetIndex], folder: Path, **change: object) -> 
     settings, _ = parse_settings(
         TrainSettings, {**TINY_TRAINING, "onnx": False, "plots": False, "workers": 0, **change}
     )
-    return TrainingJob(
-        settings=settings,
-        train=splits[0],
-        validation=splits[1],
-        device=torch.device("cpu"),
-        folder=folder,
-        stage_folder=lambda stage: folder / stage,
-        on_saved=lambda saved: None,
-    )
+    return training_job(settings, (splits[0], splits[1]), folder, torch.device("cpu"))
 
 
 def run(job: TrainingJob) -> SavedCheckpoint:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from data.read_dataset import read_dataset
+from bench.training import read_splits
 from tests.conftest import NAMES
 from tests.training_example import make_job
 from training.job import TrainingJob
@@ -40,17 +40,10 @@ def communicate(processes: DistContext, folder: Path) -> None:
 
 def job_of(processes: DistContext, folder: Path, **change: object) -> TrainingJob:
     """Return a tiny training; `data.txt` in `folder` names the folder in/ of its data."""
-    source = Path((folder / "data.txt").read_text())
-    splits = [
-        read_dataset(source / f"{one}-index.tsv", NAMES, root=source, max_bad_fraction=0)[0]
-        for one in ("train", "val")
-    ]
+    task = Path((folder / "data.txt").read_text()).parent
     own = folder / f"{processes.rank} of {processes.world_size}"
-    return replace(
-        make_job(splits, own, precision="float32", **change),
-        weights=source.parent / "out/models/best/best.pt",
-        processes=processes,
-    )
+    job = make_job(read_splits(task, NAMES), own, precision="float32", **change)
+    return replace(job, weights=task / "out/models/best/best.pt", processes=processes)
 
 
 def evaluate(processes: DistContext, folder: Path) -> None:

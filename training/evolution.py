@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,8 @@ LIMITS: Mapping[str, Interval] = {
 
 def search_space(settings: TrainSettings) -> dict[str, Interval]:
     """Return the intervals to search; without `anchors` if noautoanchor keeps them."""
-    known = {item.name for item in fields(TrainSettings)}
-    kept = {"anchors"} if settings.noautoanchor else set()
-    return {name: interval for name, interval in LIMITS.items() if name in known - kept}
+    kept = "anchors" if settings.noautoanchor else ""
+    return {name: interval for name, interval in LIMITS.items() if name != kept}
 
 
 def starting_point(settings: TrainSettings, space: Mapping[str, Interval]) -> dict[str, float]:

@@ -20,11 +20,10 @@ FULL = 1 << 16
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there replaces `path` on success.
 
-    The temporary file is flushed to disk before the rename, so that a power cut or a SIGKILL
-    leaves either the old content or the whole new one. On an exception it is removed, and one
-    that a full disk caused is an OSError that names `path`.
+    It is flushed to disk before the rename: a power cut or a SIGKILL leaves the old content or the
+    whole new one. On an exception it is removed, and one that a full disk caused is an OSError that
+    names `path`.
     """
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name(path.name))
     _remove_leftovers(path)
@@ -59,7 +58,7 @@ def replace_text(
 
 @contextmanager
 def scratch_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty folder on the disk of `path`, which is removed with the block.
+    """Yield an empty folder on the disk of `path`, removed with the block.
 
     One that a killed process has left there is removed as well.
     """
@@ -77,9 +76,7 @@ def scratch_beside(path: Path) -> Iterator[Path]:
 
 def _temporary_name(name: str) -> str:
     """Return a name that is this thread's and this process's own."""
-    alone = threading.current_thread() is threading.main_thread()
-    thread = "" if alone else f".{threading.get_native_id()}"
-    return f".{name}.{os.getpid()}{thread}.tmp"
+    return f".{name}.{os.getpid()}.{threading.get_native_id()}.tmp"
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -101,12 +98,12 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):
-        return True
+    except (PermissionError, OverflowError):
+        pass
     return True
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace the content of `path` by `text` (UTF-8) in one step."""
-    with replace_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with replace_text(path) as file:
+        file.write(text)

@@ -42,9 +42,8 @@ KINDS = {
         "training resumes after its last whole epoch.",
     ),
 }
-# Numbers of the CUDA runtime's errors. A mismatch: driver too old, no kernel for the architecture,
-# its intermediate code too new, versions of driver and library that do not fit, a compatibility
-# package that does not know the GPU.
+# Numbers of the CUDA runtime's errors; the mismatches: driver too old, no kernel for the GPU, its
+# intermediate code too new, driver and library apart, a compatibility package that lacks the GPU.
 CUDA_NUMBERS = {2: "gpu memory", 100: "no gpu"} | dict.fromkeys(
     (35, 209, 222, 803, 804), "mismatch"
 )
@@ -80,8 +79,7 @@ def explain(error: BaseException) -> tuple[Code, str]:
         return Code.CONTAINER, TOLD_TO_STOP
     if isinstance(error, KeyboardInterrupt):
         return Code.CONTAINER, "the task was interrupted from the keyboard."
-    kind = _kind_of(error)
-    if kind:
+    if kind := _kind_of(error):
         return KINDS[kind]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Code.CONTAINER, (
@@ -105,8 +103,7 @@ def _kind_of(error: BaseException) -> str | None:
         kinds = {errno.ENOMEM: "host memory", errno.ENOSPC: "shared memory" if shared else None}
         return kinds.get(error.errno or 0)
     if isinstance(error, cv2.error):
-        no_memory = getattr(error, "code", None) == cv2.Error.STS_NO_MEM
-        return "host memory" if no_memory else None
+        return "host memory" if getattr(error, "code", None) == cv2.Error.STS_NO_MEM else None
     if not isinstance(error, RuntimeError):
         return None
     text = str(error)

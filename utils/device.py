@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -25,11 +24,10 @@ _MMAP_THRESHOLD = -3
 
 
 def select_device(gpu_ids: Sequence[int]) -> torch.device:
-    """Return the device for the granted GPU ids; without ids the CPU, even beside a visible GPU.
+    """Return the device of the first granted GPU id; without ids the CPU, even beside a GPU.
 
-    Ids count from 0 among the devices that the process sees. An id beyond them falls back to the
-    first device with a warning. Of several ids the first is used. Raises TaskError (NO_GPU,
-    CUDA_MISMATCH) if there is no usable GPU.
+    Ids count from 0 among the devices that the process sees; one beyond them gives the first
+    device. Raises TaskError (NO_GPU, CUDA_MISMATCH) if there is no usable GPU.
     """
     if not gpu_ids:
         return torch.device("cpu")
@@ -128,9 +126,7 @@ def has_bfloat16(device: torch.device) -> bool:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Return a context for the forward pass in the number format of `compute_dtype`."""
     kind = compute_dtype(device, precision)
-    if kind == torch.float32:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=kind)
+    return nullcontext() if kind == torch.float32 else torch.autocast(device.type, dtype=kind)
 
 
 def compute_dtype(device: torch.device, precision: str) -> torch.dtype:
@@ -154,18 +150,13 @@ def describe(device: torch.device) -> str:
     return f"CPU ({threads} thread{'s' * (threads != 1)})"
 
 
-def keep_freed_memory() -> bool:
-    """Keep glibc's allocator from returning large blocks to the kernel; False without glibc.
+def keep_freed_memory() -> None:
+    """Keep glibc's allocator, where it is used, from returning large blocks to the kernel.
 
-    On a CPU each forward pass allocates the same maps. Returned and fetched anew they cost tens
-    of thousands of page faults a training step, about a tenth of the time (docs/performance.md).
-    The price: the process keeps the most memory it ever used.
+    Each forward pass allocates the same maps; fetched anew they cost page faults, about a tenth of
+    a training step (docs/performance.md). The process keeps the most memory it ever used.
     """
-    if sys.platform != "linux":
-        return False
-    try:
+    with suppress(AttributeError, OSError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    kept = mallopt(_MMAP_THRESHOLD, 1 << 30) and mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
-    return bool(kept)
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -20,10 +20,7 @@ from utils.environment import RANK_VARIABLES, agent_store, ranks, threads_are_se
 from utils.errors import Code, TaskError
 
 TIMEOUT = timedelta(hours=3)
-"""For rank 0 while it writes, or evaluates the best weights, alone; a rank that dies is noticed at
-once."""
-POLL_INTERVAL = 0.01
-"""Seconds between two polls of rank 0 for ranks that have come."""
+"""While rank 0 writes or evaluates alone; a rank that dies is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +42,9 @@ class DistContext:
         try:
             return cls(*ranks())
         except ValueError:
-            raise TaskError(
-                Code.CONFIG,
-                f"the variables {', '.join(RANK_VARIABLES)} must be numbers, as torchrun sets "
-                "them.",
-            ) from None
+            names = ", ".join(RANK_VARIABLES)
+            sentence = f"the variables {names} must be numbers, as torchrun sets them."
+            raise TaskError(Code.CONFIG, sentence) from None
 
     @property
     def is_main(self) -> bool:
@@ -97,9 +92,8 @@ class DistContext:
         if not self.is_distributed:
             return network
         device = next(network.parameters()).device
-        return DistributedDataParallel(
-            network, device_ids=[device.index] if device.type == "cuda" else None
-        )
+        devices = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices)
 
     def broadcast_module(self, network: nn.Module) -> None:
         """Copy weights and buffers of the network from rank 0, in place."""
@@ -121,7 +115,7 @@ class DistContext:
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean over all ranks as a new tensor."""
-        return self.all_reduce(values) / self.world_size if self.is_distributed else values
+        return self.all_reduce(values) / self.world_size
 
     def normaliser(self, counts: Tensor) -> Tensor:
         """Return the divisor of a loss per object: the mean of `counts` over all ranks.
@@ -142,10 +136,10 @@ class DistContext:
         """Return the text that rank 0 has."""
         if not self.is_distributed:
             return text
-        content = text.encode("utf-8", "surrogateescape")
+        content = bytearray(text.encode("utf-8", "surrogateescape"))
         sent = torch.zeros(self.broadcast(len(content)), dtype=torch.uint8)
         if self.is_main:
-            sent.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            sent = torch.frombuffer(content, dtype=torch.uint8)
         dist.broadcast(sent, 0)
         return bytes(sent.tolist()).decode("utf-8", "surrogateescape")
 
@@ -153,10 +147,9 @@ class DistContext:
         """Return what every rank gave, by rank, on rank 0; an empty list on the others."""
         if not self.is_distributed:
             return [content]
-        own = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
-        sizes = self._all_gather(len(own))
+        sizes = self._all_gather(len(content))
         if not self.is_main:
-            dist.send(own, 0)
+            dist.send(torch.from_numpy(np.frombuffer(content, np.uint8).copy()), 0)
             return []
         gathered = [content]
         for rank in range(1, self.world_size):
@@ -166,15 +159,10 @@ class DistContext:
         return gathered
 
     def assert_equal(self, number: int, sentence: str) -> None:
-        """Raise TaskError(CONFIG) on every rank if they do not all have the same number.
-
-        `sentence` has a place for `{numbers}`.
-        """
+        """Raise TaskError(CONFIG), its sentence with `{numbers}`, on every rank if they differ."""
         numbers = self._all_gather(number) if self.is_distributed else [number]
         if len(set(numbers)) > 1:
-            raise TaskError(
-                Code.CONFIG, sentence.format(numbers=", ".join(str(one) for one in numbers))
-            )
+            raise TaskError(Code.CONFIG, sentence.format(numbers=", ".join(map(str, numbers))))
 
     def _all_gather(self, number: int) -> list[int]:
         numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
@@ -186,10 +174,7 @@ SINGLE_PROCESS = DistContext()
 
 
 def launcher_store(rank: int, world_size: int, timeout: timedelta) -> Store | None:
-    """Return the part of the launcher's store that belongs to this start; see `rendezvous`.
-
-    None without a launcher's store: rank 0 then has one of its own, which ends with it.
-    """
+    """Return this start's part of the launcher's store (`rendezvous`); None if it has none."""
     address = agent_store()
     if address is None:
         return None
@@ -202,12 +187,11 @@ def launcher_store(rank: int, world_size: int, timeout: timedelta) -> Store | No
 def rendezvous(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
     """Return a part of the store that the `world_size` processes of this start have to themselves.
 
-    `torchrun --max-restarts` starts processes again on the store that the killed ones had: an
-    early process finds the addresses of the dead there, and calls those. The number of restarts
-    as a prefix does not part them, as launchers on several machines count each for itself.
-    Therefore every rank asks a question that was never asked before; rank 0 answers all of them
-    with the name of a new part, until each rank has confirmed that name. Raises
-    TaskError(CONTAINER) on rank 0 if one has not come after `timeout`.
+    `torchrun --max-restarts` starts processes again on the store of the killed ones, with their
+    addresses; launchers on several machines count restarts each for itself. Therefore every rank
+    asks a question that was never asked before, and rank 0 answers all with the name of a new part
+    until each rank has confirmed it. Raises TaskError(CONTAINER) on rank 0 if one has not come
+    after `timeout`.
     """
     if rank == 0:
         name = uuid.uuid4().hex
@@ -233,4 +217,4 @@ def _answer(store: Store, name: str, world_size: int, timeout: timedelta) -> Non
                 f"of {world_size} processes {', '.join(map(str, missing))} did not come within "
                 f"{timeout}: the log of their machine says why.",
             )
-        time.sleep(POLL_INTERVAL)
+        time.sleep(0.01)

@@ -1,7 +1,6 @@
 """Environment variables, read and set here alone, and the packages that every program needs.
 
-`python -m utils.environment` names missing packages, with status 1 if there are any. Only the
-standard library is imported: this runs before anything else is known to be installed.
+`python -m utils.environment` names missing packages. Only the standard library is imported here.
 """
 
 from __future__ import annotations
@@ -45,10 +44,8 @@ def ranks() -> tuple[int, int, int, int]:
     # A container may set one of these names for another purpose.
     if any(not os.environ.get(name) for name in (*RANK_VARIABLES, "MASTER_ADDR")):
         return 0, 1, 0, 1
-    rank, world_size, local_rank, local_world_size = (
-        int(os.environ[name]) for name in RANK_VARIABLES
-    )
-    return rank, world_size, local_rank, local_world_size
+    values = [int(os.environ[name]) for name in RANK_VARIABLES]
+    return values[0], values[1], values[2], values[3]
 
 
 def agent_store() -> tuple[str, int] | None:
@@ -59,10 +56,8 @@ def agent_store() -> tuple[str, int] | None:
 
 
 def error_folder() -> Path | None:
-    """Return the folder shared by the processes launched together, or None without a launcher.
-
-    TORCHELASTIC_ERROR_FILE names a file of this process in a folder of its own, beside the others'.
-    """
+    """Return the folder shared by the processes launched together, or None without a launcher."""
+    # A file of this process in a folder of its own, beside the others'.
     own = os.environ.get("TORCHELASTIC_ERROR_FILE")
     return Path(own).parent.parent if own else None
 

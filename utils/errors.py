@@ -34,10 +34,7 @@ class Code(IntEnum):
 
 
 class TaskError(Exception):
-    """An error that the user can act on.
-
-    `sentence` is one plain sentence: what happened, where, and what to do about it.
-    """
+    """An error that the user can act on; `sentence` says what happened, where, and what to do."""
 
     def __init__(self, code: Code, sentence: str) -> None:
         super().__init__(sentence)
@@ -79,10 +76,8 @@ def write_error_file(code: Code, sentence: str, trace: str) -> bool:
         # Mode "x": only one process can create the file, whichever way they race.
         with (folder / ERROR_FILE).open("x", encoding="utf-8") as file:
             json.dump({"code": int(code), "sentence": sentence, "trace": trace}, file)
-    except FileExistsError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, FileExistsError)
     return True
 
 
@@ -114,8 +109,6 @@ def best_effort(what: str, log: logging.Logger) -> Iterator[None]:
     except Exception as error:
         log.warning(
             "%s could not be made (%s: %s); the results are not affected",
-            what,
-            type(error).__name__,
-            error,
+            *(what, type(error).__name__, error),
             exc_info=True,
         )

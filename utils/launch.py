@@ -34,12 +34,7 @@ class KilledError(TaskError):
 
 
 def launch_until_done(
-    count: int,
-    program: Sequence[str],
-    *,
-    done: Callable[[], int],
-    what: str,
-    advice: str,
+    count: int, program: Sequence[str], *, done: Callable[[], int], what: str, advice: str
 ) -> None:
     """Launch again whenever a process is killed, until two starts in a row finish nothing.
 
@@ -50,15 +45,13 @@ def launch_until_done(
     while True:
         before = done()
         try:
-            launch(count, program, what=what, advice=advice)
+            return launch(count, program, what=what, advice=advice)
         except KilledError as error:
             nothing = done() == before
             if nothing and fruitless:
                 raise
             fruitless = nothing
             log.warning("%s What was finished is kept; starting again.", error.sentence)
-        else:
-            return
 
 
 def launch(
@@ -66,9 +59,8 @@ def launch(
 ) -> None:
     """Run `program` (a Python file and its arguments) in `count` processes of this machine.
 
-    Raises TaskError with the first error of any of them, after the others were ended; KilledError
-    if one was killed; Terminated on SIGTERM. `what` they do, and `advice` if memory runs out,
-    stand in the sentence.
+    Raises TaskError with the first error of any of them, after the others were ended; KilledError,
+    in whose sentence `what` and `advice` stand, if one was killed; Terminated on SIGTERM.
     """
     with _restored_handlers(), tempfile.TemporaryDirectory(prefix="ymir-yolov5-") as folder:
         config = LaunchConfig(
@@ -92,8 +84,8 @@ def launch(
         except SignalException as error:
             if error.sigval == signal.SIGTERM:
                 raise Terminated("SIGTERM") from None
-            name = signal.Signals(error.sigval).name
-            raise TaskError(Code.CONTAINER, f"the task was ended from outside ({name}).") from None
+            sentence = f"the task was ended from outside ({signal.Signals(error.sigval).name})."
+            raise TaskError(Code.CONTAINER, sentence) from None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
@@ -30,8 +30,8 @@ _BEARER = re.compile(r"(?P<word>\b(?:bearer|basic)\s+)[A-Za-z0-9+/=_.\-]{8,}", r
 def log_to_console(*, quiet: bool = False) -> None:
     """Log plain lines to standard output, each flushed: the tail must survive a SIGKILL.
 
-    Secrets are redacted. Lines about progress come at most every ten seconds, or always at a
-    terminal, where tqdm bars are redrawn below them. With `quiet` errors only, for ranks above 0.
+    Lines about progress come at most every ten seconds, or always at a terminal, where tqdm bars
+    are redrawn below them. With `quiet` errors only, for ranks above 0.
     """
     # File names need not be UTF-8, and a word about one must not end a task.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
@@ -49,8 +49,8 @@ def log_to_console(*, quiet: bool = False) -> None:
 def redact(text: str) -> str:
     """Replace every recognisable secret in `text` by three stars.
 
-    `https://name:word@host/x` loses `name:word`; `token=abc`, `"password": "abc"` and
-    `the setting api_key is 'abc'` lose their value, and so does an authorisation header.
+    User and password of an address are replaced, the value of `token=abc`, `"password": "abc"` or
+    `the setting api_key is 'abc'`, and that of an authorisation header.
     """
     text = _ADDRESS.sub(rf"\g<scheme>{HIDDEN}@", text)
     text = _KEY.sub(rf"\g<key>\g<quote>{HIDDEN}", text)
@@ -75,25 +75,16 @@ class _TerminalHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class ProgressFilter(logging.Filter):
-    """Drop a record about progress that comes less than `interval` seconds after the last one."""
+    """Drop a record about progress that comes less than ten seconds after the last one."""
 
-    def __init__(
-        self,
-        *,
-        interval: float = LINE_INTERVAL,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__()
-        self._interval = interval
-        self._clock = clock
-        self._last: float | None = None
+    _last = float("-inf")
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is shown."""
         if not getattr(record, "about_progress", False):
             return True
-        now = self._clock()
-        if self._last is not None and now - self._last < self._interval:
+        now = time.monotonic()
+        if now - self._last < LINE_INTERVAL:
             return False
         self._last = now
         return True
@@ -102,22 +93,14 @@ class ProgressFilter(logging.Filter):
 class PercentLogger:
     """Log the percentage done now and then, with an estimate of the time left."""
 
-    def __init__(
-        self,
-        log: logging.Logger,
-        *,
-        interval: float = PERCENT_INTERVAL,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._interval = interval
-        self._clock = clock
-        self._began = self._last = clock()
+        self._began = self._last = time.monotonic()
 
     def on_progress(self, fraction: float) -> None:
         """Log that `fraction` (0 to 1) of the task is done, if it is time for a line."""
-        now = self._clock()
-        if now - self._last < self._interval or fraction >= 1:
+        now = time.monotonic()
+        if now - self._last < PERCENT_INTERVAL or fraction >= 1:
             return
         self._last = now
         spent = now - self._began

@@ -16,13 +16,6 @@ Item = TypeVar("Item")
 class Progress:
     """A piece of work that moves by `update`, or is divided into stages that are such pieces too.
 
-        progress = Progress(monitor.report)
-        with progress.stage(0.1) as part:
-            read_everything(part)
-        with progress.stage(0.9) as part:
-            for item in part.follow(items, len(items)):
-                ...
-
     `callback` gets a fraction in [0, 1], never smaller than the one before, on every update.
     """
 
@@ -42,15 +35,14 @@ class Progress:
             self.update(done, total)
 
     @contextmanager
-    def stage(self, share: float, name: str = "") -> Iterator[Progress]:
+    def stage(self, share: float) -> Iterator[Progress]:
         """Yield the next `share` (0 to 1) of this work as a Progress; it is full on exit.
 
         An exception leaves it where it stood. The shares of all stages must not exceed 1.
         """
         start = self._allotted
         self._allotted = start + share
-        assert share >= 0.0, f"stage {name!r} has the negative share {share}"
-        assert self._allotted <= 1.0 + 1e-9, f"shares exceed 1 at stage {name!r}"
+        assert start <= self._allotted <= 1.0 + 1e-9, f"a share of {share} after {start}"
         yield Progress(lambda fraction: self._rise_to(start + share * fraction))
         self._rise_to(self._allotted)
 
@@ -64,8 +56,8 @@ def progress_bar(
 ) -> tqdm[Item]:
     """Wrap an iterable in a tqdm bar if standard error is a terminal.
 
-    Nothing is shown in a log, nor by ranks above 0. `total` is needed for an iterator. The bar
-    goes when it is full.
+    Nothing is shown by ranks above 0. `total` is needed for an iterator. The bar goes when it is
+    full.
     """
     hidden = True if ranks()[0] > 0 else None  # None: unless at a terminal
     return tqdm(items, description, total=total, unit=unit, leave=False, disable=hidden)

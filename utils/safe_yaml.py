@@ -19,14 +19,11 @@ def load_yaml(text: str | bytes, *, words: bool = False) -> object:
     """
     try:
         loader = yaml.BaseLoader(text) if words else yaml.SafeLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            _count(node, {})
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, {})
+        return loader.construct_document(node)
     except RecursionError:
         raise ValueError("values within values, too deep") from None
     # What the conversion of scalars with a tag of their own comes to, such as `!!int no`.
@@ -36,13 +33,12 @@ def load_yaml(text: str | bytes, *, words: bool = False) -> object:
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
     """The values below a node, unfolded; merged mappings (`<<`) are copies and count as such."""
-    key = id(node)
-    if key in known:
-        before = known[key]
-        if before is None:
-            raise ValueError("a value that contains itself")
+    before = known.get(id(node), 0)
+    if before is None:
+        raise ValueError("a value that contains itself")
+    if before:
         return before
-    known[key] = None
+    known[id(node)] = None
     total = 1
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
@@ -53,5 +49,5 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         total += sum(_count(item, known) for pair in node.value for item in pair)
     if total > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES} values when its aliases are unfolded")
-    known[key] = total
+    known[id(node)] = total
     return total

@@ -29,11 +29,7 @@ def torch_generator(seed: int, *purpose: int) -> torch.Generator:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, numpy and torch.
-
-    Our own code asks the two functions above; this is for weight initialisation inside torch
-    and for code of others that draws from the global generators.
-    """
+    """Seed the global generators of Python, numpy and torch: torch initialises weights by them."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed % _WORD)

@@ -34,11 +34,6 @@ class Terminated(KeyboardInterrupt):
 class ShutdownHandler:
     """Raise Terminated in the main thread on SIGTERM; end the process if that takes too long.
 
-        handler = ShutdownHandler(on_timeout)   # a program, before its slow imports
-        with handler.interruptible():           # Terminated is raised here, once
-            work()
-        handler.set_exit_status(0)
-
     Python runs signal handlers in the main thread, which hears nothing while a library keeps it
     busy. Therefore a thread reads the signal from the wakeup file descriptor. `grace` seconds
     later it stops all child processes, calls `on_timeout` unless an exit status has been set,
@@ -136,9 +131,8 @@ def signal_children(number: signal.Signals) -> None:
 def exit_process(status: int) -> NoReturn:
     """End the process after its exit handlers, without finalising the interpreter.
 
-    Threads of gloo outlive their process group where DistributedDataParallel has held it. One
-    that frees a tensor needs the interpreter; cut off within C++ while that is finalised, it
-    aborts a process whose work is done.
+    Threads of gloo outlive their process group; one that frees a tensor while the interpreter is
+    finalised aborts a process whose work is done.
     """
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -148,7 +142,7 @@ def exit_process(status: int) -> NoReturn:
 
 
 def run_command(main: Callable[[], object]) -> int:
-    """Run a command and return its exit status; a user's mistake is one sentence, no traceback."""
+    """Run a command and return its exit status; a user's mistake is a sentence, no traceback."""
     try:
         main()
     except TaskError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils.device import has_bfloat16
+from utils.device import compute_dtype
 from utils.errors import Code, TaskError, first_line
 
 TORCH = "torch"
@@ -43,12 +43,7 @@ class BackendSpec:
     @property
     def arithmetic(self) -> str:
         """The number format that torch takes for this precision and device."""
-        if self.precision == "float16" and self.device.type == "cuda":
-            return "float16"
-        bfloat = self.precision == "bfloat16"
-        if bfloat or (self.precision == "auto" and has_bfloat16(self.device)):
-            return "bfloat16"
-        return "float32"
+        return str(compute_dtype(self.device, self.precision)).removeprefix("torch.")
 
     def empty_maps(self, images: Tensor) -> list[Tensor]:
         """Return float32 tensors for the maps of `images` [b, 3, h, w], on their device."""
@@ -91,5 +86,3 @@ class BackendType:
     """Builds it from the network up to its head, an ONNX file that goes away afterwards."""
     half_weights: bool = False
     """Whether the file is to have float16 weights where the backend computes in float16."""
-    auto_order: int = 0
-    """Order in which `auto` tries backends on a CPU, from 1 on; 0 for never."""

@@ -18,7 +18,7 @@ from data.images import ImageError, read_image
 from exporting.neck_onnx import write_neck
 from inference.backends.base import AUTO, TORCH, Backend, BackendSpec, BackendType
 from inference.backends.parity import Parity, check_parity
-from inference.batching import WorkerPool
+from inference.batching import WorkerPool, bucket_by_shape
 from inference.network import Network
 from ops.letterbox import Letterbox, apply_letterbox
 from settings.detect import BACKENDS as BACKEND_NAMES
@@ -35,11 +35,8 @@ def _load(name: str) -> BackendType:
 
 BACKENDS = {name: _load(name) for name in BACKEND_NAMES}
 """By the choices of the setting `engine`, except torch and auto."""
-AUTO_ON_CPU = sorted(
-    (name for name, one in BACKENDS.items() if one.auto_order),
-    key=lambda name: BACKENDS[name].auto_order,
-)
-"""Backends that `auto` tries on a CPU."""
+AUTO_ON_CPU = ("openvino", "onnxruntime")
+"""Backends that `auto` tries on a CPU, in this order."""
 MIN_IMAGES = 64
 """Fewer are not worth the timing."""
 MIN_SECONDS = 240.0
@@ -71,15 +68,13 @@ class BenchmarkTarget:
 def choose_backend(
     name: str, target: BenchmarkTarget, samples: Sequence[Tensor], *, images: int
 ) -> Backend | None:
-    """Return the backend for the setting `engine`, checked on samples [3, h, w]; None for torch.
+    """Return the backend `name` or `auto`, checked on samples [3, h, w]; None for torch.
 
     `images` is the number that the task will predict. With `auto` a backend that cannot be built,
     fails the parity check or does not repay its trial is a line of the log. A named one raises
     TaskError: CONFIG for a missing package or device, MODEL if it cannot be built or fails the
     check.
     """
-    if name == TORCH:
-        return None
     if not samples:
         log.info("engine %s: no image could be read to compare it on: torch computes", name)
         return None
@@ -117,7 +112,8 @@ def build_checked(
             "to torch.",
         ) from error
     # A part of one image as well: a backend that is fixed to one shape is found out.
-    batches = [*batch_by_shape(samples), upper_half(samples[0], spec.stride)[None]]
+    half_height = max(samples[0].shape[1] // spec.stride // 2, 1) * spec.stride
+    batches = [*_by_shape(samples), samples[0][None, :, :half_height]]
     parity = check_parity(backend, detector, [batch.to(spec.device) for batch in batches])
     if not parity.passed:
         raise TaskError(
@@ -130,7 +126,7 @@ def build_checked(
 
 def installed(names: Sequence[str]) -> list[str]:
     """Return the backends whose package is installed, without importing any."""
-    return [name for name in names if importlib.util.find_spec(name) is not None]
+    return [name for name in names if importlib.util.find_spec(name)]
 
 
 def seconds_per_image(target: BenchmarkTarget, backend: Backend | None, batch: Tensor) -> float:
@@ -150,7 +146,8 @@ def _fastest(target: BenchmarkTarget, samples: Sequence[Tensor], images: int) ->
         log.info("engine auto: torch; %s", reason)
         return None
     began = time.perf_counter()
-    batch = _batch_to_time(samples, target.spec.batch_size)
+    largest, count = max(_by_shape(samples), key=len), min(target.spec.batch_size, TIMED_IMAGES)
+    batch = torch.cat([largest] * -(-count // len(largest)))[:count]
     seconds_per_image(target, None, batch)  # warm-up
     expected = images * seconds_per_image(target, None, batch)
     if expected < MIN_SECONDS:
@@ -171,30 +168,17 @@ def _fastest(target: BenchmarkTarget, samples: Sequence[Tensor], images: int) ->
         log.info("engine auto: %s in %s is %.2f times as fast", name, backend.arithmetic, gain)
         if gain > best_gain:
             best, best_gain = backend, gain
-    log.info(
-        "engine auto: %s; choosing took %.1f s of about %.0f s",
-        best.name if best else TORCH,
-        time.perf_counter() - began,
-        expected,
-    )
+    name, seconds = best.name if best else TORCH, time.perf_counter() - began
+    log.info("engine auto: %s; choosing took %.1f s of about %.0f s", name, seconds, expected)
     return best
 
 
 def _gain(target: BenchmarkTarget, backend: Backend, batch: Tensor) -> float:
     """Return the speed of a backend over torch's, measured in turns."""
     seconds_per_image(target, backend, batch)  # warm-up
-    own, torch_seconds = [], []
-    for _ in range(ROUNDS):
-        torch_seconds.append(seconds_per_image(target, None, batch))
-        own.append(seconds_per_image(target, backend, batch))
-    return min(torch_seconds) / min(own)
-
-
-def _batch_to_time(samples: Sequence[Tensor], batch_size: int) -> Tensor:
-    """Return the largest batch of one shape among the samples, filled up with repeats."""
-    largest = max(batch_by_shape(samples), key=len)
-    count = min(batch_size, TIMED_IMAGES)
-    return torch.cat([largest] * -(-count // len(largest)))[:count]
+    turns = [None, backend] * ROUNDS
+    seconds = [seconds_per_image(target, one, batch) for one in turns]
+    return min(seconds[::2]) / min(seconds[1::2])
 
 
 def sample_images(
@@ -202,8 +186,7 @@ def sample_images(
 ) -> list[Tensor]:
     """Read up to `SAMPLES` network inputs float32 [3, h, w] (RGB, 0 to 1), spread over `paths`.
 
-    `plan_for` returns the letterbox of a (height, width). An empty list if no file tried is
-    readable.
+    `plan_for` returns the letterbox of a (height, width).
     """
     step = max(len(paths) // SAMPLES, 1)
     # The first pass goes through the whole list, the next ones begin one further each.
@@ -221,14 +204,6 @@ def sample_images(
     return found
 
 
-def batch_by_shape(samples: Sequence[Tensor]) -> list[Tensor]:
+def _by_shape(samples: Sequence[Tensor]) -> list[Tensor]:
     """Return the samples [3, h, w] as batches [b, 3, h, w] of one shape each."""
-    groups: dict[tuple[int, ...], list[Tensor]] = {}
-    for image in samples:
-        groups.setdefault(tuple(image.shape), []).append(image)
-    return [torch.stack(group) for group in groups.values()]
-
-
-def upper_half(image: Tensor, stride: int) -> Tensor:
-    """Return about the upper half of an image [3, h, w], its height a multiple of `stride`."""
-    return image[:, : max(image.shape[1] // stride // 2, 1) * stride]
+    return [torch.stack(group) for group in bucket_by_shape(samples, lambda s: s.shape, SAMPLES)]

@@ -64,10 +64,8 @@ def _run_on_gpu(runtime: ModuleType, options: object, neck: Path, spec: BackendS
     def run(images: Tensor) -> list[Tensor]:
         images, maps = images.contiguous(), spec.empty_maps(images)
         binding = session.io_binding()
-        for bind, name, tensor in [
-            (binding.bind_input, INPUT, images),
-            *((binding.bind_output, name, one) for name, one in zip(names, maps, strict=True)),
-        ]:
+        for name, tensor in zip([INPUT, *names], [images, *maps], strict=True):
+            bind = binding.bind_input if name == INPUT else binding.bind_output
             bind(
                 name=name,
                 device_type="cuda",
@@ -85,4 +83,4 @@ def _run_on_gpu(runtime: ModuleType, options: object, neck: Path, spec: BackendS
     return run
 
 
-BACKEND = BackendType(build, half_weights=True, auto_order=2)
+BACKEND = BackendType(build, half_weights=True)

@@ -1,7 +1,4 @@
-"""Backend `openvino`: on a CPU, in bfloat16 where torch computes in it, else in float32.
-
-The optional package is `openvino`.
-"""
+"""Backend `openvino`: on a CPU, in bfloat16 where torch computes in it, else in float32."""
 
 from __future__ import annotations
 
@@ -53,4 +50,4 @@ def build(neck: Path, spec: BackendSpec) -> Backend:
     return Backend(NAME, spec.arithmetic, run)
 
 
-BACKEND = BackendType(build, auto_order=1)
+BACKEND = BackendType(build)

@@ -23,11 +23,9 @@ ROWS_COMPARED = 100
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest difference from torch.
-
-    At least the `share` of the rows must have an IoU of `overlap` with torch's box and differ by at
-    most `confidence`. Each map before the head may differ by `maps`, as a share of its standard
-    deviation (both as root mean squares).
+    """The `share` of rows that must have an IoU of `overlap` with torch's box and differ by at most
+    `confidence`, and the largest difference `maps` of a map before the head, as a share of its
+    standard deviation (both as root mean squares).
     """
 
     overlap: float
@@ -53,9 +51,8 @@ class Parity:
     overlap: float
     """Least IoU of a box with torch's."""
     confidence: float
-    """Largest difference of a confidence."""
     maps: float
-    """Largest difference of a map before the head, as a share of its standard deviation."""
+    """Largest differences, as in `Tolerance`."""
     tolerance: Tolerance
 
     @property
@@ -71,18 +68,13 @@ class Parity:
         )
 
 
-def tolerance_of(arithmetic: str) -> Tolerance:
-    """Return the tolerance for a number format."""
-    return FULL_PRECISION if arithmetic == "float32" else HALF_PRECISION
-
-
 @torch.inference_mode()
 def check_parity(backend: Backend, detector: Detector, batches: Iterable[Tensor]) -> Parity:
     """Compare a backend with the detector it was built from on images float32 [b, 3, h, w].
 
     Torch computes in float32 on the detector's device. Every batch has one shape.
     """
-    tolerance = tolerance_of(backend.arithmetic)
+    tolerance = FULL_PRECISION if backend.arithmetic == "float32" else HALF_PRECISION
     overlaps, differences, maps = [], [], []
     for images in batches:
         pixels = images.contiguous(memory_format=torch.channels_last)

@@ -83,14 +83,9 @@ def _plan(tensorrt: ModuleType, neck: Path, spec: BackendSpec) -> Any:
         config.clear_flag(tensorrt.BuilderFlag.TF32)
     profile = builder.create_optimization_profile()
     _, channels, *_ = network.get_input(0).shape
-    low = spec.stride
-    high = -(-spec.side // spec.stride) * spec.stride
-    profile.set_shape(
-        INPUT,
-        (1, channels, low, low),
-        (spec.batch_size, channels, high, high),
-        (spec.batch_size, channels, high, high),
-    )
+    side = -(-spec.side // spec.stride) * spec.stride
+    largest = (spec.batch_size, channels, side, side)
+    profile.set_shape(INPUT, (1, channels, spec.stride, spec.stride), largest, largest)
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,7 +35,7 @@ from bench.learning_curves import (
     table,
 )
 from mining.registry import ALGORITHMS
-from tests.conftest import ROOT
+from tests.killing_example import running, wait_for
 from tools.sources import SourceDataset, read_source
 from utils.errors import Code, TaskError
 
@@ -56,25 +50,19 @@ TINY = [
 IMAGES = [f"{number:02}.jpg" for number in range(12)]
 
 
+def words(data: Path, out: Path) -> list[str]:
+    return ["--data", str(data), "--out", str(out), *TINY]
+
+
 @pytest.fixture(scope="module")
 def data(drawn: SourceDataset) -> Path:
     return drawn.splits["train"][0].path.parents[1]
 
 
 def result(seed: int, strategy: str, number: int, map50: float = 0.25) -> RoundResult:
-    return RoundResult(
-        seed=seed,
-        strategy=strategy,
-        round_number=number,
-        added=(f"{strategy}-{number}.jpg", "ä.jpg"),
-        labels=10 + 10 * number,
-        boxes=40 * number + 2 * seed,
-        epochs=3,
-        map50=map50,
-        map50_95=0.125,
-        losses=(0.1, 0.2, 0.30000000000000004),
-        seconds=1.5,
-    )
+    added, losses = (f"{strategy}-{number}.jpg", "ä.jpg"), (0.1, 0.2, 0.30000000000000004)
+    labels, boxes = 10 + 10 * number, 40 * number + 2 * seed
+    return RoundResult(seed, strategy, number, added, labels, boxes, 3, map50, 0.125, losses, 1.5)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"random"}))
@@ -119,19 +107,12 @@ def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
     assert all(230 < draws[image] < 370 for image in IMAGES)
 
 
-@pytest.mark.parametrize(
-    ("labels", "steps", "expected"),
-    [
-        pytest.param(20, 0, 7, id="fixed epochs"),
-        pytest.param(20, 100, 50, id="2 batches an epoch"),
-        pytest.param(48, 100, 34, id="3 batches an epoch, the last epoch whole"),
-    ],
-)
-def test_epochs_of_a_training(labels: int, steps: int, expected: int) -> None:
-    experiment: Any = SimpleNamespace(
-        steps=steps, settings=SimpleNamespace(batch_size=16, epochs=7)
-    )
-    assert epochs_of(experiment, labels) == expected
+def test_epochs_of_a_training() -> None:
+    settings = SimpleNamespace(batch_size=16, epochs=7)
+    fixed, by_steps = (SimpleNamespace(steps=steps, settings=settings) for steps in (0, 100))
+    assert epochs_of(fixed, 20) == 7
+    assert epochs_of(by_steps, 20) == 50  # 2 batches an epoch
+    assert epochs_of(by_steps, 48) == 34  # 3 batches an epoch, the last epoch whole
 
 
 def test_results_are_read_as_written(tmp_path: Path) -> None:
@@ -165,9 +146,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
 )
 def test_refusals(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        active_learning.main(
-            ["--data", str(data), "--out", str(tmp_path / "out"), *TINY, *arguments]
-        )
+        active_learning.main([*words(data, tmp_path / "out"), *arguments])
     assert not list(tmp_path.rglob("results.jsonl"))
 
 
@@ -175,7 +154,7 @@ def test_a_folder_of_something_else_stays_untouched(data: Path, tmp_path: Path) 
     precious = tmp_path / "letter.txt"
     precious.write_text("dear", encoding="utf-8")
     with pytest.raises(TaskError, match="no folder of this benchmark"):
-        active_learning.main(["--data", str(data), "--out", str(tmp_path), *TINY])
+        active_learning.main(words(data, tmp_path))
     assert list(tmp_path.iterdir()) == [precious]
 
 
@@ -197,51 +176,27 @@ def test_a_kill_while_the_data_are_written_leaves_a_folder_that_can_be_used(
 
 # Areas: random 0.3 and 0.5 (seeds 0, 1), cald 0.4 and 0.5; seed 1 of entropy is not complete.
 RESULTS = [
-    result(0, START, 0, 0.2),
-    result(0, "random", 1, 0.3),
-    result(0, "random", 2, 0.4),
-    result(0, "cald", 1, 0.4),
-    result(0, "cald", 2, 0.6),
-    result(1, START, 0, 0.4),
-    result(1, "random", 1, 0.5),
-    result(1, "random", 2, 0.6),
-    result(1, "cald", 1, 0.5),
-    result(1, "cald", 2, 0.6),
-    result(1, "entropy", 1, 0.9),
+    *(result(0, START, 0, 0.2), result(1, START, 0, 0.4), result(1, "entropy", 1, 0.9)),
+    *(result(0, "random", 1, 0.3), result(0, "random", 2, 0.4)),
+    *(result(0, "cald", 1, 0.4), result(0, "cald", 2, 0.6)),
+    *(result(1, "random", 1, 0.5), result(1, "random", 2, 0.6)),
+    *(result(1, "cald", 1, 0.5), result(1, "cald", 2, 0.6)),
 ]
 NAMES = ["random", "cald", "entropy"]
 
 
-def curve(labels: list[int], values: list[float]) -> pd.Series:
-    return pd.Series(values, index=labels)
+def test_area_under_the_curve() -> None:
+    areas = area(pd.DataFrame({7: [0.0, 0.5, 0.5], 8: [0.0, 1.0, 1.0]}, index=[10, 20, 50]))
+    # (10 · 0.25 + 30 · 0.5) / 40 = 17.5 / 40
+    assert areas.to_dict() == pytest.approx({7: 0.4375, 8: 0.875})
 
 
-@pytest.mark.parametrize(
-    ("labels", "values", "expected"),
-    [
-        # (20 (0.2 + 0.4)/2 + 20 (0.4 + 0.8)/2) / 40 = (6 + 12) / 40
-        pytest.param([20, 40, 60], [0.2, 0.4, 0.8], 0.45, id="even steps"),
-        # (10 · 0.25 + 30 · 0.5) / 40 = 17.5 / 40
-        pytest.param([10, 20, 50], [0.0, 0.5, 0.5], 0.4375, id="uneven steps"),
-    ],
-)
-def test_area_under_the_curve(labels: list[int], values: list[float], expected: float) -> None:
-    areas = area(pd.DataFrame({7: values, 8: [2 * value for value in values]}, index=labels))
-    assert areas.to_dict() == pytest.approx({7: expected, 8: 2 * expected})
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        pytest.param(0.4, 30.0, id="half way: 20 + 20 · 0.2/0.4"),
-        pytest.param(0.55, 37.5, id="20 + 20 · 0.35/0.4, before it falls"),
-        pytest.param(0.6, 40.0, id="the highest"),
-        pytest.param(0.61, None, id="never"),
-    ],
-)
-def test_labels_needed(target: float, expected: float | None) -> None:
-    needed = labels_needed(curve([20, 40, 60], [0.2, 0.6, 0.5]), target)
-    assert needed == (None if expected is None else pytest.approx(expected))
+def test_labels_needed() -> None:
+    curve = pd.Series([0.2, 0.6, 0.5], index=[20, 40, 60])
+    assert labels_needed(curve, 0.4) == pytest.approx(30.0)  # 20 + 20 · 0.2/0.4
+    assert labels_needed(curve, 0.55) == pytest.approx(37.5)  # 20 + 20 · 0.35/0.4
+    assert labels_needed(curve, 0.6) == pytest.approx(40.0)
+    assert labels_needed(curve, 0.61) is None
 
 
 def test_an_estimate_is_mean_and_standard_error() -> None:
@@ -264,11 +219,6 @@ def test_only_complete_curves_count() -> None:
     assert not complete_curves(RESULTS, ["entropy"], [1], rounds=1).empty
 
 
-def test_the_target_is_where_random_choice_ends() -> None:
-    assert default_target(curves([0, 1])) == pytest.approx([0.5])
-    assert default_target(complete_curves(RESULTS, ["cald"], [0, 1], rounds=2)) == []
-
-
 def test_the_table() -> None:
     lines = table(curves([0, 1]), NAMES, [0.5, 0.55]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
@@ -285,7 +235,9 @@ def test_the_table() -> None:
         "| 23 (2 of 2 seeds) | 27 (2 of 2 seeds) | 81 |"
     )
     assert lines[4].startswith("| entropy | 0 |")
+    assert default_target(curves([0, 1])) == pytest.approx([0.5])  # where random choice ends
     alone = complete_curves(RESULTS, ["cald"], [0, 1], rounds=2)
+    assert default_target(alone) == []
     assert table(alone, ["cald"], []).splitlines()[2] == (
         "| cald | 2 | 0.4500 ± 0.0500 |  | 0.6000 ± 0.0000 | 81 |"
     )
@@ -296,15 +248,10 @@ def test_the_plot_shows_every_strategy_with_a_curve(tmp_path: Path, seeds: list[
     path = tmp_path / "curves.png"
     plot_curves(curves(seeds), NAMES, path)
     with Image.open(path) as picture:
-        assert picture.size == (960, 600)
         colours = {rgb for _, rgb in picture.convert("RGB").getcolors(picture.size[0] * 600)}
     # The lines of random and cald, in their colours, wherever there is a curve.
     assert ((0x00, 0x72, 0xB2) in colours) == bool(seeds)
     assert ((0xD5, 0x5E, 0x00) in colours) == bool(seeds)
-
-
-def words(data: Path, out: Path) -> list[str]:
-    return ["--data", str(data), "--out", str(out), *TINY]
 
 
 def run_complete(data: Path, out: Path, *further: str) -> list[RoundResult]:
@@ -323,15 +270,11 @@ def without_time(results: list[RoundResult]) -> list[RoundResult]:
 def kill_after(lines: int, data: Path, out: Path) -> None:
     """Start the run and kill it, without warning, once so many rounds are on disk."""
     results = out / "seed-4" / "results.jsonl"
-    command = [sys.executable, "-m", "bench.active_learning", *words(data, out)]
-    with subprocess.Popen(command, cwd=ROOT) as process:
-        deadline = time.monotonic() + 300
-        while not results.is_file() or results.read_bytes().count(b"\n") < lines:
-            assert process.poll() is None, "the run ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    command = ["-m", "bench.active_learning", *words(data, out)]
+    with running(out.with_suffix(".log"), *command) as process:
+        assert wait_for(lambda: len(read_results(results)) >= lines, 300)
+        assert process.poll() is None, "the run ended before it was killed"
+        process.kill()
 
 
 @pytest.mark.slow
@@ -366,5 +309,4 @@ def test_a_killed_run_resumes_with_the_same_outcome(data: Path, tmp_path: Path) 
     lines = (whole / "report.md").read_text(encoding="utf-8").splitlines()
     assert [line.split(" | ")[:2] for line in lines[2:]] == [["| random", "1"], ["| cald", "1"]]
     assert (killed / "report.md").read_text("utf-8").splitlines() == lines
-    with Image.open(killed / "learning_curves.png") as picture:
-        assert picture.size == (960, 600)
+    assert (killed / "learning_curves.png").is_file()

@@ -38,18 +38,16 @@ def test_ratios_say_how_many_times_as_good_ours_is() -> None:
     assert {line.count("|") for line in lines} == {8}
 
 
-@pytest.mark.parametrize("child", [False, True], ids=["itself", "child"])
-def test_a_program_gets_its_start_time_and_its_memory_is_measured(
-    tmp_path: Path, child: bool
+def test_a_program_gets_its_start_time_and_the_memory_of_its_child_is_measured(
+    tmp_path: Path,
 ) -> None:
     code = "import time; block = bytearray(b'1') * (64 << 20); time.sleep(1)"
     (tmp_path / "hold.py").write_text(code)
-    command = "subprocess.run([sys.executable, 'hold.py'], check=True)"
     lines = [
-        "import json, os, runpy, subprocess, sys, time",
+        "import json, os, subprocess, sys, time",
         "assert 0 < time.time() - float(os.environ['BENCH_STARTED']) < 60",
         "print(json.dumps({'benchmark': 'x', 'number': 1}))",
-        command if child else "runpy.run_path('hold.py')",
+        "subprocess.run([sys.executable, 'hold.py'], check=True)",
         "print(json.dumps({'benchmark': 'x', 'number': 2}), flush=True)",
         "print(json.dumps({'other': 3}))",
     ]
@@ -103,6 +101,5 @@ def test_a_given_interpreter_of_the_peer_is_used(
 
 def test_the_peer_finds_its_font_without_the_network(tmp_path: Path) -> None:
     folder = Path(peer_variables(tmp_path / "new")["YOLOV5_CONFIG_DIR"])
-    assert (folder / "Arial.ttf").stat().st_size == (
-        folder / "Ultralytics/Arial.ttf"
-    ).stat().st_size
+    fonts = [(folder / name).read_bytes() for name in ("Arial.ttf", "Ultralytics/Arial.ttf")]
+    assert fonts[0] == fonts[1]

@@ -15,7 +15,7 @@ from data.read_dataset import read_dataset
 from models.checkpoint import load_checkpoint
 from tools.check_out import check_out
 from tools.make_task import FORMATS, write_task
-from tools.sources import SourceDataset, SourceImage
+from tools.sources import SourceDataset
 
 
 def read_all(source: SourceDataset, out: Path, form: str) -> DatasetIndex:
@@ -27,25 +27,14 @@ def read_all(source: SourceDataset, out: Path, form: str) -> DatasetIndex:
     return read_dataset(root / "train-index.tsv", names, root=root, max_bad_fraction=0.0)[0]
 
 
-def boxes_by_file(index: DatasetIndex) -> dict[str, list[list[float]]]:
-    return {
-        str(Path(path).resolve()): np.column_stack(
-            [index.boxes_of(number), index.classes_of(number)]
-        ).tolist()
-        for number, path in enumerate(index.paths)
-    }
-
-
-def rows_of(image: SourceImage) -> list[list[float]]:
-    return np.column_stack([image.boxes, image.classes]).tolist()
-
-
 def test_every_format_gives_the_boxes_of_the_source(drawn: SourceDataset, tmp_path: Path) -> None:
-    indices = [read_all(drawn, tmp_path, form) for form in FORMATS]
     images = [image for split in SPLITS for image in drawn.splits[split]]
-    expected = {str(image.path.resolve()): rows_of(image) for image in images}
+    indices = [read_all(drawn, tmp_path, form) for form in FORMATS]
     for index in indices:
-        assert boxes_by_file(index) == expected
+        assert [Path(path).resolve() for path in index.paths] == [i.path.resolve() for i in images]
+        for number, image in enumerate(images):
+            assert np.array_equal(index.boxes_of(number), image.boxes)
+            assert np.array_equal(index.classes_of(number), image.classes)
         assert np.array_equal(index.sizes, indices[0].sizes)
 
 
@@ -65,9 +54,8 @@ def test_every_format_trains_mines_and_infers_alike(drawn: SourceDataset, tmp_pa
         assert start.main(["--env", str(env)]) == 0
         assert check_out(task) == check_out(candidates) == []
         out = candidates / "out"
-        ranking = [
-            line.rpartition("/")[2] for line in (out / "result.tsv").read_text().splitlines()
-        ]
+        lines = (out / "result.tsv").read_text().splitlines()
+        ranking = [line.rpartition("/")[2] for line in lines]
         detections = (out / "infer-result.json").read_bytes()
         results.append(({k: v.tolist() for k, v in weights.items()}, ranking, detections))
     assert results[0] == results[1] == results[2]

@@ -46,7 +46,7 @@ def test_without_files_there_is_no_run_folder() -> None:
         pytest.param("--task speed", "--task speed is refused", id="speed"),
         pytest.param("--task study", "one of train, val, test", id="study"),
         pytest.param("--save-hybrid", "raise every score", id="hybrid"),
-        pytest.param("--weights a.pt b.pt", "one at a time", id="ensemble"),
+        pytest.param("--weights a.pt b.pt", "name one", id="ensemble"),
         pytest.param("--iou-thres x", "it must be a number", id="value"),
     ],
 )

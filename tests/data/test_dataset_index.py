@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 
@@ -45,12 +43,6 @@ def test_parts_joined_are_the_whole(four_images: DatasetIndex) -> None:
     assert whole.paths == four_images.paths
     for name in ("sizes", "boxes", "classes", "offsets"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(four_images, name))
-
-
-def test_an_index_travels_to_workers(four_images: DatasetIndex) -> None:
-    copy = pickle.loads(pickle.dumps(four_images))
-    assert copy.paths == four_images.paths
-    np.testing.assert_array_equal(copy.boxes, four_images.boxes)
 
 
 def test_an_empty_data_set_has_the_right_shapes() -> None:

@@ -49,17 +49,6 @@ def test_bad_images_leave_the_cache(
     assert cache.index.classes.tolist() == [0, 0, 1, 2]
 
 
-def test_bad_image_without_cache_is_named_once(
-    index: DatasetIndex, caplog: pytest.LogCaptureFixture
-) -> None:
-    Path(index.paths[1]).unlink()
-    cache = open_image_cache(index, 32, cache="none")
-    with caplog.at_level(logging.WARNING):
-        assert cache.image(1) is None
-        assert cache.image(1) is None
-    assert caplog.text.count("file not found") == 1
-
-
 def test_what_does_not_fit_stays_on_disk(
     index: DatasetIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

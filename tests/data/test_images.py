@@ -45,15 +45,7 @@ def test_formats(tmp_path: Path, name: str, tolerance: float) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "name"),
-    [
-        pytest.param("L", "a.png", id="gray"),
-        pytest.param("P", "a.png", id="palette"),
-        pytest.param("P", "a.gif", id="gif"),
-        pytest.param("RGBA", "a.png", id="alpha"),
-        pytest.param("CMYK", "a.jpg", id="cmyk jpeg"),
-        pytest.param("CMYK", "a.tif", id="cmyk tiff"),
-        pytest.param("1", "a.png", id="one bit"),
-    ],
+    [("L", "a.png"), ("P", "a.gif"), ("RGBA", "a.png"), ("CMYK", "a.jpg"), ("CMYK", "a.tif")],
 )
 def test_colour_modes_become_bgr(tmp_path: Path, mode: str, name: str) -> None:
     image = read_image(save(tmp_path / name, RGB.convert(mode)))
@@ -68,11 +60,6 @@ def test_sixteen_bits_are_scaled_down(tmp_path: Path) -> None:
     save(tmp_path / "deep.png", Image.fromarray(gray.astype(np.uint16) * 257))
     image = read_image(tmp_path / "deep.png").astype(int)
     assert np.abs(image - gray[..., None]).max() <= 1
-
-
-def test_content_counts_not_the_suffix(tmp_path: Path) -> None:
-    save(tmp_path / "a.png").rename(tmp_path / "a.jpg")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), IMAGE)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])

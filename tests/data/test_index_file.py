@@ -38,20 +38,8 @@ def test_candidates_keep_their_text_and_count_once(tmp_path: Path) -> None:
     assert repeated == 1
 
 
-@pytest.mark.parametrize("read", [read_index, read_candidates])
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        pytest.param(None, "cannot be read", id="missing"),
-        pytest.param(b"\n \n", "lists no image", id="blank"),
-        pytest.param(b"../../etc/a.jpg\n", "leads out of", id="climbs-out"),
-    ],
-)
-def test_refusals(tmp_path: Path, read: object, content: bytes | None, said: str) -> None:
-    index_file = tmp_path / "index.tsv"
-    if content is not None:
-        index_file.write_bytes(content)
-    assert callable(read)
-    with pytest.raises(TaskError, match=said) as caught:
-        read(index_file, tmp_path)
+def test_paths_that_climb_out_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.tsv").write_bytes(b"../../etc/a.jpg\n")
+    with pytest.raises(TaskError, match="leads out of") as caught:
+        read_candidates(tmp_path / "index.tsv", tmp_path)
     assert caught.value.code == Code.DATASET

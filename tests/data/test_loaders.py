@@ -136,33 +136,28 @@ def smooth(tmp_path: Path) -> DatasetIndex:
 class TestDefaultSamples:
     """What the default settings params must stay what it was before there were more of them."""
 
-    @pytest.mark.parametrize(
-        ("key", "green", "targets"),
-        [
-            (
-                (0, 0),
-                [[134, 134, 134, 134], [166, 172, 165, 148], [150, 185, 139, 152]],
-                [[0, 4216, 5137, 2367, 3381], [0, 4216, 8752, 2367, 2496]],
-            ),
-            (
-                (1, 3),
-                [[179, 192, 168, 184], [138, 156, 150, 136], [109, 116, 117, 92]],
-                [[0, 3986, 4706, 4438, 8876]],
-            ),
-        ],
+    recorded = (
+        (
+            (0, 0),
+            [[134, 134, 134, 134], [166, 172, 165, 148], [150, 185, 139, 152]],
+            [[0, 4216, 5137, 2367, 3381], [0, 4216, 8752, 2367, 2496]],
+        ),
+        (
+            (1, 3),
+            [[179, 192, 168, 184], [138, 156, 150, 136], [109, 116, 117, 92]],
+            [[0, 3986, 4706, 4438, 8876]],
+        ),
     )
-    def test_recorded_samples(
-        self,
-        smooth: DatasetIndex,
-        key: tuple[int, int],
-        green: list[list[int]],
-        targets: list[list[int]],
-    ) -> None:
+
+    def test_recorded_samples(self, smooth: DatasetIndex) -> None:
         """Seed 1, 64 pixels: upper means of the green plane over 16 x 16 pixels, targets x 10^4."""
-        image, own = loader_of(smooth).dataset[key]
-        means = image[1].float().reshape(4, 16, 4, 16).mean((1, 3)).numpy()
-        np.testing.assert_allclose(means[:3], green, atol=1.5)
-        np.testing.assert_allclose(own[:, 1:].numpy() * [1, 1e4, 1e4, 1e4, 1e4], targets, atol=0.6)
+        samples = loader_of(smooth).dataset
+        for key, green, targets in self.recorded:
+            image, own = samples[key]
+            means = image[1].float().reshape(4, 16, 4, 16).mean((1, 3)).numpy()
+            np.testing.assert_allclose(means[:3], green, atol=1.5)
+            scaled = own[:, 1:].numpy() * [1, 1e4, 1e4, 1e4, 1e4]
+            np.testing.assert_allclose(scaled, targets, atol=0.6)
 
 
 class TestCloseMosaic:
@@ -190,20 +185,14 @@ class TestRectangular:
         """v7.0's batch shapes for 13 images at 640 pixels, 3 a batch, pad 0 (letterbox.json)."""
         recorded = json.loads(golden("letterbox.json").read_text())["dataset"]
         (case,) = [case for case in recorded["rect"] if case["pad"] == 0]
-        paths = []
-        for number, (height, width) in enumerate(recorded["image_hw"]):
-            paths.append(str(tmp_path / f"{number}.png"))
-            cv2.imwrite(paths[-1], np.zeros((height, width, 3), np.uint8))
-        count = len(paths)
-        index = DatasetIndex.build(paths, recorded["image_hw"], Instances([], []), [0] * count, "a")
-        loader = loader_of(
-            index,
-            image_size=case["img_size"],
-            batch_size=case["batch_size"],
-            stride=case["stride"],
-            batching=self.rect,
-        )
-        loader.set_epoch(0)
+        sizes = recorded["image_hw"]
+        paths = [str(tmp_path / f"{number}.png") for number in range(len(sizes))]
+        for path, size in zip(paths, sizes, strict=True):
+            cv2.imwrite(path, np.zeros((*size, 3), np.uint8))
+        index = DatasetIndex.build(paths, sizes, Instances([], []), [0] * len(sizes), "a")
+        names = {"image_size": "img_size", "batch_size": "batch_size", "stride": "stride"}
+        asked = {name: case[key] for name, key in names.items()}
+        loader = loader_of(index, batching=self.rect, **asked)
         order = [image for batch in loader.batch_sampler for _, image in batch]
         assert order == case["image_order"]
         shapes = [list(batch.images.shape[2:]) for batch in loader]

@@ -100,9 +100,6 @@ class TestTransformBoxes:
         got = transform_boxes(np.array([[2.0, 3, 6, 4]]), turn, (20, 20))
         np.testing.assert_allclose(got, [[3, 14, 4, 18]])
 
-    def test_no_boxes(self) -> None:
-        assert transform_boxes(np.zeros((0, 4)), np.eye(3), (8, 8)).shape == (0, 4)
-
     def test_box_behind_the_viewer_vanishes(self) -> None:
         matrix = np.array([[1.0, 0, 0], [0, 1, 0], [-0.1, 0, 1]])
         got = transform_boxes(np.array([[5.0, 0, 15, 5], [1, 1, 2, 2]]), matrix, (50, 50))

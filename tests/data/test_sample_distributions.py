@@ -95,22 +95,16 @@ def plain_mosaic(asked: int, data: Images, draws: random.Random) -> Sample:
     for tile, number in enumerate(order):
         source, own, classes = data[number]
         height, width = source.shape[:2]
-        if tile == 0:  # its lower right corner at the centre
-            x1, y1 = max(centre_x - width, 0), max(centre_y - height, 0)
-            x2, y2 = centre_x, centre_y
-            left, top = width - (x2 - x1), height - (y2 - y1)
-        elif tile == 1:  # its lower left corner
-            x1, y1 = centre_x, max(centre_y - height, 0)
-            x2, y2 = min(centre_x + width, whole), centre_y
-            left, top = 0, height - (y2 - y1)
-        elif tile == 2:  # its upper right corner
-            x1, y1 = max(centre_x - width, 0), centre_y
-            x2, y2 = centre_x, min(whole, centre_y + height)
-            left, top = width - (x2 - x1), 0
-        else:  # its upper left corner
-            x1, y1 = centre_x, centre_y
-            x2, y2 = min(centre_x + width, whole), min(whole, centre_y + height)
-            left, top = 0, 0
+        if tile in (0, 2):  # to the left of the centre
+            x1, x2 = max(centre_x - width, 0), centre_x
+            left = width - (x2 - x1)
+        else:
+            x1, x2, left = centre_x, min(centre_x + width, whole), 0
+        if tile in (0, 1):  # above the centre
+            y1, y2 = max(centre_y - height, 0), centre_y
+            top = height - (y2 - y1)
+        else:
+            y1, y2, top = centre_y, min(centre_y + height, whole), 0
         canvas[y1:y2, x1:x2] = source[top : top + y2 - y1, left : left + x2 - x1]
         for label, box in zip(classes, own, strict=True):
             moved = box + np.array((x1 - left, y1 - top) * 2)

@@ -51,10 +51,6 @@ def test_no_threads_stay_behind(index: DatasetIndex) -> None:
     assert threading.active_count() == before
 
 
-def test_nothing_to_read() -> None:
-    assert list(stream_images([])) == []
-
-
 def test_only_the_positions_asked_for_and_those_late(index: DatasetIndex) -> None:
     asked = []
 

@@ -14,16 +14,18 @@ MIB = 2**20
 
 
 @pytest.mark.parametrize(
-    ("requested", "cpus", "on_gpu", "free_mib", "expected"),
+    ("requested", "cpus", "on_gpu", "free_mib", "processes", "expected"),
     [
-        pytest.param(-1, 2, False, 1000, 0, id="no gpu: the network needs the cpus"),
-        pytest.param(-1, 16, False, 1000, 0, id="no gpu, many cpus"),
-        pytest.param(-1, 16, True, 1000, 8, id="gpu: at most eight"),
-        pytest.param(-1, 4, True, 1000, 4, id="gpu: one per cpu"),
-        pytest.param(3, 16, False, 1000, 3, id="as asked for"),
-        pytest.param(0, 16, True, 1000, 0, id="none asked for"),
-        pytest.param(-1, 16, True, 64, 2, id="shared memory for two"),
-        pytest.param(-1, 16, True, 10, 0, id="shared memory for none"),
+        pytest.param(-1, 2, False, 1000, 1, 0, id="no gpu: the network needs the cpus"),
+        pytest.param(-1, 16, False, 1000, 1, 0, id="no gpu, many cpus"),
+        pytest.param(-1, 16, True, 1000, 1, 8, id="gpu: at most eight"),
+        pytest.param(-1, 4, True, 1000, 1, 4, id="gpu: one per cpu"),
+        pytest.param(3, 16, False, 1000, 1, 3, id="as asked for"),
+        pytest.param(0, 16, True, 1000, 1, 0, id="none asked for"),
+        pytest.param(-1, 16, True, 64, 1, 2, id="shared memory for two"),
+        pytest.param(-1, 16, True, 10, 1, 0, id="shared memory for none"),
+        pytest.param(-1, 16, True, 1000, 4, 4, id="processes divide the cpus"),
+        pytest.param(-1, 16, True, 96, 4, 0, id="processes divide the shared memory"),
     ],
 )
 def test_worker_count(
@@ -33,6 +35,7 @@ def test_worker_count(
     cpus: int,
     on_gpu: bool,
     free_mib: int,
+    processes: int,
     expected: int,
 ) -> None:
     """Batches of 10 MiB, two of them ahead per worker, 70% of the shared memory."""
@@ -40,7 +43,9 @@ def test_worker_count(
     monkeypatch.setattr(workers.sys, "platform", "linux")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mib * MIB))
     with caplog.at_level(logging.WARNING):
-        got = workers.worker_count(requested, batch_bytes=10 * MIB, on_gpu=on_gpu)
+        got = workers.worker_count(
+            requested, batch_bytes=10 * MIB, on_gpu=on_gpu, local_world_size=processes
+        )
     assert got == expected
     assert ("shm-size" in caplog.text) == (free_mib < 100)
 
@@ -48,16 +53,6 @@ def test_worker_count(
 def test_no_shared_memory_means_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SHARED_MEMORY", "/missing")
     assert workers.worker_count(4, batch_bytes=MIB, on_gpu=False) == 0
-
-
-def test_processes_on_one_machine_divide_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "available_cpus", lambda: 16)
-    monkeypatch.setattr(workers.sys, "platform", "linux")
-    for free, expected in ((1000, 4), (64, 0), (120, 1)):
-        usage = SimpleNamespace(free=free * MIB)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-        got = workers.worker_count(-1, batch_bytes=10 * MIB, on_gpu=True, local_world_size=4)
-        assert got == expected
 
 
 @pytest.mark.parametrize(

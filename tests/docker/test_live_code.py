@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.conftest import ROOT
+from tests.killing_example import wait_for
+from tests.task_results import record
+
 SECRET = "s3cr3t-t0ken"
 START = "import os\nprint('started in', os.getcwd())\nopen('ran', 'w').close()\n"
 
@@ -62,8 +64,16 @@ class Site:
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
-    def record(self) -> list[str]:
-        return self.monitor.read_text().split("\n")[0].split("\t")
+    def succeed(self, *more: str, **environ: str) -> str:
+        status, output = self.run(*more, **environ)
+        assert status == 0, output
+        return output
+
+    def fail(self, code: str, status: int = 1) -> str:
+        """Run it to a failure with this code; return the output."""
+        ended, output = self.run()
+        assert (ended, record(self.root)[3:5]) == (status, ["4", code]), output
+        return output
 
 
 @pytest.fixture
@@ -72,36 +82,31 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_a_folder_with_a_blank_is_cloned_and_its_start_run(site: Site) -> None:
-    status, output = site.run()
-    assert status == 0, output
+    output = site.succeed()
     assert f"started in {site.app}" in output
     assert (site.app / "ran").is_file()
-    assert site.record()[0] == "t1"
-    assert site.record()[3:5] == ["2", "0"]
+    columns = record(site.root)
+    assert (columns[0], columns[3:5]) == ("t1", ["2", "0"])
 
 
 def test_a_tag_and_a_commit_are_checked_out_as_well(site: Site) -> None:
     site.git("tag", "v1")
     site.commit({"start.py": "raise SystemExit(9)\n"})
     site.configure(git_branch="v1", git_url=f"file://{site.repository}")
-    status, output = site.run()
-    assert status == 0, output
+    site.succeed()
 
 
 def test_a_branch_that_looks_like_a_number_keeps_its_name(site: Site) -> None:
     site.git("branch", "1.10")
     text = f"git_url: {site.repository}\ngit_branch: 1.10\npypi_mirror: null\n"
     (site.root / "in" / "config.yaml").write_text(text)
-    status, output = site.run()
-    assert status == 0, output
-    assert "1.10" in output
+    assert "1.10" in site.succeed()
 
 
 @pytest.mark.parametrize("text", ["[", "- a", "git_url: &a [*a"])
 def test_a_config_that_is_no_mapping_is_refused(site: Site, text: str) -> None:
     (site.root / "in" / "config.yaml").write_text(text)
-    assert site.run()[0] == 1
-    assert site.record()[3:5] == ["4", "300001"]
+    site.fail("300001")
 
 
 FAILURES = [
@@ -119,48 +124,41 @@ def test_a_step_that_fails_says_why(
     site: Site, change: dict[str, str], code: str, words: str
 ) -> None:
     site.configure(**change)
-    status, output = site.run()
-    assert status == 1
-    assert output.splitlines()[-1].startswith(f"FAILED ({code})")
-    assert words in output.splitlines()[-1]
-    assert site.record()[3:5] == ["4", code]
+    last = site.fail(code).splitlines()[-1]
+    assert last.startswith(f"FAILED ({code})")
+    assert words in last
     assert words in site.monitor.read_text()
 
 
 def test_requirements_that_cannot_be_had(site: Site) -> None:
     site.commit({"extra-requirements.txt": "no-such-package-anywhere>=1\n"})
-    status, output = site.run()
-    assert (status, site.record()[3:5]) == (1, ["4", "300301"])
-    assert "no-such-package-anywhere" in output.splitlines()[-1]
+    assert "no-such-package-anywhere" in site.fail("300301").splitlines()[-1]
     assert not (site.app / "ran").exists()
 
 
 def test_nothing_is_installed_when_all_is_there(site: Site) -> None:
     site.commit({"extra-requirements.txt": "PyYAML>=5\n"})
-    status, output = site.run(PIP_NO_INDEX="0", PIP_INDEX_URL="http://127.0.0.1:9/")
-    assert status == 0, output
+    output = site.succeed(PIP_NO_INDEX="0", PIP_INDEX_URL="http://127.0.0.1:9/")
     assert "everything in extra-requirements.txt is there" in output
 
 
 def test_code_without_start_is_refused(site: Site) -> None:
     site.git("mv", "start.py", "begin.py")
     site.commit({})
-    assert site.run()[0] == 1
-    assert site.record()[3:5] == ["4", "300001"]
+    site.fail("300001")
 
 
 def test_the_status_of_start_is_passed_on_with_a_reason(site: Site) -> None:
     site.commit({"start.py": "raise SystemExit(7)\n"})
-    assert site.run()[0] == 7
-    assert site.record()[3:5] == ["4", "160004"]
+    site.fail("160004", status=7)
 
 
 def test_a_reason_that_start_gave_stays(site: Site) -> None:
-    record = "t1\t1700000000.5\t0.3\t4\t300002\tno images"
-    text = f"open({str(site.monitor)!r}, 'w').write({record!r})\nraise SystemExit(1)\n"
+    reason = "t1\t1700000000.5\t0.3\t4\t300002\tno images"
+    text = f"open({str(site.monitor)!r}, 'w').write({reason!r})\nraise SystemExit(1)\n"
     site.commit({"start.py": text})
-    assert site.run()[0] == 1
-    assert site.record() == record.split("\t")
+    site.fail("300002")
+    assert record(site.root) == reason.split("\t")
 
 
 def test_credentials_never_reach_the_log(site: Site) -> None:
@@ -175,8 +173,7 @@ def test_credentials_never_reach_the_log(site: Site) -> None:
 def test_a_full_folder_is_not_touched(site: Site) -> None:
     site.app.mkdir()
     (site.app / "mine").write_text("x")
-    assert site.run()[0] == 1
-    assert site.record()[3:5] == ["4", "160004"]
+    site.fail("160004")
     assert [path.name for path in site.app.iterdir()] == ["mine"]
 
 
@@ -184,7 +181,7 @@ def test_baked_code_is_run_as_it_is(site: Site) -> None:
     site.app.mkdir()
     (site.app / "start.py").write_text(START)
     site.configure(git_url="", git_branch="")
-    assert site.run("--baked")[0] == 0
+    site.succeed("--baked")
     assert (site.app / "ran").is_file()
 
 
@@ -196,12 +193,9 @@ def test_sigterm_reaches_start(site: Site) -> None:
     )
     site.commit({"start.py": text})
     process = site.start()
-    for _ in range(600):
-        if (site.app / "ran").exists():
-            break
-        time.sleep(0.1)
+    assert wait_for((site.app / "ran").exists, 60)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert "told to end" in output
     assert process.returncode == 5
-    assert site.record()[3] == "4"
+    assert record(site.root)[3] == "4"

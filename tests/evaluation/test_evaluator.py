@@ -18,7 +18,7 @@ from evaluation.evaluator import (
     merge,
     size_class,
 )
-from tests.evaluation.evaluation_example import split
+from tests.evaluation.evaluation_example import assert_same, split
 from utils.distributed import SINGLE_PROCESS, DistContext
 
 SMALL, MEDIUM, LARGE = (10, 10, 30, 30), (50, 50, 110, 110), (150, 150, 350, 350)
@@ -119,34 +119,10 @@ def evaluator_of(batches: range) -> Evaluator:
     return evaluator
 
 
-def assert_same(one: object, other: object) -> None:
-    """Equal to the last bit, in type and in order."""
-    assert type(one) is type(other)
-    if isinstance(one, np.ndarray):
-        assert isinstance(other, np.ndarray)
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(one, other)
-    elif isinstance(one, dict):
-        assert list(one) == list(other)  # type: ignore[call-overload]
-        for key, value in one.items():
-            assert_same(value, other[key])  # type: ignore[index]
-    elif isinstance(one, tuple):
-        for mine, theirs in zip(one, other, strict=True):  # type: ignore[call-overload]
-            assert_same(mine, theirs)
-    elif hasattr(one, "__dict__"):
-        assert_same(vars(one), vars(other))
-    else:
-        assert one == other
-
-
 @pytest.mark.parametrize(
     ("batches", "world"),
-    [
-        pytest.param(9, 2, id="two"),
-        pytest.param(10, 3, id="three"),
-        pytest.param(1, 2, id="nothing for the second"),
-        pytest.param(0, 2, id="nothing for any rank"),
-    ],
+    [(9, 2), (10, 3), (1, 2), (0, 2)],
+    ids=["two", "three", "nothing for the second", "nothing for any rank"],
 )
 def test_shards_merge_to_the_evaluation_of_one_process(batches: int, world: int) -> None:
     shards = [evaluator_of(range(rank, batches, world)) for rank in range(world)]

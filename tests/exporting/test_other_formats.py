@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,20 +11,12 @@ import torch
 from safetensors import safe_open
 
 from exporting import format_openvino, format_safetensors, format_state_dict, format_torchscript
-from exporting.export import export
 from exporting.verify import ParityError
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
+from tests.conftest import DEVICES
 from tests.exporting.conftest import NAMES
-from utils.errors import Code, TaskError
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-    ),
-]
 
 
 @pytest.fixture
@@ -89,15 +80,6 @@ def test_openvino_model_weights_and_metadata(openvino, small, plain, tmp_path, h
     assert "owl" in str(notes["names"])
 
 
-def test_openvino_needs_its_package(small, plain, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(TaskError, match="needs the package openvino") as caught:
-        export(small, "openvino", path=tmp_path / "best.xml", options=plain)
-    assert caught.value.code is Code.CONFIG
-    assert "\n" not in caught.value.sentence
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("model", ["yolov5n", "yolov5n6"])
 def test_the_state_dict_is_the_official_one(golden, plain, tmp_path, model, half):
@@ -114,13 +96,6 @@ def test_the_state_dict_is_the_official_one(golden, plain, tmp_path, model, half
             assert torch.equal(value, detector.anchors), "anchors are in grid cells"
         else:
             assert value.dtype == (torch.float16 if half else torch.float32), key
-
-
-def test_the_state_dict_is_loaded_strictly_as_people_type_it(detector, plain, tmp_path):
-    format_state_dict.write(detector, tmp_path / "a.state_dict", plain)
-    twin = Detector(detector.config)
-    twin.load_state_dict(torch.load(tmp_path / "a.state_dict"))
-    assert all(torch.equal(twin.state_dict()[k], v) for k, v in detector.state_dict().items())
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -11,7 +11,6 @@ import torch
 from exporting.verify import (
     FLOAT16,
     FLOAT32,
-    DecodedDetector,
     ParityError,
     detector_run,
     max_difference,
@@ -85,16 +84,3 @@ def test_images_are_drawn_and_noise_only_for_float32(small, plain):
     assert not np.array_equal(seen[0][0], seen[0][1])
     max_difference(record, small, dataclasses.replace(plain, half=True))
     assert len(seen) == 4
-
-
-def test_half_takes_and_gives_float32(small):
-    module = DecodedDetector(small, half=True)
-    assert all(p.dtype == torch.float16 for p in module.parameters())
-    images = np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32)
-    rows = module(torch.from_numpy(images))
-    assert rows.dtype == torch.float32
-    expected = detector_run(small, torch.device("cpu"))(images)
-    np.testing.assert_allclose(rows.numpy(), expected, atol=0.1)
-    assert not np.array_equal(rows.numpy(), expected)
-    assert small.training
-    assert next(small.parameters()).dtype == torch.float32

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data.stream import DecodedImage
-from inference.predictions import Prediction, TileMerger, merge_tiles, split_into_tiles
+from inference.predictions import Prediction, merge_tiles, split_into_tiles
 from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, Window
@@ -38,23 +38,19 @@ def test_an_image_that_is_not_split_keeps_its_pixels(
     size: tuple[int, int], tiling: Tiling | None
 ) -> None:
     (tile,) = split_into_tiles(decoded(size), tiling, plan)
-    assert (tile.window, tile.tiles) == (None, 1)
-    assert tile.decoded.image is not None
+    assert (tile.blank.window, tile.blank.tiles) == (None, 1)
     assert tile.letterboxed().shape == (*tile.letterbox.shape, 3)
 
 
 def test_a_large_image_comes_whole_and_in_tiles_that_hold_nothing_of_it() -> None:
     image = decoded((64, 120))
     whole, left, right = split_into_tiles(image, TILING, plan)
-    assert [tile.window for tile in (whole, left, right)] == [
-        Window(0, 0, 120, 64),
-        Window(0, 0, 64, 64),
-        Window(56, 0, 120, 64),
-    ]
+    windows = [(0, 0, 120, 64), (0, 0, 64, 64), (56, 0, 120, 64)]
+    assert [tile.blank.window for tile in (whole, left, right)] == windows
     assert image.image is not None
     for tile in (whole, left, right):
-        assert (tile.tiles, tile.size) == (3, (64, 120))
-        assert tile.decoded.image is None
+        assert (tile.blank.tiles, tile.blank.size) == (3, (64, 120))
+        assert tile.image is None
         assert tile.boxed is not None
         assert not np.shares_memory(tile.boxed, image.image)
     # A tile of the network's size is not resampled.
@@ -63,9 +59,9 @@ def test_a_large_image_comes_whole_and_in_tiles_that_hold_nothing_of_it() -> Non
 
 
 def test_boxes_are_in_pixels_of_the_image() -> None:
-    _, _, right = split_into_tiles(decoded((64, 120)), TILING, plan)
+    _, _, right = split_into_tiles(decoded((64, 120)), TILING, plan, shard=2)
     rows = torch.tensor([[4.0, 5.0, 20.0, 30.0, 0.9, 1.0]])
-    found = right.prediction(rows, None, shard=2)
+    found = right.prediction(rows)
     np.testing.assert_allclose(found.detections, [[60, 5, 76, 30, 0.9, 1]])
     assert (found.position, found.path, found.size, found.shard) == (3, "a.png", (64, 120), 2)
     assert rows[0, 0] == 4  # the argument is not changed
@@ -74,7 +70,7 @@ def test_boxes_are_in_pixels_of_the_image() -> None:
 def test_an_unreadable_image_has_no_shape() -> None:
     (tile,) = split_into_tiles(DecodedImage(0, "b.png", None, "cut off"), TILING, plan)
     assert tile.shape is None
-    found = tile.prediction(None, None, shard=0)
+    found = tile.blank
     assert (found.error, found.size, len(found.detections)) == ("cut off", None, 0)
 
 
@@ -84,7 +80,7 @@ def tile_of(position: int, number: int) -> Prediction:
 
 
 def merged(tiles: list[Prediction]) -> list[Prediction]:
-    return list(merge_tiles(tiles, TileMerger(NmsConfig(max_detections=100))))
+    return list(merge_tiles(tiles, NmsConfig(max_detections=100)))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.blocks import Conv
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 from models.detector import Detector
 from models.loss import DetectionLoss, LossConfig
 from models.model_config import parse_model_config, read_model_config
-from models.summary import Summary, count_gflops, count_layers, summarize
+from models.summary import Summary, summarize
 from tests.models.conftest import randomize_statistics
 from utils.errors import TaskError
 
@@ -30,20 +29,12 @@ GRAPHS = [
 ]
 
 
-def unallocated(name: str, nc: int) -> Detector:
-    with torch.device("meta"):
-        return Detector(read_model_config(name, nc))
-
-
 def narrow(name: str) -> Detector:
     """Build the graph at an eighth of its width, with few repeats and anchors that fit."""
-    definition = {
-        **read_model_config(name).definition,
-        "depth_multiple": 0.33,
-        "width_multiple": 0.125,
-    }
+    definition = read_model_config(name).definition
+    small = {**definition, "depth_multiple": 0.33, "width_multiple": 0.125}
     torch.manual_seed(0)
-    detector = randomize_statistics(Detector(parse_model_config(definition, nc=2)))
+    detector = randomize_statistics(Detector(parse_model_config(small, nc=2)))
     if detector.has_placeholder_anchors:
         detector.anchors.copy_(torch.tensor([[1.0, 1.5], [2.0, 2.0], [3.5, 3.0]]))
     return detector
@@ -59,30 +50,19 @@ def images_for(detector: Detector) -> torch.Tensor:
 def test_stock_networks_equal_the_reference(name, golden):
     """tests/golden/models.json: v7.0's own state dicts (hashed), and thop 0.1.1 on its configs."""
     reference = json.loads(golden("models.json").read_text())[name]
-    detector = unallocated(name, 80)
+    with torch.device("meta"):
+        detector = Detector(read_model_config(name, 80))
     for network, expected in (detector, reference), (detector.fused(), reference["fused"]):
         listing = sorted(f"{k} {list(v.shape)}" for k, v in network.state_dict().items())
         assert len(listing) == expected["n_state_dict_keys"]
-        assert (
-            hashlib.sha256("\n".join(listing).encode()).hexdigest()
-            == (expected["state_dict_sha256"])
-        )
+        found = hashlib.sha256("\n".join(listing).encode()).hexdigest()
+        assert found == expected["state_dict_sha256"]
         summary = summarize(network)
         assert summary.layers == expected["layers"]
         assert summary.parameters == expected["parameters"]
         assert summary.gflops == pytest.approx(expected["gflops_640"], rel=1e-6)
     blocks = [sum(p.numel() for p in layer.parameters()) for layer in detector.model]
     assert blocks == [parameters for _, parameters in reference["blocks"]]
-
-
-@pytest.mark.parametrize("name", ["yolov5n", "hub/yolov5n6", "hub/yolov3-tiny", "hub/yolov5-p34"])
-def test_anchors_and_stride_equal_the_reference(name, golden):
-    """Pixels divided by the stride are exact in binary: strides are powers of two."""
-    reference = json.loads(golden("models.json").read_text())[f"models/{name}.yaml"]
-    detector = Detector(read_model_config(f"models/{name}.yaml", 1))
-    assert detector.stride.tolist() == reference["stride"]
-    pixels = detector.anchors * detector.stride.view(-1, 1, 1)
-    assert pixels.tolist() == reference["anchors_px"]
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -161,21 +141,22 @@ def test_cuda_equals_cpu(name):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_fused_is_a_copy_in_evaluation_mode(tiny):
-    detector = tiny()
+def test_a_fused_copy_and_a_summary_change_nothing(tiny):
+    detector = tiny().train()
     before = {key: value.clone() for key, value in detector.state_dict().items()}
-    fused = detector.fused()
-    assert not fused.training
-    assert detector.training
+    state = torch.get_rng_state()
+    assert not detector.fused().training
+    summarize(detector)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in detector.modules())
+    assert all(not module._forward_hooks for module in detector.modules())
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
-    images = torch.rand(2, 3, 32, 48)
-    expected = detector.eval().predict(images)
-    torch.testing.assert_close(fused.predict(images), expected, atol=1e-3, rtol=1e-4)
+    assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in detector.parameters())
 
 
-def test_building_leaves_the_statistics_fresh():
+def test_building_leaves_the_statistics_fresh(tiny_definition):
     """v7.0's stride probe updates every running statistic with zeros; there is none here."""
-    for key, value in Detector(read_model_config("yolov5n", 1)).state_dict().items():
+    for key, value in Detector(parse_model_config(tiny_definition)).state_dict().items():
         if key.endswith("running_var"):
             assert torch.equal(value, torch.ones_like(value))
         if key.endswith("num_batches_tracked"):
@@ -190,20 +171,9 @@ def test_an_activation_belongs_to_one_network(tiny_definition):
         return Detector(parse_model_config({**tiny_definition, **changes})).eval()
 
     before, leaky, after = build(), build(activation="nn.LeakyReLU(0.1)"), build()
-    used = [
-        {str(m.activation) for m in network.modules() if isinstance(m, Conv)}
-        for network in (before, leaky, after)
-    ]
-    assert used == [{"nn.SiLU()"}, {"nn.LeakyReLU(0.1)"}, {"nn.SiLU()"}]
     images = torch.rand(1, 3, 32, 32)
     assert not torch.allclose(before.predict(images), leaky.predict(images), atol=1e-3)
-
-
-def test_placeholder_anchors_are_known_until_they_are_replaced(tiny, tiny_definition):
-    detector = Detector(parse_model_config({**tiny_definition, "anchors": 2}))
-    assert detector.has_placeholder_anchors
-    detector.anchors.copy_(tiny().anchors)
-    assert not detector.has_placeholder_anchors
+    assert torch.equal(before.predict(images), after.predict(images))
 
 
 def test_anchor_levels_follow_the_strides(tiny, tiny_definition):
@@ -220,17 +190,6 @@ def test_outputs_are_those_of_single_images_and_alike_in_both_modes(tiny):
     assert [tuple(level.shape) for level in detector.eval()(images)] == shapes
     alone = torch.cat([detector.predict(image[None]) for image in images])
     torch.testing.assert_close(detector.predict(images), alone)
-
-
-def test_gradients_do_not_depend_on_the_memory_format(tiny):
-    gradients = []
-    for memory in (torch.contiguous_format, torch.channels_last):
-        detector = tiny().train().to(memory_format=memory)
-        torch.manual_seed(5)
-        images = torch.rand(2, 3, 32, 32).contiguous(memory_format=memory)
-        sum(level.square().mean() for level in detector(images)).backward()
-        gradients.append(detector.model[0].conv.weight.grad)
-    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
 
 
 def test_arguments_no_block_takes_are_refused(tiny_definition):
@@ -258,33 +217,6 @@ def test_the_backbone_alone_gives_its_last_map(name, end, block):
     assert torch.equal(alone, seen[0])
 
 
-def test_operations_worked_out_by_hand(tiny_definition):
-    """One convolution to half the side and a head of one level, 32 x 32 pixels in."""
-    definition = {
-        **tiny_definition,
-        "anchors": [[10, 13]],
-        "backbone": [[-1, 1, "Conv", [8, 3, 2]]],
-        "head": [[[0], 1, "Detect", ["nc", "anchors"]]],
-    }
-    convolution = 16 * 16 * 8 * (3 * 3 * 3)
-    normalisation = 16 * 16 * 8 * 4
-    head = 16 * 16 * (3 + 5) * 8
-    expected = 2 * (convolution + normalisation + head) / 1e9 * 20**2
-    detector = Detector(parse_model_config(definition))
-    assert count_gflops(detector) == pytest.approx(expected)
-    # Network, list, unit with two parts, head with a list and a convolution, the activation.
-    assert count_layers(detector) == 2 + 3 + 3 + 1
+def test_a_summary_is_one_line_of_the_log():
     line = "214 layers, 1.77 M parameters, 4.2 GFLOPs at 640 px"
     assert str(Summary(214, 1_765_270, 4.1923)) == line
-
-
-def test_a_summary_changes_nothing(tiny):
-    detector = tiny().train()
-    before = {key: value.clone() for key, value in detector.state_dict().items()}
-    state = torch.get_rng_state()
-    summarize(detector)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(module.training for module in detector.modules())
-    assert all(not module._forward_hooks for module in detector.modules())
-    assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
-    assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in detector.parameters())

@@ -78,17 +78,6 @@ def test_the_head_class_by_class(tiny, old, names, origins, dropped, words):
     assert words in report.note
     assert report.copied == report.total
     assert (report.parts["head"][1:] == (0, 0)) is (names == old)
-
-
-def test_the_network_still_detects_a_class_that_moved(tiny):
-    """Same boxes, same confidence, another column; the checkpoint is left as it is."""
-    source, target = tiny(seed=0), tiny(nc=4, seed=1)
-    checkpoint = checkpoint_of(source, NAMES)
-    transfer(target, checkpoint, ("emu", "owl", "dog", "cat"))
-    images = torch.rand(1, 3, 32, 32)
-    old, new = source.eval().predict(images), target.eval().predict(images)
-    torch.testing.assert_close(new[..., :5], old[..., :5])
-    torch.testing.assert_close(new[..., [8, 7, 6]], old[..., [5, 6, 7]])
     with torch.no_grad():
         for parameter in target.parameters():
             parameter.add_(1)

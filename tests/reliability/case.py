@@ -54,6 +54,6 @@ def skipped(name: str, meet: Meet, *says: str, **facts: object) -> Case:
     return Case(name, meet, Fate.SKIPPED, says, None, facts)
 
 
-def refused(name: str, meet: Meet, code: Code, *says: str) -> Case:
+def refused(name: str, meet: Meet, *says: str, code: Code = Code.CONFIG) -> Case:
     """A case that ends the task with a code and a sentence."""
     return Case(name, meet, Fate.REFUSED, says, code)

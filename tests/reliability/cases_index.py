@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from data.index_file import read_index
-from tests.reliability.case import Ending, Fate, Meet, refused, skipped, taken
+from tests.reliability import case
+from tests.reliability.case import Ending, Fate, Meet, skipped, taken
 from tests.reliability.reading import read, write_good
 from utils.errors import Code, TaskError
 
@@ -41,12 +43,14 @@ def in_place(make: Callable[[Path], object]) -> Meet:
     return meet
 
 
+refused = partial(case.refused, code=Code.DATASET)
+
 CASES = (
-    refused("no file", in_place(lambda path: None), Code.DATASET, "cannot be read (No such file"),
-    refused("a folder in its place", in_place(Path.mkdir), Code.DATASET, "(not a file)"),
-    refused("a pipe in its place", in_place(os.mkfifo), Code.DATASET, "(not a file)"),
-    refused("an empty file", index(b""), Code.DATASET, "lists no image"),
-    refused("blank lines only", index(b"\n  \r\n\n"), Code.DATASET, "lists no image"),
+    refused("no file", in_place(lambda path: None), "cannot be read (No such file"),
+    refused("a folder in its place", in_place(Path.mkdir), "(not a file)"),
+    refused("a pipe in its place", in_place(os.mkfifo), "(not a file)"),
+    refused("an empty file", index(b""), "lists no image"),
+    refused("blank lines only", index(b"\n  \r\n\n"), "lists no image"),
     taken("blank lines between the others", index(b"\n" + GOOD + b"  \n\nb.png\tb.txt"), images=2),
     taken("CRLF line ends", index(b"a.png\ta.txt\r\nb.png\tb.txt\r\n"), images=2, boxes=2),
     taken("a byte order mark", index(b"\xef\xbb\xbf" + GOOD), images=1, boxes=1),
@@ -65,12 +69,12 @@ CASES = (
     refused(
         "a relative path that leaves `/in`",
         index(GOOD + b"../secret.png\ta.txt\n"),
-        *(Code.DATASET, "lists '../secret.png', which leads out of"),
+        "lists '../secret.png', which leads out of",
     ),
     refused(
         "an absolute path that leaves `/in` by `..`",
         index(b"a.png\t{in}/../../etc/passwd\n"),
-        *(Code.DATASET, "which leads out of"),
+        "which leads out of",
     ),
     skipped(
         "an absolute path elsewhere that is no annotation",
@@ -107,7 +111,8 @@ CASES = (
     refused(
         "nothing that exists",
         index(b"x.png\tx.txt\ny.png\ty.txt\n"),
-        *(Code.DATASET, "2 of the 2 images", "file not found"),
+        "2 of the 2 images",
+        "file not found",
     ),
-    refused("not an index at all", index(bytes(range(1, 256)) * 4), Code.DATASET, "are unusable"),
+    refused("not an index at all", index(bytes(range(1, 256)) * 4), "are unusable"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, sa
 from models.detector import Detector
 from models.model_config import read_model_config
 from tests.models.weight_file_example import call, pickled, write_zip
-from tests.reliability.case import Case, Ending, Fate, Meet, refused, taken
+from tests.reliability import case
+from tests.reliability.case import Case, Ending, Fate, Meet, taken
 from utils.errors import Code, TaskError
 
 
@@ -84,6 +86,16 @@ def flipped(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def saved(content: object) -> Meet:
+    """What torch has saved of something else."""
+    return weights(lambda path: torch.save(content, path))
+
+
+def width(multiple: float) -> Meet:
+    """Good weights whose definition is of another width."""
+    return changed(lambda stored: stored["layout"].update(width_multiple=multiple))
+
+
 def packed(path: Path) -> None:
     """A zip archive of something else."""
     with zipfile.ZipFile(path, "w") as archive:
@@ -93,55 +105,45 @@ def packed(path: Path) -> None:
 HOSTILE = pickled(call("posix", "system", "touch /tmp/never"))
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4000000\n"
 
+refused = partial(case.refused, code=Code.MODEL)
+
 CASES: tuple[Case, ...] = (
     taken("good ones", weights(good), classes=2),
     taken("good ones of half precision", weights(lambda path: good(path, half=True)), classes=2),
     taken("one number is infinite, as float16 may hold", one_number(float("inf")), classes=2),
-    refused("one number is NaN", one_number(float("nan")), Code.MODEL, "not numbers (NaN)"),
-    refused("missing", weights(lambda path: None), Code.MODEL, "does not exist"),
-    refused("a folder", weights(Path.mkdir), Code.MODEL, "does not exist"),
-    refused("zero bytes", content(b""), Code.MODEL, "is empty"),
-    refused("a web page", content(b"<!DOCTYPE html>"), Code.MODEL, "is not a PyTorch file"),
-    refused("a pointer of Git LFS", content(LFS), Code.MODEL, "is not a PyTorch file"),
-    refused("cut in the middle", cut(0.5), Code.MODEL, "is damaged or cut short"),
-    refused("cut near the end", cut(0.999), Code.MODEL, "is damaged or cut short"),
-    refused("noise within", weights(flipped), Code.MODEL, "is damaged or cut short"),
-    refused("another zip archive", weights(packed), Code.MODEL, "but not a PyTorch file"),
+    refused("one number is NaN", one_number(float("nan")), "not numbers (NaN)"),
+    refused("missing", weights(lambda path: None), "does not exist"),
+    refused("a folder", weights(Path.mkdir), "does not exist"),
+    refused("zero bytes", content(b""), "is empty"),
+    refused("a web page", content(b"<!DOCTYPE html>"), "is not a PyTorch file"),
+    refused("a pointer of Git LFS", content(LFS), "is not a PyTorch file"),
+    refused("cut in the middle", cut(0.5), "is damaged or cut short"),
+    refused("cut near the end", cut(0.999), "is damaged or cut short"),
+    refused("noise within", weights(flipped), "is damaged or cut short"),
+    refused("another zip archive", weights(packed), "but not a PyTorch file"),
     refused(
         "a pickle that runs a program",
         weights(lambda path: write_zip(path, HOSTILE)),
-        *(Code.MODEL, "posix.system"),
+        "posix.system",
     ),
-    refused(
-        "a tensor alone",
-        weights(lambda path: torch.save(torch.zeros(3), path)),
-        *(Code.MODEL, "not a detector's checkpoint"),
-    ),
-    refused(
-        "a state dict alone",
-        weights(lambda path: torch.save({"weight": torch.zeros(3)}, path)),
-        *(Code.MODEL, "not a detector's checkpoint"),
-    ),
-    refused("a later format", changed(lambda c: c.update(version=9)), Code.MODEL, "version 9"),
-    refused("names missing", changed(lambda c: c.pop("class_names")), Code.MODEL, "makes no sense"),
+    refused("a tensor alone", saved(torch.zeros(3)), "not a detector's checkpoint"),
+    refused("a state dict alone", saved({"weight": torch.zeros(3)}), "not a detector's checkpoint"),
+    refused("a later format", changed(lambda c: c.update(version=9)), "version 9"),
+    refused("names missing", changed(lambda c: c.pop("class_names")), "makes no sense"),
     refused(
         "three names for two classes",
         changed(lambda c: c["class_names"].append("third")),
-        *(Code.MODEL, "names 3 classes but has outputs for 2"),
+        "names 3 classes but has outputs for 2",
     ),
     refused(
         "a tensor missing",
         changed(lambda c: c["state"].pop("model.0.conv.weight")),
-        *(Code.MODEL, "1 tensors of the weight file do not fit"),
+        "1 tensors of the weight file do not fit",
     ),
-    refused(
-        "a definition of another network",
-        changed(lambda c: c["layout"].update(width_multiple=0.5)),
-        *(Code.MODEL, "file is not a complete"),
-    ),
+    refused("a definition of another network", width(0.5), "file is not a complete"),
     refused(
         "a definition that would fill the memory",
-        changed(lambda c: c["layout"].update(width_multiple=5000.0)),
-        *(Code.MODEL, "a much larger network than its weights"),
+        width(5000.0),
+        "a much larger network than its weights",
     ),
 )

@@ -12,6 +12,7 @@ from PIL import Image
 
 import start
 from tests.conftest import TINY_TRAINING
+from tests.task_results import record
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
@@ -51,10 +52,6 @@ def place(task: Path) -> list[bytes]:
     return paths
 
 
-def monitor(task: Path) -> list[str]:
-    return (task / "out" / "monitor.txt").read_text("utf-8").splitlines()[0].split("\t")
-
-
 def test_odd_candidates_all_have_their_line(
     drawn: SourceDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,7 +72,7 @@ def test_odd_candidates_all_have_their_line(
     assert found["cut.jpg"]["boxes"] == []
     for words in ("zero.jpg: not a readable", "cut.jpg: cannot be decoded", "of this name is list"):
         assert words in said
-    assert monitor(task)[2:5] == ["1.000000", "2", "0"]
+    assert record(task)[2:5] == ["1.000000", "2", "0"]
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])
@@ -108,7 +105,7 @@ def test_images_that_are_all_cut_off_end_the_training(
     assert start.main(["--env", str(env_file)]) == 1
     said = capsys.readouterr().out.strip().splitlines()[-1]
     assert said.startswith(f"FAILED ({int(Code.IMAGE_FORMAT)}): none of the")
-    assert monitor(task)[3:5] == ["4", str(int(Code.IMAGE_FORMAT))]
+    assert record(task)[3:5] == ["4", str(int(Code.IMAGE_FORMAT))]
     assert not (task / "out" / "models" / "result.yaml").exists()
 
 

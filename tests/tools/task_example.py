@@ -54,16 +54,8 @@ class Example:
 
 
 def result_content() -> dict:
-    stage = {
-        "stage_name": "best",
-        "files": ["best.pt", "best.onnx"],
-        "timestamp": 1700000400,
-        "mAP": 0.71,
-        "mAR": 0.5,
-        "tp": 3,
-        "fp": 0,
-        "fn": 1,
-    }
+    stage = {"stage_name": "best", "files": ["best.pt", "best.onnx"], "timestamp": 1700000400}
+    stage |= {"mAP": 0.71, "mAR": 0.5, "tp": 3, "fp": 0, "fn": 1}
     last = {"stage_name": "last", "files": ["last.pt"], "timestamp": 1700000500, "mAP": 0}
     return {
         "best_stage_name": "best",
@@ -103,13 +95,12 @@ def build(root: Path, *, training: bool, protocol: str | None = "1.1.0") -> Exam
     example.monitor(f"{TASK_ID}\t1700000123.456789\t1.00\t2\t0")
     if training:
         models = root / "out" / "models"
-        for name in ("best/best.pt", "best/best.onnx", "last/last.pt"):
-            (models / name).parent.mkdir(exist_ok=True)
-            (models / name).write_bytes(b"graph")
+        for folder in ("best", "last", "attachments/report"):
+            (models / folder).mkdir(parents=True)
+        for name in ("best/best.onnx", "attachments/report/curves.png"):
+            (models / name).write_bytes(b"content")
         for name in ("best/best.pt", "last/last.pt"):
             torch.save({"class_names": ["cat", "dog"], "w": torch.zeros(2)}, models / name)
-        (models / "attachments" / "report").mkdir(parents=True)
-        (models / "attachments" / "report" / "curves.png").write_bytes(b"picture")
         (root / "out" / "tensorboard" / "events.out.tfevents.1.host").write_bytes(b"events")
         example.result()
     else:

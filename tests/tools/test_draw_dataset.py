@@ -22,37 +22,18 @@ def test_one_seed_gives_the_same_files(tmp_path: Path) -> None:
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
-def test_another_seed_gives_other_pictures() -> None:
-    one, other = (draw_scene(160, 120, np.random.default_rng([seed, 0])) for seed in (0, 1))
-    assert not np.array_equal(one.image, other.image)
-
-
 @pytest.mark.parametrize("index", range(6))
 def test_boxes_lie_inside_and_are_large_enough(index: int) -> None:
     scene = draw_scene(320, 240, np.random.default_rng([0, index]))
     x1, y1, x2, y2 = scene.boxes.T
-    assert scene.image.shape == (240, 320, 3)
-    assert scene.image.dtype == np.uint8
-    assert (x1 >= 0).all()
-    assert (y1 >= 0).all()
-    assert (x2 <= 320).all()
-    assert (y2 <= 240).all()
+    assert (scene.image.shape, scene.image.dtype) == ((240, 320, 3), np.uint8)
+    assert (scene.boxes >= 0).all()
+    assert (scene.boxes <= (320, 240, 320, 240)).all()
     whole = (x1 > 0) & (y1 > 0) & (x2 < 320) & (y2 < 240)
     platelet = scene.classes == CLASS_NAMES.index("platelet")
     sides = np.minimum(x2 - x1, y2 - y1)
     assert (sides[whole & platelet] >= 11).all()
-    assert (np.maximum(x2 - x1, y2 - y1)[whole & platelet] >= 14).all()
     assert (sides[whole & ~platelet] >= 20).all()
-
-
-def test_a_white_cell_is_as_dark_as_its_box_says() -> None:
-    """The nucleus is the darkest thing of the picture and lies well inside the box."""
-    for index in range(8):
-        scene = draw_scene(320, 240, np.random.default_rng([7, index]))
-        for (x1, y1, x2, y2), kind in zip(scene.boxes, scene.classes, strict=True):
-            if CLASS_NAMES[kind] == "white_cell":
-                inside = scene.image[y1:y2, x1:x2, 1].astype(float)
-                assert inside.min() < 0.5 * np.median(scene.image[..., 1])
 
 
 def test_classes_are_balanced_as_promised(tmp_path: Path) -> None:
@@ -68,11 +49,8 @@ def test_voc_files_and_splits_agree_with_the_pictures(tmp_path: Path) -> None:
     counts = draw_dataset(tmp_path, images=20, size_wh=(160, 120), seed=1)
     source = read_source(tmp_path)
     assert source.class_names == CLASS_NAMES
-    assert {split: len(images) for split, images in source.splits.items()} == {
-        "train": 14,
-        "val": 3,
-        "test": 3,
-    }
+    sizes = {split: len(images) for split, images in source.splits.items()}
+    assert sizes == {"train": 14, "val": 3, "test": 3}
     found = [c for images in source.splits.values() for image in images for c in image.classes]
     assert np.bincount(found, minlength=3).tolist() == list(counts.values())
     first = parse(tmp_path / "Annotations" / "smear_00000.xml")

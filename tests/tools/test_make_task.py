@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import yaml
 
-from data.read_dataset import read_dataset
-from tools.draw_dataset import draw_dataset
 from tools.make_task import main, write_task
 from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import TaskError
@@ -51,40 +49,15 @@ def make_voc(root: Path, *, splits: bool = True) -> Path:
     return root
 
 
-@pytest.mark.parametrize("annotation_format", ["ark", "voc", "coco"])
-def test_our_reader_gets_the_same_boxes_back(annotation_format: str, tmp_path: Path) -> None:
-    draw_dataset(tmp_path / "drawn", images=5, size_wh=(160, 120), seed=2)
-    source = read_source(tmp_path / "drawn")
-    env_file = write_task(source, tmp_path / "task", annotation_format=annotation_format)
-    env = yaml.safe_load(env_file.read_text())
-    for split, key in (("train", "training_index_file"), ("val", "val_index_file")):
-        index_file = Path(env["input"][key])
-        dataset, _ = read_dataset(
-            index_file,
-            source.class_names,
-            root=Path(env["input"]["root_dir"]),
-            max_bad_fraction=0.0,
-        )
-        images = source.splits[split]
-        assert len(dataset) == len(images) > 0
-        for number, image in enumerate(images):
-            assert Path(dataset.paths[number]).resolve() == image.path.resolve()
-            np.testing.assert_array_equal(dataset.boxes_of(number), image.boxes)
-            np.testing.assert_array_equal(dataset.classes_of(number), image.classes)
-
-
 def test_files_are_written_in_the_platforms_words(tmp_path: Path) -> None:
     source = read_source(make_voc(tmp_path / "data"))
     env_file = write_task(source, tmp_path / "task", settings={"epochs": 3, "lr0": "1e-3"})
     root = env_file.parent
     config = yaml.safe_load((root / "config.yaml").read_text())
     env = yaml.safe_load(env_file.read_text())
-    assert config["epochs"] == "3"
-    assert config["lr0"] == "1e-3"
-    assert config["class_names"] == list(NAMES)
-    assert config["gpu_id"] == ""
-    assert config["gpu_count"] == 0
-    assert config["export_format"] == "ark:raw"
+    expected = {"epochs": "3", "lr0": "1e-3", "class_names": list(NAMES), "gpu_id": ""}
+    expected |= {"gpu_count": 0, "export_format": "ark:raw"}
+    assert {key: config[key] for key in expected} == expected
     assert "pretrained_model_params" not in config
     assert env["protocol_version"] == "1.1.0"
     assert env["task_id"] == config["task_id"]
@@ -114,18 +87,10 @@ def test_mining_and_inference_with_weights(tmp_path: Path) -> None:
     weights = tmp_path / "best" / "best.pt"
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
-    env_file = write_task(
-        source,
-        tmp_path / "task",
-        kinds=("mining", "infer"),
-        weights=[weights],
-        gpu_id="0,1",
-        copy=True,
-    )
+    more = {"kinds": ("mining", "infer"), "weights": [weights], "gpu_id": "0,1", "copy": True}
+    env_file = write_task(source, tmp_path / "task", **more)
     config = yaml.safe_load((env_file.parent / "config.yaml").read_text())
-    assert config["run_mining"] is True
-    assert config["run_infer"] is True
-    assert config["gpu_count"] == 2
+    assert (config["run_mining"], config["run_infer"], config["gpu_count"]) == (True, True, 2)
     assert config["model_params_path"] == [str(env_file.parent / "models" / "best" / "best.pt")]
     assert Path(config["model_params_path"][0]).read_bytes() == b"weights"
     candidates = (env_file.parent / "candidate-index.tsv").read_text().splitlines()
@@ -173,10 +138,8 @@ def test_chosen_classes_keep_their_order(tmp_path: Path) -> None:
 
 def test_same_content_is_one_asset(tmp_path: Path) -> None:
     none = np.zeros((0, 4))
-    images = tuple(
-        SourceImage(save_image(tmp_path / f"{n}.png", 7), none, np.zeros(0, np.int64))
-        for n in range(2)
-    )
+    paths = [save_image(tmp_path / f"{n}.png", 7) for n in range(2)]
+    images = tuple(SourceImage(path, none, np.zeros(0, np.int64)) for path in paths)
     source = SourceDataset("voc", NAMES, {"train": images, "val": images[:1], "test": ()}, ())
     root = write_task(source, tmp_path / "task").parent
     assert len((root / "train-index.tsv").read_text().splitlines()) == 1
@@ -239,12 +202,10 @@ def test_a_task_without_a_model_is_said(
     assert ("note: no --weights" in caplog.text) == said
 
 
-def test_real_photographs(shared: Path, tmp_path: Path) -> None:
-    """BCCD as the reference results count it; one box of 1138 is given twice."""
+def test_real_photographs(shared: Path) -> None:
+    """BCCD as the reference results count it; one of the 1138 boxes for validation comes twice."""
     source = read_source(shared / "data" / "bccd")
     assert source.class_names == ("WBC", "RBC", "Platelets")
-    sizes = {split: len(images) for split, images in source.splits.items()}
-    assert sizes == {"train": 205, "val": 87, "test": 72}
-    assert sum(len(image.boxes) for image in source.splits["val"]) == 1137
-    assert sum(len(image.boxes) for image in source.splits["test"]) == 945
-    write_task(source, tmp_path / "task", limit=3)
+    counts = [(len(s), sum(len(image.boxes) for image in s)) for s in source.splits.values()]
+    assert [images for images, _ in counts] == [205, 87, 72]
+    assert [boxes for _, boxes in counts[1:]] == [1137, 945]

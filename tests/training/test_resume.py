@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +24,13 @@ from training.ema import ModelEMA
 from training.job import TrainingJob
 from training.optimizer import OptimizerStep, build_optimizer
 from training.resume import (
+    FORMAT,
+    VERSION,
     ResumeState,
     find_state,
     from_plain,
     load_network,
     read_state,
-    restore,
     snapshot,
     to_plain,
     write_state,
@@ -61,7 +61,7 @@ def run_until(one: TrainingJob, stage: str, epoch: int) -> None:
             raise Killed
 
     with pytest.raises(Killed):
-        run(dataclasses.replace(one, on_saved=on_saved))
+        run(replace(one, on_saved=on_saved))
 
 
 def assert_same_results(one: Path, other: Path) -> None:
@@ -71,14 +71,14 @@ def assert_same_results(one: Path, other: Path) -> None:
         assert all(torch.equal(tensor, others[key]) for key, tensor in tensors.items()), stage
 
 
-CASES = [
-    pytest.param({"workers": 2, "nominal_batch_size": 12}, id="pending gradients"),
-    pytest.param({"optimizer": "adamw", "lr0": 0.001, "freeze": "3"}, id="adamw, frozen"),
-    pytest.param({"schedule": "cosine", "noval": True, "momentum": 0}, id="noval"),
-]
-
-
-@pytest.mark.parametrize("change", CASES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"workers": 2, "nominal_batch_size": 12}, id="pending gradients"),
+        pytest.param({"optimizer": "adamw", "lr0": 0.001, "freeze": "3"}, id="adamw, frozen"),
+        pytest.param({"schedule": "cosine", "noval": True, "momentum": 0}, id="noval"),
+    ],
+)
 def test_a_resumed_training_equals_one_that_ran_through(
     splits: list[DatasetIndex],
     tmp_path: Path,
@@ -127,7 +127,7 @@ def test_a_complete_training_reports_its_results_again(
     lines = (tmp_path / "results.csv").read_text()
     monkeypatch.setattr(loop, "train_one_epoch", None)  # no step may be asked for
     with caplog.at_level(logging.INFO):
-        again = run(dataclasses.replace(one, on_saved=reported.append))
+        again = run(replace(one, on_saved=reported.append))
     assert "complete already" in caplog.text
     assert again.evaluation.scores == first.evaluation.scores
     assert again.files == first.files
@@ -142,22 +142,20 @@ Edit = Callable[[TrainingJob], TrainingJob]
 
 
 def settings(**change: object) -> Edit:
-    return lambda one: dataclasses.replace(
-        one, settings=dataclasses.replace(one.settings, **change)
-    )
+    return lambda one: replace(one, settings=replace(one.settings, **change))
 
 
 def other_data(one: TrainingJob) -> TrainingJob:
-    return dataclasses.replace(one, train=one.train.subset(range(7)))
+    return replace(one, train=one.train.subset(range(7)))
 
 
 def other_boxes(one: TrainingJob) -> TrainingJob:
     moved = one.validation.instances.with_boxes(one.validation.boxes + 1)
-    return dataclasses.replace(one, validation=dataclasses.replace(one.validation, instances=moved))
+    return replace(one, validation=replace(one.validation, instances=moved))
 
 
 def other_weights(one: TrainingJob) -> TrainingJob:
-    return dataclasses.replace(one, weights=one.stage_folder("best") / "best.pt")
+    return replace(one, weights=one.stage_folder("best") / "best.pt")
 
 
 def damaged(one: TrainingJob) -> TrainingJob:
@@ -173,12 +171,11 @@ def without_best(one: TrainingJob) -> TrainingJob:
 def complete(one: TrainingJob) -> TrainingJob:
     """More patience does not wake a training that is complete: its optimiser is gone."""
     state = read_state(one.state_file)
-    write_state(one.state_file, dataclasses.replace(state, parts=None))
+    write_state(one.state_file, replace(state, parts=None))
     return one
 
 
 OTHERS = [
-    pytest.param(settings(lr0=0.02), "lr0 was 0.01, is 0.02", id="other settings"),
     pytest.param(settings(epochs=4, seed=1), "epochs was 3, is 4; seed was 0, is 1", id="two"),
     pytest.param(other_data, "other training data", id="other images"),
     pytest.param(other_boxes, "other validation data", id="other labels"),
@@ -222,8 +219,7 @@ def test_a_state_of_another_training_is_not_resumed(
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"workers": 1, "cache": "none", "patience": 7}, True),
-        ({"plots": True, "save_period": 2, "resume": "True"}, True),
+        ({"workers": 1, "cache": "none", "patience": 7, "save_period": 2, "resume": "True"}, True),
         ({"resume": "never"}, False),
         ({"resume": "False"}, False),
     ],
@@ -260,39 +256,38 @@ def test_checkpoints_are_as_many_as_the_platform_lists() -> None:
     assert MAX_PERIODIC + len(("best", "last")) == STAGES_KEPT
 
 
-def trained(steps: int) -> tuple[Detector, ModelEMA[Detector], OptimizerStep]:
-    torch.manual_seed(steps)
-    network = Detector(read_model_config("yolov5n", nc=1)).to(memory_format=torch.channels_last)
-    ema = ModelEMA(network)
-    optimizer_step = OptimizerStep(build_optimizer(network, TrainSettings(weight_decay=0.0)))
-    optimizer_step.accumulate = 2
-    for _ in range(steps):
-        images = torch.rand(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
-        loss = sum(level.square().mean() for level in network(images))
-        if optimizer_step.backward_and_step(loss):
-            ema.update(network)
-    return network, ema, optimizer_step
-
-
-def state_of(
-    network: Detector, ema: ModelEMA[Detector], optimizer_step: OptimizerStep
-) -> ResumeState:
+def state_of(epoch: int, best_epoch: int, parts: dict[str, object] | None = None) -> ResumeState:
     evaluation = no_evaluation(2)
     evaluation.confusion.matrix[0, 1] = 4
     return ResumeState(
-        epoch=4,
+        epoch,
         identity={"settings": {"freeze": (1, 2), "lr0": 0.1}},
         batch_size=16,
         rows=[[0, 0.1 + 0.2], [1, float("nan")]],
-        stages=[SavedCheckpoint("best", (Path("best") / "best.pt",), 3, evaluation)],
-        parts=snapshot(network, ema, optimizer_step),
+        stages=[SavedCheckpoint("best", (Path("best") / "best.pt",), best_epoch, evaluation)],
+        parts=parts,
     )
 
 
+@pytest.mark.parametrize(
+    ("epoch", "best_epoch", "patience", "complete"),
+    [
+        pytest.param(0, 0, 1, False, id="the first epoch is the best"),
+        pytest.param(2, 0, 2, True, id="two without improvement"),
+        pytest.param(2, 1, 2, False, id="one without improvement"),
+        pytest.param(900, 0, 0, False, id="0 never stops"),
+        pytest.param(999, 999, 0, True, id="all epochs are done"),
+    ],
+)
+def test_early_stopping(epoch: int, best_epoch: int, patience: int, complete: bool) -> None:
+    settings = TrainSettings(epochs=1000, patience=patience)
+    assert state_of(epoch, best_epoch).is_complete(settings) is complete
+
+
 def test_a_state_comes_back_from_its_file(tmp_path: Path) -> None:
-    """Three batches with two a step: one step is done, one gradient is pending."""
-    network, ema, optimizer_step = trained(3)
-    written = state_of(network, ema, optimizer_step)
+    network = Detector(read_model_config("yolov5n", nc=1))
+    step = OptimizerStep(build_optimizer(network, TrainSettings()))
+    written = state_of(4, 3, snapshot(network, ModelEMA(network), step))
     write_state(tmp_path / "last.state", written)
     assert isinstance(torch.load(tmp_path / "last.state", weights_only=True), dict)
     read = read_state(tmp_path / "last.state")
@@ -301,22 +296,7 @@ def test_a_state_comes_back_from_its_file(tmp_path: Path) -> None:
     (saved,), (expected,) = read.stages, written.stages
     assert saved.files == expected.files
     assert saved.evaluation.scores == expected.evaluation.scores
-    assert saved.evaluation.losses == expected.evaluation.losses
-    np.testing.assert_array_equal(
-        saved.evaluation.confusion.matrix, expected.evaluation.confusion.matrix
-    )
-
-    other, other_ema, other_step = trained(0)
-    load_network(other, read)
-    restore(read, ema=other_ema, optimizer_step=other_step)
-    for mine, theirs in ((network, other), (ema.module, other_ema.module)):
-        for key, tensor in mine.state_dict().items():
-            assert torch.equal(tensor, theirs.state_dict()[key]), key
-    assert other_ema.updates == ema.updates == 1
-    assert other_step.pending == optimizer_step.pending == 1
-    for parameter, counterpart in zip(network.parameters(), other.parameters(), strict=True):
-        assert torch.equal(parameter.grad, counterpart.grad)
-        assert counterpart.grad.stride() == counterpart.stride()
+    assert (saved.evaluation.confusion.matrix == expected.evaluation.confusion.matrix).all()
     with pytest.raises(TaskError, match="of another network"):
         load_network(Detector(read_model_config("yolov5s", nc=1)), read)
 
@@ -326,9 +306,9 @@ def test_a_state_comes_back_from_its_file(tmp_path: Path) -> None:
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"no such file format", id="not torch's"),
-        pytest.param({"format": "ymir-yolov5", "version": 2}, id="a checkpoint"),
-        pytest.param({"format": "ymir-yolov5 training", "version": 99}, id="another version"),
-        pytest.param({"format": "ymir-yolov5 training", "version": 2, "epoch": 3}, id="half"),
+        pytest.param({"format": "ymir-yolov5", "version": VERSION}, id="a checkpoint"),
+        pytest.param({"format": FORMAT, "version": 99}, id="another version"),
+        pytest.param({"format": FORMAT, "version": VERSION, "epoch": 3}, id="half"),
         pytest.param([1, 2], id="a list"),
     ],
 )
@@ -340,24 +320,13 @@ def test_other_files_are_refused(tmp_path: Path, content: object) -> None:
     assert caught.value.code == Code.MODEL
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"a": [1, 2.5, "x", None, True], "tuple": {}, 3: ()},
-        (1, (2, [3, (4,)]), 0.1 + 0.2),
-        [np.float64(0.5), np.int64(3), np.bool_(True)],
-        np.array([True, False]),
-        np.zeros((0, 4), np.float32),
-        np.float32(3) * np.ones((2, 2), np.float32).T,
-    ],
-    ids=repr,
-)
-def test_plain_values_and_arrays_come_back(value: Any, tmp_path: Path) -> None:
-    torch.save(to_plain(value), tmp_path / "value")
+def test_plain_values_and_arrays_come_back(tmp_path: Path) -> None:
+    arrays = [np.array([True, False]), np.zeros((0, 4), np.float32), np.ones((2, 3)).T]
+    value = {"a": [1, 2.5, "x", None, True], "tuple": {}, 3: (), "b": (2, [(4,)]), "c": arrays}
+    torch.save(to_plain({**value, "d": np.float64(0.5)}), tmp_path / "value")
     back = from_plain(torch.load(tmp_path / "value", weights_only=True))
-    assert type(back) is type(value)
-    np.testing.assert_equal(back, value)
-    assert getattr(back, "dtype", None) == getattr(value, "dtype", None)
+    assert repr(back) == repr({**value, "d": 0.5})
+    assert [one.dtype for one in back["c"]] == [one.dtype for one in arrays]
 
 
 def test_only_known_classes_come_back() -> None:

@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -28,29 +27,27 @@ def test_a_failure_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
     def fail_half_way() -> None:
         with replace_file(path) as temporary:
             temporary.write_text("half")
-            raise RuntimeError
+            assert path.read_text() == "old"
+            raise RuntimeError("other")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="other"):
         fail_half_way()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "result.yaml"
-    write_text(path, "old")
-    with replace_file(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
+@pytest.fixture(scope="module")
+def gone() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen(["true"]) as process:
+        return process.pid
 
 
-def test_what_a_killed_process_left_is_removed_and_a_living_one_s_is_not(tmp_path: Path) -> None:
-    gone = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
-    )
-    dead, alive = (tmp_path / f".a.txt.{n}.tmp" for n in (int(gone.stdout), os.getppid()))
-    other = tmp_path / f".b.txt.{int(gone.stdout)}.tmp"
+def test_what_a_killed_process_left_is_removed_and_a_living_one_s_is_not(
+    tmp_path: Path, gone: int
+) -> None:
+    dead, alive = (tmp_path / f".a.txt.{n}.tmp" for n in (gone, os.getppid()))
+    other = tmp_path / f".b.txt.{gone}.tmp"
     for path in (dead, alive, other):
         path.write_text("half")
     write_text(tmp_path / "a.txt", "whole")
@@ -69,17 +66,11 @@ def test_a_full_disk_is_told_with_the_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_error_of_a_writer_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="other"), replace_file(tmp_path / "best.pt"):
-        raise RuntimeError("other")
-
-
-def test_a_scratch_folder_goes_and_so_does_one_that_a_killed_process_left(tmp_path: Path) -> None:
-    gone = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
-    )
-    for number in (int(gone.stdout), os.getpid()):  # a container gives the same number again
-        left = tmp_path / f".best.onnx.parts.{number}.tmp"
+def test_a_scratch_folder_goes_and_so_does_one_that_a_killed_process_left(
+    tmp_path: Path, gone: int
+) -> None:
+    for number in (gone, os.getpid()):  # a container gives the same number again
+        left = tmp_path / f".best.onnx.parts.{number}.{number}.tmp"
         left.mkdir()
         (left / "half").write_text("half")
     with scratch_beside(tmp_path / "best.onnx") as folder:

@@ -27,37 +27,20 @@ CASES = [
     (TaskError(Code.DATASET, "the index is empty."), Code.DATASET, "is empty"),
     (torch.cuda.OutOfMemoryError("CUDA out of memory"), Code.OUT_OF_MEMORY, "GPU ran out"),
     (Accelerator(2), Code.OUT_OF_MEMORY, "GPU ran out"),
-    (
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
-        Code.OUT_OF_MEMORY,
-        "GPU ran out",
-    ),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), Code.OUT_OF_MEMORY, "GPU ran out"),
     (RuntimeError("CUDA error: out of memory in host"), Code.OUT_OF_MEMORY, "machine ran out"),
     (MemoryError(), Code.OUT_OF_MEMORY, "cache"),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), Code.OUT_OF_MEMORY, "machine ran out"),
     (RuntimeError(WORKER + "Bus error. Out of it"), Code.OUT_OF_MEMORY, "/dev/shm"),
     (RuntimeError("could not create a primitive"), Code.OUT_OF_MEMORY, "machine ran out"),
-    (
-        RuntimeError("could not create a primitive descriptor for a convolution"),
-        Code.CONTAINER,
-        "RuntimeError",
-    ),
+    (RuntimeError("could not create a primitive descriptor"), Code.CONTAINER, "RuntimeError"),
     (RuntimeError(WORKER + "Killed. "), Code.CONTAINER, "a worker process"),
     (OSError(errno.ENOSPC, "full", "/dev/shm/x"), Code.OUT_OF_MEMORY, "shm_size"),
     (OSError(errno.ENOSPC, "full", "best.pt"), Code.CONTAINER, "disk while writing best.pt"),
     (OSError(errno.EDQUOT, "quota", "best.pt"), Code.CONTAINER, "disk while writing best.pt"),
-    (
-        RuntimeError("CUDA error: no kernel image is available"),
-        Code.CUDA_MISMATCH,
-        "an image made for this GPU",
-    ),
-    (Accelerator(209), Code.CUDA_MISMATCH, "driver"),
+    (RuntimeError("CUDA error: no kernel image is"), Code.CUDA_MISMATCH, "made for this GPU"),
     (Accelerator(35), Code.CUDA_MISMATCH, "driver"),
-    (
-        RuntimeError("The NVIDIA driver on your system is too old (found version 11040)."),
-        Code.CUDA_MISMATCH,
-        "driver",
-    ),
+    (RuntimeError("The NVIDIA driver on your system is too old"), Code.CUDA_MISMATCH, "driver"),
     (Accelerator(100), Code.NO_GPU, "gpu_id"),
     (RuntimeError("No CUDA GPUs are available"), Code.NO_GPU, "gpu_id"),
     (KeyboardInterrupt(), Code.CONTAINER, "interrupted"),
@@ -103,9 +86,10 @@ def test_memory_that_really_is_not_there(allocate: object) -> None:
     assert (code, "machine ran out" in sentence) == (Code.OUT_OF_MEMORY, True)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.version.cuda is None, reason="a GPU, or a torch for none"
+)
 def test_a_gpu_that_really_is_not_there() -> None:
-    with pytest.raises((RuntimeError, AssertionError)) as caught:
+    with pytest.raises(RuntimeError) as caught:
         torch.zeros(1, device="cuda")
-    if torch.version.cuda is not None:
-        assert explain(caught.value)[0] == Code.NO_GPU
+    assert explain(caught.value)[0] == Code.NO_GPU

@@ -16,7 +16,6 @@ from utils.environment import (
     CACHES,
     NEEDED,
     RANK_VARIABLES,
-    agent_store,
     missing_packages,
     provide_home,
     ranks,
@@ -48,25 +47,15 @@ def test_a_writable_home_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 TORCHRUN = dict(zip(RANK_VARIABLES, "3412", strict=True)) | {"MASTER_ADDR": "here"}
 
 
-def test_ranks_are_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, **TORCHRUN)
-    assert ranks() == (3, 4, 1, 2)
-
-
-@pytest.mark.parametrize("missing", TORCHRUN)
-def test_without_all_variables_a_process_is_alone(
-    monkeypatch: pytest.MonkeyPatch, missing: str
+def test_ranks_are_those_of_torchrun_if_all_variables_are_set(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A container may set one of these names for another purpose."""
-    set_environment(monkeypatch, **{**TORCHRUN, missing: None})
-    assert ranks() == (0, 1, 0, 1)
-
-
-def test_the_store_of_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, MASTER_ADDR="here", MASTER_PORT="12")
-    assert agent_store() is None
-    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-    assert agent_store() == ("here", 12)
+    set_environment(monkeypatch, **TORCHRUN)
+    assert ranks() == (3, 4, 1, 2)
+    for missing in TORCHRUN:
+        set_environment(monkeypatch, **{**TORCHRUN, missing: None})
+        assert ranks() == (0, 1, 0, 1)
 
 
 def test_one_module_reads_the_environment() -> None:
@@ -79,9 +68,6 @@ def test_needed_packages_are_required_and_installed() -> None:
     text = (ROOT / "extra-requirements.txt").read_text(encoding="utf-8")
     assert set(NEEDED.values()) <= set(re.findall(r"^([\w-]+)>=", text, re.MULTILINE))
     assert missing_packages() == ""
-
-
-def test_missing_packages_are_named() -> None:
     sentence = missing_packages(["cv2", "no_such_module", "os"])
     assert "has no no_such_module: install" in sentence
     assert "-m pip install -r extra-requirements.txt" in sentence

@@ -29,15 +29,23 @@ def deadlock():
 """
 
 
-def run(code: str) -> tuple[int, str]:
-    """Return exit status and output of a program that must not last."""
-    command = [sys.executable, "-c", BEGIN + code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout
-
-
-def test_the_block_is_left_once() -> None:
-    code = """
+HANG = """
+with handler.interruptible():
+    try:
+        terminate()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        {}
+"""
+EXIT_HANGS = (
+    "atexit.register(deadlock)\nhandler.set_exit_status({0})\nterminate()\nexit_process({0})"
+)
+CATCHES_ALL = """while True:
+            try: time.sleep(60)
+            except BaseException: pass"""
+CASES = {
+    "the block is left once": (
+        """
 try:
     with handler.interruptible():
         try:
@@ -49,12 +57,11 @@ try:
 except KeyboardInterrupt:
     print("left")
 exit_process(handler.set_exit_status(3))
-"""
-    assert run(code) == (3, "tidied\nleft\n")
-
-
-def test_a_signal_before_the_block_is_raised_in_it() -> None:
-    code = """
+""",
+        (3, "tidied\nleft\n"),
+    ),
+    "a signal before the block is raised in it": (
+        """
 terminate()
 print("still there", flush=True)
 try:
@@ -62,62 +69,30 @@ try:
         print("never")
 except KeyboardInterrupt:
     exit_process(handler.set_exit_status(1))
-"""
-    assert run(code) == (1, "still there\n")
-
-
-def test_without_a_signal_nothing_happens() -> None:
-    assert run("with handler.interruptible(): time.sleep(0.3)\nsys.exit(2)") == (2, "")
-
-
-HANGS = {
-    "while it tidies": "time.sleep(60)",
-    "in C": "deadlock()",
-    "in Python that catches all": "while True:\n            try: time.sleep(60)\n"
-    "            except BaseException: pass",
-}
-
-
-@pytest.mark.parametrize("hang", HANGS.values(), ids=HANGS)
-def test_a_block_that_does_not_end_is_ended_by_force(hang: str) -> None:
-    code = f"""
-with handler.interruptible():
-    try:
-        terminate()
-        time.sleep(60)
-    except KeyboardInterrupt:
-        {hang}
-"""
-    assert run(code) == (1, "by force\n")
-
-
-def test_a_main_thread_that_never_hears_the_signal_is_ended_by_force() -> None:
-    assert run("threading.Timer(0.2, terminate).start()\ndeadlock()") == (1, "by force\n")
-
-
-@pytest.mark.parametrize("status", [0, 3])
-def test_an_exit_that_hangs_keeps_the_status_that_was_set(status: int) -> None:
-    code = f"""
-atexit.register(deadlock)
-handler.set_exit_status({status})
-terminate()
-exit_process({status})
-"""
-    assert run(code) == (status, "")
-
-
-def test_after_the_end_by_force_no_other_status_is_set() -> None:
-    code = """
+""",
+        (1, "still there\n"),
+    ),
+    "no signal": ("with handler.interruptible(): time.sleep(0.3)\nsys.exit(2)", (2, "")),
+    "a hang while it tidies": (HANG.format("time.sleep(60)"), (1, "by force\n")),
+    "a hang in C": (HANG.format("deadlock()"), (1, "by force\n")),
+    "a hang in Python that catches all": (HANG.format(CATCHES_ALL), (1, "by force\n")),
+    "a main thread that never hears the signal": (
+        "threading.Timer(0.2, terminate).start()\ndeadlock()",
+        (1, "by force\n"),
+    ),
+    "an exit that hangs after success": (EXIT_HANGS.format(0), (0, "")),
+    "an exit that hangs after an error": (EXIT_HANGS.format(3), (3, "")),
+    "no other status after the end by force": (
+        """
 def on_timeout(): print(handler.set_exit_status(0), flush=True)
 terminate()
 time.sleep(60)
-"""
-    assert run(code) == (1, "1\n")
-
-
-def test_children_that_ignore_the_signal_stand_still_and_end_with_their_parent() -> None:
-    """They hold standard output: `run` would wait for them."""
-    code = """
+""",
+        (1, "1\n"),
+    ),
+    # They hold standard output: without their end this test would wait for them.
+    "children that ignore the signal stand still and end with their parent": (
+        """
 reader, writer = os.pipe()
 if os.fork() == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -133,12 +108,11 @@ def on_timeout():
     print(len(children), "stopped", flush=True)
 terminate()
 os.wait()
-"""
-    assert run(code) == (1, "2 stopped\n")
-
-
-def test_a_forked_worker_is_ended_by_the_signal_and_its_parent_is_not() -> None:
-    code = """
+""",
+        (1, "2 stopped\n"),
+    ),
+    "a forked worker is ended by the signal and its parent is not": (
+        """
 reader, writer = os.pipe()
 with handler.interruptible():
     child = os.fork()
@@ -149,12 +123,11 @@ with handler.interruptible():
     terminate(child)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     time.sleep(0.5)
-"""
-    assert run(code) == (0, f"{-signal.SIGTERM}\n")
-
-
-def test_exit_runs_exit_handlers_and_spares_the_interpreter_its_end() -> None:
-    code = """
+""",
+        (0, f"{-signal.SIGTERM}\n"),
+    ),
+    "an exit runs exit handlers and spares the interpreter its end": (
+        """
 class Late:
     def __del__(self): print("finalised")
 late = Late()
@@ -162,8 +135,18 @@ atexit.register(print, "exit handler")
 threading.Thread(target=time.sleep, args=(60,)).start()
 print("no line end", end=" ")
 exit_process(4)
-"""
-    assert run(code) == (4, "no line end exit handler\n")
+""",
+        (4, "no line end exit handler\n"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "expected"), CASES.values(), ids=CASES)
+def test_programs_that_must_not_last(code: str, expected: tuple[int, str]) -> None:
+    """Exit status and standard output."""
+    command = [sys.executable, "-c", BEGIN + code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == expected
 
 
 def _mistake() -> None:

@@ -8,7 +8,6 @@ from data.formats.base import Annotation, ClassLookup
 
 CLASSES = ClassLookup(["helmet", "Vest"])
 HELMET = (0, 30.0, 41.0, 80.0, 105.0)  # x 30, y 41, w 50, h 64: exclusive right and bottom
-ARK = b"0, 30, 41, 79, 104"
 VOC = """<annotation><filename>/in/assets/9c/3f.jpg</filename><cks/>
  <size><width>0</width><height>0</height></size>
  <object><name>{name}</name><truncated>unknown</truncated><bndbox><xmin>30</xmin><ymin>41</ymin>

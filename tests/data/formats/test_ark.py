@@ -14,21 +14,13 @@ from tests.data.formats.annotation_example import CLASSES, HELMET, rows_of
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("0, 30, 41, 79, 104", id="5-columns-1.1.0"),
         pytest.param("0, 30, 41, 79, 104, -1.0", id="6-columns-1.2"),
         pytest.param("0, 30, 41, 79, 104, -1.0, 0.0", id="7-columns-2.x"),
-        pytest.param("0,30,41,79,104\r\n\r\n", id="crlf-and-blank-line"),
-        pytest.param("  0\t30  41\t79 104\n", id="any-blanks"),
         pytest.param("0.0, 30.0, 41.0, 79.0, 104.0,", id="floats-and-trailing-comma"),
     ],
 )
 def test_columns(text: str) -> None:
     assert rows_of(parse_ark(text, "a.txt", CLASSES)) == [HELMET]
-
-
-def test_a_rotated_box_is_counted_and_taken_upright() -> None:
-    annotation = parse_ark("0, 30, 41, 79, 104, -1.0, 0.25", "a.txt", CLASSES)
-    assert (rows_of(annotation), annotation.rotated) == ([HELMET], 1)
 
 
 BOX = st.tuples(st.integers(0, 1), *[st.integers(-50, 5000)] * 4)

@@ -1,4 +1,7 @@
-"""Annotation files of any format: recognised by content, read once, class names matched."""
+"""Annotation files of any format: read once, class names matched.
+
+That formats are recognised by content is among the cases of tests/reliability.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +23,7 @@ from data.formats.base import (
     register,
 )
 from data.instances import Instances
-from tests.data.formats.annotation_example import ARK, HELMET, coco, rows_of, voc
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        pytest.param("a.txt", ARK, id="ark"),
-        pytest.param("a.xml", voc(), id="voc"),
-        pytest.param("a.json", coco(), id="coco"),
-        pytest.param("a.txt", b"\xef\xbb\xbf" + ARK, id="ark-with-byte-order-mark"),
-        pytest.param("a.txt", voc(), id="voc-called-txt"),
-        pytest.param("a", b"\n  " + coco(), id="coco-without-suffix"),
-        pytest.param("a.xml", ARK, id="ark-called-xml"),
-        pytest.param("a.xml", voc().decode().encode("utf-16"), id="voc-in-utf-16"),
-    ],
-)
-def test_formats_are_recognised_by_content(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    reader = AnnotationReader(["helmet", "vest"])
-    assert rows_of(reader.read(str(tmp_path / name), "/x/3f.jpg")) == [HELMET]
+from tests.data.formats.annotation_example import HELMET, coco, rows_of
 
 
 def test_a_format_that_is_asked_for_is_not_guessed(tmp_path: Path) -> None:
@@ -71,13 +55,12 @@ def test_a_registered_format_is_read_like_the_others(tmp_path: Path) -> None:
     assert rows_of(annotation) == [(0, 3, 4, 4, 5)]
 
 
-def test_reader_names_what_it_cannot_read(tmp_path: Path) -> None:
+def test_a_bad_file_for_many_images_is_named_for_each(tmp_path: Path) -> None:
     reader = AnnotationReader(["helmet"])
-    (tmp_path / "noise.txt").write_bytes(b"\x00\xff\xfe\x80 ")
     (tmp_path / "bad.json").write_bytes(b"{")
-    for name in ("missing.txt", "missing.json", "noise.txt", "bad.json", "bad.json"):
-        with pytest.raises(AnnotationError, match=name):
-            reader.read(str(tmp_path / name), "3f.jpg")
+    for _ in range(2):
+        with pytest.raises(AnnotationError, match=r"bad\.json"):
+            reader.read(str(tmp_path / "bad.json"), "3f.jpg")
 
 
 def test_a_file_for_many_images_is_parsed_once_also_by_threads(tmp_path: Path) -> None:
@@ -93,12 +76,7 @@ def test_a_file_for_many_images_is_parsed_once_also_by_threads(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("name", "index"),
-    [("helmet", 0), ("HELMET", 0), (" helmet ", 0), ("vest", 1), ("Vest", 1), ("boat", None)],
+    [("helmet", 0), ("HELMET", 0), (" helmet ", 0), ("vest", 1), ("VEST", 2), ("boat", None)],
 )
 def test_names_match_exactly_then_by_case(name: str, index: int | None) -> None:
-    assert ClassLookup(["helmet", "Vest"]).index_of(name) == index
-
-
-def test_the_exact_name_goes_before_one_of_other_case() -> None:
-    lookup = ClassLookup(["a", "A"])
-    assert (lookup.index_of("a"), lookup.index_of("A")) == (0, 1)
+    assert ClassLookup(["helmet", "Vest", "VEST"]).index_of(name) == index

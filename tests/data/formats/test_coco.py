@@ -34,16 +34,9 @@ def test_category_names_go_before_ids() -> None:
 @pytest.mark.parametrize(
     ("content", "image"),
     [
-        pytest.param(coco().decode().encode("utf-16"), "3f.jpg", id="utf-16"),
-        pytest.param(b"\xef\xbb\xbf" + coco(), "3f.jpg", id="byte-order-mark"),
         pytest.param(coco().replace(b'"area": 0', b'"area": NaN'), "3f.jpg", id="nan-beside"),
         pytest.param(coco().replace(b'"area"', b'"\\ud800"'), "3f.jpg", id="half-a-character"),
         pytest.param(coco().replace(b"3f.jpg", b"\\u00e9.jpg"), "\xe9.jpg", id="escaped-name"),
-        pytest.param(
-            coco().replace(b'"annotations": [', b'"annotations": [{}, {"image_id": 9}, '),
-            "3f.jpg",
-            id="annotations-of-no-image",
-        ),
     ],
 )
 def test_odd_documents_are_read(content: bytes, image: str) -> None:
@@ -52,16 +45,8 @@ def test_odd_documents_are_read(content: bytes, image: str) -> None:
 
 SIZE = (0, 0)
 
-ODD = {
-    "a number of any size": {"category_id": 2**70},
-    "a list": {"category_id": [0]},
-    "not finite": {"bbox": [1, 2, 3, float("nan")]},
-    "beyond a float": {"bbox": [10**400, 2, 3, 4]},
-    "a text": {"bbox": "1 2 3 4"},
-}
 
-
-@pytest.mark.parametrize("change", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("change", [{"category_id": [0]}, {"bbox": [10**400, 2, 3, 4]}])
 def test_an_odd_value_concerns_its_image_only(change: dict[str, object]) -> None:
     odd = {"image_id": 2, "category_id": 0, "bbox": [1, 2, 3, 4]} | change
     good = {"image_id": 1, "category_id": 0, "bbox": [30, 41, 50, 64]}

@@ -61,13 +61,6 @@ def test_boxes_are_inclusive_and_a_rotated_one_is_counted() -> None:
     assert (rows_of(annotation), annotation.rotated) == ([HELMET], 1)
 
 
-def test_unknown_classes_and_missing_boxes_are_counted() -> None:
-    content = voc("glove", more="<object><name>vest</name></object>")
-    annotation = parse_voc(content, "a.xml", CLASSES)
-    assert (rows_of(annotation), annotation.unknown_classes) == ([], ("glove",))
-    assert annotation.without_box == 1
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -122,12 +122,9 @@ def test_arguments_are_not_copied_without_end():
     [
         pytest.param(b"", id="empty"),
         pytest.param(b"\x80\x02", id="no end"),
-        pytest.param(b"\x80\x02.", id="nothing on the stack"),
         pytest.param(b"\x80\x02X\xff\xff\xff\xffa.", id="text longer than the file"),
         pytest.param(b"\x80\x04\x8d" + b"\xff" * 8 + b"a.", id="text of 2^64 characters"),
-        pytest.param(b"\x80\x02h\x07.", id="nothing remembered"),
         pytest.param(b"\x80\x02\x87.", id="tuple of nothing"),
-        pytest.param(b"\x80\x02e.", id="no mark"),
         pytest.param(b"\xff.", id="no instruction"),
         pytest.param(b"\x80\x02X\x01\x00\x00\x00\xff.", id="not UTF-8"),
         pytest.param(b"\x80\x02}(K\x01u.", id="a key without a value"),

@@ -156,14 +156,6 @@ def test_layers_that_no_detection_model_has_are_named(official, named, saved, pa
     assert caught.value.code is Code.MODEL
 
 
-def test_a_block_that_cannot_be_built_is_named(official, saved):
-    model = official()
-    model.yaml["backbone"] = [[-1, 1, "CBAM", [8]], *model.yaml["backbone"][1:]]
-    with pytest.raises(TaskError, match="block 'CBAM' is not one of") as caught:
-        build_detector(load_checkpoint(saved(content_of(model))))
-    assert caught.value.code is Code.MODEL
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
