@@ -7,17 +7,16 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
 from tests import two_processes
 from tests.conftest import ROOT
+from tests.evaluation.evaluation_example import assert_same
 from utils.distributed import SINGLE_PROCESS, DistContext, launcher_store, rendezvous
 from utils.environment import RANK_VARIABLES
 from utils.errors import Code, TaskError
@@ -73,10 +72,7 @@ def test_two_ranks_evaluate_what_one_process_does(results: Path) -> None:
     )
     assert one.scores.map50 > 0
     assert len(one.detections) > 6
-    assert {field.name for field in fields(two)} == {field.name for field in fields(one)}
-    assert list(two.detections) == list(one.detections)
-    np.testing.assert_array_equal(two.confusion.matrix, one.confusion.matrix)
-    np.testing.assert_equal(*(asdict(replace(own, confusion=None)) for own in (two, one)))
+    assert_same(two, one)
 
 
 WAIT = timedelta(seconds=30)
