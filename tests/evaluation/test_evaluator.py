@@ -94,10 +94,9 @@ def test_detections_are_kept_from_the_reported_confidence_on() -> None:
 
 def test_an_empty_split_has_zeros() -> None:
     evaluation = Evaluator(2, BY_SIZE).evaluation()
-    assert evaluation.scores.map50 == 0.0
     assert evaluation.labels_per_class.tolist() == [0, 0]
-    assert evaluation.at_confidence.false_negatives == 0
-    assert evaluation.at_confidence.recall == 0.0
+    counts = evaluation.at_confidence
+    assert (evaluation.scores.map50, counts.false_negatives, counts.recall) == (0, 0, 0)
 
 
 def evaluator_of(batches: range) -> Evaluator:
