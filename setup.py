@@ -1,8 +1,7 @@
 """Build the wheel: the packages and programs of this repository, nested below `ymir_yolov5`.
 
-The repository is flat, since the platform runs `start.py` in it. Installed, folders called `data`,
-`models` or `utils` would take these names from every other program, so the wheel has them below one
-name, and their imports of each other are rewritten on the way.
+Folders called `data`, `models` or `utils` would take these names from every other program, so the
+wheel has them below one name, and their imports of each other are rewritten on the way.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ PACKAGES = (
     *("api", "cli", "data", "evaluation", "exporting", "inference", "mining", "models", "ops"),
     *("reporting", "settings", "tasks", "training", "utils", "ymir"),
 )
-DATA = ("configs",)
 ROOT = Path(__file__).resolve().parent
 
 
@@ -38,9 +36,8 @@ def nested(source: str, where: str) -> str:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             module = node.module or ""
             if module.split(".")[0] in (*PACKAGES, *PROGRAMS):
-                line = lines[node.lineno - 1]
-                line = line.replace(f"from {module} ", f"from {NAME}.{module} ", 1)
-                lines[node.lineno - 1] = line
+                at = node.lineno - 1
+                lines[at] = lines[at].replace(f"from {module} ", f"from {NAME}.{module} ", 1)
     return "".join(lines)
 
 
@@ -76,7 +73,7 @@ def _sources() -> Iterator[Path]:
     """Yield every file of the programs and packages, relative to the root."""
     yield FACE
     yield from (Path(f"{name}.py") for name in PROGRAMS)
-    for name in (*PACKAGES, *DATA):
+    for name in (*PACKAGES, "configs"):
         for path in sorted((ROOT / name).rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
                 yield path.relative_to(ROOT)
