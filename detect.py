@@ -33,16 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = predictor.class_names
     files = DetectionFiles(folder, command.base, names, command.outputs, draw_boxes)
     with DetectionJson(output, images, names) as found:
-        stream = progress_bar(predictor.stream(images), "detection", total=len(images))
-        for prediction in stream:
+        for prediction in progress_bar(predictor.stream(images), "detection", total=len(images)):
             found.add(prediction)
             if prediction.size is None:
                 log.warning("skipped %s: %s", prediction.path, prediction.error)
             elif command.run:
                 files.write(prediction.path, prediction.detections, prediction.size)
-    log.info(
-        "%d images, %d objects: %s", len(images), found.objects, folder if command.run else output
-    )
+    where = folder if command.run else output
+    log.info("%d images, %d objects: %s", len(images), found.objects, where)
 
 
 if __name__ == "__main__":

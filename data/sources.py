@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from utils.errors import Code, TaskError
+from utils.text import EncodingError, read_text
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".mpo"})
 VIDEO_SUFFIXES = frozenset(
@@ -31,14 +32,18 @@ def find_images(source: str | Path) -> tuple[list[str], Path]:
     if path.is_dir():
         found, base = images_under(path), path
     elif path.is_file() and path.suffix.lower() == ".txt":
-        for line in path.read_text(encoding="utf-8").splitlines():
-            _refuse_non_files(line.strip())
-        found, base = listed_images(path, path.parent), Path()
+        try:
+            for line in read_text(path, escape=True).splitlines():
+                _refuse_non_files(line.strip())
+            found, base = listed_images(path, path.parent), Path()
+        except (EncodingError, OSError) as error:
+            raise TaskError(Code.DATASET, f"{path} is no list of images ({error}).") from None
     elif path.is_file():
         found, base = [path], path.parent
     else:
         matches = (Path(match) for match in sorted(glob.glob(text, recursive=True)))
-        found, base = [p for p in matches if p.suffix.lower() in IMAGE_SUFFIXES], Path()
+        images = [p for p in matches if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+        found, base = images, Path()
     if not found:
         # A pattern that nothing matches is no path.
         there = path.exists() or glob.has_magic(text)
@@ -50,20 +55,67 @@ def find_images(source: str | Path) -> tuple[list[str], Path]:
     return [str(one) for one in found], base
 
 
+def files_under(folder: Path, suffixes: Collection[str], *, depth: int | None = None) -> list[Path]:
+    """Return the files below a folder that have one of the suffixes (lower case), sorted.
+
+    Linked folders are entered, each folder once, so that loops end. Names that begin with a dot
+    (`.ipynb_checkpoints`, `._a.jpg` of a Mac) and `__MACOSX` are no data. `depth` 1 stays in the
+    folder itself.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [(folder, 1)]
+    while waiting:
+        current, level = waiting.pop()
+        try:
+            here = os.stat(current)
+            entries = sorted(os.scandir(current), key=lambda entry: entry.name, reverse=True)
+        except OSError:
+            continue
+        if (here.st_dev, here.st_ino) in seen:
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            path = current / entry.name
+            if path.suffix.lower() in suffixes and entry.is_file():
+                found.append(path)
+            elif level != depth and entry.is_dir():
+                waiting.append((path, level + 1))
+    return sorted(found)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder of this name is no data: a tool or a system left it."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def images_under(folder: Path) -> list[Path]:
     """Return the image files below a folder, by their suffix, sorted."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in files if path.is_file())
+    return files_under(folder, IMAGE_SUFFIXES)
+
+
+def with_slashes(text: str) -> str:
+    """Return a relative path of Windows as it is written here; any other text stays."""
+    return text if "/" in text else text.replace("\\", "/")
 
 
 def listed_images(listing: Path, base: Path) -> list[Path]:
-    """Return the images a text file lists: './' means beside the file, else below `base`."""
-    lines = (line.strip() for line in listing.read_text(encoding="utf-8").splitlines())
+    """Return the images a text file lists: './' means beside the file, else below `base`.
+
+    A line with backslashes that names no file is read with slashes. EncodingError, OSError.
+    """
     found = []
-    for line in lines:
-        if line:
-            path = (listing.parent if line.startswith("./") else base) / line
-            found.append(path if path.exists() or not Path(line).exists() else Path(line))
+    for line in map(str.strip, read_text(listing, escape=True).splitlines()):
+        texts = dict.fromkeys((line, with_slashes(line))) if line else ()
+        places = [
+            place
+            for text in texts
+            for place in ((listing.parent if text.startswith("./") else base) / text, Path(text))
+        ]
+        if places:
+            found.append(next((place for place in places if place.exists()), places[0]))
     return found
 
 

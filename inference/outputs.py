@@ -42,11 +42,18 @@ class DetectionFiles:
         self.options, self._draw = options, draw
         self._taken: dict[Path, str] = {}
 
-    def write(self, path: str, detections: np.ndarray, size: tuple[int, int]) -> None:
+    def write(
+        self,
+        path: str,
+        detections: np.ndarray,
+        size: tuple[int, int],
+        image: np.ndarray | None = None,
+    ) -> None:
         """Write the files of an image of `size` (height, width).
 
-        `detections` [n, 6] are xyxy in its pixels, confidence, class, by falling confidence. An
-        image file that cannot be written, such as one too large for its format, is a warning.
+        `detections` [n, 6] are xyxy in its pixels, confidence, class, by falling confidence;
+        `image` is BGR, None for that of the file. An image file that cannot be written, such as
+        one too large for its format, is a warning.
         """
         options, name = self.options, self._name(path)
         if options.save_txt and len(detections):
@@ -55,7 +62,7 @@ class DetectionFiles:
         if not (options.save_images or (options.save_crop and len(detections))):
             return
         try:
-            image = read_image(path)
+            image = read_image(path) if image is None else image
         except ImageError as error:  # it was readable a moment ago
             log.warning("no image files for %s: %s", path, error.reason)
             return

@@ -108,17 +108,12 @@ def test_tta_is_suppressed_once(weights: Path, paths: list[str]) -> None:
     assert not torch.equal(plain.rows, expected.rows)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        pytest.param((), None, id="all"),
-        pytest.param(("dog", "1"), (1,), id="the same twice"),
-        pytest.param(("2", "0"), (0, 2), id="numbers"),
-        pytest.param(("3",), (2,), id="a name that is a number"),
-    ],
-)
-def test_class_indices(wanted: tuple[str, ...], expected: tuple[int, ...] | None) -> None:
-    assert class_indices(wanted, ["cat", "dog", "3"]) == expected
+def test_class_indices() -> None:
+    names = ["cat", "dog", "3"]
+    assert class_indices((), names) is None
+    assert class_indices(("dog", "1"), names) == (1,)
+    assert class_indices(("2", "0"), names) == (0, 2)
+    assert class_indices(("3",), names) == (2,)  # a name that is a number
     with pytest.raises(TaskError, match=r"names cow, 7; .*: cat, dog \(0 to 1\)") as caught:
         class_indices(["cow", "cat", "7"], ["cat", "dog"])
     assert caught.value.code == Code.CONFIG

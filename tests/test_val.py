@@ -20,7 +20,7 @@ from data.instances import Instances
 from data.loaders import LoaderConfig, evaluation_loader
 from evaluation import evaluate as evaluate_module
 from evaluation.evaluate import evaluate_split, evaluate_stream, final_report
-from evaluation.evaluator import Evaluation, EvaluationConfig
+from evaluation.evaluator import EvaluationConfig
 from evaluation.tables import class_table
 from inference.predictor import Predictor, load_predictor
 from models.checkpoint import load_checkpoint
@@ -46,19 +46,9 @@ def index(splits: list[DatasetIndex]) -> DatasetIndex:
     return splits[1]
 
 
-@pytest.fixture(scope="module")
-def batched(weights: Path, index: DatasetIndex) -> tuple[Evaluation, dict[int, np.ndarray]]:
-    """The evaluation in one batch of four, and the detections of each image."""
-    rows: dict[int, np.ndarray] = {}
-    evaluation = evaluate_split(predictor_of(weights), index, on_image=rows.__setitem__)
-    return evaluation, rows
-
-
-def test_metrics_do_not_depend_on_the_batch(
-    weights: Path, index: DatasetIndex, batched: tuple[Evaluation, dict[int, np.ndarray]]
-) -> None:
-    one = evaluate_split(predictor_of(weights, batch_size=1), index)
-    assert one.scores.map50_95 == pytest.approx(batched[0].scores.map50_95, abs=1e-3)
+def test_metrics_do_not_depend_on_the_batch(weights: Path, index: DatasetIndex) -> None:
+    one, four = (evaluate_split(predictor_of(weights, batch_size=n), index) for n in (1, 4))
+    assert one.scores.map50_95 == pytest.approx(four.scores.map50_95, abs=1e-3)
     assert one.labels_per_class.tolist() == index.counts().tolist()
     table = class_table(one, NAMES).splitlines()
     assert [line.split()[0] for line in table] == ["class", "all", *NAMES]
@@ -80,15 +70,6 @@ def test_tiles_cover_every_image_of_the_split(weights: Path, index: DatasetIndex
         assert (rows[:, :4] <= (width, height, width, height)).all()
     assert found.labels_per_class.tolist() == index.counts().tolist()
     assert sum(int(size.labels.sum()) for size in found.by_size) == len(index.boxes)
-
-
-def test_augment_changes_every_image(
-    weights: Path, index: DatasetIndex, batched: tuple[Evaluation, dict[int, np.ndarray]]
-) -> None:
-    rows: dict[int, np.ndarray] = {}
-    predictor = predictor_of(weights, augment=True)
-    evaluate_split(predictor, index, on_image=rows.__setitem__)
-    assert not any(np.array_equal(rows[p], batched[1][p]) for p in rows)
 
 
 def test_without_the_package_of_coco_the_other_tables_are_written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -63,6 +64,13 @@ def evaluation(index: DatasetIndex, *, miss_first: int = 0, confidence: float = 
         rows = np.column_stack([boxes, np.full(len(boxes), 0.9), classes]).astype(np.float32)
         evaluator.add(rows[max(miss_first - position, 0) :], labels, position=position)
     return evaluator.evaluation()
+
+
+def assert_same(one: Evaluation, other: Evaluation) -> None:
+    """Equal to the last bit, and in order."""
+    assert list(one.detections) == list(other.detections)
+    np.testing.assert_array_equal(one.confusion.matrix, other.confusion.matrix)
+    np.testing.assert_equal(*(asdict(replace(own, confusion=None)) for own in (one, other)))
 
 
 def blind(index: DatasetIndex) -> Evaluation:

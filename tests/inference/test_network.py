@@ -35,9 +35,7 @@ def test_a_batch_is_split_into_parts(
     maps, rows = network(images)
     features = network.backbone_map(images)
     monkeypatch.setattr(module, "PIXELS_PER_PASS", images_per_pass * 96 * 64 + 1)
-    assert [len(part) for part in network._split(images)][:-1] == [images_per_pass] * (
-        4 // images_per_pass
-    )
+    assert len(next(network._split(images))) == images_per_pass
     own_maps, own_rows = network(images)
     torch.testing.assert_close(own_maps, maps, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(own_rows, rows, rtol=1e-5, atol=1e-4)

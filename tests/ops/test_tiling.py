@@ -75,18 +75,11 @@ def test_sides_are_cut_where_the_border_is_none_of_the_image() -> None:
         (120, 60, 200, 100, 1, 0),  # lower right corner
     )
     found = cut_sides(boxes[:, :4], Window(100, 0, 200, 100), (300, 300))
-    assert found.tolist() == [
-        [True, False, False, False],
-        [True, False, True, False],
-        [False, False, False, False],
-        [False, False, True, True],
-    ]
+    assert found.tolist() == [[1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
 
 
 SIZE = (100, 180)
 WHOLE, LEFT, RIGHT = Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100)
-
-
 HALF, OTHER_HALF = (70, 20, 100, 40, 0.9, 0), (80, 20, 120, 40, 0.6, 0)
 """An object on the seam as it is seen in the left tile and in the right one."""
 BOTH = (70, 20, 120, 40, 0.9, 0)
@@ -135,13 +128,12 @@ def test_the_limit_keeps_the_surest() -> None:
     np.testing.assert_allclose(kept, rows((150, 5, 160, 9, 0.6, 0)))
 
 
-def ideal_detections(window: Window, objects: Rows, *, least: float = 4) -> Rows:
+def ideal_detections(window: Window, objects: Rows) -> Rows:
     """What a perfect detector sees through a window: every object, cut at the window's border."""
     seen = objects.copy()
     seen[:, 0:4:2] = seen[:, 0:4:2].clip(window.left, window.right)
     seen[:, 1:4:2] = seen[:, 1:4:2].clip(window.top, window.bottom)
-    sides = seen[:, 2:4] - seen[:, :2]
-    return seen[(sides >= least).all(1)]
+    return seen[(seen[:, 2:4] - seen[:, :2] >= 4).all(1)]
 
 
 def scattered(generator: np.random.Generator, size: tuple[int, int], largest: int) -> Rows:
