@@ -12,7 +12,8 @@ import numpy as np
 from cli.options import RunName, parse_detection_flags
 from data.data_yaml import SPLIT_KEYS, read_data_yaml
 from data.dataset_index import DatasetIndex
-from data.read_dataset import read_dataset, read_yolo_split
+from data.folders import read_splits
+from data.read_dataset import read_dataset
 from data.report import DataReport
 from settings.detect import InferSettings
 from settings.flags import named_device
@@ -54,8 +55,7 @@ class ValCommand:
                 self.index_file, class_names, root=self.index_file.parent, max_bad_fraction=1.0
             )
         assert self.description is not None
-        description = read_data_yaml(self.description)
-        index, report = read_yolo_split(description, self.split, max_bad_fraction=1.0)
+        ((index, report),) = read_splits(self.description, [self.split], max_bad_fraction=1.0)
         if self.single_class:
             return index, report
         return with_class_order(index, class_names), report
@@ -63,7 +63,7 @@ class ValCommand:
     @property
     def is_coco(self) -> bool:
         """Whether the split is COCO's own validation split, whose JSON has other class numbers."""
-        if self.description is None:
+        if self.description is None or self.description.suffix.lower() not in (".yaml", ".yml"):
             return False
         entries = read_data_yaml(self.description).entries[self.split]
         return any(entry.endswith("val2017.txt") for entry in entries)

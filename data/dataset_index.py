@@ -15,10 +15,10 @@ from data.instances import Instances
 class DatasetIndex:
     """A data set as arrays: cheap to slice, to shard and to send to worker processes.
 
-    paths: n image files. sizes: int32 [n, 2], (height, width) of the stored pixel grid.
-    instances: the m objects of all images in their order, boxes float32 xyxy in pixels of the grid,
-    inside it, never without area. offsets: int64 [n + 1]; image i owns the instances
-    offsets[i]:offsets[i + 1].
+    paths: n image files. sizes: int32 [n, 2], (height, width) of the stored pixel grid, or of the
+    image turned by its orientation tag if `upright`. instances: the m objects of all images in
+    their order, boxes float32 xyxy in pixels of that grid, inside it, never without area.
+    offsets: int64 [n + 1]; image i owns the instances offsets[i]:offsets[i + 1].
     """
 
     paths: tuple[str, ...]
@@ -26,6 +26,7 @@ class DatasetIndex:
     instances: Instances
     offsets: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
+    upright: bool = False
 
     @classmethod
     def build(
@@ -35,6 +36,8 @@ class DatasetIndex:
         instances: Instances,
         counts: npt.ArrayLike,
         class_names: Sequence[str],
+        *,
+        upright: bool = False,
     ) -> DatasetIndex:
         """Return an index from instances in the order of the images and their number per image."""
         per_image = np.asarray(counts, np.int64).reshape(-1)
@@ -47,6 +50,7 @@ class DatasetIndex:
             ),
             offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(per_image)]),
             class_names=tuple(class_names),
+            upright=upright,
         )
         assert len(index.paths) == len(index.sizes) == len(per_image)
         assert len(index.boxes) == len(index.classes) == index.offsets[-1]
@@ -61,6 +65,7 @@ class DatasetIndex:
             Instances.concatenate([part.instances for part in parts]),
             np.concatenate([np.diff(part.offsets) for part in parts]),
             parts[0].class_names,
+            upright=parts[0].upright,
         )
 
     def __len__(self) -> int:
@@ -107,6 +112,7 @@ class DatasetIndex:
             self.instances.take(starts + np.arange(len(starts))),
             counts,
             self.class_names,
+            upright=self.upright,
         )
 
     def only(self, classes: Sequence[int]) -> DatasetIndex:
@@ -114,7 +120,12 @@ class DatasetIndex:
         kept = np.isin(self.classes, np.asarray(classes, np.int64))
         counts = np.bincount(self.owners()[kept], minlength=len(self))
         return DatasetIndex.build(
-            self.paths, self.sizes, self.instances.take(kept), counts, self.class_names
+            self.paths,
+            self.sizes,
+            self.instances.take(kept),
+            counts,
+            self.class_names,
+            upright=self.upright,
         )
 
     def with_classes(

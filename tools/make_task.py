@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image, UnidentifiedImageError
 
 from data.formats.base import SPLITS
+from data.images import ImageError, ImageHeader, image_header, stored_boxes
 from tools import command_parser
 from tools.check_out import OUTPUT_FILES
 from tools.sources import SourceDataset, SourceImage, read_source
@@ -89,6 +89,7 @@ def write_task(
         log.info("candidates: %d images of the split %s", len(splits["candidate"]), chosen)
     columns = 5 if protocol is None else 7
     exporter = _Exporter(into, source.class_names, annotation_format, columns, copy=copy)
+    exporter.choose([image for images in splits.values() for image in images])
     for split, images in splits.items():
         lines = exporter.export(images, labelled=training)
         (into / f"{split}-index.tsv").write_text("".join(f"{x}\n" for x in lines), "utf-8")
@@ -146,22 +147,39 @@ class _Exporter:
         self._root, self._names, self._format, self._columns = root, names, form, columns
         self._copy = copy
         self._lines: dict[str, str] = {}
+        self._digests: dict[Path, str] = {}
+        self._chosen: dict[str, SourceImage] = {}
         self._coco_file = root / "annotations" / "coco-annotations.json"
         lists = ("licenses", "images", "annotations", "categories")
         self._coco: dict[str, Any] = {"info": {}, **{name: [] for name in lists}}
         self._remarks: Counter[str] = Counter()
 
+    def choose(self, images: Sequence[SourceImage]) -> None:
+        """Choose one of the images with the same content: the first that has labels."""
+        for image in images:
+            digest = hashlib.sha1(image.path.read_bytes()).hexdigest()
+            self._digests[image.path] = digest
+            first = self._chosen.setdefault(digest, image)
+            if _labels(first) == _labels(image):
+                continue
+            kept, left = (first, image) if len(first.boxes) else (image, first)
+            self._chosen[digest] = kept
+            self._remarks[
+                f"{left.path} is the same picture as {kept.path} with other labels: those of "
+                f"{kept.path.name} ({len(kept.boxes)} boxes against {len(left.boxes)}) were kept"
+            ] += 1
+
     def export(self, images: Sequence[SourceImage], *, labelled: bool) -> list[str]:
         """Place images (and annotations if `labelled`); returns the lines of their index file."""
         lines: dict[str, str] = {}
         for image in images:
-            digest = hashlib.sha1(image.path.read_bytes()).hexdigest()
+            digest = self._digests[image.path]
             if digest in lines:
                 remark = "images with the content of another one of their split were left out"
                 self._remarks[remark] += 1
                 continue
             if digest not in self._lines:
-                self._lines[digest] = self._place(image, digest, labelled=labelled)
+                self._lines[digest] = self._place(self._chosen[digest], digest, labelled=labelled)
             lines[digest] = self._lines[digest]
         return list(lines.values())
 
@@ -175,7 +193,7 @@ class _Exporter:
 
     def _place(self, image: SourceImage, digest: str, *, labelled: bool) -> str:
         """Put one image in its place and write its annotation; returns its index line."""
-        suffix, size = _stored_form(image.path)
+        suffix, header = _stored_form(image.path)
         asset = self._root / "assets" / digest[-2:] / f"{digest}.{suffix}"
         asset.parent.mkdir(exist_ok=True)
         if self._copy:
@@ -184,14 +202,19 @@ class _Exporter:
             asset.symlink_to(image.path.resolve())
         if not labelled:
             return str(asset)
-        boxes = image.boxes if self._format == "coco" else np.round(image.boxes)
-        moved = (boxes != image.boxes).any(axis=1)
+        # The platform counts in stored pixels, whatever the orientation of a photograph.
+        stored = stored_boxes(image.boxes, header)
+        self._remarks["images are turned by EXIF; their boxes were turned back"] += (
+            header.orientation > 1
+        )
+        boxes = stored if self._format == "coco" else np.round(stored)
+        moved = (boxes != stored).any(axis=1)
         self._remarks["boxes were rounded to whole pixels"] += int(moved.sum())
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         self._remarks["boxes without area were dropped"] += int((~solid).sum())
         boxes, classes = boxes[solid], image.classes[solid].tolist()
         if self._format == "coco":
-            self._add_coco(asset.name, size, boxes.tolist(), classes)
+            self._add_coco(asset.name, header.size, boxes.tolist(), classes)
             return f"{asset}\t{self._coco_file}"
         corners = (boxes - (0, 0, 1, 1)).astype(np.int64).tolist()
         if self._format == "ark":
@@ -202,7 +225,7 @@ class _Exporter:
         else:
             names = [html.escape(self._names[index], quote=False) for index in classes]
             objects = [VOC_OBJECT.format(*b, name=n) for n, b in zip(names, corners, strict=True)]
-            height, width = size
+            height, width = header.size
             text = VOC.format(path=asset, width=width, height=height, objects="".join(objects))
         suffix = {"ark": ".txt", "voc": ".xml"}[self._format]
         annotation = self._root / "annotations" / digest[-2:] / f"{digest}{suffix}"
@@ -223,14 +246,18 @@ class _Exporter:
             annotations.append({**ids, "bbox": [x1, y1, x2 - x1, y2 - y1], **plain})
 
 
-def _stored_form(path: Path) -> tuple[str, tuple[int, int]]:
-    """Suffix by content, and (height, width) of the stored grid; (0, 0) for a damaged image."""
+def _labels(image: SourceImage) -> tuple[bytes, bytes]:
+    return image.boxes.tobytes(), image.classes.tobytes()
+
+
+def _stored_form(path: Path) -> tuple[str, ImageHeader]:
+    """Suffix by content, and the header; an empty one for a damaged image."""
     given = path.suffix.lstrip(".").lower() or "unknown"
     try:
-        with Image.open(path) as picture:
-            return STORED_SUFFIXES.get(picture.format or "", given), picture.size[::-1]
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        return given, (0, 0)
+        header = image_header(path)
+    except ImageError:
+        return given, ImageHeader((0, 0), "", 1)
+    return STORED_SUFFIXES.get(header.kind, given), header
 
 
 def _place_weights(weights: Sequence[Path], models_dir: Path, *, staged: bool) -> list[str]:
@@ -296,7 +323,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make the task the command line describes; prints the path of its env.yaml."""
     parser = command_parser("tools.make_task", __doc__)
     add = parser.add_argument
-    add("data", type=Path, help="a VOC, COCO or YOLO data set")
+    add("data", type=Path, help="a data set: VOC, COCO, YOLO, labelme")
     add("task_dir", type=Path, help="folder that gets in/ and out/")
     add("--kind", dest="kinds", default="training", help="training, mining, infer, mining+infer")
     add("--format", dest="annotation_format", default="ark", choices=FORMATS, help="of labels")
@@ -320,7 +347,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note = "note: no --weights: only mining with mining_algorithm random does without a model"
         log.warning(note)
     try:
-        env_file = write_task(read_source(given.pop("data"), given.pop("class_names")), **given)
+        labelled = given["kinds"] == ["training"]
+        source = read_source(given.pop("data"), given.pop("class_names"), labelled=labelled)
+        env_file = write_task(source, **given)
     except TaskError as error:
         log.error("%s", error.sentence)
         return 1
