@@ -47,6 +47,8 @@ class PredictorConfig:
 
     image_size: int = 640
     """Longest side of the network input in pixels; rounded up to a multiple of the stride."""
+    shape: tuple[int, int] | None = None
+    """(height, width) that the network input fits in; None for a square of `image_size`."""
     batch_size: int = 16
     workers: int = -1
     """Threads that decode images; -1 for one a CPU, at most 8."""
@@ -229,8 +231,10 @@ class Predictor:
 
     def plan(self, size: tuple[int, int]) -> Letterbox:
         """Return the letterbox of a (height, width) in the smallest rectangle for it."""
-        square = (self.image_size, self.image_size)
-        return plan_letterbox(size, square, minimal=True, stride=self.network.stride)
+        stride = self.network.stride
+        height, width = self.config.shape or (self.image_size, self.image_size)
+        target = (-(-height // stride) * stride, -(-width // stride) * stride)
+        return plan_letterbox(size, target, minimal=True, stride=stride)
 
     def _predict(
         self, batch: Sequence[Tile], *, keep_inputs: bool, multi_label: bool
@@ -264,6 +268,7 @@ def load_predictor(
     *,
     images: Sequence[str] = (),
     single_class: bool = False,
+    shape: tuple[int, int] | None = None,
 ) -> Predictor:
     """Build a predictor from weights and settings; see `Predictor.build` for `images`."""
     checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
@@ -273,7 +278,7 @@ def load_predictor(
         build_detector(checkpoint),
         names,
         device=device,
-        config=replace(config, single_class=single_class),
+        config=replace(config, single_class=single_class, shape=shape),
         images=images,
         labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
     )
