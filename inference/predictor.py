@@ -48,6 +48,8 @@ class PredictorConfig:
 
     image_size: int = 640
     """Longest side of the network input in pixels; rounded up to a multiple of the stride."""
+    shape: tuple[int, int] | None = None
+    """(height, width) that the network input fits in; None for a square of `image_size`."""
     batch_size: int = 16
     workers: int = -1
     """Threads that decode images; -1 for one a CPU, at most 8."""
@@ -237,8 +239,10 @@ class Predictor:
         """
         if self.network.fixed_size is not None:
             return plan_letterbox(size, self.network.fixed_size)
-        square = (self.image_size, self.image_size)
-        return plan_letterbox(size, square, minimal=True, stride=self.network.stride)
+        stride = self.network.stride
+        height, width = self.config.shape or (self.image_size, self.image_size)
+        target = (-(-height // stride) * stride, -(-width // stride) * stride)
+        return plan_letterbox(size, target, minimal=True, stride=stride)
 
     def _predict(
         self, batch: Sequence[Tile], *, keep_inputs: bool, multi_label: bool
@@ -272,13 +276,14 @@ def load_predictor(
     *,
     images: Sequence[str] = (),
     single_class: bool = False,
+    shape: tuple[int, int] | None = None,
 ) -> Predictor:
     """Build a predictor from weights and settings; see `Predictor.build` for `images`.
 
     `weights` may also be a file that `inference/exported.py` opens.
     """
     if isinstance(weights, Path) and is_exported(weights):
-        return _predictor_of_file(weights, settings, device)
+        return _predictor_of_file(weights, settings, device, shape)
     checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
     names = checkpoint.class_names
     config = predictor_config(settings, names, device)
@@ -286,7 +291,7 @@ def load_predictor(
         build_detector(checkpoint),
         names,
         device=device,
-        config=replace(config, single_class=single_class),
+        config=replace(config, single_class=single_class, shape=shape),
         images=images,
         labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
     )
@@ -296,18 +301,19 @@ def load_predictor(
     return predictor
 
 
-def _predictor_of_file(path: Path, settings: DetectionSettings, device: torch.device) -> Predictor:
+def _predictor_of_file(
+    path: Path, settings: DetectionSettings, device: torch.device, shape: tuple[int, int] | None
+) -> Predictor:
     if device.type != "cpu":
         log.warning("note: %s runs on the CPU; give the .pt file to use the GPU", path)
     pool = WorkerPool(CPU)
     network = open_exported(path, settings.engine, precision=settings.precision, threads=pool.count)
-    config = predictor_config(settings, network.class_names, CPU)
-    predictor = Predictor(network, network.class_names, pool, config)
-    if predictor.image_size != settings.img_size and network.fixed_size:
-        height, width = network.fixed_size
-        note = "note: %s takes images of %d x %d (height x width): img_size %d has no effect"
-        log.warning(note, path, height, width, settings.img_size)
-    return predictor
+    config = replace(predictor_config(settings, network.class_names, CPU), shape=shape)
+    fixed, wanted = network.fixed_size, shape or settings.img_size
+    if fixed is not None and wanted not in (fixed, max(fixed)):
+        note = "note: %s takes images of %d x %d (height x width): img_size %s has no effect"
+        log.warning(note, path, *fixed, wanted)
+    return Predictor(network, network.class_names, pool, config)
 
 
 def predictor_config(
