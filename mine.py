@@ -9,11 +9,13 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from api.detector import OF_THE_NETWORK, Detector
-from settings.detect import MINING_ALGORITHMS
+from api.detector import Detector
+from settings.detect import MINING_ALGORITHMS, DetectionSettings
 from settings.flags import with_dashes
+from settings.parse import ALIASES
 from utils.atomic import replace_text
 from utils.logs import log_to_console
 from utils.shutdown import run_command
@@ -38,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("settings are written KEY=VALUE")
     log_to_console()
     settings = {key: value for key, _, value in pairs}
-    network = {key: settings[key] for key in OF_THE_NETWORK if key in settings}
-    detector = Detector(options.weights, device=options.device, **network)
+    shared = {item.name for item in fields(DetectionSettings)}
+    of_detector = {key: v for key, v in settings.items() if ALIASES.get(key, key) in shared}
+    detector = Detector(options.weights, device=options.device, **of_detector)
     ranked = detector.mine(options.source, options.algorithm, **settings)
     with replace_text(options.output, errors="surrogateescape") as file:
         file.writelines(f"{one.path}\t{one.score:.9f}\n" for one in ranked)

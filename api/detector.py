@@ -16,7 +16,7 @@ from api.results import Results
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor, predictor_config
 from mining.registry import ALGORITHMS
-from mining.scores import ScoringContext, images_without_network, in_order, ranking
+from mining.scores import ScoringContext, images_without_network, in_order
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
 from settings.parse import ALIASES, parse_settings
 from utils.device import parse_device
@@ -104,8 +104,8 @@ class Detector:
         scores = steps.score(_readable(stream, inputs), context)
         final = _shown(steps.rank(scores, context), "mining", inputs, own)
         ranked = in_order(final, paths)
-        order = ranking([score for _, score in ranked])
-        return [Ranked(*ranked[position], position) for position in order]
+        found = [Ranked(*one, position) for position, one in enumerate(ranked)]
+        return sorted(found, key=lambda one: -one.score)
 
     def _configured(self, settings: DetectionSettings) -> Predictor:
         """Return the predictor under other settings."""

@@ -122,9 +122,9 @@ class Results:
         for number, one in enumerate(self._predictions, start=1):
             counts = Counter(one.detections[:, 5].astype(int).tolist())
             found = ", ".join(f"{n} {self.names[index]}" for index, n in sorted(counts.items()))
-            size = f"{one.size[0]}x{one.size[1]}" if one.size else f"not read, {one.error}"
-            found = found or "no detections"
-            lines.append(f"image {number}/{len(self)} {one.path}: {size}, {found}")
+            size = f"{one.size[0]}x{one.size[1]}" if one.size else ""
+            what = f"{size}, {found or 'no detections'}" if size else f"skipped, {one.error}"
+            lines.append(f"image {number}/{len(self)} {one.path}: {what}")
         return "\n".join(lines)
 
     def print(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -11,6 +12,8 @@ from shlex import quote
 
 from utils.errors import Code, TaskError
 from utils.text import EncodingError, read_text
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".mpo"})
 VIDEO_SUFFIXES = frozenset(
@@ -29,9 +32,11 @@ def find_images(source: str | Path) -> tuple[list[str], Path]:
     if not images:
         raise TaskError(
             Code.DATASET,
-            f"--source {source} has videos and no image (the first is {videos[0]}): save frames of "
+            f"{source} has videos and no image (the first is {videos[0]}): save frames of "
             f"them as files (ffmpeg -i {quote(videos[0])} -vf fps=1 frames/%06d.jpg).",
         )
+    if videos:
+        log.warning("left out of %s: %d videos, such as %s", source, len(videos), videos[0])
     return images, base
 
 
@@ -180,6 +185,6 @@ def _refuse_non_files(text: str) -> None:
     if what:
         raise TaskError(
             Code.DATASET,
-            f"--source {text} {what}, and name the file; this program opens files only, no "
+            f"{text} {what}, and name the file; this program opens files only, no "
             "camera, no screen and no network.",
         )

@@ -329,11 +329,12 @@ def _in_place(
 
 
 def _digest_of_data(index: DatasetIndex) -> str:
-    """Return a digest of paths, sizes, boxes, classes and their names."""
+    """Return a digest of paths, sizes, boxes, classes and their names, and crowd regions."""
     digest = hashlib.sha256()
     for text in (*index.class_names, "", *index.paths):
         digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
-    for array in (index.sizes, index.boxes, index.classes, index.offsets):
+    crowds = (index.crowds.boxes, index.crowds.classes, index.crowd_images)  # mostly empty
+    for array in (index.sizes, index.boxes, index.classes, index.offsets, *crowds):
         digest.update(array.tobytes())
     return digest.hexdigest()
 

@@ -71,10 +71,12 @@ def test_what_is_no_image_file_is_refused(
     assert caught.value.code == Code.DATASET
 
 
-def test_videos_are_told_from_images(folder: Path) -> None:
+def test_videos_are_told_from_images(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     images, videos, base = find_sources(folder)
     assert [Path(path).name for path in images] == ["a.png", "b.jpg", "c.JPG"]
     assert (videos, base) == ([str(folder / "film.mp4")], folder)
+    assert find_images(folder) == (images, folder)
+    assert f"left out of {folder}: 1 videos, such as {folder}/film.mp4" in caplog.text
     (folder / "0").mkdir()
     (folder / "0" / "film.avi").touch()
     assert find_sources(folder / "0")[:2] == ([], [str(folder / "0/film.avi")])
