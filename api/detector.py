@@ -15,8 +15,9 @@ from api.inputs import Inputs
 from api.results import Results
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor, predictor_config
+from mining.ranking import rank_images
 from mining.registry import ALGORITHMS
-from mining.scores import ScoringContext, images_without_network, in_order
+from mining.scores import ScoringContext, images_without_network
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
 from settings.parse import ALIASES, parse_settings
 from utils.device import parse_device
@@ -95,17 +96,19 @@ class Detector:
         given = {key: value for key, value in self._given.items() if key != "augment"}
         own = _parse(MiningSettings, {**given, **settings}, mining_algorithm=algorithm)
         predictor, paths, pixels = self._configured(own), inputs.paths, inputs.pixels
+        steps = ALGORITHMS[own.mining_algorithm]
         if own.needs_network:
-            stream = predictor.stream_tiles(paths, keep_inputs=True, pixels=pixels)
+            low = steps.confidence
+            stream = predictor.stream_tiles(
+                paths, keep_inputs=True, keep_confidence=low, pixels=pixels
+            )
         else:
             stream = images_without_network(paths, workers=own.workers, pixels=pixels)
         context = ScoringContext(predictor, own, len(paths))
-        steps = ALGORITHMS[own.mining_algorithm]
-        scores = steps.score(_readable(stream, inputs), context)
-        final = _shown(steps.rank(scores, context), "mining", inputs, own)
-        ranked = in_order(final, paths)
-        found = [Ranked(*one, position) for position, one in enumerate(ranked)]
-        return sorted(found, key=lambda one: -one.score)
+        scores = _shown(steps.score(_readable(stream, inputs), context), "mining", inputs, own)
+        again = predictor.shown_again(paths, pixels)
+        ranking = rank_images(scores, steps, context, paths, again)
+        return [Ranked(paths[n], score, n) for n, score in ranking.rows()]
 
     def _configured(self, settings: DetectionSettings) -> Predictor:
         """Return the predictor under other settings."""
