@@ -155,6 +155,8 @@ class Conv(nn.Module):
         self.default_activation = activation is True
         own = activation if isinstance(activation, Activation) else None
         self._use(SILU if self.default_activation else own)
+        self.cast_weight: Tensor | None = None
+        """Taken for the weight while a pass lends it (`models/at_once.py`)."""
 
     def _use(self, activation: Activation | None) -> None:
         self.activation = activation
@@ -168,13 +170,28 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h / s, w / s]."""
-        x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x)
+        conv, bn, cast = self.conv, self.bn, self.cast_weight
+        if cast is None:
+            x = conv(x)
+        else:
+            where = conv.stride, conv.padding, conv.dilation, conv.groups
+            x = functional.conv2d(x, cast, conv.bias, *where)
+        if self.counter is not None:
+            assert bn is not None
+            statistics = bn.running_mean, bn.running_var, bn.weight, bn.bias
+            x = functional.batch_norm(x, *statistics, True, bn.momentum or 0.0, bn.eps)
+        elif bn is not None:
+            x = bn(x)
         if self._silu:
             # Under autograd an in-place SiLU costs a copy of its input; without it, it saves one.
             return functional.silu(x, inplace=not x.requires_grad)
         return x if self.activation is None else self.activation(x)
+
+    @property
+    def counter(self) -> Tensor | None:
+        """The counter of training batches, where it is left to the network to raise."""
+        bn = self.bn
+        return bn.num_batches_tracked if type(bn) is nn.BatchNorm2d and bn.training else None
 
     def fuse(self) -> None:
         """Fold the running statistics of the normalisation into weight and bias, in place."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.anchors import in_stride_order
+from models.at_once import cast_weights, count_batch
 from models.blocks import Conv
 from models.head import Detect
 from models.model_config import IMAGE, Layer, ModelConfig
@@ -36,9 +37,9 @@ class Detector(nn.Module):
             config.head_channels,
         )
         self.model = nn.ModuleList([*(_build(layer) for layer in config.layers), head])
-        for module in self.model.modules():
-            if isinstance(module, Conv):
-                module.set_activation(config.activation)
+        self._units = [one for one in self.model.modules() if isinstance(one, Conv)]
+        for unit in self._units:
+            unit.set_activation(config.activation)
 
     @property
     def head(self) -> Detect:
@@ -92,7 +93,10 @@ class Detector(nn.Module):
 
         h and w are multiples of `config.input_multiple`. The same in training and evaluation mode.
         """
-        raw: list[Tensor] = self.head(self.head_inputs(images))
+        if self.training:
+            count_batch(self._units)
+        with cast_weights(self._units, images.device):
+            raw: list[Tensor] = self.head(self.head_inputs(images))
         return raw
 
     def head_inputs(self, images: Tensor) -> list[Tensor]:
@@ -131,9 +135,8 @@ class Detector(nn.Module):
     def fused(self) -> Detector:
         """Return a copy in evaluation mode with normalisation folded into the convolutions."""
         twin = copy.deepcopy(self).eval().requires_grad_(False)
-        for module in twin.modules():
-            if isinstance(module, Conv):
-                module.fuse()
+        for unit in twin._units:
+            unit.fuse()
         return twin
 
 

@@ -97,7 +97,7 @@ class OptimizerStep:
     def backward_and_step(self, loss: Tensor) -> bool:
         """Backpropagate a scalar loss; return True if this completed an optimiser step."""
         self.non_finite[0] += ~torch.isfinite(loss.detach())
-        loss.backward()
+        self._backward(loss)
         self.pending += 1
         if self.pending < self.accumulate:
             return False
@@ -109,6 +109,22 @@ class OptimizerStep:
         self.pending = 0
         self.steps += 1
         return True
+
+    def _backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that are pending."""
+        pending = [(one, one.grad) for one in self._parameters if one.grad is not None]
+        if not loss.is_cuda or not pending:
+            loss.backward()
+            return
+        # All added up at once: torch launches a kernel for every parameter.
+        for parameter, _ in pending:
+            parameter.grad = None
+        loss.backward()
+        both = [(one.grad, before) for one, before in pending if one.grad is not None]
+        torch._foreach_add_(*zip(*both, strict=True))
+        for parameter, before in pending:
+            if parameter.grad is None:
+                parameter.grad = before
 
     def state(self) -> dict[str, object]:
         """Return everything that later steps depend on, as plain values and live tensors.
