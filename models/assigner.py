@@ -50,7 +50,9 @@ class Assignment:
 
     def sums(self, values: Tensor) -> Tensor:
         """Return the sums [l] of values [n] over the valid rows of each level."""
-        counted = torch.where(self.valid, values, 0.0)
+        counted = values.masked_fill(~self.valid, 0.0)
+        if counted.device.type != "cpu" and len(set(self.sizes)) == 1:
+            return counted.view(len(self.sizes), -1).sum(1)
         return torch.stack([level.sum() for level in counted.split(self.sizes)])
 
 
@@ -94,7 +96,7 @@ def assign_targets(
     # The offset is from the clamped cell.
     boxes = torch.cat([centres[:, None] - cells, sizes[:, None].expand_as(cells)], 3)
 
-    image = targets[:, 0].long()
+    image, classes = targets[:, :2].long().unbind(1)
     anchor = torch.arange(count, device=targets.device)[:, None]
     column, row = cells[:, :, None].unbind(4)  # [l, 5, 1, t]
     columns, rows = whole[:, :, None].unbind(4)
@@ -110,7 +112,7 @@ def assign_targets(
         row=expand(row),
         column=expand(column),
         place=place.flatten(),
-        classes=expand(targets[:, 1].long()),
+        classes=expand(classes),
         # A unit box where nothing matched: the overlap of a 0 x 0 box has no finite gradient.
         boxes=torch.where(valid[..., None], boxes[:, :, None], 1.0).flatten(0, 3),
         anchors=expand(anchors[:, None, :, None], 2),

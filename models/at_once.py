@@ -27,11 +27,13 @@ def cast_weights(units: Sequence[Conv], device: torch.device) -> Iterator[None]:
 
     For passes on a GPU that record gradients; otherwise this does nothing.
     """
-    wanted = device.type == "cuda" and torch.is_autocast_enabled("cuda")
-    trained = [unit for unit in units if unit.conv.weight.requires_grad]
-    if not (wanted and torch.is_grad_enabled()):
-        trained = []
+    if not (
+        device.type == "cuda" and torch.is_autocast_enabled("cuda") and torch.is_grad_enabled()
+    ):
+        yield
+        return
     dtype = torch.get_autocast_dtype("cuda")
+    trained = [unit for unit in units if unit.conv.weight.requires_grad]
     try:
         for first in range(0, len(trained), UNITS_PER_CAST):
             some = trained[first : first + UNITS_PER_CAST]
@@ -59,7 +61,7 @@ class _CastTogether(torch.autograd.Function):
         return None, *_cast(gradients, ctx.dtype)
 
 
-def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+def _cast(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
     cast = tuple(torch.empty_like(one, dtype=dtype) for one in tensors)
     torch._foreach_copy_(cast, tensors)
     return cast

@@ -174,8 +174,9 @@ class Conv(nn.Module):
         if cast is None:
             x = conv(x)
         else:
-            where = conv.stride, conv.padding, conv.dilation, conv.groups
-            x = functional.conv2d(x, cast, conv.bias, *where)
+            x = functional.conv2d(
+                x, cast, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+            )
         if self.counter is not None:
             assert bn is not None
             statistics = bn.running_mean, bn.running_var, bn.weight, bn.bias
@@ -189,9 +190,11 @@ class Conv(nn.Module):
 
     @property
     def counter(self) -> Tensor | None:
-        """The counter of training batches, where it is left to the network to raise."""
+        """The counter of batches, which the network raises in a training pass; else None."""
         bn = self.bn
-        return bn.num_batches_tracked if type(bn) is nn.BatchNorm2d and bn.training else None
+        if type(bn) is not nn.BatchNorm2d or not bn.training or bn.momentum is None:
+            return None
+        return bn.num_batches_tracked
 
     def fuse(self) -> None:
         """Fold the running statistics of the normalisation into weight and bias, in place."""

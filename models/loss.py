@@ -17,6 +17,7 @@ from ops.boxes import aligned_iou
 # Weight of each level's objectness, finest first (v7.0).
 _THREE_LEVEL_BALANCE = (4.0, 1.0, 0.4)
 _BALANCE = (4.0, 1.0, 0.25, 0.06, 0.02)
+_TARGETS_PER_BUCKET = 128
 # Weight of positives in the focal form (Lin et al. 2017, arXiv:1708.02002).
 _FOCAL_ALPHA = 0.25
 
@@ -71,6 +72,7 @@ class DetectionLoss(nn.Module):
 
     anchors: Tensor
     balance: Tensor
+    gains: Tensor
     class_weight: Tensor | None
     objectness_weight: Tensor | None
 
@@ -85,7 +87,9 @@ class DetectionLoss(nn.Module):
         self.num_classes = num_classes
         self.config = config
         balance = _THREE_LEVEL_BALANCE if len(anchors) == 3 else _BALANCE[: len(anchors)]
+        gains = config.box, config.obj, config.cls
         self.register_buffer("balance", anchors.new_tensor(balance), persistent=False)
+        self.register_buffer("gains", anchors.new_tensor(gains), persistent=False)
 
     def forward(
         self,
@@ -102,30 +106,36 @@ class DetectionLoss(nn.Module):
         their losses is then the loss of the whole batch.
         """
         shapes = [raw.shape[:4] for raw in raw_maps]
+        padded = targets.device.type != "cpu"  # on a CPU nothing waits: fewer rows are faster
+        if padded:
+            # Targets without size match nothing, and few numbers of rows make few shapes.
+            missing = -len(targets) % _TARGETS_PER_BUCKET or _TARGETS_PER_BUCKET * (
+                not len(targets)
+            )
+            targets = functional.pad(targets, (0, 0, 0, missing))
+        grid_sizes = [(rows, columns) for _, _, rows, columns in shapes]
         match = assign_targets(
-            targets.float(),
-            [(rows, columns) for _, _, rows, columns in shapes],
-            self.anchors,
-            self.config.anchor_t,
-            padded=targets.device.type != "cpu",  # on a CPU nothing waits: fewer rows are faster
+            targets.float(), grid_sizes, self.anchors, self.config.anchor_t, padded=padded
         )
         counts = match.counts.clamp(min=1) if share is None else share(match.counts)
         logits, objectness = _SelectLogits.apply(
             match.sizes, match.image, match.anchor, match.row, match.column, *raw_maps
         )
         overlap = aligned_iou(matched_boxes(logits, match), match.boxes, complete=True)
-        box = _in_order(match.sums(1.0 - overlap) / counts)
+        box = match.sums(1.0 - overlap) / counts
         wanted = objectness_target(overlap.detach(), match, shapes)
         losses = self._cross_entropy(objectness, wanted, self.objectness_weight)
         means = [level.mean() for level in losses.split([shape.numel() for shape in shapes])]
-        obj = _in_order(torch.stack(means) * self.balance)
+        obj = torch.stack(means) * self.balance
         cls = torch.zeros_like(box)
         if self.num_classes > 1:
-            cls = _in_order(self._class_losses(logits[:, 5:], match) / counts)
+            cls = self._class_losses(logits[:, 5:], match) / counts
 
-        box, obj, cls = box * self.config.box, obj * self.config.obj, cls * self.config.cls
-        total = (box + obj + cls) * len(raw_maps[0])
-        return LossParts(total, box.detach(), obj.detach(), cls.detach())
+        # Levels and terms are added one after the other, on every device.
+        levels = torch.stack([box, obj, cls]).unbind(1)
+        terms = (functools.reduce(torch.add, levels) * self.gains).unbind()
+        total = functools.reduce(torch.add, terms) * len(raw_maps[0])
+        return LossParts(total, *(term.detach() for term in terms))
 
     def _class_losses(self, logits: Tensor, match: Assignment) -> Tensor:
         absent = self.config.label_smoothing / 2
@@ -221,8 +231,3 @@ def objectness_target(scores: Tensor, match: Assignment, shapes: Sequence[torch.
     target = scores.new_zeros(size + 1)
     target.scatter_(0, torch.where(written, place, size), scores.clamp(min=0))
     return target[:-1]
-
-
-def _in_order(terms: Tensor) -> Tensor:
-    """Return the sum of terms [n], added one after the other."""
-    return functools.reduce(torch.add, terms.unbind())

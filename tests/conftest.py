@@ -36,6 +36,7 @@ TINY_TRAINING = {
 NAMES = ("red_cell", "white_cell", "platelet")
 needs_gpu = pytest.mark.gpu
 """Runs on a GPU, or on a pretended one."""
+needs_real_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 if supported() and not torch.cuda.is_available():
     let_autograd_run()
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]

@@ -219,8 +219,9 @@ def test_the_last_of_several_matches_counts() -> None:
 
 
 @needs_gpu
-def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree() -> None:
-    criterion, targets = small_criterion().cuda(), torch.tensor(FOUR_TARGETS)
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree(count: int) -> None:
+    criterion, targets = small_criterion().cuda(), torch.tensor(FOUR_TARGETS)[:count]
     maps = [level.cuda().requires_grad_() for level in sawtooth_maps()]
     on_device = targets.cuda()
     criterion(maps, on_device).total.backward()  # let every kernel be loaded first
@@ -230,8 +231,27 @@ def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree() -> None:
         total.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    wanted = small_criterion()(sawtooth_maps(), targets).total
-    torch.testing.assert_close(total.cpu(), wanted, rtol=1e-5, atol=1e-6)
+    wanted = gradients_of(sawtooth_maps(), targets)
+    torch.testing.assert_close(total.detach().cpu(), wanted[0], rtol=1e-5, atol=1e-6)
+    for level, gradient in zip(maps, wanted[4:], strict=True):  # of two passes
+        torch.testing.assert_close(level.grad.cpu(), 2 * gradient, rtol=1e-4, atol=1e-6)
+
+
+@needs_gpu
+@pytest.mark.parametrize(("count", "rows"), [(0, 128), (1, 128), (128, 128), (129, 256)])
+def test_on_a_gpu_numbers_of_targets_make_few_shapes(
+    count: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(targets: Tensor, *given: object, **options: bool) -> Assignment:
+        seen.append(len(targets))
+        return assign_targets(targets, *given, **options)
+
+    monkeypatch.setattr(models.loss, "assign_targets", watched)
+    targets = torch.tensor(FOUR_TARGETS)[:1].repeat(count, 1).cuda()
+    small_criterion().cuda()([level.cuda() for level in sawtooth_maps()], targets)
+    assert seen == [rows]
 
 
 def test_recorded_gains() -> None:
