@@ -17,8 +17,9 @@ UNITS_PER_CAST = 16
 
 def count_batch(units: Sequence[Conv]) -> None:
     """Raise the batch counters of the normalisations that are in training mode."""
-    counters = [unit.counter for unit in units]
-    torch._foreach_add_([one for one in counters if one is not None], 1)
+    counters = [counter for unit in units if (counter := unit.counter) is not None]
+    if counters:
+        torch._foreach_add_(counters, 1)
 
 
 @contextmanager

@@ -37,8 +37,9 @@ class Detector(nn.Module):
             config.head_channels,
         )
         self.model = nn.ModuleList([*(_build(layer) for layer in config.layers), head])
-        self._units = [one for one in self.model.modules() if isinstance(one, Conv)]
-        for unit in self._units:
+        self.units = [one for one in self.model.modules() if isinstance(one, Conv)]
+        """Every Conv, in the order of the layers."""
+        for unit in self.units:
             unit.set_activation(config.activation)
 
     @property
@@ -94,8 +95,8 @@ class Detector(nn.Module):
         h and w are multiples of `config.input_multiple`. The same in training and evaluation mode.
         """
         if self.training:
-            count_batch(self._units)
-        with cast_weights(self._units, images.device):
+            count_batch(self.units)
+        with cast_weights(self.units, images.device):
             raw: list[Tensor] = self.head(self.head_inputs(images))
         return raw
 
@@ -135,7 +136,7 @@ class Detector(nn.Module):
     def fused(self) -> Detector:
         """Return a copy in evaluation mode with normalisation folded into the convolutions."""
         twin = copy.deepcopy(self).eval().requires_grad_(False)
-        for unit in twin._units:
+        for unit in twin.units:
             unit.fuse()
         return twin
 

@@ -79,4 +79,4 @@ def test_lent_weights_are_taken_back_also_from_a_pass_that_fails(
     ):
         detector(torch.rand(1, 3, 36, 36).cuda())
     assert lent == [torch.bfloat16]
-    assert all(unit.cast_weight is None for unit in detector._units)
+    assert all(unit.cast_weight is None for unit in detector.units)
