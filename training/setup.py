@@ -75,13 +75,14 @@ def prepare(
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(settings.seed)
-    network = network_of(job).to(device).to(memory_format=torch.channels_last)
+    network, head_kept = network_of(job)
+    network = network.to(device).to(memory_format=torch.channels_last)
     stride = network.config.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     if resumed:
         load_network(network, resumed)
     else:
-        fit_anchors(network, job.train, image_size, settings)
+        fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
     criterion = build_criterion(settings, network, image_size).to(device)
     if settings.batch_size < 1:
@@ -142,15 +143,15 @@ def check_distributed(job: TrainingJob) -> None:
         )
 
 
-def network_of(job: TrainingJob) -> Detector:
-    """Build the network to train, on the CPU, its frozen layers excluded."""
-    network = build_network(job.settings, job.weights, job.train.class_names)
+def network_of(job: TrainingJob) -> tuple[Detector, bool]:
+    """Build the network to train, on the CPU, its frozen layers excluded; see `build_network`."""
+    network, head_kept = build_network(job.settings, job.weights, job.train.class_names)
     freeze(network, job.settings.freeze)
     if job.settings.sync_bn and job.processes.is_distributed:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
     elif job.settings.sync_bn:
         log.info("sync_bn has no effect: one device sees whole batches anyway")
-    return network
+    return network, head_kept
 
 
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:

@@ -34,7 +34,7 @@ NAMES = ("cat", "dog")
 def build(
     model: str, weights: Path | None = None, names: Sequence[str] = NAMES, **change: Any
 ) -> Detector:
-    return build_network(TrainSettings(model=model, **change), weights, names)
+    return build_network(TrainSettings(model=model, **change), weights, names)[0]
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +57,47 @@ def test_from_scratch(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_architecture_is_that_of_the_weights(
     pretrained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The default model is another one."""
     caplog.set_level(logging.INFO)
-    network = build("yolov5s", pretrained, ("dog", "emu"))
+    network = build("", pretrained, ("dog", "emu"))
     assert network.model[0].conv.weight.shape[0] == 16
     assert "349 of 349 tensors taken" in caplog.text
     assert "class dog <- dog" in caplog.text
     assert "class emu <- (fresh)" in caplog.text
     assert "left behind: cat" in caplog.text
     assert "Anchors: those of the weights." in caplog.text
+    assert "yolov5s" not in caplog.text
+
+
+def test_without_weights_the_model_has_a_default(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert build("").model[0].conv.weight.shape[0] == 32
+    assert "yolov5s: 214 layers" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["yolov5s", "yolov5s.yaml", "s", "yolov5-p2", "yolov5n6"])
+def test_a_model_beside_weights_of_another_network_is_built(
+    pretrained: Path, caplog: pytest.LogCaptureFixture, model: str
+) -> None:
+    """As in v7.0: what was asked, from the tensors that fit."""
+    caplog.set_level(logging.INFO)
+    torch.manual_seed(0)
+    network = build(model, pretrained)
+    expected = read_model_config(model, 2)
+    assert network.config.layers == expected.layers
+    assert f"model {model} is another network than that of {pretrained}" in caplog.text
+    assert any(line.startswith(f"{model}: ") for line in caplog.messages)
+    state, theirs = network.state_dict(), load_checkpoint(pretrained).state
+    fit = [k for k, v in state.items() if k in theirs and theirs[k].shape == v.shape]
+    head = f"model.{len(network.model) - 1}."
+    taken = [key for key in fit if not key.startswith(head)]
+    assert taken
+    assert all(torch.equal(state[key], theirs[key]) for key in taken)
+    # The anchors are those of the model: nothing of the weights' head fits.
+    pixels = (network.anchors * network.stride.view(-1, 1, 1)).flatten(1)
+    torch.testing.assert_close(
+        pixels, Detector(expected).anchors.flatten(1) * network.stride[:, None]
+    )
+    assert "Anchors: those of the model" in caplog.text
 
 
 def test_weights_of_the_same_classes_are_copied_whole_and_take_no_random_numbers(
@@ -103,22 +135,19 @@ def test_a_model_file_has_its_own_anchors(
     assert "Anchors: those that the task sets" in caplog.text
 
 
-def test_a_model_file_of_another_architecture_is_refused(pretrained: Path, tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="choose the model") as caught:
-        build(model_file(tmp_path, width_multiple=0.5), pretrained)
-    assert caught.value.code is Code.MODEL
-
-
-def test_the_setting_replaces_the_activation(tmp_path: Path) -> None:
+def test_the_setting_replaces_the_activation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     activation = "nn.LeakyReLU(0.1)"
     network = build("yolov5n", activation=activation)
     assert str(network.config.activation) == activation
     save_checkpoint(tmp_path / "best.pt", checkpoint_of(network, NAMES))
     # Weights bring their own activation, which the setting may replace again.
-    again = build("yolov5s", tmp_path / "best.pt")
+    again = build("yolov5n", tmp_path / "best.pt")
     assert again.config.activation == network.config.activation
-    other = build("yolov5s", tmp_path / "best.pt", activation="nn.Mish()")
+    other = build("yolov5n", tmp_path / "best.pt", activation="nn.Mish()")
     assert str(other.config.activation) == "nn.Mish()"
+    assert f"activation: nn.Mish() is trained, the weights come from {activation}" in caplog.text
     assert load_checkpoint(tmp_path / "best.pt").definition["activation"] == activation
     with pytest.raises(TaskError, match="activation 'Swish' is not one of SiLU, ReLU") as caught:
         build("yolov5n", activation="Swish")
