@@ -101,18 +101,11 @@ def set_train_mode(network: Detector) -> None:
 
 def build_augmentation(settings: TrainSettings) -> Augmentation:
     """Return the augmentation settings."""
-    if settings.copy_paste:
-        log.warning(
-            "copy_paste has no effect: it cuts objects out along their outlines, and the "
-            "annotations have boxes only"
-        )
     return Augmentation(**{one.name: getattr(settings, one.name) for one in fields(Augmentation)})
 
 
 def build_batching(settings: TrainSettings) -> BatchingConfig:
     """Return which images an epoch has, and in which batches."""
-    if settings.image_weights and settings.rect:
-        log.warning("image_weights draws the images one by one: rect has no effect beside it")
     return BatchingConfig(
         rect=settings.rect and not settings.image_weights,
         image_weights=settings.image_weights,
