@@ -21,10 +21,6 @@ from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 from utils.shutdown import run_command
 
-PROJECT = "runs/evolve"
-TRIALS = 300
-"""As many as v7.0's generations."""
-
 log = logging.getLogger(__name__)
 
 
@@ -36,11 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Search for hyper-parameters; further flags: as train.py.",
         allow_abbrev=False,
     )
-    parser.add_argument("--trials", type=int, default=TRIALS, help="trainings in all")
+    # As many by default as v7.0's generations.
+    parser.add_argument("--trials", type=int, default=300, help="trainings in all")
     options, words = parser.parse_known_args(arguments)
     if options.trials < 1:
         raise TaskError(Code.CONFIG, f"--trials is {options.trials}; it must be 1 or more.")
-    command = parse_train_command(["--project", PROJECT, *words], program="evolve.py")
+    command = parse_train_command(["--project", "runs/evolve", *words], program="evolve.py")
     device, settings = parse_device(command.device), command.settings
     log.info("%s", describe(device))
     (train_index, validation), _ = command.data.read(settings.max_bad_fraction)
@@ -55,7 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             device=device,
             folder=folder / "trials" / f"{number:04d}",
             stage_folder=lambda stage: folder / stage,
-            on_saved=lambda saved: None,
             weights=command.weights,
         )
         return train_trial(job)

@@ -53,7 +53,6 @@ def build_job(command: TrainCommand, device: torch.device, processes: DistContex
         device=device,
         folder=folder,
         stage_folder=lambda stage: command.stage_folder(folder, stage),
-        on_saved=lambda saved: None,
         tensorboard=folder / "tensorboard",
         weights=command.weights,
         reports=reports,

@@ -44,10 +44,7 @@ def train_seed(
     overrides: Mapping[str, object],
     device: torch.device,
 ) -> dict[str, float]:
-    """Train; return the figures of the best epoch (counted from 1).
-
-    They are also written to summary.json in `out`; where that file exists it is only read.
-    """
+    """Train; return the figures of the best epoch (from 1), read from summary.json if it exists."""
     done = out / "summary.json"
     if done.is_file():
         found: dict[str, float] = json.loads(done.read_text("utf-8"))

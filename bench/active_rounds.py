@@ -60,10 +60,7 @@ class Strategy:
 
 
 def parse_strategy(name: str, common: Mapping[str, str]) -> Strategy:
-    """Parse `random` or `ALGORITHM[:KEY=VALUE]...`; `common` are settings for every algorithm.
-
-    Raises TaskError(CONFIG) for an algorithm or a setting that mining does not know.
-    """
+    """Parse `random` or `NAME[:KEY=VALUE]...`, with `common` settings; or TaskError(CONFIG)."""
     algorithm, *pairs = name.split(":")
     own = parse_pairs(pairs, name)
     if algorithm == RANDOM:
@@ -256,10 +253,7 @@ def mine(
 def run_round(
     experiment: Experiment, strategy: Strategy | None, done: Sequence[RoundResult], *, seed: int
 ) -> RoundResult:
-    """Run the round after the finished ones: choose, train, evaluate, append the result.
-
-    Without a strategy it is round 0, that of the starting set.
-    """
+    """Choose (None: the starting set), train, evaluate and append the round after the others."""
     started, number = time.monotonic(), len(done)
     if strategy is None:
         added = sample_images(experiment.images, experiment.start, seed, START_STREAM)

@@ -86,10 +86,7 @@ class Comparison:
     versions: dict[str, str] = field(default_factory=dict)
 
     def results(self, job: Result, other: str = YOLOV5) -> tuple[list[Result], list[Result]]:
-        """Run one job `pairs` times with ours and with `other`, and return what both print.
-
-        Ours begins in every second pair, so that drift favours neither.
-        """
+        """Run a job `pairs` times with ours and `other`, each first in turn; return the results."""
         ours: list[Result] = []
         theirs: list[Result] = []
         for pair in range(self.pairs):

@@ -22,10 +22,7 @@ from reporting.plots import save_figure, tidy
 def complete_curves(
     results: Sequence[RoundResult], strategies: Sequence[str], seeds: Sequence[int], rounds: int
 ) -> pd.DataFrame:
-    """Collect the curves that have the starting set and all `rounds`.
-
-    Returns a row per round with the columns strategy, seed, labels, boxes and map50.
-    """
+    """Collect the complete curves, a row per round: strategy, seed, labels, boxes and map50."""
     rows = [
         (strategy, seed, one.labels, one.boxes, one.map50)
         for strategy in strategies
@@ -51,10 +48,7 @@ def area(map50: pd.DataFrame) -> pd.Series:
 
 
 def labels_needed(curve: pd.Series, target: float) -> float | None:
-    """Return the number of labels at which a curve first reaches `target`, or None.
-
-    It is interpolated linearly; a curve that starts above needs its first number of labels.
-    """
+    """Return the (interpolated) labels at which a curve first reaches `target`, or None."""
     reached = np.flatnonzero(curve.to_numpy() >= target)
     if not len(reached):
         return None
@@ -79,8 +73,8 @@ def default_target(curves: pd.DataFrame) -> list[float]:
 def table(curves: pd.DataFrame, strategies: Sequence[str], targets: Sequence[float]) -> str:
     """Format the figures of every strategy as Markdown.
 
-    Labels needed are those of the mean curve, beside the number of seeds that reach the target: a
-    mean over those seeds alone would be too good.
+    Labels needed are those of the mean curve: a mean over the seeds that reach the target alone
+    would be too good.
     """
     head = ["strategy", "seeds", "area under mAP50", "minus random, paired", "last mAP50"]
     head += [f"labels for mAP50 {target:.3f}" for target in targets]
@@ -110,10 +104,7 @@ def table(curves: pd.DataFrame, strategies: Sequence[str], targets: Sequence[flo
 
 
 def plot_curves(curves: pd.DataFrame, strategies: Sequence[str], path: Path) -> None:
-    """Plot mAP50 over labelled images as a PNG file.
-
-    Per strategy: mean over seeds, a band of one sample standard deviation, a thin line per seed.
-    """
+    """Plot mAP50 over labelled images: mean, a band of one standard deviation, single seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, name in enumerate(strategies):

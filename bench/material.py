@@ -127,10 +127,7 @@ def evaluation_files(folder: Path, source: SourceDataset, images: int) -> Job:
 
 
 def write_yolo_image(folder: Path, split: str, image: SourceImage, name: str) -> None:
-    """Link an image into a YOLO folder, and write its label file.
-
-    A line of the label file is class, centre and size as shares of the image; boxes are clipped.
-    """
+    """Link an image into a YOLO folder, and write its label file, boxes clipped to the image."""
     link = folder / "images" / split / f"{name}{image.path.suffix}"
     label = folder / "labels" / split / f"{name}.txt"
     for path in (link, label):

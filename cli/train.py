@@ -1,4 +1,4 @@
-"""Command line of `train.py`: v7.0's flags on a data.yaml, or YMIR index files."""
+"""Command line of `train.py`: v7.0's flags on a data set, or YMIR index files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import yaml
 
 from cli.options import RunName, add_command_flags, log_notes
-from data.data_yaml import read_data_yaml
 from data.dataset_index import DatasetIndex
-from data.read_dataset import read_dataset, read_yolo_split
+from data.folders import read_splits
+from data.read_dataset import read_dataset
 from data.report import DataReport
 from settings.flags import named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings, read_hyp, read_mapping
@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DataSource:
-    """The source of the images: a data.yaml, or two YMIR index files with the class names."""
+    """The source of the images: a data set, or two YMIR index files with the class names.
+
+    `description` is a data.yaml, or a folder or file of another form.
+    """
 
     description: Path | None = None
     index_files: tuple[Path, ...] = ()
@@ -39,11 +42,8 @@ class DataSource:
     def read(self, max_bad_fraction: float) -> tuple[list[DatasetIndex], list[DataReport]]:
         """Read the training and the validation split, each with its data report."""
         if self.description is not None:
-            description = read_data_yaml(self.description)
-            read = [
-                read_yolo_split(description, split, max_bad_fraction=max_bad_fraction)
-                for split in ("train", "val")
-            ]
+            splits = ("train", "val")
+            read = read_splits(self.description, splits, max_bad_fraction=max_bad_fraction)
         else:
             read = [
                 read_dataset(
@@ -141,7 +141,7 @@ def parse_train_command(
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Train a detector: YOLOv5 v7.0's flags on a data.yaml, or YMIR index files "
+        description="Train a detector: YOLOv5 v7.0's flags on a data set, or YMIR index files "
         "(--train, --val, --class-names). Every setting of configs/default.yaml may follow as "
         "KEY=VALUE.",
     )
@@ -163,7 +163,7 @@ def _data(
         # Absolute, so that images have the same names when the run is resumed elsewhere.
         return DataSource(description=Path(str(description)).absolute())
     if description or not all(index_files) or not options.class_names:
-        parser.error("give --data data.yaml, or else --train, --val and --class-names")
+        parser.error("give --data (data.yaml or folder), or else --train, --val and --class-names")
     return DataSource(None, index_files, tuple(options.class_names))
 
 

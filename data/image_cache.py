@@ -66,7 +66,7 @@ class ImageCache:
     def read(self, position: int) -> Pixels:
         """Read one image from its file, resized bilinearly as in v7.0. Raises ImageError."""
         path, expected = self.index.paths[position], tuple(self.index.sizes[position].tolist())
-        image = read_image(path)
+        image = read_image(path, upright=self.index.upright)
         if image.shape[:2] != expected:
             raise ImageError(
                 path, f"its size is now {image.shape[:2]} (height, width), was {expected}"

@@ -1,16 +1,16 @@
 """Read image files into arrays, or raise `ImageError` with the reason.
 
-The orientation tag (EXIF) is ignored everywhere: boxes of the data set are given on the stored
-pixel grid, so the stored grid is the truth for decoding as well as for sizes. (In a TIFF the tag
-says how the rows themselves are stored; Pillow and OpenCV always honour it there, and so do both
-functions.)
+A photograph may be stored lying, with an orientation tag (EXIF) that tells viewers how to turn it.
+YMIR gives boxes on the stored pixel grid; other people's tools show and label the upright image.
+So who reads a file says which of the two he means. (In a TIFF the tag says how the rows themselves
+are stored; Pillow and OpenCV always honour it there, and so do both functions.)
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ from PIL import Image
 from utils.atomic import replace_file
 
 Pixels = npt.NDArray[np.uint8]
+
+ORIENTATION_TAG = 0x0112
 PIXEL_LIMIT = 178_956_970
 """Pillow's: it refuses to open a larger image."""
 FORMATS = ("BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TIFF", "WEBP")
@@ -42,32 +44,52 @@ class ImageError(Exception):
         return ImageError, (self.path, self.reason)
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return (height, width) of the stored pixel grid, from the file header without decoding.
+class ImageHeader(NamedTuple):
+    """What the first bytes of a file say: (height, width) as stored, format, orientation 1 to 8."""
+
+    size: tuple[int, int]
+    kind: str
+    orientation: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) once the image is turned as its orientation says."""
+        return self.size if self.orientation < 5 else (self.size[1], self.size[0])
+
+
+def image_header(path: str | os.PathLike[str]) -> ImageHeader:
+    """Read the header of a file without decoding.
 
     Raises ImageError when the file is missing, is no image or has more pixels than Pillow opens.
     """
     with _open(path) as file:
-        return _header(path, file)[0]
+        return _header(path, file)
 
 
-def read_image(path: str | os.PathLike[str]) -> Pixels:
+def image_size(path: str | os.PathLike[str], *, upright: bool = False) -> tuple[int, int]:
+    """Return (height, width) of the stored grid, or of the `upright` image; raises ImageError."""
+    header = image_header(path)
+    return header.upright_size if upright else header.size
+
+
+def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> Pixels:
     """Decode a file by its content, whatever its suffix, to uint8 [h, w, 3] in BGR order.
 
     Grayscale, palette, alpha, 16-bit and CMYK images are reduced to 8-bit BGR; of an animation
-    the first frame counts. The pixel count is checked before anything is decoded. ImageError
-    when the file is missing, damaged, cut off, too large or no image.
+    the first frame counts. `upright` turns the image as its orientation tag says. The pixel count
+    is checked before anything is decoded. ImageError when the file is missing, damaged, cut off,
+    too large or no image.
     """
     with _open(path) as file:
-        size, kind = _header(path, file)
+        header = _header(path, file)
         file.seek(0)
         content = file.read()
     # OpenCV fills the missing part of a cut-off JPEG with grey; Pillow refuses it instead.
-    whole = kind not in ("JPEG", "MPO") or content.rstrip(b"\0\r\n").endswith(b"\xff\xd9")
+    whole = header.kind not in ("JPEG", "MPO") or content.rstrip(b"\0\r\n").endswith(b"\xff\xd9")
     image = _decode_opencv(content) if whole else None
-    if image is None or image.shape[:2] != size:
+    if image is None or image.shape[:2] != header.size:
         image = _decode_pillow(path)
-    return image
+    return _turned(image, header.orientation) if upright else image
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
@@ -80,18 +102,57 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
         raise ImageError(path, f"cannot be opened ({error.strerror})") from error
 
 
-def _header(path: str | os.PathLike[str], file: BinaryIO) -> tuple[tuple[int, int], str]:
-    """Return ((height, width), format name) from the first bytes of the file."""
+def _header(path: str | os.PathLike[str], file: BinaryIO) -> ImageHeader:
     try:
         with Image.open(file, formats=FORMATS) as image:
             (width, height), kind = image.size, image.format or ""
+            exif = image.info.get("exif")
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"more than {PIXEL_LIMIT} pixels") from error
     except Exception as error:  # header parsers raise anything on damaged bytes
         raise ImageError(path, "not a readable image file") from error
     if height < 1 or width < 1:
         raise ImageError(path, f"empty image ({width}x{height})")
-    return (height, width), kind
+    return ImageHeader((height, width), kind, 1 if kind == "TIFF" else _orientation(exif))
+
+
+def _orientation(exif: object) -> int:
+    """Return the orientation of EXIF data, 1 (upright) without one or for one that is none."""
+    if not isinstance(exif, bytes):
+        return 1
+    found = Image.Exif()
+    try:
+        found.load(exif)
+        value = found.get(ORIENTATION_TAG, 1)
+    except Exception:  # the parser raises anything on damaged bytes
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turned(image: Pixels, orientation: int) -> Pixels:
+    """Return stored pixels turned upright: mirrored (2, 4, 5, 7) and by quarter turns."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def stored_boxes(
+    boxes: npt.NDArray[np.floating[Any]], header: ImageHeader
+) -> npt.NDArray[np.floating[Any]]:
+    """Return boxes [n, 4] of the upright image as they lie on the stored pixel grid."""
+    height, width = header.upright_size
+    x1, y1, x2, y2 = np.asarray(boxes).reshape(-1, 4).T
+    if header.orientation in (2, 3, 6, 7):
+        x1, x2 = width - x2, width - x1
+    if header.orientation in (3, 4, 7, 8):
+        y1, y2 = height - y2, height - y1
+    if header.orientation in (5, 6, 7, 8):
+        x1, y1, x2, y2 = y1, x1, y2, x2
+    return np.stack([x1, y1, x2, y2], axis=1)
 
 
 def _decode_opencv(content: bytes) -> Pixels | None:

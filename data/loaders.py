@@ -219,7 +219,7 @@ class EvaluationDataset(Dataset[EvaluationBatch | None]):
         plans, indices, targets = [], [], []
         for position in self.order[start : start + count].tolist():
             try:
-                image = read_image(self.index.paths[position])
+                image = read_image(self.index.paths[position], upright=self.index.upright)
             except ImageError as error:
                 log.warning("image left out: %s", error)
                 continue

@@ -15,16 +15,16 @@ import numpy.typing as npt
 from data.data_yaml import DataDescription, images_of
 from data.dataset_index import DatasetIndex
 from data.formats.base import Annotation, AnnotationError, AnnotationReader
-from data.formats.yolo import label_of
-from data.images import ImageError, image_size, read_image
+from data.formats.yolo import annotation_format, records_of
+from data.images import ImageError, ImageHeader, image_header, read_image
 from data.index_file import Record, read_index
 from data.instances import Instances
 from data.report import EXAMPLES, DataReport
 from utils.errors import Code, TaskError
 from utils.progress import Progress, progress_bar
 
-_Outcome = tuple[tuple[int, int], Annotation] | ImageError | AnnotationError
-"""An image's size and annotation, or the fault of either."""
+_Outcome = tuple[ImageHeader, Annotation] | ImageError | AnnotationError
+"""An image's header and annotation, or the fault of either."""
 SLAB, CHUNK = 4096, 64
 """Records in hand at once, and of these by one thread; the first chunk shows how fast files are."""
 
@@ -48,6 +48,7 @@ def read_dataset(
     """
     return read_records(
         read_index(Path(index_file), root),
+        AnnotationReader(class_names),
         class_names,
         source=str(index_file),
         max_bad_fraction=max_bad_fraction,
@@ -59,49 +60,62 @@ def read_yolo_split(
     description: DataDescription, split: str, *, max_bad_fraction: float
 ) -> tuple[DatasetIndex, DataReport]:
     """Read a split of a data.yaml; an image without a label file has no objects."""
-    records = []
-    for image in images_of(description, split):
-        label = label_of(image)
-        records.append(Record(str(image), None if label is None else str(label)))
     return read_records(
-        records,
+        records_of(images_of(description, split)),
+        AnnotationReader(description.class_names, annotation_format(description)),
         description.class_names,
         source=f"{description.path} ({split})",
-        format_name="yolo",
         max_bad_fraction=max_bad_fraction,
+        upright=True,
     )
 
 
 def read_records(
     records: Sequence[Record],
+    reader: AnnotationReader,
     class_names: Sequence[str],
     *,
     source: str,
-    format_name: str | None = None,
     max_bad_fraction: float,
+    require_boxes: bool = True,
     progress: Progress | None = None,
+    upright: bool = False,
 ) -> tuple[DatasetIndex, DataReport]:
-    """Read records, at least one, as `read_dataset` does; `source` names them in messages."""
+    """Read records, at least one, as `read_dataset` does; `source` names them in messages.
+
+    `upright`: the images count as their orientation tags turn them, and boxes lie on those. Without
+    `require_boxes` a data set without objects is taken.
+    """
     report = DataReport(source, listed=len(records))
     unique = list({record.image: record for record in reversed(records)}.values())[::-1]
     report.duplicate_images = len(records) - len(unique)
-    examined = _examine_all(unique, AnnotationReader(class_names, format_name), progress)
-    examined = iter(progress_bar(examined, "reading annotations", total=len(unique)))
+    examined = iter(
+        progress_bar(
+            _examine_all(unique, reader, progress, upright),
+            "reading annotations",
+            total=len(unique),
+        )
+    )
     slabs = []
     while slab := list(islice(examined, SLAB)):
-        slabs.append(_index_of(slab, class_names, report))
+        slabs.append(_index_of(slab, class_names, report, upright))
     index = DatasetIndex.concatenate(slabs)
     _check_bad_fraction(report, len(unique), len(index), max_bad_fraction)
     _check_one_decodes(index.paths, report)
+    if not len(index.boxes) and report.crowds and require_boxes:
+        raise TaskError(Code.DATASET, _only_crowds(report))
     report.kept, report.boxes = len(index), len(index.boxes)
     report.backgrounds = int((np.diff(index.offsets) == 0).sum())
-    if not len(index.boxes):
+    if require_boxes and not len(index.boxes):
         raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
     return index, report
 
 
 def _index_of(
-    examined: Sequence[tuple[Record, _Outcome]], class_names: Sequence[str], report: DataReport
+    examined: Sequence[tuple[Record, _Outcome]],
+    class_names: Sequence[str],
+    report: DataReport,
+    upright: bool,
 ) -> DatasetIndex:
     """Return the usable images with their clean boxes; `report` counts what is wrong."""
     paths, sizes, annotations = [], [], []
@@ -112,43 +126,61 @@ def _index_of(
         elif isinstance(outcome, AnnotationError):
             report.bad_annotations.add(str(outcome))
         else:
+            header, annotation = outcome
+            size = header.upright_size if upright else header.size
             paths.append(record.image)
-            sizes.append(outcome[0])
-            annotations.append(outcome[1])
+            sizes.append(size)
+            annotations.append(annotation)
+            report.turned += upright and header.orientation > 1
+            stated = annotation.size
+            if stated not in (None, size):
+                said = f"{record.image}: {size[1]}x{size[0]}, stated {stated[1]}x{stated[0]}"
+                report.other_sizes.add(said)
     for found in annotations:
         report.rotated += found.rotated
         report.without_area += found.without_box
+        report.crowds += len(found.crowds)
         report.unknown_classes.update(found.unknown_classes)
-    instances = Instances.concatenate(
-        [Instances.from_rows(()), *(found.instances for found in annotations)]
-    )
-    per_image = np.array([len(found.instances) for found in annotations], np.int64)
-    owners = np.repeat(np.arange(len(paths)), per_image)
     hw = np.array(sizes, np.int32).reshape(-1, 2)
-    clean, owners = clean_instances(instances, owners, hw, report)
+    clean, owners = _clean([found.instances for found in annotations], hw, report)
     counts = np.bincount(owners, minlength=len(paths))
-    return DatasetIndex.build(paths, hw, clean, counts, class_names)
+    index = DatasetIndex.build(paths, hw, clean, counts, class_names, upright=upright)
+    if not any(len(found.crowds) for found in annotations):
+        return index
+    # What is wrong with a region is no fault of an object: it is not counted among those.
+    apart = DataReport(report.index_file)
+    return index.with_crowds(*_clean([found.crowds for found in annotations], hw, apart))
 
 
-def _examine(record: Record, reader: AnnotationReader) -> _Outcome:
+def _clean(
+    per_image: Sequence[Instances], sizes: npt.NDArray[np.int32], report: DataReport
+) -> tuple[Instances, npt.NDArray[np.int64]]:
+    """Join the objects of all images, cleaned; return them and the image of each."""
+    instances = Instances.concatenate([Instances.from_rows(()), *per_image])
+    owners = np.repeat(np.arange(len(per_image)), np.array([len(p) for p in per_image], np.int64))
+    return clean_instances(instances, owners, sizes, report)
+
+
+def _examine(record: Record, reader: AnnotationReader, upright: bool) -> _Outcome:
     try:
-        size = image_size(record.image)
+        header = image_header(record.image)
         if record.annotation is None:
-            return size, Annotation()
-        return size, reader.read(record.annotation, record.image)
+            return header, Annotation()
+        size = header.upright_size if upright else header.size
+        return header, reader.read(record.annotation, record.image, size)
     except (ImageError, AnnotationError) as error:
         return error
 
 
 def _examine_all(
-    records: Sequence[Record], reader: AnnotationReader, progress: Progress | None
+    records: Sequence[Record], reader: AnnotationReader, progress: Progress | None, upright: bool
 ) -> Iterator[tuple[Record, _Outcome]]:
     threads = min(16, 4 + (os.cpu_count() or 1))
     remaining = iter(records)
     done = 0
 
     def examine(chunk: Sequence[Record]) -> list[_Outcome]:
-        return [_examine(record, reader) for record in chunk]
+        return [_examine(record, reader, upright) for record in chunk]
 
     with ThreadPoolExecutor(threads) as pool:
         # In slabs, so that a million records do not become a million waiting futures.
@@ -224,13 +256,22 @@ def _check_one_decodes(paths: Sequence[str], report: DataReport) -> None:
     for path in paths:
         try:
             read_image(path)
-            return
         except ImageError as error:
             fault = error
+        else:
+            return
     raise TaskError(
         Code.IMAGE_FORMAT,
         f"none of the {len(paths)} images of {report.index_file} can be decoded, for example "
         f"{fault}; check that they are whole.",
+    )
+
+
+def _only_crowds(report: DataReport) -> str:
+    return (
+        f"all {report.crowds} objects of {report.index_file} are marked as crowd regions "
+        "(iscrowd: 1), which are no single objects to train on; tools that write masks of a brush "
+        "so (CVAT) export single objects as polygons or boxes."
     )
 
 

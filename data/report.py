@@ -39,7 +39,12 @@ class DataReport:
     clipped: int = 0
     without_area: int = 0
     rotated: int = 0
+    crowds: int = 0
+    turned: int = 0
+    other_sizes: BadRecords = field(default_factory=BadRecords)
     unknown_classes: Counter[str] = field(default_factory=Counter)
+    notes: tuple[str, ...] = ()
+    """Sentences on how the data set was found and divided."""
 
     def lines(self) -> list[str]:
         """Return the report as text: one line of totals, then one per kind of problem."""
@@ -59,6 +64,18 @@ class DataReport:
             (self.clipped, "boxes reached over the edge of their image and were clipped"),
             (self.without_area, "boxes without area left out"),
             (self.rotated, "rotated boxes taken as upright ones"),
+            (
+                self.crowds,
+                "crowd regions (iscrowd): no objects to train on, ignored in evaluations",
+            ),
+            (self.turned, "images turned upright as their EXIF orientation says"),
             (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
         )
-        return text + [f"{count} {what}" for count, what in problems if count]
+        text += [*self.notes, *(f"{count} {what}" for count, what in problems if count)]
+        if self.other_sizes.count:
+            text.append(
+                f"{self.other_sizes.count} images have another size than their annotation states "
+                "(turned, or resized after they were labelled?), such as"
+            )
+            text += [f"  {example}" for example in self.other_sizes.examples]
+        return text

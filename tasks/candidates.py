@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -35,7 +36,6 @@ from ymir.task_types import Task
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal.jsonl"
 EXPLANATIONS = "explanations.csv"
 JOURNAL_FORMAT = 1
 WITHOUT_EFFECT = frozenset({"args_options", "plots", "workers"})
@@ -72,24 +72,17 @@ class CandidateJob:
         Callbacks get an image before its record comes: scores come later and in another order.
         """
         waiting: dict[int, Record] = {}
-        shard = seen = 0
+        seen: Counter[int] = Counter()
 
-        def on_image(prediction: Prediction) -> None:
-            nonlocal shard, seen
-            if prediction.position // self.journal.shard_size != shard:
-                shard = prediction.position // self.journal.shard_size
-                seen = self.journal.shard(shard).start
+        def on_image(image: Prediction) -> None:
             for callback in callbacks:
-                callback(prediction)
-            waiting[prediction.position] = Record(
-                prediction.position,
-                prediction.path,
-                prediction.size,
-                prediction.detections,
-                prediction.error,
-                seen,
+                callback(image)
+            first = self.journal.shard(image.position // self.journal.shard_size).start
+            waiting[image.position] = Record(
+                *(image.position, image.path, image.size, image.detections, image.error),
+                seen=first + seen[first],
             )
-            seen += 1
+            seen[first] += 1
 
         if not self.task.run_mining:
             assert self.predictor is not None
@@ -138,11 +131,8 @@ class CandidateJob:
         weights, names = self.task.weights[0], self.predictor.class_names
         if self.task.class_names and self.task.class_names != names:
             log.warning(
-                "the task names the classes %s but %s was trained on %s: using the names of the "
-                "weights",
-                list(self.task.class_names),
-                weights.name,
-                list(names),
+                "the task names the classes %s but %s was trained on %s: using its names",
+                *(list(self.task.class_names), weights.name, list(names)),
             )
         size = self.predictor.image_size
         log.info("%d candidates, weights %s, %d px", len(self.candidates), weights, size)
@@ -150,7 +140,7 @@ class CandidateJob:
 
 def journal_path(task: Task) -> Path:
     """Return the journal of a task's candidates."""
-    return task.out.root / ("mining" if task.run_mining else "infer") / JOURNAL
+    return task.out.root / ("mining" if task.run_mining else "infer") / "journal.jsonl"
 
 
 def prepare(
@@ -197,10 +187,9 @@ def identity_of(task: Task, candidates: Sequence[Candidate], where: str) -> str:
     """Return a digest of all that a task's numbers depend on: settings, candidates, weights,
     torch's version and the device `where` it runs.
     """
-    kinds = {"mining": task.mining, "infer": task.infer}
     settings = {
         kind: {key: v for key, v in asdict(own).items() if key not in WITHOUT_EFFECT}
-        for kind, own in kinds.items()
+        for kind, own in (("mining", task.mining), ("infer", task.infer))
         if own is not None
     }
     what = {"settings": settings, "device": where, "torch": torch.__version__}
@@ -348,9 +337,8 @@ class UnreadableImages:
     """Counter of the images that cannot be read, which names each in the log."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        self._total = len(paths)
+        self._total, self._count = len(paths), 0
         self._present = available_sample(paths)
-        self._count = 0
 
     def add(self, prediction: Prediction) -> None:
         """Count one image if it is unreadable."""
@@ -360,15 +348,13 @@ class UnreadableImages:
 
     def check(self) -> None:
         """Raise TaskError if images disappeared (DATASET) or none is readable (IMAGE_FORMAT)."""
-        if self._count:
-            check_data_available(self._present, what="candidate images")
-        if self._count == self._total:
+        bad, total = self._count, self._total
+        if not bad:
+            return
+        check_data_available(self._present, what="candidate images")
+        if bad == total:
             raise TaskError(
                 Code.IMAGE_FORMAT,
-                f"none of the {self._total} candidate images can be decoded: check that they are "
-                "images.",
+                f"none of the {total} candidate images can be decoded: check that they are images.",
             )
-        if self._count:
-            log.warning(
-                "%d of %d images could not be read; they are ranked last", self._count, self._total
-            )
+        log.warning("%d of %d images could not be read; they are ranked last", bad, total)

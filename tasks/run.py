@@ -34,7 +34,7 @@ def processes_for(task: Task) -> int:
     A training has as many as divide its batch size.
     """
     settings = task.train
-    granted = visible_gpus(task.gpu_ids) if task.gpu_ids else []
+    granted = visible_gpus(task.gpu_ids)
     gpus = len(granted)
     if gpus < 2:
         return 1
@@ -45,19 +45,15 @@ def processes_for(task: Task) -> int:
         return 1
     count = max(n for n in range(1, gpus + 1) if settings.batch_size % n == 0)
     if count < gpus:
-        log.warning(
-            "note: batch_size %d cannot be shared by %d GPUs: training on %d",
-            settings.batch_size,
-            gpus,
-            count,
-        )
+        words = "note: batch_size %d cannot be shared by %d GPUs: training on %d"
+        log.warning(words, settings.batch_size, gpus, count)
     return count
 
 
 def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS) -> None:
     """Run the task; all results are on disk when this returns.
 
-    Raises TaskError(CONFIG) if several ranks are to run another task than a training.
+    Raise TaskError(CONFIG) if several ranks are to run another task than a training.
     """
     if processes.is_distributed and not task.run_training:
         raise TaskError(
@@ -71,14 +67,8 @@ def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS)
         if task.run_training:
             with processes.process_group(device):
                 run_training(task, device, part, processes)
-        elif task.run_mining or task.run_infer:
-            run_candidates(task, device, part)
         else:
-            raise TaskError(
-                Code.CONFIG,
-                "env.yaml has nothing to run: set one of run_training, run_mining or run_infer to "
-                "true.",
-            )
+            run_candidates(task, device, part)
     progress.update(1, 1)
     log.info("finished in %s", duration(time.monotonic() - began))
 
@@ -98,8 +88,8 @@ def _begin(task: Task, processes: DistContext) -> torch.device:
     log.info("%s", header(task.task_id, describe(device)))
     kinds = {"training": task.train, "mining": task.mining, "infer": task.infer}
     for kind, settings in kinds.items():
-        for line in settings_line(kind, settings):
-            log.info("%s", line)
+        if settings is not None:
+            log.info("%s", settings_line(kind, settings))
     for warning in task.warnings:
         log.warning("note: %s", warning)
     return device
@@ -124,11 +114,10 @@ def run_in_processes(
         return
     began = time.monotonic()
     what = "mining" if task.run_mining else "inference"
-    journal = journal_path(task)
     launch_until_done(
         count,
         program,
-        done=lambda: count_shard_files(journal),
+        done=lambda: count_shard_files(journal_path(task)),
         what=what,
         advice="lower batch_size or workers",
     )
@@ -142,14 +131,10 @@ def run_in_processes(
     log.info("finished in %s", duration(time.monotonic() - began))
 
 
-def can_be_shared(
-    task: Task, gpus: Sequence[int], *, kind: Callable[[torch.device], str] = describe
-) -> bool:
+def can_be_shared(task: Task, gpus: Sequence[int]) -> bool:
     """Return whether ranks on these GPUs give equal numbers; if not, the log says why."""
-    kinds = {kind(torch.device("cuda", number)) for number in gpus} if task.needs_network else set()
+    kinds = {describe(torch.device("cuda", number)) for number in gpus if task.needs_network}
     if len(kinds) > 1:
-        log.warning(
-            "note: the GPUs differ (%s), and so would their numbers: this task runs on one",
-            ", ".join(sorted(kinds)),
-        )
+        words = "note: the GPUs differ (%s), and so would their numbers: this task runs on one"
+        log.warning(words, ", ".join(sorted(kinds)))
     return len(kinds) < 2

@@ -32,6 +32,8 @@ TINY_TRAINING = {
     "opset": "17",
 }
 NAMES = ("red_cell", "white_cell", "platelet")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -64,20 +66,21 @@ def shared() -> Path:
     return SHARED
 
 
+def draw(folder: Path, *, images: int, seed: int) -> SourceDataset:
+    draw_dataset(folder, images=images, size_wh=(160, 120), seed=seed)
+    return read_source(folder)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
     """A drawn data set of a few small pictures."""
-    folder = tmp_path_factory.mktemp("drawn")
-    draw_dataset(folder, images=24, size_wh=(160, 120), seed=1)
-    return read_source(folder)
+    return draw(tmp_path_factory.mktemp("drawn"), images=24, seed=1)
 
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> SourceDataset:
     """More of them, for tasks that are shared out: 40 in the split train."""
-    folder = tmp_path_factory.mktemp("many")
-    draw_dataset(folder, images=60, size_wh=(160, 120), seed=2)
-    return read_source(folder)
+    return draw(tmp_path_factory.mktemp("many"), images=60, seed=2)
 
 
 @pytest.fixture(scope="session")
@@ -149,10 +152,8 @@ def make_task(tmp_path: Path) -> Callable[..., Path]:
             options["model_params_path"] = ["best.pt"]
         environment.update(env or {})
         options.update(config or {})
-        drop = [key for key, value in environment.items() if value is None]
-        for key in drop:
-            del environment[key]
-        (into / "env.yaml").write_text(yaml.safe_dump(environment), encoding="utf-8")
+        given = {key: value for key, value in environment.items() if value is not None}
+        (into / "env.yaml").write_text(yaml.safe_dump(given), encoding="utf-8")
         (into / "config.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
         return into / "env.yaml"
 

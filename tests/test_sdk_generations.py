@@ -129,9 +129,8 @@ class TestSameAsTheSecondGeneration:
         stages = []
         for number in range(count):
             name = f"epoch_{number}"
-            folder = stage_folder(task, name)
-            folder.mkdir(parents=True)
-            (folder / "w.pt").write_bytes(b"weights")
+            stage_folder(task, name).mkdir(parents=True)
+            (stage_folder(task, name) / "w.pt").write_bytes(b"weights")
             figure = 0.9 if number == 1 else 0.5
             stages.append(ModelStage(name, ("w.pt",), 1700000000 + number, figure, 0.4, 3, 2, 1))
         for stage in stages:

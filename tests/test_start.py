@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +11,7 @@ import yaml
 
 import start
 from models.checkpoint import load_checkpoint
-from tests.conftest import NAMES, ROOT, TINY_TRAINING
+from tests.conftest import NAMES
 from tests.reporting.page_reader import read_page_file
 from tests.task_results import edit, findings, record
 from tools.make_task import write_task
@@ -105,39 +100,6 @@ def test_tiles_and_augmentation_in_mining_with_inference(results: Results) -> No
     assert augmented["result.tsv"] == plain["result.tsv"]  # mining has no augmentation
 
 
-def test_a_bad_candidate_is_named_and_ranked_last(
-    drawn: SourceDataset, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    task = tmp_path / "task"
-    kinds = ("mining", "infer")
-    given = {"settings": CANDIDATES, "weights": [weights], "candidates": "train"}
-    env_file = write_task(drawn, task, kinds=kinds, copy=True, **given)
-    bad = (task / "in" / "candidate-index.tsv").read_text("utf-8").splitlines()[0]
-    Path(bad).write_bytes(b"not an image")
-    assert run(env_file) == 0
-    assert (task / "out" / "result.tsv").read_text().splitlines()[-1].startswith(bad)
-    detections = json.loads((task / "out" / "infer-result.json").read_text())["detection"]
-    assert not detections[Path(bad).name]["boxes"]
-    assert Path(bad).name in capsys.readouterr().out
-    assert findings(task) == []
-
-
-def test_a_training_on_an_old_platform_with_a_bad_image(
-    drawn: SourceDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without a protocol version the result is a flat list; the bad image is skipped."""
-    task = tmp_path / "task"
-    settings = {**TINY_TRAINING, "epochs": "1", "onnx": "false", "plots": "false"}
-    env_file = write_task(drawn, task, settings=settings, copy=True, protocol=None)
-    bad = (task / "in" / "train-index.tsv").read_text("utf-8").splitlines()[0].split("\t")[0]
-    Path(bad).write_bytes(Path(bad).read_bytes()[:400])
-    assert run(env_file) == 0
-    assert Path(bad).name in capsys.readouterr().out
-    assert findings(task) == []
-    result = yaml.safe_load((task / "out/models/result.yaml").read_text("utf-8"))
-    assert set(result) == {"model", "map"}
-
-
 def test_without_a_task_there_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,31 +108,3 @@ def test_without_a_task_there_is_one_line(
     assert line.startswith("FAILED (300001): the task's environment file ")
     assert "`python -m tools.make_task` writes a task" in line
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to drop a uid")
-@pytest.mark.parametrize("kinds", [("mining", "infer"), ("training",)], ids="+".join)
-def test_a_nameless_user_without_a_home(
-    drawn: SourceDataset, weights: Path, kinds: tuple[str, ...]
-) -> None:
-    """A uid without a passwd entry, HOME unset, /in not writable, no network needed."""
-    with tempfile.TemporaryDirectory() as scratch:
-        Path(scratch).chmod(0o755)
-        task = Path(scratch) / "task"
-        settings = {**TINY_TRAINING, "epochs": "1"} if "training" in kinds else CANDIDATES
-        env_file = write_task(
-            drawn, task, kinds=kinds, settings=settings, weights=[weights], copy=True
-        )
-        for folder in (task / "out", *(task / "out").rglob("*")):
-            folder.chmod(0o777)
-        nobody = {"user": 54321, "group": 54321, "extra_groups": []}
-        how = {"cwd": ROOT, "env": {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}}
-        how |= {"capture_output": True, "text": True, **nobody}
-        try:
-            subprocess.run([sys.executable, "-c", "import torch"], check=True, **how)
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("the interpreter lies where other users may not go")
-        done = subprocess.run([sys.executable, "start.py", "--env", str(env_file)], **how)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert findings(task) == []

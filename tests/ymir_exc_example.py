@@ -116,23 +116,14 @@ class Generation2:
 def modules(env_file: Path) -> dict[str, ModuleType]:
     """What `import ymir_exc` and its parts would find, by name."""
     package = Generation2(env_file)
-    parts: dict[str, dict[str, object]] = {
-        "env": {n: getattr(package, n) for n in ("get_current_env", "get_executor_config")},
-        "monitor": {"write_monitor_logger": package.write_monitor_logger},
-        "result_writer": {
-            "Annotation": Annotation,
-            "Box": Box,
-            **{
-                name: getattr(package, name)
-                for name in ("write_model_stage", "write_mining_result", "write_infer_result")
-            },
-        },
-        "code": {"ExecutorState": ExecutorState},
-    }
+    package.Annotation, package.Box, package.ExecutorState = Annotation, Box, ExecutorState
+    results = "Annotation Box write_model_stage write_mining_result write_infer_result"
+    parts = {"env": "get_current_env get_executor_config", "monitor": "write_monitor_logger"}
+    parts |= {"result_writer": results, "code": "ExecutorState"}
     made = {"ymir_exc": ModuleType("ymir_exc")}
     for name, content in parts.items():
         module = ModuleType(f"ymir_exc.{name}")
-        vars(module).update(content)
+        vars(module).update({word: getattr(package, word) for word in content.split()})
         setattr(made["ymir_exc"], name, module)
         made[f"ymir_exc.{name}"] = module
     return made

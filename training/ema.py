@@ -32,10 +32,7 @@ class ModelEMA(Generic[Model]):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average toward `model`, once per optimiser step.
-
-        `model` may be wrapped (compiled, DDP): tensors are paired by their order.
-        """
+        """Move the average toward `model`, once per optimiser step."""
         self.updates += 1
         averaged, copied = self._sorted(self.module)
         live, constant = self._sorted(model)

@@ -27,7 +27,7 @@ class TrainingJob:
     """For results.csv and figures."""
     stage_folder: Callable[[str], Path]
     """Folder of a stage's checkpoint, by the stage's name."""
-    on_saved: Callable[[SavedCheckpoint], None]
+    on_saved: Callable[[SavedCheckpoint], None] = lambda saved: None
     """Called when a checkpoint is complete on disk, before the next step can fail."""
     tensorboard: Path | None = None
     weights: Path | None = None

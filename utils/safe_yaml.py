@@ -10,14 +10,15 @@ LONGEST_NUMBER = 400
 """Characters of a number; the largest float has 309 digits, and longer ones cannot be shown."""
 
 
-def load_yaml(text: str | bytes) -> object:
+def load_yaml(text: str | bytes, *, words: bool = False) -> object:
     """The plain value of a YAML document, as `yaml.safe_load` gives it.
 
+    With `words` every scalar stays the text it is, so that `no`, `1.0` and `null` can be names.
     Raises yaml.YAMLError for what is no YAML, and ValueError for what has no value: impossible
     dates, too many or too deep values, a value that contains itself.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = yaml.BaseLoader(text) if words else yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None

@@ -49,7 +49,7 @@ def _open(content: bytes, path: str, classes: ClassLookup) -> AnnotationFile:
     except UnicodeDecodeError:
         raise AnnotationError(f"{path}: neither ark text, XML nor JSON") from None
     annotation = parse_ark(text, path, classes)
-    return lambda _image: annotation
+    return lambda _image, _size: annotation
 
 
 register(AnnotationFormat("ark", _open))

@@ -12,20 +12,26 @@ import os
 import pkgutil
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+from data.index_file import Record
 from data.instances import Instances
-from utils.errors import Code, TaskError
 
 MAX_BYTES = 64 * 2**20
 """Size limit of a file for one image; one for many images may be larger."""
 MAX_OBJECTS = 100_000
 """Limit of objects of one image: more would only exhaust time and memory later."""
+
+
+Size = tuple[int, int]
+"""Height, width in pixels."""
 
 
 class AnnotationError(Exception):
@@ -42,6 +48,10 @@ class Annotation:
     rotated: int = 0
     """Rotated boxes that were taken as upright ones."""
     without_box: int = 0
+    size: Size | None = None
+    """(height, width) of the image as the annotation states it."""
+    crowds: Instances = field(default_factory=lambda: Instances.from_rows(()))
+    """Regions of many objects (`iscrowd`): never trained on, ignored in an evaluation."""
 
 
 class ClassLookup:
@@ -72,35 +82,34 @@ class ClassLookup:
 
 
 SPLITS = ("train", "val", "test")
-NamedBox = tuple[str, float, float, float, float]
-"""Class name, x1, y1, x2, y2 in pixels."""
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-class LabelledImage(NamedTuple):
-    """An image of a labelled folder, with its objects."""
-
-    path: Path
-    objects: tuple[NamedBox, ...]
+def split_of(names: Iterable[str]) -> str:
+    """Return the split that one of some folder names says, the first; '' where none does."""
+    return next((SPLIT_NAMES[n.lower()] for n in names if n.lower() in SPLIT_NAMES), "")
 
 
 @dataclass(frozen=True)
-class LabelledFolder:
-    """A data set as people keep it, before class names become indices.
+class FoundDataset:
+    """A data set as people keep it: its images and the annotation file of each.
 
-    `images` by split: train, val, test, or '' where the data set is not divided. `class_names`
-    are in the order of the format. `remarks` count what was left out.
+    `format_name` is the format of the annotation files. `records` are by split: train, val, test,
+    or '' where the data set is not divided. `class_names` are in the order of the format.
+    `remarks` count what was left out or decided.
     """
 
     format_name: str
-    images: Mapping[str, Sequence[LabelledImage]]
+    records: Mapping[str, Sequence[Record]]
     class_names: tuple[str, ...]
     remarks: Counter[str]
 
 
-AnnotationFile = Callable[[str], Annotation]
-"""The annotation of an image, by its path, in a file that was read; AnnotationError if unusable."""
-FolderReader = Callable[[Path, Sequence[str]], LabelledFolder | None]
-"""Reads a data set in a folder (or the file that describes it), given the class names that the
+AnnotationFile = Callable[[str, Size], Annotation]
+"""The annotation of an image, by its path and true size, in a file that was read; AnnotationError
+if unusable."""
+FolderReader = Callable[[Path, Sequence[str]], FoundDataset | None]
+"""Finds a data set in a folder (or by the file that describes it), given the class names that the
 user listed, if any; None where it is not of this format. TaskError(DATASET) if malformed."""
 
 
@@ -111,7 +120,8 @@ class AnnotationFormat:
     `open_file` reads content (bytes, path for messages, classes). A file belongs to the format
     whose `suffix` its name has, or one of whose `starts` it begins with after blanks and a byte
     order mark. With `many_images` one file holds the annotations of many images; it is then parsed
-    once. Folders are offered to the formats in rising `folder_rank`.
+    once. Folders are offered to the formats in rising `folder_rank`; `layout` tells a user what
+    such a folder looks like.
     """
 
     name: str
@@ -121,6 +131,7 @@ class AnnotationFormat:
     many_images: bool = False
     read_folder: FolderReader | None = None
     folder_rank: int = 0
+    layout: str = ""
 
 
 FORMATS: dict[str, AnnotationFormat] = {}
@@ -139,39 +150,48 @@ def formats() -> Mapping[str, AnnotationFormat]:
     return FORMATS
 
 
-def read_labelled_folder(folder: Path, class_names: Sequence[str] = ()) -> LabelledFolder:
-    """Read a data set as people keep it: a folder, or the file that describes it.
-
-    `class_names` name the classes of a format that only numbers them. TaskError(DATASET) where no
-    format reads it, or a file is malformed.
-    """
-    for one in sorted(formats().values(), key=lambda one: one.folder_rank):
-        found = one.read_folder and one.read_folder(folder, class_names)
-        if found:
-            return found
-    raise TaskError(
-        Code.DATASET,
-        f"{folder} is no data set that can be read: expected a VOC folder (Annotations/), a "
-        "COCO JSON file, a YOLO data.yaml, or images/ with labels/.",
-    )
-
-
 class AnnotationReader:
     """Reads annotation files of one format, or of any format, recognised by content.
 
     Safe to call from several threads. A file for many images is parsed once and kept.
     """
 
-    def __init__(self, class_names: Sequence[str], format_name: str | None = None) -> None:
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        format_name: str | None = None,
+        wanted: Sequence[str] | None = None,
+    ) -> None:
+        """Read annotations whose classes are `class_names`; indices count those `wanted`."""
         self._classes = ClassLookup(class_names)
+        self._renumbered: npt.NDArray[np.int32] | None = None
+        if wanted is not None and tuple(wanted) != self._classes.names:
+            found = [ClassLookup(wanted).index_of(name) for name in class_names]
+            self._renumbered = np.array([-1 if i is None else i for i in found], np.int32)
         self._formats = formats()
         self._format = None if format_name is None else self._formats[format_name]
         self._suffixes = {one.suffix: one for one in self._formats.values() if one.suffix}
         self._lock = Lock()
         self._shared: dict[str, AnnotationFile | AnnotationError] = {}
 
-    def read(self, path: str, image_path: str) -> Annotation:
-        """Return the annotation of an image in a file; AnnotationError if it is unusable."""
+    def read(self, path: str, image_path: str, size: Size = (0, 0)) -> Annotation:
+        """Return the annotation of an image of `size` in a file; AnnotationError if unusable."""
+        annotation = self._read(path, image_path, size)
+        if self._renumbered is None:
+            return annotation
+        classes = self._renumbered[annotation.instances.classes]
+        others = annotation.instances.classes[classes < 0]
+        instances = replace(annotation.instances, classes=classes).take(classes >= 0)
+        unknown = (self._classes.names[index] for index in others)
+        crowds = replace(annotation.crowds, classes=self._renumbered[annotation.crowds.classes])
+        return replace(
+            annotation,
+            instances=instances,
+            unknown_classes=(*annotation.unknown_classes, *unknown),
+            crowds=crowds.take(crowds.classes >= 0),
+        )
+
+    def _read(self, path: str, image_path: str, size: Size) -> Annotation:
         opened = self._shared.get(path)
         if opened is None:
             found = self._format or self._suffixes.get(os.path.splitext(path)[1].lower())
@@ -180,11 +200,11 @@ class AnnotationReader:
                 content = read_bytes(path, MAX_BYTES)
                 found = found or self._recognise(content)
             if not found.many_images:
-                return found.open_file(content, path, self._classes)(image_path)
+                return found.open_file(content, path, self._classes)(image_path, size)
             opened = self._open_shared(path, found)
         if isinstance(opened, AnnotationError):
             raise opened
-        return opened(image_path)
+        return opened(image_path, size)
 
     def _recognise(self, content: bytes) -> AnnotationFormat:
         start = content[:64].removeprefix(b"\xef\xbb\xbf").lstrip()

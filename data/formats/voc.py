@@ -1,7 +1,7 @@
 """Pascal VOC: an XML document for each image.
 
-Corners are inclusive integers, so 1 is added to xmax and ymax. The document's own `filename` and
-`size` are ignored: the index names the image, and its header the size.
+The platform's corners are inclusive integers, so 1 is added to xmax and ymax; those of other
+people's files are taken as given. An index names the image of a document, and its header the size.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree.ElementTree import ParseError
 
@@ -24,17 +25,19 @@ from data.formats.base import (
     AnnotationFile,
     AnnotationFormat,
     ClassLookup,
-    LabelledFolder,
-    LabelledImage,
-    NamedBox,
+    FoundDataset,
+    Size,
     check_count,
     finite_numbers,
     read_bytes,
     register,
+    split_of,
 )
+from data.index_file import Record
 from data.instances import Instances, Row
-from data.sources import images_under
+from data.sources import IMAGE_SUFFIXES, files_under, images_under, is_hidden
 from utils.errors import Code, TaskError
+from utils.text import EncodingError, read_text
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 ANGLE = "rotate_angle"
@@ -47,14 +50,23 @@ class VocObject(NamedTuple):
     box: dict[str, str] | None
 
 
-def voc_objects(content: bytes, path: str) -> list[VocObject]:
+class VocDocument(NamedTuple):
+    """What a document says: its objects, the name of the image and its (height, width)."""
+
+    objects: list[VocObject]
+    filename: str = ""
+    size: Size | None = None
+    is_voc: bool = True
+
+
+def read_document(content: bytes, path: str) -> VocDocument:
     """Return the `object` elements right below the root of a document, in order.
 
     Of repeated elements the first counts. Raises AnnotationError for what is no XML, and for
     entities and references to other files.
     """
     try:
-        root = fromstring(content, forbid_dtd=False)
+        root = fromstring(_decoded(content), forbid_dtd=False)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError(f"{path}: not a readable XML document ({error})") from None
     objects = []
@@ -65,7 +77,20 @@ def voc_objects(content: bytes, path: str) -> list[VocObject]:
             box = {side: text for side, text in texts.items() if text is not None}
         objects.append(VocObject((element.findtext("name") or "").strip(), box))
     check_count(len(objects), path)
-    return objects
+    sides = [root.findtext(f"size/{side}") or "" for side in ("height", "width")]
+    size = [int(side) for side in sides if side.strip().isdecimal() and int(side) > 0]
+    stated = (size[0], size[1]) if len(size) == 2 else None
+    filename = (root.findtext("filename") or "").strip()
+    return VocDocument(objects, filename, stated, root.tag == "annotation")
+
+
+def _decoded(content: bytes) -> bytes | str:
+    """Return text for a declared encoding of several bytes a character, which expat cannot read."""
+    declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""", content)
+    if declared is None or declared[1].decode().lower() in ("utf-8", "utf8", "utf-16", "us-ascii"):
+        return content
+    text = content.decode(declared[1].decode())
+    return text[text.index("?>") + 2 :] if "?>" in text else text
 
 
 def corners(box: Mapping[str, str], where: str) -> list[float]:
@@ -73,16 +98,22 @@ def corners(box: Mapping[str, str], where: str) -> list[float]:
     return finite_numbers([box.get(side, "").strip() for side in SIDES], where, SIDES)
 
 
-def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Annotation:
-    """Return the objects of a document; those without a box or of an unknown class are counted."""
+def parse_voc(
+    content: bytes, path: str, classes: ClassLookup, *, inclusive: bool = True
+) -> Annotation:
+    """Return the objects of a document; those without a box or of an unknown class are counted.
+
+    The platform's corners are `inclusive`: xmax and ymax lie on the last pixel.
+    """
     rows: list[Row] = []
     unknown: list[str] = []
     rotated = without_box = 0
-    for number, (name, box) in enumerate(voc_objects(content, path), start=1):
+    document = read_document(content, path)
+    for number, (name, box) in enumerate(document.objects, start=1):
         where = f"{path} object {number}"
         if not name:
             raise AnnotationError(f"{where}: it has no name")
-        if box is None:
+        if box is None or (not inclusive and not all(box.get(side) for side in SIDES)):
             without_box += 1
             continue
         index = classes.index_of(name)
@@ -90,72 +121,171 @@ def parse_voc(content: bytes, path: str, classes: ClassLookup) -> Annotation:
             unknown.append(name)
             continue
         x1, y1, x2, y2 = corners(box, where)
-        rows.append((index, x1, y1, x2 + 1, y2 + 1))
+        rows.append((index, x1, y1, x2 + inclusive, y2 + inclusive))
         rotated += finite_numbers([box.get(ANGLE) or "0"], where) != [0]
-    return Annotation(Instances.from_rows(rows), tuple(unknown), rotated, without_box)
+    return Annotation(
+        Instances.from_rows(rows), tuple(unknown), rotated, without_box, document.size
+    )
 
 
-def _open(content: bytes, path: str, classes: ClassLookup) -> AnnotationFile:
-    annotation = parse_voc(content, path, classes)
-    return lambda _image: annotation
+def _open(
+    content: bytes, path: str, classes: ClassLookup, *, inclusive: bool = True
+) -> AnnotationFile:
+    annotation = parse_voc(content, path, classes, inclusive=inclusive)
+    return lambda _image, _size: annotation
 
 
-def read_folder(folder: Path, _class_names: Sequence[str]) -> LabelledFolder | None:
-    """Read Annotations/*.xml with their images and ImageSets; corners are taken as given.
+IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", "image")
+ANNOTATION_FOLDERS = ("Annotations", "annotations", "xml", "xmls", "labels")
 
-    Classes are in the order of their first appearance, files sorted by name.
+
+def find_folder(folder: Path, _class_names: Sequence[str]) -> FoundDataset | None:
+    """Find XML documents with their images and ImageSets.
+
+    Documents lie in Annotations/ or beside the images (JPEGImages/, images/), in the same folders
+    below both; a folder may hold several such folders, as VOCdevkit does. Classes are in the order
+    of their first appearance, documents sorted by name.
     """
-    if not (folder / "Annotations").is_dir():
+    if folder.is_file():
         return None
+    records: dict[str, list[Record]] = {}
     remarks: Counter[str] = Counter()
-    annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
-    images = {p.stem: p for p in images_under(folder) if p.parent.name != "SegmentationClass"}
-    objects = {stem: _named_boxes(path, remarks) for stem, path in annotations.items()}
-    names = dict.fromkeys(box[0] for boxes in objects.values() for box in boxes)
-    found: dict[str, list[LabelledImage]] = {}
-    for split, stems in _image_sets(folder, list(annotations)).items():
-        found[split] = []
-        for stem in stems:
-            if stem not in objects:
-                raise TaskError(
-                    Code.DATASET,
-                    f"{folder / 'ImageSets'} lists {stem!r} for {split or 'training'}, but "
-                    f"{folder / 'Annotations' / (stem + '.xml')} does not exist.",
-                )
-            if stem not in images:
-                remarks["listed images do not exist and were left out"] += 1
-                continue
-            found[split].append(LabelledImage(images[stem], objects[stem]))
-    return LabelledFolder("voc", found, tuple(names), remarks)
+    parts = [_Part(root, remarks) for root in _roots(folder)]
+    if not any(part.documents for part in parts):
+        return None
+    for part in parts:
+        for split, found in part.splits(split_of(part.root.relative_to(folder).parts)).items():
+            records.setdefault(split, []).extend(found)
+    names = dict.fromkeys(name for part in parts for name in part.class_names())
+    return FoundDataset("pascal-voc", records, tuple(names), remarks)
 
 
-def _image_sets(folder: Path, every_stem: list[str]) -> dict[str, list[str]]:
+def _roots(folder: Path) -> list[Path]:
+    """Return the folders that hold a VOC data set each: it, or those in it (up to two deep)."""
+    inside = [p for depth in ("", "*/", "*/*/") for p in sorted(folder.glob(f"{depth}Annotations"))]
+    roots = [path.parent for path in inside if path.is_dir() and not is_hidden(path.parent.name)]
+    return roots or [folder]
+
+
+class _Part:
+    """One VOC data set: documents by their path below the folder of documents, without suffix."""
+
+    def __init__(self, root: Path, remarks: Counter[str]) -> None:
+        self.root, self._remarks = root, remarks
+        self.documents: dict[str, Path] = {}
+        self._read: dict[str, VocDocument] = {}
+        places = [root / name for name in ANNOTATION_FOLDERS if (root / name).is_dir()]
+        for self.home in (*places, root):
+            for path in files_under(self.home, (".xml",)):
+                self._add(path)
+            if self.documents:
+                break
+        self._images: dict[str, list[Path]] = {}
+        for home in self._image_homes():
+            for path in images_under(home):
+                self._images.setdefault(_key(path, home), []).append(path)
+
+    def _add(self, path: Path) -> None:
+        """Read a document; XML of another kind, such as CVAT's own, is passed over."""
+        try:
+            document = read_document(read_bytes(str(path), MAX_BYTES), str(path))
+        except AnnotationError:
+            document = VocDocument([])  # told where its image is read
+        if document.is_voc:
+            self.documents[_key(path, self.home)] = path
+            self._read[_key(path, self.home)] = document
+
+    def _image_homes(self) -> list[Path]:
+        """Return the folder of images beside that of documents, else where they can lie."""
+        known = [self.root / name for name in IMAGE_FOLDERS if (self.root / name).is_dir()]
+        if known or self.home == self.root:
+            return known[:1] or [self.root]
+        inside = [path for path in sorted(self.root.iterdir()) if path.is_dir()]
+        masks = ("Segmentation", "ImageSets")
+        return [p for p in inside if not (is_hidden(p.name) or p.name.startswith(masks))]
+
+    def class_names(self) -> list[str]:
+        """Return the class of every object, documents sorted by name."""
+        return [one.name for read in self._read.values() for one in read.objects if one.name]
+
+    def splits(self, around: str) -> dict[str, list[Record]]:
+        """Return images with documents by split; `around` is the split that the folders say."""
+        found: dict[str, list[Record]] = {}
+        listed = _image_sets(self.root)
+        if listed is None:
+            listed = {}
+            for key in self.documents:
+                listed.setdefault(around or split_of(key.split("/")[:-1]), []).append(key)
+        for split, keys in listed.items():
+            found[split] = []
+            for key in keys:
+                if key not in self.documents:
+                    raise TaskError(
+                        Code.DATASET,
+                        f"{self.root / 'ImageSets'} lists {key!r} for {split or 'training'}, but "
+                        f"{self.home / (key + '.xml')} does not exist.",
+                    )
+                image = self._image(key)
+                if image is None:
+                    self._remarks["listed images do not exist and were left out"] += 1
+                else:
+                    found[split].append(Record(str(image), str(self.documents[key])))
+        return found
+
+    def _image(self, key: str) -> Path | None:
+        """Return the image of a document: of its path and stem, else of the name it states."""
+        stated = self._read[key].filename.replace("\\", "/").rpartition("/")[2]
+        found = self._images.get(key, [])
+        if len(found) > 1:
+            named = [path for path in found if path.name == stated]
+            found = named or found
+        if not found and stated:
+            beside = str(PurePosixPath(key).with_name(PurePosixPath(stated).stem or "_"))
+            found = [path for path in self._images.get(beside, []) if path.name == stated]
+        if len(found) > 1:
+            there = " and ".join(str(path) for path in found[:2])
+            raise TaskError(
+                Code.DATASET,
+                f"{self.documents[key]} fits {there}: keep one of them, or name it as filename.",
+            )
+        return found[0] if found else None
+
+
+def _key(path: Path, home: Path) -> str:
+    return path.relative_to(home).with_suffix("").as_posix()
+
+
+def _image_sets(folder: Path) -> dict[str, list[str]] | None:
+    """Return the listed keys of each split, or None where nothing lists them.
+
+    `train.txt` and so on; else the lists of each class together, as VoTT writes them alone.
+    """
     found = {}
     for split, name in (*((s, s) for s in SPLITS), ("", "trainval")):
         path = folder / "ImageSets" / "Main" / f"{name}.txt"
-        if path.is_file() and not (name == "trainval" and "train" in found):
-            lines = path.read_text(encoding="utf-8").splitlines()
-            # Per-class lists of the original VOC carry a second column of -1, 0 or 1.
-            found[split] = [re.sub(r"\s+-?[01]\s*$", "", x).strip() for x in lines if x.strip()]
-    return found or {"": every_stem}
+        paths = [path] if path.is_file() else sorted(path.parent.glob(f"*_{name}.txt"))
+        if paths and not (name == "trainval" and "train" in found):
+            try:
+                lines = [line for path in paths for line in read_text(path).splitlines()]
+            except (EncodingError, OSError) as error:
+                raise TaskError(Code.DATASET, f"{error}.") from None
+            found[split] = list(dict.fromkeys(_listed_key(line) for line in lines if line.strip()))
+    return found or None
 
 
-def _named_boxes(path: Path, remarks: Counter[str]) -> tuple[NamedBox, ...]:
-    try:
-        objects = voc_objects(read_bytes(str(path), MAX_BYTES), str(path))
-    except AnnotationError as error:
-        raise TaskError(Code.DATASET, f"{error}.") from None
-    boxes = []
-    for number, (name, box) in enumerate(objects, start=1):
-        try:
-            x1, y1, x2, y2 = corners(box or {}, f"{path} object {number}")
-        except AnnotationError:
-            remarks["VOC objects without a complete bndbox were left out"] += 1
-            continue
-        boxes.append((name, x1, y1, x2, y2))
-    return tuple(boxes)
+def _listed_key(line: str) -> str:
+    """Return the key of a line: without the column of a class's list, and without a suffix."""
+    key = re.sub(r"\s+-?[01]\s*$", "", line).strip().replace("\\", "/")
+    suffix = PurePosixPath(key).suffix
+    return key.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else key
 
 
+register(AnnotationFormat("voc", _open, starts=(b"<", b"\xff\xfe", b"\xfe\xff")))
 register(
-    AnnotationFormat("voc", _open, starts=(b"<", b"\xff\xfe", b"\xfe\xff"), read_folder=read_folder)
+    AnnotationFormat(
+        "pascal-voc",
+        partial(_open, inclusive=False),
+        read_folder=find_folder,
+        layout="Pascal VOC (XML files in Annotations/, or beside the images)",
+    )
 )

@@ -176,11 +176,9 @@ def _fastest(target: BenchmarkTarget, samples: Sequence[Tensor], images: int) ->
 def _gain(target: BenchmarkTarget, backend: Backend, batch: Tensor) -> float:
     """Return the speed of a backend over torch's, measured in turns."""
     seconds_per_image(target, backend, batch)  # warm-up
-    own, torch_seconds = [], []
-    for _ in range(ROUNDS):
-        torch_seconds.append(seconds_per_image(target, None, batch))
-        own.append(seconds_per_image(target, backend, batch))
-    return min(torch_seconds) / min(own)
+    turns = [None, backend] * ROUNDS
+    seconds = [seconds_per_image(target, one, batch) for one in turns]
+    return min(seconds[::2]) / min(seconds[1::2])
 
 
 def sample_images(

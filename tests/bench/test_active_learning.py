@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -61,19 +60,9 @@ def data(drawn: SourceDataset) -> Path:
 
 
 def result(seed: int, strategy: str, number: int, map50: float = 0.25) -> RoundResult:
-    return RoundResult(
-        seed=seed,
-        strategy=strategy,
-        round_number=number,
-        added=(f"{strategy}-{number}.jpg", "ä.jpg"),
-        labels=10 + 10 * number,
-        boxes=40 * number + 2 * seed,
-        epochs=3,
-        map50=map50,
-        map50_95=0.125,
-        losses=(0.1, 0.2, 0.30000000000000004),
-        seconds=1.5,
-    )
+    added, losses = (f"{strategy}-{number}.jpg", "ä.jpg"), (0.1, 0.2, 0.30000000000000004)
+    labels, boxes = 10 + 10 * number, 40 * number + 2 * seed
+    return RoundResult(seed, strategy, number, added, labels, boxes, 3, map50, 0.125, losses, 1.5)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"random"}))
@@ -118,19 +107,12 @@ def test_random_choice_is_even_and_depends_on_seed_and_round_only() -> None:
     assert all(230 < draws[image] < 370 for image in IMAGES)
 
 
-@pytest.mark.parametrize(
-    ("labels", "steps", "expected"),
-    [
-        pytest.param(20, 0, 7, id="fixed epochs"),
-        pytest.param(20, 100, 50, id="2 batches an epoch"),
-        pytest.param(48, 100, 34, id="3 batches an epoch, the last epoch whole"),
-    ],
-)
-def test_epochs_of_a_training(labels: int, steps: int, expected: int) -> None:
-    experiment: Any = SimpleNamespace(
-        steps=steps, settings=SimpleNamespace(batch_size=16, epochs=7)
-    )
-    assert epochs_of(experiment, labels) == expected
+def test_epochs_of_a_training() -> None:
+    settings = SimpleNamespace(batch_size=16, epochs=7)
+    fixed, by_steps = (SimpleNamespace(steps=steps, settings=settings) for steps in (0, 100))
+    assert epochs_of(fixed, 20) == 7
+    assert epochs_of(by_steps, 20) == 50  # 2 batches an epoch
+    assert epochs_of(by_steps, 48) == 34  # 3 batches an epoch, the last epoch whole
 
 
 def test_results_are_read_as_written(tmp_path: Path) -> None:
@@ -209,18 +191,12 @@ def test_area_under_the_curve() -> None:
     assert areas.to_dict() == pytest.approx({7: 0.4375, 8: 0.875})
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        pytest.param(0.4, 30.0, id="half way: 20 + 20 · 0.2/0.4"),
-        pytest.param(0.55, 37.5, id="20 + 20 · 0.35/0.4, before it falls"),
-        pytest.param(0.6, 40.0, id="the highest"),
-        pytest.param(0.61, None, id="never"),
-    ],
-)
-def test_labels_needed(target: float, expected: float | None) -> None:
-    needed = labels_needed(pd.Series([0.2, 0.6, 0.5], index=[20, 40, 60]), target)
-    assert needed == (None if expected is None else pytest.approx(expected))
+def test_labels_needed() -> None:
+    curve = pd.Series([0.2, 0.6, 0.5], index=[20, 40, 60])
+    assert labels_needed(curve, 0.4) == pytest.approx(30.0)  # 20 + 20 · 0.2/0.4
+    assert labels_needed(curve, 0.55) == pytest.approx(37.5)  # 20 + 20 · 0.35/0.4
+    assert labels_needed(curve, 0.6) == pytest.approx(40.0)
+    assert labels_needed(curve, 0.61) is None
 
 
 def test_an_estimate_is_mean_and_standard_error() -> None:

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import ImageError, image_size, read_image, write_image
+from data.images import (
+    ORIENTATION_TAG,
+    ImageError,
+    image_header,
+    image_size,
+    read_image,
+    stored_boxes,
+    write_image,
+)
 
 HEIGHT, WIDTH = 24, 40
 COARSE = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
@@ -24,7 +32,8 @@ def save(path: Path, image: Image.Image = RGB, **options: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "tolerance"), [("a.png", 0), ("a.bmp", 0), ("a.tif", 0), ("a.jpg", 8), ("a.webp", 12)]
+    ("name", "tolerance"),
+    [("a.png", 0), ("a.bmp", 0), ("a.tif", 0), ("a.jpg", 8), ("a.webp", 12)],
 )
 def test_formats(tmp_path: Path, name: str, tolerance: float) -> None:
     path = save(tmp_path / name)
@@ -63,6 +72,21 @@ def test_orientation_tag_is_ignored(tmp_path: Path, name: str, orientation: int)
     image = read_image(path)
     assert image_size(path) == image.shape[:2] == (HEIGHT, WIDTH)
     assert np.abs(image.astype(int) - IMAGE).mean() < 8
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_a_turned_photograph(tmp_path: Path, orientation: int) -> None:
+    """Upright as OpenCV turns it; boxes of it lie on the same pixels of the stored grid."""
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = orientation
+    Image.fromarray(IMAGE[..., ::-1]).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    stored, upright = (read_image(tmp_path / "a.jpg", upright=turn) for turn in (False, True))
+    np.testing.assert_array_equal(upright, cv2.imread(str(tmp_path / "a.jpg")))
+    assert image_size(tmp_path / "a.jpg", upright=True) == upright.shape[:2]
+    assert image_size(tmp_path / "a.jpg") == stored.shape[:2] == (HEIGHT, WIDTH)
+    header = image_header(tmp_path / "a.jpg")
+    ((x1, y1, x2, y2),) = stored_boxes(np.array([[1, 2, 8, 12]]), header).astype(int)
+    assert sorted(stored[y1:y2, x1:x2].reshape(-1)) == sorted(upright[2:12, 1:8].reshape(-1))
 
 
 def test_bytes_after_the_end_of_a_jpeg_do_not_matter(tmp_path: Path) -> None:

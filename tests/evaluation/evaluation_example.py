@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,19 @@ from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground
 
 ODD_NAMES = ("<script>alert(1)</script>", "细胞", "$a_b^$ $", "_hidden", "x" * 90, "naïve & more")
 SIZE = (60, 80)
+
+# The worked example of the v7.0 specification.
+DETECTIONS = np.array(
+    [
+        [0, 0, 10, 10, 0.9, 0],
+        [0, 0, 10, 12, 0.8, 0],
+        [0, 0, 9, 10, 0.7, 0],
+        [20, 20, 30, 30, 0.6, 1],
+        [20, 20, 30, 31, 0.5, 0],
+    ],
+    np.float32,
+)
+LABELS = np.array([[0, 0, 0, 10, 10], [1, 20, 20, 30, 29], [0, 1, 0, 11, 10]], np.float32)
 
 
 def names_of(count: int) -> tuple[str, ...]:
@@ -50,6 +64,13 @@ def evaluation(index: DatasetIndex, *, miss_first: int = 0, confidence: float = 
         rows = np.column_stack([boxes, np.full(len(boxes), 0.9), classes]).astype(np.float32)
         evaluator.add(rows[max(miss_first - position, 0) :], labels, position=position)
     return evaluator.evaluation()
+
+
+def assert_same(one: Evaluation, other: Evaluation) -> None:
+    """Equal to the last bit, and in order."""
+    assert list(one.detections) == list(other.detections)
+    np.testing.assert_array_equal(one.confusion.matrix, other.confusion.matrix)
+    np.testing.assert_equal(*(asdict(replace(own, confusion=None)) for own in (one, other)))
 
 
 def blind(index: DatasetIndex) -> Evaluation:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.confusion_matrix import ConfusionMatrix
+from tests.evaluation.evaluation_example import DETECTIONS, LABELS
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ABOUT = json.loads((GOLDEN / "matching.json").read_text())["confusion"]
@@ -36,19 +37,18 @@ def test_recorded_matrices(name: str) -> None:
 
 def test_example() -> None:
     """The worked example of the v7.0 specification."""
-    detections = np.array(
-        [
-            [0, 0, 10, 10, 0.9, 0],
-            [0, 0, 10, 12, 0.8, 0],
-            [0, 0, 9, 10, 0.7, 0],
-            [20, 20, 30, 30, 0.6, 1],
-            [20, 20, 30, 31, 0.5, 0],
-        ]
-    )
-    labels = np.array([[0, 0, 0, 10, 10], [1, 20, 20, 30, 29], [0, 1, 0, 11, 10]])
     confusion = ConfusionMatrix(2)
-    confusion.add(detections, labels.astype(float))
+    confusion.add(DETECTIONS, LABELS)
     assert confusion.matrix.tolist() == [[1, 0, 3], [0, 1, 0], [1, 0, 0]]
+
+
+def test_crowd_regions_take_detections_from_the_background() -> None:
+    """Wholly in a region of its class; of another class; half in it; a hit in it stays a hit."""
+    rows = [[20, 0, 30, 10, 0.9, 0], [20, 0, 30, 10, 0.9, 1], [35, 0, 45, 10, 0.9, 0]]
+    rows += [[36, 0, 46, 10, 0.9, 0], [15, 0, 25, 10, 0.9, 0]]
+    confusion = ConfusionMatrix(2)
+    confusion.add(np.array(rows), np.array([[0, 15, 0, 25, 10]]), np.array([[0, 10, 0, 40, 10]]))
+    assert confusion.matrix.tolist() == [[1, 0, 1], [0, 0, 1], [0, 0, 0]]
 
 
 def test_images_without_labels_or_without_detections() -> None:
@@ -56,5 +56,4 @@ def test_images_without_labels_or_without_detections() -> None:
     box = [0.0, 0.0, 9.0, 9.0]
     confusion.add(np.array([[*box, 0.9, 0], [*box, 0.25, 0]]), np.zeros((0, 5)))
     confusion.add(np.zeros((0, 6)), np.array([[0, *box]]))
-    confusion.add(np.zeros((0, 6)), np.zeros((0, 5)))
     assert confusion.matrix.tolist() == [[0, 1], [1, 0]]

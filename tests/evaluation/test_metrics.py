@@ -19,6 +19,7 @@ from evaluation.metrics import (
     smooth,
     summarise,
 )
+from tests.evaluation.evaluation_example import DETECTIONS, LABELS
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ABOUT = json.loads((GOLDEN / "matching.json").read_text())
@@ -64,27 +65,9 @@ def test_iou_thresholds_are_those_of_v7() -> None:
 
 def test_matching_example() -> None:
     """The worked example of the v7.0 specification: the third label is nobody's best."""
-    detections = np.array(
-        [
-            [0, 0, 10, 10, 0.9, 0],
-            [0, 0, 10, 12, 0.8, 0],
-            [0, 0, 9, 10, 0.7, 0],
-            [20, 20, 30, 30, 0.6, 1],
-            [20, 20, 30, 31, 0.5, 0],
-        ],
-        dtype=np.float32,
-    )
-    labels = np.array([[0, 0, 0, 10, 10], [1, 20, 20, 30, 29], [0, 1, 0, 11, 10]], dtype=np.float32)
-    correct, label = match_detections(detections, labels)
+    correct, label = match_detections(DETECTIONS, LABELS)
     assert correct.sum(1).tolist() == [10, 0, 0, 9, 0]
     assert label[correct.any(1)].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize(("detections", "labels"), [(0, 0), (0, 3), (4, 0)])
-def test_matching_with_nothing(detections: int, labels: int) -> None:
-    correct, _ = match_detections(np.zeros((detections, 6)), np.zeros((labels, 5)))
-    assert correct.shape == (detections, 10)
-    assert not correct.any()
 
 
 def test_average_precision_example() -> None:
@@ -124,15 +107,11 @@ def test_curves_fall_with_confidence_and_recall() -> None:
 
 
 @pytest.mark.parametrize(
-    ("detections", "labels", "missed"),
-    [
-        pytest.param(0, 0, 0, id="nothing"),
-        pytest.param(5, 0, 0, id="no-labels"),
-        pytest.param(0, 4, 4, id="no-detections"),
-        pytest.param(5, 4, 4, id="nothing-right"),
-    ],
+    ("detections", "labels"),
+    [(0, 0), (5, 0), (0, 4), (5, 4)],
+    ids=["nothing", "no-labels", "no-detections", "nothing-right"],
 )
-def test_no_hits_give_zeros_without_a_warning(detections: int, labels: int, missed: int) -> None:
+def test_no_hits_give_zeros_without_a_warning(detections: int, labels: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics = ap_per_class(
@@ -143,15 +122,7 @@ def test_no_hits_give_zeros_without_a_warning(detections: int, labels: int, miss
         )
         scores = summarise(metrics)
     assert (scores.precision, scores.recall, scores.map50, scores.map50_95) == (0, 0, 0, 0)
-    assert (scores.fitness, scores.tp, scores.fp, scores.fn) == (0, 0, 0, missed)
-
-
-def test_counts_of_a_perfect_detector() -> None:
-    """0.995, not 1: the 101-point area is closed with precision 0 at recall 1, as in v7.0."""
-    scores = summarise(recorded_metrics("perfect"))
-    assert scores.map50 == pytest.approx(0.995)
-    assert (scores.tp, scores.fp, scores.fn) == (30, 0, 0)
-    assert scores.precision == scores.recall == pytest.approx(1)
+    assert (scores.fitness, scores.tp, scores.fp, scores.fn) == (0, 0, 0, labels)
 
 
 def test_recorded_fitness() -> None:
@@ -168,7 +139,7 @@ def test_recorded_smoothing(fraction: float) -> None:
     np.testing.assert_allclose(found, RECORDED[f"smooth.out_f{fraction}"], rtol=0, atol=1e-12)
 
 
-LABELS = np.array([[0, 10, 10, 30, 30], [1, 50, 10, 70, 30], [0, 12, 10, 32, 30]], np.float32)
+NEIGHBOURS = np.array([[0, 10, 10, 30, 30], [1, 50, 10, 70, 30], [0, 12, 10, 32, 30]], np.float32)
 
 
 def row(left: float, cls: int, confidence: float) -> list[float]:
@@ -189,6 +160,6 @@ def row(left: float, cls: int, confidence: float) -> list[float]:
 )
 def test_found_labels(rows: list[list[float]], found: list[bool]) -> None:
     detections = np.array(rows, np.float32).reshape(-1, 6)
-    assert found_labels(detections, LABELS).tolist() == found
-    assert match_detections(detections, LABELS)[0][:, 0].sum() == sum(found)
-    assert found_labels(detections, LABELS[:0]).shape == (0,)
+    assert found_labels(detections, NEIGHBOURS).tolist() == found
+    assert match_detections(detections, NEIGHBOURS)[0][:, 0].sum() == sum(found)
+    assert found_labels(detections, NEIGHBOURS[:0]).shape == (0,)

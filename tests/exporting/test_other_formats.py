@@ -15,10 +15,8 @@ from exporting.verify import ParityError
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
+from tests.conftest import DEVICES
 from tests.exporting.conftest import NAMES
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 
 @pytest.fixture

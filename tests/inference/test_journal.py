@@ -93,10 +93,8 @@ def test_everything_is_replayed_bit_by_bit(config: JournalConfig) -> None:
         assert replace(one, detections=0) == replace(expected, detections=0)
         assert one.detections.dtype == np.float32
         assert np.array_equal(one.detections, expected.detections)
-    assert json.loads(config.path.read_text().splitlines()[0]) == {
-        "identity": "one",
-        "shard_size": 3,
-    }
+    header = json.loads(config.path.read_text().splitlines()[0])
+    assert header == {"identity": "one", "shard_size": 3}
 
 
 @pytest.mark.parametrize("lines", range(1, 9))
@@ -203,12 +201,13 @@ def test_a_shard_appears_when_it_is_whole(config: JournalConfig, expected: bytes
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param(lambda text: text[:-5], id="torn"),
-        pytest.param(lambda text: text.replace(b'"n":3', b'"n":4'), id="an image twice"),
-        pytest.param(lambda text: text + text, id="more than a shard"),
-        pytest.param(lambda text: b"\0" * len(text), id="zeros"),
-        pytest.param(lambda text: b"", id="empty"),
+        lambda text: text[:-5],
+        lambda text: text.replace(b'"n":3', b'"n":4'),
+        lambda text: text + text,
+        lambda text: b"\0" * len(text),
+        lambda text: b"",
     ],
+    ids=["torn", "an image twice", "more than a shard", "zeros", "empty"],
 )
 def test_a_damaged_shard_is_redone(config: JournalConfig, damage: Callable[[bytes], bytes]) -> None:
     write_shards(config, 0, 1, 2)

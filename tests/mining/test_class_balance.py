@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from mining.class_balance import class_divergence, rebalance
+from mining.class_balance import rebalance
 from mining.mining_cald import cald_scores
 from mining.scores import Scored, ScoringContext
 from settings.detect import MiningSettings
@@ -37,11 +37,6 @@ def stream(scores: list[float | None]) -> list[Scored]:
         Scored(n, f"{n}.jpg", score, class_vector=vector)
         for n, (score, vector) in enumerate(zip(scores, CANDIDATES, strict=True))
     ]
-
-
-def test_official_divergences() -> None:
-    found = class_divergence(LABELLED, CANDIDATES[[0, 1, 3]])
-    assert found.tolist() == pytest.approx([0.00615, 0.10568, 0.07565], abs=1e-5)
 
 
 def test_official_order() -> None:
@@ -91,14 +86,6 @@ def test_rare_class_comes_first(paths: list[str]) -> None:
     assert red > blue > 1
 
 
-def test_window_and_the_rest(paths: list[str]) -> None:
-    plain = dict(mine(ColourPredictor(), paths, SETTINGS))
-    scores = dict(mine(knowing(3, 0, 0), paths, SETTINGS))
-    best = sorted(plain, key=lambda path: (plain[path], path))[-3:]
-    assert all((scores[path] > 1) == (path in best) for path in paths)
-    assert all(scores[path] == plain[path] for path in paths if path not in best)
-
-
 def test_setting_counts_for_more_than_the_weights(paths: list[str]) -> None:
     given = replace(SETTINGS, labelled_objects=(0.0, 0.0, 3.0))
     assert mine(knowing(3, 0, 0), paths, given) == mine(knowing(0, 0, 3), paths, SETTINGS)
@@ -122,10 +109,7 @@ def test_wrong_number_of_classes_is_refused(paths: list[str]) -> None:
 def test_empty_images_and_balance(paths: list[str], rule: str) -> None:
     scores = scores_of(knowing(3, 0, 0), paths, replace(SETTINGS, empty_images=rule))
     empty = scores.pop(2)
-    if rule == "first":
-        assert empty == 2 > max(scores)
-    else:
-        assert min(scores) <= empty <= max(scores)
+    assert empty == 2 > max(scores) if rule == "first" else min(scores) <= empty <= max(scores)
 
 
 def test_class_vector_is_averaged_over_image_and_views(paths: list[str]) -> None:

@@ -113,28 +113,26 @@ CAT, DOG = (0.9, 0.1), (0.1, 0.9)
 
 
 @pytest.mark.parametrize(
-    ("reference", "view", "expected"),
+    ("view", "expected"),
     [
         # m = 1 + .8 = 1.8
-        pytest.param((BOX, 0.8, CAT), (BOX, 0.8, CAT), 0.5, id="consistent"),
+        pytest.param((BOX, 0.8, CAT), 0.5, id="consistent"),
         # m = 1 + .8 * (1 - .368064) = 1.505549: only the class changed (defects 1 and 2)
-        pytest.param((BOX, 0.8, CAT), (BOX, 0.8, DOG), 0.205549, id="class changed"),
+        pytest.param((BOX, 0.8, DOG), 0.205549, id="class changed"),
         # m = 1 + (.8 + .4) / 2 = 1.6
-        pytest.param((BOX, 0.8, CAT), (BOX, 0.4, CAT), 0.3, id="confidence changed"),
+        pytest.param((BOX, 0.4, CAT), 0.3, id="confidence changed"),
         # right half only: IoU .5, m = .5 + .8 = 1.3
-        pytest.param((BOX, 0.8, CAT), ((30, 10, 50, 60), 0.8, CAT), 0.0, id="half the box"),
+        pytest.param(((30, 10, 50, 60), 0.8, CAT), 0.0, id="half the box"),
         # no overlap: m = 0, |0 - 1.3| = 1.3, at most 1 (defects 6 and 7)
-        pytest.param((BOX, 0.8, CAT), ((60, 10, 90, 60), 0.9, CAT), 1.0, id="no partner"),
+        pytest.param(((60, 10, 90, 60), 0.9, CAT), 1.0, id="no partner"),
         # touching edges do not overlap either
-        pytest.param((BOX, 0.8, CAT), ((50, 10, 90, 60), 0.9, CAT), 1.0, id="touching"),
+        pytest.param(((50, 10, 90, 60), 0.9, CAT), 1.0, id="touching"),
     ],
 )
 def test_one_object_by_hand(
-    reference: tuple[tuple[float, ...], float, tuple[float, ...]],
-    view: tuple[tuple[float, ...], float, tuple[float, ...]],
-    expected: float,
+    view: tuple[tuple[float, ...], float, tuple[float, ...]], expected: float
 ) -> None:
-    found = compare(objects(reference), objects(view)).inconsistency
+    found = compare(objects((BOX, 0.8, CAT)), objects(view)).inconsistency
     assert found.tolist() == pytest.approx([expected], abs=2e-6)
 
 
@@ -154,10 +152,7 @@ def test_doubled_boxes_do_not_count(copies: int) -> None:
         assert compare(*pair).inconsistency.tolist() == pytest.approx([0.5])
 
 
-@pytest.mark.parametrize(
-    ("count", "kept"),
-    [(0, 0), (1, 1), (40, 40), (41, 41), (50, 50), (51, 50), (300, 50)],
-)
+@pytest.mark.parametrize(("count", "kept"), [(0, 0), (1, 1), (50, 50), (51, 50), (300, 50)])
 def test_reference_sample(count: int, kept: int) -> None:
     indices = reference_sample(count)
     assert len(indices) == len(set(indices.tolist())) == kept

@@ -110,10 +110,6 @@ LENGTH = 1000.0
 EAST, NORTH, WEST = (1000, 0), (0, 1000), (-1000, 0)
 
 
-def points(*rows: tuple[int, int]) -> np.ndarray:
-    return np.array(rows, np.float32).reshape(-1, 2)
-
-
 @pytest.mark.parametrize(
     ("weights", "rows", "order", "gains"),
     [
@@ -134,9 +130,7 @@ def points(*rows: tuple[int, int]) -> np.ndarray:
             [0, 1, 2], [0.5, 0.353553, 0.353553], id="ties to the first",
         ),
         # (600, 800) to east: sqrt(400^2 + 800^2) = 894.427, of 2000: .447214
-        pytest.param(
-            [1.0, 1.0], [EAST, (600, 800)], [0, 1], [1, 0.447214], id="between",
-        ),
+        pytest.param([1.0, 1.0], [EAST, (600, 800)], [0, 1], [1, 0.447214], id="between"),
         pytest.param([0.0, 0.0], [EAST, NORTH], [0, 1], [0, 0], id="no weight"),
         pytest.param([0.3], [(0, 0)], [0], [0.3], id="one, of no direction"),
         pytest.param([], [], [], [], id="none"),
@@ -145,7 +139,8 @@ def points(*rows: tuple[int, int]) -> np.ndarray:
 def test_by_hand(
     weights: list[float], rows: list[tuple[int, int]], order: list[int], gains: list[float]
 ) -> None:
-    found, gained = farthest_first(np.array(weights), points(*rows), LENGTH)
+    points = np.array(rows, np.float32).reshape(-1, 2)
+    found, gained = farthest_first(np.array(weights), points, LENGTH)
     assert found.tolist() == order
     assert gained.tolist() == pytest.approx(gains, abs=1e-6)
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 
-from inference.batching import WorkerPool
 from inference.predictions import Prediction
 from mining.scores import (
     Scored,
     ScoredPart,
-    ScoringContext,
     best_of_parts,
     in_order,
-    map_by_shape,
     place_empty,
     window_size,
 )
@@ -85,20 +77,3 @@ def test_unreadable_images_are_below_every_score() -> None:
 )
 def test_window_size(setting: int, candidates: int, expected: int) -> None:
     assert window_size(setting, candidates, 0.25, limit=10_000) == expected
-
-
-def test_groups_by_hand() -> None:
-    """Shards of 4: the two of shape (2,) in the first share no group with that in the second."""
-    predictor: Any = SimpleNamespace(pool=WorkerPool(torch.device("cpu")))
-    shapes = [(1,), (2,), (1,), (2,), (2,), None, (1,)]
-    images = [Prediction(n, "", None, shard=n // 4) for n in range(len(shapes))]
-    groups: list[list[int]] = []
-
-    def work(group: Sequence[Prediction]) -> list[int]:
-        groups.append([one.position for one in group])
-        return [10 * one.position for one in group]
-
-    context = ScoringContext(predictor, MiningSettings(batch_size=2), 7)
-    made = map_by_shape(images, work, context, shape_of=lambda one: shapes[one.position])
-    assert sorted(made) == [0, 10, 20, 30, 40, 50, 60]
-    assert sorted(groups) == [[0, 2], [1, 3], [4], [5], [6]]

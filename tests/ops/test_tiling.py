@@ -25,28 +25,14 @@ def rows(*given: tuple[float, ...]) -> Rows:
 @pytest.mark.parametrize(
     ("size", "tiling", "expected"),
     [
-        pytest.param((100, 200), Tiling(200), [], id="fits"),
-        pytest.param(
-            (100, 300),
-            Tiling(200),
-            [Window(0, 0, 200, 100), Window(100, 0, 300, 100)],
-            id="one-row-lower-than-a-tile",
-        ),
-        pytest.param(
-            (200, 361),
-            Tiling(200, 0.2),
-            [Window(0, 0, 200, 200), Window(80, 0, 280, 200), Window(161, 0, 361, 200)],
-            id="one-pixel-more-than-two-tiles",
-        ),
-        pytest.param(
-            (400, 200),
-            Tiling(200, 0.0),
-            [Window(0, 0, 200, 200), Window(0, 200, 200, 400)],
-            id="no-overlap",
-        ),
+        ((100, 200), Tiling(200), []),
+        ((100, 300), Tiling(200), [(0, 0, 200, 100), (100, 0, 300, 100)]),
+        ((200, 361), Tiling(200), [(0, 0, 200, 200), (80, 0, 280, 200), (161, 0, 361, 200)]),
+        ((400, 200), Tiling(200, 0.0), [(0, 0, 200, 200), (0, 200, 200, 400)]),
     ],
+    ids=["fits", "lower than a tile", "one pixel more than two", "no overlap"],
 )
-def test_windows(size: tuple[int, int], tiling: Tiling, expected: list[Window]) -> None:
+def test_windows(size: tuple[int, int], tiling: Tiling, expected: list[tuple[int, ...]]) -> None:
     assert tile_windows(size, tiling) == expected
 
 
@@ -89,72 +75,34 @@ def test_sides_are_cut_where_the_border_is_none_of_the_image() -> None:
         (120, 60, 200, 100, 1, 0),  # lower right corner
     )
     found = cut_sides(boxes[:, :4], Window(100, 0, 200, 100), (300, 300))
-    assert found.tolist() == [
-        [True, False, False, False],
-        [True, False, True, False],
-        [False, False, False, False],
-        [False, False, True, True],
-    ]
+    assert found.tolist() == [[1, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
 
 
 SIZE = (100, 180)
 WHOLE, LEFT, RIGHT = Window(0, 0, 180, 100), Window(0, 0, 100, 100), Window(80, 0, 180, 100)
+HALF, OTHER_HALF = (70, 20, 100, 40, 0.9, 0), (80, 20, 120, 40, 0.6, 0)
+"""An object on the seam as it is seen in the left tile and in the right one."""
+BOTH = (70, 20, 120, 40, 0.9, 0)
+LOWER, OTHER_CLASS = (80, 60, 120, 80, 0.6, 0), (80, 20, 120, 40, 0.6, 1)
+SURE, SUSPICION = (71, 20, 119, 41, 0.5, 0), (71, 20, 150, 41, 0.01, 0)
+INSIDE, AGAIN = (82, 20, 98, 40, 0.8, 0), (82, 20, 98, 40, 0.9, 0)
+ENDS_LEFT, ENDS_RIGHT = (90, 20, 100, 40, 0.9, 0), (80, 20, 88, 40, 0.6, 0)
+MERGED = {
+    "two-halves-become-one-with-the-surer-row": ([], [HALF], [OTHER_HALF], [BOTH]),
+    "a-fragment-yields-to-the-whole-though-it-is-surer": ([SURE], [HALF], [], [SURE]),
+    "but-not-to-a-mere-suspicion": ([SUSPICION], [HALF], [], [HALF, SUSPICION]),
+    "seen-whole-in-both-tiles": ([], [INSIDE], [AGAIN], [AGAIN]),
+    "two-objects-at-different-heights": ([], [HALF], [LOWER], [HALF, LOWER]),
+    "two-classes": ([], [HALF], [OTHER_CLASS], [HALF, OTHER_CLASS]),
+    "neighbours-in-the-strip": ([], [ENDS_LEFT], [ENDS_RIGHT], [ENDS_LEFT, ENDS_RIGHT]),
+    "all-empty": ([], [], [], []),
+}
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        pytest.param(
-            [(LEFT, rows((70, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 20, 120, 40, 0.6, 0)))],
-            rows((70, 20, 120, 40, 0.9, 0)),
-            id="two-halves-become-one-with-the-surer-row",
-        ),
-        pytest.param(
-            [
-                (WHOLE, rows((71, 20, 119, 41, 0.5, 0))),
-                (LEFT, rows((70, 20, 100, 40, 0.9, 0))),
-            ],
-            rows((71, 20, 119, 41, 0.5, 0)),
-            id="a-fragment-yields-to-the-whole-though-it-is-surer",
-        ),
-        pytest.param(
-            [
-                (WHOLE, rows((71, 20, 150, 41, 0.01, 0))),
-                (LEFT, rows((70, 20, 100, 40, 0.9, 0))),
-            ],
-            rows((70, 20, 100, 40, 0.9, 0), (71, 20, 150, 41, 0.01, 0)),
-            id="but-not-to-a-mere-suspicion",
-        ),
-        pytest.param(
-            [(LEFT, rows((82, 20, 98, 40, 0.8, 0))), (RIGHT, rows((82, 20, 98, 40, 0.9, 0)))],
-            rows((82, 20, 98, 40, 0.9, 0)),
-            id="seen-whole-in-both-tiles",
-        ),
-        pytest.param(
-            [(LEFT, rows((70, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 60, 120, 80, 0.6, 0)))],
-            rows((70, 20, 100, 40, 0.9, 0), (80, 60, 120, 80, 0.6, 0)),
-            id="two-objects-at-different-heights",
-        ),
-        pytest.param(
-            [(LEFT, rows((70, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 20, 120, 40, 0.6, 1)))],
-            rows((70, 20, 100, 40, 0.9, 0), (80, 20, 120, 40, 0.6, 1)),
-            id="two-classes",
-        ),
-        pytest.param(
-            [(LEFT, rows((90, 20, 100, 40, 0.9, 0))), (RIGHT, rows((80, 20, 88, 40, 0.6, 0)))],
-            rows((90, 20, 100, 40, 0.9, 0), (80, 20, 88, 40, 0.6, 0)),
-            id="neighbours-that-each-end-within-the-strip",
-        ),
-        pytest.param(
-            [(LEFT, rows((10, 20, 40, 40, 0.9, 0))), (RIGHT, rows())],
-            rows((10, 20, 40, 40, 0.9, 0)),
-            id="one-part-empty",
-        ),
-        pytest.param([(LEFT, rows()), (RIGHT, rows())], rows(), id="all-empty"),
-    ],
-)
-def test_merging(found: list[tuple[Window, Rows]], expected: Rows) -> None:
-    np.testing.assert_allclose(merge(found, SIZE), expected)
+@pytest.mark.parametrize(("whole", "left", "right", "expected"), MERGED.values(), ids=MERGED)
+def test_merging(whole: list, left: list, right: list, expected: list) -> None:
+    found = [(WHOLE, rows(*whole)), (LEFT, rows(*left)), (RIGHT, rows(*right))]
+    np.testing.assert_allclose(merge(found, SIZE), rows(*expected))
 
 
 def test_classes_suppress_each_other_only_when_asked() -> None:
@@ -180,13 +128,12 @@ def test_the_limit_keeps_the_surest() -> None:
     np.testing.assert_allclose(kept, rows((150, 5, 160, 9, 0.6, 0)))
 
 
-def ideal_detections(window: Window, objects: Rows, *, least: float = 4) -> Rows:
+def ideal_detections(window: Window, objects: Rows) -> Rows:
     """What a perfect detector sees through a window: every object, cut at the window's border."""
     seen = objects.copy()
     seen[:, 0:4:2] = seen[:, 0:4:2].clip(window.left, window.right)
     seen[:, 1:4:2] = seen[:, 1:4:2].clip(window.top, window.bottom)
-    sides = seen[:, 2:4] - seen[:, :2]
-    return seen[(sides >= least).all(1)]
+    return seen[(seen[:, 2:4] - seen[:, :2] >= 4).all(1)]
 
 
 def scattered(generator: np.random.Generator, size: tuple[int, int], largest: int) -> Rows:

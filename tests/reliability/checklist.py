@@ -30,8 +30,8 @@ CHECKLIST = (
         "`/in` read-only, a uid without a passwd entry, HOME unset, 64 MB of shared memory, no "
         "network: training, mining and inference finish",
         rules="task.unreadable monitor.missing monitor.failed monitor.pending tensorboard",
-        tests="test_bare_container test_start test_contract utils/test_environment "
-        "data/test_workers test_security",
+        tests="test_bare_container test_contract utils/test_environment data/test_workers "
+        "test_security",
     ),
     _clause(
         2,

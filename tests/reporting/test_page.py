@@ -48,13 +48,7 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("a\x00b\x1b", id="control-characters"),
-        pytest.param("photo\udce9.jpg", id="a-name-in-another-encoding"),
-        pytest.param("细胞 \U0001f9eb", id="chinese-and-emoji"),
-        pytest.param("$x$ {y} {{ z }} %s", id="marks-of-other-languages"),
-    ],
+    "name", ["a\x00b\x1b", "photo\udce9.jpg", "细胞 \U0001f9eb", "$x$ {y} {{ z }} %s"], ids=ascii
 )
 def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
     read = demo_page(tmp_path, lead=name)

@@ -119,10 +119,15 @@ def test_a_mining_under_torchrun_is_refused() -> None:
     ],
 )
 def test_gpus_of_one_kind_can_share_a_mining(
-    caplog: pytest.LogCaptureFixture, kinds: str, network: bool, expected: bool, words: str
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kinds: str,
+    network: bool,
+    expected: bool,
+    words: str,
 ) -> None:
+    monkeypatch.setattr(tasks, "describe", lambda gpu: kinds[gpu.index])
     task = types.SimpleNamespace(needs_network=network)
-    shared = tasks.can_be_shared(task, range(len(kinds)), kind=lambda gpu: kinds[gpu.index])
-    assert shared == expected
+    assert tasks.can_be_shared(task, range(len(kinds))) == expected
     assert words in caplog.text
     assert bool(caplog.text) == bool(words)

@@ -93,21 +93,6 @@ def test_every_setting_has_its_default_values_and_meaning(section: str) -> None:
     assert parse_settings(SECTIONS[section], printed) == (SECTIONS[section](), [])
 
 
-@pytest.mark.parametrize(
-    ("table", "name", "values"),
-    [
-        pytest.param("training", "optimizer", "one of sgd, adam, adamw", id="choices"),
-        pytest.param("training", "batch_size", "whole number, 1 to 4096, or -1", id="besides"),
-        pytest.param("training", "onnx", "true or false", id="flag"),
-        pytest.param("training", "freeze", "list: whole number, 0 to 1000", id="list of numbers"),
-        pytest.param("mining", "views", "list of flip, cutout, resize, rotate", id="list of words"),
-        pytest.param("detection", "weights", "text", id="text"),
-    ],
-)
-def test_values_of_a_setting(table: str, name: str, values: str) -> None:
-    assert {row[0]: row[2] for row in rows(f"settings of {table}")}[f"`{name}`"] == values
-
-
 @pytest.mark.parametrize("command", FLAGS)
 def test_every_flag_has_one_row_that_says_what_is_done(command: str) -> None:
     found = rows(f"flags of {command}")

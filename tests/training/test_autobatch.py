@@ -8,6 +8,7 @@ import torch
 from models.detector import Detector
 from models.model_config import read_model_config
 from settings.train import TrainSettings
+from tests.conftest import needs_gpu
 from training.autobatch import automatic_batch_size, fitted_batch_size, measure
 from training.build import build_criterion
 from utils.errors import Code, TaskError
@@ -62,7 +63,7 @@ def test_sixteen_on_a_cpu() -> None:
     assert chosen_for(torch.device("cpu"), 64)[0] == 16
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 def test_on_a_gpu_it_fits_and_leaves_the_network_alone() -> None:
     device = torch.device("cuda")
     random_numbers = torch.cuda.get_rng_state()
@@ -76,7 +77,7 @@ def test_on_a_gpu_it_fits_and_leaves_the_network_alone() -> None:
     assert torch.cuda.max_memory_reserved() < torch.cuda.get_device_properties(device).total_memory
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 def test_a_gpu_without_room_for_one_image_ends_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -7,14 +7,8 @@ from collections import Counter
 import pytest
 import torch
 
+from tests.conftest import DEVICES
 from training.multi_scale import MultiScale, scaled_shape
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
-    ),
-]
 
 
 @pytest.mark.parametrize(

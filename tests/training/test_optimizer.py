@@ -14,6 +14,7 @@ from torch import nn
 from models.detector import Detector
 from models.model_config import read_model_config
 from settings.train import TrainSettings
+from tests.conftest import needs_gpu
 from training.optimizer import OptimizerStep, build_optimizer, parameter_groups
 from training.schedule import Schedule, StepSettings
 
@@ -156,7 +157,7 @@ def test_broken_gradients_change_nothing(kind: str, fused: bool, bad: float, fir
     assert same(*results)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 def test_on_a_gpu_the_host_never_waits() -> None:
     model = tiny_model().cuda()
     optimizer_step, inputs = step_for(model), torch.ones(2, 3).cuda()

@@ -15,9 +15,7 @@ from utils import device as devices
 from utils.device import (
     autocast,
     compute_dtype,
-    describe,
     gpu_of_rank,
-    has_bfloat16,
     parse_device,
     parse_gpu_ids,
     select_device,
@@ -98,11 +96,6 @@ def test_float16_is_for_gpus() -> None:
         with autocast(CUDA, "float16"):
             layer = torch.nn.Linear(2, 2).cuda()
             assert layer(torch.ones(1, 2).cuda()).dtype == torch.float16
-
-
-def test_a_device_is_described() -> None:
-    assert describe(CPU).startswith("CPU (")
-    assert isinstance(has_bfloat16(CPU), bool)
 
 
 def test_gpu_ids_of_a_command_line() -> None:

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.seeding import (
-    numpy_generator,
-    random_state,
-    restore_random_state,
-    seed_everything,
-    torch_generator,
-)
+from utils.seeding import numpy_generator, seed_everything, torch_generator
 
 
 def first(*key: int) -> int:
@@ -39,13 +33,3 @@ def test_seed_everything_seeds_the_global_generators() -> None:
 
     assert draw() == draw()
     seed_everything(-3)
-
-
-def test_torchs_global_sequence_goes_on_from_its_state() -> None:
-    torch.manual_seed(5)
-    torch.rand(3)
-    state = random_state()
-    wanted = torch.rand(4)
-    torch.manual_seed(6)
-    restore_random_state(state)
-    assert torch.equal(torch.rand(4), wanted)

@@ -26,7 +26,7 @@ def coco(**changes: object) -> bytes:
     document: dict[str, object] = {
         "images": [{"id": 1, "file_name": "3f.jpg"}, {"id": 2, "file_name": "empty.jpg"}],
         "categories": [{"id": 0, "name": "helmet"}, {"id": 1, "name": "vest"}],
-        "annotations": [{**helmet, "area": 0, "iscrowd": 1, "segmentation": {}, "confidence": 0}],
+        "annotations": [{**helmet, "area": 0, "iscrowd": 0, "segmentation": {}, "confidence": 0}],
     }
     return json.dumps({**document, **changes}).encode()
 

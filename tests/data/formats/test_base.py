@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from data.formats.base import (
     FORMATS,
@@ -22,19 +20,16 @@ from data.formats.base import (
     AnnotationReader,
     ClassLookup,
     formats,
-    read_labelled_folder,
     register,
 )
 from data.instances import Instances
 from tests.data.formats.annotation_example import HELMET, coco, rows_of
-from utils.errors import Code, TaskError
 
 
 def test_a_format_that_is_asked_for_is_not_guessed(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((20, 10, 3), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5")
     reader = AnnotationReader(["helmet"], "yolo")
-    annotation = reader.read(str(tmp_path / "a.txt"), str(tmp_path / "a.png"))
+    annotation = reader.read(str(tmp_path / "a.txt"), str(tmp_path / "a.png"), (20, 10))
     assert rows_of(annotation) == [(0, 2.5, 5.0, 7.5, 15.0)]
 
 
@@ -45,7 +40,7 @@ def registered() -> Iterator[None]:
     def open_points(content: bytes, path: str, classes: ClassLookup) -> AnnotationFile:
         x, y = map(int, content.split()[1:])
         instances = Instances.from_rows([(classes.require(0, path), x, y, x + 1, y + 1)])
-        return lambda image: Annotation(instances)
+        return lambda image, size: Annotation(instances)
 
     formats()
     register(AnnotationFormat("points", open_points, starts=(b"point",)))
@@ -85,9 +80,3 @@ def test_a_file_for_many_images_is_parsed_once_also_by_threads(tmp_path: Path) -
 )
 def test_names_match_exactly_then_by_case(name: str, index: int | None) -> None:
     assert ClassLookup(["helmet", "Vest", "VEST"]).index_of(name) == index
-
-
-def test_a_folder_of_no_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="no data set that can be read") as caught:
-        read_labelled_folder(tmp_path)
-    assert caught.value.code == Code.DATASET

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-from PIL import Image
 
-from data.formats.base import AnnotationError, read_labelled_folder
-from data.formats.voc import VocObject, parse_voc, voc_objects
+from data.formats.base import AnnotationError
+from data.formats.voc import VocObject, parse_voc, read_document
 from tests.data.formats.annotation_example import CLASSES, HELMET, rows_of, voc
-from utils.errors import TaskError
 
 BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
 SIDES = {"xmin": "1", "ymin": "2", "xmax": "3", "ymax": "4"}
@@ -58,7 +53,7 @@ def document(*bodies: str, head: str = "") -> bytes:
     ],
 )
 def test_objects(content: bytes, expected: list[tuple[str, dict[str, str] | None]]) -> None:
-    assert voc_objects(content, "a.xml") == [VocObject(*one) for one in expected]
+    assert read_document(content, "a.xml").objects == [VocObject(*one) for one in expected]
 
 
 def test_boxes_are_inclusive_and_a_rotated_one_is_counted() -> None:
@@ -85,38 +80,3 @@ def test_refusals(content: bytes, said: str) -> None:
         parse_voc(content, "a.xml", CLASSES)
     assert str(caught.value).startswith("a.xml")
     assert said in str(caught.value)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two images with annotations, in no split."""
-    for name in ("Annotations", "JPEGImages", "ImageSets/Main", "SegmentationClass"):
-        (tmp_path / name).mkdir(parents=True)
-    for stem, label in (("b", "cat"), ("a", "dog")):
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "JPEGImages" / f"{stem}.png")
-        content = document(f"<name>{label}</name>{BOX}", "<name>tail</name>")
-        (tmp_path / "Annotations" / f"{stem}.xml").write_bytes(content)
-    (tmp_path / "SegmentationClass" / "a.png").write_bytes(b"")
-    return tmp_path
-
-
-def test_a_labelled_folder(folder: Path) -> None:
-    """Corners as given, classes in order of appearance, parts without a box counted."""
-    found = read_labelled_folder(folder)
-    assert (found.format_name, found.class_names) == ("voc", ("dog", "cat"))
-    assert [image.path.name for image in found.images[""]] == ["a.png", "b.png"]
-    assert found.images[""][0].objects == (("dog", 1, 2, 3, 4),)
-    assert found.remarks == {"VOC objects without a complete bndbox were left out": 2}
-
-
-def test_image_sets_make_splits(folder: Path) -> None:
-    (folder / "ImageSets" / "Main" / "train.txt").write_text("a  1\n")
-    (folder / "ImageSets" / "Main" / "val.txt").write_text("b -1\ngone\n")
-    (folder / "Annotations" / "gone.xml").write_bytes(document())
-    found = read_labelled_folder(folder)
-    names = {split: [image.path.stem for image in images] for split, images in found.images.items()}
-    assert names == {"train": ["a"], "val": ["b"]}
-    assert found.remarks["listed images do not exist and were left out"] == 1
-    (folder / "ImageSets" / "Main" / "test.txt").write_text("nowhere\n")
-    with pytest.raises(TaskError, match="lists 'nowhere' for test"):
-        read_labelled_folder(folder)

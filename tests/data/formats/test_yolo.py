@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.data_yaml import read_data_yaml
-from data.formats.base import AnnotationError, AnnotationReader, read_labelled_folder
+from data.formats.base import AnnotationError, AnnotationReader
 from data.formats.yolo import label_of, parse_line
 from data.read_dataset import read_yolo_split
 from utils.errors import TaskError
@@ -95,6 +95,12 @@ def test_lines(line: str, corners: list[float]) -> None:
         pytest.param("0.5 0.5 0.5 0.2 0.4", "makes no sense", id="half a class"),
         pytest.param("0 0.5 0.5", "neither a box nor a polygon", id="too few"),
         pytest.param("0 1 1 1 1 1 1 1", "neither a box nor a polygon", id="odd polygon"),
+        pytest.param("0 32 16 10 10", "not in fractions of the image's size", id="pixels"),
+        pytest.param("0 0.5 0.5 0.2 -0.2", "not in fractions", id="negative"),
+        pytest.param("0 3 4 30 4 30 20", "not in fractions", id="polygon in pixels"),
+        pytest.param("0 .5 .5 .4 .4 .4 .4 .6 .4 .5 .5 .4 .6 .6 .6", "landmarks", id="landmarks"),
+        pytest.param("0 .5 .5 .4 .4 -1 -1 -1 -1", "landmarks", id="unseen landmarks"),
+        pytest.param("0 .5 .5 .4 .4 .4 .4 2 .6 .6 0 .5 .5 1", "landmarks", id="visibility"),
     ],
 )
 def test_lines_that_make_no_sense(line: str, sentence: str) -> None:
@@ -103,42 +109,14 @@ def test_lines_that_make_no_sense(line: str, sentence: str) -> None:
 
 
 def test_a_label_that_is_no_text(root: Path) -> None:
-    (root / "labels/train/a.txt").write_bytes(b"\xff\xfe\x00")
+    (root / "labels/train/a.txt").write_bytes(b"0 .5 .5 .5 \xb0")
     reader = AnnotationReader(NAMES, "yolo")
-    with pytest.raises(AnnotationError, match="cannot be read"):
-        reader.read(str(root / "labels/train/a.txt"), str(root / "images/train/a.jpg"))
+    with pytest.raises(AnnotationError, match=r"a.txt: not UTF-8 text \(byte 0xb0 at position 11"):
+        reader.read(str(root / "labels/train/a.txt"), str(root / "images/train/a.jpg"), (32, 64))
 
 
-def test_a_labelled_folder_with_a_data_yaml(root: Path) -> None:
-    described(root, "train: images/train\nnames: [cat, dog]\n")
-    found = read_labelled_folder(root)
-    assert (found.format_name, found.class_names) == ("yolo", NAMES)
-    assert {split: len(images) for split, images in found.images.items()} == {
-        **{"train": 3, "val": 0, "test": 0}
-    }
-    first = found.images["train"][0]
-    assert first.objects == (("cat", 16, 8, 48, 24), ("dog", 0, 0, 32, 16))
-
-
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [((), ("class_0", "class_1")), (("a", "b", "c"), ("a", "b", "c"))],
-    ids=["numbered", "named"],
-)
-def test_a_labelled_folder_without_a_data_yaml(
-    root: Path, given: tuple[str, ...], names: tuple[str, ...]
-) -> None:
-    found = read_labelled_folder(root, given)
-    assert found.class_names == names
-    assert [box[0] for box in found.images["train"][0].objects] == list(names[:2])
-    (root / "images" / "train" / "a.jpg").write_bytes(b"")
-    assert read_labelled_folder(root, given).remarks.total() == 1
-
-
-def test_a_malformed_label_of_a_folder_is_refused(root: Path) -> None:
-    (root / "labels/train/a.txt").write_text("cat 1 2 3 4")
-    with pytest.raises(TaskError, match=r"a.txt:1: .*holds a word"):
-        read_labelled_folder(root)
-    (root / "labels/train/a.txt").write_text("3 .1 .2 .3 .4")
-    with pytest.raises(TaskError, match=r"class 3 is outside 0..1"):
-        read_labelled_folder(root, NAMES)
+def test_box_and_key_points_of_a_pose_data_set(root: Path) -> None:
+    (root / "labels/train/a.txt").write_text("1 .5 .5 .5 .5 .4 .4 2 .6 .6 1")
+    path = described(root, "train: images/train\nnames: [cat, dog]\nkpt_shape: [2, 3]\n")
+    index, _ = read_yolo_split(read_data_yaml(path), "train", max_bad_fraction=1)
+    np.testing.assert_array_equal(index.boxes_of(0), [[16, 8, 48, 24]])

@@ -30,15 +30,8 @@ def network() -> Network:
 
 @pytest.fixture(scope="session")
 def spec(network: Network) -> BackendSpec:
-    return BackendSpec(
-        device=CPU,
-        precision="float32",
-        threads=1,
-        batch_size=4,
-        side=128,
-        stride=32,
-        levels=network.levels,
-    )
+    levels = network.levels
+    return BackendSpec(CPU, "float32", threads=1, batch_size=4, side=128, stride=32, levels=levels)
 
 
 @pytest.fixture

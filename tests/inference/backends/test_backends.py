@@ -51,10 +51,8 @@ def test_the_maps_are_those_of_torch(
 ) -> None:
     """At any batch and shape; channels last as they come, and not overwritten by the next call."""
     backend = build(name, network, replace(spec, precision=precision), tmp_path)
-    assert (backend.name, backend.arithmetic) == (
-        name,
-        "float32" if name == "onnxruntime" else precision,  # it has no bfloat16
-    )
+    arithmetic = "float32" if name == "onnxruntime" else precision  # it has no bfloat16
+    assert (backend.name, backend.arithmetic) == (name, arithmetic)
     images = [torch.rand(shape).contiguous(memory_format=torch.channels_last) for shape in SHAPES]
     for one, found in zip(images, [backend(one) for one in images], strict=True):
         for actual, expected in zip(found, maps_of(network, one), strict=True):
