@@ -27,11 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_to_console()
     command = parse_detect_command(arguments)
     device, images = parse_device(command.device), command.images
-    predictor = load_predictor(command.weights, command.settings, device, images=images)
+    predictor = load_predictor(
+        command.weights, command.settings, device, images=images, upright=True
+    )
     folder = command.run.make() if command.run else Path()
     output = command.output or folder / "detections.json"
     names = predictor.class_names
-    files = DetectionFiles(folder, command.base, names, command.outputs, draw_boxes)
+    files = DetectionFiles(folder, command.base, names, command.outputs, draw_boxes, upright=True)
     with DetectionJson(output, images, names) as found:
         for prediction in progress_bar(predictor.stream(images), "detection", total=len(images)):
             found.add(prediction)

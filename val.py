@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parse_device(command.device),
         images=index.paths,
         single_class=command.single_class,
+        upright=index.upright,
     )
     classes = predictor.config.nms.classes
     if command.single_class:

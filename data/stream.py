@@ -27,20 +27,22 @@ def stream_images(
     workers: int = -1,
     prefetch: int = 16,
     positions: Iterable[int] | None = None,
+    upright: bool = False,
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
 
     By threads: OpenCV decodes without holding the interpreter's lock, and nothing has to travel
     through /dev/shm, which is small in many containers. `workers` -1: one thread per CPU, at most
     8. `positions` selects those of `paths` to read, in that order, for example a shard; the next
-    one is taken when its image is about to be read.
+    one is taken when its image is about to be read. `upright` turns images as their orientation
+    tags say.
     """
     threads = workers if workers > 0 else thread_count()
     waiting: deque[Future[DecodedImage]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for position in range(len(paths)) if positions is None else positions:
-            waiting.append(pool.submit(_decode, position, paths[position]))
+            waiting.append(pool.submit(_decode, position, paths[position], upright))
             if len(waiting) >= max(prefetch, 1):
                 yield waiting.popleft().result()
         while waiting:
@@ -49,9 +51,9 @@ def stream_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(position: int, path: str) -> DecodedImage:
+def _decode(position: int, path: str, upright: bool) -> DecodedImage:
     try:
-        return DecodedImage(position, path, read_image(path))
+        return DecodedImage(position, path, read_image(path, upright=upright))
     except ImageError as error:
         return DecodedImage(position, path, None, error.reason)
     except MemoryError:

@@ -59,6 +59,8 @@ class PredictorConfig:
     """How large images are split; None to see every image as a whole only."""
     single_class: bool = False
     """Whether all classes count as one."""
+    upright: bool = False
+    """Whether images are turned as their orientation tags say: those of a YMIR task never are."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Predictor:
         )
         target, samples = (
             BenchmarkTarget(network, spec, pool),
-            sample_images(images, predictor.plan),
+            sample_images(images, predictor.plan, upright=config.upright),
         )
         backend = choose_backend(config.backend, target, samples, images=len(images))
         return replace(predictor, network=replace(network, backend=backend))
@@ -201,7 +203,11 @@ class Predictor:
             batch_size = min(batch_size, max(-(-len(paths) // part.workers), 1))
             prefetch = 2 * batch_size
         images = stream_images(
-            paths, workers=config.workers, prefetch=prefetch, positions=part.positions
+            paths,
+            workers=config.workers,
+            prefetch=prefetch,
+            positions=part.positions,
+            upright=config.upright,
         )
         tiles = chain.from_iterable(
             split_into_tiles(one, config.tiling, self.plan, shard=one.position // part.size)
@@ -250,8 +256,12 @@ def load_predictor(
     *,
     images: Sequence[str] = (),
     single_class: bool = False,
+    upright: bool = False,
 ) -> Predictor:
-    """Build a predictor from weights and settings; see `Predictor.build` for `images`."""
+    """Build a predictor from weights and settings; see `Predictor.build` for `images`.
+
+    `upright` and `single_class` are those of its configuration.
+    """
     checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
     names = checkpoint.class_names
     classes = class_indices(settings.classes, names)
@@ -268,6 +278,7 @@ def load_predictor(
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
         single_class=single_class,
+        upright=upright,
     )
     predictor = Predictor.build(
         build_detector(checkpoint),

@@ -69,7 +69,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
     decoded = most = given = 0
 
     def endless(
-        names: Sequence[str], *, workers: int, prefetch: int, positions: None
+        names: Sequence[str], *, workers: int, prefetch: int, positions: None, upright: bool
     ) -> Iterator[DecodedImage]:
         nonlocal decoded
         for position, name in enumerate(names):

@@ -128,7 +128,12 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     most = decoded = given = 0
 
     def endless(
-        names: Sequence[str], *, workers: int, prefetch: int, positions: Iterable[int] | None
+        names: Sequence[str],
+        *,
+        workers: int,
+        prefetch: int,
+        positions: Iterable[int] | None,
+        upright: bool,
     ) -> Iterator[DecodedImage]:
         nonlocal decoded, most
         assert prefetch <= predictor_module.LARGE_IMAGES_AHEAD
