@@ -51,7 +51,8 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
         except TaskError as error:
             status = _failed(error)
         else:
-            print(f"{path}: {detector.nc} classes, largest difference {done.difference:.1e}")
+            told = f"; {FORMATS[form].advice}" if FORMATS[form].advice else ""
+            print(f"{path}: {detector.nc} classes, largest difference {done.difference:.1e}{told}")
     return status
 
 

@@ -85,7 +85,7 @@ def with_class_order(index: DatasetIndex, class_names: Sequence[str]) -> Dataset
             "--single-cls.",
         )
     numbers = np.array([names.index(name) for name in index.class_names], np.int32)
-    return index.with_classes(numbers[index.classes], names)
+    return index.with_classes(numbers, names)
 
 
 def parse_val_command(arguments: Sequence[str] | None) -> ValCommand:

@@ -72,6 +72,25 @@ def test_tiles_cover_every_image_of_the_split(weights: Path, index: DatasetIndex
     assert sum(int(size.labels.sum()) for size in found.by_size) == len(index.boxes)
 
 
+@pytest.mark.parametrize("tile", [None, Tiling(96)], ids=["batches", "tiles"])
+def test_in_a_crowd_region_no_detection_is_false(
+    weights: Path, index: DatasetIndex, tile: Tiling | None
+) -> None:
+    """Regions of every class over every image: what is no hit does not count at all."""
+    height, width = index.sizes[0].tolist()
+    boxes = np.array([[0, 0, width, height]] * len(index) * len(NAMES))
+    classes = np.tile(np.arange(len(NAMES)), len(index))
+    regions = Instances(boxes, classes), np.repeat(np.arange(len(index)), len(NAMES))
+    predictor = predictor_of(weights, tiling=tile)
+    without, within = (
+        evaluate_split(predictor, one) for one in (index, index.with_crowds(*regions))
+    )
+    assert without.scores.fp
+    assert not within.scores.fp
+    assert within.scores.map50_95 > without.scores.map50_95
+    assert within.labels_per_class.tolist() == without.labels_per_class.tolist()
+
+
 def test_without_the_package_of_coco_the_other_tables_are_written(
     weights: Path,
     index: DatasetIndex,

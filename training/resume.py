@@ -37,8 +37,8 @@ CLASSES = (Evaluation, Scores, ClassMetrics, ConfusionMatrix, CountsAtThreshold,
 """Classes in a state file beside plain values: the evaluations of the saved checkpoints."""
 IRRELEVANT = frozenset({
     "args_options", "cache", "cache_dir", "download_weights", "hyp", "map_metric",
-    "max_bad_fraction", "model_formats", "nosave", "onnx", "onnx_half", "onnx_nms",
-    "onnx_simplify", "opset", "patience", "plots", "resume", "save_period", "weights",
+    "max_bad_fraction", "model_formats", "nosave", "onnx", "onnx_dynamic", "onnx_half",
+    "onnx_nms", "onnx_simplify", "opset", "patience", "plots", "resume", "save_period", "weights",
     "weights_dir", "weights_sha256", "workers", "ymir_saved_file_patterns",
 })  # fmt: skip
 """Settings that may differ when a training is resumed. Starting weights count by their content,
@@ -329,11 +329,12 @@ def _in_place(
 
 
 def _digest_of_data(index: DatasetIndex) -> str:
-    """Return a digest of paths, sizes, boxes, classes and their names."""
+    """Return a digest of paths, sizes, boxes, classes and their names, and crowd regions."""
     digest = hashlib.sha256()
     for text in (*index.class_names, "", *index.paths):
         digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
-    for array in (index.sizes, index.boxes, index.classes, index.offsets):
+    crowds = (index.crowds.boxes, index.crowds.classes, index.crowd_images)  # mostly empty
+    for array in (index.sizes, index.boxes, index.classes, index.offsets, *crowds):
         digest.update(array.tobytes())
     return digest.hexdigest()
 
