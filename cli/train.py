@@ -20,6 +20,7 @@ from settings.parse import parse_settings, read_hyp, read_mapping
 from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.atomic import write_text
 from utils.errors import Code, TaskError
+from utils.official_weights import SCRATCH
 
 PROJECT = "runs/train"
 LAST_WEIGHTS = Path("weights/last.pt")
@@ -73,7 +74,8 @@ class TrainCommand:
     @property
     def weights(self) -> Path | None:
         """The checkpoint to start from; None trains from scratch."""
-        return Path(self.settings.weights) if self.settings.weights else None
+        named = self.settings.weights
+        return Path(named) if named and named.lower() != SCRATCH else None
 
     def stage_folder(self, folder: Path, stage: str) -> Path:
         """Return the folder of a stage's weights in the run's folder."""

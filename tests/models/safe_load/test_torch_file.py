@@ -99,7 +99,7 @@ def _flip_a_bit(path: pathlib.Path) -> None:
     ("make", "words"),
     [
         pytest.param(lambda p: None, "does not exist", id="missing"),
-        pytest.param(lambda p: p.mkdir(), "does not exist", id="folder"),
+        pytest.param(lambda p: p.mkdir(), "is a folder", id="folder"),
         pytest.param(lambda p: p.write_bytes(b""), "is empty", id="empty"),
         pytest.param(lambda p: p.write_text("<html>"), "is a web page", id="web page"),
         pytest.param(
