@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from api.inputs import Inputs
+from api.mining_report import MiningReport
 from api.results import Results
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor, predictor_config
@@ -85,11 +86,18 @@ class Detector:
         shown = [inputs.pixels.get(position) for position in range(len(found))]
         return Results(found, shown, self.class_names)
 
-    def mine(self, images: object, algorithm: str = "cald", **settings: object) -> list[Ranked]:
+    def mine(
+        self,
+        images: object,
+        algorithm: str = "cald",
+        *,
+        report: str | os.PathLike[str] | None = None,
+        **settings: object,
+    ) -> list[Ranked]:
         """Rank images, as of a call, for labelling, the most useful first.
 
         `algorithm` and `settings` are those of mining (docs/settings.md). Files that cannot be
-        read come last.
+        read come last. `report` is a folder for report.html, if the algorithm needs a network.
         """
         inputs = Inputs.read(images)
         given = {key: value for key, value in self._given.items() if key != "augment"}
@@ -101,8 +109,12 @@ class Detector:
             stream = images_without_network(paths, workers=own.workers, pixels=pixels)
         context = ScoringContext(predictor, own, len(paths))
         steps = ALGORITHMS[own.mining_algorithm]
-        scores = steps.score(_readable(stream, inputs), context)
-        final = _shown(steps.rank(scores, context), "mining", inputs, own)
+        watch = MiningReport(self.class_names, len(paths), predictor.config.nms)
+        scores = steps.score(watch.predictions(_readable(stream, inputs)), context)
+        final = list(_shown(watch.scores(steps.rank(scores, context)), "mining", inputs, own))
+        if report is not None and own.needs_network:
+            known = {scored.position: scored.score for scored in final}
+            watch.write(Path(report), [known.get(position) for position in range(len(paths))])
         ranked = in_order(final, paths)
         found = [Ranked(*one, position) for position, one in enumerate(ranked)]
         return sorted(found, key=lambda one: -one.score)

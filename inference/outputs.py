@@ -127,7 +127,8 @@ class DetectionTable:
     def __enter__(self) -> DetectionTable:
         self._file = self._stack.enter_context(replace_text(self._path))
         if self._csv_file:
-            rows = self._stack.enter_context(replace_text(self._csv_file, newline=""))
+            file = replace_text(self._csv_file, errors="surrogateescape", newline="")
+            rows = self._stack.enter_context(file)
             self._csv = csv.writer(rows)
             self._csv.writerow(("Image Name", "Prediction", "Confidence"))
         return self
