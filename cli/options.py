@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -97,8 +98,12 @@ def _network_shape(sizes: Sequence[str]) -> tuple[int, int]:
 
 
 def log_next(what: str, *words: object) -> None:
-    """Log the command that comes next, as it is typed."""
-    log.info("next, %s: %s", what, shlex.join(map(str, words)))
+    """Log the command that comes next, as it is typed: `words` are those in the checkout."""
+    text = shlex.join(map(str, words))
+    if package := __name__.removesuffix("cli.options"):  # the installed one
+        text = re.sub(r"^python (\w+)\.py", r"ymir-yolov5 \1", text)
+        text = re.sub(r"^python -m ", f"python -m {package}", text)
+    log.info("next, %s: %s", what, text)
 
 
 def log_notes(notes: Iterable[str]) -> None:

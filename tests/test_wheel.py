@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.test_floors import ALLOWED, PROGRAMS
 from ymir_yolov5 import USAGE
 
 ROOT = Path(__file__).resolve().parent.parent
-HERE = {"PATH": "", "OMP_NUM_THREADS": "1"}
+HERE = {**os.environ, "OMP_NUM_THREADS": "1"}
 NOT_SOURCES = (".*", "build", "runs", "*.egg-info", "__pycache__")
 
 
@@ -97,7 +98,7 @@ def test_it_runs_beside_packages_of_the_same_names(installed: Path, tmp_path: Pa
     said = {}
     for name, words in {
         "program": ["-c", program],
-        "mine": [command, "mine", *images, "--algorithm", "random", "img_size=64"],
+        "detect": [command, "detect", *images, "--imgsz", "64"],
         "task": [command, "task", "--env", "missing/env.yaml"],
         "help": [command, "--help"],
         "nothing": [command],
@@ -109,7 +110,8 @@ def test_it_runs_beside_packages_of_the_same_names(installed: Path, tmp_path: Pa
         assert done.returncode == {"task": 1, "nothing": 2}.get(name, 0), done.stderr
         said[name] = done.stdout + done.stderr
     assert said["program"] == "ymir_yolov5.api.detector [4, 4]\n2\nset()\n"
-    scores = (tmp_path / "result.tsv").read_text(encoding="utf-8").splitlines()
-    assert {line.split("\t")[0] for line in scores} == {"pictures/1.png", "pictures/2.png"}
+    drawn = sorted(path.name for path in (tmp_path / "runs" / "detect" / "exp").glob("*.png"))
+    assert drawn == ["1.png", "2.png"]
+    assert "label first: python -m ymir_yolov5.mining.mining_cald --weights" in said["detect"]
     assert "FAILED (300001): " in said["task"]
     assert said["help"] == said["nothing"] == f"{USAGE}\n"
