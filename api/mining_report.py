@@ -17,7 +17,7 @@ class MiningReport:
     """Record of the detections and score breakdowns of all images of a mining."""
 
     def __init__(self, class_names: Sequence[str], total: int, nms: NmsConfig) -> None:
-        self._report = CandidateReport(class_names, total, mining=True)
+        self._report = CandidateReport(class_names, total, mining=True, upright=True)
         self._merger = TileMerger(nms)
         self._records: dict[int, Record] = {}
 
