@@ -5,6 +5,11 @@ python detect.py --weights best.pt --source photographs/ [--save-txt] [--output 
 
 from __future__ import annotations
 
+from utils.shutdown import listen_for_interrupts
+
+if __name__ == "__main__":
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,10 +19,10 @@ from cli.detect import parse_detect_command
 from inference.outputs import DetectionFiles, DetectionJson
 from inference.predictor import load_predictor
 from reporting.drawing import draw_boxes
+from utils.command import run_command
 from utils.device import parse_device
 from utils.logs import log_to_console
 from utils.progress import progress_bar
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 

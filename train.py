@@ -8,7 +8,14 @@
 
 from __future__ import annotations
 
+from utils.shutdown import listen_for_interrupts
+
+if __name__ == "__main__":
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +24,12 @@ import torch
 from cli.train import TrainCommand, parse_train_command
 from training.job import TrainingJob
 from training.loop import train
+from utils.command import resumed_by, run_command
 from utils.device import describe, parse_device
 from utils.distributed import DistContext
 from utils.logs import log_to_console
 from utils.progress import Progress
-from utils.shutdown import exit_process, run_command
+from utils.shutdown import exit_process
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device):
-        best = train(build_job(command, device, processes), Progress())
+        job = build_job(command, device, processes)
+        with resumed_by(lambda: going_on(job, command)):
+            best = train(job, Progress())
     if best:
         log.info("best weights: %s", best.files[0])
 
@@ -58,6 +68,20 @@ def build_job(command: TrainCommand, device: torch.device, processes: DistContex
         reports=reports,
         processes=processes,
     )
+
+
+def going_on(job: TrainingJob, command: TrainCommand) -> str:
+    """Return the command that goes on with a training that was stopped; '' before its first epoch.
+
+    It names the data once more where a run folder does not keep them.
+    """
+    if not job.state_file.is_file():
+        return ""
+    last = str(job.state_file.with_suffix(".pt"))
+    if command.data.description is None:
+        words = [word for word in sys.argv if not word.startswith("resume=")]
+        return shlex.join(["python", *words, f"resume={last}"])
+    return shlex.join(["python", "train.py", "--resume", last])
 
 
 if __name__ == "__main__":
