@@ -8,17 +8,17 @@ The same command with --exist-ok resumes a search that was stopped.
 
 from __future__ import annotations
 
-from utils.shutdown import listen_for_interrupts
-
 if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
     listen_for_interrupts()  # before the seconds that the imports take
 
 import argparse
 import logging
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
+from cli.options import as_typed
 from cli.train import parse_train_command
 from training.evolution import search, search_space, starting_point, train_trial, trial_settings
 from training.job import TrainingJob
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return train_trial(job)
 
     own = ["--project", str(folder.parent), "--name", folder.name, "--exist-ok"]
-    with resumed_by(lambda: shlex.join(["python", *sys.argv, *own])):
+    with resumed_by(lambda: as_typed("python", "evolve.py", *sys.argv[1:], *own)):
         best = search(
             objective,
             folder,

@@ -6,9 +6,9 @@ python export.py --weights best.pt --include torchscript openvino safetensors st
 
 from __future__ import annotations
 
-from utils.shutdown import listen_for_interrupts
-
 if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
     listen_for_interrupts()  # before the seconds that the imports take
 
 import sys
@@ -60,7 +60,8 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
         except TaskError as error:
             status = _failed(error)
         else:
-            print(f"{path}: {detector.nc} classes, largest difference {done.difference:.1e}")
+            told = f"; {FORMATS[form].advice}" if FORMATS[form].advice else ""
+            print(f"{path}: {detector.nc} classes, largest difference {done.difference:.1e}{told}")
     return status
 
 

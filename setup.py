@@ -15,13 +15,14 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 NAME = "ymir_yolov5"
-PROGRAMS = ("start", "train", "val", "detect", "export", "evolve")
+FACE = Path(f"{NAME}.py")
+"""Becomes `__init__.py`."""
+PROGRAMS = ("start", "train", "val", "detect", "mine", "export", "evolve")
 PACKAGES = (
-    *("cli", "data", "evaluation", "exporting", "inference", "mining", "models", "ops"),
+    *("api", "cli", "data", "evaluation", "exporting", "inference", "mining", "models", "ops"),
     *("reporting", "settings", "tasks", "training", "utils", "ymir"),
 )
 ROOT = Path(__file__).resolve().parent
-INIT = '"""YOLOv5 v7.0 object detection: training, inference, active learning, export."""\n'
 
 
 def nested(source: str, where: str) -> str:
@@ -50,14 +51,13 @@ class BuildNested(build_py):  # type: ignore[misc]
         target = Path(self.build_lib) / NAME
         shutil.rmtree(target, ignore_errors=True)
         for path in _sources():
-            place = target / path
+            place = target / _place(path)
             place.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".py":
                 text = nested((ROOT / path).read_text(encoding="utf-8"), str(path))
                 place.write_text(text, encoding="utf-8")
             else:
                 shutil.copyfile(ROOT / path, place)
-        (target / "__init__.py").write_text(INIT, encoding="utf-8")
 
     def get_source_files(self) -> list[str]:
         """Return what a source archive needs beside the metadata."""
@@ -66,16 +66,21 @@ class BuildNested(build_py):  # type: ignore[misc]
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         """Return what `run` writes."""
         target = Path(self.build_lib) / NAME
-        return [str(target / path) for path in (*_sources(), Path("__init__.py"))]
+        return [str(target / _place(path)) for path in _sources()]
 
 
 def _sources() -> Iterator[Path]:
     """Yield every file of the programs and packages, relative to the root."""
+    yield FACE
     yield from (Path(f"{name}.py") for name in PROGRAMS)
     for name in (*PACKAGES, "configs"):
         for path in sorted((ROOT / name).rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
                 yield path.relative_to(ROOT)
+
+
+def _place(source: Path) -> Path:
+    return Path("__init__.py") if source == FACE else source
 
 
 if __name__ == "__main__":

@@ -8,19 +8,19 @@
 
 from __future__ import annotations
 
-from utils.shutdown import listen_for_interrupts
-
 if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
     listen_for_interrupts()  # before the seconds that the imports take
 
 import logging
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from cli.options import as_typed
 from cli.train import TrainCommand, parse_train_command
 from training.job import TrainingJob
 from training.loop import train
@@ -79,9 +79,9 @@ def going_on(job: TrainingJob, command: TrainCommand) -> str:
         return ""
     last = str(job.state_file.with_suffix(".pt"))
     if command.data.description is None:
-        words = [word for word in sys.argv if not word.startswith("resume=")]
-        return shlex.join(["python", *words, f"resume={last}"])
-    return shlex.join(["python", "train.py", "--resume", last])
+        words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+        return as_typed("python", "train.py", *words, f"resume={last}")
+    return as_typed("python", "train.py", "--resume", last)
 
 
 if __name__ == "__main__":

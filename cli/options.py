@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -50,7 +52,18 @@ def parse_detection_flags(
             help=item.metadata["spec"].help.replace("%", "%%"),
             **alone,
         )
+    group.add_argument(
+        "--noplots",
+        dest="plots",
+        action="store_const",
+        const=False,
+        default=argparse.SUPPRESS,
+        help="as --plots false",
+    )
     given = vars(parser.parse_args(with_dashes(arguments)))
+    if isinstance(given.get("imgsz"), list):
+        given["shape"] = _network_shape(given["imgsz"])
+        given["imgsz"] = str(max(given["shape"]))
     flags = resolve_flags(command, given)
     settings, notes = parse_settings(
         InferSettings,
@@ -66,6 +79,31 @@ def parse_detection_flags(
         )
     log_notes((*flags.notes, *notes))
     return given, settings
+
+
+def _network_shape(sizes: Sequence[str]) -> tuple[int, int]:
+    """Return the (height, width) that one or two numbers of --imgsz give, in multiples of 32."""
+    if len(sizes) > 2:
+        raise TaskError(
+            Code.CONFIG, f"--imgsz has {len(sizes)} numbers: give one, or height and width."
+        )
+    parsed = [parse_settings(InferSettings, {"imgsz": size}) for size in sizes]
+    log_notes(note for _, notes in parsed for note in notes)
+    return parsed[0][0].img_size, parsed[-1][0].img_size
+
+
+def as_typed(*words: object) -> str:
+    """Return a command as it is typed where this runs: `words` are those in the checkout."""
+    text = shlex.join(map(str, words))
+    if package := __name__.removesuffix("cli.options"):  # the installed one
+        text = re.sub(r"^python (\w+)\.py", r"ymir-yolov5 \1", text)
+        text = re.sub(r"^python -m ", f"python -m {package}", text)
+    return text
+
+
+def log_next(what: str, *words: object) -> None:
+    """Log the command that comes next, `as_typed`."""
+    log.info("next, %s: %s", what, as_typed(*words))
 
 
 def log_notes(notes: Iterable[str]) -> None:

@@ -139,7 +139,8 @@ def _visible(path: Path) -> list[Path]:
 
 def _images_alone(path: Path) -> FoundDataset | None:
     records = [Record(str(image), None) for image in images_under(path)] if path.is_dir() else []
-    return FoundDataset("yolo", {"": records}, (), Counter()) if records else None
+    # As one split: there is nothing to train on, so none is held back.
+    return FoundDataset("yolo", {"test": records}, (), Counter()) if records else None
 
 
 def _unknown_form(path: Path) -> TaskError:

@@ -64,7 +64,10 @@ class DataReport:
             (self.clipped, "boxes reached over the edge of their image and were clipped"),
             (self.without_area, "boxes without area left out"),
             (self.rotated, "rotated boxes taken as upright ones"),
-            (self.crowds, "regions marked as a crowd (iscrowd) left out of the objects"),
+            (
+                self.crowds,
+                "crowd regions (iscrowd): no objects to train on, ignored in evaluations",
+            ),
             (self.turned, "images turned upright as their EXIF orientation says"),
             (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
         )

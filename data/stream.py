@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,20 +31,23 @@ def stream_images(
     workers: int = -1,
     prefetch: int = 16,
     positions: Iterable[int] | None = None,
+    pixels: Mapping[int, Pixels] | None = None,
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
 
     By threads: OpenCV decodes without holding the interpreter's lock, and nothing has to travel
     through /dev/shm, which is small in many containers. `workers` -1: one thread per CPU, at most
     8. `positions` selects those of `paths` to read, in that order, for example a shard; the next
-    one is taken when its image is about to be read.
+    one is taken when its image is about to be read. `pixels` are images by position, BGR, that
+    are decoded already.
     """
+    known = pixels or {}
     threads = workers if workers > 0 else thread_count()
     waiting: deque[Future[DecodedImage]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for position in range(len(paths)) if positions is None else positions:
-            waiting.append(pool.submit(_decode, position, paths[position]))
+            waiting.append(pool.submit(_decode, position, paths[position], known.get(position)))
             if len(waiting) >= max(prefetch, 1):
                 yield waiting.popleft().result()
         while waiting:
@@ -53,8 +56,10 @@ def stream_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(position: int, path: str) -> DecodedImage:
+def _decode(position: int, path: str, pixels: Pixels | None) -> DecodedImage:
     try:
+        if pixels is not None:
+            return DecodedImage(position, path, pixels)
         return DecodedImage(position, path, read_image(path), mark=content_mark(path))
     except ImageError as error:
         return DecodedImage(position, path, None, error.reason)

@@ -13,7 +13,13 @@ from data.dataset_index import DatasetIndex
 from data.datasets import EvaluationBatch
 from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.coco import PACKAGE, coco_available, coco_metrics
-from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
+from evaluation.evaluator import (
+    Evaluation,
+    EvaluationConfig,
+    Evaluator,
+    crowd_regions,
+    ground_truth,
+)
 from evaluation.tables import coco_table, size_table, write_tables
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
@@ -64,7 +70,8 @@ def evaluate(
         for position, plan, one in zip(batch.indices, batch.plans, kept, strict=True):
             detections = boxes_to_original(one.rows, plan).cpu().numpy()
             labels = ground_truth(index, position)
-            evaluator.add(detections, labels, position=position, batch=batch.number)
+            crowds = crowd_regions(index, position)
+            evaluator.add(detections, labels, crowds, position=position, batch=batch.number)
             if on_image is not None:
                 on_image(position, detections)
     return evaluator.gather(processes).evaluation()
@@ -88,7 +95,8 @@ def evaluate_stream(
             log.warning("skipped %s: %s", prediction.path, prediction.error)
             continue
         position, detections = prediction.position, prediction.detections
-        evaluator.add(detections, ground_truth(index, position), position=position)
+        labels, crowds = ground_truth(index, position), crowd_regions(index, position)
+        evaluator.add(detections, labels, crowds, position=position)
         if on_image is not None:
             on_image(position, detections)
     return evaluator.evaluation()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporting.options import ExportOptions, check_options
@@ -68,6 +68,8 @@ def verify(
     or a difference is beyond rounding (`exporting/verify.py`).
     """
     shown = name or path
+    if FORMATS[form].free_shape:
+        options = replace(options, dynamic=True)
     try:
         return max_difference(FORMATS[form].run(path, detector, options), detector, options)
     except ParityError as error:
@@ -123,6 +125,7 @@ def export_after_training(
         options = ExportOptions(
             class_names=tuple(class_names),
             size=(image_size, image_size),
+            dynamic=settings.onnx_dynamic,
             opset=settings.opset,
             half=onnx and settings.onnx_half,
             simplify=onnx and settings.onnx_simplify,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.images import Pixels
 from data.stream import stream_images
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
 from inference.batching import WorkerPool, bucket_by_shape
+from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
 from inference.predictions import (
     NetworkInput,
@@ -46,6 +48,8 @@ class PredictorConfig:
 
     image_size: int = 640
     """Longest side of the network input in pixels; rounded up to a multiple of the stride."""
+    shape: tuple[int, int] | None = None
+    """(height, width) that the network input fits in; None for a square of `image_size`."""
     batch_size: int = 16
     workers: int = -1
     """Threads that decode images; -1 for one a CPU, at most 8."""
@@ -77,7 +81,7 @@ class Sharding:
 class Predictor:
     """A network with the class names and settings that make detections of its output."""
 
-    network: Network
+    network: Network | ExportedNetwork
     class_names: tuple[str, ...]
     pool: WorkerPool
     config: PredictorConfig
@@ -124,6 +128,8 @@ class Predictor:
     @property
     def image_size(self) -> int:
         """Longest side of the network input in pixels."""
+        if self.network.fixed_size is not None:
+            return max(self.network.fixed_size)
         stride = self.network.stride
         return -(-self.config.image_size // stride) * stride
 
@@ -173,13 +179,21 @@ class Predictor:
             for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
         ]
 
-    def stream(self, paths: Sequence[str], *, multi_label: bool = False) -> Iterator[Prediction]:
+    def stream(
+        self,
+        paths: Sequence[str],
+        *,
+        multi_label: bool = False,
+        pixels: Mapping[int, Pixels] | None = None,
+    ) -> Iterator[Prediction]:
         """Yield one prediction for each path, as batches of equal shape fill; memory is bounded.
 
         Positions refer to `paths`; an unreadable image comes with its `error`. With `multi_label`
-        a box counts for every class above the threshold.
+        a box counts for every class above the threshold. `pixels` are images by position, BGR, of
+        which there is no file.
         """
-        return merge_tiles(self.stream_tiles(paths, multi_label=multi_label), self.config.nms)
+        tiles = self.stream_tiles(paths, multi_label=multi_label, pixels=pixels)
+        return merge_tiles(tiles, self.config.nms)
 
     def stream_tiles(
         self,
@@ -188,6 +202,7 @@ class Predictor:
         keep_inputs: bool = False,
         multi_label: bool = False,
         sharding: Sharding | None = None,
+        pixels: Mapping[int, Pixels] | None = None,
     ) -> Iterator[Prediction]:
         """Yield the predictions of whole images and of their tiles; batches mix tiles and images.
 
@@ -201,7 +216,11 @@ class Predictor:
             batch_size = min(batch_size, max(-(-len(paths) // part.workers), 1))
             prefetch = 2 * batch_size
         images = stream_images(
-            paths, workers=config.workers, prefetch=prefetch, positions=part.positions
+            paths,
+            workers=config.workers,
+            prefetch=prefetch,
+            positions=part.positions,
+            pixels=pixels,
         )
         tiles = chain.from_iterable(
             split_into_tiles(one, config.tiling, self.plan, shard=one.position // part.size)
@@ -214,9 +233,16 @@ class Predictor:
         yield from chain.from_iterable(self.pool.map(predict, batches))
 
     def plan(self, size: tuple[int, int]) -> Letterbox:
-        """Return the letterbox of a (height, width) in the smallest rectangle for it."""
-        square = (self.image_size, self.image_size)
-        return plan_letterbox(size, square, minimal=True, stride=self.network.stride)
+        """Return the letterbox of a (height, width) in the smallest rectangle for it.
+
+        A file of a fixed size gets that.
+        """
+        if self.network.fixed_size is not None:
+            return plan_letterbox(size, self.network.fixed_size)
+        stride = self.network.stride
+        height, width = self.config.shape or (self.image_size, self.image_size)
+        target = (-(-height // stride) * stride, -(-width // stride) * stride)
+        return plan_letterbox(size, target, minimal=True, stride=stride)
 
     def _predict(
         self, batch: Sequence[Tile], *, keep_inputs: bool, multi_label: bool
@@ -250,15 +276,55 @@ def load_predictor(
     *,
     images: Sequence[str] = (),
     single_class: bool = False,
+    shape: tuple[int, int] | None = None,
 ) -> Predictor:
-    """Build a predictor from weights and settings; see `Predictor.build` for `images`."""
+    """Build a predictor from weights and settings; see `Predictor.build` for `images`.
+
+    `weights` may also be a file that `inference/exported.py` opens.
+    """
+    if isinstance(weights, Path) and is_exported(weights):
+        return _predictor_of_file(weights, settings, device, shape)
     checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
     names = checkpoint.class_names
-    classes = class_indices(settings.classes, names)
+    config = predictor_config(settings, names, device)
+    predictor = Predictor.build(
+        build_detector(checkpoint),
+        names,
+        device=device,
+        config=replace(config, single_class=single_class, shape=shape),
+        images=images,
+        labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
+    )
+    note = checkpoint.metadata.size_warning(predictor.image_size)
+    if note and not settings.tile_size:
+        log.warning("note: %s", note)
+    return predictor
+
+
+def _predictor_of_file(
+    path: Path, settings: DetectionSettings, device: torch.device, shape: tuple[int, int] | None
+) -> Predictor:
+    if device.type != "cpu":
+        log.warning("note: %s runs on the CPU; give the .pt file to use the GPU", path)
+    pool = WorkerPool(CPU)
+    network = open_exported(path, settings.engine, precision=settings.precision, threads=pool.count)
+    config = replace(predictor_config(settings, network.class_names, CPU), shape=shape)
+    fixed, wanted = network.fixed_size, shape or settings.img_size
+    if fixed is not None and wanted not in (fixed, max(fixed)):
+        note = "note: %s takes images of %d x %d (height x width): img_size %s has no effect"
+        log.warning(note, path, *fixed, wanted)
+    return Predictor(network, network.class_names, pool, config)
+
+
+def predictor_config(
+    settings: DetectionSettings, class_names: Sequence[str], device: torch.device
+) -> PredictorConfig:
+    """Return the configuration of a predictor under settings. Raises TaskError(CONFIG)."""
+    classes = class_indices(settings.classes, class_names)
     nms = NmsConfig(
         settings.conf_thres, settings.iou_thres, settings.max_det, classes, settings.agnostic_nms
     )
-    config = PredictorConfig(
+    return PredictorConfig(
         image_size=settings.img_size,
         batch_size=settings.batch_size,
         workers=settings.workers,
@@ -267,20 +333,7 @@ def load_predictor(
         backend=settings.engine,
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
-        single_class=single_class,
     )
-    predictor = Predictor.build(
-        build_detector(checkpoint),
-        names,
-        device=device,
-        config=config,
-        images=images,
-        labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
-    )
-    note = checkpoint.metadata.size_warning(predictor.image_size)
-    if note and not settings.tile_size:
-        log.warning("note: %s", note)
-    return predictor
 
 
 def class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[int, ...] | None:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.images import Pixels
 from data.stream import stream_images
 from inference.batching import bucket_by_shape
 from inference.predictions import NetworkInput, Prediction
@@ -138,14 +139,18 @@ class Algorithm:
 
 
 def images_without_network(
-    paths: Sequence[str], *, workers: int, positions: Iterable[int] | None = None
+    paths: Sequence[str],
+    *,
+    workers: int,
+    positions: Iterable[int] | None = None,
+    pixels: Mapping[int, Pixels] | None = None,
 ) -> Iterator[Prediction]:
     """Yield every image as a prediction without detections and without a forward pass.
 
     Images are decoded, so that unreadable files are known. With `positions` only those, in that
-    order.
+    order; `pixels` are decoded already.
     """
-    for decoded in stream_images(paths, workers=workers, positions=positions):
+    for decoded in stream_images(paths, workers=workers, positions=positions, pixels=pixels):
         size = None if decoded.image is None else decoded.image.shape[:2]
         yield Prediction(
             decoded.position, decoded.path, size, error=decoded.error, mark=decoded.mark

@@ -196,7 +196,8 @@ def write_safetensors(path: Path, checkpoint: Checkpoint) -> None:
     library = optional_package("safetensors.torch", purpose=SAFETENSORS)
     content = _content(checkpoint, half=False)
     state = content.pop("state")
-    library.save_file(state, str(path), {"format": "pt", FORMAT: json.dumps(content)})
+    # Not `save_file`, whose files only their owner may read.
+    path.write_bytes(library.save(state, {"format": "pt", FORMAT: json.dumps(content)}))
 
 
 def _read_safetensors(path: Path) -> dict[str, object]:

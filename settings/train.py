@@ -147,6 +147,9 @@ class TrainSettings:
     )
     sync_bn: bool = option(False, "synchronised batch normalisation over the GPUs of a training")
     onnx: bool = option(True, "write best.onnx beside the best weights")
+    onnx_dynamic: bool = option(
+        False, "any batch and size in the ONNX and OpenVINO files; OpenCV 4 reads fixed ones only"
+    )
     opset: int = option(17, "operator set of the ONNX file", 11, 27)
     onnx_nms: bool = option(False, "NMS within the ONNX file itself")
     onnx_half: bool = option(False, "float16 weights in the ONNX file")

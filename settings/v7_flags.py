@@ -1,4 +1,7 @@
-"""Every command-line flag of YOLOv5 v7.0, and what becomes of it in commands and in tasks."""
+"""Every command-line flag of YOLOv5 v7.0, and what becomes of it in commands and in tasks.
+
+And --save-csv, which came after v7.0.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +79,7 @@ _HALF = _switch("--half", "half", "half-precision (float16) inference on a GPU")
 _AUGMENT = _switch("--augment", "augment", "test-time augmentation")
 _OUTPUT = "the platform says where a task writes"
 _JSON = "a task writes its detections as the platform's JSON"
+_NO_VIDEOS = "a task has images only"
 _NO_PICTURES = "a task draws no pictures of its detections"
 _DEVICE = _command(
     "--device", "GPU numbers or cpu; the first GPU, else the CPU", "gpu_id says where a task runs"
@@ -156,17 +160,29 @@ VAL = (
 
 DETECT = (
     _setting("--weights", "weights", "the weights to detect with", "values"),
-    _command("--source", "image, folder, pattern or list of paths", "a task brings its own images"),
+    _command(
+        "--source",
+        "image, video, folder, pattern such as 'a/*.jpg', or text file that lists these",
+        "a task brings its own images",
+    ),
     _ignored("--data", "class names come from the weights"),
-    _SIZE,
+    _setting(
+        "--imgsz --img --img-size",
+        "img_size",
+        "inference size (pixels): one number, or height and width; in a task one",
+        "values",
+    ),
     _CONFIDENCE,
     _OVERLAP,
     _MOST,
     _DEVICE,
-    _refused("--view-img", "no window is opened; look at the saved pictures", "nothing"),
+    _command(
+        "--view-img", "show results in a window, where there is a display", _NO_PICTURES, "nothing"
+    ),
     *_SAVE_TEXT,
+    _command("--save-csv", "save results to predictions.csv", _JSON, "nothing"),
     _command("--save-crop", "save cropped prediction boxes", _NO_PICTURES, "nothing"),
-    _command("--nosave", "save no images", _NO_PICTURES, "nothing"),
+    _command("--nosave", "save no annotated images and videos", _NO_PICTURES, "nothing"),
     _setting("--classes", "classes", "filter by class: --classes 0, or --classes 0 2 3", "values"),
     _switch("--agnostic-nms", "agnostic_nms", "class-agnostic NMS"),
     _AUGMENT,
@@ -178,7 +194,7 @@ DETECT = (
     _command("--hide-conf", "hide confidences", _NO_PICTURES, "nothing"),
     _HALF,
     _DNN,
-    _ignored("--vid-stride", "videos are not read"),
+    _command("--vid-stride", "detect in every so many frames of a video", _NO_VIDEOS),
 )
 
 _NO_TENSORFLOW = "TensorFlow formats are not written; convert the ONNX file"

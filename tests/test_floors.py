@@ -26,10 +26,11 @@ ALLOWED: dict[str, set[str]] = {
     "mining": {"inference", "data", "models", "ops", "reporting", "settings", "utils"},
     "cli": {"settings", "data", "exporting", "ops", "utils"},
     "tasks": {*LIBRARY, "training", "mining", "cli"},
+    "api": {*LIBRARY, "mining", "cli"} - {"ymir", "exporting"},
 }
 """The packages that each package may import, itself aside."""
 
-PROGRAMS = ("start", "train", "val", "detect", "export", "evolve")
+PROGRAMS = ("start", "train", "val", "detect", "mine", "export", "evolve")
 """Command lines at the root; they may import every package, and no package imports them."""
 
 MODULES_ALLOWED = {"ymir": {"data.index_file"}, "cli": {"exporting.options"}}

@@ -11,8 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # also as `python tools/demo.py`
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":
+    if not __package__:  # python tools/demo.py
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()

@@ -11,8 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # also as `python tools/make_task.py`
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":
+    if not __package__:  # python tools/make_task.py
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()
@@ -33,6 +34,7 @@ import yaml
 
 from data.formats.base import SPLITS
 from data.images import ImageError, ImageHeader, image_header, stored_boxes
+from data.instances import Instances
 from tools import command_parser
 from tools.check_out import OUTPUT_FILES
 from tools.sources import SourceDataset, SourceImage, read_source
@@ -102,7 +104,7 @@ def write_task(
         log.info("candidates: %d images of the split %s", len(splits["candidate"]), chosen)
     columns = 5 if protocol is None else 7
     exporter = _Exporter(into, source.class_names, annotation_format, columns, copy=copy)
-    exporter.choose([image for images in splits.values() for image in images])
+    exporter.choose(splits)
     for split, images in splits.items():
         lines = exporter.export(images, labelled=training)
         write_text(into / f"{split}-index.tsv", "".join(f"{line}\n" for line in lines))
@@ -168,22 +170,40 @@ class _Exporter:
         self._coco_file = root / "annotations" / "coco-annotations.json"
         lists = ("licenses", "images", "annotations", "categories")
         self._coco: dict[str, Any] = {"info": {}, **{name: [] for name in lists}}
+        self._notes: list[str] = []
         self._remarks: Counter[str] = Counter()
 
-    def choose(self, images: Sequence[SourceImage]) -> None:
-        """Choose one of the images with the same content: the first that has labels."""
-        for image in images:
+    def choose(self, splits: Mapping[str, Sequence[SourceImage]]) -> None:
+        """Choose one of the images with the same content: the first that has labels.
+
+        Those with other labels, and those that two splits hold, are told by name.
+        """
+        homes: dict[str, tuple[str, Path]] = {}
+        leaks: dict[tuple[str, str], dict[str, str]] = {}
+        for split, image in ((name, one) for name, images in splits.items() for one in images):
             digest = hashlib.sha1(image.path.read_bytes()).hexdigest()
             self._digests[image.path] = digest
+            home, path = homes.setdefault(digest, (split, image.path))
+            if home != split:
+                leaks.setdefault((home, split), {})[digest] = f"{path} and {image.path}"
             first = self._chosen.setdefault(digest, image)
-            if _labels(first) == _labels(image):
-                continue
-            kept, left = (first, image) if len(first.boxes) else (image, first)
-            self._chosen[digest] = kept
-            self._remarks[
-                f"{left.path} is the same picture as {kept.path} with other labels: those of "
-                f"{kept.path.name} ({len(kept.boxes)} boxes against {len(left.boxes)}) were kept"
-            ] += 1
+            if _labels(first) != _labels(image):
+                pair = (first, image)
+                # The first of equals.
+                kept = max(pair, key=lambda one: (len(one.boxes) > 0, len(one.crowds) > 0))
+                left = pair[kept is first]
+                self._chosen[digest] = kept
+                why = "it came first" if len(left.boxes) else "the other has none"
+                self._notes.append(
+                    f"{left.path} ({len(left.boxes)} boxes) is the same picture as {kept.path} "
+                    f"({len(kept.boxes)} boxes), whose labels were kept because {why}"
+                )
+        for (home, split), pairs in leaks.items():
+            self._notes.append(
+                f"{len(pairs)} × pictures of {split} are in {home} too, such as "
+                f"{next(iter(pairs.values()))}: figures of {split} then say too little about new "
+                "pictures; keep each in one split"
+            )
 
     def export(self, images: Sequence[SourceImage], *, labelled: bool) -> list[str]:
         """Place images (and annotations if `labelled`); returns the lines of their index file."""
@@ -205,7 +225,8 @@ class _Exporter:
             used = sorted({box["category_id"] for box in self._coco["annotations"]})
             self._coco["categories"] = [{"id": i, "name": self._names[i]} for i in used]
             self._coco_file.write_text(json.dumps(self._coco, ensure_ascii=False), encoding="utf-8")
-        return [f"{count} × {text}" for text, count in self._remarks.items() if count]
+        remarks = [f"{count} × {text}" for text, count in self._remarks.items() if count]
+        return [*self._notes, *remarks]
 
     def _place(self, image: SourceImage, digest: str, *, labelled: bool) -> str:
         """Put one image in its place and write its annotation; returns its index line."""
@@ -230,9 +251,12 @@ class _Exporter:
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         self._remarks["boxes without area were dropped"] += int((~solid).sum())
         boxes, classes = boxes[solid], image.classes[solid].tolist()
+        crowds = image.crowds.with_boxes(stored_boxes(image.crowds.boxes, header))
         if self._format == "coco":
-            self._add_coco(asset.name, header.size, boxes.tolist(), classes)
+            self._add_coco(asset.name, header.size, Instances(boxes, image.classes[solid]), crowds)
             return f"{shown}\t{self._shown(self._coco_file)}"
+        remark = "crowd regions (iscrowd) were left out: only --format coco holds them"
+        self._remarks[remark] += len(crowds)
         corners = (boxes - (0, 0, 1, 1)).astype(np.int64).tolist()
         if self._format == "ark":
             rows = [
@@ -256,20 +280,25 @@ class _Exporter:
         return path.relative_to(self._root) if self._copy else path
 
     def _add_coco(
-        self, name: str, size: tuple[int, int], boxes: list[list[float]], classes: list[int]
+        self, name: str, size: tuple[int, int], objects: Instances, crowds: Instances
     ) -> None:
         images, annotations = self._coco["images"], self._coco["annotations"]
         image = {"id": len(images) + 1, "file_name": name, "width": size[1], "height": size[0]}
         images.append(image)
         # As the platform writes plain boxes: no area, an empty segmentation.
-        plain = {"area": 0, "segmentation": {}, "iscrowd": 0, "confidence": 0.0}
-        for (x1, y1, x2, y2), index in zip(boxes, classes, strict=True):
-            ids = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": index}
-            annotations.append({**ids, "bbox": [x1, y1, x2 - x1, y2 - y1], **plain})
+        plain = {"area": 0, "segmentation": {}, "confidence": 0.0}
+        for crowd, found in enumerate((objects, crowds)):
+            for box, index in zip(found.boxes.tolist(), found.classes.tolist(), strict=True):
+                (x1, y1, x2, y2), number = box, len(annotations) + 1
+                ids = {"id": number, "image_id": image["id"], "category_id": index}
+                shape = {"bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": crowd}
+                annotations.append({**ids, **shape, **plain})
 
 
-def _labels(image: SourceImage) -> tuple[bytes, bytes]:
-    return image.boxes.tobytes(), image.classes.tobytes()
+def _labels(image: SourceImage) -> tuple[bytes, ...]:
+    crowds = image.crowds
+    arrays = (image.boxes, image.classes, crowds.boxes, crowds.classes)
+    return tuple(array.tobytes() for array in arrays)
 
 
 def _stored_form(path: Path) -> tuple[str, ImageHeader]:

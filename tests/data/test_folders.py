@@ -298,7 +298,9 @@ def test_an_unknown_form_is_told_with_the_forms_and_the_places(tmp_path: Path) -
     assert "holds notes.txt, pictures" in said
     assert f"looked for {tmp_path / 'data.yaml'}" in said
     assert all(form in said for form in ("Pascal VOC", "COCO", "obj.data", "labelme"))
-    assert len(open_dataset(tmp_path, unlabelled=True).records["train"]) == 1
+    image(tmp_path / "pictures" / "1.jpg")
+    records = open_dataset(tmp_path, unlabelled=True).records
+    assert {split: len(found) for split, found in records.items() if found} == {"test": 2}
 
 
 def test_a_stem_of_several_images_is_told(tmp_path: Path) -> None:

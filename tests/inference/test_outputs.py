@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data.images import read_image
-from inference.outputs import DetectionFiles, DetectionJson, crop_box, label_lines
+from inference.outputs import DetectionFiles, DetectionTable, crop_box, label_lines
 from inference.predictions import Prediction
 from reporting.drawing import draw_boxes
 from settings.detect import OutputOptions
@@ -133,10 +133,11 @@ def prediction(position: int) -> Prediction:
 
 
 def stream(path: Path, positions: list[int], error: Exception | None = None) -> None:
-    with DetectionJson(path, PATHS, ("x", "y")) as found:
+    with DetectionTable(path, ("x", "y"), path.with_suffix(".csv")) as found:
         for position in positions:
             found.add(prediction(position))
         assert found.objects == sum(positions) - (3 in positions)
+        assert found.readable == len(positions)
         if error:
             raise error
 
@@ -150,6 +151,8 @@ def test_the_json_file_has_the_order_of_the_paths(tmp_path: Path, order: list[in
     ]
     expected = {"b.jpg": [], "a.jpg": objects[:1], "c.jpg": objects}
     assert (tmp_path / "found.json").read_text() == json.dumps(expected, indent=1)
+    rows = ["Image Name,Prediction,Confidence", "a.jpg,y,0.75", "c.jpg,y,0.75", "c.jpg,x,0.50"]
+    assert (tmp_path / "found.csv").read_text().splitlines() == rows
 
 
 @pytest.mark.parametrize(
@@ -158,9 +161,10 @@ def test_the_json_file_has_the_order_of_the_paths(tmp_path: Path, order: list[in
 def test_the_json_file_is_complete_after_an_error(
     tmp_path: Path, positions: list[int], paths: list[str] | None
 ) -> None:
-    """Without any image there is no file, and one of an earlier run stays."""
+    """Without any image there is no file, and those of an earlier run stay."""
     with pytest.raises(RuntimeError, match="interrupted"):
         stream(tmp_path / "found.json", positions, RuntimeError("interrupted"))
-    assert [p.name for p in tmp_path.iterdir()] == ["found.json"] * (paths is not None)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == (["found.csv", "found.json"] if paths else [])
     if paths:
         assert list(json.loads((tmp_path / "found.json").read_text())) == paths

@@ -19,15 +19,13 @@ from models.detector import Detector
 from models.model_config import read_model_config
 from reporting.callbacks import Callback, EpochResult
 from reporting.drawing import ACCENT, ALERT, bgr
+from reporting.evaluation_report import compare_images, missed_objects, missed_tiles
 from reporting.page import write_page
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
 from reporting.training_page import ReportData, page_context
 from reporting.training_report import (
     TrainingReport,
-    compare_images,
-    missed_objects,
-    missed_tiles,
 )
 from settings.train import TrainSettings
 from tests.evaluation.evaluation_example import ODD_NAMES, blind, evaluation, split

@@ -154,6 +154,11 @@ def other_boxes(one: TrainingJob) -> TrainingJob:
     return replace(one, validation=replace(one.validation, instances=moved))
 
 
+def other_crowds(one: TrainingJob) -> TrainingJob:
+    region = one.validation.instances_of(0).take(slice(1))
+    return replace(one, validation=one.validation.with_crowds(region, np.array([0])))
+
+
 def other_weights(one: TrainingJob) -> TrainingJob:
     return replace(one, weights=one.stage_folder("best") / "best.pt")
 
@@ -206,6 +211,7 @@ OTHERS = [
     pytest.param(settings(epochs=4, seed=1), "epochs was 3, is 4; seed was 0, is 1", id="two"),
     pytest.param(other_data, "other training data", id="other images"),
     pytest.param(other_boxes, "other validation data", id="other labels"),
+    pytest.param(other_crowds, "other validation data", id="other crowd regions"),
     pytest.param(other_weights, "other starting weights", id="other weights"),
     pytest.param(damaged, "is not a training that this version can resume", id="damaged"),
     pytest.param(without_best, "best or last checkpoint is gone", id="weights gone"),

@@ -1,0 +1,1 @@
+"""The detector in Python programs of your own."""
