@@ -177,13 +177,13 @@ def check_data_available(paths: Sequence[str], *, what: str) -> None:
 
 def _refuse_other_files(path: Path) -> None:
     """Raise TaskError(IMAGE_FORMAT) for a file of another kind; a damaged image counts as one."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
         try:
             image_header(path)
         except ImageError as error:
             raise TaskError(
                 Code.IMAGE_FORMAT,
-                f"{path} is no image ({error.reason}): name an image, a folder of images, a "
+                f"{path} is no image ({error.reason}): name an image, a video, a folder, a "
                 "pattern such as 'a/*.jpg', or a .txt file that lists images.",
             ) from None
 
