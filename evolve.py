@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 
 from cli.options import as_typed
 from cli.train import parse_train_command
+from train import check_weights
 from training.evolution import search, search_space, starting_point, train_trial, trial_settings
 from training.job import TrainingJob
 from utils.command import resumed_by, run_command
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(["--project", "runs/evolve", *words], program="evolve.py")
     device, settings = parse_device(command.device), command.settings
     log.info("%s", describe(device))
+    check_weights(command)
     (train_index, validation), _ = command.data.read(settings.max_bad_fraction)
     folder = command.run.make()
     space = search_space(settings)

@@ -37,10 +37,10 @@ class TrainSettings:
         "weights_dir; scratch for none",
     )
     weights_dir: str = of_spec("", WEIGHTS_DIR)
-    download_weights: bool = option(
-        False, "fetch the official <model>.pt if there are no weights; needs its SHA-256"
+    download_weights: bool = option(False, "fetch the official <model>.pt if there are no weights")
+    weights_sha256: str = option(
+        "", "SHA-256 of the file to download, 64 hexadecimal digits; that of yolov5n.pt is known"
     )
-    weights_sha256: str = option("", "SHA-256 of the file to download, 64 hexadecimal digits")
     hyp: str = option("", "hyper-parameters: a name in configs/hyps, or a YAML file; '' for none")
     args_options: str = of_spec("", ARGS)
     activation: str = option("", "activation such as nn.ReLU(); '' keeps the model's own")

@@ -193,7 +193,8 @@ class _Exporter:
                 kept = max(pair, key=lambda one: (len(one.boxes) > 0, len(one.crowds) > 0))
                 left = pair[kept is first]
                 self._chosen[digest] = kept
-                why = "it came first" if len(left.boxes) else "the other has none"
+                both = len(left.boxes) or len(left.crowds)
+                why = "it came first" if kept is first and both else "the other has none"
                 self._notes.append(
                     f"{left.path} ({len(left.boxes)} boxes) is the same picture as {kept.path} "
                     f"({len(kept.boxes)} boxes), whose labels were kept because {why}"

@@ -269,7 +269,10 @@ def from_plain(value: Any) -> Any:
 
 def _usable_state(path: Path, job: TrainingJob) -> ResumeState:
     state = read_state(path)
-    differs = _difference(state.identity, identity_of(job))
+    identity = identity_of(job)
+    if job.weights == path.with_suffix(".pt"):  # the starting weights are gone, and not needed
+        identity["starting weights"] = state.identity["starting weights"]
+    differs = _difference(state.identity, identity)
     if differs:
         raise TaskError(
             Code.CONFIG,

@@ -18,6 +18,7 @@ import torch
 from models.safe_load.allowlist import Storage, known_names, refusal_of_name, storage_dtype
 from models.safe_load.pickle_reader import Refused, read_pickle
 from utils.errors import Code, TaskError
+from utils.official_weights import missing_weights
 
 MAX_STRUCTURE_BYTES = 64 * 2**20
 """For the structure alone, without the tensors; real files have about one megabyte."""
@@ -34,7 +35,7 @@ def read_torch_file(path: Path) -> object:
     it asks for a name outside the allow-list, that name.
     """
     if not path.is_file():
-        raise checkpoint_error(path, "does not exist")
+        raise missing_weights(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(OLD_START))

@@ -113,7 +113,7 @@ CASES: tuple[Case, ...] = (
     taken("one number is infinite, as float16 may hold", one_number(float("inf")), classes=2),
     refused("one number is NaN", one_number(float("nan")), "not numbers (NaN)"),
     refused("missing", weights(lambda path: None), "does not exist"),
-    refused("a folder", weights(Path.mkdir), "does not exist"),
+    refused("a folder", weights(Path.mkdir), "is a folder"),
     refused("zero bytes", content(b""), "is empty"),
     refused("a web page", content(b"<!DOCTYPE html>"), "is not a PyTorch file"),
     refused("a pointer of Git LFS", content(LFS), "is not a PyTorch file"),

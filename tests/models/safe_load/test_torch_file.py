@@ -99,7 +99,7 @@ def _flip_a_bit(path: pathlib.Path) -> None:
     ("make", "words"),
     [
         pytest.param(lambda p: None, "does not exist", id="missing"),
-        pytest.param(lambda p: p.mkdir(), "does not exist", id="folder"),
+        pytest.param(lambda p: p.mkdir(), "is a folder", id="folder"),
         pytest.param(lambda p: p.write_bytes(b""), "is empty", id="empty"),
         pytest.param(lambda p: p.write_text("<html>"), "not a PyTorch file", id="web page"),
         pytest.param(lambda p: _cut_short(p, 0.3), "damaged or cut short", id="a third"),
