@@ -113,13 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if outputs.view_img and no_window:
         log.warning("note: --view-img shows nothing: %s; look at the saved pictures", no_window)
     predictor = load_predictor(
-        command.weights, command.settings, device, images=images, shape=command.shape
+        command.weights,
+        command.settings,
+        device,
+        images=images,
+        shape=command.shape,
+        upright=True,
     )
     folder = command.run.make() if command.run else Path()
     names, rows = predictor.class_names, folder / "predictions.csv" if outputs.save_csv else None
     with DetectionTable(command.output or folder / "detections.json", names, rows) as table:
-        files = DetectionFiles(folder, command.base, names, outputs, draw_boxes)
-        report = CandidateReport(names, len(images), mining=False)
+        files = DetectionFiles(folder, command.base, names, outputs, draw_boxes, upright=True)
+        report = CandidateReport(names, len(images), mining=False, upright=True)
         results = Results(command, folder, files, table, report, not no_window)
         for prediction in progress_bar(predictor.stream(images), "detection", total=len(images)):
             results.add(prediction)

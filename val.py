@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parse_device(command.device),
         images=index.paths,
         single_class=command.single_class,
+        upright=index.upright,
     )
     classes = predictor.config.nms.classes
     if command.single_class:
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log.info("results: %s", folder)
     if command.settings.plots:
         with best_effort(PAGE, log):
-            lines = report.lines()
+            lines = [*report.lines(), *filter(None, [report.size_warning()])]
             page = write_evaluation_report(folder, evaluation, index, lines, command.weights)
             log.info("report: %s", page)
     size = ("--imgsz", command.settings.img_size)

@@ -17,7 +17,7 @@ from data.read_dataset import read_dataset
 from data.report import DataReport
 from settings.flags import named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings, read_hyp, read_mapping
-from settings.train import TrainSettings
+from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.atomic import write_text
 from utils.errors import Code, TaskError
 from utils.official_weights import SCRATCH
@@ -131,7 +131,7 @@ def parse_train_command(
     )
     log_notes((*parsed.notes, *notes))
     if own.get("name") == "cfg":  # as in v7.0
-        own["name"] = Path(settings.model).stem
+        own["name"] = Path(settings.model or DEFAULT_MODEL).stem
     folder = resumed or options.output
     is_official = options.output is None and (resumed is None or (resumed / LAST_WEIGHTS).is_file())
     return TrainCommand(

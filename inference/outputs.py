@@ -29,7 +29,10 @@ DrawBoxes = Callable[..., np.ndarray]
 
 
 class DetectionFiles:
-    """Writer of each image's files below `folder`, named after the image's path below `base`."""
+    """Writer of each image's files below `folder`, named after the image's path below `base`.
+
+    `upright`: detections and pictures are of the images turned as their orientation tags say.
+    """
 
     def __init__(
         self,
@@ -38,10 +41,12 @@ class DetectionFiles:
         class_names: Sequence[str],
         options: OutputOptions,
         draw: DrawBoxes | None = None,
+        *,
+        upright: bool = False,
     ) -> None:
         assert draw or not options.save_images
         self.folder, self.base, self.class_names = folder, base, class_names
-        self.options, self._draw = options, draw
+        self.options, self._draw, self._upright = options, draw, upright
         self._taken: dict[Path, str] = {}
 
     def write(
@@ -69,7 +74,7 @@ class DetectionFiles:
         if not (draw or (options.save_crop and len(detections))):
             return None
         try:
-            image = read_image(path) if image is None else image
+            image = read_image(path, upright=self._upright) if image is None else image
         except ImageError as error:  # it was readable a moment ago
             log.warning("no image files for %s: %s", path, error.reason)
             return None

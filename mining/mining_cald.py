@@ -283,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = MiningSettings(**{name: vars(options)[name] for name in names})
     device = select_device(parse_gpu_ids(options.gpu_id))
     paths, _ = find_images(options.source)
-    predictor = load_predictor(options.weights, settings, device)
+    predictor = load_predictor(options.weights, settings, device, upright=True)
     context = ScoringContext(predictor, settings, len(paths))
     scores = cald_scores(predictor.stream_tiles(paths, keep_inputs=True), context)
     bar = progress_bar(rank_cald(scores, context), "mining", total=len(paths))
