@@ -9,7 +9,7 @@ from pathlib import Path
 
 from settings.convert import absent, to_list
 from settings.detect import DetectionSettings
-from settings.train import TrainSettings
+from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.errors import Code, TaskError
 from utils.official_weights import KNOWN_SHA256, OFFICIAL, SCRATCH
 
@@ -108,9 +108,9 @@ def find_weights(name: str, folders: Sequence[Path]) -> Path | None:
 
 def file_of_model(model: str) -> str:
     """Return the weight file's name of a model: 's', 'yolov5s' and 'models/yolov5s.yaml' all give
-    'yolov5s.pt', a model file of one's own gives its own name.
+    'yolov5s.pt' (as ''), a model file of one's own gives its own name.
     """
-    stem = Path(model).name.removesuffix(".yaml").removesuffix(".yml")
+    stem = Path(model or DEFAULT_MODEL).name.removesuffix(".yaml").removesuffix(".yml")
     full = f"yolov5{stem}.pt"
     return full if full in OFFICIAL else f"{stem}.pt"
 
