@@ -5,6 +5,11 @@ python detect.py --weights best.pt --source photographs/ [--save-txt] [--output 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
 import sys
 from collections.abc import Sequence
@@ -28,11 +33,11 @@ from reporting.candidate_report import CandidateReport
 from reporting.drawing import draw_boxes
 from reporting.page import PAGE
 from reporting.window import show, why_no_window
+from utils.command import run_command
 from utils.device import parse_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 from utils.progress import progress_bar
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 

@@ -5,21 +5,27 @@ python mine.py --weights best.pt --source photographs/ --algorithm entropy --img
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from api.detector import OF_TASKS, OF_THE_NETWORK, Detector
+from api.detector import OF_TASKS, Detector
 from cli.options import RunName, add_settings, log_next
 from reporting.page import PAGE
-from settings.detect import MINING_ALGORITHMS, MiningSettings
+from settings.detect import MINING_ALGORITHMS, DetectionSettings, MiningSettings
 from settings.flags import named_device, with_dashes
-from settings.parse import parse_settings
+from settings.parse import ALIASES, parse_settings
 from utils.atomic import replace_text
+from utils.command import run_command
 from utils.logs import log_to_console
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = {name: given[name] for name in names if name in given}
     settings |= {key: value for key, _, value in pairs}
     plots = parse_settings(MiningSettings, {"plots": settings.pop("plots", None)})[0].plots
-    network = {key: settings[key] for key in OF_THE_NETWORK if key in settings}
+    shared = {item.name for item in fields(DetectionSettings)}
+    of_detector = {key: v for key, v in settings.items() if ALIASES.get(key, key) in shared}
     weights, source, algorithm = given["weights"], given["source"], given["algorithm"]
-    detector = Detector(weights, device=named_device(given, given["gpu_id"]), **network)
+    detector = Detector(weights, device=named_device(given, given["gpu_id"]), **of_detector)
     output, folder = given["output"], None
     if output is None:
         folder = RunName(Path(given["project"]), given["name"], given["exist_ok"]).make()
         output = folder / "result.tsv"
     report = folder if plots else None
     ranked = detector.mine(source, algorithm, report=report, **settings)
-    with replace_text(output, errors="surrogateescape") as file:
+    with replace_text(output) as file:
         file.writelines(f"{one.path}\t{one.score:.9f}\n" for one in ranked)
     log.info("%d images scored by %s: %s", len(ranked), algorithm, output)
     if report and (report / PAGE).is_file():
