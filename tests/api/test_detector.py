@@ -88,6 +88,7 @@ def test_settings_of_a_call(detector: Detector, pictures: list[str]) -> None:
         pytest.param(torch.zeros(1, 3, 8, 8), "a tensor", id="tensor"),
         pytest.param([torch.zeros(3, 8, 8)], "of the type Tensor", id="list of tensors"),
         pytest.param(None, "of the type NoneType", id="nothing"),
+        pytest.param(b"a.jpg", "of the type bytes", id="bytes"),
         pytest.param("missing.jpg", "missing.jpg does not exist", id="missing"),
         pytest.param(["missing.jpg"], "missing.jpg does not exist", id="missing in a list"),
         pytest.param("https://example.org/a.jpg", "is an address in a network", id="address"),
