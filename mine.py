@@ -5,6 +5,11 @@ python mine.py --weights best.pt --source photographs/ --algorithm entropy [img_
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import argparse
 import logging
 import sys
@@ -17,8 +22,8 @@ from settings.detect import MINING_ALGORITHMS, DetectionSettings
 from settings.flags import with_dashes
 from settings.parse import ALIASES
 from utils.atomic import replace_text
+from utils.command import run_command
 from utils.logs import log_to_console
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     of_detector = {key: v for key, v in settings.items() if ALIASES.get(key, key) in shared}
     detector = Detector(options.weights, device=options.device, **of_detector)
     ranked = detector.mine(options.source, options.algorithm, **settings)
-    with replace_text(options.output, errors="surrogateescape") as file:
+    with replace_text(options.output) as file:
         file.writelines(f"{one.path}\t{one.score:.9f}\n" for one in ranked)
     log.info("%d images scored by %s: %s", len(ranked), options.algorithm, options.output)
 

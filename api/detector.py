@@ -63,7 +63,7 @@ class Detector:
         self.device = parse_device(None if device in (None, "") else str(device))
         self._given = settings
         self.settings = _parse(InferSettings, settings)
-        self._predictor = load_predictor(self.weights, self.settings, self.device)
+        self._predictor = load_predictor(self.weights, self.settings, self.device, upright=True)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ class Detector:
                     f"Detector(weights, {name}={getattr(settings, name)!r}).",
                 )
         config = predictor_config(settings, self.class_names, self.device)
-        return replace(self._predictor, config=config)
+        return replace(self._predictor, config=replace(config, upright=True))
 
 
 def _parse(kind: type[Settings], settings: Mapping[str, object], **fixed: object) -> Settings:

@@ -92,13 +92,18 @@ def _network_shape(sizes: Sequence[str]) -> tuple[int, int]:
     return parsed[0][0].img_size, parsed[-1][0].img_size
 
 
-def log_next(what: str, *words: object) -> None:
-    """Log the command that comes next, as it is typed: `words` are those in the checkout."""
+def as_typed(*words: object) -> str:
+    """Return a command as it is typed where this runs: `words` are those in the checkout."""
     text = shlex.join(map(str, words))
     if package := __name__.removesuffix("cli.options"):  # the installed one
         text = re.sub(r"^python (\w+)\.py", r"ymir-yolov5 \1", text)
         text = re.sub(r"^python -m ", f"python -m {package}", text)
-    log.info("next, %s: %s", what, text)
+    return text
+
+
+def log_next(what: str, *words: object) -> None:
+    """Log the command that comes next, `as_typed`."""
+    log.info("next, %s: %s", what, as_typed(*words))
 
 
 def log_notes(notes: Iterable[str]) -> None:

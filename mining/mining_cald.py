@@ -7,12 +7,20 @@ python -m mining.mining_cald --weights best.pt --source photographs/ --output re
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    if not __package__:  # python mining/mining_cald.py
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()
+
 import argparse
 import logging
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -40,11 +48,11 @@ from ops.letterbox import PAD_VALUE
 from ops.tiling import cut_sides
 from settings.detect import MiningSettings
 from utils.atomic import write_text
+from utils.command import run_command
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 from utils.progress import progress_bar
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = MiningSettings(**{name: vars(options)[name] for name in names})
     device = select_device(parse_gpu_ids(options.gpu_id))
     paths, _ = find_images(options.source)
-    predictor = load_predictor(options.weights, settings, device)
+    predictor = load_predictor(options.weights, settings, device, upright=True)
     context = ScoringContext(predictor, settings, len(paths))
     scores = cald_scores(predictor.stream_tiles(paths, keep_inputs=True), context)
     bar = progress_bar(rank_cald(scores, context), "mining", total=len(paths))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.anchors import in_stride_order
 from models.blocks import Conv
+from models.extra_blocks import BottleneckCSP, MixConv2d
 from models.head import Detect
 from models.model_config import IMAGE, Layer, ModelConfig
 from models.registry import BLOCKS
@@ -39,6 +40,10 @@ class Detector(nn.Module):
         for module in self.model.modules():
             if isinstance(module, Conv):
                 module.set_activation(config.activation)
+            elif isinstance(module, (BottleneckCSP, MixConv2d)):
+                module.act = config.joint_activation.module()
+            elif isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = config.batch_norm
 
     @property
     def head(self) -> Detect:

@@ -62,6 +62,9 @@ def test_a_turned_photograph_is_seen_upright(detector: Detector, pictures: list[
         expected = detector(np.rot90(np.asarray(image), -1)).xyxy[0]
     with Image.open(turned) as image:
         assert torch.equal(detector(image).xyxy[0], expected)
+    results = detector(turned)
+    assert torch.equal(results.xyxy[0], expected)
+    assert results.render()[0].shape[:2] == (64, 96)
 
 
 def test_a_folder_stands_for_its_images(detector: Detector, pictures: list[str]) -> None:

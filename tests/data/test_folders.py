@@ -9,8 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.folders import open_dataset, read_splits
+from data.images import ORIENTATION_TAG
 from tools.sources import read_source
 from utils.errors import Code, TaskError
 
@@ -383,6 +385,30 @@ def test_a_damaged_json(content: str, fatal: bool, tmp_path: Path) -> None:
         assert "other.json: not a readable JSON" in refusal(tmp_path)
     else:
         assert any("other.json" in note for note in open_dataset(tmp_path).notes)
+
+
+@pytest.mark.parametrize("layout", [flat_voc, cvat_coco, labelme], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(("orientation", "count"), [(6, 0), (1, 4)])
+def test_a_stated_size_is_that_of_the_upright_image(
+    layout: Callable[[Path], Path],
+    orientation: int,
+    count: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Pictures stored lying agree with annotations of them upright, unless no tag says so."""
+    layout(tmp_path)
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = orientation
+    for number, path in enumerate(tmp_path.rglob("*.jpg")):
+        Image.new("RGB", (HEIGHT, WIDTH), (9 * number, 0, 0)).save(path, exif=exif)
+    data = open_dataset(tmp_path)
+    read = [data.read(s, max_bad_fraction=0, require_boxes=False) for s in ("train", "val", "test")]
+    assert sum(report.other_sizes.count for _, report in read) == count
+    assert caplog.text.count("have another size than") == (3 if count else 0)
+    assert sum(report.turned for _, report in read) == (4 if orientation == 6 else 0)
+    for index, _ in read:
+        assert (index.sizes == ((HEIGHT, WIDTH) if orientation == 6 else (WIDTH, HEIGHT))).all()
 
 
 @pytest.mark.parametrize("name", ["yes", "no", "on", "null", "1.0", "007", "~x", "2024-01-01"])

@@ -136,7 +136,7 @@ def test_trained_network_scores_alike_in_any_batch(shared: Path) -> None:
 
 
 def test_command_line(paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mining.mining_cald.load_predictor", lambda *_: ColourPredictor())
+    monkeypatch.setattr("mining.mining_cald.load_predictor", lambda *_, **__: ColourPredictor())
     output = tmp_path / "result.tsv"
     main(["--weights", "any.pt", "--source", str(tmp_path), "--output", str(output)])
     rows = [line.split("\t") for line in output.read_text().splitlines()]
