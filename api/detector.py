@@ -14,6 +14,7 @@ import torch
 from api.inputs import Inputs
 from api.mining_report import MiningReport
 from api.results import Results
+from inference.exported import is_exported
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor, predictor_config
 from mining.registry import ALGORITHMS
@@ -104,6 +105,12 @@ class Detector:
         own = _parse(MiningSettings, {**given, **settings}, mining_algorithm=algorithm)
         predictor, paths, pixels = self._configured(own), inputs.paths, inputs.pixels
         if own.needs_network:
+            if is_exported(self.weights):
+                raise TaskError(
+                    Code.CONFIG,
+                    f"mining by {algorithm} needs the network itself, not {self.weights}: give the "
+                    ".pt file that it was exported from.",
+                )
             stream = predictor.stream_tiles(paths, keep_inputs=True, pixels=pixels)
         else:
             stream = images_without_network(paths, workers=own.workers, pixels=pixels)
@@ -128,6 +135,10 @@ class Detector:
                     f"{name} cannot change from call to call: give it where the detector is made, "
                     f"Detector(weights, {name}={getattr(settings, name)!r}).",
                 )
+        fixed = self._predictor.network.fixed_size
+        if fixed and settings.img_size not in (max(fixed), self.settings.img_size):
+            note = "note: %s takes images of %d x %d only: img_size %d has no effect"
+            log.warning(note, self.weights, *fixed, settings.img_size)
         config = predictor_config(settings, self.class_names, self.device)
         return replace(self._predictor, config=replace(config, upright=True))
 
