@@ -5,6 +5,11 @@ python detect.py --weights best.pt --source photographs/ [--save-txt] [--output 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
 import sys
 from collections.abc import Sequence
@@ -28,11 +33,11 @@ from reporting.candidate_report import CandidateReport
 from reporting.drawing import draw_boxes
 from reporting.page import PAGE
 from reporting.window import show, why_no_window
+from utils.command import run_command
 from utils.device import parse_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 from utils.progress import progress_bar
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.write(folder, results.examples.get, tensorboard=False)
         log.info("report: %s", folder / PAGE)
     if command.run and images:
-        mining = ("python", "-m", "mining.mining_cald", "--weights", command.weights)
-        chosen = ("--source", command.source, "--imgsz", command.settings.img_size)
-        log_next("which images to label first", *mining, *chosen)
+        mining = ("python", "mine.py", "--weights", command.weights, "--source", command.source)
+        log_next("which to label first", *mining, "--imgsz", command.settings.img_size)
 
 
 if __name__ == "__main__":

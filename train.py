@@ -8,21 +8,29 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from cli.options import as_typed
 from cli.train import TrainCommand, parse_train_command
 from training.job import TrainingJob
 from training.loop import train
+from utils.command import resumed_by, run_command
 from utils.device import describe, parse_device
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.logs import log_to_console
 from utils.official_weights import OFFICIAL, missing_weights
 from utils.progress import Progress
-from utils.shutdown import exit_process, run_command
+from utils.shutdown import exit_process
 from ymir.weight_download import download_weights
 from ymir.weights import check_download
 
@@ -36,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device):
-        best = train(build_job(command, device, processes), Progress())
+        job = build_job(command, device, processes)
+        with resumed_by(lambda: going_on(job, command)):
+            best = train(job, Progress())
     if best:
         log.info("best weights: %s", best.files[0])
 
@@ -62,6 +72,20 @@ def build_job(command: TrainCommand, device: torch.device, processes: DistContex
         reports=reports,
         processes=processes,
     )
+
+
+def going_on(job: TrainingJob, command: TrainCommand) -> str:
+    """Return the command that goes on with a training that was stopped; '' before its first epoch.
+
+    It names the data once more where a run folder does not keep them.
+    """
+    if not job.state_file.is_file():
+        return ""
+    last = str(job.state_file.with_suffix(".pt"))
+    if command.data.description is None:
+        words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+        return as_typed("python", "train.py", *words, f"resume={last}")
+    return as_typed("python", "train.py", "--resume", last)
 
 
 def check_weights(command: TrainCommand, processes: DistContext = SINGLE_PROCESS) -> None:

@@ -73,9 +73,14 @@ class TrainCommand:
 
     @property
     def weights(self) -> Path | None:
-        """The checkpoint to start from; None trains from scratch."""
-        named = self.settings.weights
-        return Path(named) if named and named.lower() != SCRATCH else None
+        """The checkpoint to start from; None trains from scratch.
+
+        Where a run is resumed and that file is gone, its last checkpoint has the same network.
+        """
+        named, last = self.settings.weights, Path(self.settings.resume).with_suffix(".pt")
+        if not named or named.lower() == SCRATCH:
+            return None
+        return last if last.is_file() and not Path(named).is_file() else Path(named)
 
     def stage_folder(self, folder: Path, stage: str) -> Path:
         """Return the folder of a stage's weights in the run's folder."""
@@ -86,7 +91,7 @@ class TrainCommand:
         values = asdict(self.settings)
         values = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
         if self.weights is not None:
-            values["weights"] = str(self.weights.absolute())
+            values["weights"] = str(Path(self.settings.weights).absolute())
         hyper = {key: values[key] for key in hyper_parameters()}
         description = self.data.description
         options = {**values, "data": None if description is None else str(description)}

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from shlex import quote
 
+from data.images import ImageError, image_header
 from utils.errors import Code, TaskError
 from utils.text import EncodingError, read_text
 
@@ -61,6 +62,7 @@ def find_sources(source: str | Path) -> tuple[list[str], list[str], Path]:
         except (EncodingError, OSError) as error:
             raise TaskError(Code.DATASET, f"{path} is no list of images ({error}).") from None
     elif path.is_file():
+        _refuse_other_files(path)
         found, base = [path], path.parent
     else:
         matches = (Path(match) for match in sorted(glob.glob(text, recursive=True)))
@@ -142,6 +144,14 @@ def listed_images(listing: Path, base: Path) -> list[Path]:
     return found
 
 
+def names_below(paths: Sequence[str]) -> list[str]:
+    """Return paths relative to the folder that all have in common: the same when it is moved."""
+    absolute = [os.path.abspath(path) for path in paths]
+    folders = {os.path.dirname(path) for path in absolute}
+    common = os.path.commonpath(folders) if folders else ""
+    return [path[len(common) :] for path in absolute]
+
+
 def sample_paths(paths: Sequence[str]) -> list[str]:
     """Return at most 64 of the paths, evenly spaced over all."""
     step = max(1, -(-len(paths) // SAMPLED_PATHS))
@@ -163,6 +173,19 @@ def check_data_available(paths: Sequence[str], *, what: str) -> None:
             f"{len(gone)} are gone, {gone[0]} is one): give it back its data and start it again; "
             "what was finished is kept.",
         )
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise TaskError(IMAGE_FORMAT) for a file of another kind; a damaged image counts as one."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        try:
+            image_header(path)
+        except ImageError as error:
+            raise TaskError(
+                Code.IMAGE_FORMAT,
+                f"{path} is no image ({error.reason}): name an image, a video, a folder, a "
+                "pattern such as 'a/*.jpg', or a .txt file that lists images.",
+            ) from None
 
 
 def _refuse_non_files(text: str) -> None:

@@ -7,18 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from data.images import ImageError, Pixels, read_image
+from data.images import ImageError, Pixels, content_mark, read_image
 from data.workers import thread_count
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One image of a stream: BGR uint8 [h, w, 3], or None and the reason in `error`."""
+    """One image of a stream: BGR uint8 [h, w, 3], or None and the reason in `error`.
+
+    `mark` is its `content_mark`.
+    """
 
     position: int
     path: str
     image: Pixels | None
     error: str | None = None
+    mark: str = ""
 
 
 def stream_images(
@@ -57,8 +61,10 @@ def stream_images(
 
 def _decode(position: int, path: str, upright: bool, pixels: Pixels | None) -> DecodedImage:
     try:
-        image = read_image(path, upright=upright) if pixels is None else pixels
-        return DecodedImage(position, path, image)
+        if pixels is not None:
+            return DecodedImage(position, path, pixels)
+        image = read_image(path, upright=upright)
+        return DecodedImage(position, path, image, mark=content_mark(path))
     except ImageError as error:
         return DecodedImage(position, path, None, error.reason)
     except MemoryError:
