@@ -93,8 +93,8 @@ OFFICIAL = {
         workers single-cls augment verbose save-txt save-hybrid save-conf save-json project name
         exist-ok half dnn""",
     "detect": """weights source data imgsz img img-size conf-thres iou-thres max-det device
-        view-img save-txt save-conf save-csv save-crop nosave classes agnostic-nms augment visualize update
-        project name exist-ok line-thickness hide-labels hide-conf half dnn vid-stride""",
+        view-img save-txt save-conf save-csv save-crop nosave classes agnostic-nms augment visualize
+        update project name exist-ok line-thickness hide-labels hide-conf half dnn vid-stride""",
     "export": """data weights imgsz img img-size batch-size device half inplace keras optimize int8
         dynamic simplify opset verbose workspace nms agnostic-nms topk-per-class topk-all iou-thres
         conf-thres include""",
