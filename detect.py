@@ -1,46 +1,154 @@
-"""Run inference on images with a trained detector.
+"""Run inference on images and videos with a trained detector.
 
 python detect.py --weights best.pt --source photographs/ [--save-txt] [--output detections.json]
 """
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.detect import parse_detect_command
-from inference.outputs import DetectionFiles, DetectionJson
-from inference.predictor import load_predictor
+import cv2
+import numpy as np
+
+from cli.detect import DetectCommand, parse_detect_command
+from cli.options import log_next
+from data.images import ImageError
+from data.videos import Video, write_video
+from inference.journal import Record
+from inference.outputs import DetectionFiles, DetectionTable
+from inference.predictions import Prediction
+from inference.predictor import Predictor, load_predictor
+from inference.video import predict_video
+from reporting.candidate_report import CandidateReport
 from reporting.drawing import draw_boxes
+from reporting.page import PAGE
+from reporting.window import show, why_no_window
+from utils.command import run_command
 from utils.device import parse_device
+from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 from utils.progress import progress_bar
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class Results:
+    """Where the predictions of a run go: files, tables, the report and the window."""
+
+    command: DetectCommand
+    folder: Path
+    files: DetectionFiles
+    table: DetectionTable
+    report: CandidateReport
+    shows: bool
+    examples: dict[int, Record] = field(default_factory=dict)
+    failure: str = ""
+    """What could not be read last, and why."""
+
+    def add(
+        self, prediction: Prediction, frame: np.ndarray | None = None, name: str = ""
+    ) -> np.ndarray | None:
+        """Add an image, or a `frame` of a video whose files are named after the path `name`.
+
+        Return it annotated if it was drawn.
+        """
+        self.table.add(prediction)
+        self.report.add(prediction)
+        at, path, rows = prediction.position, prediction.path, prediction.detections
+        if prediction.size is None:
+            self.skip(path, prediction.error or "")
+            return None
+        if at in self.report.examples:
+            self.examples[at] = Record(at, path, prediction.size, rows, None, at)
+        if not self.command.run and not self.shows:
+            return None
+        picture = frame is None and self.command.run is not None
+        drawn = self.files.write(name or path, rows, prediction.size, frame, picture=picture)
+        if drawn is not None and self.shows:
+            show(drawn)
+        return drawn
+
+    def skip(self, path: str, reason: str) -> None:
+        """Log that a file cannot be used."""
+        self.failure = f"{path}: {reason}"
+        log.warning("skipped %s", self.failure)
+
+    def add_video(self, predictor: Predictor, path: str, first: int) -> int:
+        """Detect in the frames of a video, the first at position `first`; return their number."""
+        video, stride, number = Video(path), self.command.stride, 0
+        frames = predict_video(predictor, video, stride=stride, first=first)
+        total, saved = video.total // stride or None, self.folder / self.files.name(path)
+        bar = progress_bar(frames, saved.name, total=total, unit="frame")
+        with ExitStack() as stack:
+            writer: cv2.VideoWriter | None = None
+            for number, (frame, prediction) in enumerate(bar, start=1):
+                name = str(Path(path).with_stem(f"{Path(path).stem}_{number}"))
+                drawn = self.add(prediction, frame, name)
+                if drawn is None or not (self.command.run and self.command.outputs.save_images):
+                    continue
+                if writer is None:
+                    target, size = saved.with_suffix(".mp4"), drawn.shape[:2]
+                    writer = stack.enter_context(write_video(target, size, video.rate))
+                writer.write(drawn)
+        return number
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Detect objects; write annotated images, label files, crops and one JSON file."""
+    """Detect objects; write annotated images and videos, label files, crops, tables, a report."""
     log_to_console()
     command = parse_detect_command(arguments)
-    device, images = parse_device(command.device), command.images
-    predictor = load_predictor(command.weights, command.settings, device, images=images)
+    device, images, outputs = parse_device(command.device), command.images, command.outputs
+    no_window = why_no_window() if outputs.view_img else "not asked for"
+    if outputs.view_img and no_window:
+        log.warning("note: --view-img shows nothing: %s; look at the saved pictures", no_window)
+    predictor = load_predictor(
+        command.weights,
+        command.settings,
+        device,
+        images=images,
+        shape=command.shape,
+        upright=True,
+    )
     folder = command.run.make() if command.run else Path()
-    output = command.output or folder / "detections.json"
-    names = predictor.class_names
-    files = DetectionFiles(folder, command.base, names, command.outputs, draw_boxes)
-    with DetectionJson(output, images, names) as found:
+    names, rows = predictor.class_names, folder / "predictions.csv" if outputs.save_csv else None
+    with DetectionTable(command.output or folder / "detections.json", names, rows) as table:
+        files = DetectionFiles(folder, command.base, names, outputs, draw_boxes, upright=True)
+        report = CandidateReport(names, len(images), mining=False, upright=True)
+        results = Results(command, folder, files, table, report, not no_window)
         for prediction in progress_bar(predictor.stream(images), "detection", total=len(images)):
-            found.add(prediction)
-            if prediction.size is None:
-                log.warning("skipped %s: %s", prediction.path, prediction.error)
-            elif command.run:
-                files.write(prediction.path, prediction.detections, prediction.size)
-    where = folder if command.run else output
-    log.info("%d images, %d objects: %s", len(images), found.objects, where)
+            results.add(prediction)
+        seen = len(images)
+        for path in command.videos:
+            try:
+                seen += results.add_video(predictor, path, seen)
+            except ImageError as error:
+                results.skip(path, error.reason)
+        if not table.readable:
+            raise TaskError(
+                Code.DATASET,
+                f"no image of --source {command.source} can be read ({results.failure}): give "
+                "image or video files.",
+            )
+    where = folder if command.run else command.output
+    frames = f", {seen - len(images)} frames" if command.videos else ""
+    log.info("%d images%s, %d objects: %s", len(images), frames, table.objects, where)
+    if command.run and command.settings.plots:
+        report.write(folder, results.examples.get, tensorboard=False)
+        log.info("report: %s", folder / PAGE)
+    if command.run and images:
+        mining = ("python", "mine.py", "--weights", command.weights, "--source", command.source)
+        log_next("which to label first", *mining, "--imgsz", command.settings.img_size)
 
 
 if __name__ == "__main__":

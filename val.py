@@ -6,6 +6,11 @@ python val.py --weights best.pt --index task/in/val-index.tsv
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
 import sys
 from collections.abc import Sequence
@@ -13,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cli.options import log_next
 from cli.val import parse_val_command
 from evaluation.coco import COCO_IDS, coco_metrics, write_coco_json
 from evaluation.evaluate import evaluate_split
@@ -20,16 +26,20 @@ from evaluation.tables import class_table, coco_table, size_table, write_tables
 from inference.outputs import DetectionFiles
 from inference.predictor import load_predictor
 from models.checkpoint import load_checkpoint
+from reporting.evaluation_report import write_evaluation_report
+from reporting.page import PAGE
 from settings.detect import OutputOptions
+from utils.atomic import fitting_name
+from utils.command import run_command
 from utils.device import parse_device
+from utils.errors import best_effort
 from utils.logs import log_to_console
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Evaluate weights on labelled images; log the tables and write the files asked for."""
+    """Evaluate weights on labelled images; log the tables, and write them with a report."""
     log_to_console()
     command = parse_val_command(arguments)
     checkpoint = load_checkpoint(command.weights)
@@ -40,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parse_device(command.device),
         images=index.paths,
         single_class=command.single_class,
+        upright=index.upright,
     )
     classes = predictor.config.nms.classes
     if command.single_class:
@@ -47,21 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif classes is not None:
         index = index.only(classes)
     found: list[tuple[int, np.ndarray]] = []
+    keep = command.coco or command.save_labels or command.save_json
     evaluation = evaluate_split(
-        predictor,
-        index,
-        on_image=(lambda *image: found.append(image)) if command.run or command.coco else None,
+        predictor, index, on_image=(lambda *image: found.append(image)) if keep else None
     )
     names = index.class_names
     coco = coco_metrics(found, index) if command.coco else None
     tables = [class_table(evaluation, names), size_table(evaluation, names)]
     tables += [coco_table(coco)] if coco else []
     log.info("%s\n%s", "\n".join(report.lines()), "\n\n".join(tables))
-    if command.report:
-        write_tables(command.report, evaluation, names, coco)
     if command.run is None:
         return
     folder = command.run.make()
+    write_tables(folder, evaluation, names, coco)
     if command.save_labels:
         options = OutputOptions(
             save_images=False, save_txt=True, save_conf=command.save_confidences
@@ -71,10 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             height, width = index.sizes[position].tolist()
             files.write(index.paths[position], rows, (height, width))
     if command.save_json:
-        path = folder / f"{command.weights.stem}_predictions.json"
+        path = folder / fitting_name(folder, command.weights.stem, "_predictions.json")
         count = write_coco_json(path, found, index, COCO_IDS if command.is_coco else None)
         log.info("%d detections in COCO's format: %s", count, path)
-    log.info("results saved to %s", folder)
+    log.info("results: %s", folder)
+    if command.settings.plots:
+        with best_effort(PAGE, log):
+            lines = [*report.lines(), *filter(None, [report.size_warning()])]
+            page = write_evaluation_report(folder, evaluation, index, lines, command.weights)
+            log.info("report: %s", page)
+    size = ("--imgsz", command.settings.img_size)
+    words = ("python", "detect.py", "--weights", command.weights, "--source", "IMAGES", *size)
+    log_next("detect in images of your own", *words)
 
 
 if __name__ == "__main__":

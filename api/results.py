@@ -69,7 +69,7 @@ class Results:
 
     @property
     def files(self) -> list[str]:
-        """The names under which `save` writes images: without their folders, as JPEG (v7.0)."""
+        """The names of the files without folders and with the suffix .jpg, as in v7.0."""
         return [Path(path).with_suffix(".jpg").name for path in self.paths]
 
     @property
@@ -122,9 +122,9 @@ class Results:
         for number, one in enumerate(self._predictions, start=1):
             counts = Counter(one.detections[:, 5].astype(int).tolist())
             found = ", ".join(f"{n} {self.names[index]}" for index, n in sorted(counts.items()))
-            size = f"{one.size[0]}x{one.size[1]}" if one.size else f"not read, {one.error}"
-            found = found or "no detections"
-            lines.append(f"image {number}/{len(self)} {one.path}: {size}, {found}")
+            size = f"{one.size[0]}x{one.size[1]}" if one.size else ""
+            what = f"{size}, {found or 'no detections'}" if size else f"skipped, {one.error}"
+            lines.append(f"image {number}/{len(self)} {one.path}: {what}")
         return "\n".join(lines)
 
     def print(self) -> None:
@@ -197,7 +197,7 @@ class Results:
     def _write(self, save_dir: str | Path, exist_ok: bool, options: OutputOptions) -> Path:
         place = Path(save_dir)
         folder = RunName(place.parent, place.name, exist_ok).make()
-        files = DetectionFiles(folder, Path(), self._names, options, draw_boxes)
+        files = DetectionFiles(folder, Path(), self._names, options, draw_boxes, upright=True)
         for one, image in zip(self._predictions, self._pixels, strict=True):
             if one.size:
                 files.write(one.path, one.detections, one.size, image)
@@ -209,7 +209,7 @@ class Results:
         if known is not None:
             return known
         try:
-            return read_image(self._predictions[position].path)
+            return read_image(self._predictions[position].path, upright=True)
         except ImageError as error:
             raise TaskError(Code.IMAGE_FORMAT, f"{error}: the image cannot be drawn on.") from None
 

@@ -216,8 +216,8 @@ class Recorder:
             self._run(part, *start, "train.py", *data, f"--output={out}", *words)
             return self._gather(out, "*.pt", "results.csv", "classes.csv", "coco.csv")
         if kind == "val":
-            run = [f"--project={out}", "--name=run"] if "--save-json" in words else []
-            self._run(part, "val.py", weights, f"--report={out}", "--workers=0", *run, *words)
+            own = [f"--report={out}", "--plots=false", "--workers=0"]
+            self._run(part, "val.py", weights, *own, *words)
             return self._gather(out, "*.csv", "*.json")
         if kind == "detect":
             given = [weights, f"--source={self.work / 'candidates'}", "--workers=0"]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.options import RunName, parse_detection_flags
-from data.sources import find_images
+from data.sources import find_sources
 from settings.convert import to_int
 from settings.detect import InferSettings, OutputOptions
 from settings.flags import named_device
+from utils.errors import Code, TaskError
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,19 @@ class DetectCommand:
     """The request of a detect.py command line.
 
     `run` is the run's folder, not made yet, or None where only the JSON file `output` is wanted;
-    no `output` means one in that folder. `base` is the folder that the images' names are relative
-    to. `device` is the text of --device or --gpu-id, None where neither was given.
+    no `output` means one in that folder. `base` is the folder that the names of images and videos
+    are relative to. `shape` (height, width) bounds the network input. `device` is the text of
+    --device or --gpu-id, None where neither was given.
     """
 
     settings: InferSettings
     weights: Path
+    source: str
     images: list[str]
+    videos: list[str]
     base: Path
+    shape: tuple[int, int] | None
+    stride: int
     device: str | None
     output: Path | None
     run: RunName | None
@@ -41,34 +47,44 @@ def parse_detect_command(arguments: Sequence[str] | None) -> DetectCommand:
     """
     parser = argparse.ArgumentParser(
         prog="detect.py",
-        description="Detect objects in images with the flags of YOLOv5 v7.0's detect.py: pictures "
-        "and detections.json go to a run folder, or only the JSON file that --output names.",
+        description="Detect objects in images and videos with the flags of YOLOv5 v7.0's "
+        "detect.py: annotated pictures, detections.json and report.html go to a run folder "
+        "(runs/detect/exp), or only the JSON file that --output names.",
     )
     parser.add_argument("--output", type=Path, help="this JSON file only, and no run folder")
     given, settings = parse_detection_flags(parser, "detect", arguments)
     if "source" not in given:
         parser.error("--source is required")
-    images, base = find_images(given["source"])
+    images, videos, base = find_sources(given["source"])
     thickness = given.get("line_thickness")
     outputs = OutputOptions(
         save_images="nosave" not in given,
         save_txt="save_txt" in given,
         save_conf="save_conf" in given,
         save_crop="save_crop" in given,
+        save_csv="save_csv" in given,
+        view_img="view_img" in given,
         line_thickness=None if thickness is None else to_int("line_thickness", thickness),
         hide_labels="hide_labels" in given,
         hide_conf="hide_conf" in given,
     )
-    needs_folder = given["output"] is None or outputs.save_txt or outputs.save_crop
+    stride = to_int("vid_stride", given.get("vid_stride", 1))
+    if stride < 1:
+        raise TaskError(Code.CONFIG, f"--vid-stride is {stride}; it must be 1 or more.")
+    needs_folder = given["output"] is None or not {
+        "save_txt", "save_crop", "save_csv", "project", "name"
+    }.isdisjoint(given)  # fmt: skip
     return DetectCommand(
         settings=settings,
         weights=Path(given["weights"][0]),
+        source=given["source"],
         images=images,
+        videos=videos,
         base=base,
+        shape=given.get("shape"),
+        stride=stride,
         device=named_device(given, given["gpu_id"]),
         output=given["output"],
-        run=RunName.of_flags(given, "runs/detect")
-        if needs_folder or "project" in given or "name" in given
-        else None,
+        run=RunName.of_flags(given, "runs/detect") if needs_folder else None,
         outputs=outputs,
     )

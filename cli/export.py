@@ -59,8 +59,7 @@ def parse_export_command(arguments: Sequence[str] | None) -> ExportCommand:
     formats = tuple(dict.fromkeys("state-dict" if w == "state_dict" else w for w in words))
     options = ExportOptions(
         class_names=(),
-        # v7.0 fixes the shape unless told otherwise; naming a batch asks for that.
-        dynamic=given.get("dynamic", "batch_size" not in given),
+        dynamic="dynamic" in given,
         batch_size=_number(given, "batch_size", 1, 1, 4096),
         half="half" in given,
         opset=settings.opset,
@@ -97,9 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_command_flags(parser, "export")
     parser.add_argument("--output", type=Path, help="the file; beside the weights by default")
-    parser.add_argument(
-        "--no-dynamic", dest="dynamic", action="store_false", default=argparse.SUPPRESS
-    )
     return parser
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,31 @@ def add_command_flags(parser: argparse.ArgumentParser, command: Command) -> None
     parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
 
 
+def add_settings(
+    parser: argparse.ArgumentParser, kind: type[Any], taken: Collection[str]
+) -> list[str]:
+    """Add an option for every setting of a kind that is not `taken`, and return their names."""
+    group = parser.add_argument_group("further settings")
+    further = [item for item in fields(kind) if item.name not in taken]
+    for item in further:
+        is_bool = isinstance(item.default, bool)  # which may stand alone, as a flag does
+        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_bool else {}
+        names = ["--" + item.name.replace("_", "-")]
+        group.add_argument(
+            *names + (["--imgsz", "--img"] if item.name == "img_size" else []),
+            dest=item.name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=item.metadata["spec"].help.replace("%", "%%"),
+            **alone,
+        )
+    shared: dict[str, Any] = {"const": False, "default": argparse.SUPPRESS}
+    group.add_argument(
+        "--noplots", dest="plots", action="store_const", help="as --plots false", **shared
+    )
+    return [item.name for item in further]
+
+
 def parse_detection_flags(
     parser: argparse.ArgumentParser,
     command: Command,
@@ -36,27 +63,20 @@ def parse_detection_flags(
     none that names the weights, ends the program as argparse does.
     """
     add_command_flags(parser, command)
-    taken = {"args_options", *(flag.setting for flag in FLAGS[command])}
-    further = [item for item in fields(InferSettings) if item.name not in taken]
-    group = parser.add_argument_group("further settings")
-    for item in further:
-        is_bool = isinstance(item.default, bool)  # which may stand alone, as a flag does
-        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_bool else {}
-        group.add_argument(
-            "--" + item.name.replace("_", "-"),
-            dest=item.name,
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=item.metadata["spec"].help.replace("%", "%%"),
-            **alone,
-        )
+    taken = {"args_options", "weights_dir", *(flag.setting for flag in FLAGS[command])}
+    if command == "detect":  # an unreadable image is a warning
+        taken.add("max_bad_fraction")
+    further = add_settings(parser, InferSettings, taken)
     given = vars(parser.parse_args(with_dashes(arguments)))
+    if isinstance(given.get("imgsz"), list):
+        given["shape"] = _network_shape(given["imgsz"])
+        given["imgsz"] = str(max(given["shape"]))
     flags = resolve_flags(command, given)
     settings, notes = parse_settings(
         InferSettings,
         *defaults,
         flags.settings,
-        {item.name: given[item.name] for item in further if item.name in given},
+        {name: given[name] for name in further if name in given},
     )
     if "weights" not in given:
         parser.error("--weights is required")
@@ -66,6 +86,31 @@ def parse_detection_flags(
         )
     log_notes((*flags.notes, *notes))
     return given, settings
+
+
+def _network_shape(sizes: Sequence[str]) -> tuple[int, int]:
+    """Return the (height, width) that one or two numbers of --imgsz give, in multiples of 32."""
+    if len(sizes) > 2:
+        raise TaskError(
+            Code.CONFIG, f"--imgsz has {len(sizes)} numbers: give one, or height and width."
+        )
+    parsed = [parse_settings(InferSettings, {"imgsz": size}) for size in sizes]
+    log_notes(note for _, notes in parsed for note in notes)
+    return parsed[0][0].img_size, parsed[-1][0].img_size
+
+
+def as_typed(*words: object) -> str:
+    """Return a command as it is typed where this runs: `words` are those in the checkout."""
+    text = shlex.join(map(str, words))
+    if package := __name__.removesuffix("cli.options"):  # the installed one
+        text = re.sub(r"^python (\w+)\.py", r"ymir-yolov5 \1", text)
+        text = re.sub(r"^python -m ", f"python -m {package}", text)
+    return text
+
+
+def log_next(what: str, *words: object) -> None:
+    """Log the command that comes next, `as_typed`."""
+    log.info("next, %s: %s", what, as_typed(*words))
 
 
 def log_notes(notes: Iterable[str]) -> None:

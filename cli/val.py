@@ -30,8 +30,7 @@ class ValCommand:
 
     Exactly one of `description` (with its `split`) and `index_file` is given. `run` is the
     run's folder, not made yet, or None where no file is wanted. `device` is the text of
-    --device or --gpu-id, None where neither was given. `coco` asks for COCO's figures, `report`
-    is a folder for the tables.
+    --device or --gpu-id, None where neither was given. `coco` asks for COCO's figures.
     """
 
     settings: InferSettings
@@ -46,16 +45,20 @@ class ValCommand:
     save_json: bool
     run: RunName | None
     coco: bool
-    report: Path | None
 
     def read_data(self, class_names: Sequence[str]) -> tuple[DatasetIndex, DataReport]:
         """Read the labelled split, with the class indices of a network that knows `class_names`."""
         if self.index_file is not None:
             return read_dataset(
-                self.index_file, class_names, root=self.index_file.parent, max_bad_fraction=1.0
+                self.index_file,
+                class_names,
+                root=self.index_file.parent,
+                max_bad_fraction=self.settings.max_bad_fraction,
             )
         assert self.description is not None
-        ((index, report),) = read_splits(self.description, [self.split], max_bad_fraction=1.0)
+        ((index, report),) = read_splits(
+            self.description, [self.split], max_bad_fraction=self.settings.max_bad_fraction
+        )
         if self.single_class:
             return index, report
         return with_class_order(index, class_names), report
@@ -85,7 +88,7 @@ def with_class_order(index: DatasetIndex, class_names: Sequence[str]) -> Dataset
             "--single-cls.",
         )
     numbers = np.array([names.index(name) for name in index.class_names], np.int32)
-    return index.with_classes(numbers[index.classes], names)
+    return index.with_classes(numbers, names)
 
 
 def parse_val_command(arguments: Sequence[str] | None) -> ValCommand:
@@ -97,11 +100,13 @@ def parse_val_command(arguments: Sequence[str] | None) -> ValCommand:
     parser = argparse.ArgumentParser(
         prog="val.py",
         description="Evaluate weights with the flags of YOLOv5 v7.0's val.py on a data.yaml, or "
-        "on a YMIR index file (--index).",
+        "on a YMIR index file (--index): the tables are printed, and go with figures and "
+        "report.html to a run folder (runs/val/exp).",
     )
     parser.add_argument("--index", type=Path, help="a YMIR index: image TAB labels")
     parser.add_argument("--coco", action="store_true", help="add COCO's twelve figures")
-    parser.add_argument("--report", type=Path, help="folder for the tables as CSV files")
+    parser.add_argument("--report", type=Path, help="write to this folder, no run folder")
+    parser.add_argument("--nosave", action="store_true", help="write nothing, print the tables")
     given, settings = parse_detection_flags(parser, "val", arguments, EVALUATION)
     if (given["index"] is None) == ("data" not in given):
         parser.error("give either --data data.yaml or --index")
@@ -109,10 +114,19 @@ def parse_val_command(arguments: Sequence[str] | None) -> ValCommand:
     if split not in SPLIT_KEYS:
         raise TaskError(
             Code.CONFIG,
-            f"--task {split} is refused: it must be one of {', '.join(SPLIT_KEYS)}; bench/ "
-            "measures speed.",
+            f"--task {split} is refused: it must be one of {', '.join(SPLIT_KEYS)}; "
+            "python -m bench --only inference,evaluation measures speed.",
         )
-    wants_folder = not {"save_txt", "save_json", "project", "name"}.isdisjoint(given)
+    wanted = sorted({"save_txt", "save_json"} & given.keys())
+    if given["nosave"] and (wanted or given["report"]):
+        raise TaskError(
+            Code.CONFIG,
+            f"--nosave writes nothing and --{(*wanted, 'report')[0].replace('_', '-')} wants a "
+            "file: give one of them.",
+        )
+    run, report = RunName.of_flags(given, "runs/val"), given["report"]
+    if report:
+        run = RunName(report.parent, report.name, exist_ok=True)
     return ValCommand(
         settings=settings,
         weights=Path(given["weights"][0]),
@@ -124,7 +138,6 @@ def parse_val_command(arguments: Sequence[str] | None) -> ValCommand:
         save_labels="save_txt" in given,
         save_confidences="save_conf" in given,
         save_json="save_json" in given,
-        run=RunName.of_flags(given, "runs/val") if wants_folder else None,
+        run=None if given["nosave"] else run,
         coco=given["coco"],
-        report=given["report"],
     )

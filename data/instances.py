@@ -38,6 +38,11 @@ class Instances:
             np.concatenate([part.classes for part in parts]),
         )
 
+    @classmethod
+    def none(cls) -> Instances:
+        """Return no objects, as they are in a data set."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
+
     def __len__(self) -> int:
         return len(self.classes)
 
@@ -48,3 +53,8 @@ class Instances:
     def with_boxes(self, boxes: npt.NDArray[np.floating[Any]]) -> Instances:
         """Return the objects with other boxes [n, 4]."""
         return Instances(boxes, self.classes)
+
+    def as_stored(self) -> Instances:
+        """Return the objects as they are in a data set: float32 boxes, int32 classes."""
+        boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
+        return Instances(boxes, np.asarray(self.classes, np.int32).reshape(-1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from data.instances import Instances
 from data.report import EXAMPLES, DataReport
 from utils.errors import Code, TaskError
 from utils.progress import Progress, progress_bar
+
+log = logging.getLogger(__name__)
 
 _Outcome = tuple[ImageHeader, Annotation] | ImageError | AnnotationError
 """An image's header and annotation, or the fault of either."""
@@ -104,6 +107,8 @@ def read_records(
     _check_one_decodes(index.paths, report)
     if not len(index.boxes) and report.crowds and require_boxes:
         raise TaskError(Code.DATASET, _only_crowds(report))
+    if report.other_sizes.count:
+        log.warning("%s", report.size_warning())
     report.kept, report.boxes = len(index), len(index.boxes)
     report.backgrounds = int((np.diff(index.offsets) == 0).sum())
     if require_boxes and not len(index.boxes):
@@ -141,15 +146,24 @@ def _index_of(
         report.without_area += found.without_box
         report.crowds += len(found.crowds)
         report.unknown_classes.update(found.unknown_classes)
-    instances = Instances.concatenate(
-        [Instances.from_rows(()), *(found.instances for found in annotations)]
-    )
-    per_image = np.array([len(found.instances) for found in annotations], np.int64)
-    owners = np.repeat(np.arange(len(paths)), per_image)
     hw = np.array(sizes, np.int32).reshape(-1, 2)
-    clean, owners = clean_instances(instances, owners, hw, report)
+    clean, owners = _clean([found.instances for found in annotations], hw, report)
     counts = np.bincount(owners, minlength=len(paths))
-    return DatasetIndex.build(paths, hw, clean, counts, class_names, upright=upright)
+    index = DatasetIndex.build(paths, hw, clean, counts, class_names, upright=upright)
+    if not any(len(found.crowds) for found in annotations):
+        return index
+    # What is wrong with a region is no fault of an object: it is not counted among those.
+    apart = DataReport(report.index_file)
+    return index.with_crowds(*_clean([found.crowds for found in annotations], hw, apart))
+
+
+def _clean(
+    per_image: Sequence[Instances], sizes: npt.NDArray[np.int32], report: DataReport
+) -> tuple[Instances, npt.NDArray[np.int64]]:
+    """Join the objects of all images, cleaned; return them and the image of each."""
+    instances = Instances.concatenate([Instances.from_rows(()), *per_image])
+    owners = np.repeat(np.arange(len(per_image)), np.array([len(p) for p in per_image], np.int64))
+    return clean_instances(instances, owners, sizes, report)
 
 
 def _examine(record: Record, reader: AnnotationReader, upright: bool) -> _Outcome:

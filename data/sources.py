@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from shlex import quote
 
+from data.images import ImageError, image_header
 from utils.errors import Code, TaskError
 from utils.text import EncodingError, read_text
+
+log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".mpo"})
 VIDEO_SUFFIXES = frozenset(
@@ -22,15 +27,33 @@ SAMPLED_PATHS = 64
 def find_images(source: str | Path) -> tuple[list[str], Path]:
     """Return the images that v7.0's `--source` names, and the folder their names are relative to.
 
-    A source is an image, a folder (searched with those below it, sorted), a pattern, or a text
-    file whose lines are relative to it or to the working directory. Raises TaskError(DATASET) for
-    streams, screens, cameras and videos, and when there is no image.
+    As `find_sources`, without its videos: TaskError(DATASET) where there is nothing else.
+    """
+    images, videos, base = find_sources(source)
+    if not images:
+        raise TaskError(
+            Code.DATASET,
+            f"{source} has videos and no image (the first is {videos[0]}): save frames of "
+            f"them as files (ffmpeg -i {quote(videos[0])} -vf fps=1 frames/%06d.jpg).",
+        )
+    if videos:
+        log.warning("left out of %s: %d videos, such as %s", source, len(videos), videos[0])
+    return images, base
+
+
+def find_sources(source: str | Path) -> tuple[list[str], list[str], Path]:
+    """Return the images and the videos that v7.0's `--source` names, and the folder their names
+    are relative to.
+
+    A source is an image, a video, a folder (searched with those below it, sorted), a pattern, or a
+    text file whose lines are relative to it or to the working directory. Raises TaskError(DATASET)
+    for streams, screens and cameras, and when there is neither image nor video.
     """
     text = str(source)
     _refuse_non_files(text)
-    path = Path(text)
+    path, suffixes = Path(text), IMAGE_SUFFIXES | VIDEO_SUFFIXES
     if path.is_dir():
-        found, base = images_under(path), path
+        found, base = files_under(path, suffixes), path
     elif path.is_file() and path.suffix.lower() == ".txt":
         try:
             for line in read_text(path, escape=True).splitlines():
@@ -39,20 +62,22 @@ def find_images(source: str | Path) -> tuple[list[str], Path]:
         except (EncodingError, OSError) as error:
             raise TaskError(Code.DATASET, f"{path} is no list of images ({error}).") from None
     elif path.is_file():
+        _refuse_other_files(path)
         found, base = [path], path.parent
     else:
         matches = (Path(match) for match in sorted(glob.glob(text, recursive=True)))
-        images = [p for p in matches if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-        found, base = images, Path()
+        found, base = [p for p in matches if p.suffix.lower() in suffixes and p.is_file()], Path()
     if not found:
         # A pattern that nothing matches is no path.
         there = path.exists() or glob.has_magic(text)
         raise TaskError(
             Code.DATASET,
-            f"{source} {'holds no image' if there else 'does not exist'}: name an image, a folder, "
-            "a pattern such as 'a/*.jpg', or a text file that lists images.",
+            f"{source} {'holds no image' if there else 'does not exist'}: name an image, a video, "
+            "a folder, a pattern such as 'a/*.jpg', or a text file that lists images.",
         )
-    return [str(one) for one in found], base
+    videos = [str(one) for one in found if one.suffix.lower() in VIDEO_SUFFIXES]
+    images = [str(one) for one in found if one.suffix.lower() not in VIDEO_SUFFIXES]
+    return images, videos, base
 
 
 def files_under(folder: Path, suffixes: Collection[str], *, depth: int | None = None) -> list[Path]:
@@ -119,6 +144,14 @@ def listed_images(listing: Path, base: Path) -> list[Path]:
     return found
 
 
+def names_below(paths: Sequence[str]) -> list[str]:
+    """Return paths relative to the folder that all have in common: the same when it is moved."""
+    absolute = [os.path.abspath(path) for path in paths]
+    folders = {os.path.dirname(path) for path in absolute}
+    common = os.path.commonpath(folders) if folders else ""
+    return [path[len(common) :] for path in absolute]
+
+
 def sample_paths(paths: Sequence[str]) -> list[str]:
     """Return at most 64 of the paths, evenly spaced over all."""
     step = max(1, -(-len(paths) // SAMPLED_PATHS))
@@ -142,21 +175,39 @@ def check_data_available(paths: Sequence[str], *, what: str) -> None:
         )
 
 
+def _refuse_other_files(path: Path) -> None:
+    """Raise TaskError(IMAGE_FORMAT) for a file of another kind; a damaged image counts as one."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        try:
+            image_header(path)
+        except ImageError as error:
+            raise TaskError(
+                Code.IMAGE_FORMAT,
+                f"{path} is no image ({error.reason}): name an image, a video, a folder, a "
+                "pattern such as 'a/*.jpg', or a .txt file that lists images.",
+            ) from None
+
+
 def _refuse_non_files(text: str) -> None:
-    reason = ""
-    if text.isdigit():
-        reason = "is a camera"
-    elif re.match(r"[a-z][a-z0-9+.-]*:/", text, flags=re.IGNORECASE) and not Path(text).exists():
-        reason = "is an address in a network"
-    elif text.startswith("screen") and not Path(text).exists():
-        reason = "is a screen"
-    elif text.endswith(".streams"):
-        reason = "is a list of streams"
-    elif Path(text).suffix.lower() in VIDEO_SUFFIXES:
-        reason = "is a video"
-    if reason:
+    """Raise TaskError(DATASET) for what v7.0 opens and is no file, with the way to one."""
+    what = ""
+    if text.endswith(".streams"):
+        what = "is a list of streams: record each as a video file"
+    elif Path(text).exists():
+        return
+    elif text.isdigit():
+        what = "is the number of a camera: record a video file on the machine that it is at"
+    elif re.match(r"(https?|ftp)://?", text, flags=re.IGNORECASE):
+        what = f"is an address in a network: download it first (curl -LO {quote(text)})"
+    elif re.match(r"[a-z][a-z0-9+.-]+:/", text, flags=re.IGNORECASE):
+        what = (
+            f"is an address in a network: record it first (ffmpeg -i {quote(text)} -t 60 clip.mp4)"
+        )
+    elif re.fullmatch(r"screen( \d+)*", text, flags=re.IGNORECASE):
+        what = "is a screen: save screenshots"
+    if what:
         raise TaskError(
             Code.DATASET,
-            f"--source {text} {reason}: this program reads image files only, and never from a "
-            "network; save the images as files first.",
+            f"{text} {what}, and name the file; this program opens files only, no "
+            "camera, no screen and no network.",
         )

@@ -61,6 +61,8 @@ def coco_metrics(found: SplitDetections, index: DatasetIndex) -> CocoMetrics:
     categories = [{"id": c, "name": name} for c, name in enumerate(index.class_names)]
     owned = zip(index.owners().tolist(), index.classes.tolist(), index.boxes, strict=True)
     labels = [_annotation(*one) for one in owned]
+    regions = (index.crowd_images.tolist(), index.crowds.classes.tolist(), index.crowds.boxes)
+    labels += [{**_annotation(*one), "iscrowd": 1} for one in zip(*regions, strict=True)]
     detections = [
         {**_annotation(position, row[5], row[:4]), "score": float(row[4])}
         for position, rows in found

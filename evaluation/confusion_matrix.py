@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics import FloatArray, iou_matrix
+from evaluation.metrics import FloatArray, crowd_overlap, iou_matrix
+
+NO_REGIONS = np.zeros((0, 5), np.float32)
 
 
 class ConfusionMatrix:
@@ -13,7 +15,8 @@ class ConfusionMatrix:
 
     Detections above `confidence` are matched with labels of any class by IoU above `iou`: the
     highest IoU first, each label and each detection once. An unmatched detection counts as
-    background, where v7.0 forgets it in images without any match.
+    background, where v7.0 forgets it in images without any match; it counts nowhere with more than
+    a share `iou` of its area in a crowd region of its class.
     """
 
     def __init__(self, num_classes: int, *, confidence: float = 0.25, iou: float = 0.45) -> None:
@@ -22,8 +25,12 @@ class ConfusionMatrix:
         self.iou = iou
         self.matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
 
-    def add(self, detections: FloatArray, labels: FloatArray) -> None:
-        """Count an image: detections [n, 6] xyxy, confidence, class; labels [m, 5] class, xyxy."""
+    def add(
+        self, detections: FloatArray, labels: FloatArray, crowds: FloatArray = NO_REGIONS
+    ) -> None:
+        """Count an image: detections [n, 6] xyxy, confidence, class; labels [m, 5] and crowd
+        regions [k, 5] class, xyxy.
+        """
         detections = detections[detections[:, 4] > self.confidence]
         detection, label = _match(detections[:, :4], labels[:, 1:5], self.iou)
         predicted = detections[:, 5].astype(np.int64)
@@ -32,8 +39,9 @@ class ConfusionMatrix:
 
         np.add.at(self.matrix, (predicted[detection], true[label]), 1)
         self.matrix[background] += np.bincount(np.delete(true, label), minlength=background + 1)
-        unmatched = np.delete(predicted, detection)
-        self.matrix[:, background] += np.bincount(unmatched, minlength=background + 1)
+        outside = crowd_overlap(detections, crowds) <= self.iou
+        outside[detection] = False
+        self.matrix[:, background] += np.bincount(predicted[outside], minlength=background + 1)
 
 
 def _match(

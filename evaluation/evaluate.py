@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from data.dataset_index import DatasetIndex
 from data.datasets import EvaluationBatch
 from data.loaders import LoaderConfig, evaluation_loader
 from evaluation.coco import PACKAGE, coco_available, coco_metrics
-from evaluation.evaluator import Evaluation, EvaluationConfig, Evaluator, ground_truth
+from evaluation.evaluator import (
+    Evaluation,
+    EvaluationConfig,
+    Evaluator,
+    crowd_regions,
+    ground_truth,
+)
 from evaluation.tables import coco_table, size_table, write_tables
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
@@ -64,7 +71,8 @@ def evaluate(
         for position, plan, one in zip(batch.indices, batch.plans, kept, strict=True):
             detections = boxes_to_original(one.rows, plan).cpu().numpy()
             labels = ground_truth(index, position)
-            evaluator.add(detections, labels, position=position, batch=batch.number)
+            crowds = crowd_regions(index, position)
+            evaluator.add(detections, labels, crowds, position=position, batch=batch.number)
             if on_image is not None:
                 on_image(position, detections)
     return evaluator.gather(processes).evaluation()
@@ -79,16 +87,18 @@ def evaluate_stream(
 ) -> Evaluation:
     """Evaluate a split as for inference, in tiles if the predictor has them.
 
-    An unreadable image is logged and left out.
+    Images are turned upright if the split's are. An unreadable image is logged and left out.
     """
     evaluator = Evaluator(len(index.class_names), config)
+    predictor = replace(predictor, config=replace(predictor.config, upright=index.upright))
     stream = predictor.stream(index.paths, multi_label=True)
     for prediction in progress_bar(stream, "evaluation", total=len(index)):
         if prediction.error is not None:
             log.warning("skipped %s: %s", prediction.path, prediction.error)
             continue
         position, detections = prediction.position, prediction.detections
-        evaluator.add(detections, ground_truth(index, position), position=position)
+        labels, crowds = ground_truth(index, position), crowd_regions(index, position)
+        evaluator.add(detections, labels, crowds, position=position)
         if on_image is not None:
             on_image(position, detections)
     return evaluator.evaluation()

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.dataset_index import DatasetIndex
-from evaluation.confusion_matrix import ConfusionMatrix
+from evaluation.confusion_matrix import NO_REGIONS, ConfusionMatrix
 from evaluation.metrics import (
     IOU_THRESHOLDS,
     BoolArray,
     ClassMetrics,
     Scores,
     ap_per_class,
+    crowd_overlap,
     match_detections,
     summarise,
 )
@@ -87,6 +88,8 @@ class ImageResult:
     predicted: NDArray[np.int64]
     size: NDArray[np.int64]
     """[n] index into SIZES: of the matched label, or of the detection where there is none."""
+    in_crowd: NDArray[np.int64]
+    """[n] number of thresholds, from the lowest, up to which it lies in a crowd region."""
     target: NDArray[np.int64]
     """[m] classes of the ground truth."""
     target_size: NDArray[np.int64]
@@ -94,7 +97,10 @@ class ImageResult:
     """Detections for the pictures of the report, [k, 6]."""
 
 
-ARRAYS = ("correct", "confidence", "predicted", "size", "target", "target_size", "detections")
+ARRAYS = (
+    *("correct", "confidence", "predicted", "size", "in_crowd"),
+    *("target", "target_size", "detections"),
+)
 _NO_IMAGE = ImageResult(
     position=0,
     batch=0,
@@ -121,20 +127,22 @@ class Evaluator:
         self,
         detections: NDArray[np.floating],
         labels: NDArray[np.floating],
+        crowds: NDArray[np.floating] = NO_REGIONS,
         *,
         position: int = 0,
         batch: int = 0,
     ) -> None:
         """Match one image: detections [n, 6] xyxy, confidence, class, by falling confidence; labels
-        [m, 5] class, xyxy; both in pixels of the original.
+        [m, 5] and crowd regions [k, 5] class, xyxy; all in pixels of the original.
         """
-        self.confusion.add(detections, labels)
+        self.confusion.add(detections, labels, crowds)
         correct, label = match_detections(detections, labels)
         target_size = size_class(labels[:, 1:])
         size = size_class(detections[:, :4])
         matched = correct[:, 0]
         size[matched] = target_size[label[matched]]
         confidence = detections[:, 4]
+        inside = crowd_overlap(detections, crowds)
         self.images.append(
             ImageResult(
                 position=position,
@@ -143,6 +151,7 @@ class Evaluator:
                 confidence=confidence,
                 predicted=detections[:, 5].astype(np.int64),
                 size=size,
+                in_crowd=np.searchsorted(IOU_THRESHOLDS, inside, side="right"),
                 target=labels[:, 0].astype(np.int64),
                 target_size=target_size,
                 detections=detections[confidence >= self.config.report_confidence],
@@ -155,13 +164,20 @@ class Evaluator:
 
     def evaluation(self) -> Evaluation:
         """Compute the metrics of everything that was added."""
-        correct, confidence, predicted, size, target, target_size, _ = self._columns()
-        classes = ap_per_class(correct, confidence, predicted, target)
+        correct, confidence, predicted, size, in_crowd, target, target_size, _ = self._columns()
+        ignored = None
+        if in_crowd.any():
+            ignored = ~correct & (np.arange(len(IOU_THRESHOLDS)) < in_crowd[:, None])
+        classes = ap_per_class(correct, confidence, predicted, target, ignored)
         by_size = []
         for s in range(len(SIZES)) if self.config.by_size else ():
-            own, labels = size == s, target_size == s
-            alone = ap_per_class(correct[own], confidence[own], predicted[own], target[labels])
+            own = size == s
+            alone = ap_per_class(
+                *(correct[own], confidence[own], predicted[own], target[target_size == s]),
+                None if ignored is None else ignored[own],
+            )
             by_size.append(replace(alone, best_index=classes.best_index))
+        counted = slice(None) if ignored is None else ~ignored[:, 0]
         losses = torch.stack(list(self.losses.values()) or [torch.zeros(3)])
         box, obj, cls = losses.mean(0).tolist()
         return Evaluation(
@@ -170,7 +186,8 @@ class Evaluator:
             labels_per_class=np.bincount(target, minlength=self.num_classes),
             confusion=self.confusion,
             at_confidence=counts_at_threshold(
-                correct[:, 0], confidence, predicted, target, self.config.report_confidence
+                *(correct[counted, 0], confidence[counted], predicted[counted]),
+                *(target, self.config.report_confidence),
             ),
             losses=(box, obj, cls),
             by_size=tuple(by_size),
@@ -239,6 +256,12 @@ def ground_truth(index: DatasetIndex, position: int) -> NDArray[np.float32]:
     """Return the labels [m, 5] of an image: class, xyxy in pixels of the original."""
     classes = index.classes_of(position)[:, None].astype(np.float32)
     return np.concatenate([classes, index.boxes_of(position)], axis=1)
+
+
+def crowd_regions(index: DatasetIndex, position: int) -> NDArray[np.float32]:
+    """Return the crowd regions [k, 5] of an image: class, xyxy in pixels of the original."""
+    found = index.crowds_of(position)
+    return np.column_stack([found.classes, found.boxes]).astype(np.float32)
 
 
 def size_class(boxes: NDArray[np.floating]) -> NDArray[np.int64]:

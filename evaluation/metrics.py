@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ops.boxes import pairwise_iou
+from ops.boxes import EPSILON, area, pairwise_iou
 
 FloatArray = NDArray[np.floating]
 Float64Array = NDArray[np.float64]
@@ -149,6 +149,22 @@ def match_detections(
     return correct, label
 
 
+def crowd_overlap(detections: FloatArray, crowds: FloatArray) -> FloatArray:
+    """Return the share of its area that each detection has in a crowd region of its class, [n].
+
+    `detections` is [n, 6]: xyxy, confidence, class; `crowds` is [k, 5]: class, xyxy; of several
+    regions the one with the largest share counts. COCO's measure.
+    """
+    if not len(detections) or not len(crowds):
+        return np.zeros(len(detections), np.float32)
+    low = np.maximum(detections[:, None, :2], crowds[:, 1:3])
+    high = np.minimum(detections[:, None, 2:4], crowds[:, 3:5])
+    own = area(detections[:, :4]).clip(min=EPSILON)
+    shares = area(np.concatenate([low, high], axis=2)) / own[:, None]
+    largest: FloatArray = np.where(detections[:, 5:6] == crowds[:, 0], shares, 0).max(1)
+    return largest
+
+
 def found_labels(detections: FloatArray, labels: FloatArray) -> BoolArray:
     """Return which labels [m, 5] are matched by a detection [n, 6] at IoU 0.5, bool [m].
 
@@ -161,31 +177,40 @@ def found_labels(detections: FloatArray, labels: FloatArray) -> BoolArray:
 
 
 def ap_per_class(
-    correct: BoolArray, confidence: FloatArray, predicted: FloatArray, target: FloatArray
+    correct: BoolArray,
+    confidence: FloatArray,
+    predicted: FloatArray,
+    target: FloatArray,
+    ignored: BoolArray | None = None,
 ) -> ClassMetrics:
     """Compute the metrics of each class from all detections of a split, as v7.0.
 
     `correct` [n, T] from `match_detections`, `confidence` [n] and `predicted` class [n] belong to
     the detections in any order (equal confidences keep theirs); `target` [m] holds the class of
     every label. Classes without labels are left out. The average precision is COCO's 101-point
-    area closed with (recall 1, precision 0), so a perfect class has 0.995.
+    area closed with (recall 1, precision 0), so a perfect class has 0.995. A detection that is
+    `ignored` [n, T] counts neither as true nor as false at that threshold.
     """
     classes, labels = np.unique(np.asarray(target).astype(np.int64), return_counts=True)
     axis = np.linspace(0, 1, _CURVE_POINTS)
     ap = np.zeros((len(classes), correct.shape[1]))
     precision, recall, envelope = (np.zeros((len(classes), len(axis))) for _ in range(3))
 
-    for row, hits, scores in _by_class(correct, confidence, predicted, classes):
-        found = hits.cumsum(0)
-        recalls = found / (labels[row] + _TINY)
-        precisions = found / np.arange(1, len(found) + 1)[:, None]
-        # numpy interpolates over rising values only, hence the two minus signs.
-        recall[row] = np.interp(-axis, -scores, recalls[:, 0], left=0)
-        precision[row] = np.interp(-axis, -scores, precisions[:, 0], left=1)
-        for column in range(hits.shape[1]):
-            curve = _closed_envelope(recalls[:, column], precisions[:, column])
+    for row, chosen in _by_class(confidence, predicted, classes):
+        for column in range(correct.shape[1]):
+            counted = chosen if ignored is None else chosen[~ignored[chosen, column]]
+            if not len(counted):
+                continue
+            found = correct[counted, column].cumsum()
+            recalls = found / (labels[row] + _TINY)
+            precisions = found / np.arange(1, len(found) + 1)
+            curve = _closed_envelope(recalls, precisions)
             ap[row, column] = _area(*curve)
             if column == 0:
+                # numpy interpolates over rising values only, hence the two minus signs.
+                scores = confidence[counted]
+                recall[row] = np.interp(-axis, -scores, recalls, left=0)
+                precision[row] = np.interp(-axis, -scores, precisions, left=1)
                 envelope[row] = np.interp(axis, *curve)
 
     f1 = 2 * precision * recall / (precision + recall + _TINY)
@@ -221,19 +246,15 @@ def smooth(values: FloatArray, fraction: float) -> Float64Array:
 
 
 def _by_class(
-    correct: BoolArray,
-    confidence: FloatArray,
-    predicted: FloatArray,
-    classes: NDArray[np.int64],
-) -> Iterator[tuple[int, BoolArray, FloatArray]]:
-    """Yield row, `correct` and `confidence` by falling confidence of each class with detections."""
+    confidence: FloatArray, predicted: FloatArray, classes: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield row and detections, by falling confidence, of each class that has some."""
     order = np.lexsort((-confidence, predicted))  # stable, unlike a reversed sort
     starts = np.searchsorted(predicted[order], classes, side="left")
     ends = np.searchsorted(predicted[order], classes, side="right")
     for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
         if start < end:
-            chosen = order[start:end]
-            yield row, correct[chosen], confidence[chosen]
+            yield row, order[start:end]
 
 
 def _closed_envelope(

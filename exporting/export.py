@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporting.options import ExportOptions, check_options
@@ -17,7 +17,7 @@ from exporting.verify import ExportFormat, ParityError, max_difference
 from models.detector import Detector
 from ops.nms import NmsConfig
 from settings.train import EXPORT_FORMATS, TrainSettings
-from utils.atomic import replace_file, scratch_beside
+from utils.atomic import fitting_name, replace_file, scratch_beside
 from utils.errors import Code, TaskError, first_line
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ def verify(
     or a difference is beyond rounding (`exporting/verify.py`).
     """
     shown = name or path
+    if FORMATS[form].free_shape:
+        options = replace(options, dynamic=True)
     try:
         return max_difference(FORMATS[form].run(path, detector, options), detector, options)
     except ParityError as error:
@@ -116,13 +118,14 @@ def export_after_training(
     wanted = (["onnx"] if settings.onnx else []) + list(settings.model_formats)
     files: list[Path] = []
     for form in dict.fromkeys(wanted):
-        target = weights.with_name(weights.stem + FORMATS[form].suffix)
+        target = weights.with_name(fitting_name(weights.parent, weights.stem, FORMATS[form].suffix))
         onnx = form == "onnx"
         # The thresholds are those of inference: the training's own are for evaluation.
         nms = NmsConfig(max_detections=settings.max_det)
         options = ExportOptions(
             class_names=tuple(class_names),
             size=(image_size, image_size),
+            dynamic=settings.onnx_dynamic,
             opset=settings.opset,
             half=onnx and settings.onnx_half,
             simplify=onnx and settings.onnx_simplify,

@@ -40,7 +40,8 @@ def write(detector: Detector, path: Path, options: ExportOptions) -> None:
         with quiet_converters(verbose=options.verbose):
             _capture(module, example, path, options, stride)
     model = onnx.load(path)
-    if options.simplify:
+    # OpenCV 4 cannot follow shapes that are computed; in a fixed file they fold to constants.
+    if options.simplify or not (options.dynamic or options.half):
         model = _simplified(model, path)
     if options.nms is not None:
         model = append_nms(model, options.nms)

@@ -16,20 +16,23 @@ from models.detector import Detector
 from utils.errors import optional_package
 
 PURPOSE = "Writing OpenVINO models"
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Without it OpenVINO computes in bfloat16 where the processor has it, and no file can say so."""
 
 
 def write(detector: Detector, path: Path, options: ExportOptions) -> None:
     """Write the model to `path` (.xml) and its weights beside it (.bin).
 
-    Metadata are the entries of the ONNX file, below `rt_info/model_info`. TaskError (config) when
-    the package is missing.
+    Metadata are the entries of the ONNX file and `EXACT`, below `rt_info/model_info`. TaskError
+    (config) when the package is missing.
     """
     openvino = optional_package("openvino", purpose=PURPOSE)
     between = path.with_suffix(".onnx")
     format_onnx.write(detector, between, replace(options, half=False))
     # The reader of the core, and not `convert_model`, which would report its use over the network.
     model = openvino.Core().read_model(str(between))
-    for key, value in format_onnx.metadata_of(options, detector.config.input_multiple).items():
+    metadata = format_onnx.metadata_of(options, detector.config.input_multiple)
+    for key, value in {**metadata, **EXACT}.items():
         model.set_rt_info(value, ["model_info", key])
     openvino.save_model(model, str(path), compress_to_fp16=options.half)
     del model
@@ -39,9 +42,13 @@ def write(detector: Detector, path: Path, options: ExportOptions) -> None:
 def run(path: Path, _: Detector, options: ExportOptions) -> Run:
     """Return the model on OpenVINO's CPU device in float32 as a function of arrays."""
     openvino = optional_package("openvino", purpose=PURPOSE)
-    # Where the processor has bfloat16 OpenVINO would use it, which is no fault of the file.
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(str(path), "CPU", EXACT)
     return lambda images: compiled([images])[0].copy()
 
 
-FORMAT = ExportFormat(".xml", write, run)
+FORMAT = ExportFormat(
+    ".xml",
+    write,
+    run,
+    advice=f"compile it with {EXACT}, or OpenVINO computes in bfloat16 where the processor has it",
+)

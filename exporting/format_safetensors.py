@@ -33,4 +33,4 @@ def run(path: Path, _: Detector, options: ExportOptions) -> Run:
     return detector_run(build_detector(checkpoint), options.device)
 
 
-FORMAT = ExportFormat(".safetensors", write, run)
+FORMAT = ExportFormat(".safetensors", write, run, free_shape=True)

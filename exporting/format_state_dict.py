@@ -43,4 +43,4 @@ def state_of(detector: Detector, *, half: bool = False) -> dict[str, Tensor]:
     return state
 
 
-FORMAT = ExportFormat(".state_dict", write, run)
+FORMAT = ExportFormat(".state_dict", write, run, free_shape=True)

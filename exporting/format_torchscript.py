@@ -45,4 +45,4 @@ def run(path: Path, _: Detector, options: ExportOptions) -> Run:
     return predict
 
 
-FORMAT = ExportFormat(".torchscript", write, run)
+FORMAT = ExportFormat(".torchscript", write, run, free_shape=True)

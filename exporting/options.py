@@ -26,15 +26,16 @@ NOT_WRITTEN = {
 class ExportOptions:
     """Properties of an exported file.
 
-    `size` is (height, width) in pixels, multiples of the largest stride. A `dynamic` file takes
-    any batch and size, and `size` is only recorded in it; any other file takes `batch_size` images
-    of `size`. `half` stores float16 weights. `opset`, `simplify` and `nms` concern ONNX alone. The
-    network that the file is compared with runs on `device`.
+    `size` is (height, width) in pixels, multiples of the largest stride. An ONNX or OpenVINO file
+    takes `batch_size` images of it, for OpenCV 4 reads no other; a `dynamic` one takes any batch
+    and size, as the other formats do, and `size` is only recorded. `half` stores float16 weights.
+    `opset`, `simplify` and `nms` concern ONNX alone. The network that the file is compared with
+    runs on `device`.
     """
 
     class_names: tuple[str, ...]
     size: tuple[int, int] = (640, 640)
-    dynamic: bool = True
+    dynamic: bool = False
     batch_size: int = 1
     half: bool = False
     opset: int = 17

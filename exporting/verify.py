@@ -45,12 +45,15 @@ FLOAT16 = Tolerance(pixels=2.0, share=0.02, score=0.02)
 class ExportFormat:
     """A format: suffix of its files, writer of the unfused detector, runner for the parity check.
 
-    `run` returns the file as a function; the detector supplies what the file lacks.
+    `run` returns the file as a function; the detector supplies what the file lacks. `free_shape`:
+    every file takes any batch and size. `advice` is what a user of the file has to know.
     """
 
     suffix: str
     write: Callable[[Detector, Path, ExportOptions], None]
     run: Callable[[Path, Detector, ExportOptions], Run]
+    free_shape: bool = False
+    advice: str = ""
 
 
 class DecodedDetector(nn.Module):

@@ -48,6 +48,10 @@ class Network:
         return cls(fused, prepare(fused, compute_dtype(device, precision)), device, precision)
 
     @property
+    def fixed_size(self) -> None:
+        """Nothing: any size goes that is a multiple of the stride."""
+
+    @property
     def stride(self) -> int:
         """What height and width of images are multiples of."""
         return self.detector.config.input_multiple

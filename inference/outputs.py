@@ -1,9 +1,11 @@
-"""Files of a detection run: annotated images, label files and crops, and one JSON file."""
+"""Files of a detection run: annotated images, label files and crops, one JSON and one CSV file."""
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 from data.images import ImageError, read_image, write_image
 from inference.predictions import Prediction
 from settings.detect import OutputOptions
-from utils.atomic import replace_text, write_text
+from utils.atomic import fitting_name, replace_text, write_text
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,10 @@ DrawBoxes = Callable[..., np.ndarray]
 
 
 class DetectionFiles:
-    """Writer of each image's files below `folder`, named after the image's path below `base`."""
+    """Writer of each image's files below `folder`, named after the image's path below `base`.
+
+    `upright`: detections and pictures are of the images turned as their orientation tags say.
+    """
 
     def __init__(
         self,
@@ -36,10 +41,12 @@ class DetectionFiles:
         class_names: Sequence[str],
         options: OutputOptions,
         draw: DrawBoxes | None = None,
+        *,
+        upright: bool = False,
     ) -> None:
         assert draw or not options.save_images
         self.folder, self.base, self.class_names = folder, base, class_names
-        self.options, self._draw = options, draw
+        self.options, self._draw, self._upright = options, draw, upright
         self._taken: dict[Path, str] = {}
 
     def write(
@@ -48,34 +55,42 @@ class DetectionFiles:
         detections: np.ndarray,
         size: tuple[int, int],
         image: np.ndarray | None = None,
-    ) -> None:
-        """Write the files of an image of `size` (height, width).
+        *,
+        picture: bool = True,
+    ) -> np.ndarray | None:
+        """Write the files of an image of `size` (height, width); return it annotated if it was
+        drawn.
 
         `detections` [n, 6] are xyxy in its pixels, confidence, class, by falling confidence;
-        `image` is BGR, None for that of the file. An image file that cannot be written, such as
-        one too large for its format, is a warning.
+        `image` is BGR, None for that of the file. Without `picture` the annotated image is not
+        saved. An image file that cannot be written, such as one too large for its format, is a
+        warning.
         """
-        options, name = self.options, self._name(path)
+        options, name = self.options, self.name(path)
         if options.save_txt and len(detections):
             text = label_lines(detections, size, confidences=options.save_conf)
-            write_text(self.folder / "labels" / name.with_suffix(".txt"), text)
-        if not (options.save_images or (options.save_crop and len(detections))):
-            return
+            write_text(_fitting(self.folder / "labels" / name, ".txt"), text)
+        draw = options.save_images or options.view_img
+        if not (draw or (options.save_crop and len(detections))):
+            return None
         try:
-            image = read_image(path) if image is None else image
+            image = read_image(path, upright=self._upright) if image is None else image
         except ImageError as error:  # it was readable a moment ago
             log.warning("no image files for %s: %s", path, error.reason)
-            return
+            return None
         if options.save_crop:
             self._write_crops(image, detections, name)
-        if options.save_images and self._draw:
-            boxes, scores, classes = detections[:, :4], detections[:, 4], detections[:, 5]
-            shown = None if options.hide_conf else scores
-            style = {"thickness": options.line_thickness, "named": not options.hide_labels}
-            drawn = self._draw(image, boxes, classes, self.class_names, shown, **style)
+        if not (draw and self._draw):
+            return None
+        boxes, scores, classes = detections[:, :4], detections[:, 4], detections[:, 5]
+        shown = None if options.hide_conf else scores
+        style = {"thickness": options.line_thickness, "named": not options.hide_labels}
+        drawn = self._draw(image, boxes, classes, self.class_names, shown, **style)
+        if picture and options.save_images:
             _save(self.folder / name, drawn)
+        return drawn
 
-    def _name(self, path: str) -> Path:
+    def name(self, path: str) -> Path:
         """Return the image's path below the source, or its bare name; unique among all images."""
         given = Path(path)
         inside = given.is_relative_to(self.base) and self.base != Path()
@@ -89,67 +104,79 @@ class DetectionFiles:
 
     def _write_crops(self, image: np.ndarray, detections: np.ndarray, name: Path) -> None:
         for number, row in enumerate(detections, start=1):
-            class_name = self.class_names[int(row[5])].replace("/", "-")
+            crops = self.folder / "crops"
+            class_name = re.sub(r"^\.+$|[/\0]", "-", self.class_names[int(row[5])])
             stem = name.with_suffix("").as_posix() + (str(number) if number > 1 else "")
             crop = crop_box(image, row[:4])
             if crop.size:
-                _save(self.folder / "crops" / class_name / f"{stem}.jpg", crop)
+                _save(crops / fitting_name(crops, class_name) / f"{stem}.jpg", crop)
 
 
-class DetectionJson:
-    """Stream of detections to a JSON object by path, in the order of `paths`; a context manager.
+class DetectionTable:
+    """Stream of detections to a JSON object by path, and a CSV file as upstream's; a context
+    manager.
 
-    Predictions that come early wait for those before them. The file is complete on exit, also on
-    an exception: it then has the images predicted so far, if there are any.
+    Predictions that come early wait for those of smaller positions. The files are complete on exit,
+    also on an exception: they then have the images predicted so far, if there are any.
     """
 
-    def __init__(self, path: Path, paths: Sequence[str], class_names: Sequence[str]) -> None:
-        self._path, self._class_names = path, class_names
-        self._first = {path: at for at, path in reversed(list(enumerate(paths)))}
+    def __init__(
+        self, path: Path, class_names: Sequence[str], csv_file: Path | None = None
+    ) -> None:
+        self._path, self._class_names, self._csv_file = path, class_names, csv_file
         self._stack = ExitStack()
-        self._waiting: dict[int, str] = {}
+        self._waiting: dict[int, Prediction] = {}
+        self._written: set[str] = set()
         self._next = 0
-        self._separator = "{"
-        self.objects = 0
-        """Detections of all images so far."""
+        self.objects = self.readable = 0
+        """Detections of all images so far, and images that could be read."""
 
-    def __enter__(self) -> DetectionJson:
+    def __enter__(self) -> DetectionTable:
         self._file = self._stack.enter_context(replace_text(self._path))
+        if self._csv_file:
+            rows = self._stack.enter_context(replace_text(self._csv_file, newline=""))
+            self._csv = csv.writer(rows)
+            self._csv.writerow(("Image Name", "Prediction", "Confidence"))
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if error[0] and self._separator == "{" and not self._waiting:
+        if error[0] and not self._written and not self._waiting:
             self._stack.__exit__(*error)
             return
         with self._stack:
             for position in sorted(self._waiting):
                 self._write(self._waiting[position])
-            self._file.write("{}" if self._separator == "{" else "\n}")
+            self._file.write("\n}" if self._written else "{}")
 
     def add(self, prediction: Prediction) -> None:
         """Add one image; an unreadable one has no detections."""
         self.objects += len(prediction.detections)
-        text = ""
-        if self._first[prediction.path] == prediction.position:  # a path listed twice counts once
-            objects = [
-                {
-                    "box": [round(value, 2) for value in row[:4]],
-                    "score": round(row[4], 6),
-                    "class_name": self._class_names[int(row[5])],
-                }
-                for row in prediction.detections.tolist()
-            ]
-            content = json.dumps(objects, indent=1).replace("\n", "\n ")
-            text = f"{json.dumps(prediction.path)}: {content}"
-        self._waiting[prediction.position] = text
+        self.readable += prediction.size is not None
+        self._waiting[prediction.position] = prediction
         while self._next in self._waiting:
             self._write(self._waiting.pop(self._next))
             self._next += 1
 
-    def _write(self, text: str) -> None:
-        if text:
-            self._file.write(f"{self._separator}\n {text}")
-            self._separator = ","
+    def _write(self, prediction: Prediction) -> None:
+        path, rows = prediction.path, prediction.detections.tolist()
+        if path in self._written:  # a path listed twice counts once
+            return
+        objects = [
+            {
+                "box": [round(value, 2) for value in row[:4]],
+                "score": round(row[4], 6),
+                "class_name": self._class_names[int(row[5])],
+            }
+            for row in rows
+        ]
+        content = json.dumps(objects, indent=1).replace("\n", "\n ")
+        self._file.write(f"{',' if self._written else '{'}\n {json.dumps(path)}: {content}")
+        self._written.add(path)
+        if self._csv_file:
+            self._csv.writerows(
+                (Path(path).name, found["class_name"], f"{row[4]:.2f}")
+                for found, row in zip(objects, rows, strict=True)
+            )
 
 
 def label_lines(detections: np.ndarray, size: tuple[int, int], *, confidences: bool) -> str:
@@ -177,9 +204,13 @@ def crop_box(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return image[y1:y2, x1:x2]
 
 
+def _fitting(path: Path, suffix: str) -> Path:
+    return path.with_name(fitting_name(path.parent, path.stem, suffix))
+
+
 def _save(path: Path, image: np.ndarray) -> None:
     suffix = path.suffix if path.suffix.lower() in {".png", ".bmp", ".webp"} else ".jpg"
-    path = path.with_suffix(suffix)
+    path = _fitting(path, suffix)
     try:
         write_image(path, image, quality=JPEG_QUALITY)
     except ImageError as error:

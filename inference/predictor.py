@@ -18,6 +18,7 @@ from data.stream import stream_images
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
 from inference.batching import WorkerPool, bucket_by_shape
+from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
 from inference.predictions import (
     NetworkInput,
@@ -47,6 +48,8 @@ class PredictorConfig:
 
     image_size: int = 640
     """Longest side of the network input in pixels; rounded up to a multiple of the stride."""
+    shape: tuple[int, int] | None = None
+    """(height, width) that the network input fits in; None for a square of `image_size`."""
     batch_size: int = 16
     workers: int = -1
     """Threads that decode images; -1 for one a CPU, at most 8."""
@@ -60,6 +63,8 @@ class PredictorConfig:
     """How large images are split; None to see every image as a whole only."""
     single_class: bool = False
     """Whether all classes count as one."""
+    upright: bool = False
+    """Whether images are turned as their orientation tags say: those of a YMIR task never are."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Sharding:
 class Predictor:
     """A network with the class names and settings that make detections of its output."""
 
-    network: Network
+    network: Network | ExportedNetwork
     class_names: tuple[str, ...]
     pool: WorkerPool
     config: PredictorConfig
@@ -117,7 +122,7 @@ class Predictor:
         )
         target, samples = (
             BenchmarkTarget(network, spec, pool),
-            sample_images(images, predictor.plan),
+            sample_images(images, predictor.plan, upright=config.upright),
         )
         backend = choose_backend(config.backend, target, samples, images=len(images))
         return replace(predictor, network=replace(network, backend=backend))
@@ -125,6 +130,8 @@ class Predictor:
     @property
     def image_size(self) -> int:
         """Longest side of the network input in pixels."""
+        if self.network.fixed_size is not None:
+            return max(self.network.fixed_size)
         stride = self.network.stride
         return -(-self.config.image_size // stride) * stride
 
@@ -215,6 +222,7 @@ class Predictor:
             workers=config.workers,
             prefetch=prefetch,
             positions=part.positions,
+            upright=config.upright,
             pixels=pixels,
         )
         tiles = chain.from_iterable(
@@ -228,9 +236,16 @@ class Predictor:
         yield from chain.from_iterable(self.pool.map(predict, batches))
 
     def plan(self, size: tuple[int, int]) -> Letterbox:
-        """Return the letterbox of a (height, width) in the smallest rectangle for it."""
-        square = (self.image_size, self.image_size)
-        return plan_letterbox(size, square, minimal=True, stride=self.network.stride)
+        """Return the letterbox of a (height, width) in the smallest rectangle for it.
+
+        A file of a fixed size gets that.
+        """
+        if self.network.fixed_size is not None:
+            return plan_letterbox(size, self.network.fixed_size)
+        stride = self.network.stride
+        height, width = self.config.shape or (self.image_size, self.image_size)
+        target = (-(-height // stride) * stride, -(-width // stride) * stride)
+        return plan_letterbox(size, target, minimal=True, stride=stride)
 
     def _predict(
         self, batch: Sequence[Tile], *, keep_inputs: bool, multi_label: bool
@@ -264,8 +279,17 @@ def load_predictor(
     *,
     images: Sequence[str] = (),
     single_class: bool = False,
+    upright: bool = False,
+    shape: tuple[int, int] | None = None,
 ) -> Predictor:
-    """Build a predictor from weights and settings; see `Predictor.build` for `images`."""
+    """Build a predictor from weights and settings; see `Predictor.build` for `images`.
+
+    `weights` may also be a file that `inference/exported.py` opens. `single_class`, `shape` and
+    `upright` are those of its configuration.
+    """
+    if isinstance(weights, Path) and is_exported(weights):
+        found = _predictor_of_file(weights, settings, device, shape)
+        return replace(found, config=replace(found.config, upright=upright))
     checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
     names = checkpoint.class_names
     config = predictor_config(settings, names, device)
@@ -273,7 +297,7 @@ def load_predictor(
         build_detector(checkpoint),
         names,
         device=device,
-        config=replace(config, single_class=single_class),
+        config=replace(config, single_class=single_class, shape=shape, upright=upright),
         images=images,
         labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
     )
@@ -281,6 +305,21 @@ def load_predictor(
     if note and not settings.tile_size:
         log.warning("note: %s", note)
     return predictor
+
+
+def _predictor_of_file(
+    path: Path, settings: DetectionSettings, device: torch.device, shape: tuple[int, int] | None
+) -> Predictor:
+    if device.type != "cpu":
+        log.warning("note: %s runs on the CPU; give the .pt file to use the GPU", path)
+    pool = WorkerPool(CPU)
+    network = open_exported(path, settings.engine, precision=settings.precision, threads=pool.count)
+    config = replace(predictor_config(settings, network.class_names, CPU), shape=shape)
+    fixed, wanted = network.fixed_size, shape or settings.img_size
+    if fixed is not None and wanted not in (fixed, max(fixed)):
+        note = "note: %s takes images of %d x %d (height x width): img_size %s has no effect"
+        log.warning(note, path, *fixed, wanted)
+    return Predictor(network, network.class_names, pool, config)
 
 
 def predictor_config(

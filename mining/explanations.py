@@ -127,7 +127,7 @@ def write_explanations(
     pixels of the photograph. What an algorithm does not report stays empty.
     """
     ranked = enumerate(ranking(scores), start=1)
-    with replace_text(path, errors="surrogateescape", newline="") as file:
+    with replace_text(path, newline="") as file:
         pd.DataFrame(columns=HEADER).to_csv(file, index=False, lineterminator="\n")
         # In chunks, so that memory does not grow with the number of candidates.
         while chunk := list(islice(ranked, ROWS_AT_ONCE)):

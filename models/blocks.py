@@ -59,6 +59,16 @@ class Activation:
             else f"nn.{self.name}()"
         )
 
+    def module(self) -> nn.Module:
+        """Return the function as a layer of torch.nn."""
+        layer: nn.Module = getattr(nn, self.name)(*[self.parameter] * (self.name in _PARAMETERS))
+        return layer
+
+    @property
+    def parameter_name(self) -> str:
+        """Name of the parameter in torch.nn, '' without one."""
+        return _PARAMETERS.get(self.name, ("",))[0]
+
 
 ActivationArg = bool | Activation
 """True for the network's own activation, SiLU until `set_activation`; False for none."""

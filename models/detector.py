@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.anchors import in_stride_order
 from models.at_once import cast_weights, count_batch
 from models.blocks import Conv
+from models.extra_blocks import BottleneckCSP, MixConv2d
 from models.head import Detect
 from models.model_config import IMAGE, Layer, ModelConfig
 from models.registry import BLOCKS
@@ -39,8 +40,13 @@ class Detector(nn.Module):
         self.model = nn.ModuleList([*(_build(layer) for layer in config.layers), head])
         self.units = [one for one in self.model.modules() if isinstance(one, Conv)]
         """Every Conv, in the order of the layers."""
-        for unit in self.units:
-            unit.set_activation(config.activation)
+        for module in self.model.modules():
+            if isinstance(module, Conv):
+                module.set_activation(config.activation)
+            elif isinstance(module, (BottleneckCSP, MixConv2d)):
+                module.act = config.joint_activation.module()
+            elif isinstance(module, nn.BatchNorm2d):
+                module.eps, module.momentum = config.batch_norm
 
     @property
     def head(self) -> Detect:

@@ -91,7 +91,8 @@ class Detect(nn.Module):
         centre (2 v - 0.5 + cell) stride, size (2 v)^2 anchor (v7.0). Half precision is widened
         first, for a coordinate of bfloat16 has only eight bits.
         """
-        levels = zip(raw, self.anchors.unbind(), self.stride.unbind(), strict=True)
+        # Indexed, for OpenCV 4 does not read the split that `unbind` would become in an ONNX file.
+        levels = ((maps, self.anchors[i], self.stride[i]) for i, maps in enumerate(raw))
         return torch.cat([self._decode_level(*level) for level in levels], dim=1)
 
     def _decode_level(self, raw: Tensor, anchors: Tensor, stride: Tensor) -> Tensor:
@@ -120,8 +121,8 @@ class Detect(nn.Module):
 
 
 def _cell_grid(raw: Tensor) -> Tensor:
-    rows = torch.arange(raw.shape[2], device=raw.device, dtype=raw.dtype) - 0.5
-    columns = torch.arange(raw.shape[3], device=raw.device, dtype=raw.dtype) - 0.5
+    # Whole numbers first: OpenCV 5 does not read a range of floats up to a whole number.
+    rows, columns = (torch.arange(n, device=raw.device).to(raw.dtype) - 0.5 for n in raw.shape[2:4])
     down, across = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack((across, down), dim=-1)
 

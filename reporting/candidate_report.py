@@ -53,10 +53,13 @@ Known = Callable[[int], Record | None]
 class CandidateReport:
     """Count the predictions of a task as they pass, and write a page; memory stays the same."""
 
-    def __init__(self, class_names: Sequence[str], total: int, *, mining: bool) -> None:
+    def __init__(
+        self, class_names: Sequence[str], total: int, *, mining: bool, upright: bool = False
+    ) -> None:
         self._names = tuple(class_names)
-        self._mining = mining
-        self._examples = range(0, total, max(total // SHOWN, 1))
+        self._mining, self._upright = mining, upright
+        self.examples = range(0, total, max(total // SHOWN, 1))
+        """Positions of the images shown, of inference."""
         self._images = self._unreadable = self._empty = 0
         self._per_class = np.zeros(len(self._names), np.int64)
         self._confidences = np.zeros(BINS, np.int64)
@@ -93,13 +96,14 @@ class CandidateReport:
         ranking: Sequence[int] = (),
         scores: Sequence[float | None] = (),
         sheets: Path | None = None,
+        tensorboard: bool = True,
     ) -> None:
-        """Write the page into `folder` and the images to TensorBoard; a failure is a warning.
+        """Write the page into `folder`, and its images for TensorBoard; a failure is a warning.
 
         Of mining: `ranking` has the positions of all candidates, best first, `scores` their scores
         by position, and `sheets` is a folder for contact sheets of both ends of the ranking.
         """
-        with best_effort(PAGE, log), TensorBoardLogger(folder) as board:
+        with best_effort(PAGE, log), TensorBoardLogger(folder if tensorboard else None) as board:
             ranked = [(n, score) for n in ranking if (score := scores[n]) is not None]
             if self._mining:
                 first = self._tiles(ranked[:SHOWN], known)
@@ -107,7 +111,7 @@ class CandidateReport:
                 galleries = [("first", "Label these first", list(first))]
                 galleries.append(("last", "Label these last", list(last)))
             else:
-                examples = self._tiles(((n, None) for n in self._examples), known)
+                examples = self._tiles(((n, None) for n in self.examples), known)
                 galleries = [("examples", "Examples", list(islice(examples, SHOWN)))]
             for name, _, tiles in galleries:
                 sheet = contact_sheet(tiles)
@@ -178,7 +182,7 @@ class CandidateReport:
         """Yield the images of these positions and scores that can still be read."""
         for position, score in images:
             record = known(position)
-            image = read_if_possible(record.path) if record else None
+            image = read_if_possible(record.path, upright=self._upright) if record else None
             if record is None or image is None:
                 continue
             rows, name = record.detections, shorten(PurePath(record.path).name)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,26 +18,11 @@ from data.dataset_index import DatasetIndex
 from data.report import DataReport
 from evaluation.evaluator import Evaluation
 from reporting import plots
-from reporting.drawing import ACCENT, ALERT, Tile, class_colours, shorten
+from reporting.drawing import Tile
+from reporting.evaluation_report import Missed, evaluation_context
 from reporting.page import file_uri, png_uri
 from settings.train import TrainSettings
 from utils.logs import duration
-
-MOST_ROWS = 25
-"""Classes listed openly; of more, the weakest are, and the whole list is folded."""
-WEAKEST = 10
-PAIRS = 10
-"""Confused pairs of classes listed."""
-
-
-@dataclass(frozen=True)
-class Missed:
-    """The number of labelled objects of an image that were not found."""
-
-    position: int
-    path: str
-    missed: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -76,22 +60,15 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
     if len(data.seconds) > 1:
         chart = plots.line(data.seconds, title="Time per epoch", x="epoch", y="seconds")
         figures["seconds"] = png_uri(plots.figure_png(chart))
-    results = class_rows(evaluation, names)
-    ranked = sorted((row for row in results[1:] if row[5] != ""), key=lambda row: float(row[5]))
     splits = (data.train, data.validation)
     counts = [index.counts().tolist() for index in splits]
-    shown = zip(plots.figure_names(names), names, strict=True)
     return {
+        **evaluation_context(evaluation, names, figures),
         "data": data,
-        "evaluation": evaluation,
-        "figures": figures,
-        "results": results,
-        "weakest": [results[0], *ranked[:WEAKEST]] if len(names) > MOST_ROWS else [],
+        "missed": data.missed,
+        "worst": data.worst,
+        "compared": data.compared,
         "files": [(p.name, p.stat().st_size / 1e6) for p in data.files if p.is_file()],
-        "unnamed": [(label, name) for label, name in shown if label != shorten(name)],
-        "confused": confused_pairs(evaluation.confusion.matrix, names),
-        "missed_colours": [(ALERT, "missed"), (ACCENT, "found")],
-        "class_colours": class_colours(names),
         "backgrounds": [int((np.diff(i.offsets) == 0).sum()) for i in splits],
         "boxes_by_class": list(zip(names, *counts, strict=True)),
         "settings": setting_rows(data.settings),
@@ -101,32 +78,6 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
         "total_time": duration(sum(seconds)),
         "environment": environment(),
     }
-
-
-def class_rows(evaluation: Evaluation, names: Sequence[str]) -> list[list[Any]]:
-    """Return metrics of all classes and of each; empty fields for a class without labels."""
-    scores, table, labels = evaluation.scores, evaluation.classes, evaluation.labels_per_class
-    f1 = float(table.f1.mean()) if len(table.f1) else 0.0
-    total = [scores.precision, scores.recall, f1, scores.map50, scores.map50_95]
-    columns = (table.precision, table.recall, table.f1, table.ap[:, 0], table.ap.mean(1))
-    metrics = dict(zip(table.classes.tolist(), np.stack(columns, 1).tolist(), strict=True))
-    rows = [["all classes", int(labels.sum()), *total]]
-    for number, name in enumerate(names):
-        rows.append([name, int(labels[number]), *metrics.get(number, [""] * 5)])
-    return rows
-
-
-def confused_pairs(matrix: np.ndarray, names: Sequence[str]) -> list[list[object]]:
-    """Return the most frequent confusions: true and predicted class, count, share of the true."""
-    pairs = matrix[:-1, :-1].copy()
-    np.fill_diagonal(pairs, 0)
-    order = np.argsort(-pairs, axis=None, kind="stable")[:PAIRS]
-    rows: list[list[object]] = []
-    for predicted, true in zip(*np.unravel_index(order, pairs.shape), strict=True):
-        count = int(pairs[predicted, true])
-        if count:
-            rows.append([names[true], names[predicted], count, count / int(matrix[:, true].sum())])
-    return rows
 
 
 def setting_rows(settings: TrainSettings) -> list[list[str]]:

@@ -5,37 +5,34 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from time import monotonic
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from data.dataset_index import DatasetIndex
 from data.images import read_image, write_image
-from evaluation.evaluator import Evaluation, ground_truth
-from evaluation.metrics import found_labels
+from evaluation.evaluator import Evaluation
 from models.anchors import label_sizes
 from models.detector import Detector
 from reporting import plots
 from reporting.callbacks import Callback, EpochResult
 from reporting.drawing import (
-    ACCENT,
-    ALERT,
-    Tile,
-    annotated_tile,
     batch_tiles,
-    box_labels,
     contact_sheet,
-    fit,
-    outline,
-    read_if_possible,
-    shorten,
+)
+from reporting.evaluation_report import (
+    COMPARED,
+    compare_images,
+    evaluation_figures,
+    evaluation_sheets,
+    missed_objects,
+    missed_tiles,
 )
 from reporting.page import PAGE, SHEET_QUALITY, write_page
 from reporting.tensorboard import TensorBoardLogger
-from reporting.training_page import Missed, ReportData, page_context
+from reporting.training_page import ReportData, page_context
 from utils.errors import best_effort
 
 log = logging.getLogger(__name__)
@@ -43,10 +40,6 @@ log = logging.getLogger(__name__)
 BATCHES_SHOWN = 3
 SHARE_OF_TIME = 0.02
 """Share of a training's time that early reports may take."""
-WORST_SHOWN = 12
-"""Images with missed objects in the gallery."""
-COMPARED = 8
-"""Images of the validation split with labels and detections side by side."""
 
 
 class TrainingReport(Callback):
@@ -124,20 +117,15 @@ class TrainingReport(Callback):
     def _draw(self) -> None:
         assert self._data.best is not None
         (epoch, evaluation), names = self._data.best, self._data.train.class_names
-        classes, matrix = evaluation.classes, evaluation.confusion.matrix
         self._save("results.png", plots.learning_curves(self._folder / "results.csv"), epoch)
-        self._save("pr_curve.png", plots.precision_recall(classes, names), epoch)
-        for quantity in plots.CURVES:
-            figure = plots.over_confidence(classes, names, quantity)
-            self._save(f"{quantity.lower()}_curve.png", figure, epoch)
-        self._save("confusion_matrix.png", plots.confusion(matrix, names), epoch)
+        for name, figure in evaluation_figures(evaluation, names):
+            self._save(name, figure, epoch)
         compared = compare_images(evaluation, self._data.validation)
         missed = missed_objects(evaluation, self._data.validation)
-        worst = missed_tiles(missed[:WORST_SHOWN], evaluation, self._data.validation)
+        worst = missed_tiles(missed, evaluation, self._data.validation)
         self._data = replace(self._data, compared=compared, missed=missed, worst=worst)
-        self._write_image("validation.jpg", contact_sheet(compared), epoch)
-        nothing = Tile(np.full((8, 320, 3), 255, np.uint8), "no labelled object is missed")
-        self._write_image("worst.jpg", contact_sheet(worst or [nothing]), epoch)
+        for name, sheet in evaluation_sheets(compared, worst):
+            self._write_image(name, sheet, epoch)
 
     def _save(self, name: str, figure: Figure, epoch: int = 0) -> None:
         plots.save_figure(figure, self._folder / name)
@@ -150,64 +138,3 @@ class TrainingReport(Callback):
     def _write_page(self) -> None:
         context = page_context(self._data, self._folder)
         write_page(self._folder / PAGE, "training_report.html", **context)
-
-
-def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
-    """Return images spread over the split, each with its labels and then with its detections."""
-    tiles, names = [], index.class_names
-    spread = np.linspace(0, len(index) - 1, COMPARED).round().astype(int)
-    for position in np.unique(spread).tolist():
-        rows = evaluation.detections.get(position)
-        image = read_if_possible(index.paths[position])
-        if rows is None or image is None:
-            continue
-        name = shorten(PurePath(index.paths[position]).name)
-        boxes, classes = index.boxes_of(position), index.classes_of(position)
-        detected = rows[:, 5].astype(int)
-        labelled, found = _count(len(boxes), "label"), _count(len(rows), "detection")
-        tiles += [
-            annotated_tile(image, f"{name}: {labelled}", boxes, classes, names),
-            annotated_tile(image, f"{name}: {found}", rows[:, :4], detected, names, rows[:, 4]),
-        ]
-    return tiles
-
-
-def missed_objects(evaluation: Evaluation, index: DatasetIndex) -> list[Missed]:
-    """Return the images that miss objects at the reported confidence: most missed first, then the
-    larger share.
-    """
-    missed = []
-    for position in sorted(evaluation.detections):
-        found = found_labels(evaluation.detections[position], ground_truth(index, position))
-        if not found.all():
-            count = int((~found).sum())
-            missed.append(Missed(position, index.paths[position], count, len(found)))
-    return sorted(missed, key=lambda one: (-one.missed, one.total))
-
-
-def missed_tiles(
-    images: Sequence[Missed], evaluation: Evaluation, index: DatasetIndex
-) -> list[Tile]:
-    """Draw found objects thin and blue, missed ones thick, orange and with their name."""
-    tiles = []
-    for number, one in enumerate(images, start=1):
-        image = read_if_possible(one.path)
-        if image is None:
-            continue
-        small, scale = fit(image)
-        labels, canvas = ground_truth(index, one.position), small.copy()
-        found = found_labels(evaluation.detections[one.position], labels)
-        boxes = np.round(labels[:, 1:] * scale)
-        for box in boxes[found]:
-            outline(canvas, box, ACCENT, 1)
-        for box in boxes[~found]:
-            outline(canvas, box, ALERT, 3)
-        shown = box_labels(boxes[~found], labels[~found, 0], index.class_names, colour=ALERT)
-        name = shorten(PurePath(one.path).name)
-        caption = f"{number}. {name}: {one.missed} of {one.total} missed"
-        tiles.append(Tile(canvas, caption, shown))
-    return tiles
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

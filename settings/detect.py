@@ -83,6 +83,8 @@ class OutputOptions:
     save_txt: bool = False
     save_conf: bool = False
     save_crop: bool = False
+    save_csv: bool = False
+    view_img: bool = False
     line_thickness: int | None = None
     hide_labels: bool = False
     hide_conf: bool = False

@@ -43,6 +43,7 @@ ALIASES = {
     "max_detections": "max_det",
     "opset_version": "opset",
     "simplify": "onnx_simplify",
+    "dynamic": "onnx_dynamic",
 }
 
 # Options of those repositories that this version does not act on.

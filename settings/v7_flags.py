@@ -1,4 +1,7 @@
-"""Every command-line flag of YOLOv5 v7.0, and what becomes of it in commands and in tasks."""
+"""Every command-line flag of YOLOv5 v7.0, and what becomes of it in commands and in tasks.
+
+And --save-csv, which came after v7.0.
+"""
 
 from __future__ import annotations
 
@@ -76,11 +79,14 @@ _HALF = _switch("--half", "half", "half-precision (float16) inference on a GPU")
 _AUGMENT = _switch("--augment", "augment", "test-time augmentation")
 _OUTPUT = "the platform says where a task writes"
 _JSON = "a task writes its detections as the platform's JSON"
+_NO_VIDEOS = "a task has images only"
 _NO_PICTURES = "a task draws no pictures of its detections"
 _DEVICE = _command(
     "--device", "GPU numbers or cpu; the first GPU, else the CPU", "gpu_id says where a task runs"
 )
-_DATA = _command("--data", "the data.yaml", "a task brings its own data set")
+_DATA = _command(
+    "--data", "the data.yaml, or the folder of a data set", "a task brings its own data set"
+)
 _FOLDER = (
     _command("--project", "save results to project/name", _OUTPUT),
     _command("--name", "save results to project/name", _OUTPUT),
@@ -107,7 +113,11 @@ TRAIN = (
     _switch("--noval", "noval", "evaluate the final epoch only"),
     _switch("--noautoanchor", "noautoanchor", "disable AutoAnchor"),
     _switch("--noplots", "plots", "save no plot files", gives=False),
-    _refused("--evolve", "the search is another command: python evolve.py", "value or nothing"),
+    _refused(
+        "--evolve",
+        "the search is another command: python evolve.py --trials 300",
+        "value or nothing",
+    ),
     _ignored("--bucket", "nothing is sent to a cloud bucket: this program uses no network"),
     _setting("--cache", "cache", "where decoded images are kept", "value or nothing", "ram"),
     _switch("--image-weights", "image_weights", "weighted image selection for training"),
@@ -147,7 +157,11 @@ VAL = (
     _AUGMENT,
     _ignored("--verbose", "the table of all classes is always printed", "nothing"),
     *_SAVE_TEXT,
-    _refused("--save-hybrid", "labels among detections raise every score falsely", "nothing"),
+    _refused(
+        "--save-hybrid",
+        "labels among detections raise every score falsely; --save-txt has the detections",
+        "nothing",
+    ),
     _command("--save-json", "save a COCO-JSON results file", _JSON, "nothing"),
     *_FOLDER,
     _HALF,
@@ -156,29 +170,49 @@ VAL = (
 
 DETECT = (
     _setting("--weights", "weights", "the weights to detect with", "values"),
-    _command("--source", "image, folder, pattern or list of paths", "a task brings its own images"),
+    _command(
+        "--source",
+        "image, video, folder, pattern such as 'a/*.jpg', or text file that lists these",
+        "a task brings its own images",
+    ),
     _ignored("--data", "class names come from the weights"),
-    _SIZE,
+    _setting(
+        "--imgsz --img --img-size",
+        "img_size",
+        "inference size (pixels): one number, or height and width; in a task one",
+        "values",
+    ),
     _CONFIDENCE,
     _OVERLAP,
     _MOST,
     _DEVICE,
-    _refused("--view-img", "no window is opened; look at the saved pictures", "nothing"),
+    _command(
+        "--view-img", "show results in a window, where there is a display", _NO_PICTURES, "nothing"
+    ),
     *_SAVE_TEXT,
+    _command("--save-csv", "save results to predictions.csv", _JSON, "nothing"),
     _command("--save-crop", "save cropped prediction boxes", _NO_PICTURES, "nothing"),
-    _command("--nosave", "save no images", _NO_PICTURES, "nothing"),
+    _command("--nosave", "save no annotated images and videos", _NO_PICTURES, "nothing"),
     _setting("--classes", "classes", "filter by class: --classes 0, or --classes 0 2 3", "values"),
     _switch("--agnostic-nms", "agnostic_nms", "class-agnostic NMS"),
     _AUGMENT,
-    _refused("--visualize", "pictures of feature maps are not drawn", "nothing"),
-    _refused("--update", "weights are never downloaded over those that are there", "nothing"),
+    _refused(
+        "--visualize",
+        "feature maps are not drawn; Predictor.backbone_map in inference/predictor.py returns them",
+        "nothing",
+    ),
+    _refused(
+        "--update",
+        "old weights are read as they are; nothing has to be stripped from them first",
+        "nothing",
+    ),
     *_FOLDER,
     _command("--line-thickness", "bounding-box thickness (pixels)", _NO_PICTURES),
     _command("--hide-labels", "hide labels", _NO_PICTURES, "nothing"),
     _command("--hide-conf", "hide confidences", _NO_PICTURES, "nothing"),
     _HALF,
     _DNN,
-    _ignored("--vid-stride", "videos are not read"),
+    _command("--vid-stride", "detect in every so many frames of a video", _NO_VIDEOS),
 )
 
 _NO_TENSORFLOW = "TensorFlow formats are not written; convert the ONNX file"

@@ -14,6 +14,7 @@ import torch
 
 import detect
 from data.stream import DecodedImage
+from data.videos import Video, write_video
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
 from inference.predictor import Prediction, Predictor, class_indices, load_predictor
@@ -70,7 +71,7 @@ def test_memory_does_not_grow_with_the_number_of_images(
     decoded = most = given = 0
 
     def endless(
-        names: Sequence[str], *, workers: int, prefetch: int, positions: None
+        names: Sequence[str], *, workers: int, prefetch: int, **_: None
     ) -> Iterator[DecodedImage]:
         nonlocal decoded
         for position, name in enumerate(names):
@@ -223,6 +224,70 @@ def test_an_image_too_wide_for_a_picture_costs_nothing_else(
     assert not (tmp_path / "exp" / "b.jpg").exists()
     assert len(json.loads((tmp_path / "exp/detections.json").read_text())) == 2
     assert "b.jpg: 65501x8 is too large for .jpg" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def film(paths: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph five times at five frames a second."""
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    frame = cv2.resize(cv2.imread(paths[0]), (160, 128))
+    with write_video(path, (128, 160), 5) as writer:
+        for _ in range(5):
+            writer.write(frame)
+    return path
+
+
+@pytest.mark.parametrize(("stride", "count"), [(1, 5), (2, 2)])
+def test_a_video(
+    weights: Path,
+    film: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    stride: int,
+    count: int,
+) -> None:
+    """Label files by frame, and an annotated film of the same rate."""
+    words = f"--conf-thres 0.0005 --max-det 3 --save-txt --save-csv --project {tmp_path}"
+    run(weights, film, f"{words} --batch-size 1 --vid-stride {stride} --view-img")
+    folder, numbers = tmp_path / "exp", range(1, count + 1)
+    found = json.loads((folder / "detections.json").read_text())
+    assert list(found) == [f"{film}#{n}" for n in numbers]
+    labels = {path.name: path.read_text() for path in folder.glob("labels/*")}
+    assert set(labels) == {f"film_{n}.txt" for n in numbers}
+    assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + 3 * count
+    written = Video(str(folder / "film.mp4"))
+    assert (written.rate, written.total) == (5, count)
+    assert {frame.shape for frame in written.frames()} == {(128, 160, 3)}
+    said = capsys.readouterr().out
+    assert f"0 images, {count} frames, {3 * count} objects: {folder}" in said
+    assert f"report: {folder}/report.html" in said
+    assert "--view-img shows nothing: " in said
+
+
+def test_a_video_that_is_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (128, 160, 3), np.uint8)
+    whole, part = tmp_path / "whole.avi", tmp_path / "part.avi"
+    writer = cv2.VideoWriter(str(whole), cv2.VideoWriter.fourcc(*"MJPG"), 5, (160, 128))
+    for _ in range(6):
+        writer.write(frame)
+    writer.release()
+    part.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert 0 < len(list(Video(str(part)).frames())) < 5
+    assert "part.avi ends after" in caplog.text
+
+
+def test_what_cannot_be_read_at_all_is_an_error(weights: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(TaskError, match=r"no image of --source .* can be read \(.*a.mp4: "):
+        run(weights, tmp_path, f"--project {tmp_path}/runs")
+
+
+def test_a_network_input_of_height_and_width(predictor: Predictor) -> None:
+    """256 x 300 is bound by the height 100, which is 128 in multiples of the stride."""
+    shaped = replace(predictor, config=replace(predictor.config, shape=(100, 640)))
+    plan = shaped.plan((256, 300))
+    assert (plan.resized, plan.shape) == ((128, 150), (128, 160))
 
 
 @pytest.mark.slow

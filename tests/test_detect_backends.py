@@ -95,7 +95,7 @@ def test_the_command_lines(weights, paths, data_yaml, tmp_path, program, capsys)
         detect.main([*words, "--source", paths[0], "--output", str(tmp_path / "found.json")])
         assert (tmp_path / "found.json").is_file()
     else:
-        val.main([*words, "--data", str(data_yaml)])
+        val.main([*words, "--data", str(data_yaml), "--nosave"])
     assert "engine: onnxruntime in float32" in capsys.readouterr().out
 
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-import runpy
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 
-from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
 from models.summary import summarize
@@ -144,21 +139,6 @@ def test_links_and_named_modules_lead_to_files_and_headings(page: Path) -> None:
             assert not anchor or anchor in anchors(path), target
 
 
-def test_the_program_for_detections_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    detector = Detector(read_model_config("yolov5n", 2))
-    save_checkpoint(tmp_path / "best.pt", checkpoint_of(detector, ("a", "b")))
-    cv2.imwrite(str(tmp_path / "picture.jpg"), np.zeros((48, 64, 3), np.uint8))
-    (block,) = (b for b in blocks(ROOT / "docs" / "local.md") if b.language == "python")
-    (tmp_path / "program.py").write_text(block.text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
-    values = runpy.run_path("program.py")
-    assert values["prediction"].error is None
-    assert values["predictor"].class_names == ("a", "b")
-
-
 @pytest.mark.parametrize("page", sorted(ZH.glob("*.md")), ids=where)
 def test_a_chinese_page_and_its_english_one_link_each_other(page: Path) -> None:
     """Their prose may differ: a change lands with the English page alone."""
@@ -185,3 +165,10 @@ def test_every_mining_algorithm_is_explained(name: str) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     rule = SECTIONS["mining"].__dataclass_fields__["mining_algorithm"].metadata["spec"]
     assert [word for word in rule.choices if f"`{word}`" not in text] == []
+
+
+def test_tests_that_a_page_names_exist() -> None:
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in PAGES:
+        for name in re.findall(r"`(test_\w+)`", page.read_text("utf-8")):
+            assert f"def {name}(" in sources, f"{where(page)}: {name}"

@@ -29,6 +29,7 @@ from ops.tiling import Tiling
 from settings.detect import InferSettings
 from tests.conftest import NAMES
 from tests.mixed_example import small_predictor
+from tests.reporting.page_reader import read_page_file
 from tools.make_task import write_task
 from tools.sources import read_source
 
@@ -70,6 +71,25 @@ def test_tiles_cover_every_image_of_the_split(weights: Path, index: DatasetIndex
         assert (rows[:, :4] <= (width, height, width, height)).all()
     assert found.labels_per_class.tolist() == index.counts().tolist()
     assert sum(int(size.labels.sum()) for size in found.by_size) == len(index.boxes)
+
+
+@pytest.mark.parametrize("tile", [None, Tiling(96)], ids=["batches", "tiles"])
+def test_in_a_crowd_region_no_detection_is_false(
+    weights: Path, index: DatasetIndex, tile: Tiling | None
+) -> None:
+    """Regions of every class over every image: what is no hit does not count at all."""
+    height, width = index.sizes[0].tolist()
+    boxes = np.array([[0, 0, width, height]] * len(index) * len(NAMES))
+    classes = np.tile(np.arange(len(NAMES)), len(index))
+    regions = Instances(boxes, classes), np.repeat(np.arange(len(index)), len(NAMES))
+    predictor = predictor_of(weights, tiling=tile)
+    without, within = (
+        evaluate_split(predictor, one) for one in (index, index.with_crowds(*regions))
+    )
+    assert without.scores.fp
+    assert not within.scores.fp
+    assert within.scores.map50_95 > without.scores.map50_95
+    assert within.labels_per_class.tolist() == without.labels_per_class.tolist()
 
 
 def test_without_the_package_of_coco_the_other_tables_are_written(
@@ -120,11 +140,38 @@ def test_the_command_line_prints_and_writes_all_tables(
     assert {row["class"] for row in read_csv(tmp_path / "classes.csv")} == {"all", "red_cell"}
 
 
+FIGURES = {"pr_curve", "f1_curve", "precision_curve", "recall_curve", "confusion_matrix"}
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ("", {"classes.csv", "report.html", *(f"{name}.png" for name in FIGURES)}),
+        ("--noplots", {"classes.csv"}),
+        ("--nosave", set()),
+    ],
+)
+def test_a_run_folder(
+    data_yaml: Path, tmp_path: Path, run_val: Callable[..., str], words: str, files: set[str]
+) -> None:
+    shown = run_val("--data", data_yaml, "--project", tmp_path, *words.split())
+    written = {path.name for path in tmp_path.glob("exp/*")}
+    assert written - {"validation.jpg", "worst.jpg"} == files
+    folder = tmp_path / "exp"
+    assert (f"results: {folder}" in shown) == bool(files)
+    assert (f"report: {folder}/report.html" in shown) == ("report.html" in files)
+    assert ("python detect.py --weights " in shown) == bool(files)
+    if "report.html" in files:
+        text = read_page_file(folder / "report.html").text
+        assert "mAP at IoU 0.5 " in text
+        assert "images usable" in text
+
+
 def test_a_data_yaml_and_an_index_give_the_same_metrics(
     trained: Path, data_yaml: Path, run_val: Callable[..., str]
 ) -> None:
-    by_index = run_val("--index", trained / "in/val-index.tsv")
-    by_yaml = run_val("--data", data_yaml, "--task", "val", "--verbose")
+    by_index = run_val("--index", trained / "in/val-index.tsv", "--nosave")
+    by_yaml = run_val("--data", data_yaml, "--task", "val", "--verbose", "--nosave")
     tables = [text[text.index("class ") :].splitlines()[:5] for text in (by_index, by_yaml)]
     assert tables[0] == tables[1]
     assert "--verbose has no effect" in by_yaml
@@ -133,7 +180,7 @@ def test_a_data_yaml_and_an_index_give_the_same_metrics(
 def test_single_cls_counts_every_object_as_one_class(
     data_yaml: Path, index: DatasetIndex, run_val: Callable[..., str]
 ) -> None:
-    shown = run_val("--data", data_yaml, "--task", "val", "--single-cls")
+    shown = run_val("--data", data_yaml, "--task", "val", "--single-cls", "--nosave")
     rows = shown[shown.index("class ") :].splitlines()[1:3]
     assert [line.split()[:2] for line in rows] == [
         [n, f"{len(index.boxes)}"] for n in ("all", "item")

@@ -7,22 +7,25 @@ Boxes are x1, y1, x2, y2 in pixels of the upright image with an exclusive corner
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from data.dataset_index import DatasetIndex
 from data.folders import open_dataset
 from data.formats.base import SPLITS
+from data.instances import Instances
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image: its file, boxes [n, 4] (x1, y1, x2, y2 pixels), classes [n]."""
+    """One image: its file, boxes [n, 4] (x1, y1, x2, y2 pixels), classes [n], crowd regions."""
 
     path: Path
     boxes: np.ndarray
     classes: np.ndarray
+    crowds: Instances = field(default_factory=Instances.none)
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,14 @@ def read_source(
         )
         notes += report.lines()
         splits[split] = tuple(
-            SourceImage(Path(path), index.boxes_of(number), index.classes_of(number))
+            SourceImage(Path(path), *_labels_of(index, number))
             for number, path in enumerate(index.paths)
         )
     return SourceDataset(data.format_name, data.class_names, splits, tuple(notes))
+
+
+def _labels_of(index: DatasetIndex, image: int) -> tuple[np.ndarray, np.ndarray, Instances]:
+    return index.boxes_of(image), index.classes_of(image), index.crowds_of(image)
 
 
 def _unlabelled(path: Path) -> SourceImage:

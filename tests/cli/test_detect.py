@@ -30,7 +30,15 @@ def test_a_command_line_of_v7() -> None:
     settings = command.settings
     assert (settings.img_size, settings.conf_thres, settings.iou_thres) == (320, 0.4, 0.5)
     assert (settings.max_det, settings.workers) == (7, 3)
-    assert command.outputs == OutputOptions(False, True, True, True, 2, True, True)
+    assert command.outputs == OutputOptions(
+        save_images=False,
+        save_txt=True,
+        save_conf=True,
+        save_crop=True,
+        line_thickness=2,
+        hide_labels=True,
+        hide_conf=True,
+    )
     assert (command.weights, command.images) == (Path("best.pt"), ["a.jpg"])
     assert command.device == "0"
     assert command.run == RunName(Path("runs/detect"))
@@ -42,6 +50,20 @@ def test_output_alone_makes_no_run_folder() -> None:
     assert (command.output, command.run) == (Path("found.json"), None)
     named = parse("--output found.json --save-txt --project a --name b --exist-ok").run
     assert named == RunName(Path("a"), "b", exist_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "shape"),
+    [
+        pytest.param("", 640, None, id="default"),
+        pytest.param("--imgsz 320", 320, (320, 320), id="one"),
+        pytest.param("--imgsz 480 640", 640, (480, 640), id="height and width"),
+        pytest.param("--img 640 300", 640, (640, 320), id="rounded up"),
+    ],
+)
+def test_sizes(words: str, size: int, shape: tuple[int, int] | None) -> None:
+    command = parse(words)
+    assert (command.settings.img_size, command.shape) == (size, shape)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +83,11 @@ def test_devices(words: str, device: str | None) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        pytest.param("--view-img", "no window is opened", id="view-img"),
+        pytest.param("--vid-stride 0", "it must be 1 or more", id="vid-stride"),
+        pytest.param("--imgsz 1 2 3", "give one, or height and width", id="imgsz"),
         pytest.param("--weights a.pt b.pt", "name one", id="ensemble"),
         pytest.param("--source rtsp://host/a", "is an address", id="stream"),
-        pytest.param("--source 0", "is a camera", id="camera"),
+        pytest.param("--source 0", "number of a camera", id="camera"),
         pytest.param("--conf-thres 2", "it must be a number, 0 to 1", id="value"),
         pytest.param("--line-thickness thin", "a whole number", id="thickness"),
     ],
@@ -75,9 +98,9 @@ def test_refusals(words: str, sentence: str) -> None:
 
 
 def test_flags_without_effect_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    parse("--data coco.yaml --dnn --vid-stride 2")
+    parse("--data coco.yaml --dnn")
     notes = [record.message.split()[1] for record in caplog.records]
-    assert notes == ["--data", "--dnn", "--vid-stride"]
+    assert notes == ["--data", "--dnn"]
 
 
 @pytest.mark.parametrize("words", ["--weights best.pt", "--source a.jpg", "--unknown"])

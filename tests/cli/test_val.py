@@ -34,9 +34,20 @@ def test_a_command_line_of_v7() -> None:
     assert command.run == RunName(Path("runs/val"))
 
 
-def test_without_files_there_is_no_run_folder() -> None:
-    command = parse("--index a.tsv")
-    assert (command.index_file, command.run) == (Path("a.tsv"), None)
+@pytest.mark.parametrize(
+    ("words", "run", "plots"),
+    [
+        pytest.param("", RunName(Path("runs/val")), True, id="a run folder"),
+        pytest.param("--noplots", RunName(Path("runs/val")), False, id="noplots"),
+        pytest.param("--plots false", RunName(Path("runs/val")), False, id="plots false"),
+        pytest.param("--report a/b", RunName(Path("a"), "b", exist_ok=True), True, id="report"),
+        pytest.param("--nosave", None, True, id="nosave"),
+    ],
+)
+def test_where_files_go(words: str, run: RunName | None, plots: bool) -> None:
+    command = parse(f"--index a.tsv {words}")
+    assert (command.index_file, command.run) == (Path("a.tsv"), run)
+    assert command.settings.plots is plots
     assert (command.settings.conf_thres, command.settings.max_det) == (0.001, 300)
 
 
@@ -45,6 +56,7 @@ def test_without_files_there_is_no_run_folder() -> None:
     [
         pytest.param("--task speed", "--task speed is refused", id="speed"),
         pytest.param("--task study", "one of train, val, test", id="study"),
+        pytest.param("--nosave --save-txt", "--save-txt wants a file", id="nosave"),
         pytest.param("--save-hybrid", "raise every score", id="hybrid"),
         pytest.param("--weights a.pt b.pt", "name one", id="ensemble"),
         pytest.param("--iou-thres x", "it must be a number", id="value"),

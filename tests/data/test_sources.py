@@ -6,8 +6,15 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from data.sources import available_sample, check_data_available, find_images, sample_paths
+from data.sources import (
+    available_sample,
+    check_data_available,
+    find_images,
+    find_sources,
+    sample_paths,
+)
 from utils.errors import Code, TaskError
 
 
@@ -37,6 +44,17 @@ def test_sources(source: str, names: list[str], folder: Path) -> None:
     assert base in (folder, Path())
 
 
+def test_a_file_of_another_kind_is_refused_and_an_image_without_a_suffix_is_not(
+    folder: Path,
+) -> None:
+    (folder / "x.py").write_text("print()")
+    with pytest.raises(TaskError, match=r"x\.py is no image") as caught:
+        find_images(folder / "x.py")
+    assert caught.value.code == Code.IMAGE_FORMAT
+    Image.new("RGB", (4, 4)).save(folder / "photo", "PNG")
+    assert find_images(folder / "photo")[0] == [str(folder / "photo")]
+
+
 def test_a_list_may_be_relative_to_where_one_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,12 +66,12 @@ def test_a_list_may_be_relative_to_where_one_is(
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("0", "is a camera"),
-        ("rtsp://host/media", "is an address in a network"),
-        ("https://host/a.jpg", "is an address in a network"),
-        ("screen", "is a screen"),
+        ("0", "is the number of a camera: record a video file"),
+        ("rtsp://host/media", r"record it first \(ffmpeg -i rtsp://host/media -t 60 clip.mp4\)"),
+        ("https://host/a.jpg?b&c", r"download it first \(curl -LO 'https://host/a.jpg\?b&c'\)"),
+        ("screen", "is a screen: save screenshots"),
         ("list.streams", "is a list of streams"),
-        ("film.mp4", "is a video"),
+        ("film.mp4", "has videos and no image .*: save frames of them as files"),
     ],
 )
 def test_what_is_no_image_file_is_refused(
@@ -63,6 +81,17 @@ def test_what_is_no_image_file_is_refused(
     with pytest.raises(TaskError, match=reason) as caught:
         find_images(source)
     assert caught.value.code == Code.DATASET
+
+
+def test_videos_are_told_from_images(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images, videos, base = find_sources(folder)
+    assert [Path(path).name for path in images] == ["a.png", "b.jpg", "c.JPG"]
+    assert (videos, base) == ([str(folder / "film.mp4")], folder)
+    assert find_images(folder) == (images, folder)
+    assert f"left out of {folder}: 1 videos, such as {folder}/film.mp4" in caplog.text
+    (folder / "0").mkdir()
+    (folder / "0" / "film.avi").touch()
+    assert find_sources(folder / "0")[:2] == ([], [str(folder / "0/film.avi")])
 
 
 def test_addresses_in_a_list_are_refused(folder: Path) -> None:

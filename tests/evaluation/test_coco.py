@@ -80,6 +80,17 @@ def test_detections_in_an_image_without_labels_count() -> None:
     assert (coco_metrics(with_noise, SPLIT)["AP"] or 0) < 1
 
 
+def test_detections_in_a_crowd_region_do_not_count() -> None:
+    """Any number of its class, ahead of the hit; those of another class do."""
+    with_crowd = SPLIT.with_crowds(Instances([[200, 0, 400, 100]], [0]), np.array([0]))
+    inside = [(*(200, 5, 240, 60, 0.99), 0), (*(300, 5, 330, 60, 0.98), 0)]
+    found = [(0, np.concatenate([rows(*inside), PERFECT[0][1]])), PERFECT[1]]
+    assert coco_metrics(found, with_crowd) | {"AR1": 0} == coco_metrics(PERFECT, SPLIT) | {"AR1": 0}
+    assert (coco_metrics(found, SPLIT)["AP"] or 0) < 1
+    found[0] = (0, np.concatenate([rows((*inside[0][:5], 1)), PERFECT[0][1]]))
+    assert (coco_metrics(found, with_crowd)["AP"] or 0) < 1
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(f"No module named {name!r}")

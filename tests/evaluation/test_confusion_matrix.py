@@ -42,6 +42,15 @@ def test_example() -> None:
     assert confusion.matrix.tolist() == [[1, 0, 3], [0, 1, 0], [1, 0, 0]]
 
 
+def test_crowd_regions_take_detections_from_the_background() -> None:
+    """Wholly in a region of its class; of another class; half in it; a hit in it stays a hit."""
+    rows = [[20, 0, 30, 10, 0.9, 0], [20, 0, 30, 10, 0.9, 1], [35, 0, 45, 10, 0.9, 0]]
+    rows += [[36, 0, 46, 10, 0.9, 0], [15, 0, 25, 10, 0.9, 0]]
+    confusion = ConfusionMatrix(2)
+    confusion.add(np.array(rows), np.array([[0, 15, 0, 25, 10]]), np.array([[0, 10, 0, 40, 10]]))
+    assert confusion.matrix.tolist() == [[1, 0, 1], [0, 0, 1], [0, 0, 0]]
+
+
 def test_images_without_labels_or_without_detections() -> None:
     confusion = ConfusionMatrix(1)
     box = [0.0, 0.0, 9.0, 9.0]

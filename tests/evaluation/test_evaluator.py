@@ -18,6 +18,7 @@ from evaluation.evaluator import (
     merge,
     size_class,
 )
+from evaluation.metrics import IOU_THRESHOLDS, ap_per_class
 from tests.evaluation.evaluation_example import assert_same, split
 from utils.distributed import SINGLE_PROCESS, DistContext
 
@@ -99,6 +100,83 @@ def test_an_empty_split_has_zeros() -> None:
     assert (evaluation.scores.map50, counts.false_negatives, counts.recall) == (0, 0, 0)
 
 
+def outcomes_by_loop(
+    detections: np.ndarray, labels: np.ndarray, crowds: np.ndarray, threshold: float
+) -> list[str]:
+    """COCO's rule, one detection after the other: objects before regions, each object once."""
+    candidates = [(row, False) for row in labels.tolist()] + [(r, True) for r in crowds.tolist()]
+    outcomes, taken = [], set()
+    for x1, y1, x2, y2, _, cls in detections.tolist():
+        best, match = threshold, None
+        for number, ((own, left, top, right, bottom), crowd) in enumerate(candidates):
+            if own != cls or number in taken:
+                continue
+            if crowd and match is not None and not candidates[match][1]:
+                break
+            width, height = min(x2, right) - max(x1, left), min(y2, bottom) - max(y1, top)
+            shared = max(width, 0) * max(height, 0)
+            whole = (x2 - x1) * (y2 - y1)
+            if not crowd:
+                whole += (right - left) * (bottom - top) - shared
+            if shared / whole >= best:
+                best, match = shared / whole, number
+        if match is None:
+            outcomes.append("false")
+        elif candidates[match][1]:
+            outcomes.append("ignored")
+        else:
+            taken.add(match)
+            outcomes.append("true")
+    return outcomes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_crowd_regions_are_ignored_as_coco_does(seed: int) -> None:
+    """Objects apart from each other, where v7.0's matching is COCO's; three detections of each, and
+    some anywhere. At each threshold the metrics are those without the ignored detections.
+    """
+    rng = np.random.default_rng(seed)
+    evaluator, kept = Evaluator(2), [[] for _ in IOU_THRESHOLDS]
+    for position in range(6):
+        corners = np.stack(np.meshgrid(*[np.arange(0, 400, 100)] * 2), -1).reshape(-1, 2)
+        boxes = np.concatenate([corners, corners + rng.uniform(50, 90, corners.shape)], axis=1)
+        classes = rng.integers(0, 2, len(boxes))
+        labels = np.column_stack([classes, boxes]).astype(np.float32)
+        places = np.concatenate([np.repeat(boxes, 3, 0), rng.uniform(0, 200, (40, 4))])
+        places[48:, 2:] = places[48:, :2] + rng.uniform(20, 200, (40, 2))
+        places += rng.normal(0, 6, places.shape)
+        predicted = np.concatenate([np.repeat(classes, 3), rng.integers(0, 2, 40)])
+        confidence = np.sort(rng.random(len(places)))[::-1]
+        mixed = rng.permutation(len(places))
+        detections = np.column_stack([places[mixed], confidence, predicted[mixed]])
+        detections = detections.astype(np.float32)
+        regions = rng.uniform(0, 200, (2, 2))
+        crowds = np.column_stack([[0, 1], regions, regions + rng.uniform(100, 250, (2, 2))])
+        crowds = crowds.astype(np.float32)
+        evaluator.add(detections, labels, crowds, position=position)
+        for rows, threshold in zip(kept, IOU_THRESHOLDS.tolist(), strict=True):
+            outcomes = outcomes_by_loop(detections, labels, crowds, threshold)
+            rows += [
+                (outcome == "true", row[4], row[5])
+                for outcome, row in zip(outcomes, detections, strict=True)
+                if outcome != "ignored"
+            ]
+    found, target = evaluator.evaluation(), evaluator.evaluation().classes.labels
+    truth = np.repeat([0, 1], target)
+    for column, rows in enumerate(kept):
+        correct, confidence, predicted = map(np.array, zip(*rows, strict=True))
+        alone = ap_per_class(correct[:, None], confidence, predicted, truth)
+        np.testing.assert_array_equal(found.classes.ap[:, column], alone.ap[:, 0])
+        if not column:
+            np.testing.assert_array_equal(found.classes.precision, alone.precision)
+            np.testing.assert_array_equal(found.classes.recall, alone.recall)
+            above = confidence >= 0.25
+            assert found.at_confidence.true_positives == (correct & above).sum()
+            assert found.at_confidence.false_positives == (~correct & above).sum()
+    assert len({len(rows) for rows in kept}) > 5
+    assert len(kept[0]) < 6 * 88
+
+
 def evaluator_of(batches: range) -> Evaluator:
     """Batches of one to three images with random boxes; half of the images have none."""
     evaluator = Evaluator(CLASSES, BY_SIZE)
@@ -113,7 +191,9 @@ def evaluator_of(batches: range) -> Evaluator:
             kept = 7 * (position % 2)
             rows = np.concatenate([boxes + 1, confidence, classes], axis=1).astype(np.float32)
             labels = np.concatenate([classes, boxes], axis=1).astype(np.float32)
-            evaluator.add(rows[:kept], labels[:kept], position=position, batch=number)
+            crowds = np.array([[number % CLASSES, 0, 0, 60, 60]] * (place % 2), np.float32)
+            regions = crowds.reshape(-1, 5)
+            evaluator.add(rows[:kept], labels[:kept], regions, position=position, batch=number)
         evaluator.add_losses(number, torch.from_numpy(rng.random(3)))
     return evaluator
 

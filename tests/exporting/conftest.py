@@ -57,4 +57,4 @@ def small() -> Detector:
 
 @pytest.fixture
 def plain() -> ExportOptions:
-    return ExportOptions(NAMES, size=(128, 128))
+    return ExportOptions(NAMES, size=(128, 128), dynamic=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
@@ -27,9 +28,11 @@ def test_the_page_names_every_format():
 @pytest.mark.slow
 def test_the_example_runs(detector, plain, tmp_path, monkeypatch, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    export(detector, "onnx", path=tmp_path / "best.onnx", options=plain)
-    picture = np.random.default_rng(0).integers(0, 256, (70, 100, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "picture.png"), picture)
+    options = dataclasses.replace(plain, size=(96, 128), dynamic=False)
+    export(detector, "onnx", path=tmp_path / "best.onnx", options=options)
+    picture = np.random.default_rng(0).integers(0, 256, (96, 100, 3), dtype=np.uint8)
+    # Twice as large, so that it is halved on the way in without any loss.
+    cv2.imwrite(str(tmp_path / "picture.png"), picture.repeat(2, axis=0).repeat(2, axis=1))
     monkeypatch.chdir(tmp_path)
     values: dict[str, object] = {}
     # The page says .jpg, which would not keep the pixels that the network is asked about below.
@@ -38,11 +41,13 @@ def test_the_example_runs(detector, plain, tmp_path, monkeypatch, capsys):
     images = torch.from_numpy(np.ascontiguousarray(values["images"]))
     assert images.shape == (1, 3, 96, 128)
     assert torch.equal(
-        (images[0, :, :70, :100] * 255).round().byte(),
+        (images[0, :, :, :100] * 255).round().byte(),
         torch.from_numpy(np.ascontiguousarray(picture[:, :, ::-1].transpose(2, 0, 1))),
     )
     rows = torch.from_numpy(values["rows"])[None]
     torch.testing.assert_close(rows, detector.fused().predict(images), atol=0.05, rtol=1e-3)
+    corners = rows[0, :, :2] - rows[0, :, 2:4] / 2
+    np.testing.assert_allclose(values["boxes"][:, :2], 2 * corners, rtol=1e-5, atol=1e-3)
     # Of the same rows, for rounding decides between scores that are all but equal.
     (kept,) = non_max_suppression(rows, NmsConfig(max_detections=10000))
     assert len(printed) == len(kept.rows) > 3

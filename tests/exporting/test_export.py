@@ -44,6 +44,9 @@ def test_a_file_agrees_with_its_network_and_with_no_other(form, options, detecto
     done = export(detector, form, path=path, options=options)
     assert done.files[0] == path
     assert sorted(done.files) == sorted(tmp_path.iterdir())
+    (tmp_path / "plain").touch()
+    usual = (tmp_path / "plain").stat().st_mode
+    assert {file.stat().st_mode for file in done.files} == {usual}
     assert done.difference < (1.0 if options.half else 0.02)
     numbers = sum(p.numel() for p in detector.parameters())
     assert (max(file.stat().st_size for file in done.files) < 3.2 * numbers) is options.half
@@ -61,7 +64,7 @@ def test_a_file_that_disagrees_is_not_kept(detector, other, tmp_path, monkeypatc
     write = FORMATS["onnx"].write
     wrong = dataclasses.replace(FORMATS["onnx"], write=lambda _, *given: write(other, *given))
     monkeypatch.setitem(FORMATS, "onnx", wrong)
-    with pytest.raises(TaskError, match=r"onnx file .*/best\.onnx does not compute .*128x128"):
+    with pytest.raises(TaskError, match=r"onnx file .*/best\.onnx does not compute .*96x128"):
         export(detector, "onnx", path=path, options=OPTIONS)
     assert path.read_bytes() == b"the older file"
     assert list(tmp_path.iterdir()) == [path]

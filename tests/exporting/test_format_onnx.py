@@ -35,7 +35,7 @@ def metadata_of(model):
 @pytest.fixture(scope="module")
 def exported(detector, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "best.onnx"
-    export(detector, "onnx", path=path, options=ExportOptions(NAMES, size=(320, 256)))
+    export(detector, "onnx", path=path, options=ExportOptions(NAMES, size=(320, 256), dynamic=True))
     return path
 
 

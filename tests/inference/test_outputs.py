@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from data.images import read_image
-from inference.outputs import DetectionFiles, DetectionJson, crop_box, label_lines
+from inference.outputs import DetectionFiles, DetectionTable, crop_box, label_lines
 from inference.predictions import Prediction
 from reporting.drawing import draw_boxes
 from settings.detect import OutputOptions
@@ -54,6 +55,22 @@ def write(photographs: Path, options: OutputOptions, rows: np.ndarray = ROWS) ->
     for path in sorted(photographs.rglob("*.*g")):
         files.write(str(path), rows, SIZE)
     return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+
+
+def test_names_as_long_as_they_can_be(photographs: Path) -> None:
+    """A second stem of the same name, crops and the label file have longer names."""
+    for name in ("x" * 251 + ".png", "x" * 250 + ".jpeg", "\udcff" * 251 + ".png"):
+        shutil.copy(photographs / "a.png", photographs / name)
+    options = OutputOptions(save_txt=True, save_crop=True)
+    rows = np.repeat(ROWS, 6, 0)
+    folder = photographs.parent / "out"
+    files = DetectionFiles(folder, photographs, ("y" * 300, ".."), options, draw_boxes)
+    for path in sorted(photographs.glob("*.*g")):
+        files.write(str(path), rows, SIZE)
+    for place, count in (("", 5), ("labels", 5), ("crops/*", 60)):
+        found = [path for path in folder.glob(f"{place}/*" if place else "*") if path.is_file()]
+        assert len(found) == count
+    assert len(list(folder.glob("crops/*"))) == 2
 
 
 def test_names_follow_the_source_and_never_collide(photographs: Path) -> None:
@@ -116,10 +133,11 @@ def prediction(position: int) -> Prediction:
 
 
 def stream(path: Path, positions: list[int], error: Exception | None = None) -> None:
-    with DetectionJson(path, PATHS, ("x", "y")) as found:
+    with DetectionTable(path, ("x", "y"), path.with_suffix(".csv")) as found:
         for position in positions:
             found.add(prediction(position))
         assert found.objects == sum(positions) - (3 in positions)
+        assert found.readable == len(positions)
         if error:
             raise error
 
@@ -133,6 +151,8 @@ def test_the_json_file_has_the_order_of_the_paths(tmp_path: Path, order: list[in
     ]
     expected = {"b.jpg": [], "a.jpg": objects[:1], "c.jpg": objects}
     assert (tmp_path / "found.json").read_text() == json.dumps(expected, indent=1)
+    rows = ["Image Name,Prediction,Confidence", "a.jpg,y,0.75", "c.jpg,y,0.75", "c.jpg,x,0.50"]
+    assert (tmp_path / "found.csv").read_text().splitlines() == rows
 
 
 @pytest.mark.parametrize(
@@ -141,9 +161,10 @@ def test_the_json_file_has_the_order_of_the_paths(tmp_path: Path, order: list[in
 def test_the_json_file_is_complete_after_an_error(
     tmp_path: Path, positions: list[int], paths: list[str] | None
 ) -> None:
-    """Without any image there is no file, and one of an earlier run stays."""
+    """Without any image there is no file, and those of an earlier run stay."""
     with pytest.raises(RuntimeError, match="interrupted"):
         stream(tmp_path / "found.json", positions, RuntimeError("interrupted"))
-    assert [p.name for p in tmp_path.iterdir()] == ["found.json"] * (paths is not None)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == (["found.csv", "found.json"] if paths else [])
     if paths:
         assert list(json.loads((tmp_path / "found.json").read_text())) == paths

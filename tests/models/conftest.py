@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.assigner import Assignment
-from models.blocks import C3, SPPF, Bottleneck, Concat, Conv
+from models.blocks import C3, SPPF, Activation, Bottleneck, Concat, Conv
 from models.detector import Detector
 from models.head import Detect
 from models.model_config import parse_model_config
@@ -124,6 +124,10 @@ def official(
         twin._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
         for key, child in module._modules.items():
             twin._modules[key] = None if child is None else disguise(child, root)
+        if isinstance(module, Conv):
+            twin.act = (module.activation or Activation("Identity")).module()
+        if isinstance(module, Bottleneck):
+            twin.add = module.residual
         return twin
 
     def build(

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image, ImageOps
 
-from tools.make_task import main, write_task
+from data.read_dataset import read_dataset
+from tools.make_task import FORMATS, main, write_task
 from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import TaskError
 
@@ -91,12 +93,14 @@ def test_mining_and_inference_with_weights(tmp_path: Path) -> None:
     env_file = write_task(source, tmp_path / "task", **more)
     config = yaml.safe_load((env_file.parent / "config.yaml").read_text())
     assert (config["run_mining"], config["run_infer"], config["gpu_count"]) == (True, True, 2)
-    assert config["model_params_path"] == [str(env_file.parent / "models" / "best" / "best.pt")]
-    assert Path(config["model_params_path"][0]).read_bytes() == b"weights"
+    assert config["model_params_path"] == ["best/best.pt"]
+    assert (env_file.parent / "models/best/best.pt").read_bytes() == b"weights"
     candidates = (env_file.parent / "candidate-index.tsv").read_text().splitlines()
     assert len(candidates) == 1, "no test part: the validation part is mined"
-    assert Path(candidates[0]).is_file()
-    assert not Path(candidates[0]).is_symlink()
+    assert (env_file.parent / candidates[0]).is_file()
+    assert not (env_file.parent / candidates[0]).is_symlink()
+    texts = [path.read_text() for path in env_file.parent.glob("*.*")]
+    assert not any(str(tmp_path) in text for text in texts), "it may be moved"
 
 
 def test_boxes_are_rounded_for_ark_and_kept_for_coco(
@@ -144,6 +148,130 @@ def test_same_content_is_one_asset(tmp_path: Path) -> None:
     root = write_task(source, tmp_path / "task").parent
     assert len((root / "train-index.tsv").read_text().splitlines()) == 1
     assert (root / "val-index.tsv").read_text() == (root / "train-index.tsv").read_text()
+
+
+def labelled(path: Path, *boxes: tuple[float, ...]) -> SourceImage:
+    return SourceImage(path, np.array(boxes).reshape(-1, 4), np.zeros(len(boxes), np.int64))
+
+
+@pytest.mark.parametrize("places", [("train", "train"), ("train", "val")])
+@pytest.mark.parametrize(
+    ("boxes", "kept", "why"),
+    [
+        (([], [(1, 2, 5, 7)]), 1, "the other has none"),
+        (([(1, 2, 5, 7)], []), 0, "the other has none"),
+        (([(1, 2, 5, 7)], [(1, 2, 5, 8), (2, 2, 4, 4)]), 0, "it came first"),
+    ],
+    ids=["unlabelled first", "labelled first", "both labelled"],
+)
+def test_equal_pictures_with_other_labels_are_told_by_name(
+    places: tuple[str, str],
+    boxes: tuple[list, list],
+    kept: int,
+    why: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In one split, and as a leak from one to the other."""
+    paths = [save_image(tmp_path / f"{n}.png", 7) for n in range(2)]
+    images = [labelled(path, *own) for path, own in zip(paths, boxes, strict=True)]
+    splits: dict[str, tuple[SourceImage, ...]] = {"train": (), "val": (), "test": ()}
+    for place, one in zip(places, images, strict=True):
+        splits[place] += (one,)
+    with caplog.at_level("INFO"):
+        root = write_task(SourceDataset("voc", NAMES, splits, ()), tmp_path / "task").parent
+    won, lost = images[kept], images[1 - kept]
+    assert (
+        f"{lost.path} ({len(lost.boxes)} boxes) is the same picture as {won.path} "
+        f"({len(won.boxes)} boxes), whose labels were kept because {why}"
+    ) in caplog.messages
+    leak = (
+        f"1 × pictures of val are in train too, such as {paths[0]} and {paths[1]}: figures of val"
+    )
+    assert (leak in caplog.text) == (len(set(places)) == 2)
+    for place in set(places):
+        (line,) = (root / f"{place}-index.tsv").read_text().splitlines()
+        rows = (root / line.split("\t")[1]).read_text().splitlines()
+        corners = [[int(word) for word in row.split(",")[1:5]] for row in rows]
+        assert corners == (won.boxes - (0, 0, 1, 1)).tolist()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", FORMATS)
+def test_boxes_of_turned_photographs_lie_on_the_stored_pixels(
+    orientation: int, form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Labelled as shown by an image viewer (Pillow's turning); a task counts stored pixels."""
+    stored = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    left, top, right, bottom = 8, 16, 24, 24
+    stored[top:bottom, left:right] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "data" / "a.jpg"
+    path.parent.mkdir()
+    Image.fromarray(stored).save(path, exif=exif, quality=100)
+    with Image.open(path) as image:
+        ys, xs = np.nonzero(np.asarray(ImageOps.exif_transpose(image))[..., 0] > 127)
+    shown = voc_object(0, xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+    (path.parent / "a.xml").write_text(f"<annotation>{shown}</annotation>")
+    with caplog.at_level("INFO"):
+        root = write_task(
+            read_source(path.parent), tmp_path / "task", annotation_format=form
+        ).parent
+    index, report = read_dataset(root / "train-index.tsv", NAMES, root=root, max_bad_fraction=0)
+    assert index.boxes.tolist() == [[left, top, right, bottom]]
+    assert index.sizes.tolist() == [[HEIGHT, WIDTH]]
+    assert not report.other_sizes.count
+    turned = "1 × images are turned by EXIF; their boxes were turned back"
+    assert (turned in caplog.messages) == (orientation > 1)
+
+
+@pytest.mark.parametrize("kinds", [("mining",), ("infer",), ("mining", "infer")], ids="+".join)
+def test_a_folder_of_unlabelled_images_is_mined_and_inferred_whole(
+    kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    names = ("a.jpg", "deep/er/b.png", "deep/a.jpg", "c.bmp")
+    for shade, name in enumerate(names):
+        save_image(tmp_path / "data" / name, 40 * shade)
+    (tmp_path / "data" / "notes.txt").write_text("no labels")
+    source = read_source(tmp_path / "data", labelled=False)
+    root = write_task(source, tmp_path / "task", kinds=kinds).parent
+    lines = (root / "candidate-index.tsv").read_text().splitlines()
+    targets = {Path(line).resolve() for line in lines}
+    assert targets == {(tmp_path / "data" / name).resolve() for name in names}
+    with pytest.raises(TaskError, match="is no data set that can be read"):
+        read_source(tmp_path / "data")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_crowd_regions_stay_regions_in_coco_and_are_told_elsewhere(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    save_image(data / "train" / "a.png", 9)
+    shapes = [{"bbox": [1, 2, 8, 6], "iscrowd": 0}, {"bbox": [20, 5, 30, 20], "iscrowd": 1}]
+    (data / "train" / "a.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": 1, "file_name": "a.png"}],
+                "categories": [{"id": c, "name": name} for c, name in enumerate(NAMES)],
+                "annotations": [
+                    {**one, "id": c, "image_id": 1, "category_id": c}
+                    for c, one in enumerate(shapes)
+                ],
+            }
+        )
+    )
+    with caplog.at_level("INFO"):
+        root = write_task(read_source(data), tmp_path / "task", annotation_format=form).parent
+    index, report = read_dataset(root / "train-index.tsv", NAMES, root=root, max_bad_fraction=0)
+    assert (index.boxes.tolist(), index.classes.tolist()) == ([[1, 2, 9, 8]], [0])
+    kept = form == "coco"
+    assert report.crowds == kept
+    assert index.crowds.boxes.tolist() == [[20, 5, 50, 25]] * kept
+    assert index.crowds.classes.tolist() == [1] * kept
+    said = "1 × crowd regions (iscrowd) were left out: only --format coco holds them"
+    assert (said in caplog.messages) != kept
 
 
 def test_a_folder_without_labels_or_a_class_named_twice_is_refused(tmp_path: Path) -> None:
