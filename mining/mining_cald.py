@@ -47,6 +47,7 @@ from ops.boxes import clip
 from ops.letterbox import PAD_VALUE
 from ops.tiling import cut_sides
 from settings.detect import MiningSettings
+from settings.parse import parse_settings
 from utils.atomic import write_text
 from utils.command import run_command
 from utils.device import parse_gpu_ids, select_device
@@ -280,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     log_to_console()
     names = ("img_size", "batch_size", "seed", "empty_images")
-    settings = MiningSettings(**{name: vars(options)[name] for name in names})
+    settings, _ = parse_settings(MiningSettings, {name: vars(options)[name] for name in names})
     device = select_device(parse_gpu_ids(options.gpu_id))
     paths, _ = find_images(options.source)
     predictor = load_predictor(options.weights, settings, device, upright=True)
