@@ -147,9 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.write(folder, results.examples.get, tensorboard=False)
         log.info("report: %s", folder / PAGE)
     if command.run and images:
-        mining = ("python", "-m", "mining.mining_cald", "--weights", command.weights)
-        chosen = ("--source", command.source, "--imgsz", command.settings.img_size)
-        log_next("which images to label first", *mining, *chosen)
+        mining = ("python", "mine.py", "--weights", command.weights, "--source", command.source)
+        log_next("which to label first", *mining, "--imgsz", command.settings.img_size)
 
 
 if __name__ == "__main__":

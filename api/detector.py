@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from api.inputs import Inputs
+from api.mining_report import MiningReport
 from api.results import Results
+from inference.exported import is_exported
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor, predictor_config
 from mining.registry import ALGORITHMS
@@ -85,24 +87,41 @@ class Detector:
         shown = [inputs.pixels.get(position) for position in range(len(found))]
         return Results(found, shown, self.class_names)
 
-    def mine(self, images: object, algorithm: str = "cald", **settings: object) -> list[Ranked]:
+    def mine(
+        self,
+        images: object,
+        algorithm: str = "cald",
+        *,
+        report: str | os.PathLike[str] | None = None,
+        **settings: object,
+    ) -> list[Ranked]:
         """Rank images, as of a call, for labelling, the most useful first.
 
         `algorithm` and `settings` are those of mining (docs/settings.md). Files that cannot be
-        read come last.
+        read come last. `report` is a folder for report.html, if the algorithm needs a network.
         """
         inputs = Inputs.read(images)
         given = {key: value for key, value in self._given.items() if key != "augment"}
         own = _parse(MiningSettings, {**given, **settings}, mining_algorithm=algorithm)
         predictor, paths, pixels = self._configured(own), inputs.paths, inputs.pixels
         if own.needs_network:
+            if is_exported(self.weights):
+                raise TaskError(
+                    Code.CONFIG,
+                    f"mining by {algorithm} needs the network itself, not {self.weights}: give the "
+                    ".pt file that it was exported from.",
+                )
             stream = predictor.stream_tiles(paths, keep_inputs=True, pixels=pixels)
         else:
             stream = images_without_network(paths, workers=own.workers, pixels=pixels)
         context = ScoringContext(predictor, own, len(paths))
         steps = ALGORITHMS[own.mining_algorithm]
-        scores = steps.score(_readable(stream, inputs), context)
-        final = _shown(steps.rank(scores, context), "mining", inputs, own)
+        watch = MiningReport(self.class_names, len(paths), predictor.config.nms)
+        scores = steps.score(watch.predictions(_readable(stream, inputs)), context)
+        final = list(_shown(watch.scores(steps.rank(scores, context)), "mining", inputs, own))
+        if report is not None and own.needs_network:
+            known = {scored.position: scored.score for scored in final}
+            watch.write(Path(report), [known.get(position) for position in range(len(paths))])
         ranked = in_order(final, paths)
         found = [Ranked(*one, position) for position, one in enumerate(ranked)]
         return sorted(found, key=lambda one: -one.score)
@@ -116,6 +135,10 @@ class Detector:
                     f"{name} cannot change from call to call: give it where the detector is made, "
                     f"Detector(weights, {name}={getattr(settings, name)!r}).",
                 )
+        fixed = self._predictor.network.fixed_size
+        if fixed and settings.img_size not in (max(fixed), self.settings.img_size):
+            note = "note: %s takes images of %d x %d only: img_size %d has no effect"
+            log.warning(note, self.weights, *fixed, settings.img_size)
         config = predictor_config(settings, self.class_names, self.device)
         return replace(self._predictor, config=replace(config, upright=True))
 

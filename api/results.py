@@ -69,7 +69,7 @@ class Results:
 
     @property
     def files(self) -> list[str]:
-        """The names under which `save` writes images: without their folders, as JPEG (v7.0)."""
+        """The names of the files without folders and with the suffix .jpg, as in v7.0."""
         return [Path(path).with_suffix(".jpg").name for path in self.paths]
 
     @property

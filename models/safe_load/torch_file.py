@@ -28,7 +28,11 @@ OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of torch before 1.6 begin: their magic number, pickled."""
 GIVE_ANOTHER = "give a checkpoint of this program or a YOLOv5 v5.0 to v7.0 detection .pt file"
 EXPORTED = "give the .pt file that it was exported from"
-FOREIGN_STARTS = {"a TFLite file": b"TFL3", "an HDF5 file (Keras)": b"\x89HDF"}
+FOREIGN_STARTS = {
+    "an ONNX file": b"\x12\x07pytorch",
+    "a TFLite file": b"TFL3",
+    "an HDF5 file (Keras)": b"\x89HDF",
+}
 FOREIGN_ENDINGS = {
     ".onnx": "an ONNX file",
     ".tflite": "a TFLite file",
@@ -105,12 +109,13 @@ class _Archive:
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive = archive
+        # These are compressed in part, so they come before the checks.
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise Refused("is a TorchScript archive: an export", EXPORTED)
         self.members = _checked_members(archive.infolist(), size)
         self.buffers: dict[str, bytearray] = {}
 
     def content(self) -> object:
-        if "constants.pkl" in self.members:
-            raise Refused("is a TorchScript archive: an export", EXPORTED)
         if "data.pkl" not in self.members:
             raise Refused("is a zip archive, but not a PyTorch file")
         order = self.members.get("byteorder")

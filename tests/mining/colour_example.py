@@ -59,7 +59,7 @@ class ColourPredictor(Predictor):
         labelled_objects: tuple[float, ...] | None = None,
         **config: Any,
     ) -> None:
-        network: Any = SimpleNamespace(device=device, stride=32, num_classes=3)
+        network: Any = SimpleNamespace(device=device, stride=32, num_classes=3, fixed_size=None)
         own = PredictorConfig(**{"image_size": 96, "batch_size": 4, "workers": 1, **config})
         names = ("red", "green", "blue")
         super().__init__(network, names, WorkerPool(CPU), own, labelled_objects)

@@ -95,6 +95,7 @@ def _flip_a_bit(path: pathlib.Path) -> None:
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -113,7 +114,14 @@ def _flip_a_bit(path: pathlib.Path) -> None:
         pytest.param(_flip_a_bit, "damaged", id="a flipped bit among the weights"),
         pytest.param(lambda p: _zip(p, "a/b.txt"), "not a PyTorch file", id="other zip"),
         pytest.param(lambda p: _zip(p, "a/1", "b/2"), "archive of 2 folders", id="two folders"),
-        pytest.param(lambda p: _zip(p, "a/constants.pkl"), "TorchScript", id="TorchScript"),
+        pytest.param(
+            lambda p: torch.jit.script(torch.nn.ReLU()).save(str(p)),
+            "is a TorchScript archive: an export; give the .pt",
+            id="TorchScript",
+        ),
+        pytest.param(
+            lambda p: p.write_bytes(b"\x08\x08\x12\x07pytorch\x1a"), "is an ONNX file", id="ONNX"
+        ),
         pytest.param(lambda p: _zip(p, "a/data.pkl"), "damaged", id="nonsense inside"),
         pytest.param(lambda p: p.write_bytes(pickle.dumps({"a": 1})), "not a PyTorch", id="pickle"),
         pytest.param(
