@@ -5,6 +5,11 @@ python detect.py --weights best.pt --source photographs/ [--save-txt] [--output 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
 import sys
 from collections.abc import Sequence
@@ -28,11 +33,11 @@ from reporting.candidate_report import CandidateReport
 from reporting.drawing import draw_boxes
 from reporting.page import PAGE
 from reporting.window import show, why_no_window
+from utils.command import run_command
 from utils.device import parse_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 from utils.progress import progress_bar
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if outputs.view_img and no_window:
         log.warning("note: --view-img shows nothing: %s; look at the saved pictures", no_window)
     predictor = load_predictor(
-        command.weights, command.settings, device, images=images, shape=command.shape
+        command.weights,
+        command.settings,
+        device,
+        images=images,
+        shape=command.shape,
+        upright=True,
     )
     folder = command.run.make() if command.run else Path()
     names, rows = predictor.class_names, folder / "predictions.csv" if outputs.save_csv else None
     with DetectionTable(command.output or folder / "detections.json", names, rows) as table:
-        files = DetectionFiles(folder, command.base, names, outputs, draw_boxes)
-        report = CandidateReport(names, len(images), mining=False)
+        files = DetectionFiles(folder, command.base, names, outputs, draw_boxes, upright=True)
+        report = CandidateReport(names, len(images), mining=False, upright=True)
         results = Results(command, folder, files, table, report, not no_window)
         for prediction in progress_bar(predictor.stream(images), "detection", total=len(images)):
             results.add(prediction)
@@ -137,9 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.write(folder, results.examples.get, tensorboard=False)
         log.info("report: %s", folder / PAGE)
     if command.run and images:
-        mining = ("python", "-m", "mining.mining_cald", "--weights", command.weights)
-        chosen = ("--source", command.source, "--imgsz", command.settings.img_size)
-        log_next("which images to label first", *mining, *chosen)
+        mining = ("python", "mine.py", "--weights", command.weights, "--source", command.source)
+        log_next("which to label first", *mining, "--imgsz", command.settings.img_size)
 
 
 if __name__ == "__main__":

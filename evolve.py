@@ -8,18 +8,25 @@ The same command with --exist-ok resumes a search that was stopped.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 
+from cli.options import as_typed, log_next
 from cli.train import parse_train_command
+from train import check_weights
 from training.evolution import search, search_space, starting_point, train_trial, trial_settings
 from training.job import TrainingJob
+from utils.command import resumed_by, run_command
 from utils.device import describe, parse_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(["--project", "runs/evolve", *words], program="evolve.py")
     device, settings = parse_device(command.device), command.settings
     log.info("%s", describe(device))
+    check_weights(command)
     (train_index, validation), _ = command.data.read(settings.max_bad_fraction)
     folder = command.run.make()
     space = search_space(settings)
@@ -56,18 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         return train_trial(job)
 
-    best = search(
-        objective,
-        folder,
-        trials=options.trials,
-        space=space,
-        start=starting_point(settings, space),
-        seed=settings.seed,
-    )
+    own = ["--project", str(folder.parent), "--name", folder.name, "--exist-ok"]
+    with resumed_by(lambda: as_typed("python", "evolve.py", *sys.argv[1:], *own)):
+        best = search(
+            objective,
+            folder,
+            trials=options.trials,
+            space=space,
+            start=starting_point(settings, space),
+            seed=settings.seed,
+        )
     log.info(
-        "best of %d trials: number %d with fitness %.4f; train with --hyp %s",
+        "best of %d trials: number %d with fitness %.4f: %s",
         *(best.trials, best.number, best.fitness, folder / "hyp_evolve.yaml"),
     )
+    data = command.data.description or "DATA.yaml"
+    hyper = ("--hyp", folder / "hyp_evolve.yaml", "--data", data, "--imgsz", settings.img_size)
+    start = ("--weights", settings.weights) if settings.weights else ("--cfg", settings.model)
+    log_next("train with them", "python", "train.py", *hyper, *start)
 
 
 if __name__ == "__main__":

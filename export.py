@@ -6,6 +6,11 @@ python export.py --weights best.pt --include torchscript openvino safetensors st
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +18,8 @@ from pathlib import Path
 from cli.export import ExportCommand, parse_export_command
 from exporting.export import FORMATS, export
 from models.checkpoint import build_detector, load_checkpoint
+from utils.atomic import fitting_name
+from utils.command import run_command
 from utils.errors import Code, TaskError
 
 
@@ -40,7 +47,9 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
     except TaskError as error:
         return _failed(error)
     for form in request.formats:
-        path = request.output or weights.with_name(weights.stem + FORMATS[form].suffix)
+        path = request.output or weights.with_name(
+            fitting_name(weights.parent, weights.stem, FORMATS[form].suffix)
+        )
         try:
             if path.resolve() == weights.resolve():
                 raise TaskError(
@@ -57,4 +66,4 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

@@ -25,9 +25,15 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from utils.errors import Code, TaskError, has_error_file, write_error_file
+from utils.errors import Code, has_error_file, write_error_file
 from utils.logs import PercentLogger, log_to_console, redact
-from utils.shutdown import TOLD_TO_STOP, ShutdownHandler, Terminated, exit_process
+from utils.shutdown import (
+    TOLD_TO_STOP,
+    ShutdownHandler,
+    Terminated,
+    exit_process,
+    listen_for_interrupts,
+)
 from ymir.monitor import Monitor
 from ymir.task import open_monitor, read_task
 
@@ -57,6 +63,7 @@ def report_timeout(options: argparse.Namespace, monitor: Monitor) -> None:
 
 
 if __name__ == "__main__":
+    listen_for_interrupts()
     provide_home()  # before matplotlib and torch look for a home
     given = read_options()
     record = open_monitor(given.env)
@@ -64,7 +71,7 @@ if __name__ == "__main__":
     shutdown = ShutdownHandler(lambda: report_timeout(given, record))
 
 from tasks.run import processes_for, run, run_in_processes, run_rank
-from utils.classify_error import explain
+from utils.classify_error import explain, known_cause
 from utils.distributed import DistContext
 from utils.progress import Progress
 
@@ -124,7 +131,7 @@ def report_error(error: BaseException, options: argparse.Namespace, monitor: Mon
         monitor.fail(code, sentence, trace)
     if not (options.launched and isinstance(error, Terminated)):
         # Else another rank has failed, and the launching process says so.
-        if not isinstance(error, TaskError):  # which says all that a user can act on
+        if known_cause(error) is None:  # else the sentence says all that a user can act on
             print(trace, end="")
         print(f"FAILED ({int(code)}): {sentence}", flush=True)
 

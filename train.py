@@ -8,20 +8,32 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from cli.options import as_typed, log_next
 from cli.train import TrainCommand, parse_train_command
+from reporting.page import PAGE
 from training.job import TrainingJob
 from training.loop import train
+from utils.command import resumed_by, run_command
 from utils.device import describe, parse_device
-from utils.distributed import DistContext
+from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.logs import log_to_console
+from utils.official_weights import OFFICIAL, missing_weights
 from utils.progress import Progress
-from utils.shutdown import exit_process, run_command
+from utils.shutdown import exit_process
+from ymir.weight_download import download_weights
+from ymir.weights import check_download
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +45,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device):
-        best = train(build_job(command, device, processes), Progress())
+        job = build_job(command, device, processes)
+        with resumed_by(lambda: going_on(job, command)):
+            best = train(job, Progress())
     if best:
-        log.info("best weights: %s", best.files[0])
+        tell_results(job, command, best.files[0])
+
+
+def tell_results(job: TrainingJob, command: TrainCommand, weights: Path) -> None:
+    """Log where everything is, and the commands that come next."""
+    log.info("results: %s", job.folder)
+    if (job.folder / PAGE).is_file():
+        log.info("report: %s", job.folder / PAGE)
+    log.info("best weights: %s", weights)
+    data: tuple[object, ...] = ("--index", *command.data.index_files[1:])
+    if command.data.description is not None:
+        data = ("--data", command.data.description)
+    shared = ("--weights", weights, "--imgsz", job.settings.img_size)
+    single = ("--single-cls",) if job.settings.single_cls else ()
+    log_next("evaluate", "python", "val.py", *shared, *data, *single)
+    log_next("detect", "python", "detect.py", *shared, "--source", "IMAGES")
 
 
 def build_job(command: TrainCommand, device: torch.device, processes: DistContext) -> TrainingJob:
     """Read the data set, and make the run folder on rank 0."""
     log.info("%s", describe(device))
+    check_weights(command, processes)
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
     folder = command.run.make() if processes.is_main else None
     folder = Path(processes.broadcast_text(str(folder)))
@@ -58,6 +88,36 @@ def build_job(command: TrainCommand, device: torch.device, processes: DistContex
         reports=reports,
         processes=processes,
     )
+
+
+def going_on(job: TrainingJob, command: TrainCommand) -> str:
+    """Return the command that goes on with a training that was stopped; '' before its first epoch.
+
+    It names the data once more where a run folder does not keep them.
+    """
+    if not job.state_file.is_file():
+        return ""
+    last = str(job.state_file.with_suffix(".pt"))
+    if command.data.description is None:
+        words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+        return as_typed("python", "train.py", *words, f"resume={last}")
+    return as_typed("python", "train.py", "--resume", last)
+
+
+def check_weights(command: TrainCommand, processes: DistContext = SINGLE_PROCESS) -> None:
+    """Raise TaskError(MODEL) without the weight file, unless `download_weights` fetches it."""
+    path, settings = command.weights, command.settings
+    if path is None:
+        if settings.download_weights:
+            log.warning("note: download_weights has no effect: --weights names no file to fetch")
+        return
+    if settings.download_weights and path.name in OFFICIAL:
+        if processes.is_main and not path.is_file():
+            name, digest = check_download(path.stem, settings.weights_sha256)
+            download_weights(name, digest, [path.parent])
+        processes.broadcast_text("")  # the other ranks wait for the file
+    if not path.is_file():
+        raise missing_weights(path, training=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,11 @@ python val.py --weights best.pt --index task/in/val-index.tsv
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()  # before the seconds that the imports take
+
 import logging
 import sys
 from collections.abc import Sequence
@@ -24,10 +29,11 @@ from models.checkpoint import load_checkpoint
 from reporting.evaluation_report import write_evaluation_report
 from reporting.page import PAGE
 from settings.detect import OutputOptions
+from utils.atomic import fitting_name
+from utils.command import run_command
 from utils.device import parse_device
 from utils.errors import best_effort
 from utils.logs import log_to_console
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parse_device(command.device),
         images=index.paths,
         single_class=command.single_class,
+        upright=index.upright,
     )
     classes = predictor.config.nms.classes
     if command.single_class:
@@ -73,13 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             height, width = index.sizes[position].tolist()
             files.write(index.paths[position], rows, (height, width))
     if command.save_json:
-        path = folder / f"{command.weights.stem}_predictions.json"
+        path = folder / fitting_name(folder, command.weights.stem, "_predictions.json")
         count = write_coco_json(path, found, index, COCO_IDS if command.is_coco else None)
         log.info("%d detections in COCO's format: %s", count, path)
     log.info("results: %s", folder)
     if command.settings.plots:
         with best_effort(PAGE, log):
-            lines = report.lines()
+            lines = [*report.lines(), *filter(None, [report.size_warning()])]
             page = write_evaluation_report(folder, evaluation, index, lines, command.weights)
             log.info("report: %s", page)
     size = ("--imgsz", command.settings.img_size)

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from api.inputs import Inputs
+from api.mining_report import MiningReport
 from api.results import Results
+from inference.exported import is_exported
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor, predictor_config
 from mining.ranking import rank_images
@@ -64,7 +66,7 @@ class Detector:
         self.device = parse_device(None if device in (None, "") else str(device))
         self._given = settings
         self.settings = _parse(InferSettings, settings)
-        self._predictor = load_predictor(self.weights, self.settings, self.device)
+        self._predictor = load_predictor(self.weights, self.settings, self.device, upright=True)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -86,11 +88,18 @@ class Detector:
         shown = [inputs.pixels.get(position) for position in range(len(found))]
         return Results(found, shown, self.class_names)
 
-    def mine(self, images: object, algorithm: str = "cald", **settings: object) -> list[Ranked]:
+    def mine(
+        self,
+        images: object,
+        algorithm: str = "cald",
+        *,
+        report: str | os.PathLike[str] | None = None,
+        **settings: object,
+    ) -> list[Ranked]:
         """Rank images, as of a call, for labelling, the most useful first.
 
         `algorithm` and `settings` are those of mining (docs/settings.md). Files that cannot be
-        read come last.
+        read come last. `report` is a folder for report.html, if the algorithm needs a network.
         """
         inputs = Inputs.read(images)
         given = {key: value for key, value in self._given.items() if key != "augment"}
@@ -98,6 +107,12 @@ class Detector:
         predictor, paths, pixels = self._configured(own), inputs.paths, inputs.pixels
         steps = ALGORITHMS[own.mining_algorithm]
         if own.needs_network:
+            if is_exported(self.weights):
+                raise TaskError(
+                    Code.CONFIG,
+                    f"mining by {algorithm} needs the network itself, not {self.weights}: give the "
+                    ".pt file that it was exported from.",
+                )
             low = steps.confidence
             stream = predictor.stream_tiles(
                 paths, keep_inputs=True, keep_confidence=low, pixels=pixels
@@ -105,9 +120,13 @@ class Detector:
         else:
             stream = images_without_network(paths, workers=own.workers, pixels=pixels)
         context = ScoringContext(predictor, own, len(paths))
-        scores = _shown(steps.score(_readable(stream, inputs), context), "mining", inputs, own)
+        watch = MiningReport(self.class_names, len(paths), predictor.config.nms)
+        scores = steps.score(watch.predictions(_readable(stream, inputs)), context)
+        shown = _shown(watch.scores(scores), "mining", inputs, own)
         again = predictor.shown_again(paths, pixels)
-        ranking = rank_images(scores, steps, context, paths, again)
+        ranking = rank_images(shown, steps, context, paths, again)
+        if report is not None and own.needs_network:
+            watch.write(Path(report), ranking)
         return [Ranked(paths[n], score, n) for n, score in ranking.rows()]
 
     def _configured(self, settings: DetectionSettings) -> Predictor:
@@ -119,8 +138,12 @@ class Detector:
                     f"{name} cannot change from call to call: give it where the detector is made, "
                     f"Detector(weights, {name}={getattr(settings, name)!r}).",
                 )
+        fixed = self._predictor.network.fixed_size
+        if fixed and settings.img_size not in (max(fixed), self.settings.img_size):
+            note = "note: %s takes images of %d x %d only: img_size %d has no effect"
+            log.warning(note, self.weights, *fixed, settings.img_size)
         config = predictor_config(settings, self.class_names, self.device)
-        return replace(self._predictor, config=config)
+        return replace(self._predictor, config=replace(config, upright=True))
 
 
 def _parse(kind: type[Settings], settings: Mapping[str, object], **fixed: object) -> Settings:

@@ -55,7 +55,7 @@ class Inputs:
 
 
 def _each(images: object) -> Iterator[object]:
-    if isinstance(images, ONE_IMAGE) or not isinstance(images, Iterable):
+    if isinstance(images, (*ONE_IMAGE, bytes)) or not isinstance(images, Iterable):
         yield images
     elif type(images).__module__.partition(".")[0] == "torch":
         raise _no_image("the images are a tensor, whose scale and channels are not known")

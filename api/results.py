@@ -69,7 +69,7 @@ class Results:
 
     @property
     def files(self) -> list[str]:
-        """The names under which `save` writes images: without their folders, as JPEG (v7.0)."""
+        """The names of the files without folders and with the suffix .jpg, as in v7.0."""
         return [Path(path).with_suffix(".jpg").name for path in self.paths]
 
     @property
@@ -197,7 +197,7 @@ class Results:
     def _write(self, save_dir: str | Path, exist_ok: bool, options: OutputOptions) -> Path:
         place = Path(save_dir)
         folder = RunName(place.parent, place.name, exist_ok).make()
-        files = DetectionFiles(folder, Path(), self._names, options, draw_boxes)
+        files = DetectionFiles(folder, Path(), self._names, options, draw_boxes, upright=True)
         for one, image in zip(self._predictions, self._pixels, strict=True):
             if one.size:
                 files.write(one.path, one.detections, one.size, image)
@@ -209,7 +209,7 @@ class Results:
         if known is not None:
             return known
         try:
-            return read_image(self._predictions[position].path)
+            return read_image(self._predictions[position].path, upright=True)
         except ImageError as error:
             raise TaskError(Code.IMAGE_FORMAT, f"{error}: the image cannot be drawn on.") from None
 

@@ -38,10 +38,10 @@ from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
 from training.resume import IRRELEVANT
 from utils.atomic import write_text
+from utils.command import run_command
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
-from utils.shutdown import run_command
 
 log = logging.getLogger("active_learning")
 

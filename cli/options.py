@@ -6,7 +6,7 @@ import argparse
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,31 @@ def add_command_flags(parser: argparse.ArgumentParser, command: Command) -> None
     parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
 
 
+def add_settings(
+    parser: argparse.ArgumentParser, kind: type[Any], taken: Collection[str]
+) -> list[str]:
+    """Add an option for every setting of a kind that is not `taken`, and return their names."""
+    group = parser.add_argument_group("further settings")
+    further = [item for item in fields(kind) if item.name not in taken]
+    for item in further:
+        is_bool = isinstance(item.default, bool)  # which may stand alone, as a flag does
+        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_bool else {}
+        names = ["--" + item.name.replace("_", "-")]
+        group.add_argument(
+            *names + (["--imgsz", "--img"] if item.name == "img_size" else []),
+            dest=item.name,
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=item.metadata["spec"].help.replace("%", "%%"),
+            **alone,
+        )
+    shared: dict[str, Any] = {"const": False, "default": argparse.SUPPRESS}
+    group.add_argument(
+        "--noplots", dest="plots", action="store_const", help="as --plots false", **shared
+    )
+    return [item.name for item in further]
+
+
 def parse_detection_flags(
     parser: argparse.ArgumentParser,
     command: Command,
@@ -38,28 +63,10 @@ def parse_detection_flags(
     none that names the weights, ends the program as argparse does.
     """
     add_command_flags(parser, command)
-    taken = {"args_options", *(flag.setting for flag in FLAGS[command])}
-    further = [item for item in fields(InferSettings) if item.name not in taken]
-    group = parser.add_argument_group("further settings")
-    for item in further:
-        is_bool = isinstance(item.default, bool)  # which may stand alone, as a flag does
-        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_bool else {}
-        group.add_argument(
-            "--" + item.name.replace("_", "-"),
-            dest=item.name,
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=item.metadata["spec"].help.replace("%", "%%"),
-            **alone,
-        )
-    group.add_argument(
-        "--noplots",
-        dest="plots",
-        action="store_const",
-        const=False,
-        default=argparse.SUPPRESS,
-        help="as --plots false",
-    )
+    taken = {"args_options", "weights_dir", *(flag.setting for flag in FLAGS[command])}
+    if command == "detect":  # an unreadable image is a warning
+        taken.add("max_bad_fraction")
+    further = add_settings(parser, InferSettings, taken)
     given = vars(parser.parse_args(with_dashes(arguments)))
     if isinstance(given.get("imgsz"), list):
         given["shape"] = _network_shape(given["imgsz"])
@@ -69,7 +76,7 @@ def parse_detection_flags(
         InferSettings,
         *defaults,
         flags.settings,
-        {item.name: given[item.name] for item in further if item.name in given},
+        {name: given[name] for name in further if name in given},
     )
     if "weights" not in given:
         parser.error("--weights is required")
@@ -92,13 +99,18 @@ def _network_shape(sizes: Sequence[str]) -> tuple[int, int]:
     return parsed[0][0].img_size, parsed[-1][0].img_size
 
 
-def log_next(what: str, *words: object) -> None:
-    """Log the command that comes next, as it is typed: `words` are those in the checkout."""
+def as_typed(*words: object) -> str:
+    """Return a command as it is typed where this runs: `words` are those in the checkout."""
     text = shlex.join(map(str, words))
     if package := __name__.removesuffix("cli.options"):  # the installed one
         text = re.sub(r"^python (\w+)\.py", r"ymir-yolov5 \1", text)
         text = re.sub(r"^python -m ", f"python -m {package}", text)
-    log.info("next, %s: %s", what, text)
+    return text
+
+
+def log_next(what: str, *words: object) -> None:
+    """Log the command that comes next, `as_typed`."""
+    log.info("next, %s: %s", what, as_typed(*words))
 
 
 def log_notes(notes: Iterable[str]) -> None:

@@ -17,9 +17,10 @@ from data.read_dataset import read_dataset
 from data.report import DataReport
 from settings.flags import named_device, resolve_flags, with_dashes
 from settings.parse import parse_settings, read_hyp, read_mapping
-from settings.train import TrainSettings
+from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.atomic import write_text
 from utils.errors import Code, TaskError
+from utils.official_weights import SCRATCH
 
 PROJECT = "runs/train"
 LAST_WEIGHTS = Path("weights/last.pt")
@@ -72,8 +73,14 @@ class TrainCommand:
 
     @property
     def weights(self) -> Path | None:
-        """The checkpoint to start from; None trains from scratch."""
-        return Path(self.settings.weights) if self.settings.weights else None
+        """The checkpoint to start from; None trains from scratch.
+
+        Where a run is resumed and that file is gone, its last checkpoint has the same network.
+        """
+        named, last = self.settings.weights, Path(self.settings.resume).with_suffix(".pt")
+        if not named or named.lower() == SCRATCH:
+            return None
+        return last if last.is_file() and not Path(named).is_file() else Path(named)
 
     def stage_folder(self, folder: Path, stage: str) -> Path:
         """Return the folder of a stage's weights in the run's folder."""
@@ -84,7 +91,7 @@ class TrainCommand:
         values = asdict(self.settings)
         values = {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
         if self.weights is not None:
-            values["weights"] = str(self.weights.absolute())
+            values["weights"] = str(Path(self.settings.weights).absolute())
         hyper = {key: values[key] for key in hyper_parameters()}
         description = self.data.description
         options = {**values, "data": None if description is None else str(description)}
@@ -124,7 +131,7 @@ def parse_train_command(
     )
     log_notes((*parsed.notes, *notes))
     if own.get("name") == "cfg":  # as in v7.0
-        own["name"] = Path(settings.model).stem
+        own["name"] = Path(settings.model or DEFAULT_MODEL).stem
     folder = resumed or options.output
     is_official = options.output is None and (resumed is None or (resumed / LAST_WEIGHTS).is_file())
     return TrainCommand(

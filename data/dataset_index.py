@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from data.instances import Instances
+from data.sources import names_below
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,23 @@ class DatasetIndex:
         if len(self.class_names) == 1:
             return self
         return self.with_classes(np.zeros(len(self.class_names), np.int32), ("item",))
+
+    def digest(self) -> str:
+        """Return a digest of class names, pictures, boxes and crowds, wherever the pictures lie.
+
+        A picture counts by its name below the folder of all, the length of its file and its size.
+        """
+        lengths = np.full(len(self), -1, np.int64)
+        for number, path in enumerate(self.paths):
+            with suppress(OSError, ValueError):
+                lengths[number] = os.stat(path).st_size
+        digest = hashlib.sha256()
+        for text in (*self.class_names, "", *names_below(self.paths)):
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        crowds = (self.crowds.boxes, self.crowds.classes, self.crowd_images)  # mostly empty
+        for array in (lengths, self.sizes, self.boxes, self.classes, self.offsets, *crowds):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
 
 def _rows(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ from data.instances import Instances
 from data.report import EXAMPLES, DataReport
 from utils.errors import Code, TaskError
 from utils.progress import Progress, progress_bar
+
+log = logging.getLogger(__name__)
 
 _Outcome = tuple[ImageHeader, Annotation] | ImageError | AnnotationError
 """An image's header and annotation, or the fault of either."""
@@ -104,6 +107,8 @@ def read_records(
     _check_one_decodes(index.paths, report)
     if not len(index.boxes) and report.crowds and require_boxes:
         raise TaskError(Code.DATASET, _only_crowds(report))
+    if report.other_sizes.count:
+        log.warning("%s", report.size_warning())
     report.kept, report.boxes = len(index), len(index.boxes)
     report.backgrounds = int((np.diff(index.offsets) == 0).sum())
     if require_boxes and not len(index.boxes):

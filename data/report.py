@@ -71,11 +71,15 @@ class DataReport:
             (self.turned, "images turned upright as their EXIF orientation says"),
             (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
         )
-        text += [*self.notes, *(f"{count} {what}" for count, what in problems if count)]
-        if self.other_sizes.count:
-            text.append(
-                f"{self.other_sizes.count} images have another size than their annotation states "
-                "(turned, or resized after they were labelled?), such as"
-            )
-            text += [f"  {example}" for example in self.other_sizes.examples]
-        return text
+        return [*text, *self.notes, *(f"{count} {what}" for count, what in problems if count)]
+
+    def size_warning(self) -> str:
+        """Return a sentence on images of another size than their annotations state, or ''."""
+        if not self.other_sizes.count:
+            return ""
+        return (
+            f"{self.other_sizes.count} images of {self.index_file} have another size than their "
+            "annotations state, so their boxes may not fit (labelled turned as their EXIF "
+            "orientation says, or resized afterwards?), such as "
+            f"{'; '.join(self.other_sizes.examples)}"
+        )

@@ -7,9 +7,11 @@ import logging
 import os
 import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
+from data.images import ImageError, image_header
 from utils.errors import Code, TaskError
 from utils.text import EncodingError, read_text
 
@@ -48,7 +50,9 @@ def find_sources(source: str | Path) -> tuple[list[str], list[str], Path]:
     text file whose lines are relative to it or to the working directory. Raises TaskError(DATASET)
     for streams, screens and cameras, and when there is neither image nor video.
     """
-    text = str(source)
+    text = os.fspath(source)
+    if not text.strip():
+        raise TaskError(Code.DATASET, "--source is empty: name an image, a folder or a pattern.")
     _refuse_non_files(text)
     path, suffixes = Path(text), IMAGE_SUFFIXES | VIDEO_SUFFIXES
     if path.is_dir():
@@ -61,6 +65,7 @@ def find_sources(source: str | Path) -> tuple[list[str], list[str], Path]:
         except (EncodingError, OSError) as error:
             raise TaskError(Code.DATASET, f"{path} is no list of images ({error}).") from None
     elif path.is_file():
+        _refuse_other_files(path)
         found, base = [path], path.parent
     else:
         matches = (Path(match) for match in sorted(glob.glob(text, recursive=True)))
@@ -102,10 +107,11 @@ def files_under(folder: Path, suffixes: Collection[str], *, depth: int | None = 
             if is_hidden(entry.name):
                 continue
             path = current / entry.name
-            if path.suffix.lower() in suffixes and entry.is_file():
-                found.append(path)
-            elif level != depth and entry.is_dir():
-                waiting.append((path, level + 1))
+            with suppress(OSError):  # a link to itself
+                if path.suffix.lower() in suffixes and entry.is_file():
+                    found.append(path)
+                elif level != depth and entry.is_dir():
+                    waiting.append((path, level + 1))
     return sorted(found)
 
 
@@ -142,6 +148,14 @@ def listed_images(listing: Path, base: Path) -> list[Path]:
     return found
 
 
+def names_below(paths: Sequence[str]) -> list[str]:
+    """Return paths relative to the folder that all have in common: the same when it is moved."""
+    absolute = [os.path.abspath(path) for path in paths]
+    folders = {os.path.dirname(path) for path in absolute}
+    common = os.path.commonpath(folders) if folders else ""
+    return [path[len(common) :] for path in absolute]
+
+
 def sample_paths(paths: Sequence[str]) -> list[str]:
     """Return at most 64 of the paths, evenly spaced over all."""
     step = max(1, -(-len(paths) // SAMPLED_PATHS))
@@ -163,6 +177,19 @@ def check_data_available(paths: Sequence[str], *, what: str) -> None:
             f"{len(gone)} are gone, {gone[0]} is one): give it back its data and start it again; "
             "what was finished is kept.",
         )
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise TaskError(IMAGE_FORMAT) for a file of another kind; a damaged image counts as one."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        try:
+            image_header(path)
+        except ImageError as error:
+            raise TaskError(
+                Code.IMAGE_FORMAT,
+                f"{path} is no image ({error.reason}): name an image, a video, a folder, a "
+                "pattern such as 'a/*.jpg', or a .txt file that lists images.",
+            ) from None
 
 
 def _refuse_non_files(text: str) -> None:

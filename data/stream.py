@@ -7,18 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from data.images import ImageError, Pixels, read_image
+from data.images import ImageError, Pixels, content_mark, read_image
 from data.workers import thread_count
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """One image of a stream: BGR uint8 [h, w, 3], or None and the reason in `error`."""
+    """One image of a stream: BGR uint8 [h, w, 3], or None and the reason in `error`.
+
+    `mark` is its `content_mark`.
+    """
 
     position: int
     path: str
     image: Pixels | None
     error: str | None = None
+    mark: str = ""
 
 
 def stream_images(
@@ -27,6 +31,7 @@ def stream_images(
     workers: int = -1,
     prefetch: int = 16,
     positions: Iterable[int] | None = None,
+    upright: bool = False,
     pixels: Mapping[int, Pixels] | None = None,
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
@@ -34,8 +39,8 @@ def stream_images(
     By threads: OpenCV decodes without holding the interpreter's lock, and nothing has to travel
     through /dev/shm, which is small in many containers. `workers` -1: one thread per CPU, at most
     8. `positions` selects those of `paths` to read, in that order, for example a shard; the next
-    one is taken when its image is about to be read. `pixels` are images by position, BGR, that
-    are decoded already.
+    one is taken when its image is about to be read. `upright` turns images as their orientation
+    tags say; `pixels` are images by position, BGR, that are decoded already.
     """
     known = pixels or {}
     threads = workers if workers > 0 else thread_count()
@@ -43,7 +48,9 @@ def stream_images(
     pool = ThreadPoolExecutor(threads)
     try:
         for position in range(len(paths)) if positions is None else positions:
-            waiting.append(pool.submit(_decode, position, paths[position], known.get(position)))
+            waiting.append(
+                pool.submit(_decode, position, paths[position], upright, known.get(position))
+            )
             if len(waiting) >= max(prefetch, 1):
                 yield waiting.popleft().result()
         while waiting:
@@ -52,9 +59,12 @@ def stream_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(position: int, path: str, pixels: Pixels | None) -> DecodedImage:
+def _decode(position: int, path: str, upright: bool, pixels: Pixels | None) -> DecodedImage:
     try:
-        return DecodedImage(position, path, read_image(path) if pixels is None else pixels)
+        if pixels is not None:
+            return DecodedImage(position, path, pixels)
+        image = read_image(path, upright=upright)
+        return DecodedImage(position, path, image, mark=content_mark(path))
     except ImageError as error:
         return DecodedImage(position, path, None, error.reason)
     except MemoryError:

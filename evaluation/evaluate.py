@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,10 @@ def evaluate_stream(
 ) -> Evaluation:
     """Evaluate a split as for inference, in tiles if the predictor has them.
 
-    An unreadable image is logged and left out.
+    Images are turned upright if the split's are. An unreadable image is logged and left out.
     """
     evaluator = Evaluator(len(index.class_names), config)
+    predictor = replace(predictor, config=replace(predictor.config, upright=index.upright))
     stream = predictor.stream(index.paths, multi_label=True)
     for prediction in progress_bar(stream, "evaluation", total=len(index)):
         if prediction.error is not None:

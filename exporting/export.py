@@ -17,7 +17,7 @@ from exporting.verify import ExportFormat, ParityError, max_difference
 from models.detector import Detector
 from ops.nms import NmsConfig
 from settings.train import EXPORT_FORMATS, TrainSettings
-from utils.atomic import replace_file, scratch_beside
+from utils.atomic import fitting_name, replace_file, scratch_beside
 from utils.errors import Code, TaskError, first_line
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def export_after_training(
     wanted = (["onnx"] if settings.onnx else []) + list(settings.model_formats)
     files: list[Path] = []
     for form in dict.fromkeys(wanted):
-        target = weights.with_name(weights.stem + FORMATS[form].suffix)
+        target = weights.with_name(fitting_name(weights.parent, weights.stem, FORMATS[form].suffix))
         onnx = form == "onnx"
         # The thresholds are those of inference: the training's own are for evaluation.
         nms = NmsConfig(max_detections=settings.max_det)

@@ -16,6 +16,7 @@ from inference.backends.base import AUTO, TORCH, BackendSpec, Run
 from inference.backends.choice import BACKENDS
 from inference.network import NetworkOutput
 from utils.errors import Code, TaskError, first_line, optional_package
+from utils.official_weights import missing_weights
 from utils.safe_yaml import load_yaml
 
 log = logging.getLogger(__name__)
@@ -137,9 +138,11 @@ def open_exported(path: Path, engine: str, *, precision: str, threads: int) -> E
 def _file_of(path: Path) -> Path:
     """Return the file, in a folder its only OpenVINO model."""
     found = sorted(path.glob("*.xml")) if path.is_dir() else [path]
-    if len(found) != 1 or not found[0].is_file():
-        what = f"holds {len(found)} OpenVINO models (.xml)" if path.is_dir() else "does not exist"
-        raise TaskError(Code.MODEL, f"{path} {what}: name one file of weights.")
+    if len(found) != 1:
+        what = f"{path} holds {len(found)} OpenVINO models (.xml): name one file of weights."
+        raise TaskError(Code.MODEL, what)
+    if not found[0].is_file():
+        raise missing_weights(path)
     return found[0]
 
 

@@ -13,7 +13,7 @@ import shutil
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +48,8 @@ class Record:
     """Rank in the order of prediction; scores come later and in another order."""
     scored: Mapping[str, object] | None = None
     """The score as plain values; None without mining."""
+    mark: str = ""
+    """`content_mark` of the file, by which it is known where it was moved."""
 
     def prediction(self) -> Prediction:
         """Return the prediction without its network input."""
@@ -66,7 +68,7 @@ class JournalConfig:
     identity: str
     shard_size: int
     total: int
-    is_outdated: Callable[[Record], bool] = lambda record: False
+    is_outdated: Callable[[Record], bool] = field(default=lambda record: False, compare=False)
 
     @property
     def header(self) -> bytes:
@@ -267,6 +269,7 @@ def encode(record: Record) -> bytes:
     content: dict[str, object] = {
         "n": record.position,
         "path": record.path,
+        "mark": record.mark,
         **(record.scored or {}),
         "size": record.size,
         "seen": record.seen,
@@ -292,6 +295,7 @@ def decode(line: bytes) -> Record | None:
             content.get("error"),
             int(content["seen"]),
             None if scored is None else {name: content[name] for name in scored},
+            str(content["mark"]),
         )
     except (ValueError, KeyError, TypeError):
         return None

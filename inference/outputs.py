@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from data.images import ImageError, read_image, write_image
 from inference.predictions import Prediction
 from settings.detect import OutputOptions
-from utils.atomic import replace_text, write_text
+from utils.atomic import fitting_name, replace_text, write_text
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,10 @@ DrawBoxes = Callable[..., np.ndarray]
 
 
 class DetectionFiles:
-    """Writer of each image's files below `folder`, named after the image's path below `base`."""
+    """Writer of each image's files below `folder`, named after the image's path below `base`.
+
+    `upright`: detections and pictures are of the images turned as their orientation tags say.
+    """
 
     def __init__(
         self,
@@ -37,10 +41,12 @@ class DetectionFiles:
         class_names: Sequence[str],
         options: OutputOptions,
         draw: DrawBoxes | None = None,
+        *,
+        upright: bool = False,
     ) -> None:
         assert draw or not options.save_images
         self.folder, self.base, self.class_names = folder, base, class_names
-        self.options, self._draw = options, draw
+        self.options, self._draw, self._upright = options, draw, upright
         self._taken: dict[Path, str] = {}
 
     def write(
@@ -63,12 +69,12 @@ class DetectionFiles:
         options, name = self.options, self.name(path)
         if options.save_txt and len(detections):
             text = label_lines(detections, size, confidences=options.save_conf)
-            write_text(self.folder / "labels" / name.with_suffix(".txt"), text)
+            write_text(_fitting(self.folder / "labels" / name, ".txt"), text)
         draw = options.save_images or options.view_img
         if not (draw or (options.save_crop and len(detections))):
             return None
         try:
-            image = read_image(path) if image is None else image
+            image = read_image(path, upright=self._upright) if image is None else image
         except ImageError as error:  # it was readable a moment ago
             log.warning("no image files for %s: %s", path, error.reason)
             return None
@@ -98,11 +104,12 @@ class DetectionFiles:
 
     def _write_crops(self, image: np.ndarray, detections: np.ndarray, name: Path) -> None:
         for number, row in enumerate(detections, start=1):
-            class_name = self.class_names[int(row[5])].replace("/", "-")
+            crops = self.folder / "crops"
+            class_name = re.sub(r"^\.+$|[/\0]", "-", self.class_names[int(row[5])])
             stem = name.with_suffix("").as_posix() + (str(number) if number > 1 else "")
             crop = crop_box(image, row[:4])
             if crop.size:
-                _save(self.folder / "crops" / class_name / f"{stem}.jpg", crop)
+                _save(crops / fitting_name(crops, class_name) / f"{stem}.jpg", crop)
 
 
 class DetectionTable:
@@ -197,9 +204,13 @@ def crop_box(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     return image[y1:y2, x1:x2]
 
 
+def _fitting(path: Path, suffix: str) -> Path:
+    return path.with_name(fitting_name(path.parent, path.stem, suffix))
+
+
 def _save(path: Path, image: np.ndarray) -> None:
     suffix = path.suffix if path.suffix.lower() in {".png", ".bmp", ".webp"} else ".jpg"
-    path = path.with_suffix(suffix)
+    path = _fitting(path, suffix)
     try:
         write_image(path, image, quality=JPEG_QUALITY)
     except ImageError as error:

@@ -48,6 +48,8 @@ class Prediction:
     """Predictions that the image is split into, the whole image among them."""
     shard: int = 0
     """Images of two shards share no batch."""
+    mark: str = ""
+    """`content_mark` of the file."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def split_into_tiles(
         yield Tile(blank)
         return
     height, width = decoded.image.shape[:2]
-    blank = replace(blank, size=(height, width))
+    blank = replace(blank, size=(height, width), mark=decoded.mark)
     windows = tile_windows((height, width), tiling) if tiling else []
     if not windows:
         yield Tile(blank, plan_for((height, width)), decoded.image)

@@ -63,6 +63,8 @@ class PredictorConfig:
     """How large images are split; None to see every image as a whole only."""
     single_class: bool = False
     """Whether all classes count as one."""
+    upright: bool = False
+    """Whether images are turned as their orientation tags say: those of a YMIR task never are."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Predictor:
         )
         target, samples = (
             BenchmarkTarget(network, spec, pool),
-            sample_images(images, predictor.plan),
+            sample_images(images, predictor.plan, upright=config.upright),
         )
         backend = choose_backend(config.backend, target, samples, images=len(images))
         return replace(predictor, network=replace(network, backend=backend))
@@ -223,6 +225,7 @@ class Predictor:
             workers=config.workers,
             prefetch=prefetch,
             positions=part.positions,
+            upright=config.upright,
             pixels=pixels,
         )
         tiles = chain.from_iterable(
@@ -300,14 +303,17 @@ def load_predictor(
     *,
     images: Sequence[str] = (),
     single_class: bool = False,
+    upright: bool = False,
     shape: tuple[int, int] | None = None,
 ) -> Predictor:
     """Build a predictor from weights and settings; see `Predictor.build` for `images`.
 
-    `weights` may also be a file that `inference/exported.py` opens.
+    `weights` may also be a file that `inference/exported.py` opens. `single_class`, `shape` and
+    `upright` are those of its configuration.
     """
     if isinstance(weights, Path) and is_exported(weights):
-        return _predictor_of_file(weights, settings, device, shape)
+        found = _predictor_of_file(weights, settings, device, shape)
+        return replace(found, config=replace(found.config, upright=upright))
     checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
     names = checkpoint.class_names
     config = predictor_config(settings, names, device)
@@ -315,7 +321,7 @@ def load_predictor(
         build_detector(checkpoint),
         names,
         device=device,
-        config=replace(config, single_class=single_class, shape=shape),
+        config=replace(config, single_class=single_class, shape=shape, upright=upright),
         images=images,
     )
     predictor = replace(

@@ -162,8 +162,8 @@ def image_generator(seed: int, path: str, view: str) -> np.random.Generator:
 
     Keyed by the base name, which is an image's identity on the platform.
     """
-    name = PurePath(path).name
-    return np.random.default_rng([seed, zlib.crc32(name.encode()), zlib.crc32(view.encode())])
+    name = PurePath(path).name.encode("utf-8", "surrogatepass")  # names need not be UTF-8
+    return np.random.default_rng([seed, zlib.crc32(name), zlib.crc32(view.encode())])
 
 
 def _as_pixels(images: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ def write_explanations(
     row.
     """
     ranked = enumerate(ranking.order, start=1)
-    with replace_text(path, errors="surrogateescape", newline="") as file:
+    with replace_text(path, newline="") as file:
         pd.DataFrame(columns=HEADER).to_csv(file, index=False, lineterminator="\n")
         # In chunks, so that memory does not grow with the number of candidates.
         while chunk := list(islice(ranked, ROWS_AT_ONCE)):

@@ -2,24 +2,30 @@
 
 Source: «Consistency-based Active Learning for Object Detection» (arXiv 2103.10374).
 
-python -m mining.mining_cald --weights best.pt --source photographs/ --output result.tsv
+Run as a program, as older repositories do, this file is mine.py:
+
+python mining/mining_cald.py --weights best.pt --source photographs/ --imgsz 320
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
+import runpy
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    root = Path(__file__).resolve().parent.parent
+    sys.path.insert(0, str(root))
+    runpy.run_path(str(root / "mine.py"), run_name="__main__")
+
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from data.sources import find_images
 from inference.predictions import NetworkInput, Prediction, original_rows
-from inference.predictor import load_predictor
 from mining.class_balance import (
     BALANCED_FIRST,
     divergence_shares,
@@ -31,7 +37,6 @@ from mining.class_balance import (
 from mining.consistency import class_vector, join_objects, reference_sample
 from mining.data_augment import PERTURBATIONS, image_generator, view_size
 from mining.explanations import score_breakdown, view_breakdown
-from mining.ranking import rank_images
 from mining.scores import (
     Algorithm,
     ScoredPart,
@@ -45,12 +50,7 @@ from ops.boxes import clip
 from ops.letterbox import PAD_VALUE
 from ops.tiling import cut_sides
 from settings.detect import MiningSettings
-from utils.atomic import write_text
-from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
-from utils.logs import log_to_console
-from utils.progress import progress_bar
-from utils.shutdown import run_command
 
 log = logging.getLogger(__name__)
 
@@ -261,37 +261,3 @@ def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> 
 
 
 ALGORITHM = Algorithm(cald_scores, rank_cald, threshold="conf_thres")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Score the images of a folder by CALD and write `path<TAB>score`, best first."""
-    defaults = MiningSettings()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--source", type=Path, required=True, help="an image or a folder")
-    parser.add_argument("--output", type=Path, default=Path("result.tsv"))
-    parser.add_argument("--img-size", "--imgsz", type=int, default=defaults.img_size)
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--empty-images", choices=("first", "last", "mixed"), default="last")
-    parser.add_argument("--gpu-id", default="", help="for example 0; empty for the CPU")
-    options = parser.parse_args(arguments)
-    log_to_console()
-    names = ("img_size", "batch_size", "seed", "empty_images")
-    settings = MiningSettings(**{name: vars(options)[name] for name in names})
-    device = select_device(parse_gpu_ids(options.gpu_id))
-    paths, _ = find_images(options.source)
-    predictor = load_predictor(options.weights, settings, device)
-    context = ScoringContext(predictor, settings, len(paths))
-    scores = cald_scores(predictor.stream_tiles(paths, keep_inputs=True), context)
-    bar = progress_bar(scores, "mining", total=len(paths))
-    ranking = rank_images(bar, ALGORITHM, context, paths, predictor.shown_again(paths))
-    rows = [f"{paths[n]}\t{score:.9f}\n" for n, score in ranking.rows()]
-    write_text(options.output, "".join(rows))
-    log.info("%d images scored: %s", len(rows), options.output)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

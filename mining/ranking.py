@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from inference.exported import ExportedNetwork
 from inference.journal import Record
 from inference.predictions import Prediction
 from mining.diversity import (
@@ -89,7 +88,7 @@ def rank_images(
     """Rank all images of a stream of scores, one for each of `paths`.
 
     Where no score of an algorithm that uses the network differs from another, the order is by
-    diversity alone, or by a draw for a file without a backbone; the log says so.
+    diversity alone, for as many as `DEFAULT_LIMIT` that a draw chooses; the log says so.
     """
     seen, seed = _Observer(), context.settings.seed
     scores: list[float | None] = [None] * len(paths)
@@ -105,9 +104,7 @@ def rank_images(
     window = by_draw[: min(len(readable), DEFAULT_LIMIT)]
     for position in readable:
         scores[position] = 0.0
-    if isinstance(context.network.network, ExportedNetwork):
-        window = []
-    note = seen.note(context, algorithm, by="the differences of the images" if window else "a draw")
+    note = seen.note(context, algorithm)
     log.warning("%s", note)
     breakdowns = {}
     features: Features = {}
@@ -145,7 +142,7 @@ class _Observer:
         """Whether there are several images, all of one score or all empty."""
         return self._images > 1 and not self._differ
 
-    def note(self, context: ScoringContext, algorithm: Algorithm, *, by: str) -> str:
+    def note(self, context: ScoringContext, algorithm: Algorithm) -> str:
         """Return the sentence that tells it, and what to do."""
         what = "all %d images have the same score"
         if not self._found:
@@ -154,6 +151,6 @@ class _Observer:
         lower = f", lower {setting} (now {getattr(context.settings, setting):g})" if setting else ""
         return (
             f"{what % self._images}: this is no ranking by "
-            f"{context.settings.mining_algorithm} but by {by} alone; train longer{lower}, or label "
-            "the first images and mine again."
+            f"{context.settings.mining_algorithm} but by the differences of the images alone; "
+            f"train longer{lower}, or label the first images and mine again."
         )

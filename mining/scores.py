@@ -156,7 +156,9 @@ def images_without_network(
     """
     for decoded in stream_images(paths, workers=workers, positions=positions, pixels=pixels):
         size = None if decoded.image is None else decoded.image.shape[:2]
-        yield Prediction(decoded.position, decoded.path, size, error=decoded.error)
+        yield Prediction(
+            decoded.position, decoded.path, size, error=decoded.error, mark=decoded.mark
+        )
 
 
 def kept_input(prediction: Prediction) -> NetworkInput:

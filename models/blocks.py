@@ -59,6 +59,16 @@ class Activation:
             else f"nn.{self.name}()"
         )
 
+    def module(self) -> nn.Module:
+        """Return the function as a layer of torch.nn."""
+        layer: nn.Module = getattr(nn, self.name)(*[self.parameter] * (self.name in _PARAMETERS))
+        return layer
+
+    @property
+    def parameter_name(self) -> str:
+        """Name of the parameter in torch.nn, '' without one."""
+        return _PARAMETERS.get(self.name, ("",))[0]
+
 
 ActivationArg = bool | Activation
 """True for the network's own activation, SiLU until `set_activation`; False for none."""
@@ -155,6 +165,8 @@ class Conv(nn.Module):
         self.default_activation = activation is True
         own = activation if isinstance(activation, Activation) else None
         self._use(SILU if self.default_activation else own)
+        self.cast_weight: Tensor | None = None
+        """Taken for the weight while a pass lends it (`models/at_once.py`)."""
 
     def _use(self, activation: Activation | None) -> None:
         self.activation = activation
@@ -168,13 +180,31 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h / s, w / s]."""
-        x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x)
+        conv, bn, cast = self.conv, self.bn, self.cast_weight
+        if cast is None:
+            x = conv(x)
+        else:
+            x = functional.conv2d(
+                x, cast, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+            )
+        if self.counter is not None:
+            assert bn is not None
+            statistics = bn.running_mean, bn.running_var, bn.weight, bn.bias
+            x = functional.batch_norm(x, *statistics, True, bn.momentum or 0.0, bn.eps)
+        elif bn is not None:
+            x = bn(x)
         if self._silu:
             # Under autograd an in-place SiLU costs a copy of its input; without it, it saves one.
             return functional.silu(x, inplace=not x.requires_grad)
         return x if self.activation is None else self.activation(x)
+
+    @property
+    def counter(self) -> Tensor | None:
+        """The counter of batches, which the network raises in a training pass; else None."""
+        bn = self.bn
+        if type(bn) is not nn.BatchNorm2d or not bn.training or bn.momentum is None:
+            return None
+        return bn.num_batches_tracked
 
     def fuse(self) -> None:
         """Fold the running statistics of the normalisation into weight and bias, in place."""

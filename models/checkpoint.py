@@ -8,9 +8,10 @@ v7.0's keys and the rest as JSON in the header's entry `ymir-yolov5`; nothing in
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +19,15 @@ import torch
 from torch import Tensor
 
 from models.detector import Detector
-from models.model_config import ModelConfig, parse_model_config
+from models.model_config import CHANNELS, ModelConfig, parse_model_config
+from models.module_facts import checked_by_modules, rows_by_modules
 from models.registry import scaled_repeats
 from models.safe_load.torch_file import checkpoint_error, read_torch_file
-from models.safe_load.yolov5 import is_yolov5_checkpoint, yolov5_parts
+from models.safe_load.yolov5 import is_yolov5_checkpoint, state_of, yolov5_parts
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError, optional_package
+
+log = logging.getLogger(__name__)
 
 FORMAT = "ymir-yolov5"
 VERSION = 1
@@ -140,6 +144,7 @@ def _content(checkpoint: Checkpoint, half: bool) -> dict[str, Any]:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint of this program or of YOLOv5 v5.0 to v7.0; weights become float32.
 
+    Where definition and modules of an official file differ, the modules decide and the log says so.
     Raises `TaskError` (model) with the file's name when it is missing, damaged, of another kind,
     or would need code to be opened.
     """
@@ -149,25 +154,52 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise checkpoint_error(path, "is a PyTorch file, but not a detector's checkpoint")
     try:
         if is_yolov5_checkpoint(content):
-            definition, names, state, metadata = yolov5_parts(content, path)
+            checkpoint = _official(content, path)
         else:
             definition, names, state, metadata = _own_parts(content, path)
-        checkpoint = Checkpoint(
-            definition, names, _widened(state, path), CheckpointMetadata.from_mapping(metadata)
-        )
+            checkpoint = Checkpoint(
+                definition, names, _widened(state, path), CheckpointMetadata.from_mapping(metadata)
+            )
     # What a crafted or half-written structure may lead to.
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise checkpoint_error(path, "has content that makes no sense for a checkpoint") from error
+    _check_classes(checkpoint, path)
+    return checkpoint
+
+
+def _official(content: dict[str, object], path: Path) -> Checkpoint:
+    """Return an official checkpoint; its definition is what its modules say."""
+    tree, definition, names, metadata = yolov5_parts(content, path)
+    definition, notes = rows_by_modules(definition, tree)
+    if (channels := definition.get("ch", CHANNELS)) != CHANNELS:
+        raise checkpoint_error(
+            path, f"takes images of {channels} channels (ch), and images are read as RGB"
+        )
+    state = _widened(state_of(tree), path)
+    checkpoint = Checkpoint(definition, names, state, CheckpointMetadata.from_mapping(metadata))
+    _check_classes(checkpoint, path)
+    changed, more = checked_by_modules(model_config_of(checkpoint), tree, path)
+    if notes or more:
+        log.info("%s: its modules decide on %s", path, "; ".join([*notes, *more]))
+    return replace(checkpoint, definition={**definition, **changed})
+
+
+def _check_classes(checkpoint: Checkpoint, path: Path) -> None:
     count, outputs = len(checkpoint.class_names), checkpoint.definition.get("nc")
     if outputs != count:
         raise checkpoint_error(path, f"names {count} classes but has outputs for {outputs}")
-    return checkpoint
 
 
 def _own_parts(
     content: dict[str, object], path: Path
 ) -> tuple[dict[str, object], tuple[str, ...], dict[str, Tensor], dict[str, object]]:
     """Return definition, class names, state dict and metadata of this program's format."""
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        raise checkpoint_error(
+            path,
+            "is a state dict: tensors without the network's definition and class names",
+            "give the checkpoint (.pt) that they were taken from",
+        )
     if content.get("format") != FORMAT:
         raise checkpoint_error(path, "is a PyTorch file, but not a detector's checkpoint")
     if content.get("version") != VERSION:
@@ -270,7 +302,7 @@ def model_config_of(
 
 
 def _parsed(checkpoint: Checkpoint, nc: int | None, activation: str = "") -> ModelConfig:
-    name = "the definition in the weight file"
+    name = "the model definition in the weight file"
     try:
         return parse_model_config(checkpoint.definition, nc, activation=activation, name=name)
     except TaskError as error:

@@ -55,7 +55,7 @@ class BottleneckCSP(nn.Module):
     """Cross-stage partial block before v4.0 (Wang et al., arXiv:1911.11929).
 
     The branches end in plain convolutions and are normalised together, followed by SiLU whatever
-    the network's activation is, as in v7.0.
+    the network's activation is, as in v7.0, or by the definition's `joint_activation`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BottleneckCSP(nn.Module):
         self.cv3 = nn.Conv2d(hidden, hidden, 1, 1, bias=False)
         self.cv4 = Conv(2 * hidden, c2, 1, 1)
         self.bn = batch_norm(2 * hidden)
-        self.act = nn.SiLU()
+        self.act: nn.Module = nn.SiLU()
         self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class MixConv2d(nn.Module):
     """Convolutions with kernels of several sizes in parallel (Tan and Le, arXiv:1907.09595).
 
     Their shares of the channels, or else their weights, are equal in number. Normalised together,
-    then SiLU whatever the network's activation is, as in v7.0.
+    then an activation as in `BottleneckCSP`.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class MixConv2d(nn.Module):
             for size, c in zip(k, channels, strict=True)
         )
         self.bn = batch_norm(c2)
-        self.act = nn.SiLU()
+        self.act: nn.Module = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h / s, w / s]."""

@@ -14,16 +14,26 @@ from pathlib import Path
 
 import yaml
 
-from models.blocks import SILU, Activation, parse_activation
+from models.blocks import (
+    BATCH_NORM_EPS,
+    BATCH_NORM_MOMENTUM,
+    SILU,
+    Activation,
+    parse_activation,
+)
 from models.registry import BLOCKS, Argument, Inputs, Resolved, positive, scaled_repeats, whole
 from utils.errors import Code, TaskError, first_line
 from utils.safe_yaml import load_yaml
 
 IMAGE = -1
 """Source number of the network's input."""
+CHANNELS = 3
+"""Channels of the images."""
 
 DEFINITIONS = (Path(__file__).parent, Path(__file__).parent / "hub")
-KEYS = ("nc", "ch", "depth_multiple", "width_multiple", "activation", "anchors", "backbone", "head")
+FACTS = ("activation", "joint_activation", "batch_norm_eps", "batch_norm_momentum")
+"""Keys that may be absent: v7.0's values hold then."""
+KEYS = ("nc", "ch", "depth_multiple", "width_multiple", *FACTS, "anchors", "backbone", "head")
 WORDS: Mapping[str, Argument] = {"None": None, "True": True, "False": False}
 
 
@@ -50,7 +60,8 @@ class ModelConfig:
     """A network as data: layers and detection head.
 
     `anchors` are (w, h) pairs in pixels, one row per level in the order of `head_sources`.
-    `activation` is that of every Conv without one of its own. `definition` is the model file in
+    `activation` is that of every Conv without one of its own, `joint_activation` that of blocks
+    which normalise several convolutions together. `definition` is the model file in
     plain types, with class count and activation in force.
     """
 
@@ -60,6 +71,9 @@ class ModelConfig:
     layers: tuple[Layer, ...]
     head_sources: tuple[int, ...]
     activation: Activation
+    joint_activation: Activation
+    batch_norm: tuple[float, float]
+    """Epsilon and momentum."""
     definition: dict[str, object] = field(repr=False, compare=False)
 
     @property
@@ -135,8 +149,13 @@ def _resolve(definition: dict[str, object]) -> ModelConfig:
     classes = whole(definition["nc"], "nc")
     channels = whole(definition.get("ch", 3), "ch")
     depth, width = (positive(definition[key], key) for key in ("depth_multiple", "width_multiple"))
-    chosen = definition.get("activation")
-    activation = SILU if chosen is None else parse_activation(chosen)
+    if channels != CHANNELS:
+        raise ValueError(f"ch is {channels}, but images are read as RGB, with {CHANNELS} channels")
+    chosen, joint = (definition.get(key) for key in ("activation", "joint_activation"))
+    norm = (
+        positive(definition.get("batch_norm_eps", BATCH_NORM_EPS), "batch_norm_eps"),
+        positive(definition.get("batch_norm_momentum", BATCH_NORM_MOMENTUM), "batch_norm_momentum"),
+    )
     rows = [*_rows(definition, "backbone"), *_rows(definition, "head")]
     layers: list[Layer] = []
     for row in rows[:-1]:
@@ -145,7 +164,17 @@ def _resolve(definition: dict[str, object]) -> ModelConfig:
     anchors = _anchors(definition["anchors"], len(sources))
     if len(sources) != len(anchors):
         raise ValueError(f"{len(anchors)} rows of anchors for {len(sources)} detection levels")
-    return ModelConfig(classes, channels, anchors, tuple(layers), sources, activation, definition)
+    return ModelConfig(
+        nc=classes,
+        channels=channels,
+        anchors=anchors,
+        layers=tuple(layers),
+        head_sources=sources,
+        activation=SILU if chosen is None else parse_activation(chosen),
+        joint_activation=SILU if joint is None else parse_activation(joint),
+        batch_norm=norm,
+        definition=definition,
+    )
 
 
 def _layer(

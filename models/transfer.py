@@ -9,10 +9,7 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, head_keys
 from models.detector import Detector
-from utils.errors import Code, TaskError
 
-MIN_FITTING = 0.5
-"""Share of the network's tensors that must fit, else it is another architecture."""
 BOX_OUTPUTS = 5
 """Outputs of an anchor before its classes: x, y, w, h and objectness."""
 MAX_LISTED = 40
@@ -25,7 +22,8 @@ class TransferReport:
     `parts` has how many tensors of each part of the network were taken whole, taken by class, and
     left fresh. `classes` are the task's names, each with the checkpoint's class whose weights it
     starts from (None: initial weights); `dropped` are the checkpoint's classes that the task does
-    not have. `anchors` and `note` are sentences for the log.
+    not have. `anchors` and `note` are sentences for the log. `anchors_belong_to_head` if both the
+    anchors and the outputs of some class are those of the checkpoint.
     """
 
     parts: Mapping[str, tuple[int, int, int]]
@@ -33,6 +31,7 @@ class TransferReport:
     dropped: tuple[str, ...]
     anchors: str
     note: str
+    anchors_belong_to_head: bool
 
     @property
     def copied(self) -> int:
@@ -73,8 +72,8 @@ def transfer(
     Tensors of the same key and shape are copied. If the classes differ, the head's rows for boxes
     and objectness are copied too, and those of every class that both have by name (exactly, else
     but for case and blanks); new classes keep their initial values. A level whose anchor count
-    differs keeps its initial values. `keep_anchors` keeps the detector's anchors. Raises
-    `TaskError` (model) when less than half of the tensors fit: another architecture.
+    differs keeps its initial values. The checkpoint's anchors are taken with something of its head,
+    unless `keep_anchors` keeps the detector's.
     """
     own = detector.state_dict()
     names = tuple(class_names)
@@ -94,15 +93,15 @@ def transfer(
     single = 1 in (len(names), len(checkpoint.class_names))
     known = {} if single and not same else pairs
     mapped = {} if same else _mapped(detector, checkpoint, own, known)
-    fitting = {**taken, **mapped}
-    if len(fitting) < MIN_FITTING * len(own):
-        raise TaskError(
-            Code.MODEL,
-            f"Only {len(fitting)} of the network's {len(own)} tensors fit the pretrained weights; "
-            "choose the model (setting 'model') that the weights were trained with.",
-        )
-    detector.load_state_dict(fitting, strict=False)
-    kept = len(convolutions & fitting.keys())
+    for part in (taken, mapped):
+        # A bias means nothing without its weight, whose shape depends on more.
+        for key in [k for k in part if k in convolutions and _weight_of(k) not in part]:
+            del part[key]
+    kept = len(convolutions & {**taken, **mapped}.keys())
+    fits = anchors in taken
+    if not kept:
+        taken.pop(anchors, None)
+    detector.load_state_dict({**taken, **mapped}, strict=False)
     origins = {new: checkpoint.class_names[old] for new, old in known.items() if kept}
     return TransferReport(
         parts=_parts(detector, own, taken, mapped),
@@ -116,11 +115,18 @@ def transfer(
         if keep_anchors
         else "Anchors: those of the weights."
         if anchors in taken
+        else "Anchors: those of the model, because the head of the weights has another shape."
+        if fits
         else "Anchors: those of the model, because the weights have another number of them.",
         note=_note(kept // 2, len(convolutions) // 2, len(origins), len(names))
         if mapped or kept < len(convolutions)
         else "The whole network starts from the pretrained weights.",
+        anchors_belong_to_head=anchors in taken and bool(origins),
     )
+
+
+def _weight_of(key: str) -> str:
+    return f"{key.rpartition('.')[0]}.weight"
 
 
 def class_pairs(new: Sequence[str], old: Sequence[str]) -> dict[int, int]:

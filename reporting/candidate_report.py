@@ -53,9 +53,11 @@ Known = Callable[[int], Record | None]
 class CandidateReport:
     """Count the predictions of a task as they pass, and write a page; memory stays the same."""
 
-    def __init__(self, class_names: Sequence[str], total: int, *, mining: bool) -> None:
+    def __init__(
+        self, class_names: Sequence[str], total: int, *, mining: bool, upright: bool = False
+    ) -> None:
         self._names = tuple(class_names)
-        self._mining = mining
+        self._mining, self._upright = mining, upright
         self.examples = range(0, total, max(total // SHOWN, 1))
         """Positions of the images shown, of inference."""
         self._images = self._unreadable = self._empty = 0
@@ -183,7 +185,7 @@ class CandidateReport:
         """Yield the images of these positions and scores that can still be read."""
         for position, score in images:
             record = known(position)
-            image = read_if_possible(record.path) if record else None
+            image = read_if_possible(record.path, upright=self._upright) if record else None
             if record is None or image is None:
                 continue
             rows, name = record.detections, shorten(PurePath(record.path).name)

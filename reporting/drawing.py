@@ -156,10 +156,10 @@ class Tile:
     labels: Sequence[Label] = ()
 
 
-def read_if_possible(path: str) -> np.ndarray | None:
-    """Return a BGR image, or None for a file that can no longer be read."""
+def read_if_possible(path: str, *, upright: bool = False) -> np.ndarray | None:
+    """Return a BGR image as `read_image`, or None for a file that can no longer be read."""
     try:
-        return read_image(path)
+        return read_image(path, upright=upright)
     except ImageError:
         return None
 

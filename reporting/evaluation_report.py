@@ -151,7 +151,7 @@ def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
     spread = np.linspace(0, len(index) - 1, COMPARED).round().astype(int)
     for position in np.unique(spread).tolist():
         rows = evaluation.detections.get(position)
-        image = read_if_possible(index.paths[position])
+        image = read_if_possible(index.paths[position], upright=index.upright)
         if rows is None or image is None:
             continue
         name = shorten(PurePath(index.paths[position]).name)
@@ -184,7 +184,7 @@ def missed_tiles(
     """Draw the first images: found objects thin and blue, missed ones thick, orange and named."""
     tiles = []
     for number, one in enumerate(images[:WORST_SHOWN], start=1):
-        image = read_if_possible(one.path)
+        image = read_if_possible(one.path, upright=index.upright)
         if image is None:
             continue
         small, scale = fit(image)

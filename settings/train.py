@@ -22,6 +22,8 @@ EXPORT_FORMATS = tuple(
     name.replace("_", "-") for name in module_names("exporting", prefix="format_", first="onnx")
 )
 """A file `exporting/format_<name>.py` writes the format <name> (`exporting/export.py`)."""
+DEFAULT_MODEL = "yolov5s"
+"""The network without the setting `model` and without weights."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class TrainSettings:
     """Everything a training task may be told; the hyper-parameters' names are those of v7.0."""
 
     model: str = option(
-        "yolov5s", "network: yolov5n, s, m, l, x, another of models/hub, or a model YAML file"
+        "",
+        "network: yolov5n, s, m, l, x, another of models/hub, or a model YAML file; '' for that of "
+        "the weights, yolov5s without any",
     )
     weights: str = option(
         "",
@@ -37,10 +41,10 @@ class TrainSettings:
         "weights_dir; scratch for none",
     )
     weights_dir: str = of_spec("", WEIGHTS_DIR)
-    download_weights: bool = option(
-        False, "fetch the official <model>.pt if there are no weights; needs its SHA-256"
+    download_weights: bool = option(False, "fetch the official <model>.pt if there are no weights")
+    weights_sha256: str = option(
+        "", "SHA-256 of the file to download, 64 hexadecimal digits; that of yolov5n.pt is known"
     )
-    weights_sha256: str = option("", "SHA-256 of the file to download, 64 hexadecimal digits")
     hyp: str = option("", "hyper-parameters: a name in configs/hyps, or a YAML file; '' for none")
     args_options: str = of_spec("", ARGS)
     activation: str = option("", "activation such as nn.ReLU(); '' keeps the model's own")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from data.images import ImageError, read_image
+from data.images import ImageError, content_mark, read_image
 from data.index_file import Candidate, read_candidates
-from data.sources import available_sample, check_data_available
+from data.sources import available_sample, check_data_available, names_below
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
 from inference.journal import Journal, JournalConfig, Record, ShardWriter
@@ -38,7 +38,7 @@ from ymir.task_types import Task
 log = logging.getLogger(__name__)
 
 EXPLANATIONS = "explanations.csv"
-JOURNAL_FORMAT = 1
+JOURNAL_FORMAT = 2
 WITHOUT_EFFECT = frozenset({"args_options", "plots", "workers"})
 """Settings that may differ when a task resumes; what `args_options` says counts by its settings."""
 
@@ -76,6 +76,10 @@ class CandidateJob:
         assert self.task.mining is not None
         return ScoringContext(self.predictor, self.task.mining, len(self.candidates))
 
+    def here(self, record: Record) -> Record:
+        """Return a record of the journal with the path of now: the image may have been moved."""
+        return replace(record, path=self.candidates[record.position].path)
+
     def records(
         self, positions: Iterable[int], callbacks: Sequence[OnImage] = ()
     ) -> Iterator[Record]:
@@ -93,6 +97,7 @@ class CandidateJob:
             waiting[image.position] = Record(
                 *(image.position, image.path, image.size, image.detections, image.error),
                 seen=first + seen[first],
+                mark=image.mark,
             )
             seen[first] += 1
 
@@ -188,14 +193,14 @@ def prepare(
         identity=identity_of(task, candidates, where),
         shard_size=settings.batch_size * batches,
         total=len(candidates),
-        is_outdated=is_readable_now,
+        is_outdated=partial(is_outdated, candidates),
     )
     return CandidateJob(task, settings, candidates, repeated, predictor, journal, pool_workers)
 
 
 def identity_of(task: Task, candidates: Sequence[Candidate], where: str) -> str:
     """Return a digest of all that a task's numbers depend on: settings, candidates, weights,
-    torch's version and the device `where` it runs.
+    torch's version and the device `where` it runs; but not of the folder that all lie in.
     """
     settings = {
         kind: {key: v for key, v in asdict(own).items() if key not in WITHOUT_EFFECT}
@@ -205,9 +210,8 @@ def identity_of(task: Task, candidates: Sequence[Candidate], where: str) -> str:
     what = {"settings": settings, "device": where, "torch": torch.__version__}
     content = json.dumps([JOURNAL_FORMAT, what], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode())
-    for candidate in candidates:
-        for text in (candidate.text, candidate.path):
-            digest.update(b"\0" + text.encode("utf-8", "surrogateescape"))
+    for name in names_below([candidate.path for candidate in candidates]):
+        digest.update(b"\0" + name.encode("utf-8", "surrogatepass"))
     if task.needs_network:
         with task.weights[0].open("rb") as file:
             while block := file.read(1 << 20):
@@ -215,12 +219,17 @@ def identity_of(task: Task, candidates: Sequence[Candidate], where: str) -> str:
     return digest.hexdigest()
 
 
-def is_readable_now(record: Record) -> bool:
-    """Whether an unreadable image can be read now: its folder may have been away for a time."""
+def is_outdated(candidates: Sequence[Candidate], record: Record) -> bool:
+    """Whether a candidate is to be predicted again.
+
+    So it is if its file lies elsewhere and is another one, or could not be read and now can: its
+    folder may have been away for a time.
+    """
+    path = candidates[record.position].path
     if record.error is None:
-        return False
+        return path != record.path and content_mark(path) != record.mark
     try:
-        read_image(record.path)
+        read_image(path)
     except ImageError:
         return False
     return True
@@ -250,6 +259,11 @@ def run_candidates(
             writer = stack.enter_context(InferResultWriter(task))
             callbacks.append(partial(_write_detections, writer, job.candidates, names))
         journal = stack.enter_context(Journal(job.journal))
+
+        def known(position: int) -> Record | None:
+            record = journal.record(position)
+            return None if record is None else job.here(record)
+
         records = _all_records(job, journal, callbacks)
         bar = progress_bar(records, "candidates", total=total)
         records = progress.follow(bar, total)
@@ -257,7 +271,7 @@ def run_candidates(
             ranking = _rank(job, records)
             with best_effort(EXPLANATIONS, log):
                 path = job.journal.path.with_name(EXPLANATIONS)
-                write_explanations(path, journal.record, ranking, names)
+                write_explanations(path, known, ranking, names)
         else:
             for _ in records:
                 pass
@@ -268,7 +282,7 @@ def run_candidates(
         # Of all folders only this one outlives the task on the platform.
         report.write(
             task.out.tensorboard,
-            lambda position: ranking.explained(journal.record(position)),
+            lambda position: ranking.explained(known(position)),
             ranking=ranking.order,
             scores=ranking.scores,
             sheets=job.journal.path.parent,
@@ -304,7 +318,8 @@ def _all_records(
     job: CandidateJob, journal: Journal, callbacks: Sequence[OnImage]
 ) -> Iterator[Record]:
     """Yield the records of all candidates: replayed, then computed and appended."""
-    for shard in journal.replay():
+    for replayed in journal.replay():
+        shard = list(map(job.here, replayed))
         for record in sorted(shard, key=lambda record: record.seen):
             for callback in callbacks:
                 callback(record.prediction())

@@ -14,11 +14,12 @@ from training.checkpoints import SavedCheckpoint
 from training.job import TrainingJob
 from training.loop import train
 from utils.distributed import SINGLE_PROCESS, DistContext
+from utils.official_weights import SCRATCH
 from utils.progress import Progress
 from ymir.results import ModelStage, SavedFiles, write_training_result
 from ymir.task_types import Task, stage_folder
 from ymir.weight_download import download_weights
-from ymir.weights import SCRATCH, check_download
+from ymir.weights import check_download
 
 log = logging.getLogger(__name__)
 

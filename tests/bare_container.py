@@ -67,15 +67,6 @@ def run_bare(
     return subprocess.run([*enter, *command], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def as_in_a_container(task: Path) -> None:
-    """Let the files of a task name its folders /in and /out."""
-    for path in (task / "in").glob("*.*"):
-        text = path.read_text("utf-8")
-        for name in ("in", "out"):
-            text = text.replace(str(task / name), f"/{name}")
-        path.write_text(text, "utf-8")
-
-
 def mount(*words: object) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
 

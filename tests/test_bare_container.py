@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import ast
 import errno
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.bare_container import PROBE, as_in_a_container, run_bare
+from tests.bare_container import PROBE, run_bare
 from tests.conftest import ROOT, TINY_TRAINING
 from tests.task_results import findings
 from tools.make_task import write_task
@@ -40,10 +43,22 @@ def test_it_is_as_hard_as_it_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mining_and_inference(drawn: SourceDataset, weights: Path, tmp_path: Path) -> None:
+    """The task was moved after it was written."""
     settings, kinds = {"img_size": "96", "batch_size": "4", "workers": "2"}, ("mining", "infer")
-    write_task(drawn, tmp_path, kinds=kinds, settings=settings, weights=[weights], copy=True)
-    as_in_a_container(tmp_path)
-    judge(tmp_path, run_bare(tmp_path, [sys.executable, "start.py"]))
+    task, moved = tmp_path / "written" / "task", tmp_path / "moved"
+    write_task(drawn, task, kinds=kinds, settings=settings, weights=[weights], copy=True)
+    moved.mkdir()
+    task.rename(moved / "task")
+    judge(moved / "task", run_bare(moved / "task", [sys.executable, "start.py"]))
+
+
+def test_the_documents_mount_a_task_as_it_does() -> None:
+    for page in ("docs/local.md", "docs/zh/local.md"):
+        (command,) = re.findall("docker run.*", (ROOT / page).read_text("utf-8"))
+        words = shlex.split(command)
+        mounted = [after for word, after in pairwise(words) if word == "-v"]
+        assert mounted == ["$PWD/task/in:/in:ro", "$PWD/task/out:/out"]
+        assert words[-1] == "yolov5:baked"  # whose program is start.py
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +85,6 @@ def test_a_training_of_live_code(drawn: SourceDataset, tmp_path: Path, repositor
     settings = {**TINY_TRAINING, "img_size": "320", "batch_size": "16", "workers": "8"}
     code = {"git_url": str(repository), "git_branch": "main", "code_config": "configs/default.yaml"}
     write_task(drawn, tmp_path, settings=settings | code, copy=True)
-    as_in_a_container(tmp_path)
     done = run_bare(tmp_path, [sys.executable, "-m", "live_code"], folder=ROOT / "docker")
     # Of 64 MiB; the order of the images lies in shared memory too.
     memory = "/dev/shm has 63 MiB free: 4 worker processes instead of 8"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -128,7 +128,7 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     most = decoded = given = 0
 
     def endless(
-        names: Sequence[str], *, workers: int, prefetch: int, positions: Iterable[int] | None
+        names: Sequence[str], *, workers: int, prefetch: int, **_: object
     ) -> Iterator[DecodedImage]:
         nonlocal decoded, most
         assert prefetch <= predictor_module.LARGE_IMAGES_AHEAD

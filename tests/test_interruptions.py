@@ -92,7 +92,7 @@ def test_a_training_interrupted_in_every_way_ends_as_one_that_ran_through(
     with running(log, *PROGRAM, env_file) as process:
         assert process.wait(300) == 0, log.read_text()
     assert wrong(task, failed=False) == []
-    assert "resumed from epoch 3 of 4" in log.read_text()
+    assert "going on after epoch 3 of 4" in log.read_text()
     models, expected = task / "out/models", whole / "out/models"
     report = "attachments/report/results.csv"
     assert (models / report).read_text() == (expected / report).read_text()
@@ -137,7 +137,7 @@ def test_a_training_of_two_ranks_that_is_interrupted(drawn: SourceDataset, tmp_p
     with running(log, *PROGRAM, env_file, RANKS="2") as process:
         assert process.wait(300) == 0, log.read_text()
     assert wrong(task, failed=False) == []
-    assert "resumed from epoch 2 of 3" in log.read_text()
+    assert "going on after epoch 2 of 3" in log.read_text()
     result = yaml.safe_load((task / "out/models/result.yaml").read_text("utf-8"))
     assert set(result["model_stages"]) == {"best", "last"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -29,6 +31,42 @@ def test_scores_are_written_best_first(words: list[str]) -> None:
     rows = [line.split(b"\t") for line in Path("all.tsv").read_bytes().splitlines()]
     assert {path for path, _ in rows} == {b"pictures/a.png", b"pictures/\xff.png"}
     assert float(rows[0][1]) > float(rows[1][1])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more", "pages"),
+    [
+        ("cald", "--empty-images first", {"report.html", "first.jpg", "last.jpg"}),
+        ("entropy", "--noplots", set()),
+        ("entropy", "plots=false", set()),
+        ("random", "", set()),
+    ],
+)
+def test_a_run_folder_unless_a_file_is_named(
+    words: list[str],
+    algorithm: str,
+    more: str,
+    pages: set[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = ["--img", "96", "--conf-thres", "0.0001", "--algorithm", algorithm, *more.split()]
+    mine.main([*words, *own])
+    folder = Path("runs/mine/exp")
+    assert {path.name for path in folder.iterdir()} == {"result.tsv", *pages}
+    assert len((folder / "result.tsv").read_bytes().splitlines()) == 2
+    said = capsys.readouterr().out
+    assert f"2 images scored by {algorithm}: {folder}/result.tsv" in said
+    assert (f"report: {folder}/report.html" in said) == bool(pages)
+    assert "python train.py --weights " in said
+
+
+def test_the_file_of_cald_is_a_program_too(words: list[str]) -> None:
+    program = Path(mine.__file__).with_name("mining") / "mining_cald.py"
+    command = [sys.executable, str(program), *words, "--imgsz", "96", "--output", "one.tsv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(Path("one.tsv").read_bytes().splitlines()) == 2
+    assert not Path("runs").exists()
 
 
 def test_what_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

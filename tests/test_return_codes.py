@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,12 @@ import torch
 
 import start
 from models.checkpoint import load_checkpoint, save_checkpoint
-from tasks import training
 from tests.conftest import ROOT, TINY_TRAINING
 from tests.task_results import edit, findings, record
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 from utils.errors import Code
+from ymir import weight_download
 
 Cause = Callable[[Path, pytest.MonkeyPatch], object]
 """Breaks the task in a folder; the weights `best.pt` lie beside it."""
@@ -45,7 +44,7 @@ def _annotations(text: str | None) -> Cause:
 
     def apply(task: Path, _: pytest.MonkeyPatch) -> None:
         for row in (task / "in" / "train-index.tsv").read_text("utf-8").splitlines():
-            annotation = Path(row.split("\t")[1])
+            annotation = task / "in" / row.split("\t")[1]
             annotation.unlink(missing_ok=True)
             if text is not None:
                 annotation.write_text(text, "utf-8")
@@ -87,8 +86,7 @@ def _weights_beyond_all_numbers(task: Path, _: pytest.MonkeyPatch) -> None:
 
 
 def _nobody_at_the_other_end(task: Path, patch: pytest.MonkeyPatch) -> None:
-    nowhere = partial(training.download_weights, release="http://127.0.0.1:1/")
-    patch.setattr(training, "download_weights", nowhere)
+    patch.setattr(weight_download, "RELEASE", "http://127.0.0.1:1/")
     edit(task / "in" / "config.yaml", download_weights="true", weights_sha256="a" * 64)
 
 
@@ -123,7 +121,11 @@ TRAINING: dict[str, tuple[Cause, Code, str]] = {
     "pretrained gone": (_config(pretrained_model_params=["gone.pt"]), Code.MODEL, "gone.pt"),
     "infinite weights": (_weights_beyond_all_numbers, Code.NOT_A_NUMBER, "not a number"),
     "no network": (_nobody_at_the_other_end, Code.NETWORK, "could not be fetched"),
-    "a file in the way": (_a_file_in_the_place_of_a_folder, Code.CONTAINER, "stopped the task"),
+    "a file in the way": (
+        _a_file_in_the_place_of_a_folder,
+        Code.CONTAINER,
+        "check what lies there",
+    ),
 }
 MINING: dict[str, tuple[Cause, Code, str]] = {
     "no readable candidate": (_broken_images, Code.IMAGE_FORMAT, "image"),

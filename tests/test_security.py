@@ -239,7 +239,7 @@ def test_the_rules_leave_the_rest_alone(source: str) -> None:
     assert offences(source) == []
 
 
-def test_only_a_task_that_asks_for_it_reaches_the_network() -> None:
+def test_only_a_training_that_asks_for_it_reaches_the_network() -> None:
     users = [
         relative(path)
         for path in PRODUCT
@@ -248,7 +248,7 @@ def test_only_a_task_that_asks_for_it_reaches_the_network() -> None:
             for module in imported(ast.parse(path.read_text("utf-8"))).values()
         )
     ]
-    assert users == ["tasks/training.py"]
+    assert sorted(users) == ["tasks/training.py", "train.py"]
     text = (ROOT / "ymir" / "weight_download.py").read_text(encoding="utf-8")
     assert text.count("torch.hub.") == 1
 

@@ -58,7 +58,7 @@ def test_two_machines_and_one_whose_rank_is_killed_train_the_same(
         assert wait_for(lambda: "PAUSED" in log.read_text() or process.poll() is not None, 300)
         kill_rank(process.pid, 0)
         assert process.wait(300) == 0, log.read_text()
-    assert log.read_text().count("resumed from epoch 1 of 3") == 1
+    assert log.read_text().count("going on after epoch 1 of 3") == 1
     tables = [list(folder.rglob("results.csv")) for folder in (two, one)]
     assert [len(found) for found in tables] == [1, 1]
     assert tables[0][0].read_text() == tables[1][0].read_text()

@@ -290,7 +290,7 @@ def test_several_ranks_refuse(
 def test_sync_bn_replaces_every_batch_norm(few: list[DatasetIndex], tmp_path: Path) -> None:
     plain = make_job(few, tmp_path, sync_bn=True)
     job = dataclasses.replace(plain, processes=TWO_RANKS, device=torch.device("cuda"))
-    network, expected = network_of(job), network_of(plain)
+    (network, _), (expected, _) = network_of(job), network_of(plain)
     kinds = {type(one) for one in network.modules() if isinstance(one, torch.nn.BatchNorm2d)}
     assert kinds == set()
     assert sum(isinstance(one, torch.nn.SyncBatchNorm) for one in network.modules()) == 57

@@ -7,18 +7,28 @@ Written from the protocol alone, without the bridge, so that no mistake of the b
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    if not __package__:  # python tools/check_out.py
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()
+
 import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from tools import check_results, command_parser
 from tools.check_results import Findings
+from utils.command import run_command
 
 RETURN_CODES = {str(code) for code in (*range(300001, 300006), 300101, 300102, 300103, 300201)}
 RETURN_CODES |= {"300301", "160004"}
@@ -82,7 +92,9 @@ def read_task_files(task_dir: Path) -> TaskFiles:
     config = _read_mapping(place("config_file", config_name, root_in, "in"))
     lines: list[str] = []
     if index := str(declared_in.get("candidate_index_file") or ""):
-        text = place("candidate_index_file", index, root_in, "in").read_text(encoding="utf-8")
+        # surrogateescape: file names need not be UTF-8.
+        file = place("candidate_index_file", index, root_in, "in")
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")
         columns = (line.rstrip("\r").split("\t")[0] for line in text.split("\n"))
         lines = [path for path in columns if path.strip()]
     version = str(env.get("protocol_version") or "0")
@@ -112,9 +124,9 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 def _moved(written: str, declared_root: Path, actual_root: Path) -> Path | None:
     """Return the file below `actual_root` that a written path means; None if it leaves the root."""
     normal = Path(os.path.normpath(declared_root / written))
-    if not normal.is_relative_to(declared_root):
-        return None
-    return actual_root / normal.relative_to(declared_root)
+    root = Path(os.path.normpath(declared_root))
+    below = normal.relative_to(root) if normal.is_relative_to(root) else None
+    return None if below is None or ".." in below.parts else actual_root / below
 
 
 def check_out(task_dir: Path, *, failed: bool = False) -> list[Finding]:
@@ -233,4 +245,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

@@ -170,8 +170,14 @@ def _is_share(value: object) -> bool:
 
 
 def check_mining(path: Path, candidates: Candidates) -> Findings:
-    """Check result.tsv: one line per candidate, scores finite and falling."""
-    if (text := _read_text(path)) is None:
+    """Check result.tsv: one line per candidate, scores finite and falling.
+
+    Only names of candidates may be in another encoding than UTF-8.
+    """
+    if (text := _read_text(path, "surrogateescape")) is None:
+        yield _no_text(path)
+        return
+    if _is_escaped(text) and not any(map(_is_escaped, candidates)):
         yield _no_text(path)
         return
     rows: list[tuple[str, float]] = []
@@ -289,10 +295,15 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def _read_text(path: Path) -> str | None:
+def _is_escaped(text: str) -> bool:
+    """Whether text holds bytes that are not UTF-8."""
+    return any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
+def _read_text(path: Path, errors: str = "strict") -> str | None:
     """Return the content of a result file, None when it is absent or not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return path.read_text(encoding="utf-8", errors=errors) if path.is_file() else None
     except UnicodeDecodeError:
         return None
 

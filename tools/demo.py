@@ -8,14 +8,22 @@ Everything runs through `start.py`, as the platform would run it; each result is
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    if not __package__:  # python tools/demo.py
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()
+
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
@@ -25,6 +33,7 @@ from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import read_source
+from utils.command import run_command
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
 
@@ -162,10 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--set wants KEY=VALUE")
     log_to_console()
     overrides = dict(pair.split("=", 1) for pair in options.set)
-    try:
-        outcomes = run_demo(options.data, options.out.resolve(), overrides, limit=options.limit)
-    except TaskError as error:
-        sys.exit(f"FAILED: {error.sentence}")
+    outcomes = run_demo(options.data, options.out.resolve(), overrides, limit=options.limit)
     rows = summary_rows(outcomes)
     page = write_index(options.out.resolve(), outcomes, rows)
     width = max(len(name) for name, _ in rows)
@@ -175,4 +181,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

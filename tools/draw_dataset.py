@@ -9,16 +9,26 @@ each other as they do on a slide.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    if not __package__:  # python tools/draw_dataset.py
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()
+
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from tools import command_parser
+from utils.command import run_command
 
 CLASS_NAMES = ("red_cell", "white_cell", "platelet")
 RED, WHITE, PLATELET = range(3)
@@ -248,4 +258,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

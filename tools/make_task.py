@@ -8,15 +8,25 @@ exclusive corner here; ark and VOC hold integers with an inclusive one (xmax = x
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    if not __package__:  # python tools/make_task.py
+        sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from utils.shutdown import listen_for_interrupts
+
+    listen_for_interrupts()
+
 import hashlib
 import html
 import json
 import logging
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +38,8 @@ from data.instances import Instances
 from tools import command_parser
 from tools.check_out import OUTPUT_FILES
 from tools.sources import SourceDataset, SourceImage, read_source
+from utils.atomic import write_text
+from utils.command import run_command
 from utils.errors import Code, TaskError
 
 FORMATS = ("ark", "voc", "coco")
@@ -75,7 +87,9 @@ def write_task(
 
     `kinds` is ('training',) or any of mining and infer. `settings` are written as strings, the
     way the platform's web form hands them over. `protocol` None writes what a platform before
-    1.3 writes: no version, models flat, five ark columns. Images are symbolic links unless `copy`;
+    1.3 writes: no version, models flat, five ark columns. Images are symbolic links and paths
+    absolute, as the platform writes them; with `copy` files are copied and paths relative to the
+    folders in/ and out/, so that the task can be moved, or mounted in a container;
     `limit` keeps the first images of each split; `candidates` is the split to mine or infer on
     (default: the first of test, val, train that has images). An existing task is refused with
     TaskError(CONFIG) unless `overwrite`.
@@ -93,10 +107,12 @@ def write_task(
     exporter.choose(splits)
     for split, images in splits.items():
         lines = exporter.export(images, labelled=training)
-        (into / f"{split}-index.tsv").write_text("".join(f"{x}\n" for x in lines), "utf-8")
+        write_text(into / f"{split}-index.tsv", "".join(f"{line}\n" for line in lines))
     for note in (*source.notes, *exporter.close()):
         log.info("%s", note)
     models = _place_weights(weights, into / "models", staged=protocol is not None)
+    if copy:
+        models = [str(Path(path).relative_to(into / "models")) for path in models]
     config = _config(root, source.class_names, kinds, gpu_id, protocol)
     if training:
         config["export_format"] = f"{annotation_format}:raw"
@@ -104,7 +120,8 @@ def write_task(
         config["pretrained_model_params" if training else "model_params_path"] = models
     config.update({key: str(value) for key, value in (settings or {}).items()})
     _dump(config, into / "config.yaml")
-    _dump(_environment(root, config["task_id"], kinds, protocol), into / "env.yaml")
+    roots = ("", "../out/") if copy else (f"{into}/", f"{root}/out/")
+    _dump(_environment(roots, config["task_id"], kinds, protocol), into / "env.yaml")
     # the platform's own first record: pending, nothing done
     pending = f"{config['task_id']}\t{time.time():.6f}\t0\t1\n"
     (root / "out" / "monitor.txt").write_text(pending, encoding="utf-8")
@@ -221,8 +238,9 @@ class _Exporter:
             shutil.copyfile(image.path, asset)
         else:
             asset.symlink_to(image.path.resolve())
+        shown = self._shown(asset)
         if not labelled:
-            return str(asset)
+            return str(shown)
         # The platform counts in stored pixels, whatever the orientation of a photograph.
         stored = stored_boxes(image.boxes, header)
         self._remarks["images are turned by EXIF; their boxes were turned back"] += (
@@ -237,7 +255,7 @@ class _Exporter:
         crowds = image.crowds.with_boxes(stored_boxes(image.crowds.boxes, header))
         if self._format == "coco":
             self._add_coco(asset.name, header.size, Instances(boxes, image.classes[solid]), crowds)
-            return f"{asset}\t{self._coco_file}"
+            return f"{shown}\t{self._shown(self._coco_file)}"
         remark = "crowd regions (iscrowd) were left out: only --format coco holds them"
         self._remarks[remark] += len(crowds)
         corners = (boxes - (0, 0, 1, 1)).astype(np.int64).tolist()
@@ -250,12 +268,17 @@ class _Exporter:
             names = [html.escape(self._names[index], quote=False) for index in classes]
             objects = [VOC_OBJECT.format(*b, name=n) for n, b in zip(names, corners, strict=True)]
             height, width = header.size
-            text = VOC.format(path=asset, width=width, height=height, objects="".join(objects))
+            # XML has no place for bytes that are no text.
+            name = html.escape(str(shown).encode("utf-8", "replace").decode(), quote=False)
+            text = VOC.format(path=name, width=width, height=height, objects="".join(objects))
         suffix = {"ark": ".txt", "voc": ".xml"}[self._format]
         annotation = self._root / "annotations" / digest[-2:] / f"{digest}{suffix}"
         annotation.parent.mkdir(exist_ok=True)
         annotation.write_text(text, encoding="utf-8")
-        return f"{asset}\t{annotation}"
+        return f"{shown}\t{self._shown(annotation)}"
+
+    def _shown(self, path: Path) -> Path:
+        return path.relative_to(self._root) if self._copy else path
 
     def _add_coco(
         self, name: str, size: tuple[int, int], objects: Instances, crowds: Instances
@@ -281,7 +304,7 @@ def _labels(image: SourceImage) -> tuple[bytes, ...]:
 
 def _stored_form(path: Path) -> tuple[str, ImageHeader]:
     """Suffix by content, and the header; an empty one for a damaged image."""
-    given = path.suffix.lstrip(".").lower() or "unknown"
+    given = path.suffix.lstrip(".").lower()[:16] or "unknown"
     try:
         header = image_header(path)
     except ImageError:
@@ -309,7 +332,7 @@ def _config(
 ) -> dict[str, object]:
     """Return the reserved keys of config.yaml."""
     config: dict[str, object] = {
-        "task_id": "t00000050000" + root.name.encode().hex()[:20].ljust(20, "0"),
+        "task_id": "t00000050000" + os.fsencode(root.name).hex()[:20].ljust(20, "0"),
         "class_names": list(names),
         "gpu_id": gpu_id,
         "gpu_count": sum(1 for part in gpu_id.split(",") if part.strip()),
@@ -322,15 +345,22 @@ def _config(
 
 
 def _environment(
-    root: Path, task_id: object, kinds: Sequence[str], protocol: str | None
+    roots: tuple[str, str], task_id: object, kinds: Sequence[str], protocol: str | None
 ) -> dict[str, object]:
-    """Return the content of env.yaml, with absolute paths as the platform writes them."""
+    """Return the content of env.yaml.
+
+    `roots` are in/ and out/, relative to the file or absolute; in the first case other paths are
+    relative to their root.
+    """
     training = "training" in kinds
     unused = ("candidate_index_file",) if training else ("training_index_file", "val_index_file")
-    into = {k: "" if k in unused else str(root / "in" / name) for k, name in INPUT_FILES.items()}
-    output = {key: str(root / "out" / name) for key, name in OUTPUT_FILES.items()}
+    (root_in, root_out), moves = roots, not roots[0]
+    below_in, below_out = ("", "") if moves else roots
+    into = {k: "" if k in unused else below_in + name for k, name in INPUT_FILES.items()}
+    output = {key: below_out + name for key, name in OUTPUT_FILES.items()}
+    into["root_dir"], output["root_dir"] = root_in.rstrip("/") or ".", root_out.rstrip("/")
     if protocol is not None:
-        output["executor_log_file"] = str(root / "out" / "ymir-executor-out.log")
+        output["executor_log_file"] = f"{below_out}ymir-executor-out.log"
     return {
         **({} if protocol is None else {"protocol_version": protocol}),
         "task_id": task_id,
@@ -344,8 +374,7 @@ def _environment(
 
 
 def _dump(content: Mapping[str, object], path: Path) -> None:
-    text = yaml.safe_dump(dict(content), allow_unicode=True, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, yaml.safe_dump(dict(content), allow_unicode=True, sort_keys=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -363,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--protocol", default="1.1.0", help="a version, or none")
     add("--class-names", nargs="*", help="classes in order; others are left out")
     add("--candidates", choices=SPLITS, help="split to mine or infer on")
-    add("--copy", action="store_true", help="copy images instead of linking")
+    add("--copy", action="store_true", help="copy images: the task can be moved or mounted")
     add("--overwrite", action="store_true", help="replace an earlier task there")
     given = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -387,4 +416,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command(main))

@@ -21,13 +21,19 @@ _PURPOSE = (0, 0, 0, 1)
 
 
 def fit_anchors(
-    network: Detector, index: DatasetIndex, image_size: int, settings: TrainSettings
+    network: Detector,
+    index: DatasetIndex,
+    image_size: int,
+    settings: TrainSettings,
+    *,
+    head_kept: bool = False,
 ) -> bool:
     """Fit the network's anchors to the boxes, in place; return whether they were replaced.
 
     New ones are searched if the best possible recall is 0.98 or less, if the setting `anchors`
     asks for them, or if the network has placeholders only; in the first case they are taken if
-    their recall is higher. `image_size` is the longer side of the network's input in pixels.
+    their recall is higher, unless the old ones belong to a head that was kept (`head_kept`): its
+    sizes are relative to them. `image_size` is the longer side of the network's input in pixels.
     Raises TaskError(CONFIG) if new anchors are necessary and `noautoanchor` is set.
     """
     keep, threshold = settings.noautoanchor, settings.anchor_t
@@ -43,9 +49,16 @@ def fit_anchors(
     anchors = (network.anchors * network.stride.view(-1, 1, 1)).cpu().view(-1, 2).numpy()
     before = None if missing else anchor_fit(anchors, sizes, threshold)
     if before is not None:
-        end = "noautoanchor keeps them: another img_size may help" if keep else "searching better"
+        end = (
+            "noautoanchor keeps them: another img_size may help"
+            if keep
+            else "but they stay with the head of the weights, which is relative to them: another "
+            f"img_size may help, or anchors {len(network.anchors[0])}, which fits new ones"
+            if head_kept
+            else "searching better"
+        )
         _log_fit("anchors", before, "" if before.good else f" - many boxes fit no anchor, {end}")
-        if before.good or keep:
+        if before.good or keep or head_kept:
             return False
     else:
         log.info("anchors: searching %d new ones for %d boxes", len(anchors), len(sizes))

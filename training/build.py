@@ -15,38 +15,55 @@ from models.loss import DetectionLoss, LossConfig, scale_gains
 from models.model_config import read_model_config
 from models.summary import summarize
 from models.transfer import transfer
-from settings.train import TrainSettings
+from settings.train import DEFAULT_MODEL, TrainSettings
 from training.autoanchor import with_anchor_count
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
 
-def build_network(settings: TrainSettings, weights: Path | None, names: Sequence[str]) -> Detector:
+def build_network(
+    settings: TrainSettings, weights: Path | None, names: Sequence[str]
+) -> tuple[Detector, bool]:
     """Build a network on the CPU, from scratch or from a checkpoint as far as it fits.
 
-    The architecture is that of `weights`, unless the setting `model` is the path of a model file:
-    then that is built, with the anchors that it lists. With another number of `anchors` their
-    sizes are yet to be fitted.
+    The setting `model` names it; without that it is the network of `weights`. A model file's own
+    anchors are used, and those of `weights` where only its network has the name. With another
+    number of `anchors` their sizes are yet to be fitted. Also return whether the anchors belong to
+    a head whose classes were kept by name.
     """
     model, activation = settings.model, settings.activation
-    checkpoint, from_file = load_checkpoint(weights) if weights else None, Path(model).is_file()
-    if checkpoint is None:
-        log.info("no weights given: training %s from scratch", model)
-    if checkpoint is None or from_file:
-        config = read_model_config(model, len(names), activation=activation)
-    else:
-        config = model_config_of(checkpoint, len(names), activation=activation)
+    if weights is None:
+        config = read_model_config(model or DEFAULT_MODEL, len(names), activation=activation)
+        network = Detector(with_anchor_count(config, settings.anchors))
+        log.info("no weights given: training %s from scratch", model or DEFAULT_MODEL)
+        log.info("%s: %s", model or DEFAULT_MODEL, summarize(network))
+        return network, False
+    checkpoint, from_file = load_checkpoint(weights), Path(model).is_file()
+    config = own = model_config_of(checkpoint, len(names), activation=activation)
+    if model:
+        asked = read_model_config(model, len(names), activation=activation)
+        is_other = (asked.layers, asked.head_sources) != (own.layers, own.head_sources)
+        config = asked if is_other or from_file else own
+        if is_other:
+            log.warning(
+                "model %s is another network than that of %s: %s is trained, from the tensors that "
+                "fit (without the setting model it is the network of the weights)",
+                *(model, weights, model),
+            )
     network = Detector(with_anchor_count(config, settings.anchors))
-    log.info("%s: %s", weights or model, summarize(network))
-    if checkpoint is None:
-        return network
+    log.info("%s: %s", weights if config is own else model, summarize(network))
+    trained_with = model_config_of(checkpoint).activation
+    if config.activation != trained_with:
+        log.warning(
+            "activation: %s is trained, the weights come from %s", config.activation, trained_with
+        )
     # A model file may also give a mere number of anchors, which says nothing of their sizes.
     listed = from_file and isinstance(config.definition["anchors"], (list, tuple))
     report = transfer(network, checkpoint, names, keep_anchors=listed or settings.anchors > 0)
     log.info("from %s: %d of %d tensors taken", weights, report.copied, report.total)
     log.info("%s", "\n".join(report.lines()))
-    return network
+    return network, report.anchors_belong_to_head
 
 
 def freeze(network: Detector, chosen: Sequence[int]) -> None:
@@ -84,18 +101,11 @@ def set_train_mode(network: Detector) -> None:
 
 def build_augmentation(settings: TrainSettings) -> Augmentation:
     """Return the augmentation settings."""
-    if settings.copy_paste:
-        log.warning(
-            "copy_paste has no effect: it cuts objects out along their outlines, and the "
-            "annotations have boxes only"
-        )
     return Augmentation(**{one.name: getattr(settings, one.name) for one in fields(Augmentation)})
 
 
 def build_batching(settings: TrainSettings) -> BatchingConfig:
     """Return which images an epoch has, and in which batches."""
-    if settings.image_weights and settings.rect:
-        log.warning("image_weights draws the images one by one: rect has no effect beside it")
     return BatchingConfig(
         rect=settings.rect and not settings.image_weights,
         image_weights=settings.image_weights,

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.dataset_index import DatasetIndex
 from evaluation.confusion_matrix import ConfusionMatrix
 from evaluation.evaluator import CountsAtThreshold, Evaluation
 from evaluation.metrics import ClassMetrics, Scores
@@ -76,12 +75,16 @@ class ResumeState:
 
 
 def identity_of(job: TrainingJob) -> dict[str, Any]:
-    """Return what identifies a training: its settings, data, starting weights and model file."""
-    settings = asdict(job.settings)
+    """Return what identifies a training: its settings, data, starting weights and model file.
+
+    Where they lie does not count: a data set may be moved, and a model file.
+    """
+    settings = {name: v for name, v in asdict(job.settings).items() if name not in IRRELEVANT}
+    settings["model"] = Path(job.settings.model).name
     return {
-        "settings": {name: value for name, value in settings.items() if name not in IRRELEVANT},
-        "training data": _digest_of_data(job.train),
-        "validation data": _digest_of_data(job.validation),
+        "settings": settings,
+        "training data": job.train.digest(),
+        "validation data": job.validation.digest(),
         "starting weights": _digest_of_file(job.weights),
         "model file": _digest_of_file(Path(job.settings.model)),
     }
@@ -266,9 +269,16 @@ def from_plain(value: Any) -> Any:
 
 def _usable_state(path: Path, job: TrainingJob) -> ResumeState:
     state = read_state(path)
-    differs = _difference(state.identity, identity_of(job))
+    identity = identity_of(job)
+    if job.weights == path.with_suffix(".pt"):  # the starting weights are gone, and not needed
+        identity["starting weights"] = state.identity["starting weights"]
+    differs = _difference(state.identity, identity)
     if differs:
-        raise TaskError(Code.CONFIG, f"{path} is of another training ({differs}).")
+        raise TaskError(
+            Code.CONFIG,
+            f"{path} is of another training ({differs}): go on with the pictures, labels and "
+            "settings that it had, or start anew without resume.",
+        )
     stages = [_in_place(saved, path, job.stage_folder) for saved in state.stages]
     state = replace(state, stages=[saved for saved in stages if saved is not None])
     if not {"best", "last"} <= {saved.stage for saved in state.stages}:
@@ -285,7 +295,7 @@ def _usable_state(path: Path, job: TrainingJob) -> ResumeState:
     if complete:
         log.info("complete already (%s): reporting its results again", path)
     else:
-        log.info("resumed from epoch %d of %d (%s)", done, epochs, path)
+        log.info("going on after epoch %d of %d (%s)", done, epochs, path)
     return state
 
 
@@ -326,17 +336,6 @@ def _in_place(
                 shutil.copyfile(source, temporary)
         found.append(target)
     return replace(saved, files=tuple(found))
-
-
-def _digest_of_data(index: DatasetIndex) -> str:
-    """Return a digest of paths, sizes, boxes, classes and their names, and crowd regions."""
-    digest = hashlib.sha256()
-    for text in (*index.class_names, "", *index.paths):
-        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
-    crowds = (index.crowds.boxes, index.crowds.classes, index.crowd_images)  # mostly empty
-    for array in (index.sizes, index.boxes, index.classes, index.offsets, *crowds):
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _digest_of_file(path: Path | None) -> str:

@@ -19,6 +19,7 @@ from data.loaders import (
 from models.detector import Detector
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
+from settings.overridden import without_effect
 from training.autoanchor import fit_anchors
 from training.autobatch import CPU_BATCH_SIZE, automatic_batch_size
 from training.build import (
@@ -75,13 +76,21 @@ def prepare(
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(settings.seed)
-    network = network_of(job).to(device).to(memory_format=torch.channels_last)
+    network, head_kept = network_of(job)
+    network = network.to(device).to(memory_format=torch.channels_last)
     stride = network.config.input_multiple
     image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
+    for note in without_effect(settings, network.nc):
+        log.warning("%s", note)
+    if image_size != settings.img_size:
+        log.warning(
+            "img_size %d becomes %d: the network takes multiples of %d pixels, two at least",
+            *(settings.img_size, image_size, stride),
+        )
     if resumed:
         load_network(network, resumed)
     else:
-        fit_anchors(network, job.train, image_size, settings)
+        fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
     criterion = build_criterion(settings, network, image_size).to(device)
     if settings.batch_size < 1:
@@ -93,6 +102,12 @@ def prepare(
         settings = replace(settings, batch_size=min(batch_size, len(job.train)))
         job = replace(job, settings=settings)
     loader = training_batches(job, image_size, stride)
+    schedule = Schedule(settings, len(loader))
+    if schedule.warmup_iterations != round(settings.warmup_epochs * len(loader)):
+        log.info(
+            "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
+            *(schedule.warmup_iterations, settings.warmup_epochs),
+        )
     state = TrainState(
         job=job,
         identity=identity,
@@ -102,7 +117,7 @@ def prepare(
         ema=ModelEMA(network),
         criterion=criterion,
         optimizer_step=OptimizerStep(build_optimizer(network, settings)),
-        schedule=Schedule(settings, len(loader)),
+        schedule=schedule,
         loader=loader,
         evaluation_batches=evaluation_batches(job, image_size, stride, processes),
         image_size=image_size,
@@ -142,15 +157,15 @@ def check_distributed(job: TrainingJob) -> None:
         )
 
 
-def network_of(job: TrainingJob) -> Detector:
-    """Build the network to train, on the CPU, its frozen layers excluded."""
-    network = build_network(job.settings, job.weights, job.train.class_names)
+def network_of(job: TrainingJob) -> tuple[Detector, bool]:
+    """Build the network to train, on the CPU, its frozen layers excluded; see `build_network`."""
+    network, head_kept = build_network(job.settings, job.weights, job.train.class_names)
     freeze(network, job.settings.freeze)
     if job.settings.sync_bn and job.processes.is_distributed:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
     elif job.settings.sync_bn:
         log.info("sync_bn has no effect: one device sees whole batches anyway")
-    return network
+    return network, head_kept
 
 
 def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import cv2
 import torch
@@ -64,12 +65,39 @@ PHRASES = {
     "no CUDA-capable device": "no gpu",
     "DataLoader worker (pid": "worker",
 }
+PLACES = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "give this user access to it, or name another place",
+    ),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP),
+        "check what lies there, or name another place",
+    ),
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.ENXIO: "name a file",
+    **dict.fromkeys(
+        (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO),
+        "its disk or network has a fault: mend that, and start again",
+    ),
+}
+"""By the numbers of errors of the file system: what to do about the file that is named."""
 ONEDNN_MEMORY = "could not create a primitive"
 """The whole message of oneDNN without memory; longer texts mean other errors."""
 
 
 def explain(error: BaseException) -> tuple[Code, str]:
-    """Return the return code of an exception and one sentence for the user.
+    """Return the return code of an exception and one sentence for the user."""
+    text = " ".join(str(error).split())[:300]
+    return known_cause(error) or (
+        Code.CONTAINER,
+        f"an unexpected {type(error).__name__} stopped the task ({text}): the traceback above "
+        "tells where; please report it.",
+    )
+
+
+def known_cause(error: BaseException) -> tuple[Code, str] | None:
+    """Return code and sentence for what a user or a machine can cause; None for a bug of ours.
 
     Classified by type, never by wording, except where torch raises a bare RuntimeError.
     """
@@ -78,7 +106,10 @@ def explain(error: BaseException) -> tuple[Code, str]:
     if isinstance(error, Terminated):
         return Code.CONTAINER, TOLD_TO_STOP
     if isinstance(error, KeyboardInterrupt):
-        return Code.CONTAINER, "the task was interrupted from the keyboard."
+        return Code.CONTAINER, (
+            "the task was interrupted from the keyboard: what was finished is kept, and it goes on "
+            "from there when it is started again."
+        )
     if kind := _kind_of(error):
         return KINDS[kind]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -86,11 +117,12 @@ def explain(error: BaseException) -> tuple[Code, str]:
             f"no space is left on the disk while writing {error.filename or 'a result'}: free some "
             "space and start the task again."
         )
-    text = " ".join(str(error).split())[:300]
-    return Code.CONTAINER, (
-        f"an unexpected {type(error).__name__} stopped the task ({text}): the traceback above "
-        "tells where; please report it."
-    )
+    if isinstance(error, OSError) and error.filename is not None and error.errno in PLACES:
+        return Code.CONTAINER, (
+            f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}): "
+            f"{PLACES[error.errno]}."
+        )
+    return None
 
 
 def _kind_of(error: BaseException) -> str | None:

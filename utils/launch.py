@@ -83,7 +83,7 @@ def launch(
             raise _first_failure(error, written, what, advice) from FailedProcessError(trace)
         except SignalException as error:
             if error.sigval == signal.SIGTERM:
-                raise Terminated("SIGTERM") from None
+                raise Terminated from None
             sentence = f"the task was ended from outside ({signal.Signals(error.sigval).name})."
             raise TaskError(Code.CONTAINER, sentence) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import signal
 import sys
@@ -12,12 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
-
-from utils.errors import TaskError
-
-log = logging.getLogger(__name__)
 
 GRACE = 7.0
 """Seconds from SIGTERM to the end by force; `docker stop` kills after ten."""
@@ -83,7 +78,7 @@ class ShutdownHandler:
 
     def _raise(self) -> None:
         self._raises = False
-        raise Terminated("SIGTERM")
+        raise Terminated
 
     def _watch(self, reader: int) -> None:
         while signal.SIGTERM not in os.read(reader, 64):
@@ -141,14 +136,32 @@ def exit_process(status: int) -> NoReturn:
     os._exit(status)
 
 
-def run_command(main: Callable[[], object]) -> int:
-    """Run a command and return its exit status; a user's mistake is a sentence, no traceback."""
-    try:
-        main()
-    except TaskError as error:
-        log.error("FAILED: %s", error.sentence)
-        return 1
-    except KeyboardInterrupt:
-        log.error("stopped by the keyboard")
-        return 130
-    return 0
+def listen_for_interrupts() -> None:
+    """Let SIGTERM raise Terminated, and tell it and Ctrl-C in one sentence instead of a traceback.
+
+    For the seconds of a program's imports; later `run_command` tells more.
+    """
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    os.register_at_fork(after_in_child=_default_handling)
+    sys.excepthook = _tell_interrupts
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _tell_interrupts(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        print(how_it_was_stopped(error), file=sys.stderr, flush=True)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def how_it_was_stopped(error: KeyboardInterrupt) -> str:
+    """Return one sentence: what stopped a program, and the command that goes on."""
+    by = "SIGTERM" if isinstance(error, Terminated) else "the keyboard"
+    command = next((text for text in error.args if isinstance(text, str)), "")
+    then = f"go on with {command}" if command else "the same command starts it again"
+    return f"stopped by {by}: {then}"

@@ -155,7 +155,7 @@ def write_mining_result(task: Task, rows: Iterable[tuple[str, float | None]]) ->
     readable.sort(key=lambda row: -row[1])
     last = min([0.0] + [score for _, score in readable]) - 1.0
     lines = readable + [(path, last) for path, score in scores.items() if score is None]
-    with replace_text(task.out.mining_result, errors="surrogateescape", newline="\n") as file:
+    with replace_text(task.out.mining_result, newline="\n") as file:
         file.writelines(f"{path}\t{score:.6f}\n" for path, score in lines)
     return len(lines)
 

@@ -15,10 +15,10 @@ import torch
 
 from utils.atomic import replace_file
 from utils.errors import Code, TaskError
+from utils.official_weights import RELEASE
 
 log = logging.getLogger(__name__)
 
-RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
 TIMEOUT = 60.0
 """Seconds without a byte after which a download has failed."""
 
@@ -40,8 +40,8 @@ def download_weights(name: str, sha256: str, folders: Sequence[Path]) -> Path:
         # torch raises RuntimeError for a wrong hash only.
         raise TaskError(
             Code.MODEL,
-            f"the file that {url} gave has another SHA-256 than weights_sha256 says, so it was "
-            "not kept: check the sum, or put the file into weights_dir yourself.",
+            f"the file that {url} gave has another SHA-256 than {sha256}, so it was not kept: "
+            "check weights_sha256, or put the file into weights_dir yourself.",
         ) from error
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = " ".join(str(getattr(error, "reason", "") or error).split())[:200]

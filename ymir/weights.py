@@ -9,8 +9,9 @@ from pathlib import Path
 
 from settings.convert import absent, to_list
 from settings.detect import DetectionSettings
-from settings.train import TrainSettings
+from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.errors import Code, TaskError
+from utils.official_weights import KNOWN_SHA256, OFFICIAL, SCRATCH
 
 
 def weights_of_task(
@@ -79,12 +80,7 @@ def _preference(path: Path) -> int:
 
 IMAGE_FOLDER = Path("/weights")
 """Pretrained weights of a container image."""
-SCRATCH = "scratch"
-"""Value of the setting `weights` that asks for random initialisation."""
 SUFFIXES = (".pt", ".pth", ".safetensors")
-SIZES = ("n", "s", "m", "l", "x")
-OFFICIAL = frozenset(f"yolov5{size}{image}.pt" for size in SIZES for image in ("", "6"))
-"""Files of the v7.0 release that hold detection models."""
 
 
 def weight_folders(weights_dir: str, *, may_be_made: bool = False) -> tuple[Path, ...]:
@@ -112,9 +108,9 @@ def find_weights(name: str, folders: Sequence[Path]) -> Path | None:
 
 def file_of_model(model: str) -> str:
     """Return the weight file's name of a model: 's', 'yolov5s' and 'models/yolov5s.yaml' all give
-    'yolov5s.pt', a model file of one's own gives its own name.
+    'yolov5s.pt' (as ''), a model file of one's own gives its own name.
     """
-    stem = Path(model).name.removesuffix(".yaml").removesuffix(".yml")
+    stem = Path(model or DEFAULT_MODEL).name.removesuffix(".yaml").removesuffix(".yml")
     full = f"yolov5{stem}.pt"
     return full if full in OFFICIAL else f"{stem}.pt"
 
@@ -122,21 +118,22 @@ def file_of_model(model: str) -> str:
 def check_download(model: str, sha256: str) -> tuple[str, str]:
     """Return name and SHA-256 of the file to download.
 
-    This program does not vouch for the files of a release, so the user has to. Raise
-    TaskError(CONFIG) without a whole SHA-256, and for a model that the release does not have.
+    The sum is the user's where one is given, else that of `KNOWN_SHA256`. Raise TaskError(CONFIG)
+    without a whole SHA-256, and for a model that the release does not have.
     """
-    digest = sha256.strip().lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise TaskError(
-            Code.CONFIG,
-            "download_weights needs weights_sha256, the 64 hexadecimal digits of the file's "
-            f"SHA-256, but it is {sha256[:80]!r}: take it from a copy you trust (sha256sum FILE).",
-        )
     name = file_of_model(model)
     if name not in OFFICIAL:
         raise TaskError(
             Code.CONFIG,
             f"download_weights has no file for the model {model!r}; it must be one of "
             f"{', '.join(sorted(name.removesuffix('.pt') for name in OFFICIAL))}.",
+        )
+    digest = sha256.strip().lower() or KNOWN_SHA256.get(name, "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise TaskError(
+            Code.CONFIG,
+            f"download_weights needs weights_sha256, the 64 hexadecimal digits of the SHA-256 of "
+            f"{name}, but it is {sha256[:80]!r}: take it from a copy you trust (sha256sum FILE); "
+            f"known here is that of {', '.join(KNOWN_SHA256)}.",
         )
     return name, digest

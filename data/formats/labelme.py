@@ -56,8 +56,13 @@ def parse_labelme(content: bytes, path: str, classes: ClassLookup) -> Annotation
         else:
             rows.append((index, *box))
     height, width = document.get("imageHeight"), document.get("imageWidth")
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    return Annotation(Instances.from_rows(rows), tuple(unknown), without_box=without_box, size=size)
+    size = (height, width) if isinstance(height, int) and isinstance(width, int) else (0, 0)
+    return Annotation(
+        Instances.from_rows(rows),
+        tuple(unknown),
+        without_box=without_box,
+        size=size if min(size) > 0 else None,
+    )
 
 
 def _box(shape: dict[str, Any], where: str) -> tuple[float, float, float, float] | None:

@@ -182,11 +182,14 @@ def _gain(target: BenchmarkTarget, backend: Backend, batch: Tensor) -> float:
 
 
 def sample_images(
-    paths: Sequence[str], plan_for: Callable[[tuple[int, int]], Letterbox]
+    paths: Sequence[str],
+    plan_for: Callable[[tuple[int, int]], Letterbox],
+    *,
+    upright: bool = False,
 ) -> list[Tensor]:
     """Read up to `SAMPLES` network inputs float32 [3, h, w] (RGB, 0 to 1), spread over `paths`.
 
-    `plan_for` returns the letterbox of a (height, width).
+    `plan_for` returns the letterbox of a (height, width); `upright` as in `read_image`.
     """
     step = max(len(paths) // SAMPLES, 1)
     # The first pass goes through the whole list, the next ones begin one further each.
@@ -194,7 +197,7 @@ def sample_images(
     found: list[Tensor] = []
     for position in order[:SAMPLE_TRIES]:
         try:
-            image = read_image(paths[position])
+            image = read_image(paths[position], upright=upright)
         except (ImageError, MemoryError):
             continue
         boxed = apply_letterbox(image, plan_for((image.shape[0], image.shape[1])))

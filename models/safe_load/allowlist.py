@@ -1,12 +1,14 @@
 """Names that a YOLOv5 weight file may hold, and the inert value that each becomes.
 
 Layers, paths and numpy values become stand-ins; tensors are rebuilt by functions that check every
-number against the storage it refers to. Blocks of model files come from `models.registry`; to
-accept another name, add it to a table below.
+number against the storage it refers to. Blocks of model files come from `models.registry`. Any
+other name is inert: nothing of its object is kept. Those of Python, torch and numpy that can act
+are refused all the same, for the file is an attack on programs that unpickle it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models.registry import pickled_names
-from models.safe_load.pickle_reader import KEYS, Name, Refused, StandIn
+from models.safe_load.pickle_reader import KEYS, Inert, Name, Refused, StandIn
 
 _MODULES = {
     "models.yolo": "DetectionModel Model Detect",
@@ -28,15 +30,53 @@ _MODULES = {
     ),
     "torch.nn.modules.container": "Sequential ModuleList",
     "torch.nn.modules.linear": "Linear NonDynamicallyQuantizableLinear _LinearWithBias",
-    # Activations that v5.0 brought along for versions of torch without them.
-    "utils.activations": "SiLU Hardswish",
+    "torch.nn.parallel.data_parallel": "DataParallel",
+    "torch.nn.parallel.distributed": "DistributedDataParallel",
+    # Activations that earlier versions brought along for versions of torch without them.
+    "utils.activations": "SiLU Hardswish Mish MemoryEfficientMish Swish MemoryEfficientSwish",
 }
 _VALUES = {
+    "argparse": "Namespace",
+    "types": "SimpleNamespace",
     "numpy": "ndarray dtype",
     "numpy.core.multiarray": "_reconstruct scalar",
     "numpy._core.multiarray": "_reconstruct scalar",
 }
-_PATHS = {"pathlib": "PosixPath WindowsPath PurePosixPath PureWindowsPath Path PurePath"}
+_PATHS = dict.fromkeys(
+    ("pathlib", "pathlib._local"),  # the second one in Python 3.13
+    "PosixPath WindowsPath PurePosixPath PureWindowsPath Path PurePath",
+)
+_PYTHON_2 = {"copy_reg", "commands", "cPickle", "urllib2", "popen2", "new"}
+_ACTING = sys.stdlib_module_names | _PYTHON_2 | {"torch", "numpy"}
+"""Packages of which only the names below are inert."""
+_INERT = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "builtins": "bool bytes complex dict float frozenset getattr int list object range slice "
+        "str tuple",
+        "collections": "Counter deque",
+        "datetime": "date datetime time timedelta timezone",
+        "decimal": "Decimal",
+        "fractions": "Fraction",
+        "functools": "partial",
+        "logging": "Logger getLogger",
+        "re": "_compile",
+        "uuid": "UUID",
+        "numpy": "bool_ bool float16 float32 float64 int8 int16 int32 int64 str_ uint8",
+        "numpy.core.numeric": "_frombuffer",
+        "numpy._core.numeric": "_frombuffer",
+        "torch": " ".join(
+            name for name, value in vars(torch).items() if isinstance(value, torch.dtype)
+        ),
+        "torch.torch_version": "TorchVersion",
+    }.items()
+    for name in names.split()
+)
+_INERT_PACKAGES = (
+    *("numpy.dtypes.", "numpy.random.", "torch.amp.", "torch.ao.", "torch.cuda.amp."),
+    *("torch.distributed.algorithms.", "torch.nn.", "torch.optim.", "torch.quantization."),
+    "torch.utils.hooks.",
+)
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -76,15 +116,28 @@ def known_names() -> Mapping[str, Name]:
     return {name.path: name for name in _names()}
 
 
-def refusal_of_name(path: str) -> str:
-    """Say why a file with another name is refused; completes the sentence 'the file ...'."""
-    shown = path if len(path) <= 100 else path[:97] + "..."
-    shown = shown.encode("ascii", "backslashreplace").decode().replace("\n", " ")
-    if path.startswith(("models.", "torch.nn.modules.")):
-        return (
-            f"holds a {shown}, which is not part of YOLOv5's detection models, so it was not opened"
+def unknown_name(path: str) -> Name:
+    """Return an inert name for one that nobody reads; refuse those that can act.
+
+    The pip package yolov5 has the official names below its own.
+    """
+    path = path.removeprefix("yolov5.")
+    if path in known_names():
+        return known_names()[path]
+    package, *inner = path.split(".")
+    foreign = package not in _ACTING and not any(part.startswith("__") for part in inner)
+    if not (foreign or path in _INERT or path.startswith(_INERT_PACKAGES)):
+        raise Refused(
+            f"asks for {shown_name(path)}, which a YOLOv5 detection model does not need, so it was "
+            "not opened"
         )
-    return f"asks for {shown}, which a YOLOv5 detection model does not need, so it was not opened"
+    return Name(path, partial(Inert, path))
+
+
+def shown_name(path: str) -> str:
+    """Return a dotted name of a file as one short line of ASCII."""
+    shown = path if len(path) <= 100 else path[:97] + "..."
+    return shown.encode("ascii", "backslashreplace").decode().replace("\n", " ")
 
 
 def _names() -> Iterator[Name]:
@@ -189,6 +242,7 @@ _BUILDERS: Mapping[str, Callable[..., object]] = {
     "torch.Size": _counts,
     "torch.device": _device,
     "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": lambda *_: {},
     "builtins.set": _set,
     "_codecs.encode": _encoded,
 }

@@ -1,8 +1,8 @@
 """Reader of pickles as data: the instructions build plain values, and nothing can be called.
 
 Unpickling an untrusted file runs its code. Here the instructions are decoded (`pickletools` never
-executes them) and followed on a stack of our own. A name in the file is looked up in a closed
-table, and an object becomes a `StandIn`. Memory stays in proportion to the file.
+executes them) and followed on a stack of our own. A name in the file is looked up in tables, and an
+object becomes a `StandIn`, or an `Inert` one. Memory stays in proportion to the file.
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ MAX_DEPTH = 100
 """Values within values; a real file has about twenty-five levels."""
 KEYS = (str, int, float, bytes, type(None))
 """What a mapping or a set may be keyed by: hashing nested tuples can take for ever."""
+MAX_KEY_PARTS = 16
+"""Parts of a key that is a flat tuple."""
 
 
 class Refused(Exception):
-    """Raised where a file is not read any further; the text completes 'the file ...'."""
+    """Raised where a file is not read any further; the text completes 'the file ...'.
+
+    `remedy` says what to do instead, '' for the general advice.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +55,27 @@ class StandIn:
         return self.state.get(name) if isinstance(self.state, Mapping) else None
 
 
+class Inert(StandIn):
+    """Placeholder of an object that nobody reads: its arguments, items and state are dropped."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        super().__init__(name)
+
+
 def read_pickle(
     pickled: bytes,
     names: Mapping[str, Name],
     persistent: Callable[[object], object],
-    refusal: Callable[[str], str],
+    unknown: Callable[[str], Name],
 ) -> object:
     """Return the value of a pickle.
 
-    `names` are the dotted names that may occur, `persistent` returns what a persistent id stands
-    for, `refusal` words the refusal of any other name. Raises `Refused` with a reason, and
-    ValueError, TypeError, KeyError, IndexError or OverflowError for what is no whole pickle.
+    `names` are the dotted names that mean something, `persistent` returns what a persistent id
+    stands for, `unknown` makes an inert name of any other one, or refuses it. Raises `Refused` with
+    a reason, and ValueError, TypeError, KeyError, IndexError or OverflowError for what is no whole
+    pickle.
     """
-    machine = _Machine(names, persistent, refusal)
+    machine = _Machine(names, persistent, unknown)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
         if count >= MAX_INSTRUCTIONS:
             raise Refused(f"has more than {MAX_INSTRUCTIONS} instructions for its structure")
@@ -76,7 +93,7 @@ class _Machine:
 
     names: Mapping[str, Name]
     persistent: Callable[[object], object]
-    refusal: Callable[[str], str]
+    unknown: Callable[[str], Name]
     stack: list[object] = field(default_factory=list)
     marks: list[list[object]] = field(default_factory=list)
     memo: dict[int, object] = field(default_factory=dict)
@@ -90,7 +107,8 @@ class _Machine:
         elif instruction in _METHODS:
             _METHODS[instruction](self, argument)
         elif instruction == "INST":
-            raise Refused(self.refusal(_dotted(str(argument))))
+            self._known(_dotted(str(argument)))
+            raise Refused("uses the instruction INST, which torch.save does not write")
         elif instruction not in _IDLE:
             raise Refused(f"uses the instruction {instruction}, which torch.save does not write")
 
@@ -119,6 +137,9 @@ class _Machine:
     def call(self, _: object) -> None:
         """Call or construct a known name: its stand-in function builds the value."""
         arguments, name = self.stack.pop(), self.stack.pop()
+        if isinstance(name, Inert) and isinstance(arguments, tuple):
+            self.stack.append(Inert(name.name))
+            return
         if not isinstance(name, Name) or not isinstance(arguments, tuple):
             raise Refused("calls something that is not a name")
         # A long argument that is shared must not be copied by every call.
@@ -127,8 +148,15 @@ class _Machine:
             raise Refused(f"unfolds to more than {MAX_VALUES} values")
         self.stack.append(name.make(*arguments))
 
+    def call_with_keywords(self, _: object) -> None:
+        """Construct a known name without its keyword arguments."""
+        self.stack.pop()
+        self.call(None)
+
     def state(self, _: object) -> None:
         state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Inert):
+            return
         if isinstance(target, StandIn):
             # Objects with slots have a pair (state, slots).
             pair = isinstance(state, tuple) and len(state) == 2 and isinstance(state[0], dict)
@@ -155,9 +183,14 @@ class _Machine:
 
     def add_marked(self, _: object) -> None:
         members, target = self._marked(), self.stack[-1]
+        if isinstance(target, Inert):
+            return
         if not isinstance(target, set):
             raise Refused("adds members to something that is not a set")
         target.update(_hashable(member) for member in members)
+
+    def frozen_set(self, _: object) -> None:
+        self.stack.append({_hashable(member) for member in self._marked()})
 
     def tuple_marked(self, _: object) -> None:
         values = self._marked()
@@ -169,9 +202,7 @@ class _Machine:
         self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def _known(self, path: str) -> Name:
-        if path not in self.names:
-            raise Refused(self.refusal(path))
-        return self.names[path]
+        return self.names.get(path) or self.unknown(path)
 
     def _marked(self) -> list[object]:
         values, self.stack = self.stack, self.marks.pop()
@@ -179,12 +210,16 @@ class _Machine:
 
     def _extend(self, values: list[object]) -> None:
         target = self.stack[-1]
+        if isinstance(target, Inert):
+            return
         if not isinstance(target, list):
             raise Refused("appends to something that is not a list")
         target.extend(values)
 
     def _update(self, pairs: list[object]) -> None:
         target = self.stack[-1]
+        if isinstance(target, Inert):
+            return
         if not isinstance(target, dict):
             raise Refused("sets items of something that is not a mapping")
         for key, value in zip(pairs[0::2], pairs[1::2], strict=True):
@@ -194,7 +229,7 @@ class _Machine:
 _IDLE = {"PROTO", "FRAME"}
 _CONSTANTS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINBYTES", "SHORT_BINBYTES"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "SHORT_BINSTRING", "BINSTRING", "BYTEARRAY8"),
 }
 _FRESH: Mapping[str, Callable[[], object]] = {
     "EMPTY_LIST": list,
@@ -216,6 +251,8 @@ _METHODS: Mapping[str, Callable[[_Machine, object], None]] = {
     "STACK_GLOBAL": _Machine.stacked_name,
     "REDUCE": _Machine.call,
     "NEWOBJ": _Machine.call,
+    "NEWOBJ_EX": _Machine.call_with_keywords,
+    "FROZENSET": _Machine.frozen_set,
     "BUILD": _Machine.state,
     "BINPERSID": _Machine.persistent_id,
     "APPEND": _Machine.append,
@@ -237,9 +274,14 @@ def _dotted(path: str) -> str:
 
 
 def _hashable(key: object) -> object:
-    if not isinstance(key, KEYS):
+    short = isinstance(key, tuple) and len(key) <= MAX_KEY_PARTS and all(map(_is_plain, key))
+    if not (short or _is_plain(key) or isinstance(key, (StandIn, Name))):
         raise Refused(f"uses a {type(key).__name__} as the key of a mapping")
     return key
+
+
+def _is_plain(key: object) -> bool:
+    return isinstance(key, KEYS)
 
 
 def _check_bounded(value: object) -> None:

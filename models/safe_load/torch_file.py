@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from models.safe_load.allowlist import Storage, known_names, refusal_of_name, storage_dtype
+from models.safe_load.allowlist import Storage, known_names, storage_dtype, unknown_name
 from models.safe_load.pickle_reader import Refused, read_pickle
 from utils.errors import Code, TaskError
+from utils.official_weights import missing_weights
 
 MAX_STRUCTURE_BYTES = 64 * 2**20
 """For the structure alone, without the tensors; real files have about one megabyte."""
@@ -25,6 +26,24 @@ MAX_MEMBERS = 100_000
 ZIP_START = b"PK\x03\x04"
 OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How files of torch before 1.6 begin: their magic number, pickled."""
+GIVE_ANOTHER = "give a checkpoint of this program or a YOLOv5 v5.0 to v7.0 detection .pt file"
+EXPORTED = "give the .pt file that it was exported from"
+FOREIGN_STARTS = {
+    "an ONNX file": b"\x12\x07pytorch",
+    "a TFLite file": b"TFL3",
+    "an HDF5 file (Keras)": b"\x89HDF",
+}
+FOREIGN_ENDINGS = {
+    ".onnx": "an ONNX file",
+    ".tflite": "a TFLite file",
+    ".engine": "a TensorRT file",
+    ".xml": "an OpenVINO file",
+    ".bin": "an OpenVINO file",
+    ".pb": "a TensorFlow file",
+    ".mlmodel": "a Core ML file",
+    ".weights": "a Darknet file",
+}
+"""Kinds of files by their ending that have no certain first bytes."""
 
 
 def read_torch_file(path: Path) -> object:
@@ -34,7 +53,7 @@ def read_torch_file(path: Path) -> object:
     it asks for a name outside the allow-list, that name.
     """
     if not path.is_file():
-        raise checkpoint_error(path, "does not exist")
+        raise missing_weights(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(OLD_START))
@@ -46,11 +65,11 @@ def read_torch_file(path: Path) -> object:
                     "once with the code that wrote it and save it again with PyTorch 1.6 or later"
                 )
             if not start.startswith(ZIP_START):
-                raise Refused("is not a PyTorch file")
+                raise refusal_of_foreign(path, start + file.read(1024))
             with zipfile.ZipFile(file) as archive:
                 return _Archive(archive, path.stat().st_size).content()
     except Refused as error:
-        raise checkpoint_error(path, str(error)) from error
+        raise checkpoint_error(path, str(error), error.remedy) from error
     except zipfile.BadZipFile as error:
         raise checkpoint_error(path, "is damaged or cut short") from error
     except OSError as error:
@@ -63,13 +82,26 @@ def read_torch_file(path: Path) -> object:
         raise checkpoint_error(path, "is damaged or cut short") from error
 
 
-def checkpoint_error(path: Path, reason: str) -> TaskError:
-    """Return the refusal of a weight file; `reason` completes the sentence 'the file ...'."""
-    return TaskError(
-        Code.MODEL,
-        f"The weight file {path} {reason}; give a checkpoint of this program or a YOLOv5 v5.0 to "
-        "v7.0 detection .pt file.",
-    )
+def checkpoint_error(path: Path, reason: str, remedy: str = "") -> TaskError:
+    """Return the refusal of a weight file; `reason` completes the sentence 'the file ...'.
+
+    `remedy` says what to do about it, '' to give another file.
+    """
+    return TaskError(Code.MODEL, f"The weight file {path} {reason}; {remedy or GIVE_ANOTHER}.")
+
+
+def refusal_of_foreign(path: Path, start: bytes) -> Refused:
+    """Return the refusal of a file that is no zip archive, by its first bytes and its ending."""
+    if start.startswith(b"version https://git-lfs"):
+        return Refused(
+            "is a Git LFS pointer, a few lines of text that stand for the weights",
+            "fetch them with «git lfs pull» in the repository that it comes from",
+        )
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return Refused("is a web page, not the weights", "download the file itself again")
+    kind = next((k for k, mark in FOREIGN_STARTS.items() if mark in start[:16]), "")
+    kind = kind or FOREIGN_ENDINGS.get(path.suffix.lower(), "")
+    return Refused(f"is {kind}: an export" if kind else "is not a PyTorch file", kind and EXPORTED)
 
 
 class _Archive:
@@ -77,12 +109,13 @@ class _Archive:
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive = archive
+        # These are compressed in part, so they come before the checks.
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise Refused("is a TorchScript archive: an export", EXPORTED)
         self.members = _checked_members(archive.infolist(), size)
         self.buffers: dict[str, bytearray] = {}
 
     def content(self) -> object:
-        if "constants.pkl" in self.members:
-            raise Refused("is a TorchScript archive")
         if "data.pkl" not in self.members:
             raise Refused("is a zip archive, but not a PyTorch file")
         order = self.members.get("byteorder")
@@ -91,7 +124,7 @@ class _Archive:
         if self.members["data.pkl"].file_size > MAX_STRUCTURE_BYTES:
             raise Refused(f"has a structure of more than {MAX_STRUCTURE_BYTES >> 20} MiB")
         pickled = self.archive.read(self.members["data.pkl"])
-        return read_pickle(pickled, known_names(), self._storage, refusal_of_name)
+        return read_pickle(pickled, known_names(), self._storage, unknown_name)
 
     def _storage(self, identity: object) -> Storage:
         """Return the storage that a persistent id stands for."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import export
 from api.detector import Detector
 from mining.registry import ALGORITHMS
 from mining.scores import ScoringContext, in_order
@@ -62,6 +63,9 @@ def test_a_turned_photograph_is_seen_upright(detector: Detector, pictures: list[
         expected = detector(np.rot90(np.asarray(image), -1)).xyxy[0]
     with Image.open(turned) as image:
         assert torch.equal(detector(image).xyxy[0], expected)
+    results = detector(turned)
+    assert torch.equal(results.xyxy[0], expected)
+    assert results.render()[0].shape[:2] == (64, 96)
 
 
 def test_a_folder_stands_for_its_images(detector: Detector, pictures: list[str]) -> None:
@@ -88,6 +92,7 @@ def test_settings_of_a_call(detector: Detector, pictures: list[str]) -> None:
         pytest.param(torch.zeros(1, 3, 8, 8), "a tensor", id="tensor"),
         pytest.param([torch.zeros(3, 8, 8)], "of the type Tensor", id="list of tensors"),
         pytest.param(None, "of the type NoneType", id="nothing"),
+        pytest.param(b"a.jpg", "of the type bytes", id="bytes"),
         pytest.param("missing.jpg", "missing.jpg does not exist", id="missing"),
         pytest.param(["missing.jpg"], "missing.jpg does not exist", id="missing in a list"),
         pytest.param("https://example.org/a.jpg", "is an address in a network", id="address"),
@@ -155,3 +160,18 @@ def test_arrays_are_ranked_as_their_files(detector: Detector, pictures: list[str
 def test_an_unknown_algorithm_is_refused(detector: Detector, pictures: list[str]) -> None:
     with pytest.raises(TaskError, match=r"best.*cald"):
         detector.mine(pictures, "best")
+
+
+def test_an_exported_file(
+    untrained: Path, pictures: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, weights = tmp_path / "best.onnx", str(untrained)
+    words = ["--weights", weights, "--include", "onnx", "--imgsz", "96", "--output", str(path)]
+    assert export.main(words) == 0
+    detector = Detector(path, device="cpu", **LOW)
+    found = detector(pictures, img_size=64, conf_thres=0.1).xyxy
+    assert f"note: {path} takes images of 96 x 96 only: img_size 64 has no effect" in caplog.text
+    assert all(len(rows) for rows in found)
+    assert {one.path for one in detector.mine(pictures, "random")} == set(pictures)
+    with pytest.raises(TaskError, match=r"mining by aldd needs the network .*give the \.pt file"):
+        detector.mine(pictures, "aldd")

@@ -85,6 +85,30 @@ def test_every_format_gives_the_same_data_set(tmp_path: Path, form: str) -> None
     assert len(report.lines()) == 1
 
 
+@pytest.mark.parametrize("form", ["voc", "coco"])
+def test_a_stated_size_that_is_not_the_files_is_a_warning(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of photographs that were labelled turned; ark states no size."""
+    index_file = write_annotations(tmp_path, form)
+    for path in (tmp_path / "annotations").rglob("*.*"):
+        if form == "coco":
+            document = json.loads(path.read_text())
+            document["images"][0] |= {"width": 30, "height": 40}
+            document["images"][1] |= {"width": 16, "height": 24}
+            path.write_text(json.dumps(document))
+        else:
+            size = "30</width><height>40</height>"
+            path.write_text(path.read_text().replace("0</width>", size))
+    index, report = read_dataset(index_file, NAMES, root=tmp_path, max_bad_fraction=0)
+    count = {"voc": 3, "coco": 1}[form]
+    assert (len(index), report.other_sizes.count) == (3, count)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"{count} images of {index_file} have another size than" in record.getMessage()
+    assert "first image.png: 40x30, stated 30x40" in record.getMessage()
+
+
 def test_crowd_regions_lie_apart_from_the_objects(tmp_path: Path) -> None:
     """Clipped, without area left out; they are no boxes, so none of theirs is counted as bad."""
     index_file = write_annotations(tmp_path, "coco")

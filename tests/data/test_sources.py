@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data.sources import (
     available_sample,
@@ -41,6 +42,23 @@ def test_sources(source: str, names: list[str], folder: Path) -> None:
     assert [Path(path).name for path in found] == names
     assert all(Path(path).is_file() for path in found)
     assert base in (folder, Path())
+
+
+def test_a_link_to_itself_is_no_file(folder: Path) -> None:
+    (folder / "self.jpg").symlink_to("self.jpg")
+    (folder / "deep" / "self").symlink_to("self")
+    assert len(find_images(folder)[0]) == 3
+
+
+def test_a_file_of_another_kind_is_refused_and_an_image_without_a_suffix_is_not(
+    folder: Path,
+) -> None:
+    (folder / "x.py").write_text("print()")
+    with pytest.raises(TaskError, match=r"x\.py is no image") as caught:
+        find_images(folder / "x.py")
+    assert caught.value.code == Code.IMAGE_FORMAT
+    Image.new("RGB", (4, 4)).save(folder / "photo", "PNG")
+    assert find_images(folder / "photo")[0] == [str(folder / "photo")]
 
 
 def test_a_list_may_be_relative_to_where_one_is(

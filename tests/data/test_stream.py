@@ -30,7 +30,7 @@ def test_in_order_with_reasons(index: DatasetIndex, workers: int) -> None:
 def test_runs_at_most_prefetch_ahead(index: DatasetIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    def read(path: str) -> np.ndarray:
+    def read(path: str, *, upright: bool) -> np.ndarray:
         begun.append(path)
         return np.zeros((1, 1, 3), np.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,22 @@ def write(photographs: Path, options: OutputOptions, rows: np.ndarray = ROWS) ->
     for path in sorted(photographs.rglob("*.*g")):
         files.write(str(path), rows, SIZE)
     return {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+
+
+def test_names_as_long_as_they_can_be(photographs: Path) -> None:
+    """A second stem of the same name, crops and the label file have longer names."""
+    for name in ("x" * 251 + ".png", "x" * 250 + ".jpeg", "\udcff" * 251 + ".png"):
+        shutil.copy(photographs / "a.png", photographs / name)
+    options = OutputOptions(save_txt=True, save_crop=True)
+    rows = np.repeat(ROWS, 6, 0)
+    folder = photographs.parent / "out"
+    files = DetectionFiles(folder, photographs, ("y" * 300, ".."), options, draw_boxes)
+    for path in sorted(photographs.glob("*.*g")):
+        files.write(str(path), rows, SIZE)
+    for place, count in (("", 5), ("labels", 5), ("crops/*", 60)):
+        found = [path for path in folder.glob(f"{place}/*" if place else "*") if path.is_file()]
+        assert len(found) == count
+    assert len(list(folder.glob("crops/*"))) == 2
 
 
 def test_names_follow_the_source_and_never_collide(photographs: Path) -> None:

@@ -190,3 +190,4 @@ def test_generator_follows_seed_name_and_view() -> None:
     assert first == drawn(0, "/elsewhere/a.jpg", "cutout")
     others = (drawn(1, "a.jpg", "cutout"), drawn(0, "b.jpg", "cutout"), drawn(0, "a.jpg", "flip"))
     assert first not in others
+    assert drawn(0, "\udcc4\udce3.jpg", "cutout") != drawn(0, "\udcc4.jpg", "cutout")

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from inference.predictor import load_predictor
-from mining.mining_cald import EMPTY_SCORES, main
+from mining.mining_cald import EMPTY_SCORES
 from mining.scores import UNREADABLE_SCORE
 from settings.detect import MiningSettings
+from tests.conftest import needs_gpu
 from tests.mining.colour_example import (
     CPU,
     SETTINGS,
@@ -101,7 +102,7 @@ def test_scores_that_are_no_numbers_stop_the_task(paths: list[str]) -> None:
     assert caught.value.code == Code.NOT_A_NUMBER
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_gpu
 def test_views_on_a_gpu_score_as_on_the_cpu(paths: list[str]) -> None:
     def see(image: Tensor) -> tuple[Tensor, Tensor]:
         rows, classes = see_colours(image.cpu())
@@ -133,15 +134,3 @@ def test_trained_network_scores_alike_in_any_batch(shared: Path) -> None:
     assert batched == pytest.approx(single, abs=1e-3)
     assert np.argsort(batched).tolist() == np.argsort(single).tolist()
     assert len(set(single)) == len(images)
-
-
-def test_command_line(paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mining.mining_cald.load_predictor", lambda *_: ColourPredictor())
-    output = tmp_path / "result.tsv"
-    main(["--weights", "any.pt", "--source", str(tmp_path), "--output", str(output)])
-    rows = [line.split("\t") for line in output.read_text().splitlines()]
-    scores = [float(score) for _, score in rows]
-    assert sorted(path for path, _ in rows) == sorted(paths)
-    assert scores == sorted(scores, reverse=True)
-    assert rows[0][0] == paths[3]
-    assert rows[-1] == [paths[4], "-1.000000000"]

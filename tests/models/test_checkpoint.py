@@ -127,7 +127,9 @@ def test_a_training_records_its_class_counts(drawn: SourceDataset, weights: Path
     ("content", "words"),
     [
         pytest.param([1], "not a detector's checkpoint", id="a list"),
-        pytest.param({"w": torch.ones(1)}, "not a detector's checkpoint", id="a bare state dict"),
+        pytest.param(
+            {"w": torch.ones(1)}, "is a state dict: .* give the checkpoint", id="a state dict"
+        ),
         pytest.param(own_content(version=2), "format version 2", id="of the future"),
         pytest.param(own_content(layout=[]), "makes no sense", id="layout is a list"),
         pytest.param(own_content(class_names="abc"), "makes no sense", id="names are a text"),

@@ -9,7 +9,6 @@ from models.checkpoint import checkpoint_of
 from models.detector import Detector
 from models.model_config import parse_model_config
 from models.transfer import class_pairs, transfer
-from utils.errors import Code, TaskError
 
 NAMES = ("cat", "dog", "owl")
 BOTH = pytest.mark.parametrize("names", [NAMES, ("owl", "emu")], ids=["same", "other classes"])
@@ -153,10 +152,15 @@ def test_the_table_in_the_log(tiny):
     assert len(lines) < 60
 
 
-def test_another_architecture_is_refused(tiny):
-    wide = tiny(width=2.0)
+def test_another_architecture_takes_what_fits(tiny):
+    wide, narrow = tiny(width=2.0), tiny(seed=1)
     before = {key: value.clone() for key, value in wide.state_dict().items()}
-    with pytest.raises(TaskError, match="choose the model") as caught:
-        transfer(wide, checkpoint_of(tiny(), NAMES), NAMES)
-    assert caught.value.code is Code.MODEL
-    assert all(torch.equal(value, before[key]) for key, value in wide.state_dict().items())
+    report = transfer(wide, checkpoint_of(narrow, NAMES), NAMES)
+    theirs = narrow.state_dict()
+    taken = {key for key, value in before.items() if value.shape == theirs[key].shape}
+    # Anchors and biases belong to a head of which no weight fits.
+    taken -= {"model.9.anchors", "model.9.m.0.bias", "model.9.m.1.bias"}
+    for key, value in wide.state_dict().items():
+        assert torch.equal(value, theirs[key] if key in taken else before[key]), key
+    assert (report.copied, report.total) == (len(taken), len(before))
+    assert "those of the model, because the head of the weights" in report.anchors

@@ -100,7 +100,7 @@ def test_images_that_are_all_cut_off_end_the_training(
     task = tmp_path / "task"
     env_file = write_task(drawn, task, settings={**SHORT, "cache": cache}, copy=True)
     for row in (task / "in" / f"{split}-index.tsv").read_text("utf-8").splitlines():
-        path = Path(row.split("\t")[0])
+        path = task / "in" / row.split("\t")[0]
         path.write_bytes(path.read_bytes()[:-300])
     assert start.main(["--env", str(env_file)]) == 1
     said = capsys.readouterr().out.strip().splitlines()[-1]

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data.dataset_index import DatasetIndex
-from data.images import read_image
+from data.images import ORIENTATION_TAG, read_image
 from data.report import DataReport
 from evaluation.evaluator import Evaluation
 from models.detector import Detector
@@ -215,3 +216,16 @@ def test_a_file_that_is_gone_is_left_out(tmp_path: Path) -> None:
     judged = evaluation(index, miss_first=4)
     assert len(compare_images(judged, index)) == 2
     assert len(missed_tiles(missed_objects(judged, index), judged, index)) == 1
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_turned_photograph_is_shown_as_its_boxes_lie(tmp_path: Path, upright: bool) -> None:
+    index = replace(split(tmp_path, classes=1, images=1), upright=upright)
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    Image.new("RGB", (80, 60)).save(index.paths[0], exif=exif)
+    judged = evaluation(index, miss_first=4)
+    tiles = compare_images(judged, index) + missed_tiles(
+        missed_objects(judged, index), judged, index
+    )
+    assert {tile.image.shape for tile in tiles} == {(80, 60, 3) if upright else (60, 80, 3)}

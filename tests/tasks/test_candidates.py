@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -49,6 +50,8 @@ def make(
     folder: Path,
     kinds: tuple[str, ...],
     settings: Mapping[str, str],
+    *,
+    copy: bool = False,
 ) -> Path:
     return write_task(
         source,
@@ -58,6 +61,7 @@ def make(
         weights=[weights],
         candidates="train",
         overwrite=True,
+        copy=copy,
     )
 
 
@@ -216,7 +220,7 @@ def test_what_a_started_task_resumes(
 ) -> None:
     """An unreadable image is tried again; another seed starts anew, other workers do not."""
     folder = tmp_path / "task"
-    env_file = make(drawn, weights, folder, ("mining",), {})
+    env_file = make(drawn, weights, folder, ("mining",), {}, copy=True)
     images = sorted((folder / "in").rglob("*.jpg"))
     images[0].write_bytes(b"no picture")
 
@@ -233,6 +237,30 @@ def test_what_a_started_task_resumes(
     for name, value, expected in (("workers", 1, True), ("seed", 1, False)):
         config.write_text(config.read_text() + f"{name}: {value}\n")
         assert resumed() == expected
+
+
+def test_a_moved_task_resumes_and_other_images_of_its_names_are_predicted(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    env_file = make(drawn, weights, tmp_path / "task", ("mining", "infer"), {}, copy=True)
+    assert start.main(["--env", str(env_file)]) == 0
+    expected = everything(env_file)
+
+    def again(name: str) -> str:
+        capfd.readouterr()
+        assert start.main(["--env", str(tmp_path / name / "in/env.yaml")]) == 0
+        return "".join(capfd.readouterr())
+
+    (tmp_path / "task").rename(tmp_path / "moved")
+    assert f"resumed after {IMAGES} of {IMAGES}" in again("moved")
+    assert everything(tmp_path / "moved/in/env.yaml") == expected
+    shutil.copytree(tmp_path / "moved", tmp_path / "other")
+    images = sorted((tmp_path / "other/in/assets").rglob("*.jpg"))
+    images[0].write_bytes(images[1].read_bytes())
+    assert "resumed after" not in again("other").replace(f"resumed after {IMAGES // 2} of", "")
+    found = everything(tmp_path / "other/in/env.yaml")["infer-result.json"]
+    detections = json.loads(found)["detection"]
+    assert detections[images[0].name] == detections[images[1].name]
 
 
 def test_ranks_compute_as_one_process_does(

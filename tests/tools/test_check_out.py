@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,36 @@ def test_a_file_outside_of_the_folder_is_no_file_of_the_task(place: str, looking
     env["output"]["monitor_file"] = place
     env_file.write_text(yaml.safe_dump(env))
     only_finding(looking.root, "task.unreadable", "monitor_file")
+
+
+def test_names_that_are_not_utf_8(looking: Example) -> None:
+    """A candidate in the index and in the results by its bytes."""
+    old, new = b"ab12.jpg", b"\xc4\xe3\xba\xc3.jpg"
+    (looking.root / "in/assets/ab12.jpg").rename(looking.root / "in/assets" / os.fsdecode(new))
+    index, scores = looking.root / "in/candidate-index.tsv", looking.out / "result.tsv"
+    for path in (index, scores):
+        path.write_bytes(path.read_bytes().replace(old, new))
+    looking.infer(
+        lambda content: content["detection"].update(
+            {os.fsdecode(new): content["detection"].pop("ab12.jpg")}
+        )
+    )
+    assert check_out(looking.root) == []
+
+
+@pytest.mark.parametrize("root", [".", "../in"])
+def test_a_task_with_relative_paths(root: str, looking: Example) -> None:
+    env_file = looking.root / "in" / "env.yaml"
+    env = yaml.safe_load(env_file.read_text())
+    names = {"candidate_index_file": "candidate-index.tsv", "config_file": "config.yaml"}
+    env |= {"input": {"root_dir": root, **names}, "output": {"root_dir": "../out"}}
+    env_file.write_text(yaml.safe_dump(env))
+    for path in (looking.root / "in/candidate-index.tsv", looking.out / "result.tsv"):
+        path.write_text(path.read_text().replace(f"{looking.root}/in/", ""))
+    assert check_out(looking.root) == []
+    env["input"]["config_file"] = "../../config.yaml"
+    env_file.write_text(yaml.safe_dump(env))
+    only_finding(looking.root, "task.unreadable", "config_file")
 
 
 def test_a_folder_without_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

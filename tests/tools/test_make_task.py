@@ -93,12 +93,14 @@ def test_mining_and_inference_with_weights(tmp_path: Path) -> None:
     env_file = write_task(source, tmp_path / "task", **more)
     config = yaml.safe_load((env_file.parent / "config.yaml").read_text())
     assert (config["run_mining"], config["run_infer"], config["gpu_count"]) == (True, True, 2)
-    assert config["model_params_path"] == [str(env_file.parent / "models" / "best" / "best.pt")]
-    assert Path(config["model_params_path"][0]).read_bytes() == b"weights"
+    assert config["model_params_path"] == ["best/best.pt"]
+    assert (env_file.parent / "models/best/best.pt").read_bytes() == b"weights"
     candidates = (env_file.parent / "candidate-index.tsv").read_text().splitlines()
     assert len(candidates) == 1, "no test part: the validation part is mined"
-    assert Path(candidates[0]).is_file()
-    assert not Path(candidates[0]).is_symlink()
+    assert (env_file.parent / candidates[0]).is_file()
+    assert not (env_file.parent / candidates[0]).is_symlink()
+    texts = [path.read_text() for path in env_file.parent.glob("*.*")]
+    assert not any(str(tmp_path) in text for text in texts), "it may be moved"
 
 
 def test_boxes_are_rounded_for_ark_and_kept_for_coco(

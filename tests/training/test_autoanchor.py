@@ -18,6 +18,7 @@ from models.model_config import read_model_config
 from models.transfer import transfer
 from settings.train import TrainSettings
 from training.autoanchor import fit_anchors, with_anchor_count
+from training.build import build_network
 from utils.errors import Code, TaskError
 
 NAMES = ("a", "b")
@@ -83,6 +84,32 @@ def test_noautoanchor_keeps_a_poor_fit(caplog: pytest.LogCaptureFixture) -> None
     assert not fit(detector, thin(), noautoanchor=True)
     assert torch.equal(detector.anchors, before)
     assert "noautoanchor keeps them" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "kept"),
+    [
+        pytest.param(NAMES, {}, True, id="same classes"),
+        pytest.param(("b", "x"), {}, True, id="a class by name"),
+        pytest.param(("x", "y"), {}, False, id="new classes"),
+        pytest.param(NAMES, {"anchors": 3}, False, id="new anchors asked for"),
+    ],
+)
+def test_anchors_of_a_kept_head_stay(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    names: tuple[str, ...],
+    changes: dict[str, Any],
+    kept: bool,
+) -> None:
+    weights = tmp_path / "best.pt"
+    save_checkpoint(weights, checkpoint_of(network(), NAMES))
+    settings = TrainSettings(**changes)
+    detector, head_kept = build_network(settings, weights, names)
+    before = detector.anchors.clone()
+    assert fit_anchors(detector, thin(), 640, settings, head_kept=head_kept) is not kept
+    assert torch.equal(detector.anchors, before) is kept
+    assert ("they stay with the head of the weights" in caplog.text) is kept
 
 
 @pytest.mark.parametrize("per_level", [3, 5])

@@ -107,7 +107,7 @@ def test_a_resumed_training_equals_one_that_ran_through(
     torch.manual_seed(99)  # another process starts from other numbers
     with caplog.at_level(logging.INFO):
         run(parts)
-    assert "resumed from epoch 1 of 3" in caplog.text
+    assert "going on after epoch 1 of 3" in caplog.text
     assert_same_results(whole.folder, parts.folder)
     assert drawn == [*drawn[:3], *drawn[:2], *drawn[1:3]]
     epochs = [line.split(",")[0].strip() for line in (parts.folder / "results.csv").open()]
@@ -178,6 +178,33 @@ def complete(one: TrainingJob) -> TrainingJob:
     state = read_state(one.state_file)
     write_state(one.state_file, replace(state, parts=None))
     return one
+
+
+def moved(one: TrainingJob, folder: Path) -> TrainingJob:
+    """The job with its pictures, and the model file, in another place."""
+    paths = []
+    for path in one.train.paths:
+        place = folder / "elsewhere" / Path(path).parent.name / Path(path).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+        paths.append(str(place))
+    return replace(one, train=replace(one.train, paths=tuple(paths)))
+
+
+def test_a_training_goes_on_where_its_data_have_been_moved(
+    splits: list[DatasetIndex], interrupted: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not so with a picture that was replaced by another one of its size."""
+    last = {"resume": str(interrupted / "last" / "last.pt")}
+    one = moved(job(splits, tmp_path / "run", epochs=3, **last), tmp_path)
+    with caplog.at_level(logging.INFO):
+        found = find_state(one)
+    assert found is not None
+    assert "going on after epoch 1 of 3" in caplog.text
+    with Path(one.train.paths[0]).open("ab") as file:
+        file.write(b"another picture")
+    with pytest.raises(TaskError, match=r"other training data.*start anew"):
+        find_state(one)
 
 
 OTHERS = [

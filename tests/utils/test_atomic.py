@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.atomic import replace_file, scratch_beside, write_text
+from utils.atomic import fitting_name, replace_file, scratch_beside, write_text
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -52,6 +53,24 @@ def test_what_a_killed_process_left_is_removed_and_a_living_one_s_is_not(
         path.write_text("half")
     write_text(tmp_path / "a.txt", "whole")
     assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.txt", alive, other])
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "图" * 85, "\udcff" * 255], ids=ascii)
+def test_a_name_as_long_as_a_name_can_be(tmp_path: Path, name: str, gone: int) -> None:
+    with replace_file(tmp_path / name) as temporary:
+        temporary.write_text("half")
+        left = temporary.with_name(re.sub(r"\d+\.\d+\.tmp$", f"{gone}.{gone}.tmp", temporary.name))
+    left.write_text("half")
+    write_text(tmp_path / name, "whole \udcff")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"whole \xff"
+
+
+def test_names_are_cut_where_they_are_too_long_and_stay_apart(tmp_path: Path) -> None:
+    assert fitting_name(tmp_path, "x" * 250, ".onnx") == "x" * 250 + ".onnx"
+    cut = [fitting_name(tmp_path / "deep", "图" * 84 + end, ".onnx") for end in "ab"]
+    assert len(set(cut)) == 2
+    assert all(len(os.fsencode(name)) <= 255 and name.endswith(".onnx") for name in cut)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("unexpected pos")])

@@ -44,15 +44,15 @@ CASES = [
     (Accelerator(100), Code.NO_GPU, "gpu_id"),
     (RuntimeError("No CUDA GPUs are available"), Code.NO_GPU, "gpu_id"),
     (KeyboardInterrupt(), Code.CONTAINER, "interrupted"),
-    (Terminated("SIGTERM"), Code.CONTAINER, "told to stop (SIGTERM)"),
+    (Terminated(), Code.CONTAINER, "told to stop (SIGTERM)"),
     (Accelerator(700), Code.CONTAINER, "Accelerator"),
     # Words about memory in other errors.
     (ValueError("CUDA out of memory"), Code.CONTAINER, "ValueError"),
     (KeyError("CUDA error: out of memory"), Code.CONTAINER, "KeyError"),
     (RuntimeError("this is not CUDA out of memory"), Code.CONTAINER, "RuntimeError"),
     (RuntimeError("CUDA error: an illegal memory access"), Code.CONTAINER, "RuntimeError"),
-    (FileNotFoundError(2, "No such file", "out of memory.jpg"), Code.CONTAINER, "FileNotFound"),
-    (OSError(errno.EACCES, "denied", "x"), Code.CONTAINER, "PermissionError"),
+    (FileNotFoundError(2, "No such file", "out of memory.jpg"), Code.CONTAINER, "check what"),
+    (OSError(errno.EACCES, "denied", "x"), Code.CONTAINER, "x cannot be used (denied)"),
     (cv2.error("odd"), Code.CONTAINER, "error"),
 ]
 

@@ -1,11 +1,10 @@
-"""SIGTERM: raised once in the block, the end by force if nobody hears it; ends of commands.
+"""SIGTERM: raised once in the block, the end by force if nobody hears it.
 
 Whatever is told to stop, or forks, is a process of its own: never the one that runs the tests.
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 import subprocess
 import sys
@@ -13,8 +12,6 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from utils.errors import Code, TaskError
-from utils.shutdown import run_command
 
 BEGIN = """
 import atexit, ctypes, os, signal, sys, threading, time
@@ -147,32 +144,3 @@ def test_programs_that_must_not_last(code: str, expected: tuple[int, str]) -> No
     command = [sys.executable, "-c", BEGIN + code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == expected
-
-
-def _mistake() -> None:
-    raise TaskError(Code.CONFIG, "epochs is 0; it must be 1 or more.")
-
-
-def _interrupted() -> None:
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize(
-    ("command", "status", "message"),
-    [
-        pytest.param(lambda: None, 0, "", id="done"),
-        pytest.param(_mistake, 1, "FAILED: epochs is 0", id="a mistake"),
-        pytest.param(_interrupted, 130, "stopped by the keyboard", id="interrupted"),
-    ],
-)
-def test_a_command_has_a_status_and_a_sentence(
-    command, status, message, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        assert run_command(command) == status
-    assert message in caplog.text
-
-
-def test_our_own_bugs_keep_their_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_command(lambda: 1 / 0)

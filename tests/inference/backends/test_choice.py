@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from data.images import ORIENTATION_TAG
 from inference.backends import choice
 from inference.backends.base import Backend, BackendType
 from inference.backends.choice import SAMPLES, build_checked, choose_backend, sample_images
@@ -193,6 +195,12 @@ def test_a_sample_is_a_network_input(tmp_path):
     (image,) = sample_images([str(tmp_path / "red.png")], plan)
     assert image.dtype == torch.float32
     assert torch.equal(image, torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 32, 64))
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    Image.new("RGB", (64, 32)).save(tmp_path / "turned.png", exif=exif)
+    paths = [str(tmp_path / "turned.png")]
+    shapes = [sample_images(paths, plan, upright=turn)[0].shape for turn in (False, True)]
+    assert shapes == [(3, 32, 64), (3, 64, 32)]
 
 
 def test_parity_is_checked_on_batches_of_one_shape_and_on_a_half(target, builders):

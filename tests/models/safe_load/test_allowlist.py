@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.safe_load.allowlist import ModuleStandIn, PathStandIn, known_names, refusal_of_name
-from models.safe_load.pickle_reader import Refused, StandIn
+from models.safe_load.allowlist import ModuleStandIn, PathStandIn, known_names, unknown_name
+from models.safe_load.pickle_reader import Inert, Refused, StandIn
 
 # Names in the pickles of YOLOv5 v5.0 to v7.0 and of torch 1.7 to 2, by module.
 LISTED = {
@@ -34,6 +34,7 @@ LISTED = {
     "numpy": "ndarray dtype",
     "_codecs": "encode",
     "pathlib": "PosixPath WindowsPath PurePosixPath",
+    "pathlib._local": "PosixPath WindowsPath PurePosixPath",
 }
 
 
@@ -78,16 +79,39 @@ def test_arguments_that_make_no_sense(path, arguments, words):
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        *("wandb.sdk.wandb_run.Run", "__main__.hook", "models.common.CBAM"),
+        *("datetime.datetime", "torch.torch_version.TorchVersion", "torch.optim.sgd.SGD"),
+        *("torch.float16", "builtins.list", "numpy.random._pickle.__randomstate_ctor"),
+        *("yolov5.utils.loss.ComputeLoss", "ultralytics.nn.tasks.DetectionModel"),
+    ],
+)
+def test_names_that_nobody_reads_are_inert(path):
+    made = unknown_name(path).make({"a": 1}, "b")
+    assert isinstance(made, Inert)
+    assert (made.arguments, made.state) == ((), None)
+
+
+def test_the_pip_package_has_the_official_names():
+    assert unknown_name("yolov5.models.common.Conv") is known_names()["models.common.Conv"]
+
+
+@pytest.mark.parametrize(
     ("path", "words"),
     [
         ("posix.system", "asks for posix.system, which"),
-        ("models.common.CBAM", "holds a models.common.CBAM, which is not part of"),
-        ("a\nb" * 100, "asks for a b"),
-        ("\u202e", r"asks for \u202e"),
+        ("nt.system", "asks for nt.system, which"),
+        ("yolov5.os.system", "asks for os.system, which"),
+        ("torch.load", "asks for torch.load, which"),
+        ("wandb.__init__.x", "asks for wandb.__init__.x, which"),
+        ("os.a\nb" * 100, "asks for os.a b"),
+        ("os.\u202e", r"asks for os.\u202e"),
     ],
 )
-def test_refusals_are_one_short_readable_line(path, words):
-    sentence = refusal_of_name(path)
-    assert words in sentence
-    assert "\n" not in sentence
-    assert len(sentence) < 250
+def test_names_that_can_act_are_refused_in_one_short_readable_line(path, words):
+    with pytest.raises(Refused) as caught:
+        unknown_name(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import struct
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.safe_load import pickle_reader
-from models.safe_load.pickle_reader import MAX_VALUES, Name, Refused, StandIn, read_pickle
+from models.safe_load.pickle_reader import MAX_VALUES, Inert, Name, Refused, StandIn, read_pickle
 
 NAMES = {
     "m.C": Name("m.C", lambda *arguments: StandIn("m.C", arguments)),
@@ -21,10 +22,14 @@ NAMES = {
 }
 
 
+def unknown(path: str) -> Name:
+    if path == "a.Inert":
+        return Name(path, partial(Inert, path))
+    raise Refused(f"asks for {path}")
+
+
 def read(pickled: bytes) -> object:
-    return read_pickle(
-        pickled, NAMES, lambda identity: ("outside", identity), lambda name: f"asks for {name}"
-    )
+    return read_pickle(pickled, NAMES, lambda identity: ("outside", identity), unknown)
 
 
 SCALARS = st.one_of(
@@ -70,6 +75,27 @@ def test_objects_keep_their_state(pickled):
     assert isinstance(made, StandIn)
     assert made.attribute("a") == 1
     assert made.attribute("b") is None
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        pytest.param(b"(K\x01tRK\x01b", id="state"),
+        pytest.param(b")R(K\x01K\x02e", id="items of a list"),
+        pytest.param(b")R(K\x01K\x02u", id="items of a mapping"),
+        pytest.param(b")R(K\x01\x90", id="members of a set"),
+        pytest.param(b")R)R", id="call of an object"),
+        pytest.param(b")}\x92", id="keywords"),
+    ],
+)
+def test_nothing_of_an_inert_object_is_kept(pickled):
+    made = read(b"\x80\x04ca\nInert\n" + pickled + b".")
+    assert isinstance(made, Inert)
+    assert (made.arguments, made.state) == ((), None)
+
+
+def test_inert_objects_and_short_tuples_are_keys():
+    assert len(read(b"\x80\x02}(ca\nInert\n)RNK\x01K\x02\x86Nu.")) == 2
 
 
 def test_persistent_identities_are_asked_for():

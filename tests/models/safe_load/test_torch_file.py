@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import pickle
 import random
-import types
+import string
 import zipfile
 
 import pytest
@@ -64,13 +64,13 @@ def test_it_reads_what_torch_reads(tmp_path):
 
 def test_names_allowed_by_other_libraries_are_refused_and_theirs_are_left_alone(tmp_path):
     path = tmp_path / "best.pt"
-    torch.save(types.SimpleNamespace(), path)
+    torch.save(string.Formatter(), path)
     before = serialization.get_safe_globals()
-    serialization.add_safe_globals([types.SimpleNamespace])
+    serialization.add_safe_globals([string.Formatter])
     try:
-        with pytest.raises(TaskError, match="SimpleNamespace"):
+        with pytest.raises(TaskError, match=r"string\.Formatter"):
             read_torch_file(path)
-        assert types.SimpleNamespace in serialization.get_safe_globals()
+        assert string.Formatter in serialization.get_safe_globals()
     finally:
         serialization.clear_safe_globals()
         serialization.add_safe_globals(before)
@@ -95,19 +95,33 @@ def _flip_a_bit(path: pathlib.Path) -> None:
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         pytest.param(lambda p: None, "does not exist", id="missing"),
-        pytest.param(lambda p: p.mkdir(), "does not exist", id="folder"),
+        pytest.param(lambda p: p.mkdir(), "is a folder", id="folder"),
         pytest.param(lambda p: p.write_bytes(b""), "is empty", id="empty"),
-        pytest.param(lambda p: p.write_text("<html>"), "not a PyTorch file", id="web page"),
+        pytest.param(lambda p: p.write_text("<html>"), "is a web page", id="web page"),
+        pytest.param(
+            lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+            "Git LFS pointer.*git lfs pull",
+            id="Git LFS",
+        ),
+        pytest.param(lambda p: p.write_bytes(b"\x1c\0\0\0TFL3" + bytes(50)), "TFLite", id="TFLite"),
         pytest.param(lambda p: _cut_short(p, 0.3), "damaged or cut short", id="a third"),
         pytest.param(lambda p: _cut_short(p, 0.99), "damaged or cut short", id="cut short"),
         pytest.param(_flip_a_bit, "damaged", id="a flipped bit among the weights"),
         pytest.param(lambda p: _zip(p, "a/b.txt"), "not a PyTorch file", id="other zip"),
         pytest.param(lambda p: _zip(p, "a/1", "b/2"), "archive of 2 folders", id="two folders"),
-        pytest.param(lambda p: _zip(p, "a/constants.pkl"), "TorchScript", id="TorchScript"),
+        pytest.param(
+            lambda p: torch.jit.script(torch.nn.ReLU()).save(str(p)),
+            "is a TorchScript archive: an export; give the .pt",
+            id="TorchScript",
+        ),
+        pytest.param(
+            lambda p: p.write_bytes(b"\x08\x08\x12\x07pytorch\x1a"), "is an ONNX file", id="ONNX"
+        ),
         pytest.param(lambda p: _zip(p, "a/data.pkl"), "damaged", id="nonsense inside"),
         pytest.param(lambda p: p.write_bytes(pickle.dumps({"a": 1})), "not a PyTorch", id="pickle"),
         pytest.param(
@@ -124,6 +138,13 @@ def test_files_that_are_no_weights(tmp_path, make, words):
         read_torch_file(path)
     assert caught.value.code is Code.MODEL
     assert str(path) in caught.value.sentence
+
+
+def test_exports_are_called_by_their_ending(tmp_path):
+    path = tmp_path / "best.onnx"
+    path.write_bytes(b"\x08\x08\x12\x07pytorch")
+    with pytest.raises(TaskError, match=r"is an ONNX file: an export; give the \.pt file"):
+        read_torch_file(path)
 
 
 def test_damage_anywhere_is_one_sentence(tmp_path):

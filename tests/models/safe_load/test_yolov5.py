@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
+import functools
 import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -45,6 +50,11 @@ def saved(tmp_path):
         pytest.param({2: "c", 0: "a", 1: "b"}, ("a", "b", "c"), id="mapping out of order"),
         pytest.param({"10": "c", "9": "b", "0": "a"}, ("a", "b", "c"), id="keys are text"),
         pytest.param(None, ("0", "1", "2"), id="none, as from several GPUs"),
+        pytest.param([np.str_("ameise"), "b", 3], ("ameise", "b", "3"), id="numpy text"),
+        pytest.param(np.array(["äh", "b", "c"]), ("äh", "b", "c"), id="numpy array"),
+        pytest.param(np.array(["äh", "b", "c"], ">U9"), ("äh", "b", "c"), id="other byte order"),
+        pytest.param(np.array(["a", "b", "c"], object), ("a", "b", "c"), id="array of objects"),
+        pytest.param({np.int64(1): "b", 0: "a", 2: "c"}, ("a", "b", "c"), id="numpy keys"),
     ],
 )
 def test_stripped_file(official, tiny, saved, names, expected):
@@ -122,6 +132,7 @@ def test_v5_file(official, named, tiny, saved):
     assert load_checkpoint(saved(content_of(model))).state.keys() == tiny().state_dict().keys()
     stem = named("models.common.Focus")()
     stem.conv = model._modules["model"][0]
+    stem.conv.conv = nn.Conv2d(12, 8, 3, 1, 1, bias=False)
     model._modules["model"][0] = stem
     model.yaml["backbone"] = [[-1, 1, "Focus", [8, 3]], *model.yaml["backbone"][1:]]
     checkpoint = load_checkpoint(saved(content_of(model)))
@@ -141,19 +152,132 @@ def test_a_live_model_in_float32_with_synchronised_normalisation_and_cached_grid
     assert torch.equal(built["model.0.bn.running_var"], halved(tiny())["model.0.bn.running_var"])
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("models.common.CBAM", "models.yolo.SegmentationModel", "models.yolo.ClassificationModel"),
-        "torch.nn.modules.rnn.LSTM",
-    ],
-)
+@pytest.mark.parametrize("path", ["models.common.CBAM", "torch.nn.modules.rnn.LSTM"])
 def test_layers_that_no_detection_model_has_are_named(official, named, saved, path):
     model = official()
     model.extra = torch.nn.LSTM(1, 1) if path.endswith("LSTM") else named(path)()
     with pytest.raises(TaskError, match=f"holds a {path}, which is not part of") as caught:
         load_checkpoint(saved(content_of(model)))
     assert caught.value.code is Code.MODEL
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("ultralytics.nn.tasks.DetectionModel", "a network of the ultralytics package"),
+        ("models.yolo.SegmentationModel", "a YOLOv5 segmentation model"),
+        ("models.yolo.ClassificationModel", "a classification model"),
+        ("torchvision.models.resnet.ResNet", "a classification model"),
+        ("yolov6.models.yolo.Model", "a YOLOv6 network"),
+    ],
+)
+def test_other_networks_are_called_by_name(named, saved, path, words):
+    model = named("models.yolo.Other")()
+    model.layer = nn.Conv2d(1, 1, 1)
+    file = saved(content_of(model))
+    module, _, kind = path.rpartition(".")
+    written = f"c{module}\n{kind}\n".encode()
+    change_pickle(file, lambda pickled: pickled.replace(b"cmodels.yolo\nOther\n", written))
+    with pytest.raises(TaskError, match=f"is {words}.*: it holds a {path}; run it with") as caught:
+        load_checkpoint(file)
+    assert caught.value.code is Code.MODEL
+
+
+def test_yolov7_is_known_by_its_layers(official, named, saved):
+    model = official()
+    model._modules["model"][4] = named("models.common.SPPCSPC")()
+    with pytest.raises(TaskError, match=r"is a YOLOv7 network: it holds a models\.common\.SPPCSPC"):
+        load_checkpoint(saved(content_of(model)))
+
+
+def test_a_fused_model_is_called_so(official, saved):
+    """v7.0's fuse() also leaves a bound method on each convolution."""
+    model = official()
+    for layer in model.modules():
+        if type(layer).__name__ == "Conv":
+            del layer.bn
+            layer.forward = layer.extra_repr
+    with pytest.raises(TaskError, match=r"is a fused model: .* saved without fuse"):
+        load_checkpoint(saved(content_of(model)))
+
+
+class Tracker:
+    """An object of the user's program."""
+
+    def __init__(self) -> None:
+        self.seen: list[object] = [self]
+
+
+class Options(dict[str, object]):
+    """A mapping of the user's program."""
+
+
+def logged(layer: nn.Module, *_: object) -> None:
+    """A hook of the user's program."""
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_what_nobody_reads_never_refuses_a_file(official, tiny, saved, tmp_path, protocol):
+    model = official()
+    first = next(m for m in model.modules() if type(m).__name__ == "Conv")
+    first.register_forward_hook(logged)
+    first.register_forward_hook(functools.partial(logged, model))
+    first.register_forward_pre_hook(model.eval)
+    opened = argparse.Namespace(imgsz=320, save_dir=pathlib.PurePosixPath("/runs"), cls=Tracker)
+    content = content_of(
+        model,
+        ema=None,
+        opt=opened,
+        date=datetime.datetime.now(datetime.timezone.utc),
+        git=types.SimpleNamespace(remote=None, origin=Options(a=1)),
+        wandb=Tracker(),
+        seen=collections.defaultdict(list, a=[1]),
+        queue=collections.deque([collections.Counter("ab"), frozenset("ab"), slice(1)]),
+        version=torch.torch_version.TorchVersion("2.1"),
+        types=[torch.float16, np.float32, list],
+        random=np.random.default_rng(0),
+        keyed={(640, 640): Options(), pathlib.PurePosixPath("a"): 1},
+        criterion=nn.BCEWithLogitsLoss(),
+    )
+    torch.save(content, tmp_path / "best.pt", pickle_protocol=protocol)
+    checkpoint = load_checkpoint(tmp_path / "best.pt")
+    assert torch.equal(checkpoint.state[FIRST], halved(tiny())[FIRST])
+    assert checkpoint.metadata.img_size == 320
+    assert checkpoint.metadata.other["opt"] == {"imgsz": 320, "save_dir": "/runs", "cls": None}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"cpathlib\n", b"cpathlib._local\n"), (b"cmodels.", b"cyolov5.models.")],
+    ids=["Python 3.13", "pip package"],
+)
+def test_names_of_other_versions(official, saved, old, new):
+    path = saved(unstripped(official))
+    change_pickle(path, lambda pickled: pickled.replace(old, new))
+    assert new in path.read_bytes()
+    assert load_checkpoint(path).metadata.other["opt"]["save_dir"] == "/runs/exp"
+
+
+def test_wrappers_of_several_gpus(official, named, tiny, saved):
+    """A wrapped live model, alone and beside a plain EMA."""
+    live = nn.DataParallel(official())
+    assert load_checkpoint(saved(content_of(live))).state.keys() == tiny().state_dict().keys()
+    wrapper = named("torch.nn.parallel.distributed.DistributedDataParallel")()
+    wrapper.module, wrapper.hook = official(seed=2), Tracker()
+    checkpoint = load_checkpoint(saved(content_of(wrapper, ema=official(None, seed=1))))
+    assert torch.equal(checkpoint.state[FIRST], halved(tiny(seed=1))[FIRST])
+    assert checkpoint.class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"imgsz": 320}, {"img_size": [320, 640]}, argparse.Namespace(imgsz=320)],
+    ids=["v7.0", "v5.0", "namespace"],
+)
+def test_the_size_of_training_is_known(official, saved, options):
+    metadata = load_checkpoint(saved(content_of(official(), opt=options))).metadata
+    assert "trained at 320 px" in metadata.size_warning(640)
+    assert not metadata.size_warning(320)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +289,7 @@ def test_layers_that_no_detection_model_has_are_named(official, named, saved, pa
         pytest.param({"nc": MAX_CLASSES + 1}, "which classes it knows", id="too many"),
         pytest.param({"nc": True}, "which classes it knows", id="a truth value"),
         pytest.param({"names": "abc"}, "which classes it knows", id="names are one text"),
+        pytest.param({"names": ["a", None, "c"]}, "something other than text", id="no text"),
         pytest.param({"names": ["a"]}, "names 1 classes but has outputs for 3", id="too few"),
         pytest.param({"names": {"x": "a"}}, "makes no sense", id="keys are no numbers"),
     ],
