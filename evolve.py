@@ -18,7 +18,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 
-from cli.options import as_typed
+from cli.options import as_typed, log_next
 from cli.train import parse_train_command
 from train import check_weights
 from training.evolution import search, search_space, starting_point, train_trial, trial_settings
@@ -75,9 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=settings.seed,
         )
     log.info(
-        "best of %d trials: number %d with fitness %.4f; train with --hyp %s",
+        "best of %d trials: number %d with fitness %.4f: %s",
         *(best.trials, best.number, best.fitness, folder / "hyp_evolve.yaml"),
     )
+    data = command.data.description or "DATA.yaml"
+    hyper = ("--hyp", folder / "hyp_evolve.yaml", "--data", data, "--imgsz", settings.img_size)
+    start = ("--weights", settings.weights) if settings.weights else ("--cfg", settings.model)
+    log_next("train with them", "python", "train.py", *hyper, *start)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="mine.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--weights", type=Path, required=True)
+    add("--weights", type=Path, required=True, help="the weights to mine with")
     add("--source", required=True, help="image, folder, pattern, or text file that lists images")
     add("--algorithm", choices=MINING_ALGORITHMS, default=MINING_ALGORITHMS[0])
     add("--device", help="for example 0 or cpu; the first GPU if there is one")

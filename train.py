@@ -20,8 +20,9 @@ from pathlib import Path
 
 import torch
 
-from cli.options import as_typed
+from cli.options import as_typed, log_next
 from cli.train import TrainCommand, parse_train_command
+from reporting.page import PAGE
 from training.job import TrainingJob
 from training.loop import train
 from utils.command import resumed_by, run_command
@@ -48,7 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with resumed_by(lambda: going_on(job, command)):
             best = train(job, Progress())
     if best:
-        log.info("best weights: %s", best.files[0])
+        tell_results(job, command, best.files[0])
+
+
+def tell_results(job: TrainingJob, command: TrainCommand, weights: Path) -> None:
+    """Log where everything is, and the commands that come next."""
+    log.info("results: %s", job.folder)
+    if (job.folder / PAGE).is_file():
+        log.info("report: %s", job.folder / PAGE)
+    log.info("best weights: %s", weights)
+    data: tuple[object, ...] = ("--index", *command.data.index_files[1:])
+    if command.data.description is not None:
+        data = ("--data", command.data.description)
+    shared = ("--weights", weights, "--imgsz", job.settings.img_size)
+    single = ("--single-cls",) if job.settings.single_cls else ()
+    log_next("evaluate", "python", "val.py", *shared, *data, *single)
+    log_next("detect", "python", "detect.py", *shared, "--source", "IMAGES")
 
 
 def build_job(command: TrainCommand, device: torch.device, processes: DistContext) -> TrainingJob:

@@ -63,7 +63,9 @@ def parse_detection_flags(
     none that names the weights, ends the program as argparse does.
     """
     add_command_flags(parser, command)
-    taken = {"args_options", *(flag.setting for flag in FLAGS[command])}
+    taken = {"args_options", "weights_dir", *(flag.setting for flag in FLAGS[command])}
+    if command == "detect":  # an unreadable image is a warning
+        taken.add("max_bad_fraction")
     further = add_settings(parser, InferSettings, taken)
     given = vars(parser.parse_args(with_dashes(arguments)))
     if isinstance(given.get("imgsz"), list):

@@ -50,10 +50,15 @@ class ValCommand:
         """Read the labelled split, with the class indices of a network that knows `class_names`."""
         if self.index_file is not None:
             return read_dataset(
-                self.index_file, class_names, root=self.index_file.parent, max_bad_fraction=1.0
+                self.index_file,
+                class_names,
+                root=self.index_file.parent,
+                max_bad_fraction=self.settings.max_bad_fraction,
             )
         assert self.description is not None
-        ((index, report),) = read_splits(self.description, [self.split], max_bad_fraction=1.0)
+        ((index, report),) = read_splits(
+            self.description, [self.split], max_bad_fraction=self.settings.max_bad_fraction
+        )
         if self.single_class:
             return index, report
         return with_class_order(index, class_names), report

@@ -26,6 +26,10 @@ CLASS_FILES = (
     "obj.names",
     "labels/classes.txt",
     "predefined_classes.txt",
+    "_darknet.labels",
+)
+CLASS_FILES_OF_PARTS = (
+    *("labels/*/classes.txt", "*/labels/classes.txt", "*/classes.txt", "*/_darknet.labels"),
 )
 DEEPEST = 3
 """Folders that each hold nothing but the next one, as archives unpack, before the data set."""
@@ -83,8 +87,7 @@ def open_dataset(
     """
     if not path.exists():
         raise TaskError(Code.DATASET, f"There is no data set at {path}; give an existing path.")
-    listed = _listed_classes(path)
-    found = _find(path, tuple(class_names) or listed)
+    found, listed = _find(path, tuple(class_names))
     if found is None and unlabelled:
         found = _images_alone(path)
     if found is None:
@@ -119,18 +122,21 @@ def read_splits(
     return read
 
 
-def _find(path: Path, class_names: Sequence[str]) -> FoundDataset | None:
+def _find(path: Path, class_names: tuple[str, ...]) -> tuple[FoundDataset | None, tuple[str, ...]]:
+    """Return the data set, and the class names that a list beside it has."""
     in_order = sorted(formats().values(), key=lambda one: one.folder_rank)
     for _ in range(DEEPEST):
+        listed = _listed_classes(path)
+        names = class_names or listed or _classes_of_parts(path)
         for one in in_order:
-            found = one.read_folder and one.read_folder(path, class_names)
+            found = one.read_folder and one.read_folder(path, names)
             if found:
-                return found
+                return found, listed
         inside = _visible(path)
         if len(inside) != 1 or not inside[0].is_dir():
-            return None
+            break
         path = inside[0]
-    return None
+    return None, ()
 
 
 def _visible(path: Path) -> list[Path]:
@@ -156,15 +162,36 @@ def _unknown_form(path: Path) -> TaskError:
 
 
 def _listed_classes(path: Path) -> tuple[str, ...]:
-    """Return class names from a list file beside the data, one per line; empty without one."""
-    for name in CLASS_FILES:
-        if (path / name).is_file():
-            try:
-                lines = read_text(path / name).splitlines()
-            except (EncodingError, OSError) as error:
-                raise TaskError(Code.DATASET, f"{error}.") from None
-            return tuple(line.strip() for line in lines if line.strip())
-    return ()
+    """Return class names from a list file beside the data; empty without one."""
+    files = (path / name for name in CLASS_FILES)
+    return next((_names_in(file) for file in files if file.is_file()), ())
+
+
+def _classes_of_parts(path: Path) -> tuple[str, ...]:
+    """Return the class names that lists in the folders of splits agree on; empty without one.
+
+    They name numbers only, where nothing else does. TaskError(DATASET) where two differ.
+    """
+    files = (file for pattern in CLASS_FILES_OF_PARTS for file in sorted(path.glob(pattern)))
+    first: Path | None = None
+    names: tuple[str, ...] = ()
+    for file in files if path.is_dir() else ():
+        found = _names_in(file)
+        if first is not None and found != names:
+            raise TaskError(
+                Code.DATASET,
+                f"{first} and {file} list different classes: put one classes.txt into {path}.",
+            )
+        first, names = file, found
+    return names
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    try:
+        lines = read_text(path).splitlines()
+    except (EncodingError, OSError) as error:
+        raise TaskError(Code.DATASET, f"{error}.") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _complete_splits(

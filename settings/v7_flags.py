@@ -84,7 +84,9 @@ _NO_PICTURES = "a task draws no pictures of its detections"
 _DEVICE = _command(
     "--device", "GPU numbers or cpu; the first GPU, else the CPU", "gpu_id says where a task runs"
 )
-_DATA = _command("--data", "the data.yaml", "a task brings its own data set")
+_DATA = _command(
+    "--data", "the data.yaml, or the folder of a data set", "a task brings its own data set"
+)
 _FOLDER = (
     _command("--project", "save results to project/name", _OUTPUT),
     _command("--name", "save results to project/name", _OUTPUT),
@@ -111,7 +113,11 @@ TRAIN = (
     _switch("--noval", "noval", "evaluate the final epoch only"),
     _switch("--noautoanchor", "noautoanchor", "disable AutoAnchor"),
     _switch("--noplots", "plots", "save no plot files", gives=False),
-    _refused("--evolve", "the search is another command: python evolve.py", "value or nothing"),
+    _refused(
+        "--evolve",
+        "the search is another command: python evolve.py --trials 300",
+        "value or nothing",
+    ),
     _ignored("--bucket", "nothing is sent to a cloud bucket: this program uses no network"),
     _setting("--cache", "cache", "where decoded images are kept", "value or nothing", "ram"),
     _switch("--image-weights", "image_weights", "weighted image selection for training"),
@@ -151,7 +157,11 @@ VAL = (
     _AUGMENT,
     _ignored("--verbose", "the table of all classes is always printed", "nothing"),
     *_SAVE_TEXT,
-    _refused("--save-hybrid", "labels among detections raise every score falsely", "nothing"),
+    _refused(
+        "--save-hybrid",
+        "labels among detections raise every score falsely; --save-txt has the detections",
+        "nothing",
+    ),
     _command("--save-json", "save a COCO-JSON results file", _JSON, "nothing"),
     *_FOLDER,
     _HALF,
@@ -186,8 +196,16 @@ DETECT = (
     _setting("--classes", "classes", "filter by class: --classes 0, or --classes 0 2 3", "values"),
     _switch("--agnostic-nms", "agnostic_nms", "class-agnostic NMS"),
     _AUGMENT,
-    _refused("--visualize", "pictures of feature maps are not drawn", "nothing"),
-    _refused("--update", "weights are never downloaded over those that are there", "nothing"),
+    _refused(
+        "--visualize",
+        "feature maps are not drawn; Predictor.backbone_map in inference/predictor.py returns them",
+        "nothing",
+    ),
+    _refused(
+        "--update",
+        "old weights are read as they are; nothing has to be stripped from them first",
+        "nothing",
+    ),
     *_FOLDER,
     _command("--line-thickness", "bounding-box thickness (pixels)", _NO_PICTURES),
     _command("--hide-labels", "hide labels", _NO_PICTURES, "nothing"),

@@ -30,7 +30,11 @@ def test_a_search_with_trainings_is_resumed(
     words += f" --project {tmp_path} --name exp --exist-ok"
     for trials in (1, 2):
         evolve.main([f"--trials={trials}", *words.split(), "workers=0"])
-    assert "best of 2 trials" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "best of 2 trials" in shown
+    assert shown.count("trial 0 (1 of 1): fitness ") == shown.count("trial 1 (2 of 2): ") == 1
+    assert "epoch 1/1" not in shown
+    assert f"python train.py --hyp {tmp_path}/exp/hyp_evolve.yaml --data {data_yaml}" in shown
     assert len((tmp_path / "exp/evolve.csv").read_text().splitlines()) == 3
     assert (tmp_path / "exp/hyp_evolve.yaml").is_file()
     assert sorted(p.name for p in (tmp_path / "exp/trials").iterdir()) == ["0000", "0001"]

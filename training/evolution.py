@@ -22,6 +22,7 @@ from training.job import TrainingJob
 from training.loop import train
 from utils.atomic import write_text
 from utils.errors import Code, TaskError, optional_package
+from utils.logs import only_warnings
 from utils.progress import Progress
 
 STUDY = "evolve"
@@ -98,9 +99,9 @@ def trial_settings(settings: TrainSettings, values: Mapping[str, float]) -> Trai
 
 
 def train_trial(job: TrainingJob) -> float:
-    """Train and return the fitness of the best weights, which are not kept."""
+    """Train and return the fitness of the best weights, which are not kept; log warnings only."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=job.folder) as scratch:
+    with only_warnings(), tempfile.TemporaryDirectory(dir=job.folder) as scratch:
         best = train(replace(job, stage_folder=lambda stage: Path(scratch) / stage), Progress())
         assert best is not None
         return float(best.evaluation.scores.fitness)
@@ -129,7 +130,8 @@ def search(
 
     The first trial is `start`. A trial whose loss is no longer finite has fitness 0; any other
     error ends the search, and nothing that is done is lost. Writes study.db, evolve.csv,
-    hyp_evolve.yaml and importance.png to `folder`. Raises TaskError(CONFIG) without Optuna.
+    hyp_evolve.yaml and importance.png to `folder`, and logs a line a trial. Raises
+    TaskError(CONFIG) without Optuna.
     """
     optuna = optional_package("optuna", purpose="the search for hyper-parameters")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -140,8 +142,9 @@ def search(
     )
     # Interrupted trials stay in the study, but not among those that are done.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    first = {name: _rounded(value) for name, value in start.items()}
     if not study.trials:
-        study.enqueue_trial({name: _rounded(value) for name, value in start.items()})
+        study.enqueue_trial(first)
 
     def attempt(trial: Any) -> float:
         values = {name: _suggest(trial, name, interval) for name, interval in space.items()}
@@ -152,13 +155,20 @@ def search(
                 raise
             log.warning("trial %d counts 0: %s", trial.number, error.sentence)
             fitness = 0.0
-        log.info("trial %d: fitness %.4f", trial.number, fitness)
         return fitness
 
     done = len(_done(study, optuna))
     while done < trials:
         study.optimize(attempt, n_trials=1)
-        done = len(_done(study, optuna))
+        trial, best, done = study.trials[-1], study.best_trial, len(_done(study, optuna))
+        changed = [
+            f"{name} {value:.4g}" for name, value in best.params.items() if value != first[name]
+        ]
+        log.info(
+            "trial %d (%d of %d): fitness %.4f; best %.4f by trial %d: %s",
+            *(trial.number, done, trials, trial.value or 0.0, best.value, best.number),
+            ", ".join(changed) or "the values it began with",
+        )
         _write(study, optuna, folder, space)
     best = study.best_trial
     if done > 1:  # one trial has no importances

@@ -6,7 +6,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -44,6 +45,18 @@ def log_to_console(*, quiet: bool = False) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for noisy in ("matplotlib", "PIL", "onnxscript", "onnx_ir", "torch.onnx", "tensorboard"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+@contextmanager
+def only_warnings() -> Iterator[None]:
+    """Show warnings and errors only, while something runs that tells its result in one line."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def redact(text: str) -> str:

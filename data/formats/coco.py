@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from data.formats.base import (
+    SPLIT_NAMES,
     SPLITS,
     Annotation,
     AnnotationError,
@@ -335,15 +336,14 @@ def _is_instances(path: Path) -> bool:
 
 def _split_of(path: Path, root: Path) -> str:
     parts = [path.stem] if path.parent == root else [path.stem, path.parent.name]
-    for part in parts:
-        for split in SPLITS:
-            if _names_split(part, split):
-                return split
-    return ""
+    named = (split for part in parts for split in SPLITS if split in _splits_in(part))
+    return next(named, "")
 
 
-def _names_split(text: str, split: str) -> bool:
-    return re.search(rf"(?<![a-z]){split}", text.lower()) is not None
+def _splits_in(name: str) -> set[str]:
+    """Return the splits that the words of a name say: `val2017` is one, `valves` is none."""
+    words = re.findall(r"[a-z]+", name.lower())
+    return {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
 
 
 class _ImageFinder:
@@ -360,7 +360,7 @@ class _ImageFinder:
 
         Its path from the usual folders goes first; else a file of its name, which a name alone may
         have anywhere but in the folder of another split, and one with folders in the usual ones.
-        The size must be the stated one.
+        Of several the size decides.
         """
         parts, root = _parts(image.file_name), self._root
         usual = (document.parent, root, root / "images", document.parent / "images")
@@ -372,8 +372,9 @@ class _ImageFinder:
             path
             for path in self._by_name.get(parts[-1], ())
             if (path.parent in usual if len(parts) > 1 else self._fits(path, split))
-            and (stated is None or _has_size(path, stated))
         ]
+        if len(found) > 1 and stated is not None:
+            found = [path for path in found if _has_size(path, stated)]
         if len(found) > 1:
             there = " and ".join(str(path) for path in found[:2])
             raise TaskError(
@@ -385,7 +386,7 @@ class _ImageFinder:
 
     def _fits(self, path: Path, split: str) -> bool:
         folders = path.relative_to(self._root).parts[:-1]
-        said = {one for name in folders for one in SPLITS if _names_split(name, one)}
+        said = set().union(*map(_splits_in, folders))
         return not said or not split or split in said
 
 

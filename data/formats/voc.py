@@ -37,7 +37,7 @@ from data.index_file import Record
 from data.instances import Instances, Row
 from data.sources import IMAGE_SUFFIXES, files_under, images_under, is_hidden
 from utils.errors import Code, TaskError
-from utils.text import EncodingError, read_text
+from utils.text import EncodingError, decode_text, read_text
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 ANGLE = "rotate_angle"
@@ -68,6 +68,8 @@ def read_document(content: bytes, path: str) -> VocDocument:
     try:
         root = fromstring(_decoded(content), forbid_dtd=False)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        if b"encoding" not in content[:99] or b"utf-8" in content[:99].lower():
+            _check_encoding(content, path)
         raise AnnotationError(f"{path}: not a readable XML document ({error})") from None
     objects = []
     for element in root.findall("object"):
@@ -82,6 +84,14 @@ def read_document(content: bytes, path: str) -> VocDocument:
     stated = (size[0], size[1]) if len(size) == 2 else None
     filename = (root.findtext("filename") or "").strip()
     return VocDocument(objects, filename, stated, root.tag == "annotation")
+
+
+def _check_encoding(content: bytes, path: str) -> None:
+    """Raise AnnotationError for bytes that are not in UTF-8 nor marked as another encoding."""
+    try:
+        decode_text(content, path)
+    except EncodingError as error:
+        raise AnnotationError(str(error)) from None
 
 
 def _decoded(content: bytes) -> bytes | str:
@@ -137,6 +147,7 @@ def _open(
 
 IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "imgs", "image")
 ANNOTATION_FOLDERS = ("Annotations", "annotations", "xml", "xmls", "labels")
+OF_LAYOUT = frozenset((*IMAGE_FOLDERS, *ANNOTATION_FOLDERS))
 
 
 def find_folder(folder: Path, _class_names: Sequence[str]) -> FoundDataset | None:
@@ -161,10 +172,15 @@ def find_folder(folder: Path, _class_names: Sequence[str]) -> FoundDataset | Non
 
 
 def _roots(folder: Path) -> list[Path]:
-    """Return the folders that hold a VOC data set each: it, or those in it (up to two deep)."""
-    inside = [p for depth in ("", "*/", "*/*/") for p in sorted(folder.glob(f"{depth}Annotations"))]
-    roots = [path.parent for path in inside if path.is_dir() and not is_hidden(path.parent.name)]
-    return roots or [folder]
+    """Return the folders that hold a VOC data set each: it, or those in it (up to three deep)."""
+    roots: dict[Path, None] = {}
+    for depth in ("", "*/", "*/*/", "*/*/*/"):
+        for path in (path for name in ANNOTATION_FOLDERS for path in folder.glob(depth + name)):
+            around = path.parent.relative_to(folder).parts
+            apart = not any(is_hidden(part) or part in OF_LAYOUT for part in around)
+            if apart and path.is_dir() and files_under(path, (".xml",)):
+                roots[path.parent] = None
+    return sorted(roots) or [folder]
 
 
 class _Part:
@@ -191,9 +207,14 @@ class _Part:
             document = read_document(read_bytes(str(path), MAX_BYTES), str(path))
         except AnnotationError:
             document = VocDocument([])  # told where its image is read
+        key = _key(path, self.home)
+        if document.is_voc and self.documents.setdefault(key, path) != path:
+            raise TaskError(
+                Code.DATASET,
+                f"{self.documents[key]} and {path} are of one image: keep one of them.",
+            )
         if document.is_voc:
-            self.documents[_key(path, self.home)] = path
-            self._read[_key(path, self.home)] = document
+            self._read[key] = document
 
     def _image_homes(self) -> list[Path]:
         """Return the folder of images beside that of documents, else where they can lie."""
@@ -218,7 +239,11 @@ class _Part:
                 listed.setdefault(around or split_of(key.split("/")[:-1]), []).append(key)
         for split, keys in listed.items():
             found[split] = []
-            for key in keys:
+            for line in keys:
+                key = self._listed_key(line)
+                if key not in self.documents and split == "test":
+                    self._remarks["test images without annotations were left out"] += 1
+                    continue
                 if key not in self.documents:
                     raise TaskError(
                         Code.DATASET,
@@ -231,6 +256,11 @@ class _Part:
                 else:
                     found[split].append(Record(str(image), str(self.documents[key])))
         return found
+
+    def _listed_key(self, line: str) -> str:
+        """Return the key of a listed line, without a suffix and the column of a class's list."""
+        keys = [_without_suffix(line), _without_suffix(re.sub(r"\s+-?[01]$", "", line))]
+        return next((key for key in keys if key in self.documents), keys[-1])
 
     def _image(self, key: str) -> Path | None:
         """Return the image of a document: of its path and stem, else of the name it states."""
@@ -252,11 +282,13 @@ class _Part:
 
 
 def _key(path: Path, home: Path) -> str:
-    return path.relative_to(home).with_suffix("").as_posix()
+    """Return the path below a folder without suffix and without folders such as `images`."""
+    *folders, name = path.relative_to(home).with_suffix("").parts
+    return "/".join([*(one for one in folders if one not in OF_LAYOUT), name])
 
 
 def _image_sets(folder: Path) -> dict[str, list[str]] | None:
-    """Return the listed keys of each split, or None where nothing lists them.
+    """Return the listed lines of each split, or None where nothing lists them.
 
     `train.txt` and so on; else the lists of each class together, as VoTT writes them alone.
     """
@@ -269,13 +301,12 @@ def _image_sets(folder: Path) -> dict[str, list[str]] | None:
                 lines = [line for path in paths for line in read_text(path).splitlines()]
             except (EncodingError, OSError) as error:
                 raise TaskError(Code.DATASET, f"{error}.") from None
-            found[split] = list(dict.fromkeys(_listed_key(line) for line in lines if line.strip()))
+            found[split] = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     return found or None
 
 
-def _listed_key(line: str) -> str:
-    """Return the key of a line: without the column of a class's list, and without a suffix."""
-    key = re.sub(r"\s+-?[01]\s*$", "", line).strip().replace("\\", "/")
+def _without_suffix(line: str) -> str:
+    key = line.replace("\\", "/")
     suffix = PurePosixPath(key).suffix
     return key.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else key
 

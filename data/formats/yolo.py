@@ -9,8 +9,9 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 from data.data_yaml import (
@@ -22,7 +23,6 @@ from data.data_yaml import (
     read_data_yaml,
 )
 from data.formats.base import (
-    SPLITS,
     Annotation,
     AnnotationError,
     AnnotationFile,
@@ -42,6 +42,11 @@ from utils.text import EncodingError, decode_text, read_text
 
 TOLERANCE = 0.01
 """Beyond 0 and 1 by rounding: more of it is no fraction of an image."""
+
+
+MOST_LANDMARKS = 23
+"""Points of a line that may be landmarks, the box's two among them; a hand has 21."""
+Point = tuple[float, float]
 
 
 def label_of(image: Path) -> Path | None:
@@ -99,23 +104,47 @@ def _fractions(values: list[float], line: str, where: str) -> list[float]:
 
 
 def _are_landmarks(values: list[float]) -> bool:
-    """Return whether at least two points follow a box and lie in it, or are -1 for not seen."""
+    """Return whether at least two points follow a box and lie in it, or are -1 for not seen.
+
+    Most small polygons look so too, any points near the first one: the width and height of a box,
+    read as a second vertex, must lie away from the others, or make an outline that crosses itself.
+    """
     for columns in (2, 3):  # x, y, and perhaps how visible
         points = values[4:]
         if len(points) < 2 * columns or len(points) % columns:
             continue
         if columns == 3 and any(v not in (-1, 0, 1, 2) for v in points[2::3]):
             continue
-        (cx, cy, width, height), seen = values[:4], 0
+        (cx, cy, width, height), seen = values[:4], [(values[0], values[1])]
         for x, y in zip(points[::columns], points[1::columns], strict=True):
             if x < 0 or (columns == 3 and (x, y) == (0, 0)):
                 continue
             if abs(x - cx) > 0.55 * width or abs(y - cy) > 0.55 * height:
                 break
-            seen += 1
+            seen.append((x, y))
         else:
-            return seen > 1 or any(x < 0 for x in points[::columns])
+            away = any(
+                value < 2 * min(one) - max(one) or value > 2 * max(one) - min(one)
+                for value, one in zip((width, height), zip(*seen, strict=True), strict=True)
+            )
+            odd = away or _crosses_itself([seen[0], (width, height), *seen[1:]])
+            return (len(seen) > 2 and odd) or any(x < 0 for x in points[::columns])
     return False
+
+
+def _crosses_itself(outline: list[Point]) -> bool:
+    """Return whether two edges of an outline cross; of many vertices (no landmarks) it is False."""
+    edges = list(zip(outline, [*outline[1:], outline[0]], strict=True))
+    pairs = combinations(edges if len(edges) <= MOST_LANDMARKS else (), 2)
+    return any(
+        _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
+        for (a, b), (c, d) in pairs
+    )
+
+
+def _side(a: Point, b: Point, c: Point) -> float:
+    """Return a number whose sign is the side of the line through a and b that c lies on."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
 def parse_yolo(
@@ -160,10 +189,11 @@ def annotation_format(description: DataDescription) -> str:
 
 def find_described(folder: Path, _class_names: Sequence[str]) -> FoundDataset | None:
     """Find the images and label files that a data.yaml names, with its classes."""
-    path = _description(folder)
+    remarks = Counter[str]()
+    path = _description(folder, remarks)
     if path is None:
         return None
-    description, remarks = read_data_yaml(path), Counter[str]()
+    description = read_data_yaml(path)
     records: dict[str, list[Record]] = {}
     for split, entries in description.entries.items():
         gone = [entry for entry in entries if place_of(description, entry) is None]
@@ -175,11 +205,12 @@ def find_described(folder: Path, _class_names: Sequence[str]) -> FoundDataset | 
     return FoundDataset(annotation_format(description), records, description.class_names, remarks)
 
 
-def _description(folder: Path) -> Path | None:
-    """Return the YAML file that names splits and classes, if there is one."""
+def _description(folder: Path, remarks: Counter[str]) -> Path | None:
+    """Return the YAML file that names splits and classes, if there is one; `data.yaml` first."""
     if folder.is_file():
         return folder if folder.suffix.lower() in (".yaml", ".yml") else None
     refused: TaskError | None = None
+    found: list[Path] = []
     paths = files_under(folder, (".yaml", ".yml"), depth=1)
     for path in sorted(paths, key=lambda path: path.stem not in ("data", "dataset")):
         try:
@@ -189,10 +220,12 @@ def _description(folder: Path) -> Path | None:
                 refused = error
             continue
         if content is not None and "train" in content:
-            return path
-    if refused is not None:
+            found.append(path)
+    if refused is not None and not found:
         raise refused
-    return None
+    if len(found) > 1:
+        remarks[f"{found[0].name} describes the data set, {found[1].name} was passed over"] += 1
+    return next(iter(found), None)
 
 
 def find_darknet(folder: Path, _class_names: Sequence[str]) -> FoundDataset | None:
@@ -241,13 +274,8 @@ def find_plain(folder: Path, class_names: Sequence[str]) -> FoundDataset | None:
     if folder.is_file() or not _folders_called("labels", folder):
         return None
     places = _folders_called("images", folder) or [folder]
-    parts: dict[str, list[Path]] = {}
-    for image in dict.fromkeys(image for place in places for image in images_under(place)):
-        parts.setdefault(split_of(image.relative_to(folder).parts[:-1]), []).append(image)
-    remarks: Counter[str] = Counter()
-    if len(parts) > 1 and (left := len(parts.pop("", ()))):
-        remarks["images that lie in no folder of a split were left out"] += left
-    return _numbered(parts, class_names, remarks)
+    images = dict.fromkeys(image for place in places for image in images_under(place))
+    return _numbered(folder, images, class_names)
 
 
 def _folders_called(name: str, folder: Path) -> list[Path]:
@@ -270,13 +298,20 @@ def find_beside(folder: Path, class_names: Sequence[str]) -> FoundDataset | None
             parse_yolo(read_text(label), str(label), (1, 1), len(class_names))
     except (AnnotationError, EncodingError, OSError):
         return None
-    return _numbered({"": images}, class_names, Counter()) if labels else None
+    return _numbered(folder, images, class_names) if labels else None
 
 
-def _numbered(
-    images: Mapping[str, Sequence[Path]], names: Sequence[str], remarks: Counter[str]
-) -> FoundDataset:
-    records = {split: records_of(images.get(split, ())) for split in ("", *SPLITS)}
+def _numbered(folder: Path, images: Iterable[Path], names: Sequence[str]) -> FoundDataset | None:
+    """Return images with label files by the split that a folder says; None without any label."""
+    records: dict[str, list[Record]] = {}
+    for record in records_of(images):
+        split = split_of(Path(record.image).relative_to(folder).parts[:-1])
+        records.setdefault(split, []).append(record)
+    if not any(record.annotation for part in records.values() for record in part):
+        return None
+    remarks: Counter[str] = Counter()
+    if len(records) > 1 and (left := len(records.pop("", ()))):
+        remarks["images that lie in no folder of a split were left out"] += left
     if not names:
         highest = -1
         for record in (record for part in records.values() for record in part):

@@ -15,7 +15,7 @@ def test_settings_that_no_flag_stands_for_are_options() -> None:
     words = "--weights a.pt --precision float32 --plots false --max-bad-fraction 0.5 --imgsz 320"
     defaults = {"iou_thres": 0.3, "max_bad_fraction": 0.1}
     parser = argparse.ArgumentParser()
-    given, settings = parse_detection_flags(parser, "detect", words.split(), defaults)
+    given, settings = parse_detection_flags(parser, "val", words.split(), defaults)
     assert given["weights"] == ["a.pt"]
     assert (settings.precision, settings.plots, settings.img_size) == ("float32", False, 320)
     assert (settings.iou_thres, settings.max_bad_fraction) == (0.3, 0.5)

@@ -2,247 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.folders import open_dataset, read_splits
+from data.formats.base import SPLITS
 from data.images import ORIENTATION_TAG
+from tests.data.layouts import (
+    BOXES,
+    DIVIDED,
+    HEIGHT,
+    LAYOUTS,
+    NAMES,
+    SPLIT,
+    WIDTH,
+    coco,
+    cvat_coco,
+    flat_voc,
+    image,
+    label_studio_coco,
+    label_studio_yolo,
+    labelimg_by_split,
+    labelme,
+    roboflow_voc,
+    roboflow_yolo,
+    vott,
+    windows_yolo,
+    write,
+    xml,
+)
 from tools.sources import read_source
 from utils.errors import Code, TaskError
-
-NAMES = ("apple", "pear")
-WIDTH, HEIGHT = 64, 48
-BOXES = {
-    "0": [("apple", 2, 16, 16, 30), ("pear", 30, 22, 44, 34)],
-    "1": [("pear", 8, 4, 40, 36)],
-    "2": [],
-    "3": [("apple", 0, 0, 64, 48)],
-}
-SPLIT = {"0": "train", "1": "train", "2": "train", "3": "val"}
-
-
-def image(path: Path) -> Path:
-    """Save an image whose shade is its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shade = 40 * int(path.stem[:1]) + 20
-    assert cv2.imwrite(str(path), np.full((HEIGHT, WIDTH, 3), shade, np.uint8))
-    return path
-
-
-def write(path: Path, content: str | object, encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = content if isinstance(content, str) else json.dumps(content)
-    path.write_text(text, encoding=encoding)
-    return path
-
-
-def xml(stem: str, suffix: str = "jpg", head: str = "") -> str:
-    objects = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
-        f"<ymax>{y2}</ymax></bndbox></object>"
-        for name, x1, y1, x2, y2 in BOXES[stem]
-    )
-    size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
-    filename = f"<filename>{stem}.{suffix}</filename>"
-    return f"{head}<annotation>{filename}{size}{objects}</annotation>"
-
-
-def txt(stem: str) -> str:
-    rows = ""
-    for name, x1, y1, x2, y2 in BOXES[stem]:
-        values = ((x1 + x2) / 2 / WIDTH, (y1 + y2) / 2 / HEIGHT)
-        values += ((x2 - x1) / WIDTH, (y2 - y1) / HEIGHT)
-        rows += f"{NAMES.index(name)} {' '.join(map(str, values))}\n"
-    return rows
-
-
-def coco(stems: str = "0123", place: str = "", first: int = 1) -> dict[str, list]:
-    """A document whose category ids start at `first`."""
-    images = [
-        {"id": int(stem), "file_name": f"{place}{stem}.jpg", "width": WIDTH, "height": HEIGHT}
-        for stem in stems
-    ]
-    annotations = [
-        {
-            **{"id": 10 * int(stem) + n, "image_id": int(stem), "iscrowd": 0},
-            **{"category_id": NAMES.index(name) + first, "bbox": [x1, y1, x2 - x1, y2 - y1]},
-        }
-        for stem in stems
-        for n, (name, x1, y1, x2, y2) in enumerate(BOXES[stem])
-    ]
-    categories = [{"id": n, "name": name} for n, name in enumerate(NAMES, start=first)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def voc2007(root: Path) -> Path:
-    base = root / "VOCdevkit" / "VOC2007"
-    for stem in BOXES:
-        image(base / "JPEGImages" / f"{stem}.jpg")
-        image(base / "SegmentationClass" / f"{stem}.png")
-        write(base / "Annotations" / f"{stem}.xml", xml(stem))
-    for split in ("train", "val"):
-        stems = [stem for stem, part in SPLIT.items() if part == split]
-        write(base / "ImageSets" / "Main" / f"{split}.txt", "\n".join(stems))
-        write(
-            base / "ImageSets" / "Main" / f"apple_{split}.txt", "".join(f"{s} -1\n" for s in stems)
-        )
-    return root
-
-
-def vott(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / "JPEGImages" / f"{stem}.jpg")
-        write(root / "Annotations" / f"{stem}.xml", xml(stem))
-    for split in ("train", "val"):
-        stems = [stem for stem, part in SPLIT.items() if part == split]
-        for name in NAMES:
-            lines = "".join(f"{stem}.jpg 1\n" for stem in stems)
-            write(root / "ImageSets" / "Main" / f"{name}_{split}.txt", lines)
-    return root
-
-
-def flat_voc(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / f"{stem}.jpg")
-        write(root / f"{stem}.xml", xml(stem))
-    write(root / "annotations.xml", "<annotations><version>1.1</version></annotations>")
-    return root
-
-
-def voc_of_two_folders(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / "images" / f"{stem}.jpg")
-        write(
-            root / "annotations" / "day" / f"{stem}.xml"
-            if stem == "9"
-            else root / "annotations" / f"{stem}.xml",
-            xml(stem),
-        )
-    return root
-
-
-def voc_in_gb2312(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / "JPEGImages" / "day2" / f"{stem}.jpg")
-        text = xml(stem, head="<?xml version='1.0' encoding='gb2312'?>\n")
-        write(root / "Annotations" / "day2" / f"{stem}.xml", text, "gb2312")
-    return root
-
-
-def roboflow_voc(root: Path) -> Path:
-    for stem, split in SPLIT.items():
-        folder = root / {"train": "train", "val": "valid"}[split]
-        image(folder / f"{stem}.jpg")
-        write(folder / f"{stem}.xml", xml(stem))
-    return root
-
-
-def roboflow_coco(root: Path) -> Path:
-    for split, folder in (("train", "train"), ("val", "valid")):
-        stems = "".join(stem for stem, part in SPLIT.items() if part == split)
-        document = coco(stems)
-        fruit = [{"id": 0, "name": "fruit", "supercategory": "none"}]
-        real = [{**one, "supercategory": "fruit"} for one in document["categories"]]
-        write(root / folder / "_annotations.coco.json", {**document, "categories": fruit + real})
-        for stem in stems:
-            image(root / folder / f"{stem}.jpg")
-    write(root / "README.roboflow.txt", "x")
-    return root
-
-
-def roboflow_yolo(root: Path) -> Path:
-    for stem, split in SPLIT.items():
-        folder = root / {"train": "train", "val": "valid"}[split]
-        image(folder / "images" / f"{stem}.jpg")
-        write(folder / "labels" / f"{stem}.txt", txt(stem))
-    text = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
-    write(root / "data.yaml", text + "nc: 2\nnames: ['apple', 'pear']\n")
-    return root
-
-
-def windows_yolo(root: Path) -> Path:
-    for stem, split in SPLIT.items():
-        image(root / "images" / split / f"{stem}.jpg")
-        write(root / "labels" / split / f"{stem}.txt", txt(stem), "utf-8-sig")
-    text = "train: images\\train\nval: images\\val\nnames: [apple, pear]\n"
-    write(root / "data.yaml", text, "utf-16")
-    return root
-
-
-def cvat_yolo(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / "obj_train_data" / f"{stem}.jpg")
-        write(root / "obj_train_data" / f"{stem}.txt", txt(stem))
-    write(root / "obj.names", "apple\npear\n")
-    write(root / "train.txt", "".join(f"data/obj_train_data/{stem}.jpg\n" for stem in BOXES))
-    lines = "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n"
-    write(root / "obj.data", lines)
-    return root
-
-
-def cvat_coco(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / "images" / f"{stem}.jpg")
-    write(root / "annotations" / "instances_default.json", coco())
-    write(root / "annotations" / "person_keypoints_default.json", coco())
-    write(root / "notes.json", "{not JSON")
-    return root
-
-
-def label_studio_coco(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / "images" / f"{stem}.jpg")
-    write(root / "result.json", coco(place="images\\", first=0))
-    return root
-
-
-def label_studio_yolo(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / "images" / f"{stem}.jpg")
-        write(root / "labels" / f"{stem}.txt", txt(stem))
-    write(root / "classes.txt", "apple\npear\n")
-    write(root / "notes.json", {"categories": [{"id": 0, "name": "apple"}], "info": {}})
-    return root
-
-
-def labelimg_yolo(root: Path) -> Path:
-    label_studio_yolo(root)
-    (root / "classes.txt").rename(root / "labels" / "classes.txt")
-    return root
-
-
-def labelimg_beside(root: Path) -> Path:
-    for stem in BOXES:
-        image(root / f"{stem}.jpg")
-        write(root / f"{stem}.txt", txt(stem))
-    write(root / "classes.txt", "apple\npear\n")
-    return root
-
-
-def labelme(root: Path) -> Path:
-    for stem, objects in BOXES.items():
-        image(root / f"{stem}.jpg")
-        shapes = [
-            {"label": name, "shape_type": "rectangle", "points": [[x2, y2], [x1, y1]]}
-            for name, x1, y1, x2, y2 in objects
-        ]
-        size = {"imageHeight": HEIGHT, "imageWidth": WIDTH}
-        write(root / f"{stem}.json", {"shapes": shapes, "imagePath": f"..\\x\\{stem}.jpg", **size})
-    return root
-
-
-LAYOUTS: list[Callable[[Path], Path]] = [
-    *(voc2007, vott, flat_voc, voc_of_two_folders, voc_in_gb2312, roboflow_voc, roboflow_coco),
-    *(roboflow_yolo, windows_yolo, cvat_yolo, cvat_coco, label_studio_coco, label_studio_yolo),
-    *(labelimg_yolo, labelimg_beside, labelme),
-]
-DIVIDED = {"voc2007", "vott", "roboflow_voc", "roboflow_coco", "roboflow_yolo", "windows_yolo"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: one.__name__)
@@ -449,3 +243,68 @@ def test_folders_of_no_split_are_left_out_with_a_word(tmp_path: Path) -> None:
     data = open_dataset(tmp_path, NAMES)
     assert [len(data.records[s]) for s in ("train", "val", "test")] == [3, 1, 0]
     assert "images that lie in no folder of a split were left out" in data.notes
+
+
+def test_documents_that_share_an_image_are_told(tmp_path: Path) -> None:
+    cvat_coco(tmp_path)
+    write(tmp_path / "annotations" / "instances_again.json", coco("0"))
+    said = refusal(tmp_path)
+    assert "0.jpg is listed by" in said
+    assert "instances_again.json" in said
+
+
+def test_a_stated_size_decides_between_namesakes_only(tmp_path: Path) -> None:
+    """An image that was resized is taken with a warning; of two the one that fits is."""
+    document = coco()
+    document["images"][0]["width"] = 99
+    for stem in BOXES:
+        image(tmp_path / "photographs" / f"{stem}.jpg")
+    write(tmp_path / "a.json", document)
+    read = [open_dataset(tmp_path).read(s, max_bad_fraction=0, require_boxes=False) for s in SPLITS]
+    assert sum(len(index) for index, _ in read) == 4
+    assert sum(report.other_sizes.count for _, report in read) == 1
+    other = image(tmp_path / "large" / "1.jpg")
+    Image.new("RGB", (200, 100)).save(other)
+    listed = [r.image for part in open_dataset(tmp_path).records.values() for r in part]
+    assert str(tmp_path / "photographs" / "1.jpg") in listed
+    Image.new("RGB", (WIDTH, HEIGHT)).save(other)
+    assert "a.json lists 1.jpg, which fits" in refusal(tmp_path)
+
+
+def test_class_lists_that_differ_are_told(tmp_path: Path) -> None:
+    labelimg_by_split(tmp_path)
+    write(tmp_path / "labels" / "val" / "classes.txt", "pear\napple\n")
+    assert "list different classes: put one classes.txt into" in refusal(tmp_path)
+
+
+def test_a_listed_name_may_end_in_a_number(tmp_path: Path) -> None:
+    vott(tmp_path)
+    for stem in BOXES:
+        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+            path = tmp_path / folder / (stem + suffix)
+            path.rename(path.with_stem(f"{stem} 1"))
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", "0 1\n1 1.jpg\n2 1\n")
+    write(tmp_path / "ImageSets" / "Main" / "val.txt", "3 1\n")
+    write(tmp_path / "ImageSets" / "Main" / "test.txt", "7\n")
+    data = open_dataset(tmp_path)
+    assert [len(data.records[split]) for split in SPLITS] == [3, 1, 0]
+    assert "test images without annotations were left out" in data.notes
+
+
+def test_bytes_of_an_undeclared_encoding_are_named(tmp_path: Path) -> None:
+    flat_voc(tmp_path)
+    write(tmp_path / "0.xml", xml("0").replace("apple", "苹果"), "gbk")
+    data = open_dataset(tmp_path)
+    read = [data.read(s, max_bad_fraction=1, require_boxes=False)[1] for s in SPLITS]
+    (said,) = [example for report in read for example in report.bad_annotations.examples]
+    assert "0.xml: not UTF-8 text (byte 0xb9 at position" in said
+    assert "GBK would fit" in said
+
+
+def test_a_second_description_is_told(tmp_path: Path) -> None:
+    roboflow_yolo(tmp_path)
+    text = (tmp_path / "data.yaml").read_text()
+    write(tmp_path / "all.yaml", text.replace("apple", "fruit"))
+    data = open_dataset(tmp_path)
+    assert data.class_names == NAMES
+    assert "data.yaml describes the data set, all.yaml was passed over" in data.notes

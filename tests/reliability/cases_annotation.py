@@ -151,7 +151,9 @@ VOC: tuple[Case, ...] = (
         *("not a readable XML document", "EntitiesForbidden"),
     ),
     skipped("cut off", xml(voc()[:60]), "not a readable XML document"),
-    skipped("not UTF-8, undeclared", xml(voc().replace(b"helmet", b"\xe9")), "not well-formed"),
+    skipped(
+        "not UTF-8, undeclared", xml(voc().replace(b"helmet", b"\xe9")), "not UTF-8 text (byte 0xe9"
+    ),
     skipped("an unknown encoding", xml(declared("martian") + voc()), "unknown encoding"),
     skipped("no name", xml(voc(name="")), "object 1: it has no name"),
     skipped("a side missing", xml(voc(box="<xmin>2</xmin>")), "object 1 ymin: '' is not a number"),

@@ -61,7 +61,7 @@ def test_what_has_no_effect_is_said(text: str, note: str) -> None:
         pytest.param("train", "--name 'a", "check its quotation marks", id="open quote"),
         pytest.param("train", "--epochs", "expected one argument", id="no value"),
         pytest.param("train", "--evolve 30", "--evolve is refused", id="evolve"),
-        pytest.param("detect", "--view-img", "no window is opened", id="view-img"),
+        pytest.param("detect", "--visualize", "feature maps are not drawn", id="visualize"),
         pytest.param("val", "--save-hybrid", "raise every score falsely", id="save-hybrid"),
     ],
 )
@@ -93,8 +93,8 @@ OFFICIAL = {
         workers single-cls augment verbose save-txt save-hybrid save-conf save-json project name
         exist-ok half dnn""",
     "detect": """weights source data imgsz img img-size conf-thres iou-thres max-det device
-        view-img save-txt save-conf save-crop nosave classes agnostic-nms augment visualize update
-        project name exist-ok line-thickness hide-labels hide-conf half dnn vid-stride""",
+        view-img save-txt save-conf save-csv save-crop nosave classes agnostic-nms augment visualize
+        update project name exist-ok line-thickness hide-labels hide-conf half dnn vid-stride""",
     "export": """data weights imgsz img img-size batch-size device half inplace keras optimize int8
         dynamic simplify opset verbose workspace nms agnostic-nms topk-per-class topk-all iou-thres
         conf-thres include""",

@@ -79,6 +79,7 @@ def test_where_a_label_lies(image: str, label: str, tmp_path: Path) -> None:
         pytest.param("1 0.5 0.5 0.2 0.4", [0.4, 0.3, 0.6, 0.7], id="box"),
         pytest.param("1 0.5 0.5 0.2 0.4 0.9", [0.4, 0.3, 0.6, 0.7], id="box with confidence"),
         pytest.param("1 0.1 0.2 0.5 0.3 0.4 0.9", [0.1, 0.2, 0.5, 0.9], id="polygon"),
+        pytest.param("1 .6 .6 .65 .6 .65 .65 .6 .65", [0.6, 0.6, 0.65, 0.65], id="small polygon"),
     ],
 )
 def test_lines(line: str, corners: list[float]) -> None:
@@ -98,9 +99,12 @@ def test_lines(line: str, corners: list[float]) -> None:
         pytest.param("0 32 16 10 10", "not in fractions of the image's size", id="pixels"),
         pytest.param("0 0.5 0.5 0.2 -0.2", "not in fractions", id="negative"),
         pytest.param("0 3 4 30 4 30 20", "not in fractions", id="polygon in pixels"),
-        pytest.param("0 .5 .5 .4 .4 .4 .4 .6 .4 .5 .5 .4 .6 .6 .6", "landmarks", id="landmarks"),
+        pytest.param(
+            "0 .5 .5 .1 .1 .48 .48 .52 .48 .5 .5 .48 .53 .52 .53", "landmarks", id="landmarks"
+        ),
+        pytest.param("0 .5 .5 .5 .5 .4 .42 .6 .42 .5 .52 .42 .62 .58 .62", "landmarks", id="face"),
         pytest.param("0 .5 .5 .4 .4 -1 -1 -1 -1", "landmarks", id="unseen landmarks"),
-        pytest.param("0 .5 .5 .4 .4 .4 .4 2 .6 .6 0 .5 .5 1", "landmarks", id="visibility"),
+        pytest.param("0 .5 .5 .1 .1 .48 .48 2 .53 .53 0 .5 .5 1", "landmarks", id="visibility"),
     ],
 )
 def test_lines_that_make_no_sense(line: str, sentence: str) -> None:
