@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
@@ -49,7 +50,9 @@ def find_sources(source: str | Path) -> tuple[list[str], list[str], Path]:
     text file whose lines are relative to it or to the working directory. Raises TaskError(DATASET)
     for streams, screens and cameras, and when there is neither image nor video.
     """
-    text = str(source)
+    text = os.fspath(source)
+    if not text.strip():
+        raise TaskError(Code.DATASET, "--source is empty: name an image, a folder or a pattern.")
     _refuse_non_files(text)
     path, suffixes = Path(text), IMAGE_SUFFIXES | VIDEO_SUFFIXES
     if path.is_dir():
@@ -104,10 +107,11 @@ def files_under(folder: Path, suffixes: Collection[str], *, depth: int | None = 
             if is_hidden(entry.name):
                 continue
             path = current / entry.name
-            if path.suffix.lower() in suffixes and entry.is_file():
-                found.append(path)
-            elif level != depth and entry.is_dir():
-                waiting.append((path, level + 1))
+            with suppress(OSError):  # a link to itself
+                if path.suffix.lower() in suffixes and entry.is_file():
+                    found.append(path)
+                elif level != depth and entry.is_dir():
+                    waiting.append((path, level + 1))
     return sorted(found)
 
 

@@ -165,3 +165,10 @@ def test_every_mining_algorithm_is_explained(name: str) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     rule = SECTIONS["mining"].__dataclass_fields__["mining_algorithm"].metadata["spec"]
     assert [word for word in rule.choices if f"`{word}`" not in text] == []
+
+
+def test_tests_that_a_page_names_exist() -> None:
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in PAGES:
+        for name in re.findall(r"`(test_\w+)`", page.read_text("utf-8")):
+            assert f"def {name}(" in sources, f"{where(page)}: {name}"

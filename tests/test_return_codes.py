@@ -44,7 +44,7 @@ def _annotations(text: str | None) -> Cause:
 
     def apply(task: Path, _: pytest.MonkeyPatch) -> None:
         for row in (task / "in" / "train-index.tsv").read_text("utf-8").splitlines():
-            annotation = Path(row.split("\t")[1])
+            annotation = task / "in" / row.split("\t")[1]
             annotation.unlink(missing_ok=True)
             if text is not None:
                 annotation.write_text(text, "utf-8")
@@ -121,7 +121,11 @@ TRAINING: dict[str, tuple[Cause, Code, str]] = {
     "pretrained gone": (_config(pretrained_model_params=["gone.pt"]), Code.MODEL, "gone.pt"),
     "infinite weights": (_weights_beyond_all_numbers, Code.NOT_A_NUMBER, "not a number"),
     "no network": (_nobody_at_the_other_end, Code.NETWORK, "could not be fetched"),
-    "a file in the way": (_a_file_in_the_place_of_a_folder, Code.CONTAINER, "stopped the task"),
+    "a file in the way": (
+        _a_file_in_the_place_of_a_folder,
+        Code.CONTAINER,
+        "check what lies there",
+    ),
 }
 MINING: dict[str, tuple[Cause, Code, str]] = {
     "no readable candidate": (_broken_images, Code.IMAGE_FORMAT, "image"),

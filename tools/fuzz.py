@@ -38,6 +38,7 @@ from settings.detect import InferSettings
 from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings
 from tools import command_parser
+from tools.fuzz_folders import read_everywhere
 from utils.errors import TaskError
 from ymir.task import open_monitor, read_task
 
@@ -129,7 +130,7 @@ class Target:
 
 def targets(folder: Path) -> dict[str, Target]:
     """Return every parser of what strangers may hand in, with its files in `folder`."""
-    for name in ("env", "config", "labels"):
+    for name in ("env", "config", "labels", "folders"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "a.png")
     (folder / "a.txt").write_text("0 1 1 5 5\n", "utf-8")
@@ -159,6 +160,8 @@ def targets(folder: Path) -> dict[str, Target]:
         "ark": Target(_labels(labels, "a.txt"), (ARK,)),
         "voc": Target(_labels(labels, "a.xml"), (VOC,), XML),
         "coco": Target(_labels(labels, "a.json"), COCO, JSON),
+        # The bytes are no document here: they choose a folder and what happens to it.
+        "folders": Target(partial(read_everywhere, folder / "folders"), (b"0", b"1")),
         **_checkpoint_targets(folder),
     }
 

@@ -24,8 +24,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there replaces `path` on success.
 
     It is flushed to disk before the rename: a power cut or a SIGKILL leaves the old content or the
-    whole new one. On an exception it is removed, and one that a full disk caused is an OSError that
-    names `path`.
+    whole new one. On an exception it is removed, and an OSError about it names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
@@ -36,7 +35,7 @@ def replace_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or error.filename == str(temporary):
             error.filename = str(path)
         raise
     except RuntimeError as error:  # torch's writer does not say why it could not
@@ -71,7 +70,11 @@ def scratch_beside(path: Path) -> Iterator[Path]:
     _remove_leftovers(parts)
     folder = _temporary(parts)
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    try:
+        folder.mkdir()
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         yield folder
     finally:

@@ -137,8 +137,8 @@ class _Folders:
     def of(cls, env: Mapping[str, object], env_file: Path) -> _Folders:
         source, target = _section(env, "input", env_file), _section(env, "output", env_file)
         base = Path(os.path.abspath(env_file)).parent
-        root_in = base / _path_text(source, "root_dir", "/in")
-        root_out = base / _path_text(target, "root_dir", "/out")
+        root_in = Path(os.path.normpath(base / _path_text(source, "root_dir", "/in")))
+        root_out = Path(os.path.normpath(base / _path_text(target, "root_dir", "/out")))
         models_out = root_out / _path_text(target, "models_dir", "models")
         return cls(
             root_in=root_in,

@@ -44,6 +44,12 @@ def test_sources(source: str, names: list[str], folder: Path) -> None:
     assert base in (folder, Path())
 
 
+def test_a_link_to_itself_is_no_file(folder: Path) -> None:
+    (folder / "self.jpg").symlink_to("self.jpg")
+    (folder / "deep" / "self").symlink_to("self")
+    assert len(find_images(folder)[0]) == 3
+
+
 def test_a_file_of_another_kind_is_refused_and_an_image_without_a_suffix_is_not(
     folder: Path,
 ) -> None:

@@ -220,7 +220,7 @@ def test_what_a_started_task_resumes(
 ) -> None:
     """An unreadable image is tried again; another seed starts anew, other workers do not."""
     folder = tmp_path / "task"
-    env_file = make(drawn, weights, folder, ("mining",), {})
+    env_file = make(drawn, weights, folder, ("mining",), {}, copy=True)
     images = sorted((folder / "in").rglob("*.jpg"))
     images[0].write_bytes(b"no picture")
 

@@ -14,7 +14,7 @@ from utils.errors import Code, TaskError
 
 NAMES = (
     *("settings", "env", "hyp", "model file", "args_options", "index", "ark", "voc", "coco"),
-    *("checkpoint", "checkpoint structure", "safetensors header"),
+    *("folders", "checkpoint", "checkpoint structure", "safetensors header"),
 )
 
 
@@ -32,7 +32,13 @@ def test_every_parser_reads_the_sound_documents(every_target: dict[str, Target])
         assert all(target.parse(seed) is not None for seed in target.seeds), name
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_whatever_happens_to_a_folder(every_target: dict[str, Target]) -> None:
+    """Each command reads the true boxes or refuses it; it takes longer than a document."""
+    for number in range(25):
+        assert failure_of(every_target["folders"], b"%d" % number) == ""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "folders"])
 def test_whatever_the_bytes(every_target: dict[str, Target], name: str) -> None:
     target = every_target[name]
 
