@@ -26,7 +26,8 @@ def demo_page(folder: Path, **change: object) -> Reader:
 def candidate_page(folder: Path, **change: object) -> Reader:
     context: dict[str, object] = {"mining": False, "images": 2, "empty": 0, "unreadable": 0,
                                   "most_rows": 25, "per_class": [], "class_colours": [],
-                                  "figures": {}, "coverage": [], "galleries": [], "note": ""}  # fmt: skip
+                                  "figures": {}, "coverage": [], "galleries": [],
+                                  "note": ""}  # fmt: skip
     return read_page_file(
         write_page(folder / "p.html", "candidate_report.html", **{**context, **change})
     )
