@@ -22,6 +22,7 @@ from mining.mining_balanced import (
     values_of,
 )
 from mining.scores import Scored, ScoringContext
+from ops.nms import NmsConfig
 from ops.tiling import Tiling
 from settings.detect import MiningSettings
 from tests.mining.colour_example import (
@@ -168,6 +169,21 @@ def test_what_inference_leaves_out_counts(tmp_path: Path) -> None:
     predictor = ColourPredictor(unsure)
     scores_of(predictor, [path], SETTINGS)
     assert len(predictor.shapes) == 1
+
+
+@pytest.mark.parametrize("most", [3, 300])
+def test_inference_does_not_see_the_lower_threshold(paths: list[str], most: int) -> None:
+    """With a real network the detections are bit for bit those of a task without mining."""
+    network = untrained(3)
+    everything = [one.detections[:, 4] for one in network.stream(paths)]
+    nms = NmsConfig(float(np.median(np.concatenate(everything))), 0.45, most)
+    network = replace(network, config=replace(network.config, nms=nms))
+    expected = {one.position: one.detections.tolist() for one in network.stream(paths)}
+    low = list(network.stream_tiles(paths, keep_inputs=True, keep_confidence=0.0))
+    assert {one.position: one.detections.tolist() for one in low} == expected
+    kept = [len(one.network_input.rows) for one in low if one.network_input is not None]
+    assert 0 < sum(map(len, expected.values())) <= sum(kept)
+    assert most == 3 or sum(map(len, expected.values())) < sum(kept)
 
 
 def test_classes_take_turns(tmp_path: Path) -> None:
