@@ -70,13 +70,18 @@ def test_weights_cast_together_have_the_gradients_of_those_cast_one_by_one(
 def test_lent_weights_are_taken_back_also_from_a_pass_that_fails(
     tiny: Callable[..., Detector],
 ) -> None:
-    detector = tiny().cuda().train()
+    """A frozen one is not lent: its gradient would be computed for nothing."""
+    detector = tiny().cuda()
+    freeze(detector, (1,))  # the first one
+    set_train_mode(detector)
     lent = []
-    detector.model[1].register_forward_pre_hook(lambda unit, _: lent.append(unit.cast_weight.dtype))
+    for unit in detector.units[:2]:
+        unit.register_forward_pre_hook(lambda unit, _: lent.append(unit.cast_weight))
     with (
         torch.autocast("cuda", dtype=torch.bfloat16),
         pytest.raises(RuntimeError, match=r"[Ss]izes of tensors must match"),
     ):
         detector(torch.rand(1, 3, 36, 36).cuda())
-    assert lent == [torch.bfloat16]
+    assert lent[0] is None
+    assert lent[1].dtype == torch.bfloat16
     assert all(unit.cast_weight is None for unit in detector.units)
