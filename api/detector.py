@@ -17,8 +17,9 @@ from api.results import Results
 from inference.exported import is_exported
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor, predictor_config
+from mining.ranking import rank_images
 from mining.registry import ALGORITHMS
-from mining.scores import ScoringContext, images_without_network, in_order
+from mining.scores import ScoringContext, images_without_network
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
 from settings.parse import ALIASES, parse_settings
 from utils.device import parse_device
@@ -104,6 +105,7 @@ class Detector:
         given = {key: value for key, value in self._given.items() if key != "augment"}
         own = _parse(MiningSettings, {**given, **settings}, mining_algorithm=algorithm)
         predictor, paths, pixels = self._configured(own), inputs.paths, inputs.pixels
+        steps = ALGORITHMS[own.mining_algorithm]
         if own.needs_network:
             if is_exported(self.weights):
                 raise TaskError(
@@ -111,20 +113,21 @@ class Detector:
                     f"mining by {algorithm} needs the network itself, not {self.weights}: give the "
                     ".pt file that it was exported from.",
                 )
-            stream = predictor.stream_tiles(paths, keep_inputs=True, pixels=pixels)
+            low = steps.confidence
+            stream = predictor.stream_tiles(
+                paths, keep_inputs=True, keep_confidence=low, pixels=pixels
+            )
         else:
             stream = images_without_network(paths, workers=own.workers, pixels=pixels)
         context = ScoringContext(predictor, own, len(paths))
-        steps = ALGORITHMS[own.mining_algorithm]
         watch = MiningReport(self.class_names, len(paths), predictor.config.nms)
         scores = steps.score(watch.predictions(_readable(stream, inputs)), context)
-        final = list(_shown(watch.scores(steps.rank(scores, context)), "mining", inputs, own))
+        shown = _shown(watch.scores(scores), "mining", inputs, own)
+        again = predictor.shown_again(paths, pixels)
+        ranking = rank_images(shown, steps, context, paths, again)
         if report is not None and own.needs_network:
-            known = {scored.position: scored.score for scored in final}
-            watch.write(Path(report), [known.get(position) for position in range(len(paths))])
-        ranked = in_order(final, paths)
-        found = [Ranked(*one, position) for position, one in enumerate(ranked)]
-        return sorted(found, key=lambda one: -one.score)
+            watch.write(Path(report), ranking)
+        return [Ranked(paths[n], score, n) for n, score in ranking.rows()]
 
     def _configured(self, settings: DetectionSettings) -> Predictor:
         """Return the predictor under other settings."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from inference.journal import Record
 from inference.predictions import Prediction, TileMerger
-from mining.scores import Scored, ranking
+from mining.ranking import Ranking
+from mining.scores import Scored
 from ops.nms import NmsConfig
 from reporting.candidate_report import CandidateReport
 
@@ -32,19 +33,20 @@ class MiningReport:
             yield tile
 
     def scores(self, stream: Iterable[Scored]) -> Iterator[Scored]:
-        """Pass scores on, and keep their breakdowns."""
+        """Pass scores on before they are ranked, and keep their breakdowns."""
         for scored in stream:
             record = self._records[scored.position]
             self._records[scored.position] = replace(record, scored=scored.to_plain())
             yield scored
 
-    def write(self, folder: Path, scores: Sequence[float | None]) -> None:
+    def write(self, folder: Path, ranking: Ranking) -> None:
         """Write `report.html` and sheets of both ends of the ranking; a failure is a warning."""
         self._report.write(
             folder,
-            self._records.get,
-            ranking=ranking(scores),
-            scores=scores,
+            lambda position: ranking.explained(self._records.get(position)),
+            ranking=ranking.order,
+            scores=ranking.scores,
+            note=ranking.note,
             sheets=folder,
             tensorboard=False,
         )

@@ -176,6 +176,8 @@ def _classes_of_parts(path: Path) -> tuple[str, ...]:
     first: Path | None = None
     names: tuple[str, ...] = ()
     for file in files if path.is_dir() else ():
+        if any(map(is_hidden, file.relative_to(path).parts[:-1])):
+            continue
         found = _names_in(file)
         if first is not None and found != names:
             raise TaskError(

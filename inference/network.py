@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inference.backends.base import Backend
 from models.detector import Detector
-from models.onednn import to_onednn
+from models.onednn import to_onednn, with_cast_weights
 from utils.device import autocast, compute_dtype, keep_freed_memory
 
 PIXELS_PER_PASS = 1_000_000
@@ -40,11 +40,12 @@ class Network:
 
     @classmethod
     def build(cls, detector: Detector, *, device: torch.device, precision: str) -> Network:
-        """Fuse a detector, move it to a device and pack its convolutions for a CPU."""
+        """Fuse a detector, move it to a device and prepare its weights for it."""
         if device.type == "cpu":
             keep_freed_memory()
         fused = detector.fused().to(device).to(memory_format=torch.channels_last)
-        return cls(fused, to_onednn(fused, compute_dtype(device, precision)), device, precision)
+        prepare = to_onednn if device.type == "cpu" else with_cast_weights
+        return cls(fused, prepare(fused, compute_dtype(device, precision)), device, precision)
 
     @property
     def fixed_size(self) -> None:

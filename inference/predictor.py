@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -89,6 +89,8 @@ class Predictor:
     config: PredictorConfig
     labelled_objects: tuple[float, ...] | None = None
     """Objects of each class per image of the training set, for mining; None if unknown."""
+    labelled_images: int = 0
+    """Images of the training set; 0 if unknown."""
 
     @classmethod
     def build(
@@ -99,7 +101,6 @@ class Predictor:
         device: torch.device,
         config: PredictorConfig,
         images: Sequence[str] = (),
-        labelled_objects: tuple[float, ...] | None = None,
     ) -> Predictor:
         """Fuse a detector and choose its backend, which is checked on a few of the `images`.
 
@@ -107,7 +108,7 @@ class Predictor:
         """
         network = Network.build(detector, device=device, precision=config.precision)
         pool = WorkerPool(device)
-        predictor = cls(network, tuple(class_names), pool, config, labelled_objects)
+        predictor = cls(network, tuple(class_names), pool, config)
         if config.backend == TORCH:
             return predictor
         spec = BackendSpec(
@@ -202,13 +203,15 @@ class Predictor:
         paths: Sequence[str],
         *,
         keep_inputs: bool = False,
+        keep_confidence: float = 1.0,
         multi_label: bool = False,
         sharding: Sharding | None = None,
         pixels: Mapping[int, Pixels] | None = None,
     ) -> Iterator[Prediction]:
         """Yield the predictions of whole images and of their tiles; batches mix tiles and images.
 
-        With `sharding` only its positions are predicted, and batches end with each shard.
+        With `sharding` only its positions are predicted, and batches end with each shard. With
+        `keep_inputs` each has its network input, whose rows may go down to `keep_confidence`.
         """
         config, prefetch = self.config, LARGE_IMAGES_AHEAD
         part = sharding or Sharding(max(len(paths), 1), range(len(paths)), self.pool.count)
@@ -232,8 +235,20 @@ class Predictor:
         batches = bucket_by_shape(
             tiles, lambda tile: tile.shape, batch_size, shard_of=lambda tile: tile.blank.shard
         )
-        predict = partial(self._predict, keep_inputs=keep_inputs, multi_label=multi_label)
+        low = min(keep_confidence, config.nms.confidence) if keep_inputs else None
+        predict = partial(self._predict, keep_confidence=low, multi_label=multi_label)
         yield from chain.from_iterable(self.pool.map(predict, batches))
+
+    def shown_again(
+        self, paths: Sequence[str], pixels: Mapping[int, Pixels] | None = None
+    ) -> Callable[[Sequence[int]], Iterator[Prediction]]:
+        """Return what predicts those of `paths` at given positions, with their inputs."""
+
+        def predictions(positions: Sequence[int]) -> Iterator[Prediction]:
+            part = Sharding(max(len(paths), 1), positions, self.pool.count)
+            return self.stream_tiles(paths, keep_inputs=True, sharding=part, pixels=pixels)
+
+        return predictions
 
     def plan(self, size: tuple[int, int]) -> Letterbox:
         """Return the letterbox of a (height, width) in the smallest rectangle for it.
@@ -248,17 +263,26 @@ class Predictor:
         return plan_letterbox(size, target, minimal=True, stride=stride)
 
     def _predict(
-        self, batch: Sequence[Tile], *, keep_inputs: bool, multi_label: bool
+        self, batch: Sequence[Tile], *, keep_confidence: float | None, multi_label: bool
     ) -> list[Prediction]:
-        """Predict a batch of tiles of one shape, or one unreadable image."""
+        """Predict a batch of tiles of one shape, or one unreadable image.
+
+        Network inputs are kept unless `keep_confidence`, the threshold of their rows, is None.
+        """
         if batch[0].plan is None:
             return [tile.blank for tile in batch]
         boxed = np.stack([tile.letterboxed() for tile in batch])
         # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already: no copy on the host.
         images = torch.from_numpy(boxed).to(self.network.device).permute(0, 3, 1, 2)
-        plain = not (self.config.augment or multi_label)
-        detected = self.detect_with_classes(images) if plain or keep_inputs else []
-        if plain:
+        plain, keep_inputs = not (self.config.augment or multi_label), keep_confidence is not None
+        nms = low = self.config.nms
+        if keep_confidence is not None:
+            low = replace(nms, confidence=keep_confidence)
+        detected = self.detect_with_classes(images, nms=low) if plain or keep_inputs else []
+        if plain and low.confidence < nms.confidence:
+            # Suppression never looks ahead: the surest rows are those of the higher threshold.
+            found = [rows[rows[:, 4] > nms.confidence] for rows, _ in detected]
+        elif plain:
             found = [rows for rows, _ in detected]
         else:
             rows = self.candidates(images, self.forward(images)[1])
@@ -299,7 +323,11 @@ def load_predictor(
         device=device,
         config=replace(config, single_class=single_class, shape=shape, upright=upright),
         images=images,
+    )
+    predictor = replace(
+        predictor,
         labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
+        labelled_images=checkpoint.metadata.labelled_images or 0,
     )
     note = checkpoint.metadata.size_warning(predictor.image_size)
     if note and not settings.tile_size:

@@ -14,13 +14,24 @@ is largest. A duplicate of an earlier point gains nothing and comes at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.predictions import Prediction
-from mining.scores import ScoringContext, input_shape, map_by_shape, stack_inputs
+from mining.class_balance import ClassValues
+from mining.scores import (
+    Scored,
+    ScoringContext,
+    Stream,
+    input_shape,
+    map_by_shape,
+    rank_window,
+    stack_inputs,
+    window_size,
+)
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
 
@@ -32,6 +43,10 @@ a network's output differs between batch sizes."""
 _PURPOSE = 0xFEA7
 LARGEST_DISTANCE = 2.0
 """Between opposite unit vectors. Distances are given as fractions of it."""
+DEFAULT_SHARE, DEFAULT_LIMIT = 0.25, 10_000
+"""The window of farthest-first orders: this share of the candidates, at most so many."""
+STEP = 2e-6
+"""Each image of the window is at least this far above the next: result.tsv has six digits."""
 
 Features = dict[int, NDArray[np.float32]]
 """By an image's position in the stream: float32 [64], whole numbers."""
@@ -95,10 +110,27 @@ def _whole_image_shape(prediction: Prediction) -> tuple[int, ...] | None:
     return input_shape(prediction)
 
 
+class Order(NamedTuple):
+    """A farthest-first order of n points, and of each what it was chosen by, in that order."""
+
+    points: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    """To the nearest point before, as a fraction of the largest distance; 1 for the first."""
+
+    @property
+    def gains(self) -> NDArray[np.float64]:
+        """Weight times distance, float64 [n]."""
+        return self.weights * self.distances
+
+
 def farthest_first(
-    weights: NDArray[np.float64], points: NDArray[np.float32], unit: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the order of n points, int64 [n], and the gains in that order, float64 [n].
+    weights: NDArray[np.float64],
+    points: NDArray[np.float32],
+    unit: float,
+    choose: Callable[[int], object] | None = None,
+) -> Order:
+    """Return the order of n points. `choose` is told of each choice, and may lower `weights`.
 
     `weights` [n] are >= 0. `points` [n, d] are vectors of length `unit` (or 0), rounded to
     whole numbers: for a `unit` up to 4000 their products are exact in float32, so that the order
@@ -108,14 +140,62 @@ def farthest_first(
     Memory is that of the points; time n * n * d, as each chosen point is compared with all.
     """
     count = len(points)
-    order, gains = np.zeros(count, np.int64), np.zeros(count)
+    order = Order(np.zeros(count, np.int64), np.zeros(count), np.zeros(count))
     lengths = np.square(points.astype(np.float64)).sum(1)
     nearest, taken = np.ones(count), np.zeros(count, np.bool_)
     for rank in range(count):
         gain = np.where(taken, -1.0, weights * nearest)
         chosen = int(gain.argmax())
-        order[rank], gains[rank], taken[chosen] = chosen, gain[chosen], True
+        for column, value in zip(order, (chosen, weights[chosen], nearest[chosen]), strict=True):
+            column[rank] = value
+        taken[chosen] = True
+        if choose:
+            choose(chosen)
         products = (points @ points[chosen]).astype(np.float64)
         distances = np.sqrt(lengths + lengths[chosen] - 2 * products)
         np.minimum(nearest, distances / (LARGEST_DISTANCE * unit), out=nearest)
-    return order, gains
+    return order
+
+
+def diversity_window(context: ScoringContext) -> int:
+    """Return the images that are ranked farthest first: the setting `diverse_window`."""
+    return window_size(
+        context.settings.diverse_window, context.total, DEFAULT_SHARE, limit=DEFAULT_LIMIT
+    )
+
+
+def spread_window(
+    stream: Iterable[Scored],
+    window: int,
+    largest: float,
+    seed: int,
+    values_of: Callable[[list[Scored]], ClassValues] | None = None,
+) -> Stream:
+    """Give the `window` images of the largest scores new ones, above `largest`.
+
+    With w an image's value as a fraction of the window's largest, and d its distance to the nearest
+    image ranked above (0 to 1), the new score is
+
+        largest + w * d + STEP * images of the window ranked below
+
+    and d = 1 for the first. Scores from 0 to `largest` are expected; a draw decides between equal
+    ones. The value is the score, or what `values_of` the window's images are, which may fall with
+    each choice. Breakdowns get `value` and `distance`.
+    """
+
+    def new_scores(images: list[Scored]) -> Stream:
+        own = values_of(images) if values_of else None
+        weights = own.values if own else np.array([one.score for one in images])
+        if weights.max() <= 0:
+            weights = np.ones(len(images))
+        top = float(weights.max())
+        points = np.stack([one.feature for one in images if one.feature is not None])
+        order = farthest_first(weights, points, UNIT, own.choose if own else None)
+        gains = order.gains / top
+        for rank, n in enumerate(order.points.tolist()):
+            score = largest + gains[rank] + STEP * (len(images) - 1 - rank)
+            why = {"value": order.weights[rank], "distance": order.distances[rank]}
+            shown = {name: round(float(one), 6) for name, one in why.items()}
+            yield images[n]._replace(score=float(score), breakdown=shown)
+
+    return rank_window(stream, window, new_scores, seed)

@@ -13,7 +13,8 @@ from torch import Tensor
 from inference.journal import Record
 from inference.predictions import Prediction
 from mining.consistency import Objects, compare
-from mining.scores import kept_input, ranking
+from mining.ranking import Ranking
+from mining.scores import kept_input
 from ops.letterbox import boxes_to_original
 from utils.atomic import replace_text
 
@@ -21,8 +22,10 @@ HEADER = (
     *("rank", "path", "score", "own_score", "objects", "view", "view_scores", "class"),
     *("confidence", "left", "top", "right", "bottom", "iou", "divergence", "partner_class"),
     *("partner_confidence", "partner_left", "partner_top", "partner_right", "partner_bottom"),
-    "error",
+    *("value", "distance", "error", "note"),
 )
+ADDED = ("value", "distance")
+"""What a farthest-first order chose an image by (`mining/diversity.py`)."""
 ROWS_AT_ONCE = 10_000
 COLUMNS = 21
 """Columns of a view's breakdown: M, whether an object decided, IoU, divergence, m, the reference
@@ -118,20 +121,25 @@ def _short(box: Tensor) -> list[float]:
 def write_explanations(
     path: Path,
     record_of: Callable[[int], Record | None],
-    scores: Sequence[float | None],
+    ranking: Ranking,
     names: Sequence[str],
 ) -> None:
     """Replace the CSV file `path`: one row an image, best first, from its record.
 
-    `own_score` is the image's score before class balance and `place_empty`; boxes are xyxy in
-    pixels of the photograph. What an algorithm does not report stays empty.
+    `own_score` is the image's score before the ranking of all; boxes are xyxy in pixels of the
+    photograph. What an algorithm does not report stays empty. The ranking's note is on the first
+    row.
     """
-    ranked = enumerate(ranking(scores), start=1)
+    ranked = enumerate(ranking.order, start=1)
     with replace_text(path, newline="") as file:
         pd.DataFrame(columns=HEADER).to_csv(file, index=False, lineterminator="\n")
         # In chunks, so that memory does not grow with the number of candidates.
         while chunk := list(islice(ranked, ROWS_AT_ONCE)):
-            rows = [_row(n, scores[at], record_of(at), names) for n, at in chunk]
+            rows = [
+                _row(n, ranking.scores[at], ranking.explained(record_of(at)), names)
+                | {"note": ranking.note if n == 1 else ""}
+                for n, at in chunk
+            ]
             table = pd.DataFrame(rows, columns=HEADER, dtype=object)
             table.to_csv(file, index=False, header=False, lineterminator="\n")
 
@@ -152,7 +160,7 @@ def _row(
     }
     if not isinstance(breakdown, dict):
         return row
-    for name in ("view", "confidence", "iou", "divergence", "partner_confidence"):
+    for name in ("view", "confidence", "iou", "divergence", "partner_confidence", *ADDED):
         row[name] = breakdown.get(name, "")
     row["view_scores"] = " ".join(f"{k}={v:g}" for k, v in breakdown.get("view_scores", {}).items())
     for prefix in ("", "partner_"):

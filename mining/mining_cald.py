@@ -26,8 +26,14 @@ import torch
 from torch import Tensor
 
 from inference.predictions import NetworkInput, Prediction, original_rows
-from inference.predictor import Predictor
-from mining.class_balance import BALANCED_FIRST, DEFAULT_SHARE, rebalance
+from mining.class_balance import (
+    BALANCED_FIRST,
+    divergence_shares,
+    greedy_shares,
+    labelled_counts,
+    labelled_objects,
+    rebalance,
+)
 from mining.consistency import class_vector, join_objects, reference_sample
 from mining.data_augment import PERTURBATIONS, image_generator, view_size
 from mining.explanations import score_breakdown, view_breakdown
@@ -39,7 +45,6 @@ from mining.scores import (
     kept_input,
     place_empty,
     score_by_shape,
-    window_size,
 )
 from ops.boxes import clip
 from ops.letterbox import PAD_VALUE
@@ -73,37 +78,39 @@ class _Candidate:
 
 
 def rank_cald(scores: Stream, context: ScoringContext) -> Stream:
-    """Apply stage 2 to the scores of stage 1, and place the images without objects.
+    """Apply stage 2 to the scores of stage 1 if a window is set, and place the empty images.
 
-    Stage 2 (`mining/class_balance.py`) needs the labelled objects of each class, from the settings
-    or the weights, and more than one class.
+    Stage 2 (`mining/class_balance.py`) is for more than one class. By divergence it needs the
+    labelled objects of each class, from the settings or the weights.
     """
     settings = context.settings
-    labelled = _labelled_objects(context.network, settings)
-    window = window_size(settings.balance_window, context.total, DEFAULT_SHARE) if labelled else 0
-    if labelled and window:
-        log.info("cald: the %d most informative images are ranked by class balance", window)
-        scores = rebalance(scores, labelled, window)
-    first = BALANCED_FIRST if window else EMPTY_SCORES["first"]
-    return place_empty(scores, settings, first=first, last=EMPTY_SCORES["last"])
-
-
-def _labelled_objects(predictor: Predictor, settings: MiningSettings) -> Sequence[float] | None:
-    """Return the objects of each class per labelled image; None where unknown or of one class."""
-    given, count = settings.labelled_objects, predictor.network.num_classes
-    if given and len(given) != count:
-        raise TaskError(
-            Code.CONFIG,
-            f"the setting labelled_objects has {len(given)} numbers but the weights know {count} "
-            "classes: give one number for each, in their order.",
-        )
-    known = given or predictor.labelled_objects
-    if known is None:
+    known, window = labelled_objects(context), _window(settings)
+    if context.network.network.num_classes < 2:
+        window = 0
+    if window and settings.balance_choice == "greedy":
+        shares = greedy_shares(labelled_counts(context, tell=True))
+    elif window and known is None:
         log.info(
             "cald: stage 1 only, the weights do not say what they were trained on (the setting "
             "labelled_objects can)"
         )
-    return known if count > 1 else None
+        window = 0
+    elif window and known is not None:
+        shares = divergence_shares(known)
+    if window:
+        log.info(
+            "cald: the %d most informative images are ranked by class balance (%s)",
+            *(window, settings.balance_choice),
+        )
+        scores = rebalance(scores, window, shares, settings.seed)
+    first = BALANCED_FIRST if window else EMPTY_SCORES["first"]
+    return place_empty(scores, settings, first=first, last=EMPTY_SCORES["last"])
+
+
+def _window(settings: MiningSettings) -> int:
+    """Return the images of stage 2: the setting, or CALD's 1.2 times the budget, rounded up."""
+    asked = settings.balance_window
+    return -(-6 * settings.budget // 5) if asked == 0 else max(asked, 0)
 
 
 def cald_scores(predictions: Iterable[Prediction], context: ScoringContext) -> Stream:
@@ -253,4 +260,4 @@ def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> 
     return _Perturbed(canvas, corners, sizes, boxes)
 
 
-ALGORITHM = Algorithm(cald_scores, rank_cald)
+ALGORITHM = Algorithm(cald_scores, rank_cald, threshold="conf_thres")

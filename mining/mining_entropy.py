@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -24,13 +24,19 @@ def detection_entropy(confidence: np.ndarray) -> float:
     return float(-(positive * np.log2(positive)).sum()) + 0.0
 
 
+def plain_detections(
+    predictions: Iterable[Prediction], context: ScoringContext
+) -> Iterator[Prediction]:
+    """Yield the images with the detections of a plain forward pass (without TTA), tiles merged."""
+    return merge_tiles(map(_without_tta, predictions), context.network.config.nms)
+
+
 def entropy_scores(predictions: Iterable[Prediction], context: ScoringContext) -> Stream:
     """Yield one score per image, of the detections of a plain forward pass (without TTA).
 
     Detections of tiles are merged before their entropies are added, so an object counts once.
     """
-    plain = map(_without_tta, predictions)
-    for whole in merge_tiles(plain, context.network.config.nms):
+    for whole in plain_detections(predictions, context):
         if whole.error is not None:
             yield Scored(whole.position, whole.path, None)
         elif len(whole.detections):
@@ -54,4 +60,4 @@ def _without_tta(prediction: Prediction) -> Prediction:
     return replace(prediction, detections=rows, network_input=None)
 
 
-ALGORITHM = Algorithm(entropy_scores, _rank)
+ALGORITHM = Algorithm(entropy_scores, _rank, threshold="conf_thres")

@@ -94,4 +94,4 @@ def _overlaps(rows: Tensor, others: Tensor) -> Tensor:
     return pairwise_iou(rows[:, :4], others[:, :4]).amax(1) >= SAME_OBJECT
 
 
-ALGORITHM = Algorithm(miss_scores, _rank)
+ALGORITHM = Algorithm(miss_scores, _rank, threshold="miss_conf")

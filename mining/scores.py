@@ -6,8 +6,10 @@ An algorithm is one file `mining_<name>.py` that ends with `ALGORITHM = Algorith
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import math
+import os
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -97,13 +99,10 @@ Result = TypeVar("Result")
 Stream = Iterator[Scored]
 
 
-def ranking(scores: Sequence[float | None]) -> list[int]:
-    """Return positions in the order of `result.tsv`: by falling score as written there, equal ones
-    in the order of the candidates, those without a score last.
-    """
-    written = np.array([-np.inf if s is None else round(s, 6) for s in scores], np.float64)
-    order: list[int] = np.argsort(-written, kind="stable").tolist()
-    return order
+def tie_draw(seed: int, path: str) -> int:
+    """Draw below 2^64 from the seed and the image's base name only; the larger comes first."""
+    text = f"{seed}\0{os.path.basename(path)}".encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 @dataclass(frozen=True)
@@ -131,11 +130,16 @@ class Algorithm:
 
     `score` takes a stream of predictions (an image's tiles one by one, with their network inputs)
     and scores every image by itself, so that a task that is resumed reads scores from its journal
-    and ranks share the images. `rank` takes the scores of all images.
+    and ranks share the images. `rank` takes the scores of all images; a breakdown that it returns
+    adds to that of the score.
     """
 
     score: Callable[[Iterable[Prediction], ScoringContext], Stream]
     rank: Callable[[Stream, ScoringContext], Stream] = _keep_order
+    confidence: float = 1.0
+    """Where `conf_thres` is higher, kept inputs have their detections down to this confidence."""
+    threshold: str = ""
+    """The setting that lets more detections in."""
 
 
 def images_without_network(
@@ -272,27 +276,31 @@ def window_size(setting: int, candidates: int, share: float, limit: int = sys.ma
 def rank_window(
     stream: Iterable[Scored],
     window: int,
-    new_scores: Callable[[list[Scored]], Iterable[float]],
-    *,
-    key: Callable[[Scored], tuple[Any, ...]],
+    new_scores: Callable[[list[Scored]], Iterable[Scored]],
+    seed: int,
 ) -> Stream:
-    """Give the `window` images of the largest keys those scores that `new_scores` has for them.
+    """Pass the `window` images of the largest scores through `new_scores`.
 
-    It gets the images by falling key; keys are distinct. Images without a score and those that
-    leave the window pass unchanged.
+    It gets them by falling score; a draw decides between equal ones. Images without a score and
+    those that leave the window pass unchanged.
     """
-    best: list[tuple[tuple[Any, ...], Scored]] = []
+    best: list[tuple[tuple[float, int, str, int], Scored]] = []
     for scored in stream:
         if scored.score is None or window == 0:
             yield scored
-        elif len(best) < window:
-            heapq.heappush(best, (key(scored), scored))
+            continue
+        own = (scored.score, tie_draw(seed, scored.path), scored.path, scored.position)
+        if len(best) < window:
+            heapq.heappush(best, (own, scored))
         else:
-            yield heapq.heappushpop(best, (key(scored), scored))[1]
+            yield heapq.heappushpop(best, (own, scored))[1]
     if best:
-        images = [scored for _, scored in sorted(best, reverse=True)]
-        for scored, score in zip(images, new_scores(images), strict=True):
-            yield scored._replace(score=score)
+        yield from new_scores([scored for _, scored in sorted(best, reverse=True)])
+
+
+def unreadable_score(scores: Iterable[float | None]) -> float:
+    """Return the score below all others, and below 0."""
+    return min([0.0, *(s for s in scores if s is not None)]) + UNREADABLE_SCORE
 
 
 def in_order(stream: Iterable[Scored], paths: Sequence[str]) -> list[tuple[str, float]]:
@@ -303,5 +311,5 @@ def in_order(stream: Iterable[Scored], paths: Sequence[str]) -> list[tuple[str, 
     scores: list[float | None] = [None] * len(paths)
     for scored in stream:
         scores[scored.position] = scored.score
-    last = min([0.0, *(s for s in scores if s is not None)]) + UNREADABLE_SCORE
+    last = unreadable_score(scores)
     return [(path, last if s is None else s) for path, s in zip(paths, scores, strict=True)]

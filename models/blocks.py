@@ -165,6 +165,8 @@ class Conv(nn.Module):
         self.default_activation = activation is True
         own = activation if isinstance(activation, Activation) else None
         self._use(SILU if self.default_activation else own)
+        self.cast_weight: Tensor | None = None
+        """Taken for the weight while a pass lends it (`models/at_once.py`)."""
 
     def _use(self, activation: Activation | None) -> None:
         self.activation = activation
@@ -178,13 +180,31 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [b, c1, h, w] to [b, c2, h / s, w / s]."""
-        x = self.conv(x)
-        if self.bn is not None:
-            x = self.bn(x)
+        conv, bn, cast = self.conv, self.bn, self.cast_weight
+        if cast is None:
+            x = conv(x)
+        else:
+            x = functional.conv2d(
+                x, cast, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+            )
+        if self.counter is not None:
+            assert bn is not None
+            statistics = bn.running_mean, bn.running_var, bn.weight, bn.bias
+            x = functional.batch_norm(x, *statistics, True, bn.momentum or 0.0, bn.eps)
+        elif bn is not None:
+            x = bn(x)
         if self._silu:
             # Under autograd an in-place SiLU costs a copy of its input; without it, it saves one.
             return functional.silu(x, inplace=not x.requires_grad)
         return x if self.activation is None else self.activation(x)
+
+    @property
+    def counter(self) -> Tensor | None:
+        """The counter of batches, which the network raises in a training pass; else None."""
+        bn = self.bn
+        if type(bn) is not nn.BatchNorm2d or not bn.training or bn.momentum is None:
+            return None
+        return bn.num_batches_tracked
 
     def fuse(self) -> None:
         """Fold the running statistics of the normalisation into weight and bias, in place."""

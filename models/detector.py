@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.anchors import in_stride_order
+from models.at_once import cast_weights, count_batch
 from models.blocks import Conv
 from models.extra_blocks import BottleneckCSP, MixConv2d
 from models.head import Detect
@@ -37,6 +38,8 @@ class Detector(nn.Module):
             config.head_channels,
         )
         self.model = nn.ModuleList([*(_build(layer) for layer in config.layers), head])
+        self.units = [one for one in self.model.modules() if isinstance(one, Conv)]
+        """Every Conv, in the order of the layers."""
         for module in self.model.modules():
             if isinstance(module, Conv):
                 module.set_activation(config.activation)
@@ -97,7 +100,10 @@ class Detector(nn.Module):
 
         h and w are multiples of `config.input_multiple`. The same in training and evaluation mode.
         """
-        raw: list[Tensor] = self.head(self.head_inputs(images))
+        if self.training:
+            count_batch(self.units)
+        with cast_weights(self.units, images.device):
+            raw: list[Tensor] = self.head(self.head_inputs(images))
         return raw
 
     def head_inputs(self, images: Tensor) -> list[Tensor]:
@@ -136,9 +142,8 @@ class Detector(nn.Module):
     def fused(self) -> Detector:
         """Return a copy in evaluation mode with normalisation folded into the convolutions."""
         twin = copy.deepcopy(self).eval().requires_grad_(False)
-        for module in twin.modules():
-            if isinstance(module, Conv):
-                module.fuse()
+        for unit in twin.units:
+            unit.fuse()
         return twin
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ops.boxes import aligned_iou
 # Weight of each level's objectness, finest first (v7.0).
 _THREE_LEVEL_BALANCE = (4.0, 1.0, 0.4)
 _BALANCE = (4.0, 1.0, 0.25, 0.06, 0.02)
+_TARGETS_PER_BUCKET = 128
 # Weight of positives in the focal form (Lin et al. 2017, arXiv:1708.02002).
 _FOCAL_ALPHA = 0.25
 
@@ -69,6 +71,8 @@ class DetectionLoss(nn.Module):
     """
 
     anchors: Tensor
+    balance: Tensor
+    gains: Tensor
     class_weight: Tensor | None
     objectness_weight: Tensor | None
 
@@ -82,7 +86,10 @@ class DetectionLoss(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.num_classes = num_classes
         self.config = config
-        self.balance = _THREE_LEVEL_BALANCE if len(anchors) == 3 else _BALANCE[: len(anchors)]
+        balance = _THREE_LEVEL_BALANCE if len(anchors) == 3 else _BALANCE[: len(anchors)]
+        gains = config.box, config.obj, config.cls
+        self.register_buffer("balance", anchors.new_tensor(balance), persistent=False)
+        self.register_buffer("gains", anchors.new_tensor(gains), persistent=False)
 
     def forward(
         self,
@@ -98,37 +105,42 @@ class DetectionLoss(nn.Module):
         turns numbers of matches [levels] into this rank's part of those of all ranks: the sum of
         their losses is then the loss of the whole batch.
         """
-        matches = assign_targets(
-            targets.float(),
-            [(raw.shape[2], raw.shape[3]) for raw in raw_maps],
-            self.anchors,
-            self.config.anchor_t,
-            padded=targets.device.type != "cpu",  # on a CPU nothing waits: fewer rows are faster
-        )
-        counts = torch.stack([match.valid.sum() for match in matches])
-        counts = counts.clamp(min=1) if share is None else share(counts)
-        box = obj = cls = torch.zeros((), device=targets.device)
-        for raw, match, balance, count in zip(raw_maps, matches, self.balance, counts, strict=True):
-            rows, objectness = _SelectLogits.apply(
-                raw, match.image, match.anchor, match.row, match.column
+        shapes = [raw.shape[:4] for raw in raw_maps]
+        padded = targets.device.type != "cpu"  # on a CPU nothing waits: fewer rows are faster
+        if padded:
+            # Targets without size match nothing, and few numbers of rows make few shapes.
+            missing = -len(targets) % _TARGETS_PER_BUCKET or _TARGETS_PER_BUCKET * (
+                not len(targets)
             )
-            overlap = aligned_iou(matched_boxes(rows, match), match.boxes, complete=True)
-            box = box + _mean_of_valid(1.0 - overlap, match, count)
-            wanted = objectness_target(overlap.detach(), match, raw.shape[:4])
-            losses = self._cross_entropy(objectness, wanted, self.objectness_weight)
-            obj = obj + balance * losses.mean()
-            if self.num_classes > 1:
-                cls = cls + self._class_loss(rows[:, 5:], match, count)
+            targets = functional.pad(targets, (0, 0, 0, missing))
+        grid_sizes = [(rows, columns) for _, _, rows, columns in shapes]
+        match = assign_targets(
+            targets.float(), grid_sizes, self.anchors, self.config.anchor_t, padded=padded
+        )
+        counts = match.counts.clamp(min=1) if share is None else share(match.counts)
+        logits, objectness = _SelectLogits.apply(
+            match.sizes, match.image, match.anchor, match.row, match.column, *raw_maps
+        )
+        overlap = aligned_iou(matched_boxes(logits, match), match.boxes, complete=True)
+        box = match.sums(1.0 - overlap) / counts
+        wanted = objectness_target(overlap.detach(), match, shapes)
+        losses = self._cross_entropy(objectness, wanted, self.objectness_weight)
+        means = [level.mean() for level in losses.split([shape.numel() for shape in shapes])]
+        obj = torch.stack(means) * self.balance
+        cls = torch.zeros_like(box)
+        if self.num_classes > 1:
+            cls = self._class_losses(logits[:, 5:], match) / counts
 
-        box, obj, cls = box * self.config.box, obj * self.config.obj, cls * self.config.cls
-        total = (box + obj + cls) * len(raw_maps[0])
-        return LossParts(total, box.detach(), obj.detach(), cls.detach())
+        # Levels and terms are added one after the other, on every device.
+        levels = torch.stack([box, obj, cls]).unbind(1)
+        terms = (functools.reduce(torch.add, levels) * self.gains).unbind()
+        total = functools.reduce(torch.add, terms) * len(raw_maps[0])
+        return LossParts(total, *(term.detach() for term in terms))
 
-    def _class_loss(self, logits: Tensor, match: Assignment, count: Tensor) -> Tensor:
+    def _class_losses(self, logits: Tensor, match: Assignment) -> Tensor:
         absent = self.config.label_smoothing / 2
         wanted = torch.full_like(logits, absent).scatter_(1, match.classes[:, None], 1 - absent)
-        losses = self._cross_entropy(logits, wanted, self.class_weight).mean(1)
-        return _mean_of_valid(losses, match, count)
+        return match.sums(self._cross_entropy(logits, wanted, self.class_weight).mean(1))
 
     def _cross_entropy(
         self, logits: Tensor, wanted: Tensor, positive_weight: Tensor | None
@@ -148,27 +160,50 @@ class DetectionLoss(nn.Module):
 
 
 class _SelectLogits(torch.autograd.Function):
-    """Select rows [n, 5 + classes] at given places, and objectness at all places, in float32.
+    """Select rows [n, 5 + classes] of matches, and objectness [places] of all levels, in float32.
 
     Two plain selections would each make a gradient as large as the maps, and add them up; this
     makes one, in the maps' own memory order (backward 2 to 4 times faster on a CPU).
     """
 
     @staticmethod
-    def forward(ctx: Any, raw: Tensor, *places: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits at `places` (image, anchor, row, column), and the fifth of every place."""
+    def forward(ctx: Any, sizes: Sequence[int], *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of matches, and the fifth of every place, level after level.
+
+        `tensors` are (image, anchor, row, column) of matches, of which levels have `sizes`, then
+        the maps.
+        """
+        places, maps = tensors[:4], tensors[4:]
         ctx.save_for_backward(*places)
-        ctx.like = torch.empty_like(raw, device="meta")
-        return raw[places].float(), raw[..., 4].float()
+        ctx.sizes, ctx.like = sizes, [torch.empty_like(one, device="meta") for one in maps]
+        by_level = zip(*(one.split(sizes) for one in places), strict=True)
+        rows = torch.cat([one[at].float() for one, at in zip(maps, by_level, strict=True)])
+        # A CPU's kernels round strided numbers otherwise: its seeded trainings keep their weights.
+        step = 2 if rows.device.type == "cpu" else 1
+        objectness = rows.new_empty(sum(one[..., 4].numel() for one in maps), step)[:, 0]
+        for part, one in zip(_levels_of(objectness, maps), maps, strict=True):
+            part.copy_(one[..., 4])
+        return rows, objectness
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the maps, and none of the places."""
+        """Return none for the matches, and the gradients of the maps."""
         rows, objectness = gradients
-        whole = torch.zeros_like(ctx.like, device=rows.device)
-        whole[..., 4] = objectness
-        whole.index_put_(ctx.saved_tensors, rows.to(whole.dtype), accumulate=True)
-        return whole, None, None, None, None
+        places = zip(*(one.split(ctx.sizes) for one in ctx.saved_tensors), strict=True)
+        parts = (ctx.like, places, rows.split(ctx.sizes), _levels_of(objectness, ctx.like))
+        of_maps = []
+        for like, place, of_rows, of_objectness in zip(*parts, strict=True):
+            whole = torch.zeros_like(like, device=rows.device)
+            whole[..., 4] = of_objectness
+            of_maps.append(whole.index_put_(place, of_rows.to(whole.dtype), accumulate=True))
+        return None, None, None, None, None, *of_maps
+
+
+def _levels_of(values: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Return values of all places [places] as views [batch, anchors, rows, columns] by level."""
+    shapes = [one.shape[:4] for one in maps]
+    parts = values.split([shape.numel() for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def matched_boxes(rows: Tensor, match: Assignment) -> Tensor:
@@ -177,24 +212,22 @@ def matched_boxes(rows: Tensor, match: Assignment) -> Tensor:
     return torch.cat([doubled[:, :2] - 0.5, doubled[:, 2:] ** 2 * match.anchors], 1)
 
 
-def objectness_target(scores: Tensor, match: Assignment, shape: Sequence[int]) -> Tensor:
-    """Return a map of `shape` (batch, anchors, rows, columns): scores at matches, else 0.
+def objectness_target(scores: Tensor, match: Assignment, shapes: Sequence[torch.Size]) -> Tensor:
+    """Return the target of all places [places], level after level: scores at matches, else 0.
 
-    `scores` [n] are IoUs, clamped at 0. Where several matches share a place the last one in the
-    order of `match` counts, on every device and for any number of threads.
+    `scores` [n] are IoUs, clamped at 0; `shapes` are (batch, anchors, rows, columns) per level.
+    Where several matches share a place the last one in the order of `match` counts, on every
+    device and for any number of threads.
     """
-    _, anchors, rows, columns = shape
-    places = ((match.image * anchors + match.anchor) * rows + match.row) * columns + match.column
-    size = shape[0] * anchors * rows * columns
-    order = torch.arange(1, len(places) + 1, device=places.device) * match.valid
-    last = order.new_zeros(size).scatter_reduce_(0, places, order, "amax")
-    written = match.valid & (last[places] == order)
+    places, size = [], 0
+    for place, shape in zip(match.place.split(match.sizes), shapes, strict=True):
+        places.append(place + size)
+        size += shape.numel()
+    place = torch.cat(places)
+    order = torch.arange(1, len(place) + 1, device=place.device) * match.valid
+    last = order.new_zeros(size).scatter_reduce_(0, place, order, "amax")
+    written = match.valid & (last[place] == order)
     # One extra place takes the rows that are not written: selecting rows would make the host wait.
     target = scores.new_zeros(size + 1)
-    target.scatter_(0, torch.where(written, places, size), scores.clamp(min=0))
-    return target[:-1].view(*shape)
-
-
-def _mean_of_valid(values: Tensor, match: Assignment, count: Tensor) -> Tensor:
-    """Return the sum of `values` [n] over the valid rows, divided by their number `count`."""
-    return torch.where(match.valid, values, 0.0).sum() / count
+    target.scatter_(0, torch.where(written, place, size), scores.clamp(min=0))
+    return target[:-1]

@@ -1,4 +1,4 @@
-"""oneDNN kernels for inference on a CPU: fused Conv + activation on blocked channels-last weights.
+"""Weights prepared for inference: for oneDNN kernels on a CPU, in the number format on a GPU.
 
 oneDNN computes a convolution from weights in a blocked layout that depends on the processor and on
 the shape of the input. torch reorders them at every call; here they are kept. The activation is
@@ -42,6 +42,20 @@ def to_onednn(network: Detector, dtype: torch.dtype) -> Detector:
     for name, unit in units.items():
         parent, _, child = name.rpartition(".")
         setattr(twin.get_submodule(parent), child, OneDnnConv(unit, dtype, max_shapes))
+    return twin
+
+
+def with_cast_weights(network: Detector, dtype: torch.dtype) -> Detector:
+    """Return a twin of a fused network whose Conv units keep their weights in `dtype`.
+
+    It shares all other tensors with `network`. Call it under autocast, which would otherwise cast
+    constant weights at every call.
+    """
+    shared = {id(one): one for one in (*network.parameters(), *network.buffers())}
+    twin = copy.deepcopy(network, shared)
+    for convolution in (unit.conv for unit in twin.units):
+        for name, one in list(convolution.named_parameters()):
+            setattr(convolution, name, nn.Parameter(one.to(dtype), requires_grad=False))
     return twin
 
 

@@ -74,14 +74,11 @@ def aligned_iou(a: Tensor, b: Tensor, *, complete: bool = False) -> Tensor:
         return iou
     enclosing = torch.maximum(a_high, b_high) - torch.minimum(a_low, b_low)
     distance = (b_centre - a_centre).square().sum(-1) / (enclosing.square().sum(-1) + EPSILON)
-    difference = _aspect_angle(b_width, b_height) - _aspect_angle(a_width, a_height)
-    aspect = (4 / torch.pi**2) * difference.square()
+    sizes = torch.stack([b_size, a_size])
+    # Where both are 0 the height is taken for 1, so that the angle has a finite gradient.
+    angles = torch.atan2(sizes[..., 0], sizes[..., 1] + (sizes == 0).all(-1))
+    b_angle, a_angle = angles.unbind()
+    aspect = (4 / torch.pi**2) * (b_angle - a_angle).square()
     with torch.no_grad():
         weight = aspect / (aspect - iou + (1 + EPSILON))
     return iou - (distance + aspect * weight)
-
-
-def _aspect_angle(width: Tensor, height: Tensor) -> Tensor:
-    """Return atan(width / height); 0 with a finite gradient where both are 0."""
-    nothing = (width == 0) & (height == 0)
-    return torch.atan2(width, height + nothing)

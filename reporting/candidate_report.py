@@ -97,11 +97,13 @@ class CandidateReport:
         scores: Sequence[float | None] = (),
         sheets: Path | None = None,
         tensorboard: bool = True,
+        note: str = "",
     ) -> None:
         """Write the page into `folder`, and its images for TensorBoard; a failure is a warning.
 
         Of mining: `ranking` has the positions of all candidates, best first, `scores` their scores
-        by position, and `sheets` is a folder for contact sheets of both ends of the ranking.
+        by position, `sheets` is a folder for contact sheets of both ends of the ranking, and `note`
+        says where it is no ranking by the algorithm.
         """
         with best_effort(PAGE, log), TensorBoardLogger(folder if tensorboard else None) as board:
             ranked = [(n, score) for n in ranking if (score := scores[n]) is not None]
@@ -134,6 +136,7 @@ class CandidateReport:
                 figures={name: png_uri(figure_png(figure)) for name, figure in figures.items()},
                 most_rows=MOST_ROWS,
                 galleries=galleries,
+                note=note,
                 **choice,
             )
 
@@ -189,7 +192,7 @@ class CandidateReport:
             breakdown = (record.scored or {}).get("breakdown")
             shown = f"{len(rows)} detections" if score is None else f"score {score:.3f}"
             if isinstance(breakdown, dict):
-                shown += f", {breakdown_words(breakdown)}"
+                shown += f", {breakdown_words(breakdown, self._names)}"
             boxes, classes = rows[:, :4], rows[:, 5].astype(int)
             tile = annotated_tile(
                 image, f"{name}: {shown}", boxes, classes, self._names, rows[:, 4]
@@ -200,14 +203,23 @@ class CandidateReport:
             yield tile
 
 
-def breakdown_words(breakdown: Mapping[str, object]) -> str:
-    """Return the view and the terms that decided a score of cald."""
-    view = breakdown.get("view", "")
-    if "iou" not in breakdown:
-        return f"{view}: nothing detected again"
-    if "divergence" not in breakdown:
-        return f"{view}: object lost"
-    return f"{view}: IoU {breakdown['iou']:.2f}, divergence {breakdown['divergence']:.2f}"
+def breakdown_words(breakdown: Mapping[str, Any], names: Sequence[str] = ()) -> str:
+    """Return what decided a score: view and terms of cald, class of balanced, distance."""
+    words = []
+    if view := breakdown.get("view"):
+        if "iou" not in breakdown:
+            words.append(f"{view}: nothing detected again")
+        elif "divergence" not in breakdown:
+            words.append(f"{view}: object lost")
+        else:
+            words.append(
+                f"{view}: IoU {breakdown['iou']:.2f}, divergence {breakdown['divergence']:.2f}"
+            )
+    elif "uncertainty" in breakdown:
+        words.append(f"{names[breakdown['class']]}: uncertainty {breakdown['uncertainty']:.2f}")
+    if "distance" in breakdown:
+        words.append(f"distance {breakdown['distance']:.2f}")
+    return ", ".join(words)
 
 
 def coverage(records: Iterable[Record | None], classes: int) -> Iterator[np.ndarray]:

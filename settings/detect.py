@@ -105,13 +105,22 @@ class MiningSettings(DetectionSettings):
         "rank of images without detections; mixed spreads them through the others",
         choices=("first", "last", "mixed"),
     )
+    budget: int = option(
+        0, "images that will be labelled, 0 where unknown", 0, 100000000, unit="images"
+    )
     balance_window: int = option(
-        -1,
-        "window of CALD's second stage (class balance), about 1.2 times the labelling budget; "
-        "-1 for 12 % of the candidates, 0 for none",
+        0,
+        "window of CALD's second stage (class balance); 0 for 1.2 times the budget, so none where "
+        "that is unknown, -1 for none",
         -1,
         100000000,
         unit="images",
+    )
+    balance_choice: str = option(
+        "divergence",
+        "order of CALD's second stage: by divergence from the labelled classes, or greedy with "
+        "counts that follow each choice",
+        choices=("divergence", "greedy"),
     )
     labelled_objects: tuple[float, ...] = option(
         (),
@@ -121,14 +130,14 @@ class MiningSettings(DetectionSettings):
         1000000,
     )
     diverse_score: str = option(
-        "cald",
-        "score that diverse weighs against similarity: consistency or uncertainty",
-        choices=("cald", "entropy"),
+        "entropy",
+        "score that diverse weighs against similarity: uncertainty or consistency",
+        choices=("entropy", "cald"),
     )
     diverse_window: int = option(
         -1,
-        "window of the farthest-first order of diverse, several times the labelling budget; -1 "
-        "for a fourth of the candidates but at most 10000, 0 for none",
+        "window of the farthest-first order of balanced and diverse, several times the budget; "
+        "-1 for a fourth of the candidates but at most 10000, 0 for none",
         -1,
         100000,
         unit="images",

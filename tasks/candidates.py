@@ -23,8 +23,9 @@ from inference.journal import Journal, JournalConfig, Record, ShardWriter
 from inference.predictions import Prediction, TileMerger, merge_tiles
 from inference.predictor import Predictor, Sharding, load_predictor
 from mining.explanations import write_explanations
+from mining.ranking import Ranking, rank_images
 from mining.registry import ALGORITHMS
-from mining.scores import Scored, ScoringContext, images_without_network, ranking
+from mining.scores import Algorithm, Scored, ScoringContext, images_without_network
 from reporting.candidate_report import CandidateReport
 from settings.detect import DetectionSettings
 from utils.device import describe
@@ -64,6 +65,17 @@ class CandidateJob:
         """The image files."""
         return [candidate.path for candidate in self.candidates]
 
+    @property
+    def algorithm(self) -> Algorithm:
+        """The mining algorithm."""
+        return ALGORITHMS[self.context.settings.mining_algorithm]
+
+    @property
+    def context(self) -> ScoringContext:
+        """What it may use."""
+        assert self.task.mining is not None
+        return ScoringContext(self.predictor, self.task.mining, len(self.candidates))
+
     def here(self, record: Record) -> Record:
         """Return a record of the journal with the path of now: the image may have been moved."""
         return replace(record, path=self.candidates[record.position].path)
@@ -91,19 +103,16 @@ class CandidateJob:
 
         if not self.task.run_mining:
             assert self.predictor is not None
-            tiles = self._predictions(positions)
+            tiles = self.predictions(positions)
             for prediction in merge_tiles(tiles, self.predictor.config.nms):
                 on_image(prediction)
                 yield waiting.pop(prediction.position)
             return
-        settings = self.task.mining
-        assert settings is not None
-        tiles = self._call_back(self._predictions(positions), on_image)
-        context = ScoringContext(self.predictor, settings, len(self.candidates))
-        for scored in ALGORITHMS[settings.mining_algorithm].score(tiles, context):
+        tiles = self._call_back(self.predictions(positions), on_image)
+        for scored in self.algorithm.score(tiles, self.context):
             yield replace(waiting.pop(scored.position), scored=scored.to_plain())
 
-    def _predictions(self, positions: Iterable[int]) -> Iterator[Prediction]:
+    def predictions(self, positions: Iterable[int]) -> Iterator[Prediction]:
         """Yield the predictions of tiles; of unpredicted images where no network is needed."""
         if self.predictor is None:
             return images_without_network(
@@ -112,6 +121,7 @@ class CandidateJob:
         return self.predictor.stream_tiles(
             self.paths,
             keep_inputs=self.task.run_mining,
+            keep_confidence=self.algorithm.confidence if self.task.run_mining else 1.0,
             sharding=Sharding(self.journal.shard_size, positions, self.pool_workers),
         )
 
@@ -242,7 +252,7 @@ def run_candidates(
     names = predictor.class_names if predictor else ()
     report = CandidateReport(names, total, mining=task.run_mining)
     unreadable = UnreadableImages(job.paths)
-    scores: Sequence[float | None] = ()
+    ranking = Ranking([], [])
     with ExitStack() as stack:
         callbacks: list[OnImage] = [unreadable.add, report.add]
         if task.run_infer:
@@ -258,10 +268,10 @@ def run_candidates(
         bar = progress_bar(records, "candidates", total=total)
         records = progress.follow(bar, total)
         if task.run_mining:
-            scores = _rank(job, records)
+            ranking = _rank(job, records)
             with best_effort(EXPLANATIONS, log):
                 path = job.journal.path.with_name(EXPLANATIONS)
-                write_explanations(path, known, scores, names)
+                write_explanations(path, known, ranking, names)
         else:
             for _ in records:
                 pass
@@ -272,10 +282,11 @@ def run_candidates(
         # Of all folders only this one outlives the task on the platform.
         report.write(
             task.out.tensorboard,
-            known,
-            ranking=ranking(scores),
-            scores=scores,
+            lambda position: ranking.explained(known(position)),
+            ranking=ranking.order,
+            scores=ranking.scores,
             sheets=job.journal.path.parent,
+            note=ranking.note,
         )
     if predictor:
         log.info("summary: %s", report.summary())
@@ -318,21 +329,17 @@ def _all_records(
         yield record
 
 
-def _rank(job: CandidateJob, records: Iterable[Record]) -> Sequence[float | None]:
-    """Write `result.tsv`, and return the final scores by position; None if unreadable."""
-    task, total = job.task, len(job.candidates)
-    settings = task.mining
-    assert settings is not None
-    scores: list[float | None] = [None] * total
+def _rank(job: CandidateJob, records: Iterable[Record]) -> Ranking:
+    """Rank all candidates and write `result.tsv`."""
     scored = (Scored.from_plain(one.position, one.path, one.scored or {}) for one in records)
-    context = ScoringContext(job.predictor, settings, total)
-    for one in ALGORITHMS[settings.mining_algorithm].rank(scored, context):
-        scores[one.position] = one.score
-    if any(score is not None for score in scores):
-        texts = [candidate.text for candidate in job.candidates]
-        write_mining_result(task, zip(texts, scores, strict=True))
-        log.info("scores of %d images written to %s", total, task.out.mining_result)
-    return scores
+    ranking = rank_images(scored, job.algorithm, job.context, job.paths, job.predictions)
+    if any(score is not None for score in ranking.scores):
+        rows = ((job.candidates[n].text, ranking.scores[n]) for n in ranking.order)
+        write_mining_result(job.task, rows)
+        log.info(
+            "scores of %d images written to %s", len(job.candidates), job.task.out.mining_result
+        )
+    return ranking
 
 
 def _write_detections(

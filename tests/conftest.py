@@ -16,6 +16,8 @@ from bench.material import write_data_yaml, write_yolo_image
 from bench.training import read_splits
 from data.dataset_index import DatasetIndex
 from data.formats.base import SPLITS
+from tests.pretend_cuda import let_autograd_run
+from tests.pretend_gpu import PretendGpu, supported
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
@@ -32,7 +34,11 @@ TINY_TRAINING = {
     "opset": "17",
 }
 NAMES = ("red_cell", "white_cell", "platelet")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+needs_gpu = pytest.mark.gpu
+"""Runs on a GPU, or on a pretended one."""
+needs_real_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+if supported() and not torch.cuda.is_available():
+    let_autograd_run()
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 
@@ -122,6 +128,23 @@ def _same_start() -> Iterator[None]:
     before = list(root.handlers)
     yield
     root.handlers[:] = before
+
+
+@pytest.fixture
+def pretend_gpu() -> Iterator[PretendGpu]:
+    """A machine with one pretended GPU."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a real GPU")
+    if not supported():
+        pytest.skip("a GPU is pretended to the CUDA builds of torch 2.14 and later")
+    with PretendGpu(memory=1 << 29) as gpu:
+        yield gpu
+
+
+@pytest.fixture(autouse=True)
+def _gpu_where_one_is_needed(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        request.getfixturevalue("pretend_gpu")
 
 
 @pytest.fixture

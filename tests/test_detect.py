@@ -23,6 +23,7 @@ from models.checkpoint import CheckpointMetadata, load_checkpoint, save_checkpoi
 from ops.letterbox import boxes_to_original
 from ops.nms import NmsConfig, non_max_suppression
 from settings.detect import InferSettings
+from tests.conftest import needs_gpu
 from tests.mixed_example import small_predictor, write_mixed
 from tools.sources import SourceDataset
 from utils.errors import Code, TaskError
@@ -162,7 +163,7 @@ def test_another_size_than_in_training_is_a_warning(
     assert ("note: the weights were trained at 96 px" in caplog.text) == warned
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_gpu
 def test_half_on_a_gpu_finds_the_same(weights: Path, paths: list[str]) -> None:
     settings = replace(SETTINGS, conf_thres=0.01)
     cuda = torch.device("cuda")

@@ -96,19 +96,35 @@ class OptimizerStep:
 
     def backward_and_step(self, loss: Tensor) -> bool:
         """Backpropagate a scalar loss; return True if this completed an optimiser step."""
-        self.non_finite[0] += ~torch.isfinite(loss.detach())
-        loss.backward()
+        self.non_finite[0].add_(_is_broken(loss.detach()))
+        self._backward(loss)
         self.pending += 1
         if self.pending < self.accumulate:
             return False
         norm = nn.utils.clip_grad_norm_(self._parameters, MAX_NORM)
-        skip = ~torch.isfinite(norm)
-        self.non_finite[1] += skip
+        skip = _is_broken(norm)
+        self.non_finite[1].add_(skip)
         self._step_unless(skip)
         self.optimizer.zero_grad(set_to_none=True)
         self.pending = 0
         self.steps += 1
         return True
+
+    def _backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that are pending."""
+        pending = [(one, one.grad) for one in self._parameters if one.grad is not None]
+        if not loss.is_cuda or not pending:
+            loss.backward()
+            return
+        # All added up at once: torch launches a kernel for every parameter.
+        for parameter, _ in pending:
+            parameter.grad = None
+        loss.backward()
+        both = [(one.grad, before) for one, before in pending if one.grad is not None]
+        torch._foreach_add_(*zip(*both, strict=True))
+        for parameter, before in pending:
+            if parameter.grad is None:
+                parameter.grad = before
 
     def state(self) -> dict[str, object]:
         """Return everything that later steps depend on, as plain values and live tensors.
@@ -156,3 +172,8 @@ class OptimizerStep:
             self.optimizer.step()
         finally:
             del self.optimizer.found_inf  # type: ignore[attr-defined]
+
+
+def _is_broken(value: Tensor) -> Tensor:
+    """Return whether a number is infinite or not a number; fewer launches than `isfinite`."""
+    return value.sub(value).ne(0)

@@ -137,10 +137,9 @@ def write_mining_result(task: Task, rows: Iterable[tuple[str, float | None]]) ->
     """Replace `result.tsv` by `(path as in the index, score)`; return the number of lines.
 
     Larger scores come first, since the platform takes lines from the top. Equal scores (to the six
-    digits written) keep the order of `rows`: give them in the order of the candidate file. A score
-    of None marks an unreadable image: it comes last, with one less than the lowest score or than
-    0. A path that repeats counts once. Raise TaskError(NOT_A_NUMBER) for a score that is not
-    finite.
+    digits written) keep the order of `rows`. A score of None marks an unreadable image: it comes
+    last, with one less than the lowest score or than 0. A path that repeats counts once. Raise
+    TaskError(NOT_A_NUMBER) for a score that is not finite.
     """
     scores: dict[str, float | None] = {}
     for path, score in rows:

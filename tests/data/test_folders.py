@@ -273,6 +273,8 @@ def test_a_stated_size_decides_between_namesakes_only(tmp_path: Path) -> None:
 
 def test_class_lists_that_differ_are_told(tmp_path: Path) -> None:
     labelimg_by_split(tmp_path)
+    write(tmp_path / ".old" / "classes.txt", "plum\n")
+    assert open_dataset(tmp_path).class_names == NAMES
     write(tmp_path / "labels" / "val" / "classes.txt", "pear\napple\n")
     assert "list different classes: put one classes.txt into" in refusal(tmp_path)
 

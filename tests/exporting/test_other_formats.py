@@ -15,7 +15,7 @@ from exporting.verify import ParityError
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
-from tests.conftest import DEVICES
+from tests.conftest import needs_real_gpu
 from tests.exporting.conftest import NAMES
 
 
@@ -26,7 +26,7 @@ def torchscript(small, plain, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_real_gpu)])
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 20, 14)])
 def test_torchscript_takes_any_batch_size_and_device(torchscript, small, shape, device):
     program = torch.jit.load(str(torchscript), map_location=device)

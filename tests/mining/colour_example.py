@@ -57,12 +57,13 @@ class ColourPredictor(Predictor):
         *,
         device: torch.device = CPU,
         labelled_objects: tuple[float, ...] | None = None,
+        labelled_images: int = 0,
         **config: Any,
     ) -> None:
         network: Any = SimpleNamespace(device=device, stride=32, num_classes=3, fixed_size=None)
         own = PredictorConfig(**{"image_size": 96, "batch_size": 4, "workers": 1, **config})
         names = ("red", "green", "blue")
-        super().__init__(network, names, WorkerPool(CPU), own, labelled_objects)
+        super().__init__(network, names, WorkerPool(CPU), own, labelled_objects, labelled_images)
         object.__setattr__(self, "see", see)
         object.__setattr__(self, "shapes", [])
 
@@ -71,7 +72,10 @@ class ColourPredictor(Predictor):
     ) -> list[tuple[Tensor, Tensor]]:
         assert images.dtype == torch.uint8
         self.shapes.append(tuple(images.shape))
-        return [self.see(image) for image in images]
+        found = [self.see(image) for image in images]
+        least = (nms or self.config.nms).confidence
+        above = [~(rows[:, 4] <= least) for rows, _ in found]
+        return [(rows[up], own[up]) for (rows, own), up in zip(found, above, strict=True)]
 
     def backbone_map(self, images: Tensor) -> Tensor:
         return images.float() / 255
@@ -125,7 +129,8 @@ def mine(
     if predictor is None:
         predictions = images_without_network(paths, workers=1)
     else:
-        predictions = predictor.stream_tiles(paths, keep_inputs=True)
+        low = algorithm.confidence
+        predictions = predictor.stream_tiles(paths, keep_inputs=True, keep_confidence=low)
     return in_order(algorithm.rank(algorithm.score(predictions, context), context), paths)
 
 

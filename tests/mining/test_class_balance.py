@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from mining.class_balance import rebalance
+from mining.class_balance import divergence_shares, greedy_shares, rebalance
 from mining.mining_cald import cald_scores
 from mining.scores import Scored, ScoringContext
 from settings.detect import MiningSettings
@@ -41,7 +41,7 @@ def stream(scores: list[float | None]) -> list[Scored]:
 
 def test_official_order() -> None:
     """Defect 8; the official budget of two takes candidates 2 (no class) and 1."""
-    found = list(rebalance(stream([0.9, 0.8, 0.7, 0.6]), LABELLED, 4))
+    found = list(rebalance(stream([0.9, 0.8, 0.7, 0.6]), 4, divergence_shares(LABELLED)))
     ranked = sorted(found, key=lambda one: -(one.score or 0))
     assert [one.position for one in ranked] == [2, 1, 3, 0]
     # 1 + .10568 / ln 2 = 1.152465, 1 + .07565 / ln 2 = 1.109140, 1 + .00615 / ln 2 = 1.008873
@@ -52,9 +52,22 @@ def test_official_order() -> None:
 
 def test_only_the_window_is_ranked_anew() -> None:
     """1 is behind 3 by stage 1, before it by class."""
-    found = rebalance(stream([0.6, 0.8, 0.7, 0.9]), LABELLED, 2)
+    found = rebalance(stream([0.6, 0.8, 0.7, 0.9]), 2, divergence_shares(LABELLED))
     scores = {one.position: one.score for one in found}
     assert scores == pytest.approx({0: 0.6, 1: 1.152465, 2: 0.7, 3: 1.109140}, abs=2e-5)
+
+
+def test_greedy_order_by_hand() -> None:
+    """Counts 3, 0, 0: weights .5, 1, 1.
+
+    0 is worth .45 + .1 = .55, 1 .05 + .1 + .9 = 1.05, 3 .05 + .8 + .1 = .95, 2 nothing. 1 goes
+    first: counts 3.1, .1, .9 and weights .493865, .953463, .725476. Then 3 has .049386 + .762770 +
+    .072548 = .884704, 0 .539825; after 3, counts 3.2, .9, 1: .487950 * .9 + .725476 * .1 = .511703.
+    """
+    shares = greedy_shares(np.array([3.0, 0, 0]))
+    found = {one.position: one.score for one in rebalance(stream([0.9, 0.8, 0.7, 0.6]), 4, shares)}
+    expected = {1: 2, 3: 1 + 0.884704 / 1.05, 0: 1 + 0.511703 / 1.05, 2: 1}
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 SETTINGS = MiningSettings(batch_size=4, workers=1, balance_window=3)
@@ -97,6 +110,42 @@ def test_unknown_counts_leave_stage_1(paths: list[str], caplog: pytest.LogCaptur
     assert "stage 1 only" in caplog.text
     assert all(score <= 1 for _, score in rows)
     assert rows == mine(knowing(3, 0, 0), paths, replace(SETTINGS, balance_window=0))
+
+
+@pytest.mark.parametrize(
+    ("window", "budget", "ranked"),
+    [(0, 0, 0), (0, 1, 2), (0, 2, 3), (-1, 2, 0), (1, 3, 1)],
+    ids=["default", "1.2 is two", "2.4 is three", "off", "a window of its own"],
+)
+def test_the_window_follows_the_budget(
+    paths: list[str], window: int, budget: int, ranked: int
+) -> None:
+    settings = replace(
+        MiningSettings(batch_size=4, workers=1), balance_window=window, budget=budget
+    )
+    scores = scores_of(knowing(3, 0, 0), paths, settings)
+    assert sum(score > 1 for score in scores) == ranked
+
+
+def test_greedy_choice_takes_classes_in_turns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three red photographs and a blue one: blue is second, whatever is known of the labels."""
+    images = [
+        draw(tmp_path / f"{n}.png", (64, 96), (BOX, BLUE if n == 2 else RED)) for n in range(4)
+    ]
+    settings = replace(SETTINGS, balance_window=4, balance_choice="greedy")
+    with caplog.at_level(logging.INFO):
+        scores = scores_of(ColourPredictor(), images, settings)
+    assert "the counts of labelled objects start at 0" in caplog.text
+    # 200/255 = .784314 each: 1 / sqrt(1.784314) = .748627 of it for the second of a colour.
+    assert sorted(scores)[2:] == pytest.approx([2, 2], abs=1e-6)
+    assert sorted(scores)[1] == pytest.approx(1.748627, abs=1e-5)
+    assert scores[2] == 2
+    known = ColourPredictor(labelled_objects=(0.0, 0.0, 1.5), labelled_images=2)
+    scores = scores_of(known, images, settings)
+    # Three blue are labelled: half as much as the first red.
+    assert scores[2] == pytest.approx(1.5, abs=1e-6)
 
 
 def test_wrong_number_of_classes_is_refused(paths: list[str]) -> None:

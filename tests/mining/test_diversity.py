@@ -140,9 +140,9 @@ def test_by_hand(
     weights: list[float], rows: list[tuple[int, int]], order: list[int], gains: list[float]
 ) -> None:
     points = np.array(rows, np.float32).reshape(-1, 2)
-    found, gained = farthest_first(np.array(weights), points, LENGTH)
-    assert found.tolist() == order
-    assert gained.tolist() == pytest.approx(gains, abs=1e-6)
+    found = farthest_first(np.array(weights), points, LENGTH)
+    assert found.points.tolist() == order
+    assert found.gains.tolist() == pytest.approx(gains, abs=1e-6)
 
 
 def slow(weights: np.ndarray, rows: np.ndarray, unit: float) -> list[int]:
@@ -166,10 +166,9 @@ def test_equals_the_slow_loop(unit: float) -> None:
     rows = rng.standard_normal((60, 5))
     rows = np.rint(rows / np.linalg.norm(rows, axis=1, keepdims=True) * unit).astype(np.float32)
     weights = rng.integers(1, 4, 60) / 3
-    order, gains = farthest_first(weights, rows, unit)
-    assert order.tolist() == slow(weights, rows, unit)
-    assert (np.diff(gains) <= 0).all()
+    found = farthest_first(weights, rows, unit)
+    assert found.points.tolist() == slow(weights, rows, unit)
+    assert (np.diff(found.gains) <= 0).all()
     # Whichever way products are added up, nothing changes: here in another order of numbers.
     again = farthest_first(weights, np.ascontiguousarray(rows[:, ::-1]), unit)
-    assert (again[0] == order).all()
-    assert (again[1] == gains).all()
+    assert all((one == other).all() for one, other in zip(again, found, strict=True))

@@ -13,6 +13,7 @@ import torch
 from inference.journal import Record
 from mining.explanations import HEADER, map_to_image, write_explanations
 from mining.mining_cald import cald_scores
+from mining.ranking import Ranking
 from mining.scores import Scored, ScoringContext
 from ops.boxes import pairwise_iou
 from tests.mining.colour_example import (
@@ -46,15 +47,16 @@ def test_a_line_an_image(tmp_path: Path) -> None:
         Record(1, "b\udcff.jpg", None, rows[:0], "broken", 1, {"score": None}),
         Record(2, "c.jpg", (9, 9), rows[:0], None, 2, {"score": None, "empty": True}),
     ]
-    scores = [1.5, None, 0.0]
-    write_explanations(tmp_path / "t.csv", records.__getitem__, scores, ("cat", "dog"))
+    added = {0: {"value": 0.25, "distance": 1.0}}
+    ranking = Ranking([1.5, None, 0.0], [0, 2, 1], added)
+    write_explanations(tmp_path / "t.csv", records.__getitem__, ranking, ("cat", "dog"))
     with open(tmp_path / "t.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         first, second, third = csv.DictReader(file)
     assert tuple(first) == HEADER
     assert list(first.values()) == [
         "1", 'a,"b\n.jpg', "1.500000", "0.375000", "2", "flip", "flip=0.5 cutout=0.25", "dog",
         "0.7", "1.0", "2.0", "3.5", "4.0", "0.6", "0.1", "cat", "0.4", "1.5", "2.0", "3.0", "4.0",
-        "",
+        "0.25", "1.0", "", "",
     ]  # fmt: skip
     assert (second["rank"], second["path"], second["score"], second["own_score"]) == (
         "2", "c.jpg", "0.000000", "",

@@ -14,6 +14,7 @@ from inference.predictor import load_predictor
 from mining.mining_cald import EMPTY_SCORES
 from mining.scores import UNREADABLE_SCORE
 from settings.detect import MiningSettings
+from tests.conftest import needs_gpu
 from tests.mining.colour_example import (
     CPU,
     SETTINGS,
@@ -101,7 +102,7 @@ def test_scores_that_are_no_numbers_stop_the_task(paths: list[str]) -> None:
     assert caught.value.code == Code.NOT_A_NUMBER
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_gpu
 def test_views_on_a_gpu_score_as_on_the_cpu(paths: list[str]) -> None:
     def see(image: Tensor) -> tuple[Tensor, Tensor]:
         rows, classes = see_colours(image.cpu())

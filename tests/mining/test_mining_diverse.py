@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mining.diversity import SIZE, UNIT
-from mining.mining_diverse import STEP, spread_window
-from mining.scores import Scored
+from mining.diversity import SIZE, STEP, UNIT, spread_window
+from mining.scores import Scored, tie_draw
 from settings.detect import MiningSettings
 from tests.mining.colour_example import ColourPredictor, mine, scores_of, untrained
 
 SETTINGS = MiningSettings(
-    mining_algorithm="diverse", batch_size=4, workers=1, views=("flip",), diverse_window=9
+    mining_algorithm="diverse",
+    batch_size=4,
+    workers=1,
+    views=("flip",),
+    diverse_score="cald",
+    diverse_window=9,
 )
 
 
@@ -37,7 +41,7 @@ def stream(scores: list[float], features: list[np.ndarray]) -> list[Scored]:
 
 
 def spread_out(images: list[Scored], window: int) -> dict[int, float | None]:
-    return {one.position: one.score for one in spread_window(images, window, 1.0)}
+    return {one.position: one.score for one in spread_window(images, window, 1.0, 0)}
 
 
 def test_near_duplicates_do_not_both_come_near_the_top() -> None:
@@ -57,11 +61,25 @@ def test_only_the_window_is_ranked_anew() -> None:
     assert spread_out(images, 0) == {0: 0.8, 1: 0.76, 2: 0.4, 3: 0.2}
 
 
-def test_of_equal_scores_the_earlier_name_stays_and_leads_whatever_the_order() -> None:
+def test_of_equal_scores_a_draw_decides_whatever_the_order() -> None:
     images = stream([0.5] * 4, [EAST] * 4)
+    drawn = sorted(range(4), key=lambda n: -tie_draw(0, f"{n}.jpg"))
+    assert drawn != sorted(drawn)
+    expected = dict(zip(drawn, (2 + 2 * STEP, 1 + STEP, 1, 0.5), strict=True))
     for order in (images, images[::-1], images[2:] + images[:2]):
-        scores = spread_out(order, 3)
-        assert scores == pytest.approx({0: 2 + 2 * STEP, 1: 1 + STEP, 2: 1, 3: 0.5}, abs=1e-12)
+        assert spread_out(order, 3) == pytest.approx(expected, abs=1e-12)
+
+
+def test_value_and_distance_are_told() -> None:
+    """As above: 2 is .707107 from 0, and 3 then .707107 from 2."""
+    images = stream([0.8, 0.76, 0.4, 0.2], [EAST, EAST, NORTH, WEST])
+    found = {one.position: one.breakdown for one in spread_window(images, 4, 1.0, 0)}
+    assert found == {
+        0: {"value": 0.8, "distance": 1.0},
+        1: {"value": 0.76, "distance": 0.0},
+        2: {"value": 0.4, "distance": 0.707107},
+        3: {"value": 0.2, "distance": 0.707107},
+    }
 
 
 def test_scores_are_distinct_in_six_digits() -> None:
@@ -82,7 +100,8 @@ def test_scores_of_the_file(copies: list[str]) -> None:
     first.
     """
     scores = scores_of(ColourPredictor(), copies, SETTINGS)
-    assert scores[:3] == pytest.approx([2 + 3 * STEP, 1 + STEP, 1], abs=1e-9)
+    # The draw of seed 0 is a, c, b.
+    assert scores[:3] == pytest.approx([2 + 3 * STEP, 1, 1 + STEP], abs=1e-9)
     assert 1.001 < scores[3] < 1 + 0.515686 / 0.998039
     stage_1 = replace(SETTINGS, mining_algorithm="cald")
     assert ranked(mine(ColourPredictor(), copies, stage_1)) == "abcdef"
@@ -103,7 +122,7 @@ def test_empty_and_unreadable_images(
     settings = replace(SETTINGS, diverse_score=score, empty_images=rule)
     rows = mine(ColourPredictor(), copies, settings)
     assert [own for _, own in rows[4:]] == [empty, unreadable]
-    assert ranked(rows) == {"last": "adbcef", "first": "eadbcf"}[rule]
+    assert ranked(rows) == {"last": "adcbef", "first": "eadcbf"}[rule]
 
 
 def test_entropy_by_hand(copies: list[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.assigner import Assignment
 from models.blocks import C3, SPPF, Activation, Bottleneck, Concat, Conv
 from models.detector import Detector
 from models.head import Detect
@@ -35,6 +36,20 @@ TINY = {
         [[8, 4], 1, "Detect", ["nc", "anchors"]],
     ],
 }
+
+
+def levels_of(match: Assignment) -> list[Assignment]:
+    """Return the matches of each level apart."""
+    rows = {name: one for name, one in vars(match).items() if name not in ("counts", "sizes")}
+    split = {name: values.split(match.sizes) for name, values in rows.items()}
+    return [
+        Assignment(
+            **{name: parts[level] for name, parts in split.items()},
+            counts=match.counts[level : level + 1],
+            sizes=[size],
+        )
+        for level, size in enumerate(match.sizes)
+    ]
 
 
 def randomize_statistics(detector: Detector) -> Detector:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.assigner import assign_targets
+from tests.models.conftest import levels_of
 
 CASES = [
     *("nc80", "nc3", "nc3_empty", "nc3_border", "nc3_big_only"),
@@ -30,7 +31,7 @@ def check(folder: Path, case: str) -> None:
     grids = [(height // s, width // s) for s in STRIDES[: about["nl"]]]
     anchors = torch.tensor(about["anchors_grid"])
     matches = assign_targets(targets, grids, anchors, about["hyp"]["anchor_t"])
-    for level, match in enumerate(matches):
+    for level, match in enumerate(levels_of(matches)):
         name = f"{case}.l{level}"
         # `upstream_pos` undoes the sorting of the file: our order must be the recorded one.
         position = wanted[f"{name}.upstream_pos"]
@@ -77,7 +78,7 @@ ONE_ANCHOR = torch.tensor([[[1.0, 1.0]]])
 def test_predicting_cells(centre: tuple[float, float], cells: list[tuple[int, int]]) -> None:
     """(x, y) cells on a 4 x 4 map, by hand from the neighbour rule."""
     target = torch.tensor([[0, 0, centre[0] / 4, centre[1] / 4, 0.25, 0.25]])
-    (match,) = assign_targets(target, [(4, 4)], ONE_ANCHOR, 4.0)
+    match = assign_targets(target, [(4, 4)], ONE_ANCHOR, 4.0)
     assert list(zip(match.column.tolist(), match.row.tolist(), strict=True)) == cells
     corner = torch.stack([match.column, match.row], 1)
     back = match.boxes[:, :2] + corner
@@ -97,7 +98,7 @@ def test_predicting_cells(centre: tuple[float, float], cells: list[tuple[int, in
 )
 def test_similar_sides(size: tuple[float, float], count: int) -> None:
     target = torch.tensor([[0, 0, 0.625, 0.625, *size]])
-    (match,) = assign_targets(target, [(4, 4)], ONE_ANCHOR, 4.0)
+    match = assign_targets(target, [(4, 4)], ONE_ANCHOR, 4.0)
     assert len(match.image) == count
 
 
@@ -108,10 +109,22 @@ def test_padded_candidates_hold_the_same_matches_and_finite_boxes() -> None:
     anchors = torch.tensor([[[1.0, 2.0], [3.0, 3.0]], [[1.0, 1.0], [2.0, 4.0]]])
     grids = [(8, 12), (4, 6)]
     padded = assign_targets(targets, grids, anchors, 4.0, padded=True)
-    for level, wanted in zip(padded, assign_targets(targets, grids, anchors, 4.0), strict=True):
-        assert len(level.image) == 5 * 2 * 20
-        assert (level.boxes[:, 2:] > 0).all()
-        compact = level.compact()
-        assert 0 < len(compact.image) < len(level.image)
-        for name in ("image", "anchor", "row", "column", "classes", "boxes", "anchors"):
-            assert torch.equal(getattr(compact, name), getattr(wanted, name)), name
+    wanted = assign_targets(targets, grids, anchors, 4.0)
+    assert padded.sizes == [5 * 2 * 20] * 2
+    assert (padded.boxes[:, 2:] > 0).all()
+    assert all(0 < size < 200 for size in wanted.sizes)
+    for level, size in zip(levels_of(padded), wanted.sizes, strict=True):
+        assert int(level.valid.sum()) == size
+    for name, values in vars(padded.compact()).items():
+        expected = getattr(wanted, name)
+        assert torch.equal(torch.as_tensor(values), torch.as_tensor(expected)), name
+
+
+def test_places_count_the_cells_of_a_levels_map() -> None:
+    """By hand: the place of (image, anchor, row, column) in [images, 2, 4, 6]."""
+    targets = torch.tensor([[1, 0, 0.42, 0.62, 0.2, 0.3], [2, 0, 0.9, 0.1, 0.2, 0.3]])
+    anchors = torch.tensor([[[1.0, 2.0], [3.0, 3.0]]])
+    match = assign_targets(targets, [(4, 6)], anchors, 4.0)
+    index = match.image, match.anchor, match.row, match.column
+    assert match.place.tolist() == torch.arange(3 * 2 * 4 * 6).view(3, 2, 4, 6)[index].tolist()
+    assert len(set(match.place.tolist())) > 3

@@ -16,6 +16,7 @@ from models.detector import Detector
 from models.loss import DetectionLoss, LossConfig
 from models.model_config import parse_model_config, read_model_config
 from models.summary import Summary, summarize
+from tests.conftest import needs_gpu
 from tests.models.conftest import randomize_statistics
 from utils.errors import TaskError
 
@@ -131,7 +132,7 @@ def test_a_checkpoint_restores_the_network_and_its_fitted_anchors(name, tmp_path
     assert torch.equal(again.predict(images), detector.predict(images))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 @pytest.mark.parametrize("name", GRAPHS)
 def test_cuda_equals_cpu(name):
     detector = narrow(name).double().eval()

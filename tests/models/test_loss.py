@@ -14,6 +14,8 @@ import models.loss
 from models.assigner import Assignment, assign_targets
 from models.loss import DetectionLoss, LossConfig, matched_boxes, objectness_target, scale_gains
 from ops.boxes import aligned_iou
+from tests.conftest import needs_gpu
+from tests.models.conftest import levels_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # Cases of the extract in tests/golden: those whose maps are small.
@@ -54,7 +56,7 @@ class Recorded:
         sizes = [(level.shape[2], level.shape[3]) for level in self.raw]
         levels = []
         matches = assign_targets(self.targets, sizes, self.anchors, self.threshold, padded=padded)
-        for raw, match in zip(self.raw, matches, strict=True):
+        for raw, match in zip(self.raw, levels_of(matches), strict=True):
             rows = raw[match.image, match.anchor, match.row, match.column]
             overlap = aligned_iou(matched_boxes(rows, match), match.boxes, complete=True)
             levels.append((raw, match, overlap))
@@ -76,8 +78,9 @@ def check_loss(folder: Path, case: str) -> None:
     for padded in (False, True):
         for level, (maps, match, overlap) in enumerate(recorded.overlaps(padded=padded)):
             if f"tobj{level}" in wanted:
-                target = objectness_target(overlap, match, maps.shape[:4])
-                np.testing.assert_allclose(target, wanted[f"tobj{level}"], atol=1e-5)
+                target = objectness_target(overlap, match, [maps.shape[:4]])
+                wanted_map = wanted[f"tobj{level}"]
+                np.testing.assert_allclose(target.view(wanted_map.shape), wanted_map, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -207,17 +210,18 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
 def test_the_last_of_several_matches_counts() -> None:
     """Two targets in one place, by hand: the score of the second is written, whatever it is."""
     targets = torch.tensor([[0, 0, 0.5625, 0.5625, 0.25, 0.25]]).repeat(2, 1)
-    (match,) = assign_targets(targets, [(4, 4)], torch.tensor([[[1.0, 1.0]]]), 4.0)
+    match = assign_targets(targets, [(4, 4)], torch.tensor([[[1.0, 1.0]]]), 4.0)
     scores = torch.linspace(0.9, 0.1, len(match.image))
     slow = torch.zeros(1, 1, 4, 4)
     for k, score in enumerate(scores):
         slow[match.image[k], match.anchor[k], match.row[k], match.column[k]] = score
-    assert torch.equal(objectness_target(scores, match, (1, 1, 4, 4)), slow)
+    assert torch.equal(objectness_target(scores, match, [slow.shape]).view_as(slow), slow)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree() -> None:
-    criterion, targets = small_criterion().cuda(), torch.tensor(FOUR_TARGETS)
+@needs_gpu
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree(count: int) -> None:
+    criterion, targets = small_criterion().cuda(), torch.tensor(FOUR_TARGETS)[:count]
     maps = [level.cuda().requires_grad_() for level in sawtooth_maps()]
     on_device = targets.cuda()
     criterion(maps, on_device).total.backward()  # let every kernel be loaded first
@@ -227,8 +231,27 @@ def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree() -> None:
         total.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    wanted = small_criterion()(sawtooth_maps(), targets).total
-    torch.testing.assert_close(total.cpu(), wanted, rtol=1e-5, atol=1e-6)
+    wanted = gradients_of(sawtooth_maps(), targets)
+    torch.testing.assert_close(total.detach().cpu(), wanted[0], rtol=1e-5, atol=1e-6)
+    for level, gradient in zip(maps, wanted[4:], strict=True):  # of two passes
+        torch.testing.assert_close(level.grad.cpu(), 2 * gradient, rtol=1e-4, atol=1e-6)
+
+
+@needs_gpu
+@pytest.mark.parametrize(("count", "rows"), [(0, 128), (1, 128), (128, 128), (129, 256)])
+def test_on_a_gpu_numbers_of_targets_make_few_shapes(
+    count: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(targets: Tensor, *given: object, **options: bool) -> Assignment:
+        seen.append(len(targets))
+        return assign_targets(targets, *given, **options)
+
+    monkeypatch.setattr(models.loss, "assign_targets", watched)
+    targets = torch.tensor(FOUR_TARGETS)[:1].repeat(count, 1).cuda()
+    small_criterion().cuda()([level.cuda() for level in sawtooth_maps()], targets)
+    assert seen == [rows]
 
 
 def test_recorded_gains() -> None:

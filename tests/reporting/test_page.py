@@ -26,7 +26,8 @@ def demo_page(folder: Path, **change: object) -> Reader:
 def candidate_page(folder: Path, **change: object) -> Reader:
     context: dict[str, object] = {"mining": False, "images": 2, "empty": 0, "unreadable": 0,
                                   "most_rows": 25, "per_class": [], "class_colours": [],
-                                  "figures": {}, "coverage": [], "galleries": []}  # fmt: skip
+                                  "figures": {}, "coverage": [], "galleries": [],
+                                  "note": ""}  # fmt: skip
     return read_page_file(
         write_page(folder / "p.html", "candidate_report.html", **{**context, **change})
     )
@@ -42,8 +43,9 @@ def test_every_text_is_escaped(tmp_path: Path) -> None:
         coverage=[(EVIL, 1)],
         coverage_header=(EVIL, EVIL),
         galleries=[("first", EVIL, [tile])],
+        note=EVIL,
     )
-    assert read.text.count(EVIL) == 9
+    assert read.text.count(EVIL) == 10
     assert len(read.images) == 3
 
 

@@ -67,13 +67,13 @@ def test_sixteen_on_a_cpu() -> None:
 def test_on_a_gpu_it_fits_and_leaves_the_network_alone() -> None:
     device = torch.device("cuda")
     random_numbers = torch.cuda.get_rng_state()
-    chosen, network = chosen_for(device, 640)
+    chosen, network = chosen_for(device, 320)
     assert 1 <= chosen <= 1024
     assert all(parameter.grad is None for parameter in network.parameters())
     assert int(network.model[0].bn.num_batches_tracked) == 0
     assert torch.equal(torch.cuda.get_rng_state(), random_numbers)
     torch.cuda.reset_peak_memory_stats()
-    sum(level.float().sum() for level in network(torch.rand(chosen, 3, 640, 640, device=device)))
+    sum(level.float().sum() for level in network(torch.rand(chosen, 3, 320, 320, device=device)))
     assert torch.cuda.max_memory_reserved() < torch.cuda.get_device_properties(device).total_memory
 
 

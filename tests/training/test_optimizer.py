@@ -14,7 +14,7 @@ from torch import nn
 from models.detector import Detector
 from models.model_config import read_model_config
 from settings.train import TrainSettings
-from tests.conftest import needs_gpu
+from tests.conftest import DEVICES, needs_gpu
 from training.optimizer import OptimizerStep, build_optimizer, parameter_groups
 from training.schedule import Schedule, StepSettings
 
@@ -103,10 +103,11 @@ def test_steps_happen_where_they_were_recorded(name: str) -> None:
             assert (stepped, optimizer_step.steps) == (bool(rows[iteration][7]), rows[iteration][8])
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_accumulating_equals_one_large_batch(kind: str) -> None:
-    inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
-    whole, parts = tiny_model(), tiny_model()
+def test_accumulating_equals_one_large_batch(kind: str, device: str) -> None:
+    inputs = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)).to(device)
+    whole, parts = tiny_model().to(device), tiny_model().to(device)
     at_once, in_parts = step_for(whole, optimizer=kind), step_for(parts, optimizer=kind)
     in_parts.accumulate = 3
     assert at_once.backward_and_step(whole(inputs).sum())
@@ -116,6 +117,18 @@ def test_accumulating_equals_one_large_batch(kind: str) -> None:
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other)
         assert other.grad is None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_parts_that_a_batch_leaves_out_keep_their_pending_gradients(device: str) -> None:
+    used, left_out = nn.Linear(3, 1).to(device), nn.Linear(3, 1).to(device)
+    optimizer_step = step_for(nn.ModuleList([used, left_out]))
+    optimizer_step.accumulate = 3
+    inputs = torch.tensor([[1.0, 2.0, 3.0]]).to(device)
+    optimizer_step.backward_and_step((used(inputs) + left_out(inputs)).sum())
+    optimizer_step.backward_and_step(used(inputs).sum())
+    assert used.weight.grad.tolist() == [[2.0, 4.0, 6.0]]
+    assert left_out.weight.grad.tolist() == [[1.0, 2.0, 3.0]]
 
 
 def test_first_step_is_plain_nesterov() -> None:

@@ -16,6 +16,7 @@ from inference.backends.base import AUTO, TORCH, Backend, BackendSpec
 from inference.backends.choice import AUTO_ON_CPU, BACKENDS, installed
 from inference.network import Network
 from settings.detect import DetectionSettings
+from tests.conftest import needs_gpu
 from utils.errors import Code, TaskError
 
 ON_CPU = ("onnxruntime", "openvino")
@@ -115,7 +116,7 @@ def test_a_device_that_a_backend_cannot_use_is_one_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_gpu
 @pytest.mark.parametrize("name", ["onnxruntime", "tensorrt"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_on_a_gpu(
