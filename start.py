@@ -20,6 +20,7 @@ if __name__ == "__main__" and (missing := missing_packages()):
 import argparse
 import logging
 import os
+import shlex
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -133,6 +134,10 @@ def report_error(error: BaseException, options: argparse.Namespace, monitor: Mon
         # Else another rank has failed, and the launching process says so.
         if known_cause(error) is None:  # else the sentence says all that a user can act on
             print(trace, end="")
+        if isinstance(error, KeyboardInterrupt):
+            sentence += (
+                f" The command: {shlex.join(['python', 'start.py', '--env', str(options.env)])}"
+            )
         print(f"FAILED ({int(code)}): {sentence}", flush=True)
 
 

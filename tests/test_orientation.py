@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 
 import detect
+import mine
 import start
 import val
 from bench.training import read_splits as splits_of_task
@@ -21,8 +21,6 @@ from data.dataset_index import DatasetIndex
 from data.folders import read_splits
 from data.images import ORIENTATION_TAG, read_image
 from data.loaders import LoaderConfig, training_loader
-from mining import mining_cald
-from settings.detect import MiningSettings
 from tasks.candidates import journal_path
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
@@ -107,18 +105,16 @@ def test_val(
     assert {"best_predictions.json", "labels/0.txt"} <= set(found[0][1])
 
 
-def test_mining_by_hand(
-    drawn: SourceDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = partial(MiningSettings, conf_thres=0.001)  # a weak detector: objects in every image
-    monkeypatch.setattr(mining_cald, "MiningSettings", settings)
+def test_mining_by_hand(drawn: SourceDataset, weights: Path, tmp_path: Path) -> None:
+    """Scores and report; at this threshold a weak detector has objects in every image."""
     found = []
     for how in (1, 6):
-        folder, output = photographs(drawn, tmp_path / "data", how), tmp_path / f"{how}.tsv"
-        words = f"--weights {weights} --source {folder / 'images'} --output {output} --imgsz 96"
-        mining_cald.main(words.split())
-        found.append(output.read_text())
+        source = photographs(drawn, tmp_path / "data", how) / "images"
+        words = f"--weights {weights} --source {source} --project {tmp_path} --name {how} "
+        mine.main([*words.split(), "--imgsz", "96", "--conf-thres", "0.001"])
+        found.append(files_of(tmp_path / str(how)))
     assert found[0] == found[1]
+    assert {"result.tsv", "report.html"} <= set(found[0])
 
 
 @pytest.mark.parametrize("tag", [6, 8])

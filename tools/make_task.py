@@ -23,6 +23,7 @@ import html
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -94,12 +95,15 @@ def write_task(
     (default: the first of test, val, train that has images). An existing task is refused with
     TaskError(CONFIG) unless `overwrite`.
     """
-    _check_request(kinds, annotation_format, candidates)
+    _check_request(kinds, annotation_format, candidates, limit, protocol)
     root = _prepare(Path(task_dir).resolve(), overwrite=overwrite)
     into, training = root / "in", "training" in kinds
     splits = {split: source.splits[split][:limit] for split in SPLITS}
     if not training:
-        chosen = candidates or next(s for s in ("test", "val", "train") if splits[s])
+        order = (candidates,) if candidates else ("test", "val", "train")
+        chosen = next((split for split in order if splits[split]), None)
+        if chosen is None:
+            raise TaskError(Code.DATASET, f"There is no image in {', '.join(order)} to look at.")
         splits = {"candidate": splits[chosen]}
         log.info("candidates: %d images of the split %s", len(splits["candidate"]), chosen)
     columns = 5 if protocol is None else 7
@@ -128,13 +132,24 @@ def write_task(
     return into / "env.yaml"
 
 
-def _check_request(kinds: Sequence[str], annotation_format: str, candidates: str | None) -> None:
+def _check_request(
+    kinds: Sequence[str],
+    annotation_format: str,
+    candidates: str | None,
+    limit: int | None,
+    protocol: str | None,
+) -> None:
     if set(kinds) not in ({"training"}, {"mining"}, {"infer"}, {"mining", "infer"}):
         rule = "it is training, mining, infer, or mining+infer"
         asked = "+".join(kinds) or "of no kind"
         raise TaskError(Code.CONFIG, f"A task cannot be {asked}: {rule}.")
     if annotation_format not in FORMATS:
         sentence = f"{annotation_format!r} is no annotation format: choose {', '.join(FORMATS)}."
+        raise TaskError(Code.CONFIG, sentence)
+    if limit is not None and limit < 1:
+        raise TaskError(Code.CONFIG, f"The limit is {limit}; it must be 1 or more images.")
+    if protocol is not None and not re.fullmatch(r"\d+(\.\d+)*", protocol):
+        sentence = f"{protocol!r} is no protocol: give a version such as 1.1.0, or none."
         raise TaskError(Code.CONFIG, sentence)
     if candidates not in (None, *SPLITS):
         raise TaskError(Code.CONFIG, f"{candidates!r} is no split: choose {', '.join(SPLITS)}.")

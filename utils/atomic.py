@@ -35,7 +35,7 @@ def replace_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or error.filename == str(temporary):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or str(error.filename) == str(temporary):
             error.filename = str(path)
         raise
     except RuntimeError as error:  # torch's writer does not say why it could not

@@ -114,7 +114,7 @@ def known_cause(error: BaseException) -> tuple[Code, str] | None:
         return KINDS[kind]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Code.CONTAINER, (
-            f"no space is left on the disk while writing {error.filename or 'a result'}: free some "
+            f"no space is left on the disk while writing {_written(error)}: free some "
             "space and start the task again."
         )
     if isinstance(error, OSError) and error.filename is not None and error.errno in PLACES:
@@ -123,6 +123,12 @@ def known_cause(error: BaseException) -> tuple[Code, str] | None:
             f"{PLACES[error.errno]}."
         )
     return None
+
+
+def _written(error: OSError) -> str:
+    """Return the file that an error is about; of a copy, the second."""
+    name = error.filename2 or error.filename
+    return "a result" if name is None else os.fsdecode(name)
 
 
 def _kind_of(error: BaseException) -> str | None:

@@ -43,6 +43,7 @@ def log_to_console(*, quiet: bool = False) -> None:
         handler.addFilter(ProgressFilter())
     level = logging.ERROR if quiet else logging.INFO
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.raiseExceptions = False  # a reader that goes away (`| head`) ends no work
     for noisy in ("matplotlib", "PIL", "onnxscript", "onnx_ir", "torch.onnx", "tensorboard"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 

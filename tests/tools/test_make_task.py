@@ -292,6 +292,11 @@ def test_a_folder_without_labels_or_a_class_named_twice_is_refused(tmp_path: Pat
         pytest.param({"kinds": ("training", "infer")}, "cannot be training+infer", id="kinds"),
         pytest.param({"annotation_format": "csv"}, "no annotation format", id="format"),
         pytest.param({"candidates": "all"}, "is no split", id="split"),
+        pytest.param({"limit": 0}, "The limit is 0", id="limit"),
+        pytest.param({"protocol": "x.y"}, "no protocol", id="protocol"),
+        pytest.param(
+            {"kinds": ("mining",), "candidates": "test"}, "no image in test", id="empty split"
+        ),
         pytest.param({"weights": [Path("nowhere.pt")]}, "no weights at nowhere.pt", id="weights"),
     ],
 )

@@ -85,6 +85,13 @@ def test_a_full_disk_is_told_with_the_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_text(tmp_path / "a.txt", "text")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+
+
 def test_a_scratch_folder_goes_and_so_does_one_that_a_killed_process_left(
     tmp_path: Path, gone: int
 ) -> None:

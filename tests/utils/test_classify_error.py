@@ -37,6 +37,7 @@ CASES = [
     (RuntimeError(WORKER + "Killed. "), Code.CONTAINER, "a worker process"),
     (OSError(errno.ENOSPC, "full", "/dev/shm/x"), Code.OUT_OF_MEMORY, "shm_size"),
     (OSError(errno.ENOSPC, "full", "best.pt"), Code.CONTAINER, "disk while writing best.pt"),
+    (OSError(errno.ENOSPC, "full", "a.jpg", None, "b.jpg"), Code.CONTAINER, "writing b.jpg:"),
     (OSError(errno.EDQUOT, "quota", "best.pt"), Code.CONTAINER, "disk while writing best.pt"),
     (RuntimeError("CUDA error: no kernel image is"), Code.CUDA_MISMATCH, "made for this GPU"),
     (Accelerator(35), Code.CUDA_MISMATCH, "driver"),
