@@ -23,7 +23,9 @@ from utils.errors import Code, TaskError
 log = logging.getLogger(__name__)
 
 BALANCED_FIRST = 2.0
-"""Largest score in the window: 1, and a share of the largest divergence or gain."""
+"""Above every score in the window: 1, and a share of the largest divergence or value."""
+LARGEST_SHARE = 1 - 1e-6
+"""Of the first greedy choice, so that empty images may still come before."""
 
 Shares = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Class vectors [n, c] to numbers from 0 to 1, float64 [n]."""
@@ -85,7 +87,8 @@ def greedy_shares(counts: NDArray[np.float64]) -> Shares:
         top = own.values.max()
         for _ in range(len(shown) if top > 0 else 0):
             chosen = int(np.where(taken, -np.inf, own.values).argmax())
-            gains[chosen], taken[chosen] = max(own.values[chosen] / top, 0.0), True
+            gains[chosen] = LARGEST_SHARE * max(own.values[chosen] / top, 0.0)
+            taken[chosen] = True
             own.choose(chosen)
         return gains
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from dataclasses import replace
 from math import sqrt
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import start
 from mining.diversity import SIZE, STEP, UNIT
 from mining.mining_balanced import (
     FLOOR,
@@ -22,6 +24,7 @@ from mining.mining_balanced import (
     values_of,
 )
 from mining.scores import Scored, ScoringContext
+from ops.nms import NmsConfig
 from ops.tiling import Tiling
 from settings.detect import MiningSettings
 from tests.mining.colour_example import (
@@ -35,6 +38,8 @@ from tests.mining.colour_example import (
     scores_of,
     untrained,
 )
+from tools.make_task import write_task
+from tools.sources import SourceDataset
 
 SETTINGS = MiningSettings(
     mining_algorithm="balanced", batch_size=4, workers=1, diverse_window=9, seed=0
@@ -163,11 +168,29 @@ def test_what_inference_leaves_out_counts(tmp_path: Path) -> None:
     assert tile.network_input is not None
     assert len(tile.network_input.rows) == 1
     assert scored([path], predictor)[0].score == pytest.approx(0.468996 + FLOOR, abs=1e-6)
+    # Alone it has the first place, 4 + 1; without a window its value.
     assert scores_of(ColourPredictor(unsure), [path], SETTINGS) == [5]
+    plain = replace(SETTINGS, diverse_window=0)
+    assert scores_of(ColourPredictor(unsure), [path], plain) == pytest.approx([0.468997], abs=1e-6)
     # One look: the detections of both thresholds are of one forward pass.
     predictor = ColourPredictor(unsure)
     scores_of(predictor, [path], SETTINGS)
     assert len(predictor.shapes) == 1
+
+
+@pytest.mark.parametrize("most", [3, 300])
+def test_inference_does_not_see_the_lower_threshold(paths: list[str], most: int) -> None:
+    """With a real network the detections are bit for bit those of a task without mining."""
+    network = untrained(3)
+    everything = [one.detections[:, 4] for one in network.stream(paths)]
+    nms = NmsConfig(float(np.median(np.concatenate(everything))), 0.45, most)
+    network = replace(network, config=replace(network.config, nms=nms))
+    expected = {one.position: one.detections.tolist() for one in network.stream(paths)}
+    low = list(network.stream_tiles(paths, keep_inputs=True, keep_confidence=0.0))
+    assert {one.position: one.detections.tolist() for one in low} == expected
+    kept = [len(one.network_input.rows) for one in low if one.network_input is not None]
+    assert 0 < sum(map(len, expected.values())) <= sum(kept)
+    assert most == 3 or sum(map(len, expected.values())) < sum(kept)
 
 
 def test_classes_take_turns(tmp_path: Path) -> None:
@@ -222,3 +245,21 @@ def test_a_real_network_repeats_itself(copies: list[str], classes: int) -> None:
     assert scores[5] == -1
     # Whichever copy stands first, the two others gain next to nothing.
     assert sum(score < classes + 1.01 for score in scores[:3]) == 2
+
+
+def test_a_task_sees_what_its_conf_thres_leaves_out(
+    drawn: SourceDataset, weights: Path, tmp_path: Path
+) -> None:
+    """No object at conf_thres 1 in any image, and values above the floor all the same."""
+    settings = {"mining_algorithm": "balanced", "img_size": "64", "conf_thres": "1", "plots": "no"}
+    env_file = write_task(
+        drawn, tmp_path / "task", kinds=("mining", "infer"), settings=settings, weights=[weights]
+    )
+    assert start.main(["--env", str(env_file)]) == 0
+    with open(tmp_path / "task/out/mining/explanations.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["objects"] for row in rows} == {"0"}
+    assert max(float(row["own_score"]) for row in rows) > 0.01
+    assert float(rows[0]["distance"]) == 1
+    assert rows[0]["class"]
+    assert not rows[0]["note"]
