@@ -1,5 +1,5 @@
-# make demo   draw a data set (or DATA=<a VOC folder>), train, mine and infer through start.py;
-#             OUT=<folder>, and DEMO="--limit 64 --set epochs=10" for a short one
+# make demo   draw a data set (or DATA=<a labelled folder>), train, mine and infer through start.py;
+#             WEIGHTS=<a checkpoint to start from>, OUT=<folder>, and DEMO="--limit 64 --set epochs=10" for a short one
 # make test   every test;   make check   format, lint, types and tests
 # make generate   every generated table and file anew
 # make test-oldest   every test with Python 3.10 and the lowest versions of all requirements
@@ -35,7 +35,8 @@ $(VENV)/.ready: extra-requirements.txt requirements-dev.txt
 
 demo: $(READY)
 	@$(PYTHON) -m utils.environment
-	$(PYTHON) -m tools.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") $(DEMO)
+	$(PYTHON) -m tools.demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)") \
+		$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(DEMO)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES)

@@ -2,6 +2,7 @@
 
     python -m tools.demo --out runs/demo [--data <a VOC, COCO or YOLO folder>]
     python -m tools.demo --data path/to/voc --limit 64 --set epochs=10 --set img_size=320
+    python -m tools.demo --data path/to/voc --weights yolov5n.pt
 
 Everything runs through `start.py`, as the platform would run it; each result is checked.
 """
@@ -45,6 +46,8 @@ TRAINING = {
     **{"model": "yolov5n", "img_size": "256", "batch_size": "16", "epochs": "45"},
     **{"nominal_batch_size": "16", "cls": "2"},
 }
+# Weights that know objects already need a few epochs, and their own network.
+FINE_TUNING = {"img_size": "256", "batch_size": "16", "nominal_batch_size": "16", "epochs": "12"}
 DETECTION = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
 DRAWN_IMAGES = 240
 # What a demo leaves in its folder, and the next one there replaces.
@@ -82,20 +85,34 @@ def make_room(out: Path) -> None:
 
 
 def run_demo(
-    data: Path | None, out: Path, overrides: Mapping[str, str], *, limit: int | None = None
+    data: Path | None,
+    out: Path,
+    overrides: Mapping[str, str],
+    *,
+    weights: Path | None = None,
+    limit: int | None = None,
 ) -> list[Outcome]:
     """Train on the training split, then mine and infer on the test split with that model.
 
-    `limit` takes only the first images of each split. Raises TaskError for a folder `data` that
-    cannot be read or a folder `out` that must not be replaced.
+    The training starts from `weights`, if any. `limit` takes only the first images of each split.
+    Raises TaskError for a folder `data` that cannot be read, for weights that are not there, or a
+    folder `out` that must not be replaced.
     """
+    if weights is not None and not weights.is_file():
+        raise TaskError(Code.MODEL, f"There are no weights at {weights}; give an existing file.")
     source = None if data is None else read_source(data)
     make_room(out)
     if source is None:
         draw_dataset(out / "drawn", images=DRAWN_IMAGES, size_wh=(320, 240), seed=0)
         source = read_source(out / "drawn")
     training, detection = out / "training", out / "mining-and-inference"
-    write_task(source, training, settings={**TRAINING, **overrides}, limit=limit)
+    write_task(
+        source,
+        training,
+        settings={**(TRAINING if weights is None else FINE_TUNING), **overrides},
+        weights=[] if weights is None else [weights],
+        limit=limit,
+    )
     outcomes = [run_task("training", training)]
     write_task(
         source,
@@ -118,7 +135,10 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     first, last = (float(row.split("\t")[1]) for row in (ranking[0], ranking[-1]))
     images = json.loads((detection / "infer-result.json").read_text("utf-8"))["detection"]
     objects = sum(len(image["boxes"]) for image in images.values())
+    config = yaml.safe_load((outcomes[0].folder / "in" / "config.yaml").read_text("utf-8"))
+    start = [Path(path).name for path in config.get("pretrained_model_params", ())]
     rows = [
+        ("training started from", start[0] if start else "scratch (make demo WEIGHTS=yolov5n.pt)"),
         ("mAP50, validation split", f"{best['mAP']:.3f}"),
         (f"TP / FN / FP at confidence {confidence}", "{tp} / {fn} / {fp}".format(**best)),
         ("images ranked for labelling", f"{len(ranking)}"),
@@ -161,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and print the table; status 1 if a result breaks the protocol."""
     parser = command_parser("tools.demo", __doc__)
     parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; drawn if absent")
+    parser.add_argument("--weights", type=Path, help="a checkpoint to start from, yolov5n.pt or so")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="of training; repeatable"
@@ -171,7 +192,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--set wants KEY=VALUE")
     log_to_console()
     overrides = dict(pair.split("=", 1) for pair in options.set)
-    outcomes = run_demo(options.data, options.out.resolve(), overrides, limit=options.limit)
+    outcomes = run_demo(
+        options.data,
+        options.out.resolve(),
+        overrides,
+        weights=options.weights,
+        limit=options.limit,
+    )
     rows = summary_rows(outcomes)
     page = write_index(options.out.resolve(), outcomes, rows)
     width = max(len(name) for name, _ in rows)

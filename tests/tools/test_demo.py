@@ -46,8 +46,9 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param(["--data", "gone"], "FAILED: There is no data set at gone", id="no data"),
-        pytest.param(["--data", "."], "FAILED: . is no data set that can be read", id="no labels"),
+        pytest.param(["--data", "gone"], "There is no data set at gone", id="no data"),
+        pytest.param(["--data", "."], ". is no data set that can be read", id="no labels"),
+        pytest.param(["--weights", "gone.pt"], "There are no weights at gone.pt", id="no weights"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_replaces_nothing(
@@ -56,9 +57,9 @@ def test_a_mistake_is_a_sentence_and_replaces_nothing(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "index.html").touch()
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(TaskError) as caught:
         demo.main([*arguments, "--out", "demo"])
-    assert str(ended.value).startswith(words)
+    assert caught.value.sentence.startswith(words)
     assert (tmp_path / "demo" / "index.html").is_file()
 
 
