@@ -264,6 +264,10 @@ def test_a_task_sees_what_its_conf_thres_leaves_out(
     monkeypatch.setattr(mining_balanced, "LEAST_CONFIDENCE", 0.001)
     low = replace(mining_balanced.ALGORITHM, confidence=0.001)
     monkeypatch.setitem(ALGORITHMS, "balanced", low)
+    images = [str(image.path) for image in drawn.splits["val"]]
+    Detector(weights, img_size=64).mine(images, "balanced", conf_thres=1)
+    assert "nothing was found" not in caplog.text
+    assert "have the same score" in caplog.text
     settings = {"mining_algorithm": "balanced", "img_size": "64", "conf_thres": "1", "plots": "no"}
     env_file = write_task(
         drawn, tmp_path / "task", kinds=("mining", "infer"), settings=settings, weights=[weights]
@@ -273,5 +277,3 @@ def test_a_task_sees_what_its_conf_thres_leaves_out(
         rows = list(csv.DictReader(file))
     assert {row["objects"] for row in rows} == {"0"}
     assert max(float(row["own_score"]) for row in rows) > 0.01
-    Detector(weights, img_size=64).mine([row["path"] for row in rows], "balanced", conf_thres=1)
-    assert "nothing was found" not in caplog.text
