@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 
 import cv2
 import numpy as np
 
+from utils.environment import has_display
+
 TITLE = "detections"
 
 
 def why_no_window() -> str:
     """Return why OpenCV cannot open a window here; '' if it can."""
-    places = ("DISPLAY", "WAYLAND_DISPLAY")
-    if sys.platform.startswith("linux") and not any(map(os.environ.get, places)):
+    if sys.platform.startswith("linux") and not has_display():
         return "there is no display here"
     gui = re.search(r"GUI:\s*(\w+)", cv2.getBuildInformation())
     if gui is None or gui[1] == "NONE":

@@ -29,7 +29,6 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("val", "--weights yolov5s.pt --data gone.yaml"),
         ("detect", "--weights yolov5s.pt --source images"),
         ("mine", "--weights yolov5s.pt --source images"),
-        ("mining.mining_cald", "--weights yolov5s.pt --source images"),
     ],
 )
 def test_every_command_names_the_ways(program: str, flags: str, tmp_path: Path) -> None:

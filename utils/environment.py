@@ -36,6 +36,11 @@ CACHES = {
 }
 
 
+def has_display() -> bool:
+    """Return whether the user's session has a display for windows."""
+    return any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
 def ranks() -> tuple[int, int, int, int]:
     """Return torchrun's (rank, world size, local rank, local world size); without it (0, 1, 0, 1).
 
