@@ -18,8 +18,8 @@ from bench.material import (
     write_weights,
 )
 from bench.training import markdown
-from tools.make_task import FORMATS
 from tools.sources import SourceDataset
+from tools.task_images import FORMATS
 
 NAMES = {
     YOLOV5: "yolov5 7.0.14",

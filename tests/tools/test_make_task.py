@@ -12,8 +12,9 @@ import yaml
 from PIL import Image, ImageOps
 
 from data.read_dataset import read_dataset
-from tools.make_task import FORMATS, main, write_task
+from tools.make_task import main, write_task
 from tools.sources import SourceDataset, SourceImage, read_source
+from tools.task_images import FORMATS
 from utils.errors import TaskError
 
 NAMES = ("cat", "dog bowl")
