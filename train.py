@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = parse_device(command.device, processes)
     with processes.process_group(device):
         job = build_job(command, device, processes)
-        with resumed_by(lambda: going_on(job, command)):
+        with resumed_by(lambda: resume_command(job, command)):
             best = train(job, Progress())
     if best:
         tell_results(job, command, best.files[0])
@@ -90,7 +90,7 @@ def build_job(command: TrainCommand, device: torch.device, processes: DistContex
     )
 
 
-def going_on(job: TrainingJob, command: TrainCommand) -> str:
+def resume_command(job: TrainingJob, command: TrainCommand) -> str:
     """Return the command that goes on with a training that was stopped; '' before its first epoch.
 
     It names the data once more where a run folder does not keep them.
