@@ -24,6 +24,7 @@ from cli.detect import DetectCommand, parse_detect_command
 from cli.options import log_next
 from data.images import ImageError
 from data.videos import Video, write_video
+from inference.exported import is_exported
 from inference.journal import Record
 from inference.outputs import DetectionFiles, DetectionTable
 from inference.predictions import Prediction
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command.run and command.settings.plots:
         report.write(folder, results.examples.get, tensorboard=False)
         log.info("report: %s", folder / PAGE)
-    if command.run and images:
+    if command.run and images and not is_exported(Path(command.weights)):
         mining = ("python", "mine.py", "--weights", command.weights, "--source", command.source)
         log_next("which to label first", *mining, "--imgsz", command.settings.img_size)
 

@@ -133,6 +133,16 @@ def test_the_command_writes_what_the_file_detects(folder: Path, tmp_path: Path) 
     np.testing.assert_allclose(*found, atol=0.02)
 
 
+@pytest.mark.parametrize(("name", "ranks"), [("best.pt", True), ("any.onnx", False)])
+def test_mining_is_named_next_where_the_file_can(
+    folder: Path, tmp_path: Path, name: str, ranks: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--weights", str(folder / name), "--source", str(folder / "images"), "--img", "96"]
+    detect.main([*words, "--project", str(tmp_path), "--noplots"])
+    said = "".join(capsys.readouterr())
+    assert ("next, which to label first: python mine.py" in said) is ranks
+
+
 def foreign(path: Path, shape: list[int], metadata: dict[str, str]) -> Path:
     """A file whose output is a constant of that shape."""
     value = helper.make_tensor("value", TensorProto.FLOAT, shape, np.zeros(shape).ravel())
