@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from data.data_yaml import read_data_yaml
 from data.dataset_index import DatasetIndex
 from data.formats.base import SPLITS, AnnotationReader, FoundDataset, formats
+from data.images import content_mark
 from data.index_file import Record
 from data.read_dataset import read_records, read_yolo_split
-from data.report import DataReport
+from data.report import EXAMPLES, DataReport
 from data.sources import images_under, is_hidden
 from utils.errors import Code, TaskError
 from utils.progress import Progress
@@ -108,18 +113,62 @@ def read_splits(
 ) -> list[tuple[DatasetIndex, DataReport]]:
     """Read splits of a data set: of a data.yaml as v7.0 does, or of any form `open_dataset` knows.
 
-    Only a folder is divided where it has no splits; a data.yaml must name those that are read.
+    Only a folder is divided where it has no splits; a data.yaml must name those that are read. Of
+    equal pictures with different labels in a split one is kept.
     """
     if path.suffix.lower() in (".yaml", ".yml") and not path.is_dir():
         description = read_data_yaml(path)
-        return [
+        read = [
             read_yolo_split(description, split, max_bad_fraction=max_bad_fraction)
             for split in splits
         ]
-    data = open_dataset(path)
-    read = [data.read(split, max_bad_fraction=max_bad_fraction) for split in splits]
-    read[0][1].notes = data.notes
-    return read
+    else:
+        data = open_dataset(path)
+        read = [data.read(split, max_bad_fraction=max_bad_fraction) for split in splits]
+        read[0][1].notes = data.notes
+    return [(_without_contradictions(index, report), report) for index, report in read]
+
+
+def _without_contradictions(index: DatasetIndex, report: DataReport) -> DatasetIndex:
+    """Keep one of equal pictures with different labels: the first that has any; `report` says so.
+
+    Files of one length and `content_mark` are compared whole.
+    """
+    by_length: dict[int, list[int]] = {}
+    for number, path in enumerate(index.paths):
+        with suppress(OSError):  # an image that is gone is told where it is decoded
+            by_length.setdefault(os.path.getsize(path), []).append(number)
+    by_mark: dict[str, list[int]] = {}
+    for group in by_length.values():
+        for number in group if len(group) > 1 else ():
+            by_mark.setdefault(content_mark(index.paths[number]), []).append(number)
+    dropped: dict[int, int] = {}
+    for group in by_mark.values():
+        kept = max(group, key=lambda number: len(index.boxes_of(number)) > 0)
+        for number in group:
+            if not _labelled_alike(index, kept, number) and filecmp.cmp(
+                index.paths[kept], index.paths[number], shallow=False
+            ):
+                dropped[number] = kept
+    if not dropped:
+        return index
+    told = [
+        f"{index.paths[left]} ({len(index.boxes_of(left))} boxes) is the same picture as "
+        f"{index.paths[kept]} ({len(index.boxes_of(kept))} boxes) and was left out"
+        for left, kept in list(dropped.items())[:EXAMPLES]
+    ]
+    count = f"{len(dropped)} × equal pictures with other labels than the first that has any"
+    report.notes = (*report.notes, count, *told)
+    index = index.subset([number for number in range(len(index)) if number not in dropped])
+    report.kept, report.boxes = len(index), len(index.boxes)
+    report.backgrounds = int((np.diff(index.offsets) == 0).sum())
+    return index
+
+
+def _labelled_alike(index: DatasetIndex, one: int, other: int) -> bool:
+    return np.array_equal(index.boxes_of(one), index.boxes_of(other)) and np.array_equal(
+        index.classes_of(one), index.classes_of(other)
+    )
 
 
 def _find(path: Path, class_names: tuple[str, ...]) -> tuple[FoundDataset | None, tuple[str, ...]]:

@@ -80,6 +80,34 @@ def test_make_task_and_train_read_the_same(tmp_path: Path) -> None:
         assert [image.path for image in source.splits[split]] == [Path(p) for p in index.paths]
 
 
+@pytest.mark.parametrize(
+    ("label", "kept"),
+    [
+        pytest.param("", 3, id="no-labels"),
+        pytest.param("1 .5 .5 .5 .5", 3, id="other-labels"),
+        pytest.param(None, 4, id="the-same"),
+    ],
+)
+def test_one_of_equal_pictures_with_other_labels_is_read(
+    label: str | None, kept: int, tmp_path: Path
+) -> None:
+    """A copy without labels that comes first by name, and a labelled one that comes later."""
+    root = windows_yolo(tmp_path)
+    images, labels = root / "images" / "train", root / "labels" / "train"
+    copy = "0-a" if label == "" else "0copy"
+    (images / f"{copy}.jpg").write_bytes((images / "0.jpg").read_bytes())
+    text = (labels / "0.txt").read_text("utf-8-sig") if label is None else label
+    write(labels / f"{copy}.txt", text)
+    ((index, report),) = read_splits(root / "data.yaml", ["train"], max_bad_fraction=0)
+    assert (len(index), report.kept, report.boxes) == (kept, kept, len(index.boxes))
+    assert {Path(path).stem for path in index.paths} == {"0", "1", "2"} | {copy} - {
+        copy if kept == 3 else ""
+    }
+    told = "\n".join(report.lines())
+    assert (f"{copy}.jpg" in told) is (kept == 3)
+    assert (f"is the same picture as {images / '0.jpg'}" in told) is (kept == 3)
+
+
 def refusal(root: Path, *, split: str = "train", bad: float = 0.0) -> str:
     with pytest.raises(TaskError) as caught:
         open_dataset(root).read(split, max_bad_fraction=bad)
