@@ -174,14 +174,20 @@ def _last(layers: Sequence[Layer], name: str) -> object:
 
 
 def read_mapping(
-    path: Path, what: str, *, advice: str = "", errors: str = "strict"
+    path: Path, what: str, *, advice: str = "", errors: str = "strict", words: str = ""
 ) -> dict[str, object]:
     """Read a YAML file of keys with values, undecodable bytes as `errors` says.
 
-    Raise TaskError(CONFIG) that names it as `what`; `advice` is for a file that cannot be read.
+    The items of a list under the key `words` stay the text they are, such as `no` and `007`. Raise
+    TaskError(CONFIG) that names it as `what`; `advice` is for a file that cannot be read.
     """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8-sig", errors=errors))
+        text = path.read_text(encoding="utf-8-sig", errors=errors)
+        content = load_yaml(text)
+        if isinstance(content, dict) and isinstance(content.get(words), list):
+            as_words = load_yaml(text, words=True)
+            assert isinstance(as_words, dict)
+            content[words] = as_words.get(words, content[words])
     except OSError as error:
         raise TaskError(
             Code.CONFIG, f"{what} {path} cannot be read ({error.strerror}){advice}."

@@ -52,7 +52,7 @@ def read_task(env_file: Path = DEFAULT_ENV_FILE, *, repository: Path = REPOSITOR
     env_file = Path(env_file)
     env = read_mapping(env_file, "the task's environment file", advice=NO_TASK)
     folders = _Folders.of(env, env_file)
-    config = read_mapping(folders.config_file, "the task's configuration file")
+    config = read_mapping(folders.config_file, "the task's configuration file", words="class_names")
     warnings: list[str] = []
     training, mining, infer = _what_to_run(env, warnings)
     _refuse_other_object_types(config)
