@@ -132,14 +132,14 @@ def read_splits(
 def _without_contradictions(index: DatasetIndex, report: DataReport) -> DatasetIndex:
     """Keep one of equal pictures with different labels: the first that has any; `report` says so.
 
-    Files of one length and `content_mark` are compared whole.
+    Files of one length, image size and `content_mark` are compared whole.
     """
-    by_length: dict[int, list[int]] = {}
-    for number, path in enumerate(index.paths):
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for number, (path, size) in enumerate(zip(index.paths, index.sizes.tolist(), strict=True)):
         with suppress(OSError):  # an image that is gone is told where it is decoded
-            by_length.setdefault(os.path.getsize(path), []).append(number)
+            alike.setdefault((os.path.getsize(path), *size), []).append(number)
     by_mark: dict[str, list[int]] = {}
-    for group in by_length.values():
+    for group in alike.values():
         for number in group if len(group) > 1 else ():
             by_mark.setdefault(content_mark(index.paths[number]), []).append(number)
     dropped: dict[int, int] = {}
