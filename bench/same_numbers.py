@@ -159,7 +159,8 @@ def export_entries(path: Path, images: np.ndarray[Any, Any]) -> Entries:
         import openvino  # type: ignore[import-untyped]
 
         model = openvino.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": "1"})
-        return output_entries(model(images).values())
+        whole = model.input(0).partial_shape[0].is_dynamic
+        return output_entries(model(images if whole else images[:1]).values())
     if path.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
