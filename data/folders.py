@@ -160,8 +160,7 @@ def _without_contradictions(index: DatasetIndex, report: DataReport) -> DatasetI
     count = f"{len(dropped)} × equal pictures with other labels than the first that has any"
     report.notes = (*report.notes, count, *told)
     index = index.subset([number for number in range(len(index)) if number not in dropped])
-    report.kept, report.boxes = len(index), len(index.boxes)
-    report.backgrounds = int((np.diff(index.offsets) == 0).sum())
+    report.count(index)
     return index
 
 

@@ -58,6 +58,10 @@ class ImageHeader(NamedTuple):
         """(height, width) once the image is turned as its orientation says."""
         return self.size if self.orientation < 5 else (self.size[1], self.size[0])
 
+    def size_of(self, *, upright: bool) -> tuple[int, int]:
+        """Return (height, width) of the `upright` image, or of the stored grid."""
+        return self.upright_size if upright else self.size
+
 
 def image_header(path: str | os.PathLike[str]) -> ImageHeader:
     """Read the header of a file without decoding.
@@ -70,8 +74,7 @@ def image_header(path: str | os.PathLike[str]) -> ImageHeader:
 
 def image_size(path: str | os.PathLike[str], *, upright: bool = False) -> tuple[int, int]:
     """Return (height, width) of the stored grid, or of the `upright` image; raises ImageError."""
-    header = image_header(path)
-    return header.upright_size if upright else header.size
+    return image_header(path).size_of(upright=upright)
 
 
 def content_mark(path: str | os.PathLike[str]) -> str:

@@ -105,12 +105,9 @@ def read_records(
     index = DatasetIndex.concatenate(slabs)
     _check_bad_fraction(report, len(unique), len(index), max_bad_fraction)
     _check_one_decodes(index.paths, report)
-    if not len(index.boxes) and report.crowds and require_boxes:
-        raise TaskError(Code.DATASET, _only_crowds(report))
     if report.other_sizes.count:
         log.warning("%s", report.size_warning())
-    report.kept, report.boxes = len(index), len(index.boxes)
-    report.backgrounds = int((np.diff(index.offsets) == 0).sum())
+    report.count(index)
     if require_boxes and not len(index.boxes):
         raise TaskError(Code.DATASET, _why_no_boxes(report, class_names))
     return index, report
@@ -132,7 +129,7 @@ def _index_of(
             report.bad_annotations.add(str(outcome))
         else:
             header, annotation = outcome
-            size = header.upright_size if upright else header.size
+            size = header.size_of(upright=upright)
             paths.append(record.image)
             sizes.append(size)
             annotations.append(annotation)
@@ -171,7 +168,7 @@ def _examine(record: Record, reader: AnnotationReader, upright: bool) -> _Outcom
         header = image_header(record.image)
         if record.annotation is None:
             return header, Annotation()
-        size = header.upright_size if upright else header.size
+        size = header.size_of(upright=upright)
         return header, reader.read(record.annotation, record.image, size)
     except (ImageError, AnnotationError) as error:
         return error
@@ -272,20 +269,18 @@ def _check_one_decodes(paths: Sequence[str], report: DataReport) -> None:
     )
 
 
-def _only_crowds(report: DataReport) -> str:
-    return (
-        f"all {report.crowds} objects of {report.index_file} are marked as crowd regions "
-        "(iscrowd: 1), which are no single objects to train on; tools that write masks of a brush "
-        "so (CVAT) export single objects as polygons or boxes."
-    )
-
-
 def _why_no_boxes(report: DataReport, class_names: Iterable[str]) -> str:
     unknown = ", ".join(name for name, _ in report.unknown_classes.most_common(EXAMPLES))
     if unknown:
         return (
             f"no object of {report.index_file} is of a class to be trained: the annotations hold "
             f"{unknown}, class_names holds {', '.join(class_names)}; make them agree."
+        )
+    if report.crowds:
+        return (
+            f"all {report.crowds} objects of {report.index_file} are marked as crowd regions "
+            "(iscrowd: 1), which are no single objects to train on; tools that write masks of a "
+            "brush so (CVAT) export single objects as polygons or boxes."
         )
     return (
         f"the {report.kept} usable images of {report.index_file} hold no object; "

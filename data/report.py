@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from data.dataset_index import DatasetIndex
+
 EXAMPLES = 5
 
 
@@ -45,6 +49,11 @@ class DataReport:
     unknown_classes: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
     """Sentences on how the data set was found and divided."""
+
+    def count(self, index: DatasetIndex) -> None:
+        """Count the images that are kept, their boxes, and those without any."""
+        self.kept, self.boxes = len(index), len(index.boxes)
+        self.backgrounds = int((np.diff(index.offsets) == 0).sum())
 
     def lines(self) -> list[str]:
         """Return the report as text: one line of totals, then one per kind of problem."""
