@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inference.backends.base import Backend
 from models.detector import Detector
+from models.float16 import usable_precision
 from models.onednn import to_onednn, with_cast_weights
 from utils.device import autocast, compute_dtype, keep_freed_memory
 
@@ -44,6 +45,7 @@ class Network:
         if device.type == "cpu":
             keep_freed_memory()
         fused = detector.fused().to(device).to(memory_format=torch.channels_last)
+        precision = usable_precision(fused, precision)
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
         return cls(fused, prepare(fused, compute_dtype(device, precision)), device, precision)
 

@@ -11,6 +11,7 @@ from settings.rules import (
     PRECISION,
     SEED,
     SIZE,
+    TF32,
     WEIGHTS_DIR,
     WORKERS,
     module_names,
@@ -74,6 +75,7 @@ class TrainSettings:
     )
     cache_dir: str = option("", "folder of the cache on disk; '' for the system's temporary folder")
     precision: str = of_spec("auto", PRECISION)
+    tf32: bool = of_spec(False, TF32)
     schedule: str = option(
         "linear",
         "learning-rate schedule",

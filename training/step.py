@@ -65,7 +65,8 @@ class TrainingStep:
         if step_of.count_batch():
             step_of.update()
             step_of.count_step()
-            self.ema.update(self.network)
+            # Steps that overflow belong to a scaled loss; others without effect are an exception.
+            self.ema.update(self.network, step_of.skipped if step_of.scale is not None else None)
         return losses
 
 

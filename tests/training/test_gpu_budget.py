@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -30,10 +31,19 @@ class StepCounter(Callback):
         self.steps.append(self.watch.enter_context(self.gpu.watch()))
 
 
+@pytest.mark.parametrize(
+    ("capability", "budget"),
+    [pytest.param((9, 0), 750, id="bfloat16"), pytest.param((7, 5), 760, id="float16, scaled")],
+)
 def test_a_training_step(
-    splits: Sequence[DatasetIndex], tmp_path: Path, pretend_gpu: PretendGpu
+    splits: Sequence[DatasetIndex],
+    tmp_path: Path,
+    pretend_gpu: PretendGpu,
+    capability: tuple[int, int],
+    budget: int,
 ) -> None:
     """Loader to EMA, after a warm-up: every other step adds up gradients and updates."""
+    pretend_gpu.capability = capability
     few = [splits[0].subset([*range(16)] * 7), splits[1].subset(range(2))]
     change = {"batch_size": 16, "nominal_batch_size": 32, "img_size": 64, "epochs": 1}
     job = replace(make_job(few, tmp_path, **change), device=torch.device("cuda", 0))
@@ -41,7 +51,7 @@ def test_a_training_step(
     train_one_epoch(prepare(job, None, [counter]), 0, Progress())
     counter.watch.close()
     for seen in counter.steps[-3:-1]:
-        seen.assert_within(750)
+        seen.assert_within(budget)
         assert set(seen.bytes) == {"h2d async"}
     updates = [seen.dispatches["_fused_sgd_"] for seen in counter.steps[-3:-1]]
     assert sorted(updates) == [0, 3], "one of them updates three groups of parameters"
