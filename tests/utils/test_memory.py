@@ -34,7 +34,7 @@ def test_pieces_are_halved_until_they_fit_and_stay_so(
 
     found = pieces.run(work, len(numbers))
     assert [len(one) for one in found] == sizes
-    assert sum(found, []) == numbers
+    assert [number for one in found for number in one] == numbers
     halvings = len(caplog.records)
     assert halvings == {7: 0, 4: 1, 2: 2, 1: 3}[sizes[0]]
     assert pieces.run(work, len(numbers)) == found
