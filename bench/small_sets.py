@@ -230,7 +230,10 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--img-size", type=int, default=320)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for ours alone")
     parser.add_argument("--peer", default="", help="Python of an environment that has yolov5")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.set and options.name == OURS:
+        parser.error("--set makes other trainings than ours: give them a --name of their own")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
