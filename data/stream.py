@@ -41,8 +41,8 @@ def stream_images(
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
 
-    `workers` -1: one thread per CPU, at most 8. `positions` selects those of `paths` to read, in
-    that order, for example a shard; the next one is taken when its image is about to be read.
+    `workers` -1: one thread per CPU, at most 64. `positions` selects those of `paths` to read,
+    in that order, for example a shard; the next one is taken when its image is about to be read.
     `upright` turns images as their orientation tags say; `pixels` are images by position, BGR, that
     are decoded already.
     """
