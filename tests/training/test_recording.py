@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +14,9 @@ import yaml
 from data.dataset_index import DatasetIndex
 from tests.conftest import needs_gpu
 from tests.training_example import make_job
-from training import recording
 from training.compiling import RECORDING_STEPS
 from training.loop import train_one_epoch
-from training.recording import WARM_UPS, RecordedStep
+from training.recording import RecordedStep
 from training.setup import TrainState, prepare
 from training.step import TrainingStep
 from utils.progress import Progress
