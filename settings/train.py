@@ -76,6 +76,12 @@ class TrainSettings:
     cache_dir: str = option("", "folder of the cache on disk; '' for the system's temporary folder")
     precision: str = of_spec("auto", PRECISION)
     tf32: bool = of_spec(False, TF32)
+    compile: str = option(
+        "auto",
+        "the training step compiled, and on a GPU recorded as CUDA graphs; auto does what pays",
+        choices=("auto", "true", "false"),
+        synonyms={"yes": "true", "no": "false"},
+    )
     schedule: str = option(
         "linear",
         "learning-rate schedule",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -76,32 +77,63 @@ class OptimizerStep:
     Gradients are summed over `accumulate` batches. What is pending at the end of an epoch is
     carried over to the next one (v7.0 loses it). A step whose gradient norm is not finite changes
     neither weights nor optimiser state. `non_finite` counts losses that were not finite, and steps
-    without effect; reading it waits for the device. If `scaled`, the loss is multiplied before the
-    backward pass and the gradients divided after it, so that small ones do not vanish in float16;
-    a step that overflows has no effect, and the next ones have a smaller `scale`.
+    without effect; reading it waits for the device. `rates` are the learning rates of the groups,
+    `loads` how often tensors were replaced by those of a saved state.
+
+    If `scaled`, the loss is multiplied by `scale` before the backward pass and the gradients
+    divided by it after, so that small ones do not vanish in float16. A step that overflows has no
+    effect (`skipped` is 1 and not 0), and the next ones have a smaller scale.
     """
 
     def __init__(self, optimizer: Optimizer, *, scaled: bool = False) -> None:
         self.optimizer = optimizer
         self.accumulate = 1
         self.pending = 0
-        self.steps = 0
+        self.steps = self.loads = 0
+        self.rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._fused = all(bool(group.get("fused")) for group in optimizer.param_groups)
-        self.non_finite = torch.zeros(2, dtype=torch.int64, device=self._parameters[0].device)
-        self.skipped = self.non_finite.new_zeros((), dtype=torch.float32)
-        """Whether the last step had no effect, 1 or 0."""
-        self.scale = torch.full_like(self.skipped, FIRST_SCALE) if scaled else None
-        self._taken = self.skipped.int()  # steps since the scale changed
+        self._device = self._parameters[0].device
+        self._keeps_gradients = False
+        self.non_finite = torch.zeros(2, dtype=torch.int64, device=self._device)
+        self._skip = torch.zeros((), device=self._device)
+        self.skipped = self._skip if scaled else None
+        self.scale = torch.full_like(self._skip, FIRST_SCALE) if scaled else None
+        self._taken = self._skip.int()  # steps since the scale changed
 
     def set(self, settings: StepSettings) -> None:
         """Set the schedule's values for the coming batch (Adam's first beta stays)."""
-        rates = (settings.bias_lr, settings.lr, settings.lr)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        before, self.rates = self.rates, (settings.bias_lr, settings.lr, settings.lr)
+        for number, (group, rate) in enumerate(
+            zip(self.optimizer.param_groups, self.rates, strict=True)
+        ):
+            if not isinstance(group["lr"], Tensor):
+                # A GPU computes with the float32 that a recorded step reads from a tensor.
+                group["lr"] = rate if self._device.type == "cpu" else float(np.float32(rate))
+            elif before[number] != rate:
+                group["lr"].fill_(rate)
             if "momentum" in group:
                 group["momentum"] = settings.momentum
         self.accumulate = settings.accumulate
+
+    def make_recordable(self) -> None:
+        """Let `backward` and `update` leave every tensor in its place, and read rates from tensors.
+
+        A recorded `update` then follows the schedule; what it does not follow are `constants`.
+        """
+        assert self._fused, "a step that the host decides on cannot be recorded"
+        self._keeps_gradients = True
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.full((), float(group["lr"]), device=self._device)
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def constants(self) -> list[object]:
+        """Return the numbers that `update` does not read from tensors, such as the momentum."""
+        return [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in self.optimizer.param_groups
+        ]
 
     def backward_and_step(self, loss: Tensor) -> bool:
         """Backpropagate a scalar loss; return True if this completed an optimiser step."""
@@ -130,13 +162,13 @@ class OptimizerStep:
         norm = nn.utils.clip_grad_norm_(self._parameters, MAX_NORM)
         skip = _is_broken(norm)
         self.non_finite[1].add_(skip)
-        self.skipped.copy_(skip)
+        self._skip.copy_(skip)
         self._step_unless(skip)
         if self.scale is not None:
             torch._amp_update_scale_(
-                self.scale, self._taken, self.skipped, GROWTH, BACKOFF, GROWTH_INTERVAL
+                self.scale, self._taken, self._skip, GROWTH, BACKOFF, GROWTH_INTERVAL
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
 
     def count_step(self) -> None:
         """Count a step; no gradients are pending after it."""
@@ -152,11 +184,12 @@ class OptimizerStep:
         # All added up at once: torch launches a kernel for every parameter.
         for parameter, _ in pending:
             parameter.grad = None
-        loss.backward()
-        both = [(one.grad, before) for one, before in pending if one.grad is not None]
-        torch._foreach_add_(*zip(*both, strict=True))
-        for parameter, before in pending:
-            if parameter.grad is None:
+        try:
+            loss.backward()
+            both = [(before, one.grad) for one, before in pending if one.grad is not None]
+            torch._foreach_add_(*zip(*both, strict=True))
+        finally:
+            for parameter, before in pending:
                 parameter.grad = before
 
     def state(self) -> dict[str, object]:
@@ -183,6 +216,7 @@ class OptimizerStep:
             }
             parameter.grad = None if gradient is None else self._placed(gradient, parameter)
         self.pending, self.steps = state["pending"], state["steps"]
+        self.loads += 1
         self.non_finite.copy_(state["non_finite"])
         if self.scale is not None and (saved_scale := state.get("scale")):
             self.scale.copy_(saved_scale[0])
@@ -204,7 +238,7 @@ class OptimizerStep:
                 self.optimizer.step()
             return
         # The contract between torch's GradScaler and fused optimisers: decided on the device.
-        self.optimizer.found_inf = self.skipped  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self._skip  # type: ignore[attr-defined]
         try:
             self.optimizer.step()
         finally:

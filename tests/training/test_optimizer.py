@@ -195,6 +195,7 @@ def test_a_step_that_overflows_halves_the_scale_and_changes_nothing(fused: bool)
     optimizer_step = step_for(model, fused=fused, scaled=True)
     before = snapshot(model)
     assert optimizer_step.scale is not None
+    assert optimizer_step.skipped is not None
     optimizer_step.scale.fill_(2.0**127)
     optimizer_step.backward_and_step(model(inputs).square().sum() * 1000)
     assert same(before, snapshot(model))
