@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from data.image_cache import ImageCache
 from data.loaders import (
     EvaluationLoader,
     LoaderConfig,
     TrainingLoader,
     evaluation_loader,
+    training_images,
     training_loader,
 )
 from models.detector import Detector
@@ -71,6 +73,8 @@ def prepare(
 ) -> TrainState:
     """Build network, data and optimiser for the first step, or for the next one of `resumed`."""
     check_distributed(job)
+    if augmentation_device(job) is None and job.settings.cache == "gpu":
+        log.warning("cache gpu is cache ram here: the training is not on a GPU")
     identity = resumed.identity if resumed else identity_of(job)
     settings, device, processes = job.settings, job.device, job.processes
     if device.type == "cpu":
@@ -93,6 +97,8 @@ def prepare(
         fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
     criterion = build_criterion(settings, network, image_size).to(device)
+    # Before AutoBatch measures what memory is left for the network.
+    images = training_images(job.train, loader_config(job, image_size, stride, 1))
     if settings.batch_size < 1:
         batch_size = (
             resumed.batch_size
@@ -101,7 +107,7 @@ def prepare(
         )
         settings = replace(settings, batch_size=min(batch_size, len(job.train)))
         job = replace(job, settings=settings)
-    loader = training_batches(job, image_size, stride)
+    loader = training_batches(job, image_size, stride, images)
     schedule = Schedule(settings, len(loader))
     if schedule.warmup_iterations != round(settings.warmup_epochs * len(loader)):
         log.info(
@@ -168,7 +174,9 @@ def network_of(job: TrainingJob) -> tuple[Detector, bool]:
     return network, head_kept
 
 
-def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
+def training_batches(
+    job: TrainingJob, image_size: int, stride: int, images: ImageCache | None = None
+) -> TrainingLoader:
     """Return the loader of the training split: this rank's share of every batch.
 
     Raises TaskError(CONFIG) if the ranks do not all have the same number of images.
@@ -181,6 +189,7 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
         augmentation=build_augmentation(settings),
         batching=build_batching(settings),
         processes=processes,
+        images=images,
     )
     processes.assert_equal(
         len(loader.order),
@@ -209,4 +218,32 @@ def loader_config(job: TrainingJob, image_size: int, stride: int, batch_size: in
         cache=job.settings.cache,
         cache_dir=job.settings.cache_dir,
         on_gpu=job.device.type == "cuda",
+        augment_on=augmentation_device(job),
+        device_share=job.settings.cache_share,
     )
+
+
+def augmentation_device(job: TrainingJob) -> torch.device | None:
+    """Return where batches are augmented, None for the host.
+
+    Raises TaskError(CONFIG) where settings that were given contradict each other.
+    """
+    settings, where = job.settings, job.settings.augment_on
+    host = "augment_on: host" if where == "host" else "the filters of albumentations on the host"
+    on_host = where == "host" or settings.albumentations
+    asked = [
+        text
+        for given, text in (
+            (where == "device", "augment_on: device"),
+            (settings.cache == "gpu", "cache: gpu"),
+        )
+        if given
+    ]
+    if on_host and asked:
+        raise TaskError(
+            Code.CONFIG,
+            f"{asked[0]} and {host} contradict each other: leave one of them out.",
+        )
+    if on_host or (where == "auto" and job.device.type == "cpu"):
+        return None
+    return job.device
