@@ -38,7 +38,7 @@ def stream_images(
 
     By threads: OpenCV decodes without holding the interpreter's lock, and nothing has to travel
     through /dev/shm, which is small in many containers. `workers` -1: one thread per CPU, at most
-    8. `positions` selects those of `paths` to read, in that order, for example a shard; the next
+    64. `positions` selects those of `paths` to read, in that order, for example a shard; the next
     one is taken when its image is about to be read. `upright` turns images as their orientation
     tags say; `pixels` are images by position, BGR, that are decoded already.
     """

@@ -52,7 +52,7 @@ class PredictorConfig:
     """(height, width) that the network input fits in; None for a square of `image_size`."""
     batch_size: int = 16
     workers: int = -1
-    """Threads that decode images; -1 for one a CPU, at most 8."""
+    """Threads that decode images; -1 for one a CPU, at most 64."""
     nms: NmsConfig = field(default_factory=NmsConfig)
     precision: str = "auto"
     backend: str = TORCH

@@ -96,19 +96,35 @@ class OptimizerStep:
 
     def backward_and_step(self, loss: Tensor) -> bool:
         """Backpropagate a scalar loss; return True if this completed an optimiser step."""
+        self.backward(loss)
+        if not self.count_batch():
+            return False
+        self.update()
+        self.count_step()
+        return True
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a scalar loss to those that are pending."""
         self.non_finite[0].add_(_is_broken(loss.detach()))
         self._backward(loss)
+
+    def count_batch(self) -> bool:
+        """Count a batch; return True if its gradients complete those of a step."""
         self.pending += 1
-        if self.pending < self.accumulate:
-            return False
+        return self.pending >= self.accumulate
+
+    def update(self) -> None:
+        """Clip the gradients, step the optimiser and clear them."""
         norm = nn.utils.clip_grad_norm_(self._parameters, MAX_NORM)
         skip = _is_broken(norm)
         self.non_finite[1].add_(skip)
         self._step_unless(skip)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def count_step(self) -> None:
+        """Count a step; no gradients are pending after it."""
         self.pending = 0
         self.steps += 1
-        return True
 
     def _backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss to those that are pending."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from data.datasets import QUAD_LOSS_FACTOR
 from data.image_cache import ImageCache
 from data.loaders import (
     EvaluationLoader,
@@ -37,6 +38,7 @@ from training.multi_scale import MultiScale
 from training.optimizer import OptimizerStep, build_optimizer
 from training.resume import ResumeState, identity_of, load_network, restore
 from training.schedule import Schedule
+from training.step import BatchGradients, TrainingStep
 from utils.device import keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
@@ -55,11 +57,10 @@ class TrainState:
     callbacks: Sequence[Callback]
     """Empty on ranks above 0."""
     network: Detector
-    model: nn.Module
-    """The network, wrapped by DDP if there are several ranks: call this."""
     ema: ModelEMA[Detector]
     criterion: DetectionLoss
     optimizer_step: OptimizerStep
+    step: TrainingStep
     schedule: Schedule
     loader: TrainingLoader
     evaluation_batches: EvaluationLoader
@@ -97,9 +98,10 @@ def prepare(
         fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
     criterion = build_criterion(settings, network, image_size).to(device)
-    # Before AutoBatch measures what memory is left for the network.
-    images = training_images(job.train, loader_config(job, image_size, stride, 1))
+    images = None
     if settings.batch_size < 1:
+        # First, so that AutoBatch measures the memory that they leave.
+        images = training_images(job.train, loader_config(job, image_size, stride, 1))
         batch_size = (
             resumed.batch_size
             if resumed
@@ -114,15 +116,25 @@ def prepare(
             "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
             *(schedule.warmup_iterations, settings.warmup_epochs),
         )
+    ema, optimizer_step = ModelEMA(network), OptimizerStep(build_optimizer(network, settings))
+    gradients = BatchGradients(
+        model=processes.ddp(network),
+        criterion=criterion,
+        optimizer_step=optimizer_step,
+        precision=settings.precision,
+        # DDP averages gradients over the ranks; the loss of a batch is their sum.
+        factor=(QUAD_LOSS_FACTOR if settings.quad else 1) * processes.world_size,
+        share=processes.normaliser if processes.is_distributed else None,
+    )
     state = TrainState(
         job=job,
         identity=identity,
         callbacks=callbacks,
         network=network,
-        model=processes.ddp(network),
-        ema=ModelEMA(network),
+        ema=ema,
         criterion=criterion,
-        optimizer_step=OptimizerStep(build_optimizer(network, settings)),
+        optimizer_step=optimizer_step,
+        step=TrainingStep(gradients, network, ema),
         schedule=schedule,
         loader=loader,
         evaluation_batches=evaluation_batches(job, image_size, stride, processes),
@@ -130,7 +142,7 @@ def prepare(
         multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
     if resumed:
-        restore(resumed, ema=state.ema, optimizer_step=state.optimizer_step)
+        restore(resumed, ema=ema, optimizer_step=optimizer_step)
     return state
 
 
@@ -228,22 +240,19 @@ def augmentation_device(job: TrainingJob) -> torch.device | None:
 
     Raises TaskError(CONFIG) where settings that were given contradict each other.
     """
-    settings, where = job.settings, job.settings.augment_on
-    host = "augment_on: host" if where == "host" else "the filters of albumentations on the host"
-    on_host = where == "host" or settings.albumentations
-    asked = [
-        text
-        for given, text in (
-            (where == "device", "augment_on: device"),
-            (settings.cache == "gpu", "cache: gpu"),
-        )
-        if given
-    ]
-    if on_host and asked:
+    settings, on_host, on_device = job.settings, "", ""
+    if settings.augment_on == "host":
+        on_host = "augment_on: host"
+    elif settings.albumentations:
+        on_host = "albumentations, whose filters run on the host,"
+    if settings.cache == "gpu":
+        on_device = "cache: gpu"
+    elif settings.augment_on == "device":
+        on_device = "augment_on: device"
+    if on_host and on_device:
         raise TaskError(
-            Code.CONFIG,
-            f"{asked[0]} and {host} contradict each other: leave one of them out.",
+            Code.CONFIG, f"{on_host} and {on_device} contradict each other: leave one of them out."
         )
-    if on_host or (where == "auto" and job.device.type == "cpu"):
+    if on_host or (settings.augment_on == "auto" and job.device.type == "cpu"):
         return None
     return job.device
