@@ -84,6 +84,12 @@ class TrainSettings:
         choices=("auto", "device", "host"),
     )
     precision: str = of_spec("auto", PRECISION)
+    compile: str = option(
+        "auto",
+        "the training step compiled, and on a GPU recorded as CUDA graphs; auto does what pays",
+        choices=("auto", "true", "false"),
+        synonyms={"yes": "true", "no": "false"},
+    )
     schedule: str = option(
         "linear",
         "learning-rate schedule",
