@@ -22,7 +22,7 @@ from typing import Any
 import matplotlib
 
 from bench.training import markdown
-from data.workers import available_cpus
+from utils.cpus import available_cpus
 from utils.shutdown import processes_below
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -64,7 +64,7 @@ PAGE = "reporting.candidate_report:CandidateReport.write"
 OWN, CURVES = "a full disk of TensorBoard's own", "out/tensorboard"
 PLOTS, NO_CACHE, WORKERS = {"plots": "yes"}, {"cache": "none"}, {"workers": "2"}
 ONNX = {"onnx": "yes", "opset": "17"}
-BATCH, PIXELS = "training.loop:network_input", "inference.network:Network.pixels"
+BATCH, PIXELS = "training.step:network_input", "inference.network:Network.pixels"
 FULL: tuple[tuple[str, str, str, int, int, Mapping[str, str]], ...] = (
     ("training", "best.pt", "file:best.pt", 1, BLOCK, {}),
     ("training", "last.pt", "file:last.pt", 2, BLOCK, {}),

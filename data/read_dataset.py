@@ -21,6 +21,7 @@ from data.images import ImageError, ImageHeader, image_header, read_image
 from data.index_file import Record, read_index
 from data.instances import Instances
 from data.report import EXAMPLES, DataReport
+from utils.cpus import available_cpus
 from utils.errors import Code, TaskError
 from utils.progress import Progress, progress_bar
 
@@ -177,7 +178,7 @@ def _examine(record: Record, reader: AnnotationReader, upright: bool) -> _Outcom
 def _examine_all(
     records: Sequence[Record], reader: AnnotationReader, progress: Progress | None, upright: bool
 ) -> Iterator[tuple[Record, _Outcome]]:
-    threads = min(16, 4 + (os.cpu_count() or 1))
+    threads = min(16, 4 + available_cpus())
     remaining = iter(records)
     done = 0
 

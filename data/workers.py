@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 
 import cv2
 import torch
+
+from utils.cpus import available_cpus
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,8 @@ PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
 SHARED_MEMORY_SHARE = 0.7
 """Part of the free shared memory that batches in flight may fill."""
-MAX_WORKERS = 8
+MAX_WORKERS = 64
+"""Samples of that many CPUs are more than any network takes."""
 
 
 def worker_count(
@@ -25,7 +27,7 @@ def worker_count(
 ) -> int:
     """Return how many worker processes to start: what is requested or automatic (-1), if it fits.
 
-    Automatic: with a GPU one per CPU, at most 8; else none, since a process that takes a CPU from
+    Automatic: with a GPU one per CPU, at most 64; else none, since a process that takes a CPU from
     the network stalls its threads at the end of each layer. Batches of workers travel through
     /dev/shm: there are no more workers than fit into 70% of it, with 0 the main process prepares
     the batches. CPUs and shared memory are divided by `local_world_size`, this machine's ranks.
@@ -52,15 +54,8 @@ def worker_count(
     return min(wanted, fitting)
 
 
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def thread_count(local_world_size: int = 1) -> int:
-    """Return the threads for decoding: the CPUs divided by `local_world_size`, at most 8."""
+    """Return the threads for decoding: the CPUs divided by `local_world_size`, at most 64."""
     return min(MAX_WORKERS, max(available_cpus() // local_world_size, 1))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -22,6 +21,7 @@ from reporting.drawing import Tile
 from reporting.evaluation_report import Missed, evaluation_context
 from reporting.page import file_uri, png_uri
 from settings.train import TrainSettings
+from utils.cpus import available_cpus
 from utils.logs import duration
 
 
@@ -98,7 +98,7 @@ def setting_rows(settings: TrainSettings) -> list[list[str]]:
 def environment() -> list[tuple[str, str]]:
     """Return hardware and versions."""
     rows = [
-        ("CPU cores", str(os.cpu_count())),
+        ("CPU cores", str(available_cpus())),
         ("torch", torch.__version__),
         ("CUDA", str(torch.version.cuda or "not in this build")),
         ("Python", platform.python_version()),

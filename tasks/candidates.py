@@ -175,7 +175,7 @@ def prepare(
     # Of the machine before ranks share it: no number may depend on how many there are.
     where = describe(device)
     pool_workers = torch.get_num_threads() if device.type == "cpu" else 1
-    processes.set_device(device)
+    processes.share_threads()
     candidates, repeated = read_candidates(task.candidate_index, task.root_in)
     if settings.workers < 1:
         settings = replace(settings, workers=thread_count(processes.local_world_size))

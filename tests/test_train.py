@@ -24,6 +24,7 @@ from tests.training_example import make_job, run, tensors_of
 from training import loop
 from training.checkpoints import SavedCheckpoint
 from training.setup import network_of, prepare
+from training.step import network_input
 from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 from utils.progress import Progress
@@ -301,7 +302,7 @@ def test_sync_bn_replaces_every_batch_norm(few: list[DatasetIndex], tmp_path: Pa
 def test_network_input_is_a_255th_of_every_byte(dtype: torch.dtype) -> None:
     """All 256 bytes, to the last bit what dividing in float32 and rounding gives."""
     images = torch.arange(2 * 3 * 8 * 16).to(torch.uint8).view(2, 3, 8, 16)
-    converted = loop.network_input(images, torch.device("cpu"), dtype)
+    converted = network_input(images, torch.device("cpu"), dtype)
     assert torch.equal(converted, (images.float() / 255).to(dtype))
     assert converted.dtype == dtype
     assert converted.is_contiguous(memory_format=torch.channels_last)

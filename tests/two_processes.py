@@ -12,8 +12,9 @@ from bench.training import read_splits
 from tests.conftest import NAMES
 from tests.training_example import make_job
 from training.job import TrainingJob
-from training.loop import evaluate_ema, network_input
+from training.loop import evaluate_ema
 from training.setup import prepare
+from training.step import network_input
 from utils.distributed import DistContext
 from utils.progress import Progress
 from utils.shutdown import exit_process
@@ -71,7 +72,7 @@ def backpropagate(processes: DistContext, folder: Path) -> None:
         state.loader.set_epoch(0)
         batch = next(iter(state.loader))
         normaliser = processes.normaliser if processes.is_distributed else None
-        maps = state.model(network_input(batch.images, CPU).double())
+        maps = state.step.gradients.model(network_input(batch.images, CPU).double())
         losses = state.criterion(maps, batch.targets, normaliser)
         (losses.total * processes.world_size).backward()
         if processes.is_main:

@@ -149,10 +149,11 @@ def aliases_table() -> Table:
 
 
 def return_codes_table() -> Table:
-    """Return number, name, meaning and remedy of every return code."""
+    """Return number, name, words on the screen, meaning and remedy of every return code."""
     texts = yaml.safe_load((DOCS / "return-codes.yaml").read_text(encoding="utf-8"))
     rows = [(str(int(code)), code.name, *texts[code.name]) for code in Code]
-    return Table(("code", "name", "what it means", "what to do"), rows)
+    head = ("code", "name", "Error Reason on the screen", "what it means", "what to do")
+    return Table(head, rows)
 
 
 def contract_table() -> Table:

@@ -36,7 +36,11 @@ def build_network(
     if weights is None:
         config = read_model_config(model or DEFAULT_MODEL, len(names), activation=activation)
         network = Detector(with_anchor_count(config, settings.anchors))
-        log.info("no weights given: training %s from scratch", model or DEFAULT_MODEL)
+        log.info(
+            "no weights given: training %s from scratch; with few images a start from COCO weights "
+            "(docs/weights.md) needs a tenth of the epochs and ends far higher",
+            model or DEFAULT_MODEL,
+        )
         log.info("%s: %s", model or DEFAULT_MODEL, summarize(network))
         return network, False
     checkpoint, from_file = load_checkpoint(weights), Path(model).is_file()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data.datasets import QUAD_LOSS_FACTOR, Batch
+from data.datasets import Batch
 from data.sources import check_data_available, sample_paths
 from evaluation.evaluate import evaluate, final_report, no_evaluation
 from evaluation.evaluator import Evaluation, EvaluationConfig
@@ -36,7 +36,7 @@ from training.checkpoints import ModelCheckpoint, SavedCheckpoint
 from training.job import TrainingJob
 from training.resume import ResumeState, find_common_state, snapshot, write_state
 from training.setup import TrainState, evaluation_batches, prepare
-from utils.device import autocast, compute_dtype, describe
+from utils.device import describe
 from utils.errors import Code, TaskError
 from utils.logs import PROGRESS
 from utils.progress import Progress, progress_bar
@@ -190,8 +190,8 @@ def save_epoch(
     evaluated = job.is_evaluated(epoch)
     best = checkpoints.save(checkpoint, epoch, evaluation, evaluated=evaluated)
     figures = (scores.precision, scores.recall, scores.map50, scores.map50_95)
-    rates = [float(group["lr"]) for group in state.optimizer_step.optimizer.param_groups]
-    result = EpochResult(epoch, [*losses, *figures, *evaluation.losses, *rates], evaluation, best)
+    values = [*losses, *figures, *evaluation.losses, *state.optimizer_step.rates]
+    result = EpochResult(epoch, values, evaluation, best)
     for callback in state.callbacks:
         callback.on_epoch_end(result)
     saved = ResumeState(
@@ -232,27 +232,17 @@ def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[f
     Raises TaskError(NOT_A_NUMBER) if a loss is not finite.
     """
     job, settings, processes = state.job, state.job.settings, state.job.processes
-    device, steps, step_of = job.device, len(state.loader), state.optimizer_step
-    normaliser = processes.normaliser if processes.is_distributed else None
+    steps, step_of = len(state.loader), state.optimizer_step
     set_train_mode(state.network)
     state.loader.set_epoch(epoch)
-    totals = torch.zeros(3, device=device)
-    # Resizing needs float32.
-    dtype = torch.float32 if state.multi_scale else compute_dtype(device, settings.precision)
+    totals = torch.zeros(3, device=job.device)
     bar = progress_bar(state.loader, f"epoch {epoch + 1}/{settings.epochs}", unit="batch")
     for step, batch in enumerate(bar):
         step_of.set(state.schedule.at(epoch * steps + step))
-        images = network_input(batch.images, device, dtype)
+        size = (batch.images.shape[2], batch.images.shape[3])
         if state.multi_scale:
-            images = state.multi_scale.resize(images, epoch, step)
-        with autocast(device, settings.precision):
-            maps = state.model(images)
-        losses = state.criterion(maps, batch.targets.to(device, non_blocking=True), normaliser)
-        total = losses.total * QUAD_LOSS_FACTOR if settings.quad else losses.total
-        # DDP averages gradients over the ranks; the loss of a batch is their sum.
-        if step_of.backward_and_step(total * processes.world_size if normaliser else total):
-            state.ema.update(state.network)
-        totals += torch.stack([losses.box, losses.obj, losses.cls])
+            size = state.multi_scale.shape(size, epoch, step)
+        totals += state.step(batch.images, batch.targets, size)
         progress.update(step + 1, steps)
         show_losses(bar, totals, step, len(batch.images))
         for callback in state.callbacks:
@@ -354,12 +344,3 @@ def finish(
     for callback in callbacks:
         callback.on_export_end(exported)
     return checkpoints.add_to_best(*exported)
-
-
-def network_input(
-    images: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """Convert uint8 RGB [b, 3, h, w] to 0..1 of `dtype` on the device, channels last."""
-    moved = images.to(device, non_blocking=True)
-    # The memory format changes last: a CPU moves bytes no faster than wider numbers.
-    return moved.to(dtype).div_(255).contiguous(memory_format=torch.channels_last)

@@ -31,13 +31,16 @@ class MultiScale:
         drawn = int(generator.integers(side // 2, side + side // 2 + stride))
         return max(drawn // stride, 2) * stride
 
-    def resize(self, images: Tensor, epoch: int, step: int) -> Tensor:
-        """Resize float images [b, c, h, w] bilinearly to the step's size, on their device."""
-        shape = (images.shape[2], images.shape[3])
-        target = scaled_shape(shape, self.size(epoch, step), self.stride)
-        if target == shape:
-            return images
-        return functional.interpolate(images, size=target, mode="bilinear", align_corners=False)
+    def shape(self, shape: tuple[int, int], epoch: int, step: int) -> tuple[int, int]:
+        """Return (height, width) of a step's batch, whose images come with those of `shape`."""
+        return scaled_shape(shape, self.size(epoch, step), self.stride)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize float images [b, c, h, w] bilinearly to (height, width), on their device."""
+    if (images.shape[2], images.shape[3]) == size:
+        return images
+    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
 def scaled_shape(shape: tuple[int, int], longest: int, stride: int) -> tuple[int, int]:

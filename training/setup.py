@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from data.datasets import QUAD_LOSS_FACTOR
 from data.loaders import (
     EvaluationLoader,
     LoaderConfig,
@@ -29,12 +30,15 @@ from training.build import (
     build_network,
     freeze,
 )
+from training.compiling import plan, prepared_step
 from training.ema import ModelEMA
 from training.job import TrainingJob
 from training.multi_scale import MultiScale
 from training.optimizer import OptimizerStep, build_optimizer
+from training.recording import RecordedStep
 from training.resume import ResumeState, identity_of, load_network, restore
 from training.schedule import Schedule
+from training.step import BatchGradients, TrainingStep
 from utils.device import keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
@@ -53,11 +57,10 @@ class TrainState:
     callbacks: Sequence[Callback]
     """Empty on ranks above 0."""
     network: Detector
-    model: nn.Module
-    """The network, wrapped by DDP if there are several ranks: call this."""
     ema: ModelEMA[Detector]
     criterion: DetectionLoss
     optimizer_step: OptimizerStep
+    step: TrainingStep | RecordedStep
     schedule: Schedule
     loader: TrainingLoader
     evaluation_batches: EvaluationLoader
@@ -108,15 +111,30 @@ def prepare(
             "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
             *(schedule.warmup_iterations, settings.warmup_epochs),
         )
+    ema, optimizer_step = ModelEMA(network), OptimizerStep(build_optimizer(network, settings))
+    gradients = BatchGradients(
+        model=processes.ddp(network),
+        criterion=criterion,
+        optimizer_step=optimizer_step,
+        device=device,
+        precision=settings.precision,
+        # DDP averages gradients over the ranks; the loss of a batch is their sum.
+        factor=(QUAD_LOSS_FACTOR if settings.quad else 1) * processes.world_size,
+        share=processes.normaliser if processes.is_distributed else None,
+        padded=device.type != "cpu",  # on a CPU nothing waits: fewer rows are faster
+    )
+    left = (settings.epochs - (resumed.epoch + 1 if resumed else 0)) * len(loader)
+    chosen = plan(settings, device, processes, left)
+    log.info("training step: %s", chosen)
     state = TrainState(
         job=job,
         identity=identity,
         callbacks=callbacks,
         network=network,
-        model=processes.ddp(network),
-        ema=ModelEMA(network),
+        ema=ema,
         criterion=criterion,
-        optimizer_step=OptimizerStep(build_optimizer(network, settings)),
+        optimizer_step=optimizer_step,
+        step=prepared_step(TrainingStep(gradients, network, ema), chosen),
         schedule=schedule,
         loader=loader,
         evaluation_batches=evaluation_batches(job, image_size, stride, processes),
@@ -124,7 +142,7 @@ def prepare(
         multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
     if resumed:
-        restore(resumed, ema=state.ema, optimizer_step=state.optimizer_step)
+        restore(resumed, ema=ema, optimizer_step=optimizer_step)
     return state
 
 

@@ -125,6 +125,11 @@ def known_cause(error: BaseException) -> tuple[Code, str] | None:
     return None
 
 
+def out_of_memory(error: BaseException) -> str | None:
+    """Return what ran out of memory, the GPU or the machine; None for any other error."""
+    return {"gpu memory": "the GPU", "host memory": "the machine"}.get(_kind_of(error) or "")
+
+
 def _written(error: OSError) -> str:
     """Return the file that an error is about; of a copy, the second."""
     name = error.filename2 or error.filename

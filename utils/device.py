@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from utils.cpus import available_cpus
 from utils.distributed import SINGLE_PROCESS, DistContext
+from utils.environment import threads_are_set
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,11 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
     """Return the device of the first granted GPU id; without ids the CPU, even beside a GPU.
 
     Ids count from 0 among the devices that the process sees; one beyond them gives the first
-    device. Raises TaskError (NO_GPU, CUDA_MISMATCH) if there is no usable GPU.
+    device. The process then computes with no more threads than `available_cpus`, and only on this
+    GPU if none is named. Raises TaskError (NO_GPU, CUDA_MISMATCH) if there is no usable GPU.
     """
+    if not threads_are_set():
+        torch.set_num_threads(min(torch.get_num_threads(), available_cpus()))
     if not gpu_ids:
         return torch.device("cpu")
     visible = torch.cuda.device_count()
@@ -56,6 +61,8 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
         first = 0
     if len(gpu_ids) > 1:
         log.warning("%d GPUs were granted; this task computes on GPU %d only", len(gpu_ids), first)
+    # Else the thread that pins batches would take memory on GPU 0 too.
+    torch.cuda.set_device(first)
     return torch.device("cuda", first)
 
 

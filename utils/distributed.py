@@ -65,7 +65,7 @@ class DistContext:
         if not self.is_distributed:
             yield
             return
-        self.set_device(device)
+        self.share_threads()
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         store = launcher_store(self.rank, self.world_size, TIMEOUT)
         dist.init_process_group(
@@ -78,14 +78,10 @@ class DistContext:
         dist.destroy_process_group()
         del together
 
-    def set_device(self, device: torch.device) -> None:
-        """Take this rank's share of the machine's CPU threads, and its GPU."""
-        if not self.is_distributed:
-            return
-        if not threads_are_set():
+    def share_threads(self) -> None:
+        """Take this rank's share of the machine's CPU threads."""
+        if self.is_distributed and not threads_are_set():
             torch.set_num_threads(max(torch.get_num_threads() // self.local_world_size, 1))
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
 
     def ddp(self, network: nn.Module) -> nn.Module:
         """Wrap the network so that gradients are means over all ranks."""

@@ -18,8 +18,9 @@ MIB = 2**20
     [
         pytest.param(-1, 2, False, 1000, 1, 0, id="no gpu: the network needs the cpus"),
         pytest.param(-1, 16, False, 1000, 1, 0, id="no gpu, many cpus"),
-        pytest.param(-1, 16, True, 1000, 1, 8, id="gpu: at most eight"),
+        pytest.param(-1, 16, True, 1000, 1, 16, id="gpu, many cpus"),
         pytest.param(-1, 4, True, 1000, 1, 4, id="gpu: one per cpu"),
+        pytest.param(-1, 224, True, 9000, 1, 64, id="gpu: at most 64"),
         pytest.param(3, 16, False, 1000, 1, 3, id="as asked for"),
         pytest.param(0, 16, True, 1000, 1, 0, id="none asked for"),
         pytest.param(-1, 16, True, 64, 1, 2, id="shared memory for two"),
@@ -57,7 +58,7 @@ def test_no_shared_memory_means_no_workers(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     ("cpus", "local_world_size", "expected"),
-    [(2, 1, 2), (64, 1, 8), (64, 4, 8), (16, 4, 4), (2, 8, 1)],
+    [(2, 1, 2), (16, 1, 16), (224, 1, 64), (16, 4, 4), (2, 8, 1)],
 )
 def test_processes_divide_the_threads_that_decode(
     monkeypatch: pytest.MonkeyPatch, cpus: int, local_world_size: int, expected: int

@@ -28,9 +28,13 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SECOND_OF_TWO = DistContext(1, 2, 1, 2)
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, *, visible: int, usable: bool = True) -> None:
+def pretend(monkeypatch: pytest.MonkeyPatch, *, visible: int, usable: bool = True) -> list[int]:
+    """Pretend GPUs; return the list of those that are made the current one."""
+    taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    return taken
 
 
 @pytest.mark.parametrize(
@@ -45,8 +49,33 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, visible: int, usable: bool = Tru
 def test_ids_count_among_the_visible_gpus(
     monkeypatch: pytest.MonkeyPatch, ids: list[int], chosen: str
 ) -> None:
-    pretend(monkeypatch, visible=2)
+    taken = pretend(monkeypatch, visible=2)
     assert str(select_device(ids)) == chosen
+    assert [f"cuda:{number}" for number in taken] == [chosen] * (chosen != "cpu")
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpus", "variable", "expected"),
+    [
+        pytest.param(64, 2, None, 2, id="a pod of 2 CPUs on a host of 64"),
+        pytest.param(32, 64, None, 32, id="a thread per core, not per hyper-thread"),
+        pytest.param(64, 2, "64", 64, id="as the user says"),
+    ],
+)
+def test_a_process_computes_with_the_cpus_of_its_container(
+    monkeypatch: pytest.MonkeyPatch, threads: int, cpus: int, variable: str | None, expected: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setattr(devices, "available_cpus", lambda: cpus)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        select_device([])
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_gpu_that_cannot_be_used_is_an_error(
