@@ -32,20 +32,31 @@ class StepCounter(Callback):
 
 
 @pytest.mark.parametrize(
-    ("capability", "budget"),
-    [pytest.param((9, 0), 750, id="bfloat16"), pytest.param((7, 5), 760, id="float16, scaled")],
+    ("augment_on", "capability", "budget"),
+    [
+        pytest.param("host", (9, 0), 750, id="bfloat16"),
+        pytest.param("host", (7, 5), 760, id="float16, scaled"),
+        pytest.param("device", (9, 0), 810, id="augmented on the device"),
+    ],
 )
 def test_a_training_step(
     splits: Sequence[DatasetIndex],
     tmp_path: Path,
     pretend_gpu: PretendGpu,
+    augment_on: str,
     capability: tuple[int, int],
     budget: int,
 ) -> None:
     """Loader to EMA, after a warm-up: every other step adds up gradients and updates."""
     pretend_gpu.capability = capability
     few = [splits[0].subset([*range(16)] * 7), splits[1].subset(range(2))]
-    change = {"batch_size": 16, "nominal_batch_size": 32, "img_size": 64, "epochs": 1}
+    change: dict[str, object] = {
+        "batch_size": 16,
+        "nominal_batch_size": 32,
+        "img_size": 64,
+        "epochs": 1,
+    }
+    change["augment_on"] = augment_on
     job = replace(make_job(few, tmp_path, **change), device=torch.device("cuda", 0))
     counter = StepCounter(pretend_gpu)
     train_one_epoch(prepare(job, None, [counter]), 0, Progress())
