@@ -15,16 +15,19 @@ import argparse
 import hashlib
 import json
 import logging
+import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from bench.active_rounds import (
     RANDOM,
     Experiment,
+    Learner,
     Strategy,
+    WholeNetwork,
     finished_rounds,
     parse_strategies,
     read_results,
@@ -47,21 +50,25 @@ log = logging.getLogger("active_learning")
 
 OWN = ("seed", "epochs", "noval", "weights", "resume", "nosave")
 """Training settings that the benchmark itself sets."""
+FEWEST_BATCHES = 120
+"""Trainings of fewer, half of them warm-up, fall from one number of labels to a larger one."""
 POOL = "labelled-pool"
 """Folder of the data as a training task has them, written once per run."""
 
 
-def run_seed(experiment: Experiment, strategies: Sequence[Strategy], seed: int) -> None:
+def run_seed(
+    learner: Learner, experiment: Experiment, strategies: Sequence[Strategy], seed: int
+) -> None:
     """Run every round of a seed that is not finished yet."""
     path = experiment.results(seed)
     if not read_results(path):
-        run_round(experiment, None, (), seed=seed)
+        run_round(learner, experiment, None, (), seed=seed)
     rounds = experiment.rounds
     for strategy in strategies:
         results = read_results(path)
         done = finished_rounds(results, seed=seed, strategy=strategy.name, rounds=rounds)
         while len(done) <= rounds:
-            done.append(run_round(experiment, strategy, done, seed=seed))
+            done.append(run_round(learner, experiment, strategy, done, seed=seed))
 
 
 def report(experiment: Experiment, options: argparse.Namespace) -> str:
@@ -83,6 +90,7 @@ def prepare(options: argparse.Namespace) -> Experiment:
     learnt = {key: value for key, value in asdict(settings).items() if key not in unlearnt}
     weights = hashlib.sha256(options.weights.read_bytes()).hexdigest() if options.weights else ""
     setup = {
+        "bench": options.bench,
         "data": _digest(source),
         "start": options.start,
         "per round": options.per_round,
@@ -98,6 +106,13 @@ def prepare(options: argparse.Namespace) -> Experiment:
     bad = settings.max_bad_fraction
     pool, validation = read_splits(out / POOL, source.class_names, max_bad_fraction=bad)
     _check_number(options, len(pool))
+    batches = options.steps or options.epochs * math.ceil(options.start / settings.batch_size)
+    if 0 < batches < FEWEST_BATCHES:
+        log.warning(
+            "note: trainings of %d batches measure themselves more than the labels: give %d with "
+            "--steps, or more",
+            *(batches, FEWEST_BATCHES),
+        )
     names = ("steps", "start", "per_round", "rounds", "weights", "gpu_id")
     given = {name: getattr(options, name) for name in names}
     return Experiment(out=out, pool=pool, validation=validation, settings=settings, **given)
@@ -176,8 +191,10 @@ def _digest(source: SourceDataset) -> str:
     return digest.hexdigest()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = training_parser("bench.active_learning", __doc__, Path("runs/active-learning"))
+def parser_of(bench: str, description: str | None, out: Path) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark of active learning, by its name."""
+    parser = training_parser(bench, description, out)
+    parser.set_defaults(bench=bench)
     parser.add_argument("--strategies", nargs="+", default=[RANDOM, "cald"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--start", type=_positive, default=20, help="images labelled at first")
@@ -201,8 +218,13 @@ def _positive(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare strategies with a network that is trained as a whole."""
+    parser = parser_of("bench.active_learning", __doc__, Path("runs/active-learning"))
+    compare(parser.parse_args(arguments), WholeNetwork)
+
+
+def compare(options: argparse.Namespace, learner_of: Callable[[Experiment], Learner]) -> None:
     """Run every curve that is not complete yet, and report after each seed."""
-    options = _parser().parse_args(arguments)
     log_to_console()
     if options.weights and not options.weights.is_file():
         sentence = f"There are no weights at {options.weights}; give an existing file."
@@ -210,8 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common = parse_pairs(options.mining_set, "--mining-set")
     strategies = parse_strategies(options.strategies, common)
     experiment = prepare(options)
+    learner = learner_of(experiment)
     for seed in dict.fromkeys(options.seeds):
-        run_seed(experiment, strategies, seed)
+        run_seed(learner, experiment, strategies, seed)
         print(report(experiment, options), flush=True)
 
 

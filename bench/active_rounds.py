@@ -13,18 +13,19 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from bench.training import parse_pairs, training_job
 from data.dataset_index import DatasetIndex
+from evaluation.evaluator import Evaluation
 from settings.detect import MiningSettings
 from settings.parse import parse_settings
 from settings.train import TrainSettings
 from tasks.run import run
 from tools.make_task import write_task
 from tools.sources import SourceDataset, SourceImage
-from training.checkpoints import SavedCheckpoint
 from training.loop import train
 from utils.atomic import write_text
 from utils.device import parse_gpu_ids, select_device
@@ -106,6 +107,8 @@ class RoundResult:
     """Labelled images that the network was trained on, those of earlier rounds included."""
     boxes: int
     """Labelled boxes in them."""
+    rare_boxes: int
+    """Those of rare classes: with less than half of a class's mean number of boxes in the pool."""
     epochs: int
     map50: float
     map50_95: float
@@ -175,6 +178,11 @@ class Experiment:
         chosen = set(images)
         return self.pool.subset([i for i, name in enumerate(self.images) if name in chosen])
 
+    def boxes_in(self, images: Sequence[str]) -> tuple[int, int]:
+        """Return the boxes of images, and those of rare classes among them."""
+        counts, every = self.labelled(images).counts(), self.pool.counts()
+        return int(counts.sum()), int(counts[2 * every < every.mean()].sum())
+
     def folder(self, seed: int, strategy: Strategy | None, number: int) -> Path:
         """Folder of a round's weights; None stands for the starting set, as does round 0."""
         name = strategy.folder if strategy and number else START
@@ -191,21 +199,69 @@ def epochs_of(experiment: Experiment, labels: int) -> int:
     return math.ceil(experiment.steps / batches) or experiment.settings.epochs
 
 
-def train_on(
-    experiment: Experiment, labelled: Sequence[str], *, seed: int, folder: Path
-) -> SavedCheckpoint:
-    """Train on the labelled images; return the weights of the last epoch, evaluated once."""
-    epochs = epochs_of(experiment, len(labelled))
-    settings = replace(experiment.settings, seed=seed, epochs=epochs)
-    splits = (experiment.labelled(labelled), experiment.validation)
-    device = select_device(parse_gpu_ids(experiment.gpu_id))
-    best = train(training_job(settings, splits, folder, device, experiment.weights), Progress())
-    assert best
-    return best
+class Trained(NamedTuple):
+    """A finished training: its epochs, and the evaluation of the last one."""
+
+    epochs: int
+    evaluation: Evaluation
+
+
+class Learner(Protocol):
+    """What trains on labelled images, and ranks unlabelled ones with what it trained."""
+
+    def train(self, labelled: Sequence[str], *, seed: int, folder: Path) -> Trained:
+        """Train on the labelled images; what must stay goes below `folder`."""
+
+    def rank(
+        self,
+        unlabelled: Sequence[str],
+        settings: Mapping[str, object],
+        labelled: Sequence[str],
+        folders: tuple[Path, Path],
+    ) -> list[str]:
+        """Rank by a mining algorithm, with what was trained on `labelled` in the first folder."""
+
+
+@dataclass(frozen=True)
+class WholeNetwork:
+    """The learner of a platform: tasks that train a whole network, and mine with its weights."""
+
+    experiment: Experiment
+
+    def train(self, labelled: Sequence[str], *, seed: int, folder: Path) -> Trained:
+        """Train on the labelled images; the weights of the last epoch, evaluated once, stay."""
+        experiment = self.experiment
+        epochs = epochs_of(experiment, len(labelled))
+        settings = replace(experiment.settings, seed=seed, epochs=epochs)
+        splits = (experiment.labelled(labelled), experiment.validation)
+        device = select_device(parse_gpu_ids(experiment.gpu_id))
+        best = train(training_job(settings, splits, folder, device, experiment.weights), Progress())
+        assert best
+        return Trained(best.epoch + 1, best.evaluation)
+
+    def rank(
+        self,
+        unlabelled: Sequence[str],
+        settings: Mapping[str, object],
+        labelled: Sequence[str],
+        folders: tuple[Path, Path],
+    ) -> list[str]:
+        """Run a mining task on the unlabelled images, as the platform does."""
+        before, now = folders
+        weights = before / "best" / "best.pt"
+        if not weights.is_file():
+            log.info("the weights in %s are gone: training them again", before)
+            self.train(labelled, seed=int(str(settings["seed"])), folder=before)
+        return mine(self.experiment, unlabelled, settings, weights, now / "mining")
 
 
 def choose(
-    experiment: Experiment, strategy: Strategy, done: Sequence[RoundResult], *, seed: int
+    learner: Learner,
+    experiment: Experiment,
+    strategy: Strategy,
+    done: Sequence[RoundResult],
+    *,
+    seed: int,
 ) -> list[str]:
     """Return the images that a strategy wants labelled after the finished rounds."""
     labelled = [image for result in done for image in result.added]
@@ -213,14 +269,9 @@ def choose(
     unlabelled = [image for image in experiment.images if image not in known]
     if strategy.name == RANDOM:
         return sample_images(unlabelled, experiment.per_round, seed, ROUND_STREAM, number)
-    before = experiment.folder(seed, strategy, number - 1)
-    weights = before / "best" / "best.pt"
-    if not weights.is_file():
-        log.info("the weights of round %d are gone: training them again", number - 1)
-        weights = train_on(experiment, labelled, seed=seed, folder=before).files[0]
+    before, now = (experiment.folder(seed, strategy, one) for one in (number - 1, number))
     settings = {"seed": seed, **strategy.settings}
-    folder = experiment.folder(seed, strategy, number) / "mining"
-    return mine(experiment, unlabelled, settings, weights, folder)[: experiment.per_round]
+    return learner.rank(unlabelled, settings, labelled, (before, now))[: experiment.per_round]
 
 
 def mine(
@@ -251,28 +302,35 @@ def mine(
 
 
 def run_round(
-    experiment: Experiment, strategy: Strategy | None, done: Sequence[RoundResult], *, seed: int
+    learner: Learner,
+    experiment: Experiment,
+    strategy: Strategy | None,
+    done: Sequence[RoundResult],
+    *,
+    seed: int,
 ) -> RoundResult:
     """Choose (None: the starting set), train, evaluate and append the round after the others."""
     started, number = time.monotonic(), len(done)
     if strategy is None:
         added = sample_images(experiment.images, experiment.start, seed, START_STREAM)
     else:
-        added = choose(experiment, strategy, done, seed=seed)
+        added = choose(learner, experiment, strategy, done, seed=seed)
     labelled = [image for result in done for image in result.added] + added
     folder = experiment.folder(seed, strategy, number)
-    saved = train_on(experiment, labelled, seed=seed, folder=folder)
+    trained = learner.train(labelled, seed=seed, folder=folder)
+    boxes, rare_boxes = experiment.boxes_in(labelled)
     result = RoundResult(
         seed=seed,
         strategy=strategy.name if strategy else START,
         round_number=number,
         added=tuple(added),
         labels=len(labelled),
-        boxes=len(experiment.labelled(labelled).boxes),
-        epochs=saved.epoch + 1,
-        map50=saved.evaluation.scores.map50,
-        map50_95=saved.evaluation.scores.map50_95,
-        losses=saved.evaluation.losses,
+        boxes=boxes,
+        rare_boxes=rare_boxes,
+        epochs=trained.epochs,
+        map50=trained.evaluation.scores.map50,
+        map50_95=trained.evaluation.scores.map50_95,
+        losses=trained.evaluation.losses,
         seconds=time.monotonic() - started,
     )
     append_result(experiment.results(seed), result)

@@ -18,30 +18,33 @@ from bench.training import markdown
 from reporting.drawing import series_colour
 from reporting.plots import save_figure, tidy
 
+FIGURES = ("labels", "boxes", "rare_boxes", "map50", "map50_95")
+"""Fields of a round that curves have."""
+
 
 def complete_curves(
     results: Sequence[RoundResult], strategies: Sequence[str], seeds: Sequence[int], rounds: int
 ) -> pd.DataFrame:
-    """Collect the complete curves, a row per round: strategy, seed, labels, boxes and map50."""
+    """Collect the complete curves, a row per round: strategy, seed, and the columns `FIGURES`."""
     rows = [
-        (strategy, seed, one.labels, one.boxes, one.map50)
+        (strategy, seed, *(getattr(one, name) for name in FIGURES))
         for strategy in strategies
         for seed in seeds
         if len(done := finished_rounds(results, seed=seed, strategy=strategy, rounds=rounds))
         == rounds + 1
         for one in done
     ]
-    return pd.DataFrame(rows, columns=["strategy", "seed", "labels", "boxes", "map50"])
+    return pd.DataFrame(rows, columns=["strategy", "seed", *FIGURES])
 
 
-def by_seed(curves: pd.DataFrame, strategy: str) -> pd.DataFrame:
-    """Return mAP50 [labels, seeds] of one strategy, empty if it has no complete curve."""
+def by_seed(curves: pd.DataFrame, strategy: str, figure: str = "map50") -> pd.DataFrame:
+    """Return a figure [labels, seeds] of one strategy, empty if it has no complete curve."""
     own = curves[curves["strategy"] == strategy]
-    return own.pivot(index="labels", columns="seed", values="map50")
+    return own.pivot(index="labels", columns="seed", values=figure)
 
 
 def area(map50: pd.DataFrame) -> pd.Series:
-    """Return the mean mAP50 of each curve [seeds]: trapezoid rule over labels, by the width."""
+    """Return the mean of each curve [seeds]: trapezoid rule over labels, by the width."""
     values, steps = map50.to_numpy(), np.diff(map50.index)[:, None]
     areas = (steps * (values[1:] + values[:-1]) / 2).sum(0) / steps.sum()
     return pd.Series(areas, index=map50.columns)
@@ -64,6 +67,12 @@ def estimate(values: pd.Series, sign: str = "") -> str:
     return f"{numbers.mean():{sign}.4f} ± " + ("?" if math.isnan(error) else f"{error:.4f}")
 
 
+def minus_random(own: pd.Series, random: pd.Series) -> str:
+    """Format the differences of figures [seeds] to random choice at the same seed."""
+    paired = (own - random).dropna()
+    return f"{estimate(paired, '+')} ({len(paired)} pairs)" if len(paired) else ""
+
+
 def default_target(curves: pd.DataFrame) -> list[float]:
     """Return the mAP50 that random choice ends with on average, as a list of at most one."""
     map50 = by_seed(curves, RANDOM)
@@ -77,29 +86,31 @@ def table(curves: pd.DataFrame, strategies: Sequence[str], targets: Sequence[flo
     would be too good.
     """
     head = ["strategy", "seeds", "area under mAP50", "minus random, paired", "last mAP50"]
+    head += ["last minus random", "area under mAP50-95 minus random"]
     head += [f"labels for mAP50 {target:.3f}" for target in targets]
-    head += ["objects in the labelled images"]
-    random = by_seed(curves, RANDOM)
+    head += ["objects in the labelled images", "of rare classes"]
     rows: list[list[object]] = []
     for name in strategies:
-        map50 = by_seed(curves, name)
+        (map50, random), finer = (
+            [by_seed(curves, one, figure) for one in (name, RANDOM)]
+            for figure in ("map50", "map50_95")
+        )
         if map50.empty:
             rows.append([name, 0, *[""] * (len(head) - 2)])
             continue
-        areas, difference = area(map50), ""
+        areas, last, differences = area(map50), map50.iloc[-1], [""] * 3
         if name != RANDOM and not random.empty:
-            paired = (areas - area(random)).dropna()
-            if len(paired):
-                difference = f"{estimate(paired, '+')} ({len(paired)} pairs)"
-        row = [name, len(areas), estimate(areas), difference, estimate(map50.iloc[-1])]
+            pairs = ((areas, area(random)), (last, random.iloc[-1]), tuple(map(area, finer)))
+            differences = [minus_random(own, other) for own, other in pairs]
+        row = [name, len(areas), estimate(areas), differences[0], estimate(last), *differences[1:]]
         for target in targets:
             needed = labels_needed(map50.mean(axis=1), target)
             reached = int((map50 >= target).any().sum())
             found = "not reached" if needed is None else f"{needed:.0f}"
             row.append(f"{found} ({reached} of {len(areas)} seeds)")
-        own = curves[curves["strategy"] == name]
-        objects = own.loc[own["labels"] == own["labels"].max(), "boxes"].mean()
-        rows.append([*row, f"{objects:.0f}"])
+        own = curves[(curves["strategy"] == name) & (curves["labels"] == map50.index[-1])]
+        row += [f"{own[figure].mean():.1f}" for figure in ("boxes", "rare_boxes")]
+        rows.append(row)
     return markdown(" | ".join(head), rows)
 
 

@@ -132,6 +132,31 @@ def train(job: Job, callbacks: object) -> None:
     yolov5.train.main(options, callbacks)
 
 
+def command(job: Job) -> dict[str, Any]:
+    """Train by yolov5's own command line, with the clock of its suppression stopped.
+
+    Its suppression leaves out the rest of a batch after a time limit, so that a busy machine
+    would change its figures.
+    """
+    import yolov5.train
+    from yolov5.utils import general
+
+    class Stopped:
+        """The module time, on which no time passes."""
+
+        strftime = staticmethod(time.strftime)
+        time = staticmethod(lambda: 0.0)
+
+    general.time = Stopped
+    arguments, package = list(job["arguments"]), Path(yolov5.train.__file__).parent
+    for flag, form in (("--cfg", "{}.yaml"), ("--hyp", "hyp.{}.yaml")):
+        place = arguments.index(flag) + 1
+        arguments[place] = str(next(package.rglob(form.format(arguments[place]))))
+    sys.argv = ["train.py", *arguments]
+    yolov5.train.main(yolov5.train.parse_opt())
+    return {}
+
+
 def inference(job: Job) -> dict[str, Any]:
     """Seconds of each pass over the files, from the disk to a JSON file of detections."""
     import yolov5
@@ -192,7 +217,7 @@ def ultralytics_inference(job: Job) -> dict[str, Any]:
     return {"seconds": seconds, "images": len(files), "objects": objects}
 
 
-YOLOV5 = {kind.__name__: kind for kind in (training, inference, evaluation, start)}
+YOLOV5 = {kind.__name__: kind for kind in (training, inference, evaluation, start, command)}
 PROGRAMS = {"yolov5": YOLOV5, "ultralytics": {"inference": ultralytics_inference}}
 
 

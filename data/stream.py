@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from data.images import ImageError, Pixels, content_mark, read_image
 from data.workers import thread_count
+
+Prepared = TypeVar("Prepared")
+
+NO_MEMORY = "not enough memory to decode it"
 
 
 @dataclass(frozen=True)
@@ -36,21 +41,51 @@ def stream_images(
 ) -> Iterator[DecodedImage]:
     """Decode files in the order given, at most `prefetch` of them ahead of the consumer.
 
-    By threads: OpenCV decodes without holding the interpreter's lock, and nothing has to travel
-    through /dev/shm, which is small in many containers. `workers` -1: one thread per CPU, at most
-    64. `positions` selects those of `paths` to read, in that order, for example a shard; the next
-    one is taken when its image is about to be read. `upright` turns images as their orientation
-    tags say; `pixels` are images by position, BGR, that are decoded already.
+    `workers` -1: one thread per CPU, at most 64. `positions` selects those of `paths` to read,
+    in that order, for example a shard; the next one is taken when its image is about to be read.
+    `upright` turns images as their orientation tags say; `pixels` are images by position, BGR, that
+    are decoded already.
+    """
+    return stream_prepared(
+        *(paths, lambda decoded: decoded),
+        workers=workers,
+        prefetch=prefetch,
+        positions=positions,
+        upright=upright,
+        pixels=pixels,
+    )
+
+
+def stream_prepared(
+    paths: Sequence[str],
+    prepare: Callable[[DecodedImage], Prepared],
+    *,
+    workers: int = -1,
+    prefetch: int = 16,
+    positions: Iterable[int] | None = None,
+    upright: bool = False,
+    pixels: Mapping[int, Pixels] | None = None,
+) -> Iterator[Prepared]:
+    """Yield what `prepare` makes of each image, in the thread that decoded it; see `stream_images`.
+
+    By threads: OpenCV works without holding the interpreter's lock, and nothing has to travel
+    through /dev/shm, which is small in many containers.
     """
     known = pixels or {}
     threads = workers if workers > 0 else thread_count()
-    waiting: deque[Future[DecodedImage]] = deque()
+    waiting: deque[Future[Prepared]] = deque()
     pool = ThreadPoolExecutor(threads)
+
+    def work(position: int) -> Prepared:
+        decoded = _decode(position, paths[position], upright, known.get(position))
+        try:
+            return prepare(decoded)
+        except MemoryError:
+            return prepare(DecodedImage(position, decoded.path, None, NO_MEMORY))
+
     try:
         for position in range(len(paths)) if positions is None else positions:
-            waiting.append(
-                pool.submit(_decode, position, paths[position], upright, known.get(position))
-            )
+            waiting.append(pool.submit(work, position))
             if len(waiting) >= max(prefetch, 1):
                 yield waiting.popleft().result()
         while waiting:
@@ -68,4 +103,4 @@ def _decode(position: int, path: str, upright: bool, pixels: Pixels | None) -> D
     except ImageError as error:
         return DecodedImage(position, path, None, error.reason)
     except MemoryError:
-        return DecodedImage(position, path, None, "not enough memory to decode it")
+        return DecodedImage(position, path, None, NO_MEMORY)

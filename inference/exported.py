@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.backends.base import AUTO, TORCH, BackendSpec, Run
 from inference.backends.choice import BACKENDS
-from inference.network import NetworkOutput
+from inference.graphs import NetworkOutput
 from utils.errors import Code, TaskError, first_line, optional_package
 from utils.official_weights import missing_weights
 from utils.safe_yaml import load_yaml
@@ -81,6 +81,10 @@ class ExportedNetwork:
             blank = part.new_zeros(count - len(part), *part.shape[1:])
             rows.append(_rows(self.path, self.run, torch.cat((part, blank)), self.half))
         return [], torch.cat(rows)[: len(pixels)]
+
+    def rows(self, images: Tensor) -> Tensor:
+        """Return the decoded rows of a batch. Raises TaskError(MODEL)."""
+        return self(images)[1]
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images as float32 from 0 to 1 on the CPU."""

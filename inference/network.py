@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from inference.backends.base import Backend
+from inference.graphs import Graphs, NetworkOutput
 from models.detector import Detector
 from models.onednn import to_onednn, with_cast_weights
 from utils.device import autocast, compute_dtype, keep_freed_memory
@@ -16,9 +17,6 @@ from utils.device import autocast, compute_dtype, keep_freed_memory
 PIXELS_PER_PASS = 1_000_000
 """Pixels that a CPU core takes through the network at once, however large the batch: what one layer
 leaves for the next should still be in its cache."""
-
-NetworkOutput = tuple[list[Tensor], Tensor]
-"""Head maps float32 [b, anchors, y, x, 5 + nc] per level, and decoded rows [b, rows, 5 + nc]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +35,8 @@ class Network:
     precision: str
     backend: Backend | None = None
     """What computes the network up to its head; None for torch. `backbone_map` is always torch."""
+    graphs: Graphs | None = None
+    """What torch launches on a GPU."""
 
     @classmethod
     def build(cls, detector: Detector, *, device: torch.device, precision: str) -> Network:
@@ -45,7 +45,9 @@ class Network:
             keep_freed_memory()
         fused = detector.fused().to(device).to(memory_format=torch.channels_last)
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
-        return cls(fused, prepare(fused, compute_dtype(device, precision)), device, precision)
+        compiled = prepare(fused, compute_dtype(device, precision))
+        network = cls(fused, compiled, device, precision)
+        return replace(network, graphs=Graphs(network)) if device.type == "cuda" else network
 
     @property
     def fixed_size(self) -> None:
@@ -73,6 +75,8 @@ class Network:
         if self.backend is not None:
             maps = self.detector.head(self.backend(self.pixels(images)))
             return maps, self.detector.decode(maps)
+        if self.graphs is not None:
+            return self.graphs(images.to(self.device, non_blocking=True))
         outputs = []
         for part in self._split(images):
             with autocast(self.device, self.precision):
@@ -82,6 +86,13 @@ class Network:
             return outputs[0]
         levels = zip(*(maps for maps, _ in outputs), strict=True)
         return [torch.cat(level) for level in levels], torch.cat([rows for _, rows in outputs])
+
+    @torch.inference_mode()
+    def rows(self, images: Tensor) -> Tensor:
+        """Run the forward pass of a batch for its decoded rows alone."""
+        if self.backend is None and self.graphs is not None:
+            return self.graphs(images.to(self.device, non_blocking=True), maps=False)[1]
+        return self(images)[1]
 
     @torch.inference_mode()
     def backbone_map(self, images: Tensor) -> Tensor:

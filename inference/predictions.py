@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from data.stream import DecodedImage
-from ops.letterbox import Letterbox, apply_letterbox, boxes_to_original
+from ops.letterbox import Letterbox, resize_image
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, Window, merge_tile_detections, tile_windows
 
@@ -59,10 +58,8 @@ class Tile:
     blank: Prediction
     """Its prediction, without detections."""
     plan: Letterbox | None = None
-    image: np.ndarray | None = None
-    """BGR uint8 [h, w, 3]."""
-    boxed: np.ndarray | None = None
-    """The image letterboxed already, in its stead."""
+    resized: np.ndarray | None = None
+    """BGR uint8 [h, w, 3], resized as the plan says; it has no borders yet."""
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -75,27 +72,42 @@ class Tile:
         assert self.plan is not None
         return self.plan
 
-    def letterboxed(self) -> np.ndarray:
-        """Return RGB uint8 [h, w, 3] in the shape of the network input."""
-        boxed = self.boxed
-        if boxed is None:
-            assert self.image is not None
-            boxed = apply_letterbox(self.image, self.letterbox)
-        # torch reverses channels ten times as slowly.
-        return np.asarray(cv2.cvtColor(boxed, cv2.COLOR_BGR2RGB), np.uint8)
-
-    def prediction(self, rows: Tensor, network_input: NetworkInput | None = None) -> Prediction:
-        """Return the prediction for `rows` [n, 6] in pixels of the network input."""
-        detections = original_rows(rows, self.letterbox, self.blank.window)
-        return replace(self.blank, detections=detections, network_input=network_input)
+    @property
+    def picture(self) -> np.ndarray:
+        """`resized` of a readable tile."""
+        assert self.resized is not None
+        return self.resized
 
 
 def original_rows(rows: Tensor, letterbox: Letterbox, window: Window | None) -> np.ndarray:
     """Map rows [n, 6] of a network input, which shows `window`, to pixels of the whole image."""
-    found = boxes_to_original(rows, letterbox).cpu().numpy()
-    if window is not None:
-        found[:, :4] += (*window[:2], *window[:2])
-    return found
+    return image_rows([rows.cpu().numpy()], [(letterbox, window)])[0]
+
+
+def image_rows(
+    found: Sequence[np.ndarray], places: Sequence[tuple[Letterbox, Window | None]]
+) -> list[np.ndarray]:
+    """Map the rows float32 [n, 6] of each network input to its image, as `original_rows`.
+
+    `places` are each input's letterbox and window. All at once, in float32.
+    """
+    counts = [len(rows) for rows in found]
+    rows = np.concatenate([*found, NO_DETECTIONS])  # a copy
+    numbers = []
+    for plan, window in places:
+        (scale_x, scale_y), (left, top) = plan.scale_and_offset
+        height, width = plan.source
+        corner = (0, 0) if window is None else window[:2]
+        numbers.append((left, top, scale_x, scale_y, width, height, *corner))
+    each = np.repeat(np.array(numbers, np.float32).reshape(-1, 4, 2), counts, axis=0)
+    offset, scale, limit, first = (np.tile(each[:, n], 2) for n in range(4))
+    boxes = rows[:, :4]
+    boxes -= offset
+    boxes /= scale
+    np.maximum(boxes, 0, out=boxes)
+    np.minimum(boxes, limit, out=boxes)
+    boxes += first
+    return np.split(rows, np.cumsum(counts))[:-1]
 
 
 def split_into_tiles(
@@ -117,14 +129,16 @@ def split_into_tiles(
     blank = replace(blank, size=(height, width), mark=decoded.mark)
     windows = tile_windows((height, width), tiling) if tiling else []
     if not windows:
-        yield Tile(blank, plan_for((height, width)), decoded.image)
+        plan = plan_for((height, width))
+        yield Tile(blank, plan, resize_image(decoded.image, plan.resized))
         return
-    # Tiles wait as small network inputs: none of them holds the large image.
+    # Tiles wait as small pictures: none of them holds the large image.
     for window in (Window(0, 0, width, height), *windows):
         content = decoded.image[window.top : window.bottom, window.left : window.right]
         plan = plan_for((content.shape[0], content.shape[1]))
         part = replace(blank, window=window, tiles=len(windows) + 1)
-        yield Tile(part, plan, boxed=apply_letterbox(content, plan))
+        resized = resize_image(content, plan.resized)
+        yield Tile(part, plan, resized.copy() if resized is content else resized)
 
 
 class TileMerger:

@@ -9,24 +9,18 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from data.images import Pixels
-from data.stream import stream_images
+from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
-from inference.batching import WorkerPool, bucket_by_shape
+from inference.batching import Buffers, WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
-from inference.predictions import (
-    NetworkInput,
-    Prediction,
-    Tile,
-    merge_tiles,
-    split_into_tiles,
-)
+from inference.pipeline import BatchWork, Found, FoundOnHost, Upload
+from inference.predictions import Prediction, Tile, merge_tiles, split_into_tiles
 from inference.tta import augmented_rows
 from models.checkpoint import Checkpoint, build_detector, load_checkpoint
 from models.detector import Detector
@@ -220,24 +214,30 @@ class Predictor:
             # Few images still occupy every worker.
             batch_size = min(batch_size, max(-(-len(paths) // part.workers), 1))
             prefetch = 2 * batch_size
-        images = stream_images(
-            paths,
+        images = stream_prepared(
+            *(paths, partial(self._tiles, part.size)),
             workers=config.workers,
             prefetch=prefetch,
             positions=part.positions,
             upright=config.upright,
             pixels=pixels,
         )
-        tiles = chain.from_iterable(
-            split_into_tiles(one, config.tiling, self.plan, shard=one.position // part.size)
-            for one in images
-        )
         batches = bucket_by_shape(
-            tiles, lambda tile: tile.shape, batch_size, shard_of=lambda tile: tile.blank.shard
+            chain.from_iterable(images),
+            lambda tile: tile.shape,
+            batch_size,
+            shard_of=lambda tile: tile.blank.shard,
         )
         low = min(keep_confidence, config.nms.confidence) if keep_inputs else None
-        predict = partial(self._predict, keep_confidence=low, multi_label=multi_label)
-        yield from chain.from_iterable(self.pool.map(predict, batches))
+        look = partial(self._look, keep_confidence=low, multi_label=multi_label)
+        upload = Upload(self.network.device)
+        steps = BatchWork(Buffers(self.network.device), upload, look, keep_inputs).steps
+        for predictions in self.pool.pipeline(steps, batches):
+            yield from predictions
+
+    def _tiles(self, shard_size: int, decoded: DecodedImage) -> list[Tile]:
+        shard = decoded.position // shard_size
+        return list(split_into_tiles(decoded, self.config.tiling, self.plan, shard=shard))
 
     def shown_again(
         self, paths: Sequence[str], pixels: Mapping[int, Pixels] | None = None
@@ -262,38 +262,21 @@ class Predictor:
         target = (-(-height // stride) * stride, -(-width // stride) * stride)
         return plan_letterbox(size, target, minimal=True, stride=stride)
 
-    def _predict(
-        self, batch: Sequence[Tile], *, keep_confidence: float | None, multi_label: bool
-    ) -> list[Prediction]:
-        """Predict a batch of tiles of one shape, or one unreadable image.
-
-        Network inputs are kept unless `keep_confidence`, the threshold of their rows, is None.
-        """
-        if batch[0].plan is None:
-            return [tile.blank for tile in batch]
-        boxed = np.stack([tile.letterboxed() for tile in batch])
-        # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already: no copy on the host.
-        images = torch.from_numpy(boxed).to(self.network.device).permute(0, 3, 1, 2)
-        plain, keep_inputs = not (self.config.augment or multi_label), keep_confidence is not None
-        nms = low = self.config.nms
-        if keep_confidence is not None:
-            low = replace(nms, confidence=keep_confidence)
-        detected = self.detect_with_classes(images, nms=low) if plain or keep_inputs else []
-        if plain and low.confidence < nms.confidence:
+    def _look(self, images: Tensor, *, keep_confidence: float | None, multi_label: bool) -> Found:
+        """Find what is in a batch; `keep_confidence` is the threshold of kept inputs, if any."""
+        plain, nms = not (self.config.augment or multi_label), self.config.nms
+        low = nms if keep_confidence is None else replace(nms, confidence=keep_confidence)
+        shown = (
+            self.detect_with_classes(images, nms=low)
+            if plain or keep_confidence is not None
+            else []
+        )
+        if plain:
             # Suppression never looks ahead: the surest rows are those of the higher threshold.
-            found = [rows[rows[:, 4] > nms.confidence] for rows, _ in detected]
-        elif plain:
-            found = [rows for rows, _ in detected]
-        else:
-            rows = self.candidates(images, self.forward(images)[1])
-            found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
-        predictions = []
-        for number, tile in enumerate(batch):
-            shown = None
-            if keep_inputs:
-                shown = NetworkInput(images[number], tile.letterbox, *detected[number])
-            predictions.append(tile.prediction(found[number], shown))
-        return predictions
+            return FoundOnHost([rows for rows, _ in shown], nms.confidence, shown)
+        rows = self.candidates(images, self.forward(images)[1])
+        found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
+        return FoundOnHost(found, 0.0, shown)
 
 
 def load_predictor(

@@ -33,6 +33,12 @@ class Letterbox:
     shape: Size
     borders: tuple[int, int, int, int]
 
+    @property
+    def scale_and_offset(self) -> tuple[tuple[float, float], tuple[int, int]]:
+        """Scale (x, y) and offset (x, y) of the source image within the network input."""
+        scale = self.resized[1] / self.source[1], self.resized[0] / self.source[0]
+        return scale, (self.borders[2], self.borders[0])
+
 
 def plan_letterbox(
     source_hw: Size,
@@ -68,6 +74,18 @@ def plan_letterbox(
 def apply_letterbox(image: Image, plan: Letterbox) -> Image:
     """Return a new array: `image` [h, w, 3] resized bilinearly and padded to the plan's shape."""
     return _pad(resize_image(image, plan.resized), plan)
+
+
+def write_rgb(resized: Image, plan: Letterbox, slot: Image) -> None:
+    """Write `resized`, BGR and of the plan's size, into `slot` [h, w, 3]: in RGB, with borders."""
+    (height, width), (top, bottom, left, right) = plan.shape, plan.borders
+    inside = slot[top : height - bottom, left : width - right]
+    # One pass: torch reverses channels ten times as slowly.
+    cv2.cvtColor(resized, cv2.COLOR_BGR2RGB, dst=inside)
+    for border in (slot[:top], slot[height - bottom :]):
+        border[:] = PAD_VALUE
+    for border in (slot[:, :left], slot[:, width - right :]):
+        border[:] = PAD_VALUE
 
 
 def fit_long_side(source_hw: Size, image_size: int) -> Size:
@@ -119,7 +137,7 @@ def boxes_to_network(boxes: Boxes, plan: Letterbox) -> Boxes:
     Exact: the true ratio of each axis and the true border, where v7.0 takes the unrounded half
     padding and is up to half a pixel off. Further columns are kept.
     """
-    (scale_x, scale_y), (left, top) = _scale_and_offset(plan)
+    (scale_x, scale_y), (left, top) = plan.scale_and_offset
     moved = boxes * 1.0
     moved[..., 0:4:2] = moved[..., 0:4:2] * scale_x + left
     moved[..., 1:4:2] = moved[..., 1:4:2] * scale_y + top
@@ -128,17 +146,11 @@ def boxes_to_network(boxes: Boxes, plan: Letterbox) -> Boxes:
 
 def boxes_to_original(boxes: Boxes, plan: Letterbox) -> Boxes:
     """Map boxes [..., 4+] from the network input back, clipped to the source image."""
-    (scale_x, scale_y), (left, top) = _scale_and_offset(plan)
+    (scale_x, scale_y), (left, top) = plan.scale_and_offset
     moved = boxes * 1.0
     moved[..., 0:4:2] = (moved[..., 0:4:2] - left) / scale_x
     moved[..., 1:4:2] = (moved[..., 1:4:2] - top) / scale_y
     return clip(moved, plan.source)
-
-
-def _scale_and_offset(plan: Letterbox) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Return scale (x, y) and offset (x, y) of the source image within the network input."""
-    scale_x, scale_y = plan.resized[1] / plan.source[1], plan.resized[0] / plan.source[0]
-    return (scale_x, scale_y), (plan.borders[2], plan.borders[0])
 
 
 def rectangular_shapes(

@@ -117,6 +117,9 @@ class CudaTensor(torch.Tensor):
     def tolist(self):
         return self.cpu().tolist()
 
+    def record_stream(self, stream) -> None:
+        """Do nothing: there are no streams."""
+
     def numpy(self, *, force: bool = False):
         if force:
             return self.detach().cpu().numpy()

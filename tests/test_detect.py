@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from data.stream import DecodedImage
 from data.videos import Video, write_video
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
+from inference.predictions import Tile
 from inference.predictor import Prediction, Predictor, class_indices, load_predictor
 from inference.tta import augmented_rows
 from models.checkpoint import CheckpointMetadata, load_checkpoint, save_checkpoint
@@ -71,14 +72,19 @@ def test_memory_does_not_grow_with_the_number_of_images(
     decoded = most = given = 0
 
     def endless(
-        names: Sequence[str], *, workers: int, prefetch: int, **_: None
-    ) -> Iterator[DecodedImage]:
+        names: Sequence[str],
+        prepare: Callable[[DecodedImage], list[Tile]],
+        *,
+        workers: int,
+        prefetch: int,
+        **_: None,
+    ) -> Iterator[list[Tile]]:
         nonlocal decoded
         for position, name in enumerate(names):
             decoded += 1
-            yield DecodedImage(position, name, image)
+            yield prepare(DecodedImage(position, name, image))
 
-    monkeypatch.setattr(predictor_module, "stream_images", endless)
+    monkeypatch.setattr(predictor_module, "stream_prepared", endless)
     for _ in predictor.stream([str(n) for n in range(100)]):
         given += 1
         most = max(most, decoded - given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from data.stream import DecodedImage
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES, WorkerPool
-from inference.predictions import merge_tiles
+from inference.predictions import Tile, merge_tiles
 from inference.predictor import Prediction, Predictor, PredictorConfig
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, tile_windows
@@ -128,8 +128,13 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     most = decoded = given = 0
 
     def endless(
-        names: Sequence[str], *, workers: int, prefetch: int, **_: object
-    ) -> Iterator[DecodedImage]:
+        names: Sequence[str],
+        prepare: Callable[[DecodedImage], list[Tile]],
+        *,
+        workers: int,
+        prefetch: int,
+        **_: object,
+    ) -> Iterator[list[Tile]]:
         nonlocal decoded, most
         assert prefetch <= predictor_module.LARGE_IMAGES_AHEAD
         for position, name in enumerate(names):
@@ -137,10 +142,10 @@ def test_large_pictures_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
             alive.append(weakref.ref(image))
             decoded += 1
             most = max(most, sum(ref() is not None for ref in alive))
-            yield DecodedImage(position, name, image)
+            yield prepare(DecodedImage(position, name, image))
             del image
 
-    monkeypatch.setattr(predictor_module, "stream_images", endless)
+    monkeypatch.setattr(predictor_module, "stream_prepared", endless)
     predictor = BlobPredictor()
     ahead = 0
     for _ in predictor.stream([str(n) for n in range(60)]):

@@ -62,7 +62,8 @@ def data(drawn: SourceDataset) -> Path:
 def result(seed: int, strategy: str, number: int, map50: float = 0.25) -> RoundResult:
     added, losses = (f"{strategy}-{number}.jpg", "ä.jpg"), (0.1, 0.2, 0.30000000000000004)
     labels, boxes = 10 + 10 * number, 40 * number + 2 * seed
-    return RoundResult(seed, strategy, number, added, labels, boxes, 3, map50, 0.125, losses, 1.5)
+    figures = (labels, boxes, number, 3, map50, map50 / 2, losses, 1.5)
+    return RoundResult(seed, strategy, number, added, *figures)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"random"}))
@@ -225,21 +226,23 @@ def test_the_table() -> None:
     # random: areas 0.3 and 0.5: 0.4, sqrt(0.02) / sqrt(2) = 0.1; it ends at 0.4 and 0.6.
     # Its mean curve 0.3, 0.4, 0.5 reaches 0.5 at 30 and 0.55 never; seed 1 alone reaches both.
     assert lines[2] == (
-        "| random | 2 | 0.4000 ± 0.1000 |  | 0.5000 ± 0.1000 | 30 (1 of 2 seeds) "
-        "| not reached (1 of 2 seeds) | 81 |"
+        "| random | 2 | 0.4000 ± 0.1000 |  | 0.5000 ± 0.1000 |  |  | 30 (1 of 2 seeds) "
+        "| not reached (1 of 2 seeds) | 81.0 | 2.0 |"
     )
-    # cald: areas 0.4 and 0.5; minus random 0.1 and 0.0; mean curve 0.3, 0.45, 0.6.
+    # cald: areas 0.4 and 0.5; minus random 0.1 and 0.0; mean curve 0.3, 0.45, 0.6; at the end 0.2
+    # and 0.0 above random; mAP50-95 is half of mAP50 everywhere.
     # 0.5 is a third of the way from 20 to 30, 0.55 two thirds.
     assert lines[3] == (
         "| cald | 2 | 0.4500 ± 0.0500 | +0.0500 ± 0.0500 (2 pairs) | 0.6000 ± 0.0000 "
-        "| 23 (2 of 2 seeds) | 27 (2 of 2 seeds) | 81 |"
+        "| +0.1000 ± 0.1000 (2 pairs) | +0.0250 ± 0.0250 (2 pairs) "
+        "| 23 (2 of 2 seeds) | 27 (2 of 2 seeds) | 81.0 | 2.0 |"
     )
     assert lines[4].startswith("| entropy | 0 |")
     assert default_target(curves([0, 1])) == pytest.approx([0.5])  # where random choice ends
     alone = complete_curves(RESULTS, ["cald"], [0, 1], rounds=2)
     assert default_target(alone) == []
     assert table(alone, ["cald"], []).splitlines()[2] == (
-        "| cald | 2 | 0.4500 ± 0.0500 |  | 0.6000 ± 0.0000 | 81 |"
+        "| cald | 2 | 0.4500 ± 0.0500 |  | 0.6000 ± 0.0000 |  |  | 81.0 | 2.0 |"
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from data.stream import DecodedImage
-from inference.predictions import Prediction, merge_tiles, split_into_tiles
-from ops.letterbox import Letterbox, plan_letterbox
+from inference.predictions import Prediction, image_rows, merge_tiles, split_into_tiles
+from ops.letterbox import Letterbox, boxes_to_original, plan_letterbox
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, Window
 
@@ -39,7 +39,7 @@ def test_an_image_that_is_not_split_keeps_its_pixels(
 ) -> None:
     (tile,) = split_into_tiles(decoded(size), tiling, plan)
     assert (tile.blank.window, tile.blank.tiles) == (None, 1)
-    assert tile.letterboxed().shape == (*tile.letterbox.shape, 3)
+    assert tile.picture.shape == (*tile.letterbox.resized, 3)
 
 
 def test_a_large_image_comes_whole_and_in_tiles_that_hold_nothing_of_it() -> None:
@@ -50,21 +50,31 @@ def test_a_large_image_comes_whole_and_in_tiles_that_hold_nothing_of_it() -> Non
     assert image.image is not None
     for tile in (whole, left, right):
         assert (tile.blank.tiles, tile.blank.size) == (3, (64, 120))
-        assert tile.image is None
-        assert tile.boxed is not None
-        assert not np.shares_memory(tile.boxed, image.image)
+        assert not np.shares_memory(tile.picture, image.image)
     # A tile of the network's size is not resampled.
-    np.testing.assert_array_equal(right.letterboxed(), image.image[:, 56:, ::-1])
+    np.testing.assert_array_equal(right.picture, image.image[:, 56:])
     assert whole.shape == (64, 64)  # 34 x 64, padded to a multiple of 32
 
 
 def test_boxes_are_in_pixels_of_the_image() -> None:
     _, _, right = split_into_tiles(decoded((64, 120)), TILING, plan, shard=2)
-    rows = torch.tensor([[4.0, 5.0, 20.0, 30.0, 0.9, 1.0]])
-    found = right.prediction(rows)
-    np.testing.assert_allclose(found.detections, [[60, 5, 76, 30, 0.9, 1]])
-    assert (found.position, found.path, found.size, found.shard) == (3, "a.png", (64, 120), 2)
-    assert rows[0, 0] == 4  # the argument is not changed
+    found, blank = np.array([[4, 5, 20, 30, 0.9, 1]], np.float32), right.blank
+    places = [(right.letterbox, blank.window), (plan((32, 64)), None)]
+    first, second = image_rows([found, found[:0]], places)
+    np.testing.assert_allclose(first, [[60, 5, 76, 30, 0.9, 1]])
+    assert second.shape == (0, 6)
+    assert (blank.position, blank.path, blank.size, blank.shard) == (3, "a.png", (64, 120), 2)
+    assert found[0, 0] == 4  # the argument is not changed
+
+
+def test_boxes_of_a_batch_are_those_of_its_images_one_by_one() -> None:
+    """To the last bit, clipped to each image."""
+    generator = torch.manual_seed(0)
+    plans = [plan(size) for size in ((50, 90), (64, 64), (7, 200), (133, 31))]
+    rows = [torch.rand(n, 6, generator=generator) * 90 - 10 for n in (5, 0, 40, 17)]
+    found = image_rows([one.numpy() for one in rows], [(one, None) for one in plans])
+    for own, one, letterbox in zip(found, rows, plans, strict=True):
+        np.testing.assert_array_equal(own, boxes_to_original(one, letterbox).numpy())
 
 
 def test_an_unreadable_image_has_no_shape() -> None:

@@ -61,8 +61,8 @@ def test_only_what_stands_between_the_marks_is_replaced() -> None:
 
 def test_a_text_without_a_translation_stays_english() -> None:
     text = page("<!-- generated: return codes -->\n<!-- end -->", {"no error": "没有错误"})
-    assert "| 0 | OK | 没有错误 | |" in text
-    assert "| 300005 | OBJECT_TYPE | the task is not detection |" in text
+    assert "| 0 | OK | | 没有错误 | |" in text
+    assert "| OBJECT_TYPE | Object type not supported | the task is not detection |" in text
 
 
 def test_every_translation_is_of_a_text_that_is_there() -> None:

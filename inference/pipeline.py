@@ -1,0 +1,135 @@
+"""The steps of a batch: filled on the host, launched on the device, fetched, mapped to images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.batching import Buffer, Buffers, Steps
+from inference.predictions import NetworkInput, Prediction, Tile, image_rows
+from ops.letterbox import write_rgb
+
+
+class Found(Protocol):
+    """What was found in a batch of network inputs, which a GPU may still be busy with."""
+
+    def rows(self) -> list[NDArray[np.float32]]:
+        """Wait for each image's rows [n, 6]: xyxy in pixels of its input, confidence, class."""
+
+    def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return for each image rows [n, 6] and class probabilities [n, nc] on the device."""
+
+
+@dataclass(frozen=True)
+class FoundOnHost:
+    """What exact suppression has found; of the rows of each image, those above `confidence`."""
+
+    found: Sequence[Tensor]
+    confidence: float
+    inputs: Sequence[tuple[Tensor, Tensor]]
+
+    def rows(self) -> list[NDArray[np.float32]]:
+        """Return the rows of each image."""
+        every = [one.cpu().numpy() for one in self.found]
+        return [rows[rows[:, 4] > self.confidence] for rows in every]
+
+    def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return what mining is shown."""
+        return self.inputs
+
+
+@dataclass(frozen=True)
+class FilledBatch:
+    """Tiles of one shape, and their pixels uint8 [b, h, w, 3] in RGB; or one unreadable image."""
+
+    tiles: Sequence[Tile]
+    buffer: Buffer | None
+
+
+@dataclass(frozen=True)
+class LaunchedBatch:
+    """A filled batch on its way through the device: `images` are uint8 [b, 3, h, w] there."""
+
+    filled: FilledBatch
+    images: Tensor | None = None
+    found: Found | None = None
+
+
+@dataclass(frozen=True)
+class BatchWork:
+    """How the batches of a stream are predicted."""
+
+    buffers: Buffers
+    upload: Upload
+    look: Callable[[Tensor], Found]
+    """Launches the network and NMS for uint8 images [b, 3, h, w]."""
+    keeps_inputs: bool
+
+    @property
+    def steps(self) -> Steps[Sequence[Tile], FilledBatch, LaunchedBatch, list[Prediction]]:
+        """What a worker pool is to do with each batch."""
+        return Steps(self.fill, self.launch, self.fetch)
+
+    def fill(self, tiles: Sequence[Tile]) -> FilledBatch:
+        """Write the pictures of tiles into a buffer."""
+        if tiles[0].plan is None:
+            return FilledBatch(tiles, None)
+        buffer = self.buffers.take((len(tiles), *tiles[0].letterbox.shape, 3))
+        for tile, slot in zip(tiles, buffer.tensor.numpy(), strict=True):
+            write_rgb(tile.picture, tile.letterbox, slot)
+        return FilledBatch(tiles, buffer)
+
+    def launch(self, filled: FilledBatch) -> LaunchedBatch:
+        """Start all that the device is to do with a batch."""
+        if filled.buffer is None:
+            return LaunchedBatch(filled)
+        # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already.
+        images = self.upload(filled.buffer.tensor).permute(0, 3, 1, 2)
+        return LaunchedBatch(filled, images, self.look(images))
+
+    def fetch(self, launched: LaunchedBatch) -> list[Prediction]:
+        """Wait for a batch and return its predictions; boxes are in the images' own pixels."""
+        filled, images, found = launched.filled, launched.images, launched.found
+        tiles = filled.tiles
+        if found is None or images is None or filled.buffer is None:
+            return [tile.blank for tile in tiles]
+        rows = image_rows(found.rows(), [(tile.letterbox, tile.blank.window) for tile in tiles])
+        predictions = [
+            replace(tile.blank, detections=own) for tile, own in zip(tiles, rows, strict=True)
+        ]
+        if self.keeps_inputs:
+            predictions = [
+                replace(one, network_input=NetworkInput(image, tile.letterbox, *shown))
+                for one, tile, image, shown in zip(
+                    predictions, tiles, images, found.shown(), strict=True
+                )
+            ]
+        if not (self.keeps_inputs and self.upload.is_idle):
+            self.buffers.give_back(filled.buffer)
+        return predictions
+
+
+class Upload:
+    """Copies batches to a GPU on a stream of its own, beside its kernels; nothing on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.is_idle = device.type == "cpu"
+        self._stream = None if self.is_idle else torch.cuda.Stream(device)
+
+    def __call__(self, host: Tensor) -> Tensor:
+        """Return a pinned tensor on the device, where the current stream may use it next."""
+        if self._stream is None:
+            return host
+        current = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._stream):
+            there = host.to(self.device, non_blocking=True)
+        current.wait_stream(self._stream)
+        there.record_stream(current)
+        return there
