@@ -178,6 +178,17 @@ def test_images_that_do_not_fit_the_gpu_are_kept_on_the_host(
     compare(loader_of(photographs, augmentation=Augmentation()), device)
 
 
+def test_a_batch_that_does_not_fit_is_made_in_halves(
+    photographs: DatasetIndex, pretend_gpu: PretendGpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = {"augmentation": Augmentation(), "batch_size": 8}
+    device = loader_of(photographs, augment_on=torch.device("cuda"), on_gpu=True, **common)
+    pretend_gpu.memory = pretend_gpu.in_use + 4 * 64 * 64 * 200
+    with caplog.at_level(logging.WARNING):
+        compare(loader_of(photographs, **common), device)
+    assert "ran out of memory with 8 images at once: going on with 4 at most" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("change", "budget"), [({}, 60), ({"mixup": 1.0, "mosaic9": 0.5, "perspective": 0.001}, 75)]
 )
