@@ -68,7 +68,7 @@ class LoaderConfig:
     """Whether batches are going to a GPU: then they lie in pinned memory."""
     augment_on: torch.device | None = None
     """Where training images are augmented; None: on the host, by OpenCV."""
-    device_share: float = 0.5
+    device_share: float = 0.3
     """Part of the free memory there that decoded images may take."""
 
 
