@@ -19,7 +19,7 @@ from inference.backends.choice import BenchmarkTarget, choose_backend, sample_im
 from inference.batching import Buffers, WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
-from inference.pipeline import BatchWork, Found, FoundOnHost, Upload
+from inference.pipeline import BatchWork, Found, FoundOnHost
 from inference.predictions import Prediction, Tile, merge_tiles, split_into_tiles
 from inference.tta import augmented_rows
 from models.checkpoint import Checkpoint, build_detector, load_checkpoint
@@ -28,7 +28,7 @@ from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
-from utils.device import allow_tf32, inference_precision
+from utils.device import Upload, allow_tf32, inference_precision
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
