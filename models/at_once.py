@@ -17,18 +17,20 @@ UNITS_PER_CAST = 16
 
 def count_batch(units: Sequence[Conv]) -> None:
     """Raise the batch counters of the normalisations that are in training mode."""
-    counters = [counter for unit in units if (counter := unit.counter) is not None]
-    if counters:
-        torch._foreach_add_(counters, 1)
+    counters = [unit.counter for unit in units]
+    counting = [counter for counter in counters if counter is not None]
+    if counting:
+        torch._foreach_add_(counting, 1)
 
 
 @contextmanager
 def cast_weights(units: Sequence[Conv], device: torch.device) -> Iterator[None]:
     """Lend trained weights in autocast's number format, as it would cast them one by one.
 
-    For passes on a GPU that record gradients; otherwise this does nothing.
+    For passes on a GPU that record gradients; otherwise this does nothing. A compiler joins casts
+    by itself.
     """
-    if not (
+    if torch.compiler.is_compiling() or not (
         device.type == "cuda" and torch.is_autocast_enabled("cuda") and torch.is_grad_enabled()
     ):
         yield

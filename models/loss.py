@@ -17,7 +17,7 @@ from ops.boxes import aligned_iou
 # Weight of each level's objectness, finest first (v7.0).
 _THREE_LEVEL_BALANCE = (4.0, 1.0, 0.4)
 _BALANCE = (4.0, 1.0, 0.25, 0.06, 0.02)
-_TARGETS_PER_BUCKET = 128
+_FEWEST_ROWS = 128
 # Weight of positives in the focal form (Lin et al. 2017, arXiv:1708.02002).
 _FOCAL_ALPHA = 0.25
 
@@ -96,6 +96,8 @@ class DetectionLoss(nn.Module):
         raw_maps: Sequence[Tensor],
         targets: Tensor,
         share: Callable[[Tensor], Tensor] | None = None,
+        *,
+        padded: bool | None = None,
     ) -> LossParts:
         """Compute the loss of logits [batch, anchors, rows, columns, 5 + classes] per level.
 
@@ -103,16 +105,14 @@ class DetectionLoss(nn.Module):
         t = 0 leaves the objectness term only. Everything is computed in float32, whatever the
         logits are; on a GPU the host never waits. Where several ranks share a batch, `share`
         turns numbers of matches [levels] into this rank's part of those of all ranks: the sum of
-        their losses is then the loss of the whole batch.
+        their losses is then the loss of the whole batch. With `padded`, for which None means on
+        any device but a CPU, no shape depends on the numbers: see `pad_targets`.
         """
         shapes = [raw.shape[:4] for raw in raw_maps]
-        padded = targets.device.type != "cpu"  # on a CPU nothing waits: fewer rows are faster
+        if padded is None:
+            padded = targets.device.type != "cpu"
         if padded:
-            # Targets without size match nothing, and few numbers of rows make few shapes.
-            missing = -len(targets) % _TARGETS_PER_BUCKET or _TARGETS_PER_BUCKET * (
-                not len(targets)
-            )
-            targets = functional.pad(targets, (0, 0, 0, missing))
+            targets = pad_targets(targets)
         grid_sizes = [(rows, columns) for _, _, rows, columns in shapes]
         match = assign_targets(
             targets.float(), grid_sizes, self.anchors, self.config.anchor_t, padded=padded
@@ -157,6 +157,24 @@ class DetectionLoss(nn.Module):
         alpha = wanted * _FOCAL_ALPHA + (1 - wanted) * (1 - _FOCAL_ALPHA)
         # The floor keeps the gradient of miss ** gamma finite at 0 for gamma below 1.
         return losses * alpha * miss.clamp(min=1e-12) ** gamma
+
+
+def padded_rows(count: int) -> int:
+    """Return how many rows `count` targets get: 128 or 192 times a power of two, so few numbers.
+
+    Few numbers of rows make few shapes, each of which is recorded or compiled once.
+    """
+    rows = _FEWEST_ROWS
+    while rows < count:
+        half = rows + rows // 2
+        rows = half if half >= count else 2 * rows
+    return rows
+
+
+def pad_targets(targets: Tensor) -> Tensor:
+    """Append targets [t, 6] without size, which match nothing, up to `padded_rows`."""
+    missing = padded_rows(len(targets)) - len(targets)
+    return functional.pad(targets, (0, 0, 0, missing)) if missing else targets
 
 
 class _SelectLogits(torch.autograd.Function):

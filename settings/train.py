@@ -74,6 +74,12 @@ class TrainSettings:
     )
     cache_dir: str = option("", "folder of the cache on disk; '' for the system's temporary folder")
     precision: str = of_spec("auto", PRECISION)
+    compile: str = option(
+        "auto",
+        "the training step compiled, and on a GPU recorded as CUDA graphs; auto does what pays",
+        choices=("auto", "true", "false"),
+        synonyms={"yes": "true", "no": "false"},
+    )
     schedule: str = option(
         "linear",
         "learning-rate schedule",

@@ -16,6 +16,7 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tests.pretend_gpu import CudaTensor, PretendGpu, is_pinned
+from tests.pretend_graph import graph_classes
 
 TORCH = Path(torch.__file__).parent
 NAME = "NVIDIA H200 (pretended)"
@@ -30,6 +31,7 @@ def replacements(gpu: PretendGpu) -> Iterator[tuple[Any, str, Any]]:
     numbers = torch.Generator().manual_seed(0).get_state()
     facts = SimpleNamespace(name=NAME, total_memory=gpu.memory, major=9, minor=0)
     stream = _stream(gpu)
+    graph, recorder = graph_classes(gpu)
     machine = {
         "is_available": yes,
         "is_initialized": yes,
@@ -63,7 +65,10 @@ def replacements(gpu: PretendGpu) -> Iterator[tuple[Any, str, Any]]:
         "Event": stream,
         "current_stream": lambda *_: stream(),
         "default_stream": lambda *_: stream(),
-        "is_current_stream_capturing": lambda: False,
+        "CUDAGraph": graph,
+        "graph": recorder,
+        "graph_pool_handle": lambda: (0, 0),
+        "is_current_stream_capturing": lambda: gpu.recording is not None,
     }
     yield from ((torch.cuda, name, value) for name, value in machine.items())
     for name in ("is_available", "device_count", "current_device_index", "set_device_index"):

@@ -30,6 +30,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from tests.pretend_graph import Recording
+
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 NOT_A_PLACE = re.compile(r"site-packages|lib/python3|/pretend_(gpu|cuda)\.py|<frozen|<string>")
@@ -163,6 +165,8 @@ class PretendGpu(TorchDispatchMode):
         self.strict = False
         """Whether a wait raises, as after `torch.cuda.set_sync_debug_mode("error")`."""
         self.watchers: list[Seen] = []
+        self.recording: Recording | None = None
+        """What takes down operators, between the two ends of a recorded graph."""
         self.in_use = self.peak = 0
 
     def __enter__(self):
@@ -216,8 +220,12 @@ class PretendGpu(TorchDispatchMode):
                 return func._op_dk(COMPOSITE, *args, **kwargs)
         self._check(func, name, flat, tensors, own)
         cpu_args, cpu_kwargs = tree_unflatten([_on_cpu(one) for one in flat], form)
-        out = func(*cpu_args, **cpu_kwargs)
         self._note(func, name, args, kwargs, own, asked)
+        if self.recording:
+            self.recording.before([one.inner for one in own])
+        out = func(*cpu_args, **cpu_kwargs)
+        if self.recording:
+            self.recording.after(func, cpu_args, cpu_kwargs, out)
         if func._schema.is_mutable:
             return _changed(func, args, kwargs)
         if asked is not None and not makes:
@@ -253,7 +261,7 @@ class PretendGpu(TorchDispatchMode):
         )
 
     def _note(self, func, name, args, kwargs, own, asked) -> None:
-        if not self.watchers and not self.strict:
+        if not self.watchers and not self.strict and not self.recording:
             return
         if name in COPIES:
             target, source = args[:2] if name == "aten::copy_" else (None, args[0])
@@ -265,10 +273,7 @@ class PretendGpu(TorchDispatchMode):
                 self._copied(source, to_gpu, later)
                 return
         if not func.is_view and not NO_LAUNCH.match(name):
-            at = place()
-            for seen in self.watchers:
-                seen.dispatches[name.removeprefix("aten::")] += 1
-                seen.places[at] += 1
+            self.launched(name.removeprefix("aten::"))
         why = name.split("::")[1]
         if name in INDEXING:
             given = [one for one in args[1] if one is not None]
@@ -291,13 +296,22 @@ class PretendGpu(TorchDispatchMode):
         if to_gpu:
             pinned = "async" if later else "pinned"
             kind = f"h2d {pinned if is_pinned(source) else 'pageable'}"
-        for seen in self.watchers:
+        for seen in [] if self.recording else self.watchers:
             seen.copies[kind, place()] += 1
             seen.bytes[kind] += source.numel() * source.element_size()
         self.waited(kind, int(not kind.endswith("async")))
 
+    def launched(self, name: str) -> None:
+        """Record a dispatch, unless a graph takes it down."""
+        at = place()
+        for seen in [] if self.recording else self.watchers:
+            seen.dispatches[name] += 1
+            seen.places[at] += 1
+
     def waited(self, why: str, times: int = 1) -> None:
         """Record waits of the host, or raise if these are errors."""
+        if times and self.recording:
+            raise RuntimeError(f"operation not permitted when stream is capturing ({why})")
         if times and self.strict:
             raise RuntimeError(f"called a synchronizing CUDA operation ({why})")
         for seen in self.watchers if times else ():

@@ -190,8 +190,8 @@ def save_epoch(
     evaluated = job.is_evaluated(epoch)
     best = checkpoints.save(checkpoint, epoch, evaluation, evaluated=evaluated)
     figures = (scores.precision, scores.recall, scores.map50, scores.map50_95)
-    rates = [float(group["lr"]) for group in state.optimizer_step.optimizer.param_groups]
-    result = EpochResult(epoch, [*losses, *figures, *evaluation.losses, *rates], evaluation, best)
+    values = [*losses, *figures, *evaluation.losses, *state.optimizer_step.rates]
+    result = EpochResult(epoch, values, evaluation, best)
     for callback in state.callbacks:
         callback.on_epoch_end(result)
     saved = ResumeState(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -73,26 +74,55 @@ class OptimizerStep:
     Gradients are summed over `accumulate` batches. What is pending at the end of an epoch is
     carried over to the next one (v7.0 loses it). A step whose gradient norm is not finite changes
     neither weights nor optimiser state. `non_finite` counts losses that were not finite, and steps
-    without effect; reading it waits for the device.
+    without effect; reading it waits for the device. `rates` are the learning rates of the groups,
+    `loads` how often tensors were replaced by those of a saved state.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self.accumulate = 1
         self.pending = 0
-        self.steps = 0
+        self.steps = self.loads = 0
+        self.rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._fused = all(bool(group.get("fused")) for group in optimizer.param_groups)
-        self.non_finite = torch.zeros(2, dtype=torch.int64, device=self._parameters[0].device)
+        self._device = self._parameters[0].device
+        self._keeps_gradients = False
+        self.non_finite = torch.zeros(2, dtype=torch.int64, device=self._device)
 
     def set(self, settings: StepSettings) -> None:
         """Set the schedule's values for the coming batch (Adam's first beta stays)."""
-        rates = (settings.bias_lr, settings.lr, settings.lr)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        before, self.rates = self.rates, (settings.bias_lr, settings.lr, settings.lr)
+        for number, (group, rate) in enumerate(
+            zip(self.optimizer.param_groups, self.rates, strict=True)
+        ):
+            if not isinstance(group["lr"], Tensor):
+                # A GPU computes with the float32 that a recorded step reads from a tensor.
+                group["lr"] = rate if self._device.type == "cpu" else float(np.float32(rate))
+            elif before[number] != rate:
+                group["lr"].fill_(rate)
             if "momentum" in group:
                 group["momentum"] = settings.momentum
         self.accumulate = settings.accumulate
+
+    def make_recordable(self) -> None:
+        """Let `backward` and `update` leave every tensor in its place, and read rates from tensors.
+
+        A recorded `update` then follows the schedule; what it does not follow are `constants`.
+        """
+        assert self._fused, "a step that the host decides on cannot be recorded"
+        self._keeps_gradients = True
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.full((), float(group["lr"]), device=self._device)
+            if "capturable" in group:
+                group["capturable"] = True
+
+    def constants(self) -> list[object]:
+        """Return the numbers that `update` does not read from tensors, such as the momentum."""
+        return [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in self.optimizer.param_groups
+        ]
 
     def backward_and_step(self, loss: Tensor) -> bool:
         """Backpropagate a scalar loss; return True if this completed an optimiser step."""
@@ -119,7 +149,7 @@ class OptimizerStep:
         skip = _is_broken(norm)
         self.non_finite[1].add_(skip)
         self._step_unless(skip)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
 
     def count_step(self) -> None:
         """Count a step; no gradients are pending after it."""
@@ -135,11 +165,12 @@ class OptimizerStep:
         # All added up at once: torch launches a kernel for every parameter.
         for parameter, _ in pending:
             parameter.grad = None
-        loss.backward()
-        both = [(one.grad, before) for one, before in pending if one.grad is not None]
-        torch._foreach_add_(*zip(*both, strict=True))
-        for parameter, before in pending:
-            if parameter.grad is None:
+        try:
+            loss.backward()
+            both = [(before, one.grad) for one, before in pending if one.grad is not None]
+            torch._foreach_add_(*zip(*both, strict=True))
+        finally:
+            for parameter, before in pending:
                 parameter.grad = before
 
     def state(self) -> dict[str, object]:
@@ -165,6 +196,7 @@ class OptimizerStep:
             }
             parameter.grad = None if gradient is None else self._placed(gradient, parameter)
         self.pending, self.steps = state["pending"], state["steps"]
+        self.loads += 1
         self.non_finite.copy_(state["non_finite"])
 
     def _placed(self, value: Tensor, parameter: Tensor) -> Tensor:

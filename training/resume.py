@@ -35,7 +35,7 @@ VERSION = 2
 CLASSES = (Evaluation, Scores, ClassMetrics, ConfusionMatrix, CountsAtThreshold, SavedCheckpoint)
 """Classes in a state file beside plain values: the evaluations of the saved checkpoints."""
 IRRELEVANT = frozenset({
-    "args_options", "cache", "cache_dir", "download_weights", "hyp", "map_metric",
+    "args_options", "cache", "cache_dir", "compile", "download_weights", "hyp", "map_metric",
     "max_bad_fraction", "model_formats", "nosave", "onnx", "onnx_dynamic", "onnx_half",
     "onnx_nms", "onnx_simplify", "opset", "patience", "plots", "resume", "save_period", "weights",
     "weights_dir", "weights_sha256", "workers", "ymir_saved_file_patterns",

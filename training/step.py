@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.detector import Detector
-from models.loss import DetectionLoss
+from models.loss import LossParts, pad_targets
 from training.ema import ModelEMA
 from training.multi_scale import resize
 from training.optimizer import OptimizerStep
@@ -20,16 +20,19 @@ from utils.device import autocast, compute_dtype
 class BatchGradients:
     """Forward pass, loss and backward pass of a batch.
 
-    `model` is called: the network, wrapped by DDP if there are several ranks. `factor` multiplies
-    the loss; `share` is that of `DetectionLoss`.
+    `model` is called: the network, wrapped by DDP if there are several ranks; it and `criterion`
+    may be compiled. `factor` multiplies the loss; `share` and `padded` are those of
+    `DetectionLoss`.
     """
 
-    model: nn.Module
-    criterion: DetectionLoss
+    model: Callable[[Tensor], list[Tensor]]
+    criterion: Callable[..., LossParts]
     optimizer_step: OptimizerStep
+    device: torch.device
     precision: str
     factor: int = 1
     share: Callable[[Tensor], Tensor] | None = None
+    padded: bool = False
 
     def __call__(self, images: Tensor, targets: Tensor, size: tuple[int, int]) -> Tensor:
         """Add the gradients of a batch to those that are pending; return its three loss terms.
@@ -37,14 +40,17 @@ class BatchGradients:
         `images` are uint8 RGB [b, 3, h, w], resized to `size` (height, width); `targets` are those
         of `DetectionLoss`; the terms are box, objectness and class loss, [3].
         """
-        device = self.criterion.anchors.device
+        device = self.device
         resized = tuple(images.shape[2:]) != size
         # Resizing needs float32.
         dtype = torch.float32 if resized else compute_dtype(device, self.precision)
         inputs = resize(network_input(images, device, dtype), size)
         with autocast(device, self.precision):
             maps = self.model(inputs)
-        losses = self.criterion(maps, targets.to(device, non_blocking=True), self.share)
+        targets = targets.to(device, non_blocking=True)
+        if self.padded:
+            targets = pad_targets(targets)
+        losses = self.criterion(maps, targets, self.share, padded=self.padded)
         total = losses.total
         self.optimizer_step.backward(total * self.factor if self.factor != 1 else total)
         return torch.stack([losses.box, losses.obj, losses.cls])

@@ -238,7 +238,7 @@ def test_on_a_gpu_the_host_never_waits_and_the_numbers_agree(count: int) -> None
 
 
 @needs_gpu
-@pytest.mark.parametrize(("count", "rows"), [(0, 128), (1, 128), (128, 128), (129, 256)])
+@pytest.mark.parametrize(("count", "rows"), [(0, 128), (128, 128), (129, 192), (300, 384)])
 def test_on_a_gpu_numbers_of_targets_make_few_shapes(
     count: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
