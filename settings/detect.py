@@ -137,10 +137,17 @@ class MiningSettings(DetectionSettings):
     diverse_window: int = option(
         -1,
         "window of the farthest-first order of balanced and diverse, several times the budget; "
-        "-1 for a fourth of the candidates but at most 10000, 0 for none",
+        "-1 for a fourth of the candidates but at most 10000 or 4 times the budget, 0 for none",
         -1,
         100000,
         unit="images",
+    )
+    least_distance: float = option(
+        0.0,
+        "least distance, 0 to 1, between the images that balanced and diverse choose; nearer ones "
+        "come last in the window",
+        0,
+        1,
     )
     miss_conf: float = option(0.05, "confidence threshold of false negatives in misses", 0, 1)
     class_distribution_scores: tuple[float, ...] = option(
