@@ -11,6 +11,7 @@ from torch import Tensor
 from inference.backends.base import Backend
 from inference.graphs import Graphs, NetworkOutput
 from models.detector import Detector
+from models.float16 import usable_precision
 from models.onednn import to_onednn, with_cast_weights
 from utils.cuda_graphs import CudaGraphs
 from utils.device import autocast, compute_dtype, keep_freed_memory
@@ -48,6 +49,7 @@ class Network:
         if device.type == "cpu":
             keep_freed_memory()
         fused = detector.fused().to(device).to(memory_format=torch.channels_last)
+        precision = usable_precision(fused, precision)
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
         compiled = prepare(fused, compute_dtype(device, precision))
         network = cls(fused, compiled, device, precision)

@@ -11,6 +11,7 @@ from settings.rules import (
     PRECISION,
     SEED,
     SIZE,
+    TF32,
     WEIGHTS_DIR,
     WORKERS,
     module_names,
@@ -84,6 +85,7 @@ class TrainSettings:
         choices=("auto", "device", "host"),
     )
     precision: str = of_spec("auto", PRECISION)
+    tf32: bool = of_spec(False, TF32)
     compile: str = option(
         "auto",
         "the training step compiled, and on a GPU recorded as CUDA graphs; auto does what pays",
