@@ -11,6 +11,7 @@ from settings.rules import (
     PRECISION,
     SEED,
     SIZE,
+    TF32,
     WEIGHTS,
     WEIGHTS_DIR,
     WORKERS,
@@ -42,6 +43,7 @@ class DetectionSettings:
     iou_thres: float = option(0.45, "NMS IoU threshold", 0, 1)
     max_det: int = of_spec(300, MAX_DET)
     precision: str = of_spec("auto", PRECISION)
+    tf32: bool = of_spec(False, TF32)
     engine: str = option(
         "torch",
         "inference backend; auto takes the fastest that is installed and agrees with torch",

@@ -116,7 +116,7 @@ class TrainingStep:
             self.processes.add_up(step_of.gradients())
             step_of.update()
             step_of.count_step()
-            self.ema.update(self.network)
+            self.ema.update(self.network, step_of.skipped)
         return losses
 
 
