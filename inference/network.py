@@ -14,6 +14,7 @@ from inference.graphs import Graphs, NetworkOutput
 from models.detector import Detector
 from models.float16 import usable_precision
 from models.onednn import to_onednn, with_cast_weights
+from utils.cuda_graphs import CudaGraphs
 from utils.device import autocast, compute_dtype, keep_freed_memory
 from utils.errors import Code, TaskError
 from utils.memory import Pieces
@@ -55,11 +56,11 @@ class Network:
         precision = usable_precision(fused, precision)
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
         compiled = prepare(fused, compute_dtype(device, precision))
-        sum_of_rows = None
-        if precision == "float16":
-            sum_of_rows = torch.zeros((), device=device)
-        network = cls(fused, compiled, device, precision, sum_of_rows=sum_of_rows)
-        return replace(network, graphs=Graphs(network)) if device.type == "cuda" else network
+        total = torch.zeros((), device=device) if precision == "float16" else None
+        network = cls(fused, compiled, device, precision, sum_of_rows=total)
+        if device.type == "cpu":
+            return network
+        return replace(network, graphs=Graphs(network, CudaGraphs(device)))
 
     @property
     def fixed_size(self) -> None:
