@@ -104,7 +104,9 @@ def prepared_step(step: TrainingStep, chosen: Plan) -> TrainingStep | RecordedSt
     return RecordedStep(step, CudaGraphs(step.gradients.device)) if chosen.recorded else step
 
 
-def compiled(gradients: BatchGradients, backend: str = "inductor") -> BatchGradients:
+def compiled(
+    gradients: BatchGradients, backend: str | Callable[..., Any] = "inductor"
+) -> BatchGradients:
     """Return the same with network and loss compiled, the targets padded so that shapes repeat."""
     return replace(
         gradients,
@@ -120,7 +122,7 @@ class _Compiled:
     For others it is called as it is, and always once it could not be compiled, which the log says.
     """
 
-    def __init__(self, function: Callable[..., Any], backend: str) -> None:
+    def __init__(self, function: Callable[..., Any], backend: str | Callable[..., Any]) -> None:
         self._plain = function
         # Its method, not the module: a state dict keeps its names.
         method = getattr(function, "forward", function)

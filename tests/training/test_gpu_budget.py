@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -30,18 +31,31 @@ class StepCounter(Callback):
         self.steps.append(self.watch.enter_context(self.gpu.watch()))
 
 
+@pytest.mark.parametrize(
+    ("change", "budget"),
+    [
+        pytest.param({"epochs": 1}, 750, id="operator by operator"),
+        # Enough steps for recordings; two graphs, zeros after the targets, rates, sums and EMA.
+        pytest.param({"epochs": 50, "warmup_momentum": 0.937}, 9, id="recorded"),
+    ],
+)
 def test_a_training_step(
-    splits: Sequence[DatasetIndex], tmp_path: Path, pretend_gpu: PretendGpu
+    splits: Sequence[DatasetIndex],
+    tmp_path: Path,
+    pretend_gpu: PretendGpu,
+    change: dict[str, object],
+    budget: int,
 ) -> None:
     """Loader to EMA, after a warm-up: every other step adds up gradients and updates."""
     few = [splits[0].subset([*range(16)] * 7), splits[1].subset(range(2))]
-    change = {"batch_size": 16, "nominal_batch_size": 32, "img_size": 64, "epochs": 1}
-    job = replace(make_job(few, tmp_path, **change), device=torch.device("cuda", 0))
+    settings = {"batch_size": 16, "nominal_batch_size": 32, "img_size": 64, **change}
+    job = replace(make_job(few, tmp_path, **settings), device=torch.device("cuda", 0))
     counter = StepCounter(pretend_gpu)
     train_one_epoch(prepare(job, None, [counter]), 0, Progress())
     counter.watch.close()
     for seen in counter.steps[-3:-1]:
-        seen.assert_within(750)
+        seen.assert_within(budget)
         assert set(seen.bytes) == {"h2d async"}
-    updates = [seen.dispatches["_fused_sgd_"] for seen in counter.steps[-3:-1]]
-    assert sorted(updates) == [0, 3], "one of them updates three groups of parameters"
+    if change["epochs"] == 1:
+        updates = [seen.dispatches["_fused_sgd_"] for seen in counter.steps[-3:-1]]
+        assert sorted(updates) == [0, 3], "one of them updates three groups of parameters"
