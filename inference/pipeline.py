@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from inference.batching import Buffer, Buffers, Steps
 from inference.predictions import NetworkInput, Prediction, Tile, image_rows
 from ops.letterbox import write_rgb
+from utils.memory import Pieces
 
 
 class Found(Protocol):
@@ -58,7 +59,8 @@ class LaunchedBatch:
 
     filled: FilledBatch
     images: Tensor | None = None
-    found: Found | None = None
+    found: Sequence[Found] = ()
+    """Of its images in order; one unless memory has run out."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class BatchWork:
     look: Callable[[Tensor], Found]
     """Launches the network and NMS for uint8 images [b, 3, h, w]."""
     keeps_inputs: bool
+    pieces: Pieces = field(default_factory=Pieces)
 
     @property
     def steps(self) -> Steps[Sequence[Tile], FilledBatch, LaunchedBatch, list[Prediction]]:
@@ -91,24 +94,25 @@ class BatchWork:
             return LaunchedBatch(filled)
         # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already.
         images = self.upload(filled.buffer.tensor).permute(0, 3, 1, 2)
-        return LaunchedBatch(filled, images, self.look(images))
+        found = self.pieces.run(lambda part: self.look(images[part]), len(images))
+        return LaunchedBatch(filled, images, found)
 
     def fetch(self, launched: LaunchedBatch) -> list[Prediction]:
         """Wait for a batch and return its predictions; boxes are in the images' own pixels."""
         filled, images, found = launched.filled, launched.images, launched.found
         tiles = filled.tiles
-        if found is None or images is None or filled.buffer is None:
+        if images is None or filled.buffer is None:
             return [tile.blank for tile in tiles]
-        rows = image_rows(found.rows(), [(tile.letterbox, tile.blank.window) for tile in tiles])
+        every = [rows for part in found for rows in part.rows()]
+        rows = image_rows(every, [(tile.letterbox, tile.blank.window) for tile in tiles])
         predictions = [
             replace(tile.blank, detections=own) for tile, own in zip(tiles, rows, strict=True)
         ]
         if self.keeps_inputs:
+            inputs = [shown for part in found for shown in part.shown()]
             predictions = [
                 replace(one, network_input=NetworkInput(image, tile.letterbox, *shown))
-                for one, tile, image, shown in zip(
-                    predictions, tiles, images, found.shown(), strict=True
-                )
+                for one, tile, image, shown in zip(predictions, tiles, images, inputs, strict=True)
             ]
         if not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)

@@ -28,6 +28,7 @@ from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
+from utils.device import allow_tf32, inference_precision
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
@@ -294,6 +295,7 @@ def load_predictor(
     `weights` may also be a file that `inference/exported.py` opens. `single_class`, `shape` and
     `upright` are those of its configuration.
     """
+    allow_tf32(settings.tf32)
     if isinstance(weights, Path) and is_exported(weights):
         found = _predictor_of_file(weights, settings, device, shape)
         return replace(found, config=replace(found.config, upright=upright))
@@ -379,4 +381,4 @@ def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:
     if settings.half:
         text = "note: half (float16) needs a GPU; the CPU computes with precision %s"
         log.warning(text, settings.precision)
-    return settings.precision
+    return inference_precision(device, settings.precision)

@@ -12,6 +12,7 @@ Detections are not used, so an image without any has a score like every other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -32,28 +33,45 @@ from utils.errors import Code, TaskError
 SURROUNDINGS = 9
 """Side of the square whose mean a pixel is compared with, in pixels of the network's input."""
 CELL = 32
+POOLING = [((SURROUNDINGS, 1), (SURROUNDINGS // 2, 0)), ((1, SURROUNDINGS), (0, SURROUNDINGS // 2))]
+CPU_BYTES = 8 << 20
+"""What a core takes at once of enlarged maps should stay in its cache."""
 
 
-def disagreement(heat: Tensor) -> Tensor:
-    """Return one class's score, a scalar >= 0, of its heat maps [maps, h, w] in [0, 1]."""
-    mean = _mean(heat)
-    gain = _entropy(mean).sum(0) - _mean(_entropy(heat).sum(0, keepdim=True))[0]
-    return functional.max_pool2d(gain[None].clamp(min=0), CELL).mean()
+def disagreement(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Return scores [n] >= 0 of n pairs of an image and a class.
 
-
-def heat_maps(levels: Sequence[Tensor], of_class: int, size: tuple[int, int]) -> Tensor:
-    """Return objectness times class probability [levels * anchors, h, w] in network-input size.
-
-    `levels` are an image's raw head maps [anchors, y, x, 5 + classes]; each is enlarged to `size`
-    (height, width) by bilinear interpolation.
+    `levels` are their heat maps [n, anchors, y, x] in [0, 1], which bilinear interpolation enlarges
+    to `size` (height, width). Enlarging and averaging are linear in each axis: two products of
+    matrices give the enlarged map and its mean.
     """
-    enlarged = []
+    height, width = size
+    gain = levels[0].new_zeros((2, height, len(levels[0]), width))
+    for heat in levels:
+        pairs, anchors, y, x = heat.shape
+        wide = heat.reshape(-1, x) @ _enlarging(x, width, heat.device).flatten(0, 1).T
+        wide = wide.view(pairs * anchors, y, 2, width).permute(2, 1, 0, 3).flatten(2)
+        maps = (_enlarging(y, height, heat.device) @ wide).view(2, height, pairs, anchors, width)
+        gain += _entropy_(maps).sum(3)
+    of_heat, of_mean = gain.transpose(1, 2)
+    cells = functional.max_pool2d((of_mean - _mean(of_heat)).clamp_(min=0), CELL)
+    return cells.mean((1, 2))
+
+
+def heat_maps(levels: Sequence[Tensor], classes: Sequence[int]) -> list[Tensor]:
+    """Return objectness times class probability [b * classes, anchors, y, x] for each level.
+
+    `levels` are the raw head maps [b, anchors, y, x, 5 + classes] of b images.
+    """
+    heats = []
     for raw in levels:
-        heat = raw[..., 4].sigmoid() * raw[..., 5 + of_class].sigmoid()
-        enlarged.append(
-            functional.interpolate(heat[None], size, mode="bilinear", align_corners=False)[0]
-        )
-    return torch.cat(enlarged)
+        shares = raw.sigmoid()
+        if len(classes) < raw.shape[-1] - 5:
+            heat = torch.stack([shares[..., 5 + c] for c in classes], -1)
+        else:
+            heat = shares[..., 5:]
+        heats.append(heat.mul_(shares[..., 4:5]).permute(0, 4, 1, 2, 3).flatten(0, 1))
+    return heats
 
 
 def class_weights(given: Sequence[float], predictor: Predictor) -> list[float]:
@@ -79,42 +97,65 @@ def aldd_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
     The kept network inputs go through one more forward pass, for the raw head maps.
     """
     predictor = context.network
-    weights = class_weights(context.settings.class_distribution_scores, predictor)
+    given = class_weights(context.settings.class_distribution_scores, predictor)
+    classes = [c for c, weight in enumerate(given) if weight]
+    weights = torch.tensor([given[c] for c in classes], dtype=torch.float64)
 
     @torch.inference_mode()
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
         images = stack_inputs(group)
-        maps, _ = predictor.forward(images)
         size = (images.shape[2], images.shape[3])
-        scores = torch.stack(
-            [_image_score([level[n] for level in maps], size, weights) for n in range(len(group))]
-        )
+        scores = torch.zeros(len(group), dtype=torch.float64)
+        if classes:
+            heats = heat_maps(predictor.forward(images)[0], classes)
+            at_once = _pairs_at_once(heats, size)
+            parts = zip(*(heat.split(at_once) for heat in heats), strict=True)
+            own = torch.cat([disagreement(part, size) for part in parts])
+            scores = own.cpu().double().view(len(group), -1) @ weights
         return [ScoredPart(one, own) for one, own in zip(group, scores.tolist(), strict=True)]
 
     return score_by_shape(predictions, score, context)
 
 
-def _image_score(
-    levels: Sequence[Tensor], size: tuple[int, int], weights: Sequence[float]
-) -> Tensor:
-    total = levels[0].new_zeros((), dtype=torch.float64)
-    for of_class, weight in enumerate(weights):
-        if weight:
-            total = total + weight * disagreement(heat_maps(levels, of_class, size)).double()
-    return total
+def _pairs_at_once(heats: Sequence[Tensor], size: tuple[int, int]) -> int:
+    """Return how many pairs of an image and a class `disagreement` takes at once."""
+    # A level's enlarged maps and their means, and as much again for 1 - p.
+    each = 4 * heats[0].shape[1] * size[0] * size[1] * heats[0].element_size()
+    return max(1, _memory(heats[0].device) // each)
 
 
-def _entropy(p: Tensor) -> Tensor:
-    """Return the binary entropy of probabilities, in nats."""
-    entropy: Tensor = torch.special.entr(p) + torch.special.entr(1 - p)
-    return entropy
+def _memory(device: torch.device) -> int:
+    """Return the bytes for enlarged maps: what a CPU's cache holds, a fourth of a GPU's free."""
+    if device.type == "cpu":
+        return CPU_BYTES
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (torch.cuda.mem_get_info(device)[0] + unused) // 4
+
+
+def _entropy_(p: Tensor) -> Tensor:
+    """Replace probabilities by their binary entropy, in nats."""
+    other = 1 - p
+    for one in (p, other):
+        torch.special.entr(one, out=one)
+    return p.add_(other)
+
+
+@lru_cache(maxsize=128)
+def _enlarging(count: int, size: int, device: torch.device) -> Tensor:
+    """Return matrices [2, size, count]: one enlarges an axis, one also averages it."""
+    enlarge = functional.interpolate(
+        torch.eye(count, dtype=torch.float64)[None], size, mode="linear", align_corners=False
+    )
+    # Of a single row, so the mean is along the other axis.
+    means = _mean(enlarge[0, :, None]).squeeze(1)
+    return torch.stack((enlarge[0], means)).mT.to(device, torch.float32)
 
 
 def _mean(maps: Tensor) -> Tensor:
-    """Average maps [maps, h, w] over `SURROUNDINGS` x `SURROUNDINGS` pixels within the image."""
-    return functional.avg_pool2d(
-        maps[None], SURROUNDINGS, 1, SURROUNDINGS // 2, count_include_pad=False
-    )[0]
+    """Average maps [n, h, w] over `SURROUNDINGS` x `SURROUNDINGS` pixels within the image."""
+    for window, padding in POOLING:  # one axis after the other: a fifth of the work
+        maps = functional.avg_pool2d(maps, window, 1, padding, count_include_pad=False)
+    return maps
 
 
 ALGORITHM = Algorithm(aldd_scores)

@@ -95,7 +95,7 @@ class RecordedStep:
 
     The gradients of a batch are recorded for each shape of images and targets, whose rows are
     padded; clipping and optimiser once, when the momentum of the warm-up has come to rest. The
-    learning rates are read from tensors. The EMA's two operators are left out: its decay is a
+    learning rates are read from tensors. The EMA's few operators are left out: its decay is a
     number of the host. What cannot be recorded is done by `step` itself, which the log says once.
     """
 
@@ -124,7 +124,7 @@ class RecordedStep:
                 self._constants, self._update = constants, _Repeated(step_of.update)
             self._run(self._update)
             step_of.count_step()
-            self._step.ema.update(self._step.network)
+            self._step.ema.update(self._step.network, self._step_of.skipped)
         return self._losses
 
     def forget(self) -> None:

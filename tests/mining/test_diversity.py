@@ -145,6 +145,34 @@ def test_by_hand(
     assert found.gains.tolist() == pytest.approx(gains, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("least", "order", "gains"),
+    [
+        # North is .707107 from east; (600, 800) .447214 from east and .316228 from north.
+        pytest.param(0.0, [0, 3, 1, 2], [1, 0.4, 0.353553, 0.142302], id="none"),
+        pytest.param(0.5, [0, 3, 1, 2], [1, 0.4, 0.353553, 0], id="one too near"),
+        pytest.param(0.8, [0, 3, 1, 2], [1, 0.4, 0, 0], id="by weight among those"),
+        pytest.param(1.0, [0, 3, 1, 2], [1, 0.4, 0, 0], id="opposite is far enough"),
+    ],
+)
+def test_a_least_distance(least: float, order: list[int], gains: list[float]) -> None:
+    points = np.array([EAST, NORTH, (600, 800), WEST], np.float32)
+    found = farthest_first(np.array([1, 0.5, 0.45, 0.4]), points, LENGTH, least=least)
+    assert found.points.tolist() == order
+    assert found.gains.tolist() == pytest.approx(gains, abs=1e-6)
+    assert found.distances[0] == found.distances[1] == 1
+    assert found.nearest.tolist()[:1] == [-1]
+
+
+def test_the_nearest_point_before() -> None:
+    """East, west, north: north is as far from both, and the first counts; then a copy of west."""
+    points = np.array([EAST, WEST, NORTH, WEST], np.float32)
+    found = farthest_first(np.array([1, 0.9, 0.8, 0.7]), points, LENGTH)
+    assert found.points.tolist() == [0, 1, 2, 3]
+    # Opposite points are at the largest distance: none is near.
+    assert found.nearest.tolist() == [-1, -1, 0, 1]
+
+
 def slow(weights: np.ndarray, rows: np.ndarray, unit: float) -> list[int]:
     """The rule word for word, in whole numbers."""
     whole, order = rows.astype(np.int64), list[int]()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from inference.predictor import Predictor
 from mining.mining_aldd import class_weights, disagreement, heat_maps
@@ -22,9 +26,9 @@ def lively() -> Predictor:
     """An untrained network without the biases that keep its objectness near 0."""
     predictor = untrained(3)
     with torch.no_grad():
-        for convolution in predictor.network.detector.head.m:
+        for convolution in predictor.network.compiled.head.m:
             convolution.bias.zero_()
-            convolution.weight.mul_(30)
+            convolution.weight.mul_(3000)
     return predictor
 
 
@@ -49,18 +53,48 @@ def pixel(height: int, width: int, y: int, x: int) -> torch.Tensor:
     ],
 )
 def test_disagreement_by_hand(heat: torch.Tensor, expected: float) -> None:
-    assert float(disagreement(heat)) == pytest.approx(expected, abs=2e-6)
+    found = disagreement([heat[None]], (heat.shape[1], heat.shape[2]))
+    assert float(found) == pytest.approx(expected, abs=2e-6)
 
 
-def test_heat_is_objectness_times_class_enlarged() -> None:
-    """Two cells, logits of 0 and 100: .5 * .5 and .5 * 1; enlarged from 2 to 4 columns."""
-    raw = torch.zeros(1, 1, 2, 7)
-    raw[0, 0, 1, 6] = 100
-    first, second = (heat_maps([raw, raw], c, (1, 4)) for c in (0, 1))
-    assert first.shape == (2, 1, 4)
-    assert first.flatten().tolist() == [0.25] * 8
-    # Centres of the columns lie at .25, .75, 1.25, 1.75 cells; those of the cells at .5 and 1.5.
-    assert second[0, 0].tolist() == pytest.approx([0.25, 0.3125, 0.4375, 0.5])
+def test_heat_is_objectness_times_class() -> None:
+    """Two cells, logits of 0 and 100: .5 * .5 and .5 * 1."""
+    raw = torch.zeros(1, 1, 1, 2, 7)
+    raw[0, 0, 0, 1, 6] = 100
+    (both,) = heat_maps([raw], (0, 1))
+    assert both.tolist() == [[[[0.25, 0.25]]], [[[0.25, 0.5]]]]
+    assert torch.equal(heat_maps([raw], (1,))[0], both[1:])
+
+
+def slow_score(levels: Sequence[Tensor], of_class: int, size: tuple[int, int]) -> float:
+    """The definition, one image [anchors, y, x, 5 + classes] and class at a time."""
+
+    def entropy(p: Tensor) -> Tensor:
+        return torch.special.entr(p) + torch.special.entr(1 - p)
+
+    def mean(maps: Tensor) -> Tensor:
+        return functional.avg_pool2d(maps, 9, 1, 4, count_include_pad=False)
+
+    gain = torch.zeros(1, 1, *size, dtype=torch.float64)
+    for raw in levels:
+        heat = raw[..., 4].double().sigmoid() * raw[..., 5 + of_class].double().sigmoid()
+        for one in heat[:, None, None]:
+            wide = functional.interpolate(one, size, mode="bilinear", align_corners=False)
+            gain += entropy(mean(wide)) - mean(entropy(wide))
+    return float(functional.max_pool2d(gain.clamp(min=0), 32).mean())
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_a_batch_equals_the_slow_loop_class_by_class(at_once: int) -> None:
+    source, size = torch.Generator().manual_seed(0), (64, 96)
+    shapes = [(4, 3, size[0] // s, size[1] // s, 9) for s in (8, 16, 32)]
+    levels = [4 * torch.randn(shape, generator=source) - 3 for shape in shapes]
+    heats = heat_maps(levels, (0, 2, 3))
+    parts = zip(*(heat.split(at_once) for heat in heats), strict=True)
+    found = torch.cat([disagreement(part, size) for part in parts]).view(4, 3)
+    for n, of_class in itertools.product(range(4), range(3)):
+        expected = slow_score([one[n] for one in levels], (0, 2, 3)[of_class], size)
+        assert float(found[n, of_class]) == pytest.approx(expected, abs=2e-7)
 
 
 def test_batches_hardly_change_a_score_and_a_bad_file_comes_last(paths: list[str]) -> None:

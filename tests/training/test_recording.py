@@ -89,6 +89,7 @@ CHANGES = [
     pytest.param({"lr0": 0.001, "optimizer": "adamw", "freeze": "1"}, id="adamw, frozen"),
     pytest.param({"multi_scale": True}, id="multi-scale, momentum rises"),
     pytest.param({"quad": True, "schedule": "cosine", **STEADY}, id="quad"),
+    pytest.param({"precision": "float16", **STEADY}, id="float16, scaled"),
 ]
 
 
