@@ -13,6 +13,7 @@ from inference.graphs import Graphs, NetworkOutput
 from models.detector import Detector
 from models.float16 import usable_precision
 from models.onednn import to_onednn, with_cast_weights
+from utils.cuda_graphs import CudaGraphs
 from utils.device import autocast, compute_dtype, keep_freed_memory
 from utils.memory import Pieces
 
@@ -52,7 +53,9 @@ class Network:
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
         compiled = prepare(fused, compute_dtype(device, precision))
         network = cls(fused, compiled, device, precision)
-        return replace(network, graphs=Graphs(network)) if device.type == "cuda" else network
+        if device.type == "cpu":
+            return network
+        return replace(network, graphs=Graphs(network, CudaGraphs(device)))
 
     @property
     def fixed_size(self) -> None:

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from inference.predictions import Prediction
 from mining.class_balance import ClassValues
@@ -41,6 +43,8 @@ SIZE = 64
 UNIT = 2048.0
 """Length of a feature, whose numbers are whole: coarse enough to swallow most of the noise by which
 a network's output differs between batch sizes."""
+HALVED_FROM = 256
+"""Long side in pixels from which on the backbone sees half the network input."""
 _PURPOSE = 0xFEA7
 LARGEST_DISTANCE = 2.0
 """Between opposite unit vectors. Distances are given as fractions of it."""
@@ -78,8 +82,8 @@ def collect_features(
     """Pass the predictions on (their order may change) and add each image's feature to `features`.
 
     A readable image's feature is there before its last tile comes out; the caller removes it, so
-    that memory stays bounded. The kept network inputs go through the backbone once more; of an
-    image in tiles, the whole image.
+    that memory stays bounded. The kept network inputs go through the backbone once more, large ones
+    at half their size; of an image in tiles, the whole image.
     """
     predictor, settings = context.network, context.settings
     matrices: dict[int, NDArray[np.float64]] = {}
@@ -87,7 +91,8 @@ def collect_features(
     def note(group: Sequence[Prediction]) -> Sequence[Prediction]:
         if _whole_image_shape(group[0]) is None:
             return group
-        means = predictor.backbone_map(stack_inputs(group)).mean((2, 3)).double().cpu().numpy()
+        maps = predictor.backbone_map(halved(stack_inputs(group)))
+        means = maps.mean((2, 3)).double().cpu().numpy()
         if means.shape[1] not in matrices:
             matrices[means.shape[1]] = projection(means.shape[1], settings.seed)
         for one, mean in zip(group, means, strict=True):
@@ -102,6 +107,16 @@ def collect_features(
         return group
 
     return map_by_shape(predictions, note, context, shape_of=_whole_image_shape)
+
+
+def halved(images: Tensor) -> Tensor:
+    """Return images uint8 [b, 3, h, w]; at half their size, float32 from 0 to 1, if they are large.
+
+    The backbone is six tenths of a forward pass, and sees alike images as well at half the size.
+    """
+    if max(images.shape[2:]) < HALVED_FROM:
+        return images
+    return functional.avg_pool2d(images.float() / 255, 2)
 
 
 def _whole_image_shape(prediction: Prediction) -> tuple[int, ...] | None:
