@@ -19,9 +19,10 @@ from tests.training_example import make_job, small_network
 from training import recording
 from training.compiling import RECORDING_STEPS
 from training.loop import train_one_epoch
-from training.recording import CudaGraphs, RecordedStep
+from training.recording import RecordedStep
 from training.setup import TrainState, prepare
 from training.step import TrainingStep
+from utils.cuda_graphs import CudaGraphs
 from utils.progress import Progress
 
 STEADY = {"warmup_momentum": 0.937}
