@@ -115,9 +115,14 @@ class TrainingStep:
         if step_of.count_batch():
             self.processes.add_up(step_of.gradients())
             step_of.update()
-            step_of.count_step()
-            self.ema.update(self.network, step_of.skipped)
+            self.finish()
         return losses
+
+    def finish(self) -> None:
+        """Count an update of the weights, and move the EMA."""
+        step_of = self.gradients.optimizer_step
+        step_of.count_step()
+        self.ema.update(self.network, step_of.skipped)
 
 
 def share_pending(optimizer_step: OptimizerStep, processes: DistContext) -> None:
