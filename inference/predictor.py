@@ -16,6 +16,7 @@ from data.images import Pixels
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
+from inference.batch_detections import BatchDetections
 from inference.batching import Buffers, WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
@@ -158,10 +159,15 @@ class Predictor:
         self, output: Tensor, *, multi_label: bool = False, nms: NmsConfig | None = None
     ) -> list[Detections]:
         """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
-        if self.config.single_class:
-            best = output[..., 5:].amax(dim=-1, keepdim=True)
-            output = torch.cat([output[..., :5], best], dim=-1)
-        return non_max_suppression(output, nms or self.config.nms, multi_label=multi_label)
+        config = nms or self.config.nms
+        return non_max_suppression(self._one_class(output), config, multi_label=multi_label)
+
+    def _one_class(self, output: Tensor) -> Tensor:
+        """Return decoded rows as NMS takes them: of one class if all count as one."""
+        if not self.config.single_class:
+            return output
+        best = output[..., 5:].amax(dim=-1, keepdim=True)
+        return torch.cat([output[..., :5], best], dim=-1)
 
     def detect_with_classes(
         self, images: Tensor, *, nms: NmsConfig | None = None
@@ -175,6 +181,17 @@ class Predictor:
             (found.rows, decoded[found.source, 5:])
             for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
         ]
+
+    @torch.inference_mode()
+    def detect_batches(
+        self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
+    ) -> BatchDetections:
+        """Return the detections of batches of uint8 RGB [b, 3, h, w], one after the other.
+
+        Each takes a forward pass, without TTA; all are suppressed at once, and the host waits once.
+        """
+        outputs = [self._one_class(self.network.rows(one)) for one in batches]
+        return BatchDetections.suppress(outputs, nms or self.config.nms)
 
     def stream(
         self,
