@@ -16,6 +16,7 @@ from data.images import Pixels
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
+from inference.batch_detections import BatchDetections
 from inference.batching import WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
