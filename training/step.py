@@ -70,9 +70,14 @@ class TrainingStep:
         step_of = self.gradients.optimizer_step
         if step_of.count_batch():
             step_of.update()
-            step_of.count_step()
-            self.ema.update(self.network, step_of.skipped)
+            self.finish()
         return losses
+
+    def finish(self) -> None:
+        """Count an update of the weights, and move the EMA."""
+        step_of = self.gradients.optimizer_step
+        step_of.count_step()
+        self.ema.update(self.network, step_of.skipped)
 
 
 def network_input(
