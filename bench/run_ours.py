@@ -119,11 +119,9 @@ class FreeNetwork(Predictor):
 
 def host(job: Job) -> dict[str, Any]:
     """CPU seconds of decoding the files, and of predicting them without network and NMS."""
+    threads, files = torch.get_num_threads(), job["files"]
     torch.set_num_threads(1)
-    found, files = (
-        predictor_of({**job, "device": ""}, conf_thres=0.25, iou_thres=0.45),
-        job["files"],
-    )
+    found = predictor_of({**job, "device": ""}, conf_thres=0.25, iou_thres=0.45)
     config = replace(found.config, workers=1)
     free = FreeNetwork(found.network, found.class_names, WorkerPool(torch.device("cpu")), config)
 
@@ -140,6 +138,7 @@ def host(job: Job) -> dict[str, Any]:
     turns = [
         (seconds(decode), seconds(lambda: list(free.stream(files)))) for _ in range(job["passes"])
     ]
+    torch.set_num_threads(threads)
     decoding, whole = map(min, zip(*turns, strict=True))
     return {"seconds": [whole], "decoding": decoding, "images": len(files)}
 

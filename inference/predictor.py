@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -16,7 +16,7 @@ from data.images import Pixels
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
-from inference.batching import WorkerPool, bucket_by_shape
+from inference.batching import Sharding, WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
 from inference.pipeline import (
@@ -67,18 +67,6 @@ class PredictorConfig:
     """Whether all classes count as one."""
     upright: bool = False
     """Whether images are turned as their orientation tags say: those of a YMIR task never are."""
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """The part of a stream that one of several processes predicts."""
-
-    size: int
-    """Images of a shard; no batch mixes images of two shards."""
-    positions: Iterable[int]
-    """The images to predict: whole shards in rising order."""
-    workers: int
-    """Workers of the pools of all processes."""
 
 
 @dataclass(frozen=True, eq=False)
