@@ -75,6 +75,7 @@ def evaluate(
             evaluator.add(detections, labels, crowds, position=position, batch=batch.number)
             if on_image is not None:
                 on_image(position, detections)
+    predictor.network.check_numbers()
     return evaluator.gather(processes).evaluation()
 
 
