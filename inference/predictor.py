@@ -16,6 +16,7 @@ from data.images import Pixels
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
+from inference.batch_detections import BatchDetections
 from inference.batching import Sharding, WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
@@ -27,7 +28,13 @@ from inference.pipeline import (
     Suppression,
     Upload,
 )
-from inference.predictions import Prediction, Tile, merge_tiles, split_into_tiles
+from inference.predictions import (
+    Prediction,
+    Tile,
+    class_indices,
+    merge_tiles,
+    split_into_tiles,
+)
 from inference.tta import augmented_rows
 from models.checkpoint import Checkpoint, build_detector, load_checkpoint
 from models.detector import Detector
@@ -36,7 +43,6 @@ from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
 from utils.device import allow_tf32, inference_precision
-from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +194,14 @@ class Predictor:
             (found.rows, decoded[found.source, 5:])
             for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
         ]
+
+    @torch.inference_mode()
+    def detect_batches(
+        self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
+    ) -> BatchDetections:
+        """Return the detections of uint8 RGB [b, 3, h, w]: one forward pass each, without TTA."""
+        outputs = [self._as_one_class(self.network.rows(one)) for one in batches]
+        return BatchDetections.suppress(outputs, nms or self.config.nms)
 
     def stream(
         self,
@@ -373,25 +387,6 @@ def predictor_config(
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
-
-
-def class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the indices of the classes in `wanted`, given by name or number; None if empty.
-
-    A name takes precedence over a number. Raises TaskError(CONFIG) for an unknown class.
-    """
-    if not wanted:
-        return None
-    index_of = {str(number): number for number in range(len(class_names))}
-    index_of.update({name: number for number, name in enumerate(class_names)})
-    unknown = [word for word in wanted if word not in index_of]
-    if unknown:
-        raise TaskError(
-            Code.CONFIG,
-            f"the setting classes names {', '.join(unknown)}; it must hold names or numbers of "
-            f"the model's classes: {', '.join(class_names)} (0 to {len(class_names) - 1}).",
-        )
-    return tuple(sorted({index_of[word] for word in wanted}))
 
 
 def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:
