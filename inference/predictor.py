@@ -158,10 +158,15 @@ class Predictor:
         self, output: Tensor, *, multi_label: bool = False, nms: NmsConfig | None = None
     ) -> list[Detections]:
         """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
-        if self.config.single_class:
-            best = output[..., 5:].amax(dim=-1, keepdim=True)
-            output = torch.cat([output[..., :5], best], dim=-1)
-        return non_max_suppression(output, nms or self.config.nms, multi_label=multi_label)
+        rows = self.as_one_class(output)
+        return non_max_suppression(rows, nms or self.config.nms, multi_label=multi_label)
+
+    def as_one_class(self, output: Tensor) -> Tensor:
+        """Return decoded rows whose classes count as one, if the configuration says so."""
+        if not self.config.single_class:
+            return output
+        best = output[..., 5:].amax(dim=-1, keepdim=True)
+        return torch.cat([output[..., :5], best], dim=-1)
 
     def detect_with_classes(
         self, images: Tensor, *, nms: NmsConfig | None = None
