@@ -23,8 +23,8 @@ from evaluation.metrics import (
     match_batch,
     match_detections,
 )
-from inference.batching import Steps
-from inference.pipeline import Upload
+from inference.batching import Buffers, Steps
+from inference.pipeline import Download, Upload
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import Letterbox, boxes_to_original
@@ -128,7 +128,7 @@ class EvaluationWork:
             with torch.no_grad():
                 parts = self.criterion(maps, targets)
             figures.append(torch.stack([parts.box, parts.obj, parts.cls]))
-        return LaunchedBatch(filled, rows, copied_later(figures))
+        return LaunchedBatch(filled, rows, copied_later(figures, predictor.pool.buffers))
 
     def fetch(self, launched: LaunchedBatch) -> EvaluatedBatch:
         """Wait for a batch and take its figures apart."""
@@ -159,21 +159,12 @@ class EvaluationWork:
         return detections
 
 
-def copied_later(there: list[Tensor]) -> Callable[[], list[Tensor]]:
+def copied_later(there: list[Tensor], buffers: Buffers) -> Callable[[], list[Tensor]]:
     """Start copies to the host; return what waits for them and returns them."""
     if there[0].device.type == "cpu":
         return lambda: there
-    here = [torch.empty(one.shape, dtype=one.dtype).pin_memory() for one in there]
-    for copy, one in zip(here, there, strict=True):
-        copy.copy_(one, non_blocking=True)
-    done = torch.cuda.Event()
-    done.record(torch.cuda.current_stream(there[0].device))
-
-    def wait() -> list[Tensor]:
-        done.synchronize()
-        return here
-
-    return wait
+    copies = [Download(one, buffers) for one in there]
+    return lambda: [copy.wait() for copy in copies]
 
 
 def _geometry(plan: Letterbox) -> tuple[float, ...]:

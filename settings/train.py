@@ -11,6 +11,7 @@ from settings.rules import (
     PRECISION,
     SEED,
     SIZE,
+    TF32,
     WEIGHTS_DIR,
     WORKERS,
     module_names,
@@ -75,7 +76,7 @@ class TrainSettings:
     )
     cache_dir: str = option("", "folder of the cache on disk; '' for the system's temporary folder")
     cache_share: float = option(
-        0.5, "most of the free GPU memory that decoded images may take, as a fraction", 0, 0.95
+        0.3, "most of the free GPU memory that decoded images may take, as a fraction", 0, 0.95
     )
     augment_on: str = option(
         "auto",
@@ -84,6 +85,7 @@ class TrainSettings:
         choices=("auto", "device", "host"),
     )
     precision: str = of_spec("auto", PRECISION)
+    tf32: bool = of_spec(False, TF32)
     compile: str = option(
         "auto",
         "the training step compiled, and on a GPU recorded as CUDA graphs; auto does what pays",

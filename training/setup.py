@@ -20,6 +20,7 @@ from data.loaders import (
     training_loader,
 )
 from models.detector import Detector
+from models.float16 import usable_precision
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
 from settings.overridden import without_effect
@@ -41,7 +42,7 @@ from training.recording import RecordedStep
 from training.resume import ResumeState, identity_of, load_network, restore
 from training.schedule import Schedule
 from training.step import BatchGradients, TrainingStep
-from utils.device import keep_freed_memory
+from utils.device import allow_tf32, compute_dtype, keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.seeding import seed_everything
@@ -82,6 +83,7 @@ def prepare(
     settings, device, processes = job.settings, job.device, job.processes
     if device.type == "cpu":
         keep_freed_memory()
+    allow_tf32(settings.tf32)
     seed_everything(settings.seed)
     network, head_kept = network_of(job)
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -99,6 +101,8 @@ def prepare(
     else:
         fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
+    settings = replace(settings, precision=usable_precision(network, settings.precision))
+    job = replace(job, settings=settings)
     criterion = build_criterion(settings, network, image_size).to(device)
     images = None
     if settings.batch_size < 1:
@@ -118,7 +122,11 @@ def prepare(
             "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
             *(schedule.warmup_iterations, settings.warmup_epochs),
         )
-    ema, optimizer_step = ModelEMA(network), OptimizerStep(build_optimizer(network, settings))
+    optimizer_step = OptimizerStep(
+        build_optimizer(network, settings),
+        scaled=compute_dtype(device, settings.precision) == torch.float16,
+    )
+    ema = ModelEMA(network)
     gradients = BatchGradients(
         model=processes.ddp(network),
         criterion=criterion,

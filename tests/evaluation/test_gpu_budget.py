@@ -103,7 +103,7 @@ def test_figures_are_those_of_the_loop_over_images(
     loader, criterion = loader_of(index, 3), loss_of(weights)
     with pretend_gpu.watch() as seen:
         at_once = evaluate(predictor, index, loader, criterion=criterion)
-    assert seen.waits.total() <= 4, seen.report()
+    assert seen.waits.total() <= 2 * 2 + 1, seen.report()  # one for capturing a graph
     monkeypatch.setattr(batches_module, "suppress_batch", one_by_one)
     assert_same(evaluate(predictor, index, loader, criterion=criterion), at_once)
     monkeypatch.undo()

@@ -31,15 +31,24 @@ class StepCounter(Callback):
         self.steps.append(self.watch.enter_context(self.gpu.watch()))
 
 
-@pytest.mark.parametrize(("augment_on", "budget"), [("host", 750), ("device", 810)])
+@pytest.mark.parametrize(
+    ("augment_on", "capability", "budget"),
+    [
+        pytest.param("host", (9, 0), 750, id="bfloat16"),
+        pytest.param("host", (7, 5), 760, id="float16, scaled"),
+        pytest.param("device", (9, 0), 810, id="augmented on the device"),
+    ],
+)
 def test_a_training_step(
     splits: Sequence[DatasetIndex],
     tmp_path: Path,
     pretend_gpu: PretendGpu,
     augment_on: str,
+    capability: tuple[int, int],
     budget: int,
 ) -> None:
     """Loader to EMA, after a warm-up: every other step adds up gradients and updates."""
+    pretend_gpu.capability = capability
     few = [splits[0].subset([*range(16)] * 7), splits[1].subset(range(2))]
     change: dict[str, object] = {
         "batch_size": 16,
