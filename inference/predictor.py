@@ -44,6 +44,10 @@ LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are split into tiles, and so may be very large."""
 
 
+BATCHES_TO_A_CHECK = 64
+"""Batches after which a stream looks whether the network's values left their range."""
+
+
 @dataclass(frozen=True)
 class PredictorConfig:
     """How a predictor detects objects."""
@@ -253,8 +257,11 @@ class Predictor:
         look = partial(self._look, keep_confidence=low, multi_label=multi_label)
         upload = Upload(self.network.device)
         steps = BatchWork(self.pool.buffers, upload, look, keep_inputs).steps
-        for predictions in self.pool.pipeline(steps, batches):
+        for number, predictions in enumerate(self.pool.pipeline(steps, batches), start=1):
             yield from predictions
+            if number % BATCHES_TO_A_CHECK == 0:
+                self.network.check_numbers()
+        self.network.check_numbers()
 
     def _tiles(self, shard_size: int, decoded: DecodedImage) -> list[Tile]:
         shard = decoded.position // shard_size
