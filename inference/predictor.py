@@ -16,6 +16,7 @@ from data.images import Pixels
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
+from inference.batch_detections import BatchDetections
 from inference.batching import WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
@@ -200,6 +201,14 @@ class Predictor:
             (found.rows, decoded[found.source, 5:])
             for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
         ]
+
+    @torch.inference_mode()
+    def detect_batches(
+        self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
+    ) -> BatchDetections:
+        """Return the detections of uint8 RGB [b, 3, h, w]: one forward pass each, without TTA."""
+        outputs = [self._as_one_class(self.network.rows(one)) for one in batches]
+        return BatchDetections.suppress(outputs, nms or self.config.nms)
 
     def stream(
         self,
