@@ -164,10 +164,10 @@ class Predictor:
         self, output: Tensor, *, multi_label: bool = False, nms: NmsConfig | None = None
     ) -> list[Detections]:
         """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
-        rows = self._as_one_class(output)
+        rows = self.as_one_class(output)
         return non_max_suppression(rows, nms or self.config.nms, multi_label=multi_label)
 
-    def _as_one_class(self, output: Tensor) -> Tensor:
+    def as_one_class(self, output: Tensor) -> Tensor:
         """Return decoded rows whose classes count as one, if the configuration says so."""
         if not self.config.single_class:
             return output
@@ -177,7 +177,7 @@ class Predictor:
     def _suppress_later(
         self, output: Tensor, nms: NmsConfig, *, multi_label: bool = False
     ) -> Suppression:
-        rows = self._as_one_class(output)
+        rows = self.as_one_class(output)
         return Suppression(rows, nms, self.pool.buffers, multi_label=multi_label)
 
     def detect_with_classes(
