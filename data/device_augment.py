@@ -16,15 +16,16 @@ from torch import Tensor
 
 from data.datasets import Batch, enlarge, join
 from data.plans import HUE_START, BatchPlan
+from utils.memory import Pieces
 
 PIXELS_AT_ONCE = 1 << 23
-"""Output pixels of a chunk: about 150 bytes each are needed for a moment."""
+"""Output pixels of the samples that are computed together: each needs some 200 bytes meanwhile."""
 _SHIFT = 12
 """OpenCV divides for hue and saturation by whole numbers of so many fractional bits."""
 
 
 class DeviceAugmenter:
-    """Makes batches of plans on `device`; nothing waits for it.
+    """Makes batches of plans on `device`, without waiting for it; in halves if memory runs out.
 
     `source` is the data set on the device, uint8 [p, 3] in BGR after a grey row, or None where the
     pixels travel with the plans.
@@ -33,6 +34,7 @@ class DeviceAugmenter:
     def __init__(self, device: torch.device, source: Tensor | None = None) -> None:
         self.device = device
         self.source = source
+        self._pieces = Pieces()
         levels = torch.arange(1, 256, dtype=torch.float64)
         none = torch.zeros(1, dtype=torch.float64)
 
@@ -58,19 +60,18 @@ class DeviceAugmenter:
         plan = replace(plan, **moved)
         height, width = plan.output
         count = len(plan.starts) - 1
-        step = max(PIXELS_AT_ONCE * count // (plan.starts[-1] * height * width), 1)
+        fitting = PIXELS_AT_ONCE * count // (plan.starts[-1] * height * width)
+        self._pieces.most = min(self._pieces.most, max(fitting, 1))
         with torch.no_grad():
-            parts = [
-                self._samples(plan, start, min(start + step, count))
-                for start in range(0, count, step)
-            ]
+            parts = self._pieces.run(lambda chosen: self._samples(plan, chosen), count)
             images = parts[0] if len(parts) == 1 else torch.cat(parts)
             if plan.groups:
                 images = _quad(images, plan.groups)
         return Batch(images, plan.targets)
 
-    def _samples(self, plan: BatchPlan, start: int, end: int) -> Tensor:
-        """Return samples `start` to `end` of a plan on the device, uint8 [end - start, 3, h, w]."""
+    def _samples(self, plan: BatchPlan, chosen: slice) -> Tensor:
+        """Return samples of a plan on the device, uint8 [k, 3, h, w]."""
+        start, end = chosen.start, chosen.stop
         low, high = plan.starts[start], plan.starts[end]
         levels = self._layers(plan, slice(low, high))
         if high - low > end - start:  # some have two layers

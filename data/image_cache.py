@@ -160,7 +160,7 @@ def open_image_cache(
     cache: str = "none",
     folder: str = "",
     device: torch.device | None = None,
-    device_share: float = 0.5,
+    device_share: float = 0.3,
 ) -> ImageCache:
     """Return the images of a data set with their long side at `image_size`.
 

@@ -68,7 +68,7 @@ class LoaderConfig:
     """Whether batches are going to a GPU: then they lie in pinned memory."""
     augment_on: torch.device | None = None
     """Where training images are augmented; None: on the host, by OpenCV."""
-    device_share: float = 0.5
+    device_share: float = 0.3
     """Part of the free memory there that decoded images may take."""
 
 
@@ -95,8 +95,12 @@ class TrainingLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Return the batches of the epoch."""
-        batches = super().__iter__()
+        batches = self.on_host()
         return batches if self.augment is None else map(self.augment, batches)
+
+    def on_host(self) -> Iterator[Any]:
+        """Return what the host makes of the epoch's batches: themselves, or their plans."""
+        return super().__iter__()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass belongs to."""
@@ -314,8 +318,10 @@ class EvaluationLoader:
             if batch is None:
                 continue
             if self.keep:
-                # A copy, because what a worker sent lies in the scarce shared memory.
-                batches.append(replace(batch, images=batch.images.clone()))
+                images = batch.images
+                if not images.is_pinned():  # what a worker sent lies in the scarce shared memory
+                    images = images.clone()
+                batches.append(replace(batch, images=images))
             yield batch
         if self.keep:
             self._kept = batches

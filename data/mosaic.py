@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -132,7 +133,9 @@ def transform_boxes(boxes: npt.NDArray[np.floating], matrix: Floats, output: Siz
     depth = corners @ matrix[2, :2] + matrix[2, 2]
     visible = (depth > 0).all(1)
     moved /= np.where(depth > 0, depth, 1.0)[..., None]
-    enclosing = np.concatenate((moved.min(1), moved.max(1)), 1) * visible[:, None]
+    # Numpy reduces the short axis several times slower.
+    low, high = (reduce(pick, moved.swapaxes(0, 1)) for pick in (np.minimum, np.maximum))
+    enclosing = np.concatenate((low, high), 1) * visible[:, None]
     return np.asarray(np.clip(enclosing, 0.0, (output[1], output[0]) * 2), np.float64)
 
 

@@ -48,6 +48,7 @@ class WorkerPool:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.buffers = Buffers(device)
         self.count = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = _single_threaded_pool(self.count) if self.count > 1 else None
 
@@ -95,6 +96,18 @@ class WorkerPool:
         finally:
             for future in running:
                 future.cancel()
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """The part of a stream that one of several processes predicts."""
+
+    size: int
+    """Images of a shard; no batch mixes images of two shards."""
+    positions: Iterable[int]
+    """The images to predict: whole shards in rising order."""
+    workers: int
+    """Workers of the pools of all processes."""
 
 
 @dataclass(frozen=True)

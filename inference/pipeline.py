@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import Tensor
 from inference.batching import Buffer, Buffers, Steps
 from inference.predictions import NetworkInput, Prediction, Tile, image_rows
 from ops.letterbox import write_rgb
+from ops.nms import NmsConfig
+from ops.suppression import Suppressed, suppress_batch
 from utils.memory import Pieces
 
 
@@ -43,6 +46,62 @@ class FoundOnHost:
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
         return self.inputs
+
+
+class Suppression:
+    """NMS that a GPU has been told to do; its result is on the way to the host."""
+
+    def __init__(
+        self, prediction: Tensor, config: NmsConfig, buffers: Buffers, *, multi_label: bool = False
+    ) -> None:
+        self._prediction, self._config, self._multi_label = prediction, config, multi_label
+        self._there = suppress_batch(prediction, config, multi_label=multi_label)
+        self._copy = Download(self._there.packed, buffers)
+
+    @cached_property
+    def _here(self) -> Suppressed:
+        return Suppressed(self._copy.wait()).corrected(
+            self._prediction, self._config, multi_label=self._multi_label
+        )
+
+    def rows(self) -> list[Tensor]:
+        """Wait for the rows [n, 6] of each image, on the host."""
+        return [one.rows for one in self._here.detections()]
+
+    def shown(self, output: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return for each image rows [n, 6] and class probabilities [n, nc] on the device.
+
+        `output` [b, rows, 5 + nc] are the decoded rows with all classes.
+        """
+        counts = [len(rows) for rows in self.rows()]
+        there = self._there
+        if self._here.packed is not self._copy.wait():  # it was corrected
+            there = Suppressed(self._here.packed.to(output.device))
+        places = there.source[..., None].expand(-1, -1, output.shape[-1] - 5)
+        classes = output[..., 5:].gather(1, places)
+        return [
+            (rows[:count], own[:count])
+            for rows, own, count in zip(there.rows, classes, counts, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class FoundOnDevice:
+    """What a GPU finds, as `FoundOnHost`; `inputs` may be another suppression of the batch."""
+
+    found: Suppression
+    confidence: float
+    inputs: Suppression
+    output: Tensor
+    """Decoded rows of the batch."""
+
+    def rows(self) -> list[NDArray[np.float32]]:
+        """Wait for the rows of each image."""
+        return FoundOnHost(self.found.rows(), self.confidence, ()).rows()
+
+    def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return what mining is shown."""
+        return self.inputs.shown(self.output)
 
 
 @dataclass(frozen=True)
@@ -137,3 +196,22 @@ class Upload:
         current.wait_stream(self._stream)
         there.record_stream(current)
         return there
+
+
+class Download:
+    """A copy of a GPU's tensor to the host, behind what the GPU has been told to do before."""
+
+    def __init__(self, there: Tensor, buffers: Buffers) -> None:
+        self._buffers, self._buffer = buffers, buffers.take(there.shape, there.dtype)
+        self._buffer.tensor.copy_(there, non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record(torch.cuda.current_stream(there.device))
+        self._result: Tensor | None = None
+
+    def wait(self) -> Tensor:
+        """Wait for the copy, once, and return it."""
+        if self._result is None:
+            self._event.synchronize()
+            self._result = self._buffer.tensor.clone()
+            self._buffers.give_back(self._buffer)
+        return self._result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -16,11 +16,25 @@ from data.images import Pixels
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
-from inference.batching import Buffers, WorkerPool, bucket_by_shape
+from inference.batch_detections import BatchDetections
+from inference.batching import Sharding, WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
-from inference.pipeline import BatchWork, Found, FoundOnHost, Upload
-from inference.predictions import Prediction, Tile, merge_tiles, split_into_tiles
+from inference.pipeline import (
+    BatchWork,
+    Found,
+    FoundOnDevice,
+    FoundOnHost,
+    Suppression,
+    Upload,
+)
+from inference.predictions import (
+    Prediction,
+    Tile,
+    class_indices,
+    merge_tiles,
+    split_into_tiles,
+)
 from inference.tta import augmented_rows
 from models.checkpoint import Checkpoint, build_detector, load_checkpoint
 from models.detector import Detector
@@ -29,12 +43,15 @@ from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
 from utils.device import allow_tf32, inference_precision
-from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
 LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are split into tiles, and so may be very large."""
+
+
+BATCHES_TO_A_CHECK = 64
+"""Batches after which a stream looks whether the network's values left their range."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +77,6 @@ class PredictorConfig:
     """Whether all classes count as one."""
     upright: bool = False
     """Whether images are turned as their orientation tags say: those of a YMIR task never are."""
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """The part of a stream that one of several processes predicts."""
-
-    size: int
-    """Images of a shard; no batch mixes images of two shards."""
-    positions: Iterable[int]
-    """The images to predict: whole shards in rising order."""
-    workers: int
-    """Workers of the pools of all processes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +164,21 @@ class Predictor:
         self, output: Tensor, *, multi_label: bool = False, nms: NmsConfig | None = None
     ) -> list[Detections]:
         """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
-        if self.config.single_class:
-            best = output[..., 5:].amax(dim=-1, keepdim=True)
-            output = torch.cat([output[..., :5], best], dim=-1)
-        return non_max_suppression(output, nms or self.config.nms, multi_label=multi_label)
+        rows = self.as_one_class(output)
+        return non_max_suppression(rows, nms or self.config.nms, multi_label=multi_label)
+
+    def as_one_class(self, output: Tensor) -> Tensor:
+        """Return decoded rows whose classes count as one, if the configuration says so."""
+        if not self.config.single_class:
+            return output
+        best = output[..., 5:].amax(dim=-1, keepdim=True)
+        return torch.cat([output[..., :5], best], dim=-1)
+
+    def _suppress_later(
+        self, output: Tensor, nms: NmsConfig, *, multi_label: bool = False
+    ) -> Suppression:
+        rows = self.as_one_class(output)
+        return Suppression(rows, nms, self.pool.buffers, multi_label=multi_label)
 
     def detect_with_classes(
         self, images: Tensor, *, nms: NmsConfig | None = None
@@ -171,11 +187,21 @@ class Predictor:
 
         Rows are in pixels of uint8 RGB [b, 3, h, w]. One forward pass, without TTA.
         """
-        output = self.forward(images)[1]
+        output = self.network.rows(images)
+        if self.pool.device.type != "cpu":
+            return self._suppress_later(output, nms or self.config.nms).shown(output)
         return [
             (found.rows, decoded[found.source, 5:])
             for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
         ]
+
+    @torch.inference_mode()
+    def detect_batches(
+        self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
+    ) -> BatchDetections:
+        """Return the detections of uint8 RGB [b, 3, h, w]: one forward pass each, without TTA."""
+        outputs = [self._as_one_class(self.network.rows(one)) for one in batches]
+        return BatchDetections.suppress(outputs, nms or self.config.nms)
 
     def stream(
         self,
@@ -232,9 +258,12 @@ class Predictor:
         low = min(keep_confidence, config.nms.confidence) if keep_inputs else None
         look = partial(self._look, keep_confidence=low, multi_label=multi_label)
         upload = Upload(self.network.device)
-        steps = BatchWork(Buffers(self.network.device), upload, look, keep_inputs).steps
-        for predictions in self.pool.pipeline(steps, batches):
+        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs).steps
+        for number, predictions in enumerate(self.pool.pipeline(steps, batches), start=1):
             yield from predictions
+            if number % BATCHES_TO_A_CHECK == 0:
+                self.network.check_numbers()
+        self.network.check_numbers()
 
     def _tiles(self, shard_size: int, decoded: DecodedImage) -> list[Tile]:
         shard = decoded.position // shard_size
@@ -266,18 +295,23 @@ class Predictor:
     def _look(self, images: Tensor, *, keep_confidence: float | None, multi_label: bool) -> Found:
         """Find what is in a batch; `keep_confidence` is the threshold of kept inputs, if any."""
         plain, nms = not (self.config.augment or multi_label), self.config.nms
+        keeps = keep_confidence is not None
         low = nms if keep_confidence is None else replace(nms, confidence=keep_confidence)
-        shown = (
-            self.detect_with_classes(images, nms=low)
-            if plain or keep_confidence is not None
-            else []
-        )
-        if plain:
-            # Suppression never looks ahead: the surest rows are those of the higher threshold.
-            return FoundOnHost([rows for rows, _ in shown], nms.confidence, shown)
-        rows = self.candidates(images, self.forward(images)[1])
-        found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
-        return FoundOnHost(found, 0.0, shown)
+        if self.pool.device.type == "cpu":  # where the loop over images is faster
+            shown = self.detect_with_classes(images, nms=low) if plain or keeps else []
+            if plain:
+                # Suppression never looks ahead: the surest rows are those of the higher threshold.
+                return FoundOnHost([rows for rows, _ in shown], nms.confidence, shown)
+            rows = self.candidates(images, self.forward(images)[1])
+            found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
+            return FoundOnHost(found, 0.0, shown)
+        output = self.network.rows(images)
+        first = self._suppress_later(output, low) if plain or keeps else None
+        if plain and first is not None:
+            return FoundOnDevice(first, nms.confidence, first, output)
+        rows = self.candidates(images, output)
+        last = self._suppress_later(rows, nms, multi_label=multi_label)
+        return FoundOnDevice(last, 0.0, first or last, output)
 
 
 def load_predictor(
@@ -353,25 +387,6 @@ def predictor_config(
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
-
-
-def class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the indices of the classes in `wanted`, given by name or number; None if empty.
-
-    A name takes precedence over a number. Raises TaskError(CONFIG) for an unknown class.
-    """
-    if not wanted:
-        return None
-    index_of = {str(number): number for number in range(len(class_names))}
-    index_of.update({name: number for number, name in enumerate(class_names)})
-    unknown = [word for word in wanted if word not in index_of]
-    if unknown:
-        raise TaskError(
-            Code.CONFIG,
-            f"the setting classes names {', '.join(unknown)}; it must hold names or numbers of "
-            f"the model's classes: {', '.join(class_names)} (0 to {len(class_names) - 1}).",
-        )
-    return tuple(sorted({index_of[word] for word in wanted}))
 
 
 def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:

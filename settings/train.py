@@ -76,7 +76,7 @@ class TrainSettings:
     )
     cache_dir: str = option("", "folder of the cache on disk; '' for the system's temporary folder")
     cache_share: float = option(
-        0.5, "most of the free GPU memory that decoded images may take, as a fraction", 0, 0.95
+        0.3, "most of the free GPU memory that decoded images may take, as a fraction", 0, 0.95
     )
     augment_on: str = option(
         "auto",

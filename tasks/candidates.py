@@ -19,9 +19,11 @@ from data.index_file import Candidate, read_candidates
 from data.sources import available_sample, check_data_available, names_below
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
+from inference.background import done_behind
+from inference.batching import Sharding
 from inference.journal import Journal, JournalConfig, Record
 from inference.predictions import Prediction, TileMerger, merge_tiles
-from inference.predictor import Predictor, Sharding, load_predictor
+from inference.predictor import Predictor, load_predictor
 from mining.explanations import write_explanations
 from mining.ranking import Ranking, rank_images
 from mining.registry import ALGORITHMS
@@ -87,7 +89,8 @@ class CandidateJob:
     ) -> Iterator[Record]:
         """Predict and score the candidates at `positions` (whole shards in rising order).
 
-        Callbacks get an image before its record comes: scores come later and in another order.
+        Callbacks get an image, in a thread of their own, before its record comes: scores come
+        later and in another order.
         """
         waiting: dict[int, Record] = {}
         seen: Counter[int] = Counter()
@@ -105,12 +108,18 @@ class CandidateJob:
 
         if not self.task.run_mining:
             assert self.predictor is not None
-            tiles = self.predictions(positions)
-            for prediction in merge_tiles(tiles, self.predictor.config.nms):
-                on_image(prediction)
+            images = merge_tiles(self.predictions(positions), self.predictor.config.nms)
+            for prediction in done_behind(images, on_image):
                 yield waiting.pop(prediction.position)
             return
-        tiles = self._call_back(self.predictions(positions), on_image)
+        merger = TileMerger(self.predictor.config.nms) if self.predictor else None
+
+        def on_tile(tile: Prediction) -> None:
+            whole = merger.add(tile) if merger else tile
+            if whole is not None:
+                on_image(whole)
+
+        tiles = done_behind(self.predictions(positions), on_tile)
         for scored in self.algorithm.score(tiles, self.context):
             yield replace(waiting.pop(scored.position), scored=scored.to_plain())
 
@@ -126,15 +135,6 @@ class CandidateJob:
             keep_confidence=self.algorithm.confidence if self.task.run_mining else 1.0,
             sharding=Sharding(self.journal.shard_size, positions, self.pool_workers),
         )
-
-    def _call_back(self, tiles: Iterable[Prediction], on_image: OnImage) -> Iterator[Prediction]:
-        """Pass tiles on; call `on_image` before the last tile of each image."""
-        merger = TileMerger(self.predictor.config.nms) if self.predictor else None
-        for tile in tiles:
-            whole = merger.add(tile) if merger else tile
-            if whole is not None:
-                on_image(whole)
-            yield tile
 
     def log_description(self) -> None:
         """Log what there is to predict, and what is odd about it."""
@@ -328,9 +328,8 @@ def _all_records(
             for callback in callbacks:
                 callback(record.prediction())
         yield from shard
-    for record in job.records(range(journal.replayed, len(job.candidates)), callbacks):
-        journal.append(record)
-        yield record
+    records = job.records(range(journal.replayed, len(job.candidates)), callbacks)
+    yield from done_behind(records, journal.append)
 
 
 def _rank(job: CandidateJob, records: Iterable[Record]) -> Ranking:

@@ -19,6 +19,7 @@ from data.loaders import LoaderConfig, TrainingLoader, training_loader
 from data.samplers import BatchingConfig
 from tests.conftest import DEVICES, ROOT
 from tests.pretend_gpu import PretendGpu
+from utils.distributed import DistContext
 
 PHOTOGRAPHS = ROOT / "docs" / "pictures" / "validation.jpg"
 SIZES = [(96, 128), (128, 96), (70, 128), (128, 128), (40, 100), (128, 60), (100, 90), (30, 128)]
@@ -92,19 +93,20 @@ def test_a_batch_is_that_of_the_host(photographs: DatasetIndex, name: str, cache
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("cache", ["gpu", "ram"])
 @pytest.mark.parametrize(
-    "batching",
+    "change",
     [
-        BatchingConfig(rect=True),
-        BatchingConfig(quad=True),
-        BatchingConfig(image_weights=True),
-        BatchingConfig(mosaic_epochs=0),
+        {"batching": BatchingConfig(rect=True)},
+        {"batching": BatchingConfig(quad=True)},
+        {"batching": BatchingConfig(image_weights=True)},
+        {"batching": BatchingConfig(mosaic_epochs=0)},
+        {"processes": DistContext(1, 2, 1, 2)},
     ],
-    ids=["rect", "quad", "image weights", "closed mosaic"],
+    ids=["rect", "quad", "image weights", "closed mosaic", "second rank"],
 )
 def test_every_kind_of_batches(
-    photographs: DatasetIndex, batching: BatchingConfig, cache: str, device: str
+    photographs: DatasetIndex, change: dict[str, Any], cache: str, device: str
 ) -> None:
-    common = {"augmentation": Augmentation(mixup=0.5), "batching": batching, "batch_size": 5}
+    common = {"augmentation": Augmentation(mixup=0.5), "batch_size": 5, **change}
     where = torch.device(device)
     on_gpu = where.type == "cuda"
     made = loader_of(photographs, cache=cache, augment_on=where, on_gpu=on_gpu, **common)
@@ -176,6 +178,17 @@ def test_images_that_do_not_fit_the_gpu_are_kept_on_the_host(
         photographs, augment_on=torch.device("cuda"), device_share=share, images=images, **common
     )
     compare(loader_of(photographs, augmentation=Augmentation()), device)
+
+
+def test_a_batch_that_does_not_fit_is_made_in_halves(
+    photographs: DatasetIndex, pretend_gpu: PretendGpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = {"augmentation": Augmentation(), "batch_size": 8}
+    device = loader_of(photographs, augment_on=torch.device("cuda"), on_gpu=True, **common)
+    pretend_gpu.memory = pretend_gpu.in_use + 4 * 64 * 64 * 200
+    with caplog.at_level(logging.WARNING):
+        compare(loader_of(photographs, **common), device)
+    assert "ran out of memory with 8 images at once: going on with 4 at most" in caplog.text
 
 
 @pytest.mark.parametrize(
