@@ -30,10 +30,10 @@ from data.images import Pixels, read_image
 from data.loaders import LoaderConfig, evaluation_loader, training_loader
 from evaluation.evaluate import evaluate
 from inference.backends.base import Backend
-from inference.batching import WorkerPool
+from inference.batching import Sharding, WorkerPool
 from inference.network import Network
 from inference.predictions import Prediction
-from inference.predictor import Predictor, PredictorConfig, Sharding, predictor_config
+from inference.predictor import Predictor, PredictorConfig, predictor_config
 from mining.ranking import rank_images
 from mining.registry import ALGORITHMS
 from mining.scores import ScoringContext

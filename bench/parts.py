@@ -130,6 +130,19 @@ def inference(measurement: Measurement) -> None:
         measurement.add(rate_row(task, ULTRALYTICS, found, remark))
 
 
+def host(measurement: Measurement) -> None:
+    """Measure what an image costs one core of the host in inference beside decoding; ours only."""
+    sizes = measurement.sizes
+    job = measurement.job("host", MODEL, IMAGE_SIZE, 32)
+    job |= {"passes": 5, "files": image_files(measurement.source, sizes.inferred)}
+    found = measurement.comparison.run(OURS, job)
+    decoding, whole = (1000 * s / found["images"] for s in (found["decoding"], _seconds(found)))
+    measurement.remarks.append(
+        f"Inference on one core of the host, files to detections without network and NMS, "
+        f"{IMAGE_SIZE} px: {decoding:.2f} ms an image to decode, {whole - decoding:.2f} ms beside."
+    )
+
+
 def mining(measurement: Measurement) -> None:
     """Measure CALD against a loop that takes one image at a time; on the CPU only."""
     if measurement.comparison.device:
@@ -190,7 +203,8 @@ def index(measurement: Measurement) -> None:
 
 
 PARTS = {
-    part.__name__: part for part in (training, evaluation, inference, mining, start, samples, index)
+    part.__name__: part
+    for part in (training, evaluation, inference, host, mining, start, samples, index)
 }
 NEED_PEER = {"training", "evaluation", "inference", "start"}
 
