@@ -53,7 +53,7 @@ VERSIONS = 6
 """Augmented versions of each image to train on."""
 FEWEST_MAPS = 32
 """Images that go through the network at once while versions are computed."""
-RECIPE = ("img_size=160", "batch_size=32", "optimizer=AdamW", "lr0=0.01", "lrf=0.05")
+RECIPE = ("img_size=160", "batch_size=32", "optimizer=AdamW", "lr0=0.003", "lrf=0.05")
 RECIPE_OF_VERSIONS = ("mosaic=0", "scale=0.3", "workers=0")
 MINING = ("views=[flip,resize,rotate]", "precision=float32", "workers=1")
 CPU = torch.device("cpu")
