@@ -62,7 +62,8 @@ class ColourPredictor(Predictor):
         labelled_images: int = 0,
         **config: Any,
     ) -> None:
-        network: Any = SimpleNamespace(device=device, stride=32, num_classes=3, fixed_size=None)
+        known = {"device": device, "stride": 32, "num_classes": 3, "fixed_size": None}
+        network: Any = SimpleNamespace(**known, check_numbers=lambda: None)
         own = PredictorConfig(**{"image_size": 96, "batch_size": 4, "workers": 1, **config})
         names = ("red", "green", "blue")
         super().__init__(network, names, WorkerPool(CPU), own, labelled_objects, labelled_images)
