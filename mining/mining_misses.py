@@ -52,12 +52,11 @@ def possible_misses(plain: Tensor, flipped: Tensor, sure: float) -> Tensor:
     found = (order < plain.shape[1]) & (weights > sure)
     missed = torch.bmm(found[:, None].float(), overlaps)[:, 0].eq_(0) * weights
     # A fixed point: whoever overlaps with no surer one that stays.
-    overlaps, stay = overlaps.triu_(1), (missed > 0).float()
-    candidates, before = stay, torch.zeros_like(stay)
+    overlaps = overlaps.triu_(1).mul_((missed > 0)[..., None])
+    stay, before = torch.ones_like(missed), torch.zeros_like(missed)
     while not torch.equal(stay, before):
         for _ in range(ROUNDS):
-            before = stay
-            stay = torch.bmm(before[:, None], overlaps)[:, 0].eq_(0) * candidates
+            before, stay = stay, torch.bmm(stay[:, None], overlaps)[:, 0].eq_(0)
     return stay * missed
 
 
