@@ -24,6 +24,7 @@ from cli.detect import DetectCommand, parse_detect_command
 from cli.options import log_next
 from data.images import ImageError
 from data.videos import Video, write_video
+from inference.background import done_behind
 from inference.exported import is_exported
 from inference.journal import Record
 from inference.outputs import DetectionFiles, DetectionTable
@@ -127,8 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         files = DetectionFiles(folder, command.base, names, outputs, draw_boxes, upright=True)
         report = CandidateReport(names, len(images), mining=False, upright=True)
         results = Results(command, folder, files, table, report, not no_window)
-        for prediction in progress_bar(predictor.stream(images), "detection", total=len(images)):
-            results.add(prediction)
+        stream = predictor.stream(images)
+        # A window belongs to the main thread.
+        done = map(results.add, stream) if results.shows else done_behind(stream, results.add)
+        for _ in progress_bar(done, "detection", total=len(images)):
+            pass
         seen = len(images)
         for path in command.videos:
             try:

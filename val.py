@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from reporting.page import PAGE
 from settings.detect import OutputOptions
 from utils.atomic import fitting_name
 from utils.command import run_command
-from utils.device import parse_device
+from utils.device import inference_precision, parse_device
 from utils.errors import best_effort
 from utils.logs import log_to_console
 
@@ -44,10 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_val_command(arguments)
     checkpoint = load_checkpoint(command.weights)
     index, report = command.read_data(checkpoint.class_names)
+    device, settings = parse_device(command.device), command.settings
+    precision = inference_precision(device, settings.precision, evaluates=True)
     predictor = load_predictor(
         checkpoint,
-        command.settings,
-        parse_device(command.device),
+        replace(settings, precision=precision),
+        device,
         images=index.paths,
         single_class=command.single_class,
         upright=index.upright,

@@ -30,6 +30,9 @@ NAMES = {
 
 MODEL, IMAGE_SIZE = "yolov5s", 640
 """Of evaluation, inference and mining."""
+AUGMENTED = [("host", "ram"), ("host", "none")]
+AUGMENTED += [("device", "gpu"), ("device", "ram"), ("device", "none")]
+"""The settings `augment_on` and `cache` that are measured."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,25 @@ def start(measurement: Measurement) -> None:
     measurement.add(Row(task, name, "s", ours, theirs, more_is_better=False))
 
 
+def samples(measurement: Measurement) -> None:
+    """Measure one core's time for a training image before the device's part; ours only."""
+    model, size, batch, images = measurement.sizes.training[-1]
+    common = {
+        **measurement.job("samples", model, size, batch),
+        **training_files(measurement.folder, measurement.source, images),
+        **{"epochs": measurement.sizes.epochs, "workers": 0},
+    }
+    rows = []
+    for place, cache in AUGMENTED:
+        job = {**common, "augment_on": place, "cache": cache}
+        found = measurement.comparison.run(OURS, job)
+        rows.append([place, cache, f"{1000 * _seconds(found) / found['images']:.2f}"])
+    text = markdown("augment_on | cache | ms of one core", rows)
+    measurement.remarks.append(
+        f"A training image of {size} px, before the device's part:\n\n{text}"
+    )
+
+
 def index(measurement: Measurement) -> None:
     """Measure the reading of many images' headers and annotations; ours only."""
     rows = []
@@ -167,7 +189,9 @@ def index(measurement: Measurement) -> None:
     measurement.remarks.append(f"Reading an index of labelled images:\n\n{markdown(head, rows)}")
 
 
-PARTS = {part.__name__: part for part in (training, evaluation, inference, mining, start, index)}
+PARTS = {
+    part.__name__: part for part in (training, evaluation, inference, mining, start, samples, index)
+}
 NEED_PEER = {"training", "evaluation", "inference", "start"}
 
 

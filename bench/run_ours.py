@@ -52,6 +52,19 @@ def training(job: Job) -> dict[str, Any]:
     return {"seconds": seconds[1:], "images": len(plan.train)}
 
 
+def samples(job: Job) -> dict[str, Any]:
+    """Seconds of one core for what the host does of each epoch's batches, from files to plans."""
+    plan, seconds = plan_of(job), []
+    loader = prepare(plan).loader
+    for epoch in range(plan.settings.epochs):
+        loader.set_epoch(epoch)
+        started = time.process_time()
+        for _ in loader.on_host():
+            pass
+        seconds.append(time.process_time() - started)
+    return {"seconds": seconds[1:], "images": len(plan.train)}
+
+
 def start(job: Job) -> dict[str, Any]:
     """Seconds from the start of the interpreter to the first training batch."""
     plan = plan_of(job)
@@ -64,7 +77,8 @@ def start(job: Job) -> dict[str, Any]:
 def plan_of(job: Job) -> TrainingJob:
     """Return a training as a task would run it, in an empty folder."""
     folder = Path(job["output"]) / "ours"
-    taken = {name: job[name] for name in ("model", "epochs", "cache")}
+    names = ("model", "epochs", "cache", "augment_on", "workers")
+    taken = {name: job[name] for name in names if name in job}
     settings = TrainSettings(**network_settings(job), **taken, plots=False, onnx=False)
     weights = Path(job["weights"])
     splits = read_splits(Path(job["task"]), load_checkpoint(weights).class_names)
@@ -154,7 +168,7 @@ def device_of(job: Job) -> torch.device:
 
 
 KINDS: Mapping[str, Kind] = {
-    kind.__name__: kind for kind in (training, inference, evaluation, mining, start, index)
+    kind.__name__: kind for kind in (training, inference, evaluation, mining, start, samples, index)
 }
 
 

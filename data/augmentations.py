@@ -21,6 +21,7 @@ from data.instances import Instances
 from data.mosaic import (
     Floats,
     Size,
+    Tile,
     mosaic_tiles,
     nine_tiles,
     place_instances,
@@ -36,6 +37,8 @@ _BORDER_MARGIN = 1e-3
 FILTER_PROBABILITY = 0.01
 _FILTERS = ("Blur", "MedianBlur", "ToGray", "CLAHE")
 
+Layer = tuple[list[Tile], Floats]
+"""Tiles on a canvas, and the matrix [3, 3] from it to the output."""
 Filters = Callable[[Pixels, int], Pixels]
 """Changes the pixels of a BGR image [h, w, 3], given a seed; never where anything lies."""
 
@@ -272,44 +275,68 @@ def apply_augmentation(
     their objects. Targets: class, cx, cy, w, h normalised. `output_size` (height, width) is the
     square of the training size, or for a single image any size that holds it.
     """
+    layers, targets = lay_out(params, [image.shape[:2] for image in images], instances, output_size)
     count = len(params.images)
-    image, objects = _compose(params, images[:count], instances[:count], output_size)
+    image = render(images[:count], *layers[0], output_size)
     if params.mixup is not None:
-        other, more = _compose(params.mixup, images[count:], instances[count:], output_size)
+        other = render(images[count:], *layers[1], output_size)
         image = blend(image, other, params.mixup_ratio)
-        objects = Instances.concatenate((objects, more))
-    targets = normalised_targets(objects, output_size)
-
     if filters is not None and params.filter_seed is not None:
         image = filters(np.ascontiguousarray(image[..., :3]), params.filter_seed)
     if params.colour is not None:
         image = shift_colours(image, params.colour)
     if params.flip_vertical:
         image = np.asarray(cv2.flip(image, 0), np.uint8)
-        targets[:, 2] = 1 - targets[:, 2]
     if params.flip_horizontal:
         image = np.asarray(cv2.flip(image, 1), np.uint8)
-        targets[:, 1] = 1 - targets[:, 1]
     return to_chw_rgb(image), targets
 
 
-def _compose(
-    params: MosaicParams, images: Sequence[Pixels], instances: Sequence[Instances], output: Size
-) -> tuple[Pixels, Instances]:
-    """Return BGRX [*output, 4] and the objects that are kept, in its pixels."""
-    sizes = [(image.shape[0], image.shape[1]) for image in images]
+def lay_out(
+    params: AugmentationParams,
+    sizes: Sequence[Sequence[int]],
+    instances: Sequence[Instances],
+    output_size: Size,
+) -> tuple[list[Layer], npt.NDArray[np.float32]]:
+    """Return where the images of a sample lie, one layer or with `mixup` two, and its targets.
+
+    `sizes` (height, width) and `instances` are those of `params.all_images`; targets are those of
+    `apply_augmentation`. Flips are in the targets, not in the layers.
+    """
+    count = len(params.images)
+    layer, objects = _lay_out_mosaic(params, sizes[:count], instances[:count], output_size)
+    layers = [layer]
+    if params.mixup is not None:
+        layer, more = _lay_out_mosaic(params.mixup, sizes[count:], instances[count:], output_size)
+        layers.append(layer)
+        objects = Instances.concatenate((objects, more))
+    targets = normalised_targets(objects, output_size)
+    if params.flip_vertical:
+        targets[:, 2] = 1 - targets[:, 2]
+    if params.flip_horizontal:
+        targets[:, 1] = 1 - targets[:, 1]
+    return layers, targets
+
+
+def _lay_out_mosaic(
+    params: MosaicParams,
+    sizes: Sequence[Sequence[int]],
+    instances: Sequence[Instances],
+    output: Size,
+) -> tuple[Layer, Instances]:
+    """Return the layer of one mosaic or image, and the objects that are kept, in output pixels."""
+    shapes = [(height, width) for height, width, *_ in sizes]
     if params.centre is None:
-        canvas, tiles = output, [single_tile(sizes[0], output)]
+        canvas, tiles = output, [single_tile(shapes[0], output)]
     else:
         side = output[0]
-        layout = nine_tiles if len(sizes) == 9 else mosaic_tiles
-        canvas, tiles = (2 * side, 2 * side), layout(sizes, params.centre, side)
+        layout = nine_tiles if len(shapes) == 9 else mosaic_tiles
+        canvas, tiles = (2 * side, 2 * side), layout(shapes, params.centre, side)
     matrix = affine_matrix(params.affine, canvas, output)
-    image = render(images, tiles, matrix, output)
     placed = place_instances(instances, tiles, canvas)
     moved = transform_boxes(placed.boxes, matrix, output)
     kept = box_candidates(placed.boxes * params.affine.scale, moved)
-    return image, placed.with_boxes(moved).take(kept)
+    return (tiles, matrix), placed.with_boxes(moved).take(kept)
 
 
 class PixelFilters:

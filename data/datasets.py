@@ -13,7 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from data.augmentations import Augmentation, Filters, apply_augmentation, sample_augmentation
+from data.augmentations import (
+    Augmentation,
+    AugmentationParams,
+    Filters,
+    apply_augmentation,
+    sample_augmentation,
+)
 from data.image_cache import ImageCache
 from data.images import Pixels
 from data.instances import Instances
@@ -62,10 +68,16 @@ class EvaluationBatch(Batch):
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Return one batch of samples; column 0 of the targets becomes the place in the batch."""
-    targets = [rows.clone() for _, rows in samples]
+    targets = joined_targets([rows for _, rows in samples])
+    return Batch(torch.stack([image for image, _ in samples]), targets)
+
+
+def joined_targets(parts: Sequence[Tensor]) -> Tensor:
+    """Return the targets [t, 6] of a batch; column 0 becomes the place in it."""
+    targets = [rows.clone() for rows in parts]
     for place, rows in enumerate(targets):
         rows[:, 0] = place
-    return Batch(torch.stack([image for image, _ in samples]), torch.cat(targets))
+    return torch.cat(targets)
 
 
 def add_batch_index(place: int, targets: npt.NDArray[np.float32]) -> Tensor:
@@ -104,6 +116,15 @@ class TrainingDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         """Return the sample of a key."""
+        params, output_size = self.draw(key)
+        images, instances = zip(*map(self.load, params.all_images), strict=True)
+        planes, targets = apply_augmentation(
+            params, images, instances, output_size, filters=self.filters
+        )
+        return torch.from_numpy(planes), add_batch_index(0, targets)
+
+    def draw(self, key: Key) -> tuple[AugmentationParams, tuple[int, int]]:
+        """Return everything random about a key's sample, and its size (height, width)."""
         epoch, image = key[:2]
         generator = numpy_generator(self.seed, *key)
         closing = self.mosaic_epochs is not None and epoch >= self.mosaic_epochs
@@ -111,16 +132,12 @@ class TrainingDataset(Dataset[Sample]):
         params = sample_augmentation(
             image, self.mosaic_candidates, self.image_size, augmentation, generator
         )
-        images, instances = zip(*map(self._load, params.all_images), strict=True)
         output_size = (self.image_size, self.image_size)
         if self.output_sizes is not None:
             output_size = int(self.output_sizes[image, 0]), int(self.output_sizes[image, 1])
-        planes, targets = apply_augmentation(
-            params, images, instances, output_size, filters=self.filters
-        )
-        return torch.from_numpy(planes), add_batch_index(0, targets)
+        return params, output_size
 
-    def _load(self, position: int) -> tuple[Pixels, Instances]:
+    def load(self, position: int) -> tuple[Pixels, Instances]:
         """Return one resized image and its objects; grey without objects for a bad file."""
         pixels, instances = self.images.image(position), self.index.instances_of(position)
         if pixels is None:
@@ -142,29 +159,39 @@ class QuadDataset(Dataset[Sample]):
 
     def __getitem__(self, keys: Sequence[Key]) -> Sample:
         """Return the sample of up to four keys."""
-        choice = numpy_generator(self.seed, *keys[0], _QUAD_CHOICE).random()
-        if len(keys) < 4 or choice < 0.5:
-            return enlarge(self.samples[keys[0]])
-        return join([self.samples[key] for key in keys])
+        samples = [self.samples[key] for key in quad_keys(keys, seed=self.seed)]
+        images, targets = zip(*samples, strict=True)
+        if len(samples) == 1:
+            return enlarge(images[0]), targets[0]
+        return join(images), quad_targets(targets)
 
 
-def enlarge(sample: Sample) -> Sample:
-    """Return twice the side, bilinear, levels cut off; targets are fractions of the image."""
-    image, targets = sample
+def quad_keys(keys: Sequence[Key], *, seed: int) -> Sequence[Key]:
+    """Return the keys of a quad sample: all four, or the first one, which is to be enlarged."""
+    choice = numpy_generator(seed, *keys[0], _QUAD_CHOICE).random()
+    return keys[:1] if len(keys) < 4 or choice < 0.5 else keys
+
+
+def enlarge(image: Tensor) -> Tensor:
+    """Return an image uint8 [3, h, w] of twice the side, bilinear, levels cut off."""
     doubled = functional.interpolate(
         image[None].float(), scale_factor=2.0, mode="bilinear", align_corners=False
     )
-    return doubled[0].to(torch.uint8), targets
+    return doubled[0].to(torch.uint8)
 
 
-def join(samples: Sequence[Sample]) -> Sample:
-    """Join four samples of one size: the second below the first, the others to their right."""
-    first, second, third, fourth = (image for image, _ in samples)
-    columns = (torch.cat((first, second), 1), torch.cat((third, fourth), 1))
-    targets = [rows.clone() for _, rows in samples]
+def join(images: Sequence[Tensor]) -> Tensor:
+    """Join four images of one size: the second below the first, the others to their right."""
+    first, second, third, fourth = images
+    return torch.cat((torch.cat((first, second), 1), torch.cat((third, fourth), 1)), 2)
+
+
+def quad_targets(parts: Sequence[Tensor]) -> Tensor:
+    """Return the targets of four joined samples, in the order of `join`."""
+    targets = [rows.clone() for rows in parts]
     for place, rows in enumerate(targets):
         right, below = divmod(place, 2)
         rows[:, 2] += right
         rows[:, 3] += below
         rows[:, 2:] /= 2
-    return torch.cat(columns, 2), torch.cat(targets)
+    return torch.cat(targets)

@@ -7,17 +7,22 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from data.dataset_index import DatasetIndex
 from data.images import ImageError, Pixels, read_image
 from data.workers import thread_count
-from ops.letterbox import fit_long_side, resize_image
+from ops.letterbox import PAD_VALUE, fit_long_side, resize_image
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -26,6 +31,8 @@ MEMORY_SHARE = 0.6
 """Part of the free memory that images may take; the rest is for the network and the workers."""
 DISK_SHARE = 0.9
 """Part of the free disk that images may take."""
+PORTION = 1 << 26
+"""Bytes of images, one image at least, that are copied to the device at a time."""
 _NAMED_AT_MOST = 10  # bad files named in the log one by one; the rest is only counted
 _CGROUPS = (  # folder; files of the limit and of the usage; pages that cache files, in memory.stat
     ("", "memory.max", "memory.current", "inactive_file"),
@@ -39,13 +46,16 @@ class ImageCache:
 
     `sizes` int64 [n, 2] are their (height, width). `pixels` holds them end to end from `starts`
     int64 [n] on, or is None: then every request decodes the file. One flat array rather than many,
-    in memory or in a file, so that forked workers share all of it.
+    in memory or in a file, so that forked workers share all of it. Or `on_device` holds them on the
+    training device, uint8 [p, 3] from row `starts` / 3 + 1 on, after a grey row for what lies
+    outside of images.
     """
 
     index: DatasetIndex
     sizes: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     pixels: Pixels | None = None
+    on_device: Tensor | None = None
     _named: set[str] = field(default_factory=set, repr=False)
 
     def image(self, position: int) -> Pixels | None:
@@ -77,21 +87,48 @@ class ImageCache:
         """Return (height, width) of one image."""
         return int(self.sizes[position, 0]), int(self.sizes[position, 1])
 
+    @property
+    def rows(self) -> npt.NDArray[np.int64] | None:
+        """The first row of each image [n] on the device; None where they are not kept there."""
+        return None if self.on_device is None else self.starts // 3 + 1
+
     def decode_into(self, pixels: Pixels) -> ImageCache:
         """Decode all into `pixels`; images that fail are named in the log and left out."""
+        return replace(self._decode([(range(len(self.index)), pixels)]), pixels=pixels)
 
-        def decode(position: int) -> ImageError | None:
-            try:
-                self._view(pixels, position)[...] = self.read(position)
-            except ImageError as error:
-                return error
-            return None
+    def decode_onto(self, store: Tensor) -> ImageCache:
+        """Decode all into rows uint8 [p, 3] on a device; otherwise as `decode_into`."""
+        store[0] = PAD_VALUE
+        return replace(self._decode(self._portions(store.view(-1))), on_device=store)
 
-        count = len(self.index)
+    def _portions(self, store: Tensor) -> Iterator[tuple[range, Pixels]]:
+        """Yield images in order, and memory for them, which is copied to the device afterwards."""
+        ends = self.starts + self.sizes.prod(1) * 3
+        staging, first = torch.empty(0, dtype=torch.uint8), 0
+        while first < len(ends):
+            start = int(self.starts[first])
+            after = max(int(np.searchsorted(ends, start + PORTION, "right")), first + 1)
+            size = int(ends[after - 1]) - start
+            if size > len(staging):
+                staging = torch.empty(size, dtype=torch.uint8)
+                staging = staging.pin_memory() if store.is_cuda else staging
+            yield range(first, after), staging[:size].numpy()
+            store[3 + start : 3 + start + size].copy_(staging[:size])
+            first = after
+
+    def _decode(self, portions: Iterable[tuple[range, Pixels]]) -> ImageCache:
+        """Decode images into the memory of each portion; return the cache without those that fail.
+
+        Those are named in the log.
+        """
         # Threads, because OpenCV decodes and resizes without holding the interpreter's lock.
         with ThreadPoolExecutor(thread_count()) as pool:
-            decoded = pool.map(decode, range(count))
-            faults = list(progress_bar(decoded, "reading images", total=count))
+            decoded = (
+                fault
+                for positions, pixels in portions
+                for fault in pool.map(partial(self._read_into, pixels, positions.start), positions)
+            )
+            faults = list(progress_bar(decoded, "reading images", total=len(self.index)))
         bad = [fault for fault in faults if fault is not None]
         for fault in bad[:_NAMED_AT_MOST]:
             log.warning("image left out: %s", fault)
@@ -99,22 +136,39 @@ class ImageCache:
             log.warning("%d more images were left out", len(bad) - _NAMED_AT_MOST)
         good = np.flatnonzero([fault is None for fault in faults])
         index, sizes, starts = self.index.subset(good), self.sizes[good], self.starts[good]
-        return replace(self, index=index, sizes=sizes, starts=starts, pixels=pixels)
+        return replace(self, index=index, sizes=sizes, starts=starts)
 
-    def _view(self, pixels: Pixels, position: int) -> Pixels:
+    def _read_into(self, pixels: Pixels, first: int, position: int) -> ImageError | None:
+        """Read an image into `pixels`, which begin with image `first`; return its error, if any."""
+        try:
+            self._view(pixels, position, first)[...] = self.read(position)
+        except ImageError as error:
+            return error
+        return None
+
+    def _view(self, pixels: Pixels, position: int, first: int = 0) -> Pixels:
         height, width = self.size(position)
-        start = int(self.starts[position])
+        # Bytes before the image; those of images that failed count.
+        start = int(self.starts[position] - (self.starts[first] if first else 0))
         return pixels[start : start + height * width * 3].reshape(height, width, 3)
 
 
 def open_image_cache(
-    index: DatasetIndex, image_size: int, *, cache: str = "none", folder: str = ""
+    index: DatasetIndex,
+    image_size: int,
+    *,
+    cache: str = "none",
+    folder: str = "",
+    device: torch.device | None = None,
+    device_share: float = 0.3,
 ) -> ImageCache:
     """Return the images of a data set with their long side at `image_size`.
 
     With `cache` 'ram' or 'disk' everything is decoded now, if it fits into 60% of the free memory
     or 90% of the disk under `folder` ('' for the system's temporary one); images that fail are
-    named in the log and dropped from the cache's index. Otherwise nothing is read yet.
+    named in the log and dropped from the cache's index. 'gpu' keeps it on `device`, if it fits into
+    `device_share` of the free memory there, else as 'ram'; 'auto' is 'gpu' with a `device` that has
+    memory of its own, else 'ram'. Otherwise nothing is read yet.
     """
     resized = [fit_long_side((height, width), image_size) for height, width in index.sizes.tolist()]
     sizes = np.array(resized, np.int64).reshape(-1, 2)
@@ -122,11 +176,37 @@ def open_image_cache(
     images = ImageCache(index, sizes, starts=ends - sizes.prod(1) * 3)
     needed = int(ends[-1]) if len(ends) else 0
     what, pixels = f"{len(index)} training images", None
-    if cache == "ram" and fits_in_memory(needed, what):
+    if device is not None and (cache == "gpu" or (cache == "auto" and device.type != "cpu")):
+        store = memory_on_device(needed, device, device_share, what)
+        if store is not None:
+            return images.decode_onto(store)
+    if cache in ("auto", "gpu", "ram") and fits_in_memory(needed, what):
         pixels = np.empty(needed, np.uint8)
     elif cache == "disk":
         pixels = array_on_disk(needed, Path(folder or tempfile.gettempdir()), what)
     return images if pixels is None else images.decode_into(pixels)
+
+
+def memory_on_device(needed: int, device: torch.device, share: float, what: str) -> Tensor | None:
+    """Return rows uint8 [1 + `needed` / 3, 3] there; None, and a warning, where they do not fit."""
+    if device.type == "cuda":
+        free: int | None = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = available_memory()
+    told = (what, needed / 2**30, device, "unknown" if free is None else f"{free / 2**30:.1f} GiB")
+    if free is None or needed <= share * free:
+        with suppress(torch.cuda.OutOfMemoryError, MemoryError):
+            store = torch.empty((1 + needed // 3, 3), dtype=torch.uint8, device=device)
+            log.info("%s are kept decoded on the device: %.1f GiB on %s, of %s free", *told)
+            return store
+    log.warning(
+        "%s would take %.1f GiB on %s and may take %g of %s free (setting cache_share): they are "
+        "not kept there",
+        *told[:3],
+        share,
+        told[3],
+    )
+    return None
 
 
 def fits_in_memory(needed: int, what: str) -> bool:

@@ -7,7 +7,7 @@ the seed, the epoch and the image.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,16 +20,18 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from data.augmentations import Augmentation, PixelFilters, normalised_targets, to_chw_rgb
 from data.dataset_index import DatasetIndex
 from data.datasets import (
+    Batch,
     EvaluationBatch,
     Positions,
     QuadDataset,
-    Sample,
     TrainingDataset,
     add_batch_index,
     collate,
 )
-from data.image_cache import fits_in_memory, open_image_cache
+from data.device_augment import DeviceAugmenter
+from data.image_cache import ImageCache, fits_in_memory, open_image_cache
 from data.images import ImageError, read_image
+from data.plans import PlanCollate, PlannedDataset
 from data.samplers import (
     BatchingConfig,
     QuadBatchSampler,
@@ -58,28 +60,47 @@ class LoaderConfig:
     workers: int = -1
     """Worker processes; -1 lets the machine decide."""
     cache: str = "none"
-    """'ram', 'disk' or 'val': where decoded images (of evaluation: batches) are kept, if at all."""
+    """'auto', 'gpu', 'ram', 'disk' or 'val': where decoded images (of evaluation: batches) are
+    kept, if at all."""
     cache_dir: str = ""
     """Folder of the nameless file of 'disk'; '' for the system's temporary one."""
     on_gpu: bool = False
     """Whether batches are going to a GPU: then they lie in pinned memory."""
+    augment_on: torch.device | None = None
+    """Where training images are augmented; None: on the host, by OpenCV."""
+    device_share: float = 0.3
+    """Part of the free memory there that decoded images may take."""
 
 
-class TrainingLoader(DataLoader[Sample]):
-    """A DataLoader of augmented batches; call `set_epoch` before each pass."""
+class TrainingLoader(DataLoader[Any]):
+    """A DataLoader of augmented batches; call `set_epoch` before each pass.
+
+    With `augment` the samples are plans, from which it makes the batches, on its device.
+    """
 
     def __init__(
         self,
-        samples: Dataset[Sample],
+        samples: Dataset[Any],
         order: TrainingSampler | RectangularBatches,
         *,
         cached: bool,
+        augment: DeviceAugmenter | None,
         **options: Any,
     ) -> None:
         self.order = order
         self.cached = cached
         """Whether no file is read any more."""
-        super().__init__(samples, collate_fn=collate, **options)
+        self.augment = augment
+        super().__init__(samples, **options)
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Return the batches of the epoch."""
+        batches = self.on_host()
+        return batches if self.augment is None else map(self.augment, batches)
+
+    def on_host(self) -> Iterator[Any]:
+        """Return what the host makes of the epoch's batches: themselves, or their plans."""
+        return super().__iter__()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass belongs to."""
@@ -99,16 +120,18 @@ def training_loader(
     augmentation: Augmentation,
     batching: BatchingConfig | None = None,
     processes: DistContext = SINGLE_PROCESS,
+    images: ImageCache | None = None,
 ) -> TrainingLoader:
     """Return a loader of augmented batches.
 
-    With `cache` 'ram' or 'disk' all images are decoded before this returns; images that fail are
+    Where decoded images are kept, all are decoded before this returns; images that fail are
     dropped and named in the log. Raises TaskError when none is left, or when an optional package
-    that the augmentation asks for is missing. Each of several processes gets its shard.
+    that the augmentation asks for is missing. Each of several processes gets its shard. `images`
+    are those of `training_images`, if they are open already.
     """
     batching = batching or BatchingConfig()
     filters = PixelFilters() if augmentation.albumentations else None
-    images = open_image_cache(index, config.image_size, cache=config.cache, folder=config.cache_dir)
+    images = images or training_images(index, config)
     if not len(images.index):
         raise TaskError(
             Code.DATASET,
@@ -118,7 +141,7 @@ def training_loader(
     order, output_sizes = _order(
         images.index, candidates, batching, config, seed=seed, processes=processes
     )
-    dataset: Dataset[Sample] = TrainingDataset(
+    samples = TrainingDataset(
         images,
         image_size=config.image_size,
         augmentation=augmentation,
@@ -132,15 +155,41 @@ def training_loader(
     if isinstance(order, TrainingSampler):
         batches = BatchSampler(batches, config.batch_size, drop_last=False)
     if batching.quad:
-        dataset, batches = QuadDataset(dataset, seed=seed), QuadBatchSampler(batches)
-    options = _worker_options(config, config.batch_size * 3 * config.image_size**2, processes, seed)
+        batches = QuadBatchSampler(batches)
+    dataset: Dataset[Any] = samples
+    join: Callable[..., Any] = collate
+    augment, per_image = None, 3 * config.image_size**2
+    if config.augment_on is not None:
+        augment = DeviceAugmenter(config.augment_on, images.on_device)
+        dataset = PlannedDataset(samples, images.rows, quad=batching.quad)
+        slots = 9 if augmentation.mosaic9 > 0 else 4
+        join = PlanCollate(slots, 2 * config.image_size, images.rows, quad=batching.quad)
+        # What a mosaic shows of its canvas, at most all of it.
+        per_image *= 0 if images.rows is not None else 8 if augmentation.mixup else 4
+    elif batching.quad:
+        dataset = QuadDataset(samples, seed=seed)
+    options = _worker_options(config, config.batch_size * per_image, processes, seed)
     return TrainingLoader(
         dataset,
         order,
-        cached=images.pixels is not None,
+        cached=images.pixels is not None or images.on_device is not None,
+        augment=augment,
         batch_sampler=batches,
+        collate_fn=join,
         persistent_workers=options["num_workers"] > 0,
         **options,
+    )
+
+
+def training_images(index: DatasetIndex, config: LoaderConfig) -> ImageCache:
+    """Return the images of a data set, decoded where `config` says that they are kept."""
+    return open_image_cache(
+        index,
+        config.image_size,
+        cache=config.cache,
+        folder=config.cache_dir,
+        device=config.augment_on,
+        device_share=config.device_share,
     )
 
 
@@ -281,13 +330,13 @@ def evaluation_loader(
 ) -> EvaluationLoader:
     """Return a loader of every image once, letterboxed in rectangular batches as in v7.0.
 
-    With `cache` 'ram' or 'val' the finished batches are kept for the next pass, if they fit into
-    memory. Each of several processes gets its shard of the batches.
+    With `cache` 'auto', 'gpu', 'ram' or 'val' the finished batches are kept for the next pass, if
+    they fit into memory. Each of several processes gets its shard of the batches.
     """
     dataset = EvaluationDataset(index, config)
     numbers = range(processes.rank, len(dataset), processes.world_size)
     pixels = dataset.shapes[numbers].prod(1) * min(config.batch_size, len(index))
-    keep = config.cache in ("ram", "val") and fits_in_memory(
+    keep = config.cache in ("auto", "gpu", "ram", "val") and fits_in_memory(
         3 * int(pixels.sum()) * processes.local_world_size, f"{len(index)} evaluation images"
     )
     options = _worker_options(config, 3 * int(pixels.max(initial=0)), processes)

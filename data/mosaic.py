@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -94,11 +95,10 @@ def render(images: Sequence[Pixels], tiles: Sequence[Tile], matrix: Floats, outp
     the result is that of warping the whole. Bilinear. The fourth channel carries nothing: OpenCV
     warps four channels in half the time it needs for three.
     """
-    left, top, right, bottom = _visible(tiles, matrix, output)
+    left, top, right, bottom = visible_part(tiles, matrix, output)
     patch = np.full((bottom - top, right - left, 4), PAD_VALUE, np.uint8)
     for image, tile in zip(images, tiles, strict=True):
-        x1, y1 = max(tile.canvas[0], left), max(tile.canvas[1], top)
-        x2, y2 = min(tile.canvas[2], right), min(tile.canvas[3], bottom)
+        x1, y1, x2, y2 = overlap(tile.canvas, (left, top, right, bottom))
         if x2 > x1 and y2 > y1:
             x, y = tile.offset
             crop = image[y1 - y : y2 - y, x1 - x : x2 - x]
@@ -133,7 +133,9 @@ def transform_boxes(boxes: npt.NDArray[np.floating], matrix: Floats, output: Siz
     depth = corners @ matrix[2, :2] + matrix[2, 2]
     visible = (depth > 0).all(1)
     moved /= np.where(depth > 0, depth, 1.0)[..., None]
-    enclosing = np.concatenate((moved.min(1), moved.max(1)), 1) * visible[:, None]
+    # Numpy reduces the short axis several times slower.
+    low, high = (reduce(pick, moved.swapaxes(0, 1)) for pick in (np.minimum, np.maximum))
+    enclosing = np.concatenate((low, high), 1) * visible[:, None]
     return np.asarray(np.clip(enclosing, 0.0, (output[1], output[0]) * 2), np.float64)
 
 
@@ -145,7 +147,14 @@ def _cropped(left: int, top: int, size: Size, limit: int) -> Tile:
     return Tile((x1, y1, x2, y2), (x1 - left, y1 - top, x2 - left, y2 - top))
 
 
-def _visible(tiles: Sequence[Tile], matrix: Floats, output: Size) -> Rectangle:
+def overlap(first: Rectangle, second: Rectangle) -> Rectangle:
+    """Return what two rectangles share; without width or height where that is nothing."""
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    right, bottom = min(first[2], second[2]), min(first[3], second[3])
+    return left, top, max(right, left), max(bottom, top)
+
+
+def visible_part(tiles: Sequence[Tile], matrix: Floats, output: Size) -> Rectangle:
     """Return the part of the tiles' common rectangle that the output shows; at least one pixel."""
     whole = np.array([tile.canvas for tile in tiles])
     low, high = whole[:, :2].min(0), whole[:, 2:].max(0)

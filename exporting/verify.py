@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from exporting.options import ExportOptions
 from models.detector import Detector
+from utils.device import without_tf32
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
@@ -81,8 +82,7 @@ def detector_run(detector: Detector, device: torch.device) -> Run:
     network = detector.fused().float().to(device)
 
     def run(images: Array) -> Array:
-        # TF32 of tensor cores would be a difference of its own.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with without_tf32():
             rows: Array = network.predict(torch.from_numpy(images).to(device)).cpu().numpy()
         return rows
 

@@ -48,6 +48,7 @@ class WorkerPool:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.buffers = Buffers(device)
         self.count = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = _single_threaded_pool(self.count) if self.count > 1 else None
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
-import torch
 from torch import Tensor
 
+from utils.cuda_graphs import Recorder, Work
 from utils.errors import first_line
 
 log = logging.getLogger(__name__)
@@ -20,28 +20,12 @@ MAX_GRAPHS = 16
 NetworkOutput = tuple[list[Tensor], Tensor]
 """Head maps float32 [b, anchors, y, x, 5 + nc] per level, and decoded rows [b, rows, 5 + nc]."""
 Forward = Callable[[Tensor], NetworkOutput]
-Replay = Callable[[], object]
-
-
-def capture(forward: Forward, images: Tensor) -> tuple[Replay, NetworkOutput]:
-    """Capture a pass over `images`; return what repeats it, and the tensors that it then fills.
-
-    Raises RuntimeError where CUDA cannot.
-    """
-    graph = torch.cuda.CUDAGraph()
-    # Only this thread's calls must be capturable: others pin memory meanwhile.
-    with (
-        torch.cuda.device(images.device),
-        torch.cuda.graph(graph, capture_error_mode="thread_local"),
-    ):
-        output = forward(images)
-    return graph.replay, output
 
 
 @dataclass(frozen=True)
 class _Graph:
     images: Tensor
-    replay: Replay
+    replay: Work
     output: NetworkOutput
 
 
@@ -51,14 +35,10 @@ class Graphs:
     The first batch of a shape is computed without one: cuDNN chooses its kernels then.
     """
 
-    def __init__(
-        self,
-        forward: Forward,
-        capture: Callable[[Forward, Tensor], tuple[Replay, NetworkOutput]] = capture,
-    ) -> None:
-        self._forward, self._capture = forward, capture
+    def __init__(self, forward: Forward, recorder: Recorder) -> None:
+        self._forward = forward
+        self._recorder: Recorder | None = recorder
         self._graphs: dict[tuple[object, ...], _Graph | None] = {}
-        self._is_possible = True
         self._lock = Lock()
 
     def __call__(self, images: Tensor, *, maps: bool = True) -> NetworkOutput:
@@ -78,14 +58,23 @@ class Graphs:
     def _graph(self, key: tuple[object, ...], images: Tensor) -> _Graph | None:
         """Return the graph of a shape, captured at its second batch; None without one."""
         if key not in self._graphs:
-            if self._is_possible and len(self._graphs) < MAX_GRAPHS:
+            if self._recorder is not None and len(self._graphs) < MAX_GRAPHS:
                 self._graphs[key] = None
             return None
-        if self._graphs[key] is None and self._is_possible:
+        if self._graphs[key] is None and self._recorder is not None:
             try:
-                own = images.clone()
-                self._graphs[key] = _Graph(own, *self._capture(self._forward, own))
+                self._graphs[key] = self._recorded(images.clone(), self._recorder)
             except RuntimeError as error:
-                self._is_possible = False
+                self._recorder = None
                 log.info("note: passes are launched without CUDA graphs (%s)", first_line(error))
         return self._graphs[key]
+
+    def _recorded(self, images: Tensor, recorder: Recorder) -> _Graph:
+        outputs: list[NetworkOutput] = []
+
+        def work() -> None:
+            outputs[:] = [self._forward(images)]
+
+        recorder.warm_up(work)
+        replay = recorder.record(work)
+        return _Graph(images, replay, outputs[0])

@@ -2,7 +2,8 @@
 
 Candidates form shards of equal size, and no batch mixes images of two. A task that is started again
 replays the whole shards and computes the rest, so that every batch, and with it every number, is
-that of an uninterrupted run. Each of several ranks writes files of its shards, which are merged.
+that of an uninterrupted run. Several ranks write files of shards (`inference/shards.py`), which are
+merged.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import IO
 import numpy as np
 
 from inference.predictions import Prediction
-from utils.atomic import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -233,35 +233,6 @@ class Journal:
         with self.config.path.open("rb") as file:
             file.seek(offset)
             return decode(file.readline())
-
-
-class ShardWriter:
-    """Writer of one rank's shards, each to a file that appears when the shard is whole.
-
-    Rank r of n takes the shards r, r + n, r + 2n and so on.
-    """
-
-    def __init__(self, config: JournalConfig, *, rank: int, world_size: int) -> None:
-        self._config = config
-        self._numbers = range(rank, config.shard_count, world_size)
-        self._lines: list[bytes] = []
-
-    def positions(self) -> Iterator[int]:
-        """Yield the rank's candidates in rising order, without those of whole shards on disk."""
-        done = sum(1 for _ in self._config.shards())
-        for number in self._numbers:
-            in_journal = number < done and not self._config.shard_path(number).is_file()
-            if not in_journal and self._config.read_shard_file(number) is None:
-                yield from self._config.shard(number)
-
-    def append(self, record: Record) -> None:
-        """Add one image; those of a shard come together. OSError if the file cannot be written."""
-        self._lines.append(encode(record))
-        number = record.position // self._config.shard_size
-        if len(self._lines) == len(self._config.shard(number)):
-            with replace_file(self._config.shard_path(number)) as temporary:
-                temporary.write_bytes(b"".join(self._lines))
-            self._lines.clear()
 
 
 def encode(record: Record) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,8 +11,11 @@ from torch import Tensor
 from inference.backends.base import Backend
 from inference.graphs import Graphs, NetworkOutput
 from models.detector import Detector
+from models.float16 import usable_precision
 from models.onednn import to_onednn, with_cast_weights
+from utils.cuda_graphs import CudaGraphs
 from utils.device import autocast, compute_dtype, keep_freed_memory
+from utils.memory import Pieces
 
 PIXELS_PER_PASS = 1_000_000
 """Pixels that a CPU core takes through the network at once, however large the batch: what one layer
@@ -37,6 +40,8 @@ class Network:
     """What computes the network up to its head; None for torch. `backbone_map` is always torch."""
     graphs: Graphs | None = None
     """What torch launches on a GPU."""
+    pieces: Pieces = field(default_factory=Pieces)
+    """How many images go through the network at once, if memory has run out."""
 
     @classmethod
     def build(cls, detector: Detector, *, device: torch.device, precision: str) -> Network:
@@ -44,10 +49,13 @@ class Network:
         if device.type == "cpu":
             keep_freed_memory()
         fused = detector.fused().to(device).to(memory_format=torch.channels_last)
+        precision = usable_precision(fused, precision)
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
         compiled = prepare(fused, compute_dtype(device, precision))
         network = cls(fused, compiled, device, precision)
-        return replace(network, graphs=Graphs(network)) if device.type == "cuda" else network
+        if device.type == "cpu":
+            return network
+        return replace(network, graphs=Graphs(network, CudaGraphs(device)))
 
     @property
     def fixed_size(self) -> None:
@@ -72,6 +80,29 @@ class Network:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> NetworkOutput:
         """Run the forward pass of a batch."""
+        return _joined(self.pieces.run(lambda part: self._pass(images[part]), len(images)))
+
+    @torch.inference_mode()
+    def rows(self, images: Tensor) -> Tensor:
+        """Run the forward pass of a batch for its decoded rows alone."""
+        if self.backend is not None or self.graphs is None:
+            return self(images)[1]
+        graphs, moved = self.graphs, images.to(self.device, non_blocking=True)
+        run = self.pieces.run(lambda part: graphs(moved[part], maps=False)[1], len(images))
+        return run[0] if len(run) == 1 else torch.cat(run)
+
+    @torch.inference_mode()
+    def backbone_map(self, images: Tensor) -> Tensor:
+        """Return the backbone's last map float32 [b, c, y, x]."""
+
+        def run(part: slice) -> Tensor:
+            with autocast(self.device, self.precision):
+                parts = self._split(images[part])
+                return torch.cat([self.compiled.backbone(p).float() for p in parts])
+
+        return torch.cat(self.pieces.run(run, len(images)))
+
+    def _pass(self, images: Tensor) -> NetworkOutput:
         if self.backend is not None:
             maps = self.detector.head(self.backend(self.pixels(images)))
             return maps, self.detector.decode(maps)
@@ -82,23 +113,7 @@ class Network:
             with autocast(self.device, self.precision):
                 maps = [level.float() for level in self.compiled(part)]
             outputs.append((maps, self.detector.decode(maps)))
-        if len(outputs) == 1:
-            return outputs[0]
-        levels = zip(*(maps for maps, _ in outputs), strict=True)
-        return [torch.cat(level) for level in levels], torch.cat([rows for _, rows in outputs])
-
-    @torch.inference_mode()
-    def rows(self, images: Tensor) -> Tensor:
-        """Run the forward pass of a batch for its decoded rows alone."""
-        if self.backend is None and self.graphs is not None:
-            return self.graphs(images.to(self.device, non_blocking=True), maps=False)[1]
-        return self(images)[1]
-
-    @torch.inference_mode()
-    def backbone_map(self, images: Tensor) -> Tensor:
-        """Return the backbone's last map float32 [b, c, y, x]."""
-        with autocast(self.device, self.precision):
-            return torch.cat([self.compiled.backbone(p).float() for p in self._split(images)])
+        return _joined(outputs)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images as float32 from 0 to 1 on the device."""
@@ -112,3 +127,11 @@ class Network:
             count = max(PIXELS_PER_PASS // images[0, 0].numel(), 1)
         for part in images.split(count):
             yield self.pixels(part).contiguous(memory_format=torch.channels_last)
+
+
+def _joined(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
+    """Return the output of a batch from those of its parts."""
+    if len(outputs) == 1:
+        return outputs[0]
+    levels = zip(*(maps for maps, _ in outputs), strict=True)
+    return [torch.cat(level) for level in levels], torch.cat([rows for _, rows in outputs])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch import Tensor
 from inference.batching import Buffer, Buffers, Steps
 from inference.predictions import NetworkInput, Prediction, Tile, image_rows
 from ops.letterbox import write_rgb
+from ops.nms import NmsConfig
+from ops.suppression import Suppressed, suppress_batch
+from utils.memory import Pieces
 
 
 class Found(Protocol):
@@ -44,6 +48,62 @@ class FoundOnHost:
         return self.inputs
 
 
+class Suppression:
+    """NMS that a GPU has been told to do; its result is on the way to the host."""
+
+    def __init__(
+        self, prediction: Tensor, config: NmsConfig, buffers: Buffers, *, multi_label: bool = False
+    ) -> None:
+        self._prediction, self._config, self._multi_label = prediction, config, multi_label
+        self._there = suppress_batch(prediction, config, multi_label=multi_label)
+        self._copy = Download(self._there.packed, buffers)
+
+    @cached_property
+    def _here(self) -> Suppressed:
+        return Suppressed(self._copy.wait()).corrected(
+            self._prediction, self._config, multi_label=self._multi_label
+        )
+
+    def rows(self) -> list[Tensor]:
+        """Wait for the rows [n, 6] of each image, on the host."""
+        return [one.rows for one in self._here.detections()]
+
+    def shown(self, output: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return for each image rows [n, 6] and class probabilities [n, nc] on the device.
+
+        `output` [b, rows, 5 + nc] are the decoded rows with all classes.
+        """
+        counts = [len(rows) for rows in self.rows()]
+        there = self._there
+        if self._here.packed is not self._copy.wait():  # it was corrected
+            there = Suppressed(self._here.packed.to(output.device))
+        places = there.source[..., None].expand(-1, -1, output.shape[-1] - 5)
+        classes = output[..., 5:].gather(1, places)
+        return [
+            (rows[:count], own[:count])
+            for rows, own, count in zip(there.rows, classes, counts, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class FoundOnDevice:
+    """What a GPU finds, as `FoundOnHost`; `inputs` may be another suppression of the batch."""
+
+    found: Suppression
+    confidence: float
+    inputs: Suppression
+    output: Tensor
+    """Decoded rows of the batch."""
+
+    def rows(self) -> list[NDArray[np.float32]]:
+        """Wait for the rows of each image."""
+        return FoundOnHost(self.found.rows(), self.confidence, ()).rows()
+
+    def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return what mining is shown."""
+        return self.inputs.shown(self.output)
+
+
 @dataclass(frozen=True)
 class FilledBatch:
     """Tiles of one shape, and their pixels uint8 [b, h, w, 3] in RGB; or one unreadable image."""
@@ -58,7 +118,8 @@ class LaunchedBatch:
 
     filled: FilledBatch
     images: Tensor | None = None
-    found: Found | None = None
+    found: Sequence[Found] = ()
+    """Of its images in order; one unless memory has run out."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +131,7 @@ class BatchWork:
     look: Callable[[Tensor], Found]
     """Launches the network and NMS for uint8 images [b, 3, h, w]."""
     keeps_inputs: bool
+    pieces: Pieces = field(default_factory=Pieces)
 
     @property
     def steps(self) -> Steps[Sequence[Tile], FilledBatch, LaunchedBatch, list[Prediction]]:
@@ -91,24 +153,25 @@ class BatchWork:
             return LaunchedBatch(filled)
         # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already.
         images = self.upload(filled.buffer.tensor).permute(0, 3, 1, 2)
-        return LaunchedBatch(filled, images, self.look(images))
+        found = self.pieces.run(lambda part: self.look(images[part]), len(images))
+        return LaunchedBatch(filled, images, found)
 
     def fetch(self, launched: LaunchedBatch) -> list[Prediction]:
         """Wait for a batch and return its predictions; boxes are in the images' own pixels."""
         filled, images, found = launched.filled, launched.images, launched.found
         tiles = filled.tiles
-        if found is None or images is None or filled.buffer is None:
+        if images is None or filled.buffer is None:
             return [tile.blank for tile in tiles]
-        rows = image_rows(found.rows(), [(tile.letterbox, tile.blank.window) for tile in tiles])
+        every = [rows for part in found for rows in part.rows()]
+        rows = image_rows(every, [(tile.letterbox, tile.blank.window) for tile in tiles])
         predictions = [
             replace(tile.blank, detections=own) for tile, own in zip(tiles, rows, strict=True)
         ]
         if self.keeps_inputs:
+            inputs = [shown for part in found for shown in part.shown()]
             predictions = [
                 replace(one, network_input=NetworkInput(image, tile.letterbox, *shown))
-                for one, tile, image, shown in zip(
-                    predictions, tiles, images, found.shown(), strict=True
-                )
+                for one, tile, image, shown in zip(predictions, tiles, images, inputs, strict=True)
             ]
         if not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)
@@ -133,3 +196,22 @@ class Upload:
         current.wait_stream(self._stream)
         there.record_stream(current)
         return there
+
+
+class Download:
+    """A copy of a GPU's tensor to the host, behind what the GPU has been told to do before."""
+
+    def __init__(self, there: Tensor, buffers: Buffers) -> None:
+        self._buffers, self._buffer = buffers, buffers.take(there.shape, there.dtype)
+        self._buffer.tensor.copy_(there, non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record(torch.cuda.current_stream(there.device))
+        self._result: Tensor | None = None
+
+    def wait(self) -> Tensor:
+        """Wait for the copy, once, and return it."""
+        if self._result is None:
+            self._event.synchronize()
+            self._result = self._buffer.tensor.clone()
+            self._buffers.give_back(self._buffer)
+        return self._result

@@ -16,10 +16,17 @@ from data.images import Pixels
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
-from inference.batching import Buffers, WorkerPool, bucket_by_shape
+from inference.batching import WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
-from inference.pipeline import BatchWork, Found, FoundOnHost, Upload
+from inference.pipeline import (
+    BatchWork,
+    Found,
+    FoundOnDevice,
+    FoundOnHost,
+    Suppression,
+    Upload,
+)
 from inference.predictions import Prediction, Tile, merge_tiles, split_into_tiles
 from inference.tta import augmented_rows
 from models.checkpoint import Checkpoint, build_detector, load_checkpoint
@@ -28,6 +35,7 @@ from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
+from utils.device import allow_tf32, inference_precision
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
@@ -158,10 +166,21 @@ class Predictor:
         self, output: Tensor, *, multi_label: bool = False, nms: NmsConfig | None = None
     ) -> list[Detections]:
         """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
-        if self.config.single_class:
-            best = output[..., 5:].amax(dim=-1, keepdim=True)
-            output = torch.cat([output[..., :5], best], dim=-1)
-        return non_max_suppression(output, nms or self.config.nms, multi_label=multi_label)
+        rows = self._as_one_class(output)
+        return non_max_suppression(rows, nms or self.config.nms, multi_label=multi_label)
+
+    def _as_one_class(self, output: Tensor) -> Tensor:
+        """Return decoded rows whose classes count as one, if the configuration says so."""
+        if not self.config.single_class:
+            return output
+        best = output[..., 5:].amax(dim=-1, keepdim=True)
+        return torch.cat([output[..., :5], best], dim=-1)
+
+    def _suppress_later(
+        self, output: Tensor, nms: NmsConfig, *, multi_label: bool = False
+    ) -> Suppression:
+        rows = self._as_one_class(output)
+        return Suppression(rows, nms, self.pool.buffers, multi_label=multi_label)
 
     def detect_with_classes(
         self, images: Tensor, *, nms: NmsConfig | None = None
@@ -170,7 +189,9 @@ class Predictor:
 
         Rows are in pixels of uint8 RGB [b, 3, h, w]. One forward pass, without TTA.
         """
-        output = self.forward(images)[1]
+        output = self.network.rows(images)
+        if self.pool.device.type != "cpu":
+            return self._suppress_later(output, nms or self.config.nms).shown(output)
         return [
             (found.rows, decoded[found.source, 5:])
             for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
@@ -231,7 +252,7 @@ class Predictor:
         low = min(keep_confidence, config.nms.confidence) if keep_inputs else None
         look = partial(self._look, keep_confidence=low, multi_label=multi_label)
         upload = Upload(self.network.device)
-        steps = BatchWork(Buffers(self.network.device), upload, look, keep_inputs).steps
+        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs).steps
         for predictions in self.pool.pipeline(steps, batches):
             yield from predictions
 
@@ -265,18 +286,23 @@ class Predictor:
     def _look(self, images: Tensor, *, keep_confidence: float | None, multi_label: bool) -> Found:
         """Find what is in a batch; `keep_confidence` is the threshold of kept inputs, if any."""
         plain, nms = not (self.config.augment or multi_label), self.config.nms
+        keeps = keep_confidence is not None
         low = nms if keep_confidence is None else replace(nms, confidence=keep_confidence)
-        shown = (
-            self.detect_with_classes(images, nms=low)
-            if plain or keep_confidence is not None
-            else []
-        )
-        if plain:
-            # Suppression never looks ahead: the surest rows are those of the higher threshold.
-            return FoundOnHost([rows for rows, _ in shown], nms.confidence, shown)
-        rows = self.candidates(images, self.forward(images)[1])
-        found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
-        return FoundOnHost(found, 0.0, shown)
+        if self.pool.device.type == "cpu":  # where the loop over images is faster
+            shown = self.detect_with_classes(images, nms=low) if plain or keeps else []
+            if plain:
+                # Suppression never looks ahead: the surest rows are those of the higher threshold.
+                return FoundOnHost([rows for rows, _ in shown], nms.confidence, shown)
+            rows = self.candidates(images, self.forward(images)[1])
+            found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
+            return FoundOnHost(found, 0.0, shown)
+        output = self.network.rows(images)
+        first = self._suppress_later(output, low) if plain or keeps else None
+        if plain and first is not None:
+            return FoundOnDevice(first, nms.confidence, first, output)
+        rows = self.candidates(images, output)
+        last = self._suppress_later(rows, nms, multi_label=multi_label)
+        return FoundOnDevice(last, 0.0, first or last, output)
 
 
 def load_predictor(
@@ -294,6 +320,7 @@ def load_predictor(
     `weights` may also be a file that `inference/exported.py` opens. `single_class`, `shape` and
     `upright` are those of its configuration.
     """
+    allow_tf32(settings.tf32)
     if isinstance(weights, Path) and is_exported(weights):
         found = _predictor_of_file(weights, settings, device, shape)
         return replace(found, config=replace(found.config, upright=upright))
@@ -379,4 +406,4 @@ def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:
     if settings.half:
         text = "note: half (float16) needs a GPU; the CPU computes with precision %s"
         log.warning(text, settings.precision)
-    return settings.precision
+    return inference_precision(device, settings.precision)

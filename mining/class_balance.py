@@ -109,8 +109,9 @@ class ClassValues:
         self._counts = counts.astype(np.float64)
         self.values = np.zeros(len(shown))
         """float64 [n]"""
-        for column, weight in zip(self._shown, 1 / np.sqrt(1 + self._counts), strict=True):
-            self.values += column.astype(np.float64) * weight
+        weights = 1 / np.sqrt(1 + self._counts)
+        for k in np.flatnonzero(self._shown.any(1)).tolist():
+            self.values += self._shown[k].astype(np.float64) * weights[k]
 
     def choose(self, index: int) -> None:
         """Count the objects of an image, and lower the values of all that show its classes."""

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from inference.predictions import Prediction
 from mining.class_balance import ClassValues
@@ -32,6 +34,7 @@ from mining.scores import (
     stack_inputs,
     window_size,
 )
+from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
 from utils.seeding import numpy_generator
 
@@ -40,11 +43,15 @@ SIZE = 64
 UNIT = 2048.0
 """Length of a feature, whose numbers are whole: coarse enough to swallow most of the noise by which
 a network's output differs between batch sizes."""
+HALVED_FROM = 256
+"""Long side in pixels from which on the backbone sees half the network input."""
 _PURPOSE = 0xFEA7
 LARGEST_DISTANCE = 2.0
 """Between opposite unit vectors. Distances are given as fractions of it."""
 DEFAULT_SHARE, DEFAULT_LIMIT = 0.25, 10_000
 """The window of farthest-first orders: this share of the candidates, at most so many."""
+BUDGETS = 4
+"""Or this multiple of a larger budget."""
 STEP = 2e-6
 """Each image of the window is at least this far above the next: result.tsv has six digits."""
 
@@ -75,8 +82,8 @@ def collect_features(
     """Pass the predictions on (their order may change) and add each image's feature to `features`.
 
     A readable image's feature is there before its last tile comes out; the caller removes it, so
-    that memory stays bounded. The kept network inputs go through the backbone once more; of an
-    image in tiles, the whole image.
+    that memory stays bounded. The kept network inputs go through the backbone once more, large ones
+    at half their size; of an image in tiles, the whole image.
     """
     predictor, settings = context.network, context.settings
     matrices: dict[int, NDArray[np.float64]] = {}
@@ -84,7 +91,8 @@ def collect_features(
     def note(group: Sequence[Prediction]) -> Sequence[Prediction]:
         if _whole_image_shape(group[0]) is None:
             return group
-        means = predictor.backbone_map(stack_inputs(group)).mean((2, 3)).double().cpu().numpy()
+        maps = predictor.backbone_map(halved(stack_inputs(group)))
+        means = maps.mean((2, 3)).double().cpu().numpy()
         if means.shape[1] not in matrices:
             matrices[means.shape[1]] = projection(means.shape[1], settings.seed)
         for one, mean in zip(group, means, strict=True):
@@ -99,6 +107,16 @@ def collect_features(
         return group
 
     return map_by_shape(predictions, note, context, shape_of=_whole_image_shape)
+
+
+def halved(images: Tensor) -> Tensor:
+    """Return images uint8 [b, 3, h, w]; at half their size, float32 from 0 to 1, if they are large.
+
+    The backbone is six tenths of a forward pass, and sees alike images as well at half the size.
+    """
+    if max(images.shape[2:]) < HALVED_FROM:
+        return images
+    return functional.avg_pool2d(images.float() / 255, 2)
 
 
 def _whole_image_shape(prediction: Prediction) -> tuple[int, ...] | None:
@@ -117,11 +135,10 @@ class Order(NamedTuple):
     weights: NDArray[np.float64]
     distances: NDArray[np.float64]
     """To the nearest point before, as a fraction of the largest distance; 1 for the first."""
-
-    @property
-    def gains(self) -> NDArray[np.float64]:
-        """Weight times distance, float64 [n]."""
-        return self.weights * self.distances
+    nearest: NDArray[np.int64]
+    """That point; -1 for the first."""
+    gains: NDArray[np.float64]
+    """Weight times distance; 0 for points that are too near."""
 
 
 def farthest_first(
@@ -129,8 +146,11 @@ def farthest_first(
     points: NDArray[np.float32],
     unit: float,
     choose: Callable[[int], object] | None = None,
+    least: float = 0.0,
 ) -> Order:
     """Return the order of n points. `choose` is told of each choice, and may lower `weights`.
+
+    Points nearer than `least`, a fraction of the largest distance, gain nothing: they come last.
 
     `weights` [n] are >= 0. `points` [n, d] are vectors of length `unit` (or 0), rounded to
     whole numbers: for a `unit` up to 4000 their products are exact in float32, so that the order
@@ -140,35 +160,40 @@ def farthest_first(
     Memory is that of the points; time n * n * d, as each chosen point is compared with all.
     """
     count = len(points)
-    order = Order(np.zeros(count, np.int64), np.zeros(count), np.zeros(count))
+    whole, real = (np.zeros((2, count), np.int64), np.zeros((3, count)))
+    order = Order(whole[0], real[0], real[1], whole[1], real[2])
     lengths = np.square(points.astype(np.float64)).sum(1)
-    nearest, taken = np.ones(count), np.zeros(count, np.bool_)
+    reach, nearest = np.ones(count), np.full(count, -1)
+    taken = np.zeros(count, np.bool_)
     for rank in range(count):
-        gain = np.where(taken, -1.0, weights * nearest)
+        gain = np.where(taken, -1.0, weights * np.where(reach < least, 0.0, reach))
         chosen = int(gain.argmax())
-        for column, value in zip(order, (chosen, weights[chosen], nearest[chosen]), strict=True):
+        values = (chosen, weights[chosen], reach[chosen], nearest[chosen], gain[chosen])
+        for column, value in zip(order, values, strict=True):
             column[rank] = value
         taken[chosen] = True
         if choose:
             choose(chosen)
         products = (points @ points[chosen]).astype(np.float64)
         distances = np.sqrt(lengths + lengths[chosen] - 2 * products)
-        np.minimum(nearest, distances / (LARGEST_DISTANCE * unit), out=nearest)
+        distances /= LARGEST_DISTANCE * unit
+        nearest[distances < reach] = chosen
+        np.minimum(reach, distances, out=reach)
     return order
 
 
 def diversity_window(context: ScoringContext) -> int:
     """Return the images that are ranked farthest first: the setting `diverse_window`."""
-    return window_size(
-        context.settings.diverse_window, context.total, DEFAULT_SHARE, limit=DEFAULT_LIMIT
-    )
+    settings = context.settings
+    limit = max(DEFAULT_LIMIT, BUDGETS * settings.budget)
+    return window_size(settings.diverse_window, context.total, DEFAULT_SHARE, limit=limit)
 
 
 def spread_window(
     stream: Iterable[Scored],
     window: int,
     largest: float,
-    seed: int,
+    settings: MiningSettings,
     values_of: Callable[[list[Scored]], ClassValues] | None = None,
 ) -> Stream:
     """Give the `window` images of the largest scores new ones, above `largest`.
@@ -178,9 +203,10 @@ def spread_window(
 
         largest + w * d + STEP * images of the window ranked below
 
-    and d = 1 for the first. Scores from 0 to `largest` are expected; a draw decides between equal
-    ones. The value is the score, or what `values_of` the window's images are, which may fall with
-    each choice. Breakdowns get `value` and `distance`.
+    and d = 1 for the first, 0 below the setting `least_distance`. Scores from 0 to `largest` are
+    expected; a draw decides between equal ones. The value is the score, or what `values_of` the
+    window's images are, which may fall with each choice. Breakdowns get `value`, `distance`, and
+    the position of the `nearest` image ranked above.
     """
 
     def new_scores(images: list[Scored]) -> Stream:
@@ -190,12 +216,15 @@ def spread_window(
             weights = np.ones(len(images))
         top = float(weights.max())
         points = np.stack([one.feature for one in images if one.feature is not None])
-        order = farthest_first(weights, points, UNIT, own.choose if own else None)
+        least = settings.least_distance
+        order = farthest_first(weights, points, UNIT, own.choose if own else None, least)
         gains = order.gains / top
         for rank, n in enumerate(order.points.tolist()):
             score = largest + gains[rank] + STEP * (len(images) - 1 - rank)
             why = {"value": order.weights[rank], "distance": order.distances[rank]}
-            shown = {name: round(float(one), 6) for name, one in why.items()}
+            shown: dict[str, object] = {name: round(float(one), 6) for name, one in why.items()}
+            if order.nearest[rank] >= 0:
+                shown["nearest"] = images[order.nearest[rank]].position
             yield images[n]._replace(score=float(score), breakdown=shown)
 
-    return rank_window(stream, window, new_scores, seed)
+    return rank_window(stream, window, new_scores, settings.seed)

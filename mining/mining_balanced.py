@@ -102,7 +102,7 @@ def rank_balanced(scores: Stream, context: ScoringContext) -> Stream:
 
     # Every class adds at most 1, and the floor less than another.
     largest = len(counts) + 1.0
-    return spread_window(scores, window, largest, context.settings.seed, of_window)
+    return spread_window(scores, window, largest, context.settings, of_window)
 
 
 def _breakdown(

@@ -50,7 +50,7 @@ def rank_diverse(scores: Iterable[Scored], context: ScoringContext) -> Stream:
     log.info(
         "diverse: farthest-first order of the %d best images by %s", window, settings.diverse_score
     )
-    spread = spread_window(scores, window, largest, settings.seed)
+    spread = spread_window(scores, window, largest, settings)
     return place_empty(spread, settings, first=largest + 2, last=last)
 
 

@@ -112,10 +112,13 @@ def rank_images(
         pass
     known = [n for n in window if n in features]
     points = np.stack([features[n] for n in known]) if known else np.zeros((0, 1), np.float32)
-    found = farthest_first(np.ones(len(known)), points, UNIT)
-    for rank, (index, distance) in enumerate(zip(found.points, found.distances, strict=True)):
-        scores[known[index]] = float(distance) + STEP * (len(known) - rank)
-        breakdowns[known[index]] = {"distance": round(float(distance), 6)}
+    least = context.settings.least_distance
+    found = farthest_first(np.ones(len(known)), points, UNIT, least=least)
+    for rank, index in enumerate(found.points):
+        scores[known[index]] = float(found.gains[rank]) + STEP * (len(known) - rank)
+        breakdowns[known[index]] = {"distance": round(float(found.distances[rank]), 6)}
+        if found.nearest[rank] >= 0:
+            breakdowns[known[index]]["nearest"] = known[found.nearest[rank]]
     return Ranking(scores, ranking_order(scores, paths, seed), breakdowns, note)
 
 

@@ -29,6 +29,7 @@ from inference.predictions import NetworkInput, Prediction
 from inference.predictor import Predictor
 from mining.data_augment import image_generator
 from settings.detect import MiningSettings
+from utils.memory import Pieces
 
 UNREADABLE_SCORE = -1.0
 """Score of an unreadable image; less, where other scores are below 0."""
@@ -188,12 +189,17 @@ def map_by_shape(
     """Apply `work` to batches of up to `batch_size` of one shape, on the predictor's workers.
 
     Predictions without a shape come alone, and no batch holds images of two shards. Memory is
-    bounded as in `bucket_by_shape`.
+    bounded as in `bucket_by_shape`; a batch that runs out of memory is done in pieces (`Pieces`).
     """
+    pieces = Pieces()
     batches = bucket_by_shape(
         predictions, shape_of, context.settings.batch_size, shard_of=lambda one: one.shard
     )
-    return chain.from_iterable(context.network.pool.map(work, batches))
+
+    def in_pieces(batch: list[Prediction]) -> Iterator[Result]:
+        return chain.from_iterable(pieces.run(lambda part: work(batch[part]), len(batch)))
+
+    return chain.from_iterable(context.network.pool.map(in_pieces, batches))
 
 
 def score_by_shape(

@@ -42,6 +42,10 @@ MOST_PER_IMAGE = 50
 """Images with as many detections or more share the last bar."""
 MOST_COVERED = 20_000
 """First images of a ranking whose classes are counted: each is read from disk."""
+ALIKE = 0.1
+"""Images of a smaller distance are alike: so are most neighbouring frames of a clip."""
+GROUPS_SHOWN, MEMBERS_SHOWN = 3, 4
+"""The largest groups of alike images, and images of each."""
 STEPS = (10, 30, 100, 300, 1000, 3000, 10_000)
 """The k of the table of classes among the first k images."""
 
@@ -107,11 +111,20 @@ class CandidateReport:
         """
         with best_effort(PAGE, log), TensorBoardLogger(folder if tensorboard else None) as board:
             ranked = [(n, score) for n in ranking if (score := scores[n]) is not None]
+            choice: dict[str, Any] = {"coverage": [], "held": []}
+            figures = self._figures([score for _, score in ranked])
+            groups = AlikeGroups()
+            if ranked:
+                positions = [n for n, _ in ranked]
+                choice, figures["coverage"] = self._coverage(positions, known, groups)
             if self._mining:
                 first = self._tiles(ranked[:SHOWN], known)
                 last = self._tiles(ranked[-SHOWN:], known)
                 galleries = [("first", "Label these first", list(first))]
                 galleries.append(("last", "Label these last", list(last)))
+                if shown := groups.largest():
+                    alike = self._tiles(((n, scores[n]) for n in shown), known)
+                    galleries.append(("alike", "The largest groups of alike images", list(alike)))
             else:
                 examples = self._tiles(((n, None) for n in self.examples), known)
                 galleries = [("examples", "Examples", list(islice(examples, SHOWN)))]
@@ -120,10 +133,6 @@ class CandidateReport:
                 board.image(name, sheet)
                 if sheets and tiles:
                     write_image(sheets / f"{name}.jpg", sheet, quality=SHEET_QUALITY)
-            figures = self._figures([score for _, score in ranked])
-            choice: dict[str, Any] = {"coverage": []}
-            if ranked:
-                choice, figures["coverage"] = self._coverage([n for n, _ in ranked], known)
             write_page(
                 folder / PAGE,
                 "candidate_report.html",
@@ -166,20 +175,29 @@ class CandidateReport:
             figures["rank"] = line(falling, title="Score by rank", x="rank", y="score")
         return figures
 
-    def _coverage(self, ranked: Sequence[int], known: Known) -> tuple[dict[str, Any], Figure]:
-        """Return what helps to choose k, the number of images to label: a table and a figure."""
+    def _coverage(
+        self, ranked: Sequence[int], known: Known, groups: AlikeGroups
+    ) -> tuple[dict[str, Any], Figure]:
+        """Return what helps to choose k, the number of images to label: a table and a figure.
+
+        The groups of alike images among them are added to `groups`.
+        """
         first = ranked[:MOST_COVERED]
         steps = [k for k in STEPS if k < len(first)] + [len(first)]
-        table, classes = [], []
-        for k, images in enumerate(coverage(map(known, first), len(self._names)), start=1):
+        table, classes, held = [], [], []
+        records = groups.watch(map(known, first))
+        for k, images in enumerate(coverage(records, len(self._names)), start=1):
             classes.append(int((images > 0).sum()))
             if k in steps:
                 table.append(images.tolist())
+                held.append(len(groups.members))
         title = f"Classes in the first k images (of {len(self._names)})"
         rows = list(zip(self._names, *table, strict=True))
         header = ("class", *(f"k = {k:,}" for k in steps))
         figure = line(classes, title=title, x="k", y="classes", counts=True)
-        return {"coverage": rows, "coverage_header": header}, figure
+        of_groups = [("groups of alike images", *held)] if groups.members else []
+        choice = {"coverage": rows, "coverage_header": header, "held": of_groups}
+        return {**choice, "alike": groups.words()}, figure
 
     def _tiles(self, images: Iterable[tuple[int, float | None]], known: Known) -> Iterator[Tile]:
         """Yield the images of these positions and scores that can still be read."""
@@ -201,6 +219,49 @@ class CandidateReport:
                 scale = min(TILE_SIDE / max(image.shape[:2]), 1.0)
                 tile = mark_deciding(tile, breakdown, scale)
             yield tile
+
+
+class AlikeGroups:
+    """Groups of alike images among those that a ranking by distance has put in order.
+
+    An image is of the group of the nearest image ranked above it if that is nearer than `ALIKE`,
+    else the first of a new group.
+    """
+
+    def __init__(self) -> None:
+        self.members: dict[int, list[int]] = {}
+        """By the position of its first image: the positions of a group's images, in their order."""
+        self._first_of: dict[int, int] = {}
+
+    def watch(self, records: Iterable[Record | None]) -> Iterator[Record | None]:
+        """Pass records on, best first; those without a distance are of no group."""
+        for record in records:
+            breakdown = (record.scored or {}).get("breakdown") if record else None
+            if record and isinstance(breakdown, dict) and "distance" in breakdown:
+                own = first = record.position
+                if breakdown["distance"] < ALIKE:
+                    first = self._first_of.get(breakdown.get("nearest", own), own)
+                self._first_of[own] = first
+                self.members.setdefault(first, []).append(own)
+            yield record
+
+    def words(self) -> str:
+        """Return a sentence on the groups; none without any."""
+        sizes = sorted(map(len, self.members.values()))
+        if not sizes:
+            return ""
+        several = sum(size > 1 for size in sizes)
+        return (
+            f"The {sum(sizes):,} images ranked by distance are {len(sizes):,} groups of alike "
+            f"images (distance below {ALIKE:g}); {several:,} have several images, at most "
+            f"{sizes[-1]:,}."
+        )
+
+    def largest(self) -> list[int]:
+        """Return the positions of some images of the largest groups with several images."""
+        several = [own for own in self.members.values() if len(own) > 1]
+        chosen = sorted(several, key=len, reverse=True)[:GROUPS_SHOWN]
+        return [n for own in chosen for n in own[:MEMBERS_SHOWN]]
 
 
 def breakdown_words(breakdown: Mapping[str, Any], names: Sequence[str] = ()) -> str:

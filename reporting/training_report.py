@@ -73,7 +73,7 @@ class TrainingReport(Callback):
             return
         with best_effort("a training batch", log):
             names = self._data.train.class_names
-            tiles = batch_tiles(images.numpy(), targets.numpy(), names)
+            tiles = batch_tiles(images.cpu().numpy(), targets.numpy(), names)
             self._write_image(f"train_batch{step}.jpg", contact_sheet(tiles))
             if not step:
                 self._data = replace(self._data, batch=tiles[:COMPARED])

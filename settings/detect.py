@@ -11,6 +11,7 @@ from settings.rules import (
     PRECISION,
     SEED,
     SIZE,
+    TF32,
     WEIGHTS,
     WEIGHTS_DIR,
     WORKERS,
@@ -42,6 +43,7 @@ class DetectionSettings:
     iou_thres: float = option(0.45, "NMS IoU threshold", 0, 1)
     max_det: int = of_spec(300, MAX_DET)
     precision: str = of_spec("auto", PRECISION)
+    tf32: bool = of_spec(False, TF32)
     engine: str = option(
         "torch",
         "inference backend; auto takes the fastest that is installed and agrees with torch",
@@ -137,10 +139,17 @@ class MiningSettings(DetectionSettings):
     diverse_window: int = option(
         -1,
         "window of the farthest-first order of balanced and diverse, several times the budget; "
-        "-1 for a fourth of the candidates but at most 10000, 0 for none",
+        "-1 for a fourth of the candidates but at most 10000 or 4 times the budget, 0 for none",
         -1,
         100000,
         unit="images",
+    )
+    least_distance: float = option(
+        0.0,
+        "least distance, 0 to 1, between the images that balanced and diverse choose; nearer ones "
+        "come last in the window",
+        0,
+        1,
     )
     miss_conf: float = option(0.05, "confidence threshold of false negatives in misses", 0, 1)
     class_distribution_scores: tuple[float, ...] = option(

@@ -76,7 +76,12 @@ ARGS = FieldSpec("command line of v7.0 in one string, such as '--img 320 --half'
 MAX_DET = FieldSpec("maximum detections per image", 1, 10000)
 BAD = FieldSpec("share of unusable images or annotations above which the task fails", 0, 1)
 PRECISION = FieldSpec(
-    "precision of the network; auto takes bfloat16 where the hardware has it",
-    choices=("auto", "float32", "bfloat16"),
-    synonyms={"fp32": "float32", "32": "float32", "bf16": "bfloat16"},
+    "precision of the network; auto takes bfloat16 where the hardware has it, on a GPU without it "
+    "and for inference on any GPU float16",
+    choices=("auto", "float32", "bfloat16", "float16"),
+    synonyms={
+        **{"fp32": "float32", "32": "float32", "bf16": "bfloat16"},
+        **{"fp16": "float16", "half": "float16", "16": "float16"},
+    },
 )
+TF32 = FieldSpec("whether a GPU may round the factors of float32 products to TF32")

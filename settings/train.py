@@ -11,6 +11,7 @@ from settings.rules import (
     PRECISION,
     SEED,
     SIZE,
+    TF32,
     WEIGHTS_DIR,
     WORKERS,
     module_names,
@@ -67,13 +68,24 @@ class TrainSettings:
     workers: int = of_spec(-1, WORKERS)
     seed: int = of_spec(0, SEED)
     cache: str = option(
-        "ram",
-        "where decoded images are kept if they fit: ram, disk (training), val (evaluation, in ram)",
-        choices=("ram", "disk", "val", "none"),
+        "auto",
+        "where decoded images are kept if they fit: gpu or disk (training), val (evaluation, in "
+        "ram), ram; auto is gpu on a GPU, else ram",
+        choices=("auto", "gpu", "ram", "disk", "val", "none"),
         synonyms={"true": "ram", "false": "none"},
     )
     cache_dir: str = option("", "folder of the cache on disk; '' for the system's temporary folder")
+    cache_share: float = option(
+        0.3, "most of the free GPU memory that decoded images may take, as a fraction", 0, 0.95
+    )
+    augment_on: str = option(
+        "auto",
+        "where training images are augmented: host (CPU, OpenCV) or device (that of the training); "
+        "auto is device on a GPU",
+        choices=("auto", "device", "host"),
+    )
     precision: str = of_spec("auto", PRECISION)
+    tf32: bool = of_spec(False, TF32)
     compile: str = option(
         "auto",
         "the training step compiled, and on a GPU recorded as CUDA graphs; auto does what pays",

@@ -19,7 +19,8 @@ from data.index_file import Candidate, read_candidates
 from data.sources import available_sample, check_data_available, names_below
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
-from inference.journal import Journal, JournalConfig, Record, ShardWriter
+from inference.background import done_behind
+from inference.journal import Journal, JournalConfig, Record
 from inference.predictions import Prediction, TileMerger, merge_tiles
 from inference.predictor import Predictor, Sharding, load_predictor
 from mining.explanations import write_explanations
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 EXPLANATIONS = "explanations.csv"
 JOURNAL_FORMAT = 2
+SHARDS = 32
+"""Shards that a task on GPUs has at least, if each gets a batch: four for each of eight GPUs."""
 WITHOUT_EFFECT = frozenset({"args_options", "plots", "workers"})
 """Settings that may differ when a task resumes; what `args_options` says counts by its settings."""
 
@@ -85,7 +88,8 @@ class CandidateJob:
     ) -> Iterator[Record]:
         """Predict and score the candidates at `positions` (whole shards in rising order).
 
-        Callbacks get an image before its record comes: scores come later and in another order.
+        Callbacks get an image, in a thread of their own, before its record comes: scores come
+        later and in another order.
         """
         waiting: dict[int, Record] = {}
         seen: Counter[int] = Counter()
@@ -103,12 +107,18 @@ class CandidateJob:
 
         if not self.task.run_mining:
             assert self.predictor is not None
-            tiles = self.predictions(positions)
-            for prediction in merge_tiles(tiles, self.predictor.config.nms):
-                on_image(prediction)
+            images = merge_tiles(self.predictions(positions), self.predictor.config.nms)
+            for prediction in done_behind(images, on_image):
                 yield waiting.pop(prediction.position)
             return
-        tiles = self._call_back(self.predictions(positions), on_image)
+        merger = TileMerger(self.predictor.config.nms) if self.predictor else None
+
+        def on_tile(tile: Prediction) -> None:
+            whole = merger.add(tile) if merger else tile
+            if whole is not None:
+                on_image(whole)
+
+        tiles = done_behind(self.predictions(positions), on_tile)
         for scored in self.algorithm.score(tiles, self.context):
             yield replace(waiting.pop(scored.position), scored=scored.to_plain())
 
@@ -124,15 +134,6 @@ class CandidateJob:
             keep_confidence=self.algorithm.confidence if self.task.run_mining else 1.0,
             sharding=Sharding(self.journal.shard_size, positions, self.pool_workers),
         )
-
-    def _call_back(self, tiles: Iterable[Prediction], on_image: OnImage) -> Iterator[Prediction]:
-        """Pass tiles on; call `on_image` before the last tile of each image."""
-        merger = TileMerger(self.predictor.config.nms) if self.predictor else None
-        for tile in tiles:
-            whole = merger.add(tile) if merger else tile
-            if whole is not None:
-                on_image(whole)
-            yield tile
 
     def log_description(self) -> None:
         """Log what there is to predict, and what is odd about it."""
@@ -158,11 +159,26 @@ def journal_path(task: Task) -> Path:
     return task.out.root / ("mining" if task.run_mining else "infer") / "journal.jsonl"
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What numbers depend on beside the task; of the whole machine, before ranks share it."""
+
+    device: str
+    workers: int
+    """Workers of the pools of all ranks."""
+
+    @classmethod
+    def of(cls, device: torch.device) -> Machine:
+        """Describe this machine, for work on `device`."""
+        return cls(describe(device), torch.get_num_threads() if device.type == "cpu" else 1)
+
+
 def prepare(
     task: Task,
     device: torch.device,
     processes: DistContext = SINGLE_PROCESS,
     *,
+    machine: Machine | None = None,
     shared: bool = False,
 ) -> CandidateJob:
     """Read the candidates and load the network.
@@ -172,10 +188,7 @@ def prepare(
     settings = task.infer or task.mining
     assert settings is not None
     assert task.candidate_index is not None
-    # Of the machine before ranks share it: no number may depend on how many there are.
-    where = describe(device)
-    pool_workers = torch.get_num_threads() if device.type == "cpu" else 1
-    processes.share_threads()
+    machine = machine or Machine.of(device)
     candidates, repeated = read_candidates(task.candidate_index, task.root_in)
     if settings.workers < 1:
         settings = replace(settings, workers=thread_count(processes.local_world_size))
@@ -186,16 +199,27 @@ def prepare(
     if task.needs_network:
         paths = [candidate.path for candidate in candidates]
         predictor = load_predictor(task.weights[0], settings, device, images=paths)
-    # A killed task repeats up to a shard, about a minute of work; its last batches are not full.
-    batches = max(8, pool_workers) if device.type == "cpu" else 64
+    if device.type == "cpu":
+        batches = max(8, machine.workers)
+    else:
+        batches = shard_batches(len(candidates), settings.batch_size)
     journal = JournalConfig(
         path=journal_path(task),
-        identity=identity_of(task, candidates, where),
+        identity=identity_of(task, candidates, machine.device),
         shard_size=settings.batch_size * batches,
         total=len(candidates),
         is_outdated=partial(is_outdated, candidates),
     )
-    return CandidateJob(task, settings, candidates, repeated, predictor, journal, pool_workers)
+    return CandidateJob(task, settings, candidates, repeated, predictor, journal, machine.workers)
+
+
+def shard_batches(candidates: int, batch_size: int) -> int:
+    """Return the batches of a shard on a GPU: of a small task few, so that many GPUs have work.
+
+    The same for any number of GPUs, as batches end with shards: no number may depend on it. A
+    killed task repeats up to a shard, and the last batches of a shard are not full: 64 at most.
+    """
+    return min(max(candidates // (SHARDS * batch_size), 1), 64)
 
 
 def identity_of(task: Task, candidates: Sequence[Candidate], where: str) -> str:
@@ -236,17 +260,18 @@ def is_outdated(candidates: Sequence[Candidate], record: Record) -> bool:
 
 
 def run_candidates(
-    task: Task, device: torch.device, progress: Progress, *, precomputed: bool = False
+    task: Task, device: torch.device, progress: Progress, *, shared: CandidateJob | None = None
 ) -> None:
     """Mine, infer or both in one pass, and write the results; an interrupted task resumes.
 
-    With `precomputed` ranks have just left all shards on disk: a missing one is computed, and no
+    `shared` is a job whose shards ranks have just left on disk: a missing one is computed, and no
     unreadable image is tried again.
     """
-    job = prepare(task, device, shared=precomputed)
-    if precomputed:
-        job = replace(job, journal=replace(job.journal, is_outdated=lambda record: False))
+    if shared:
+        journal_of_ranks = replace(shared.journal, is_outdated=lambda record: False)
+        job = replace(shared, journal=journal_of_ranks)
     else:
+        job = prepare(task, device)
         job.log_description()
     total, predictor = len(job.candidates), job.predictor
     names = predictor.class_names if predictor else ()
@@ -292,28 +317,6 @@ def run_candidates(
         log.info("summary: %s", report.summary())
 
 
-def run_shards(
-    task: Task, device: torch.device, processes: DistContext, progress: Progress
-) -> None:
-    """Predict the shards of one rank and leave them on disk for `run_candidates`.
-
-    Raises TaskError(DATASET) if the images disappear meanwhile.
-    """
-    job = prepare(task, device, processes, shared=True)
-    if processes.is_main:
-        job.log_description()
-    present, unreadable = available_sample(job.paths), 0
-    writer = ShardWriter(job.journal, rank=processes.rank, world_size=processes.world_size)
-    count = -(-len(job.candidates) // processes.world_size)
-    for record in progress_bar(job.records(writer.positions()), "candidates", total=count):
-        writer.append(record)
-        unreadable += record.error is not None
-        # Ranks take shards in turns: one is about as far as all.
-        progress.update(record.position + 1, len(job.candidates))
-    if unreadable:
-        check_data_available(present, what="candidate images")
-
-
 def _all_records(
     job: CandidateJob, journal: Journal, callbacks: Sequence[OnImage]
 ) -> Iterator[Record]:
@@ -324,9 +327,8 @@ def _all_records(
             for callback in callbacks:
                 callback(record.prediction())
         yield from shard
-    for record in job.records(range(journal.replayed, len(job.candidates)), callbacks):
-        journal.append(record)
-        yield record
+    records = job.records(range(journal.replayed, len(job.candidates)), callbacks)
+    yield from done_behind(records, journal.append)
 
 
 def _rank(job: CandidateJob, records: Iterable[Record]) -> Ranking:

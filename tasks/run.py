@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import torch
 
 from inference.journal import count_shard_files
-from tasks.candidates import journal_path, run_candidates, run_shards
+from tasks.candidates import journal_path, prepare, run_candidates
 from tasks.log_header import header, settings_line
+from tasks.shared import run_shards
 from tasks.training import run_training
 from utils.device import describe, gpu_of_rank, select_device, visible_gpus
 from utils.distributed import SINGLE_PROCESS, DistContext
-from utils.errors import Code, TaskError
 from utils.launch import launch, launch_until_done
 from utils.logs import duration
 from utils.progress import Progress
@@ -51,22 +51,19 @@ def processes_for(task: Task) -> int:
 
 
 def run(task: Task, progress: Progress, processes: DistContext = SINGLE_PROCESS) -> None:
-    """Run the task; all results are on disk when this returns.
-
-    Raise TaskError(CONFIG) if several ranks are to run another task than a training.
-    """
-    if processes.is_distributed and not task.run_training:
-        raise TaskError(
-            Code.CONFIG,
-            "torchrun is for trainings; start a mining or an inference as python start.py: it "
-            "starts a process for each GPU in gpu_id itself.",
-        )
+    """Run the task; all results are on disk when this returns on rank 0."""
     began = time.monotonic()
     device = _begin(task, processes)
     with progress.stage(ALMOST_ALL) as part:
         if task.run_training:
             with processes.process_group(device):
                 run_training(task, device, part, processes)
+        elif processes.is_distributed:
+            with part.stage(PREDICTED) as predicting:
+                job = run_shards(task, device, processes, predicting)
+            if processes.is_main:
+                with part.stage(1 - PREDICTED) as merging:
+                    run_candidates(task, device, merging, shared=job)
         else:
             run_candidates(task, device, part)
     progress.update(1, 1)
@@ -126,7 +123,8 @@ def run_in_processes(
         log.info("merging the %s of %d processes", what, count)
     with progress.stage(ALMOST_ALL - PREDICTED) as part:
         gpus = visible_gpus(task.gpu_ids)[:1] if task.needs_network and task.gpu_ids else ()
-        run_candidates(task, select_device(gpus), part, precomputed=True)
+        device = select_device(gpus)
+        run_candidates(task, device, part, shared=prepare(task, device, shared=True))
     progress.update(1, 1)
     log.info("finished in %s", duration(time.monotonic() - began))
 

@@ -44,7 +44,7 @@ def replacements(gpu: PretendGpu) -> Iterator[tuple[Any, str, Any]]:
         "device": nullcontext,
         "get_device_name": lambda *_: NAME,
         "get_device_properties": lambda *_: facts,
-        "get_device_capability": lambda *_: (9, 0),
+        "get_device_capability": lambda *_: gpu.capability,
         "empty_cache": none,
         "mem_get_info": lambda *_: (gpu.memory - gpu.in_use, gpu.memory),
         "memory_reserved": used,

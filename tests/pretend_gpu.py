@@ -162,6 +162,7 @@ class PretendGpu(TorchDispatchMode):
         super().__init__()
         self.count, self.memory = count, memory
         self.process, self.depth, self.patches = os.getpid(), 0, ExitStack()
+        self.capability = (9, 0)
         self.strict = False
         """Whether a wait raises, as after `torch.cuda.set_sync_debug_mode("error")`."""
         self.watchers: list[Seen] = []

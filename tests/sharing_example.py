@@ -1,6 +1,7 @@
 """A mining or inference task in several processes on the CPU.
 
-`python tests/sharing_example.py COUNT ENV [FATE]`: FATE is what happens to the processes.
+`python tests/sharing_example.py COUNT ENV`: COUNT processes, or 0 under torchrun. The variable FATE
+says what happens to those that have it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import start
-from inference.journal import Record, ShardWriter
+from inference import shards
+from inference.journal import Record
+from inference.shards import ShardWriter
+from tasks import shared
 from utils.errors import Code, TaskError
+
+append = ShardWriter.append
 
 
 def killed(writer: ShardWriter, record: Record) -> None:
@@ -27,16 +33,23 @@ def damaged(writer: ShardWriter, record: Record) -> None:
     raise TaskError(Code.NOT_A_NUMBER, "the weights are damaged.")
 
 
-FATES = {"killed": killed, "damaged": damaged}
+def lost(writer: ShardWriter, record: Record) -> None:
+    """A machine loses its power while a rank computes its second shard."""
+    append(writer, record)
+    if len(writer._claims) > 1 or len(list(writer._folder.glob("*.jsonl"))) > 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+FATES = {"killed": killed, "damaged": damaged, "lost": lost}
 
 if __name__ == "__main__":
-    if "--launched" in sys.argv:
-        if fate := os.environ.get("FATE"):
-            ShardWriter.append = FATES[fate]  # type: ignore[method-assign]
-        sys.exit(start.main())
-    count = int(sys.argv[1])
-    if len(sys.argv) > 3:
-        os.environ["FATE"] = sys.argv[3]
-    start.processes_for = lambda task: count
-    start.__file__ = __file__
-    sys.exit(start.main(["--env", sys.argv[2]]))
+    count = 0 if "--launched" in sys.argv else int(sys.argv[1])
+    fate = os.environ.get("FATE")
+    if fate and not count:
+        ShardWriter.append = FATES[fate]  # type: ignore[method-assign]
+    shards.INTERVAL, shards.PATIENCE, shared.FOLDER_SEEN = 0.2, 3.0, 2.0
+    if count:
+        start.processes_for = lambda task: count
+        start.__file__ = __file__
+    sys.exit(start.main(["--env", sys.argv[2]] if "--launched" not in sys.argv else None))

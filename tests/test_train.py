@@ -19,7 +19,7 @@ from models.checkpoint import build_detector, load_checkpoint
 from models.model_config import read_model_config
 from settings.parse import parse_settings
 from settings.train import TrainSettings
-from tests.conftest import NAMES, TINY_TRAINING
+from tests.conftest import NAMES, TINY_TRAINING, needs_gpu
 from tests.training_example import make_job, run, tensors_of
 from training import loop
 from training.checkpoints import SavedCheckpoint
@@ -131,6 +131,7 @@ def test_single_cls_is_one_class_from_labels_to_report(
         {"rect": True},
         {"multi_scale": True, "quad": True},
         {"cache": "disk", "close_mosaic": 1},
+        {"multi_scale": True, "quad": True, "mixup": 1, "augment_on": "device"},
     ],
     ids=str,
 )
@@ -286,6 +287,58 @@ def test_several_ranks_refuse(
     with pytest.raises(TaskError, match=message) as caught:
         prepare(dataclasses.replace(make_job(few, tmp_path, **change), processes=TWO_RANKS))
     assert caught.value.code == Code.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"augment_on": "device", "albumentations": True},
+            "albumentations, .* and augment_on: device",
+        ),
+        ({"cache": "gpu", "albumentations": True}, "albumentations, .* and cache: gpu"),
+        ({"cache": "gpu", "augment_on": "host"}, "augment_on: host and cache: gpu"),
+    ],
+    ids=str,
+)
+def test_pixels_are_augmented_in_one_place(
+    few: list[DatasetIndex], tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TaskError, match=message) as caught:
+        prepare(make_job(few, tmp_path, **change))
+    assert caught.value.code == Code.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("device", "change", "kept", "augmented"),
+    [
+        ("cpu", {}, "host", "host"),
+        ("cpu", {"cache": "gpu"}, "host", "host"),
+        ("cpu", {"cache": "gpu", "augment_on": "device"}, "device", "device"),
+        ("cpu", {"augment_on": "device"}, "host", "device"),
+        pytest.param("cuda", {}, "device", "device", marks=needs_gpu),
+        pytest.param("cuda", {"albumentations": True}, "host", "host", marks=needs_gpu),
+        pytest.param("cuda", {"cache_share": 0}, "host", "device", marks=needs_gpu),
+        pytest.param("cuda", {"cache": "ram"}, "host", "device", marks=needs_gpu),
+    ],
+    ids=str,
+)
+def test_where_images_are_kept_and_augmented(
+    few: list[DatasetIndex],
+    tmp_path: Path,
+    device: str,
+    change: dict[str, object],
+    kept: str,
+    augmented: str,
+) -> None:
+    if "albumentations" in change:
+        pytest.importorskip("albumentations", reason="the package albumentations is optional")
+    job = dataclasses.replace(make_job(few, tmp_path, **change), device=torch.device(device))
+    loader = prepare(job).loader
+    assert loader.cached
+    assert ("host" if loader.augment is None else "device") == augmented
+    source = None if loader.augment is None else loader.augment.source
+    assert ("host" if source is None else "device") == kept
 
 
 def test_sync_bn_replaces_every_batch_norm(few: list[DatasetIndex], tmp_path: Path) -> None:

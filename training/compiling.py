@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from settings.train import TrainSettings
-from training.recording import WARM_UPS, CudaGraphs, RecordedStep
+from training.recording import WARM_UPS, RecordedStep
 from training.step import BatchGradients, TrainingStep
+from utils.cuda_graphs import CudaGraphs
 from utils.distributed import DistContext
 from utils.errors import Code, TaskError
 

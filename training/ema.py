@@ -31,13 +31,21 @@ class ModelEMA(Generic[Model]):
         ]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move the average toward `model`, once per optimiser step."""
+    def update(self, model: nn.Module, skipped: Tensor | None = None) -> None:
+        """Move the average toward `model`, once per optimiser step.
+
+        Where `skipped` is 1 and not 0, the step had no effect: the average stays, without a wait.
+        """
         self.updates += 1
         averaged, copied = self._sorted(self.module)
         live, constant = self._sorted(model)
         decay = FINAL_DECAY * (1 - math.exp(-self.updates / RAMP))
-        torch._foreach_lerp_(averaged, live, 1 - decay)
+        if skipped is None:
+            torch._foreach_lerp_(averaged, live, 1 - decay)
+        else:
+            change = torch._foreach_sub(live, averaged)
+            torch._foreach_mul_(change, (1 - skipped) * (1 - decay))
+            torch._foreach_add_(averaged, change)
         if copied:
             torch._foreach_copy_(copied, constant)
 

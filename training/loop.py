@@ -36,7 +36,7 @@ from training.checkpoints import ModelCheckpoint, SavedCheckpoint
 from training.job import TrainingJob
 from training.resume import ResumeState, find_common_state, snapshot, write_state
 from training.setup import TrainState, evaluation_batches, prepare
-from utils.device import describe
+from utils.device import describe, inference_precision, tried_kernels
 from utils.errors import Code, TaskError
 from utils.logs import PROGRESS
 from utils.progress import Progress, progress_bar
@@ -150,7 +150,9 @@ def train_and_evaluate(
     state: TrainState, epoch: int, progress: Progress
 ) -> tuple[list[float], Evaluation]:
     """Train one epoch and evaluate the EMA; return mean losses and evaluation."""
-    with progress.stage(0.85) as part:
+    settings = state.job.settings
+    one_shape = not (settings.multi_scale or settings.rect)
+    with progress.stage(0.85) as part, tried_kernels(state.job.device, fixed_shapes=one_shape):
         losses = train_one_epoch(state, epoch, part)
     if not state.job.is_evaluated(epoch):
         return losses, no_evaluation(state.network.nc)
@@ -305,7 +307,7 @@ def build_predictor(job: TrainingJob, network: Detector, image_size: int) -> Pre
         image_size=image_size,
         batch_size=settings.batch_size,
         nms=NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det),
-        precision=settings.precision,
+        precision=inference_precision(job.device, settings.precision, evaluates=True),
     )
     return Predictor.build(network, job.train.class_names, device=job.device, config=config)
 

@@ -15,6 +15,9 @@ from training.schedule import StepSettings, scaled_weight_decay
 
 MAX_NORM = 10.0
 """Largest norm of the gradients of a step; larger ones are scaled down to it (v7.0)."""
+FIRST_SCALE, GROWTH, BACKOFF, GROWTH_INTERVAL = 65536.0, 2.0, 0.5, 2000
+"""Of a scaled loss: times GROWTH after so many steps that were taken, times BACKOFF after one that
+was not. Powers of two change no digit of a gradient. The values are those of torch's GradScaler."""
 # Devices with fused optimisers, which can skip a step with non-finite gradients by themselves.
 _FUSED_DEVICES = {"cpu", "cuda"}
 
@@ -76,9 +79,13 @@ class OptimizerStep:
     neither weights nor optimiser state. `non_finite` counts losses that were not finite, and steps
     without effect; reading it waits for the device. `rates` are the learning rates of the groups,
     `loads` how often tensors were replaced by those of a saved state.
+
+    If `scaled`, the loss is multiplied by `scale` before the backward pass and the gradients
+    divided by it after, so that small ones do not vanish in float16. A step that overflows has no
+    effect (`skipped` is 1 and not 0), and the next ones have a smaller scale.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, *, scaled: bool = False) -> None:
         self.optimizer = optimizer
         self.accumulate = 1
         self.pending = 0
@@ -89,6 +96,10 @@ class OptimizerStep:
         self._device = self._parameters[0].device
         self._keeps_gradients = False
         self.non_finite = torch.zeros(2, dtype=torch.int64, device=self._device)
+        self._skip = torch.zeros((), device=self._device)
+        self.skipped = self._skip if scaled else None
+        self.scale = torch.full_like(self._skip, FIRST_SCALE) if scaled else None
+        self._taken = self._skip.int()  # steps since the scale changed
 
     def set(self, settings: StepSettings) -> None:
         """Set the schedule's values for the coming batch (Adam's first beta stays)."""
@@ -136,7 +147,7 @@ class OptimizerStep:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a scalar loss to those that are pending."""
         self.non_finite[0].add_(_is_broken(loss.detach()))
-        self._backward(loss)
+        self._backward(loss if self.scale is None else loss * self.scale)
 
     def count_batch(self) -> bool:
         """Count a batch; return True if its gradients complete those of a step."""
@@ -145,10 +156,18 @@ class OptimizerStep:
 
     def update(self) -> None:
         """Clip the gradients, step the optimiser and clear them."""
+        if self.scale is not None:
+            gradients = [one.grad for one in self._parameters if one.grad is not None]
+            torch._foreach_mul_(gradients, self.scale.reciprocal())
         norm = nn.utils.clip_grad_norm_(self._parameters, MAX_NORM)
         skip = _is_broken(norm)
         self.non_finite[1].add_(skip)
+        self._skip.copy_(skip)
         self._step_unless(skip)
+        if self.scale is not None:
+            torch._amp_update_scale_(
+                self.scale, self._taken, self._skip, GROWTH, BACKOFF, GROWTH_INTERVAL
+            )
         self.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
 
     def count_step(self) -> None:
@@ -185,6 +204,7 @@ class OptimizerStep:
             "pending": self.pending,
             "steps": self.steps,
             "non_finite": self.non_finite,
+            "scale": None if self.scale is None else (self.scale, self._taken),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -198,6 +218,9 @@ class OptimizerStep:
         self.pending, self.steps = state["pending"], state["steps"]
         self.loads += 1
         self.non_finite.copy_(state["non_finite"])
+        if self.scale is not None and (saved_scale := state.get("scale")):
+            self.scale.copy_(saved_scale[0])
+            self._taken.copy_(saved_scale[1])
 
     def _placed(self, value: Tensor, parameter: Tensor) -> Tensor:
         """Return a saved tensor where the optimiser wants it.
@@ -215,7 +238,7 @@ class OptimizerStep:
                 self.optimizer.step()
             return
         # The contract between torch's GradScaler and fused optimisers: decided on the device.
-        self.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self._skip  # type: ignore[attr-defined]
         try:
             self.optimizer.step()
         finally:

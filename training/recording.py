@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from models.loss import padded_rows
 from training.step import TrainingStep
+from utils.cuda_graphs import Recorder, Work
 
 log = logging.getLogger(__name__)
 
@@ -21,55 +20,6 @@ multi-scale at 640 pixels with two numbers of rows of targets are 42."""
 WARM_UPS = 3
 """Batches of a shape that are trained without recording first, on the recorder's stream: libraries
 choose kernels and take their memory in them (torch's notes on CUDA graphs)."""
-
-Work = Callable[[], object]
-
-
-class Recorder(Protocol):
-    """What records work on a device."""
-
-    def warm_up(self, work: Work) -> None:
-        """Do the work, as it will be recorded."""
-
-    def record(self, work: Work) -> Work:
-        """Return what does the work again, on the same tensors; it has not been done yet.
-
-        Raises RuntimeError if the work cannot be recorded.
-        """
-
-
-class CudaGraphs:
-    """Records CUDA graphs, all in the same memory: only one is replayed at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        with torch.cuda.device(device):
-            self._stream = torch.cuda.Stream()
-            self._pool = torch.cuda.graph_pool_handle()
-
-    def warm_up(self, work: Work) -> None:
-        """Do the work on the stream of recordings."""
-        with torch.cuda.device(self._device):
-            outer = torch.cuda.current_stream()
-            self._stream.wait_stream(outer)
-            with torch.cuda.stream(self._stream):
-                work()
-            outer.wait_stream(self._stream)
-
-    def record(self, work: Work) -> Work:
-        """Record the work; see `Recorder`."""
-        with torch.cuda.device(self._device):
-            graph = torch.cuda.CUDAGraph()
-            # The outer context comes back to this stream where a failed recording does not.
-            # Other threads may use CUDA meanwhile: one pins the batches to come.
-            with (
-                torch.cuda.stream(torch.cuda.current_stream()),
-                torch.cuda.graph(
-                    graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-                ),
-            ):
-                work()
-        return graph.replay
 
 
 @dataclass
@@ -95,7 +45,7 @@ class RecordedStep:
 
     The gradients of a batch are recorded for each shape of images and targets, whose rows are
     padded; clipping and optimiser once, when the momentum of the warm-up has come to rest. The
-    learning rates are read from tensors. The EMA's two operators are left out: its decay is a
+    learning rates are read from tensors. The EMA's few operators are left out: its decay is a
     number of the host. What cannot be recorded is done by `step` itself, which the log says once.
     """
 
@@ -124,7 +74,7 @@ class RecordedStep:
                 self._constants, self._update = constants, _Repeated(step_of.update)
             self._run(self._update)
             step_of.count_step()
-            self._step.ema.update(self._step.network)
+            self._step.ema.update(self._step.network, self._step_of.skipped)
         return self._losses
 
     def forget(self) -> None:

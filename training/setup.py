@@ -10,14 +10,17 @@ import torch
 from torch import nn
 
 from data.datasets import QUAD_LOSS_FACTOR
+from data.image_cache import ImageCache
 from data.loaders import (
     EvaluationLoader,
     LoaderConfig,
     TrainingLoader,
     evaluation_loader,
+    training_images,
     training_loader,
 )
 from models.detector import Detector
+from models.float16 import usable_precision
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
 from settings.overridden import without_effect
@@ -39,7 +42,7 @@ from training.recording import RecordedStep
 from training.resume import ResumeState, identity_of, load_network, restore
 from training.schedule import Schedule
 from training.step import BatchGradients, TrainingStep
-from utils.device import keep_freed_memory
+from utils.device import allow_tf32, compute_dtype, keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
 from utils.seeding import seed_everything
@@ -74,10 +77,13 @@ def prepare(
 ) -> TrainState:
     """Build network, data and optimiser for the first step, or for the next one of `resumed`."""
     check_distributed(job)
+    if augmentation_device(job) is None and job.settings.cache == "gpu":
+        log.warning("cache gpu is cache ram here: the training is not on a GPU")
     identity = resumed.identity if resumed else identity_of(job)
     settings, device, processes = job.settings, job.device, job.processes
     if device.type == "cpu":
         keep_freed_memory()
+    allow_tf32(settings.tf32)
     seed_everything(settings.seed)
     network, head_kept = network_of(job)
     network = network.to(device).to(memory_format=torch.channels_last)
@@ -95,8 +101,13 @@ def prepare(
     else:
         fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
+    settings = replace(settings, precision=usable_precision(network, settings.precision))
+    job = replace(job, settings=settings)
     criterion = build_criterion(settings, network, image_size).to(device)
+    images = None
     if settings.batch_size < 1:
+        # First, so that AutoBatch measures the memory that they leave.
+        images = training_images(job.train, loader_config(job, image_size, stride, 1))
         batch_size = (
             resumed.batch_size
             if resumed
@@ -104,14 +115,18 @@ def prepare(
         )
         settings = replace(settings, batch_size=min(batch_size, len(job.train)))
         job = replace(job, settings=settings)
-    loader = training_batches(job, image_size, stride)
+    loader = training_batches(job, image_size, stride, images)
     schedule = Schedule(settings, len(loader))
     if schedule.warmup_iterations != round(settings.warmup_epochs * len(loader)):
         log.info(
             "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
             *(schedule.warmup_iterations, settings.warmup_epochs),
         )
-    ema, optimizer_step = ModelEMA(network), OptimizerStep(build_optimizer(network, settings))
+    optimizer_step = OptimizerStep(
+        build_optimizer(network, settings),
+        scaled=compute_dtype(device, settings.precision) == torch.float16,
+    )
+    ema = ModelEMA(network)
     gradients = BatchGradients(
         model=processes.ddp(network),
         criterion=criterion,
@@ -186,7 +201,9 @@ def network_of(job: TrainingJob) -> tuple[Detector, bool]:
     return network, head_kept
 
 
-def training_batches(job: TrainingJob, image_size: int, stride: int) -> TrainingLoader:
+def training_batches(
+    job: TrainingJob, image_size: int, stride: int, images: ImageCache | None = None
+) -> TrainingLoader:
     """Return the loader of the training split: this rank's share of every batch.
 
     Raises TaskError(CONFIG) if the ranks do not all have the same number of images.
@@ -199,6 +216,7 @@ def training_batches(job: TrainingJob, image_size: int, stride: int) -> Training
         augmentation=build_augmentation(settings),
         batching=build_batching(settings),
         processes=processes,
+        images=images,
     )
     processes.assert_equal(
         len(loader.order),
@@ -227,4 +245,29 @@ def loader_config(job: TrainingJob, image_size: int, stride: int, batch_size: in
         cache=job.settings.cache,
         cache_dir=job.settings.cache_dir,
         on_gpu=job.device.type == "cuda",
+        augment_on=augmentation_device(job),
+        device_share=job.settings.cache_share,
     )
+
+
+def augmentation_device(job: TrainingJob) -> torch.device | None:
+    """Return where batches are augmented, None for the host.
+
+    Raises TaskError(CONFIG) where settings that were given contradict each other.
+    """
+    settings, on_host, on_device = job.settings, "", ""
+    if settings.augment_on == "host":
+        on_host = "augment_on: host"
+    elif settings.albumentations:
+        on_host = "albumentations, whose filters run on the host,"
+    if settings.cache == "gpu":
+        on_device = "cache: gpu"
+    elif settings.augment_on == "device":
+        on_device = "augment_on: device"
+    if on_host and on_device:
+        raise TaskError(
+            Code.CONFIG, f"{on_host} and {on_device} contradict each other: leave one of them out."
+        )
+    if on_host or (settings.augment_on == "auto" and job.device.type == "cpu"):
+        return None
+    return job.device

@@ -71,7 +71,7 @@ class TrainingStep:
         if step_of.count_batch():
             step_of.update()
             step_of.count_step()
-            self.ema.update(self.network)
+            self.ema.update(self.network, step_of.skipped)
         return losses
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +21,20 @@ FULL = 1 << 16
 
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there replaces `path` on success.
 
     It is flushed to disk before the rename: a power cut or a SIGKILL leaves the old content or the
-    whole new one. On an exception it is removed, and an OSError about it names `path`.
+    whole new one. On an exception it is removed, and an OSError about it names `path`. `shared` is
+    for a file that processes of other machines may write too, whose numbers mean nothing here: what
+    one that is killed leaves stays there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    _remove_leftovers(path)
+    if shared:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    else:
+        temporary = _temporary(path)
+        _remove_leftovers(path)
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -137,15 +137,60 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def compute_dtype(device: torch.device, precision: str) -> torch.dtype:
-    """Return the number format of convolutions: `auto` is bfloat16 where the hardware has it.
+    """Return the number format of convolutions.
 
-    `float16` is for inference on a GPU; elsewhere it is float32, whose range gradients need.
+    `auto` is bfloat16 where the hardware has it, else float16 on a GPU with tensor cores.
+    `float16` is for GPUs; on a CPU it is float32.
     """
-    if precision == "float16" and device.type == "cuda":
-        return torch.float16
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)):
         return torch.bfloat16
-    return torch.float32
+    if device.type != "cuda" or precision == "float32":
+        return torch.float32
+    has_tensor_cores = precision == "float16" or torch.cuda.get_device_capability(device) >= (7, 0)
+    return torch.float16 if has_tensor_cores else torch.float32
+
+
+def inference_precision(device: torch.device, precision: str, *, evaluates: bool = False) -> str:
+    """Return the precision of inference, whose `auto` differs from that of training.
+
+    On a GPU it is float16, for bfloat16 has three bits less, and moves confidences by .03. A CPU
+    `evaluates` in float32 (docs/accuracy.md).
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "float32" if compute_dtype(device, precision) == torch.float32 else "float16"
+    return "float32" if evaluates else precision
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let tensor cores round the factors of float32 products to TF32's ten bits, or forbid it.
+
+    It holds for the process. torch allows it in convolutions unless it is told otherwise.
+    """
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Forbid TF32 in a comparison, where it would be a difference of its own."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    allow_tf32(False)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextmanager
+def tried_kernels(device: torch.device, *, fixed_shapes: bool) -> Iterator[None]:
+    """Let cuDNN try its kernels for each new shape and keep the fastest, where shapes are few."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = fixed_shapes and device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def describe(device: torch.device) -> str:

@@ -64,12 +64,13 @@ def first_line(error: Exception) -> str:
     return text.splitlines()[0] if text else repr(error)
 
 
-def write_error_file(code: Code, sentence: str, trace: str) -> bool:
-    """Write this rank's error for the launcher; return whether it is the first on this machine.
+def write_error_file(code: Code, sentence: str, trace: str, folder: Path | None = None) -> bool:
+    """Write this rank's error into `folder`, else for the launcher; return whether it is the first.
 
-    The other ranks fail because the first one is gone. Without a launcher every error is first.
+    The other ranks of this machine fail because the first one is gone. Without a launcher every
+    error is first.
     """
-    folder = error_folder()
+    folder = folder or error_folder()
     if folder is None:
         return True
     try:

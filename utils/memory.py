@@ -27,7 +27,8 @@ class Pieces:
         """Return `work` of slices that together are `count` images, in order: one while all fit.
 
         A slice that runs out of memory is done again in halves; what was done before it stays.
-        Raises TaskError(OUT_OF_MEMORY) where a single image does not fit.
+        Raises TaskError(OUT_OF_MEMORY) where a single image does not fit, and the error itself
+        where a CUDA graph is recorded, which can only be dropped.
         """
         results: list[Result] = []
         start = 0
@@ -39,7 +40,7 @@ class Pieces:
                 continue
             except Exception as error:
                 where = out_of_memory(error)
-                if where is None:
+                if where is None or _is_recorded():
                     raise
                 if size == 1:
                     raise TaskError(
@@ -61,3 +62,7 @@ class Pieces:
             )
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+
+def _is_recorded() -> bool:
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

@@ -16,6 +16,7 @@ from torch import Tensor
 from inference.backends.base import Backend
 from models.detector import Detector
 from ops.boxes import aligned_iou
+from utils.device import without_tf32
 
 ROWS_COMPARED = 100
 """Rows of each image with the highest confidence, of either side, that are compared."""
@@ -69,6 +70,7 @@ class Parity:
 
 
 @torch.inference_mode()
+@without_tf32()
 def check_parity(backend: Backend, detector: Detector, batches: Iterable[Tensor]) -> Parity:
     """Compare a backend with the detector it was built from on images float32 [b, 3, h, w].
 

@@ -114,6 +114,12 @@ def test_reading_an_index_is_measured_in_every_format(measurement: Measurement) 
     assert lines == [f"| {form} | 10 | 7 | 2.0 | 100 |" for form in ("ark", "voc", "coco")]
 
 
+def test_samples_are_measured_with_every_cache(measurement: Measurement) -> None:
+    PARTS["samples"](measurement)
+    lines = measurement.remarks[0].splitlines()[-2:]
+    assert lines == [f"| device | {cache} | 200.00 |" for cache in ("ram", "none")]
+
+
 def test_our_side_evaluates_infers_and_reads(
     source: SourceDataset, job: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -135,6 +141,8 @@ def test_our_side_starts_and_trains(
     own = {**job, **training_files(tmp_path, source, 2)}
     assert 0 < run_ours.start(own)["seconds"][0] < 60
     assert len(run_ours.training(own)["seconds"]) == 1
+    planned = {**own, "augment_on": "device", "cache": "gpu", "workers": 0}
+    assert len(run_ours.samples(planned)["seconds"]) == 1
     peer = yaml.safe_load(Path(own["peer_data"]).read_text("utf-8"))
     counts = [len(list((Path(peer["path"]) / peer[key]).iterdir())) for key in ("train", "val")]
     assert counts == [2, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.journal import Journal, JournalConfig, Record, ShardWriter, count_shard_files
+from inference.journal import Journal, JournalConfig, Record, count_shard_files
+from inference.shards import ShardWriter
 
 ROWS = np.random.default_rng(0).normal(0, 300, (7, 3, 6)).astype(np.float32)
 SHARDS = ([1, 0, 2], [5, 4, 3], [6])
@@ -53,7 +55,7 @@ def write(config: JournalConfig, count: int) -> None:
 
 def write_shards(config: JournalConfig, *numbers: int) -> None:
     """A rank that finishes these shards."""
-    writer = ShardWriter(config, rank=0, world_size=1)
+    writer = ShardWriter(config)
     for number in numbers:
         for position in SHARDS[number]:
             writer.append(record(position))
@@ -77,7 +79,11 @@ def resume(config: JournalConfig) -> list[int]:
 
 
 def missing(config: JournalConfig, rank: int = 0, world_size: int = 1) -> list[int]:
-    return list(ShardWriter(config, rank=rank, world_size=world_size).positions())
+    """What a rank of a new start, which is alone, has to compute."""
+    start = uuid.uuid4().hex
+    writer = ShardWriter(config, rank=rank, world_size=world_size, start=start)
+    writer.begin()
+    return list(writer.positions())
 
 
 def test_everything_is_replayed_bit_by_bit(config: JournalConfig) -> None:
@@ -141,7 +147,7 @@ def test_a_shard_with_an_outdated_image_is_redone(config: JournalConfig) -> None
     config = replace(config, is_outdated=is_broken)
     write(config, 7)
     assert missing(config) == [3, 4, 5, 6]
-    writer = ShardWriter(config, rank=0, world_size=1)
+    writer = ShardWriter(config)
     for position in (3, 4, 5, 6):
         writer.append(Record(position, "new", (9, 9), ROWS[0], None, position))
     with Journal(config) as journal:
@@ -177,18 +183,20 @@ def test_shards_of_ranks_are_merged_in_order(
     assert "merged candidates 1 to 7 of 7 from shards of several processes" in caplog.text
 
 
-def test_ranks_take_shards_in_turns_without_those_on_disk(config: JournalConfig) -> None:
-    assert [missing(config, rank, 2) for rank in (0, 1)] == [[0, 1, 2, 6], [3, 4, 5]]
+def test_a_rank_takes_its_shards_first_without_those_on_disk(config: JournalConfig) -> None:
+    assert missing(config, 0, 2) == [0, 1, 2, 6, 3, 4, 5]
+    assert missing(config, 1, 2) == [3, 4, 5, 6, 0, 1, 2]
     write(config, 4)
-    assert [missing(config, rank, 2) for rank in (0, 1)] == [[6], [3, 4, 5]]
+    assert missing(config, 0, 2) == [6, 3, 4, 5]
+    assert missing(config, 1, 2) == [3, 4, 5, 6]
     write_shards(config, 1)
-    assert [missing(config, rank, 2) for rank in (0, 1)] == [[6], []]
-    assert missing(replace(config, identity="two")) == list(range(7))
+    assert [missing(config, rank, 2) for rank in (0, 1)] == [[6], [6]]
+    assert missing(replace(config, identity="two")) == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_a_shard_appears_when_it_is_whole(config: JournalConfig, expected: bytes) -> None:
     """One process takes over after the shards that follow each other."""
-    writer = ShardWriter(config, rank=0, world_size=1)
+    writer = ShardWriter(config)
     for position in (*SHARDS[0], *SHARDS[1][:2]):
         writer.append(record(position))
     write_shards(config, 2)

@@ -104,12 +104,12 @@ def draw_bad(path: Path) -> str:
     return str(path)
 
 
-def untrained(classes: int) -> Predictor:
+def untrained(classes: int, device: torch.device = CPU) -> Predictor:
     torch.manual_seed(0)
     return Predictor.build(
         Detector(read_model_config("yolov5n", nc=classes)),
         [f"class {n}" for n in range(classes)],
-        device=CPU,
+        device=device,
         config=PredictorConfig(
             image_size=96,
             batch_size=4,

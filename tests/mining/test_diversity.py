@@ -19,12 +19,16 @@ from mining.diversity import (
     collect_features,
     directions,
     farthest_first,
+    halved,
     projection,
 )
 from mining.scores import ScoringContext
+from models.blocks import Conv
+from models.onednn import OneDnnConv
 from ops.tiling import Tiling
 from settings.detect import MiningSettings
-from tests.mining.colour_example import RED, ColourPredictor, draw, untrained
+from tests.mining.colour_example import RED, ColourPredictor, draw, mine, untrained
+from tools.sources import SourceDataset
 from utils.errors import Code, TaskError
 
 SETTINGS = MiningSettings(batch_size=3, workers=0)
@@ -37,6 +41,39 @@ def noted(
     stream = predictor.stream_tiles(paths, keep_inputs=True)
     out = list(collect_features(stream, ScoringContext(predictor, settings, len(paths)), features))
     return {paths[n]: own.tolist() for n, own in features.items()}, out
+
+
+def test_large_images_are_halved() -> None:
+    images = torch.zeros(1, 3, 256, 64, dtype=torch.uint8)
+    images[:, :, ::2, ::2] = 204
+    small = halved(images)
+    assert small.shape == (1, 3, 128, 32)
+    torch.testing.assert_close(small, torch.full_like(small, 0.2))  # a fourth of .8
+    assert halved(images[:, :, :224]).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("algorithm", ["balanced", "diverse"])
+def test_an_image_costs_less_than_one_and_a_half_looks(
+    algorithm: str, drawn: SourceDataset
+) -> None:
+    """Multiplications of all convolutions, beside those of plain detection."""
+    predictor, counted = untrained(3), [0]
+    predictor = replace(predictor, config=replace(predictor.config, image_size=320))
+    compiled = predictor.network.compiled
+
+    def count(module: torch.nn.Module, _: object, output: Tensor) -> None:
+        weight = getattr(module, "conv", module).weight
+        counted[0] += output.numel() * weight[0].numel()
+
+    units = [one for one in compiled.modules() if isinstance(one, (OneDnnConv, Conv))]
+    for module in (*units, *compiled.head.m):
+        module.register_forward_hook(count)
+    paths = [str(image.path) for image in drawn.splits["val"]]
+    shown = list(predictor.stream(paths))
+    plain, counted[0] = counted[0], 0
+    settings = replace(SETTINGS, mining_algorithm=algorithm, img_size=320)
+    assert len(mine(predictor, paths, settings)) == len(shown)
+    assert 1.1 < counted[0] / plain < 1.2
 
 
 def test_directions_by_hand() -> None:
@@ -143,6 +180,34 @@ def test_by_hand(
     found = farthest_first(np.array(weights), points, LENGTH)
     assert found.points.tolist() == order
     assert found.gains.tolist() == pytest.approx(gains, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("least", "order", "gains"),
+    [
+        # North is .707107 from east; (600, 800) .447214 from east and .316228 from north.
+        pytest.param(0.0, [0, 3, 1, 2], [1, 0.4, 0.353553, 0.142302], id="none"),
+        pytest.param(0.5, [0, 3, 1, 2], [1, 0.4, 0.353553, 0], id="one too near"),
+        pytest.param(0.8, [0, 3, 1, 2], [1, 0.4, 0, 0], id="by weight among those"),
+        pytest.param(1.0, [0, 3, 1, 2], [1, 0.4, 0, 0], id="opposite is far enough"),
+    ],
+)
+def test_a_least_distance(least: float, order: list[int], gains: list[float]) -> None:
+    points = np.array([EAST, NORTH, (600, 800), WEST], np.float32)
+    found = farthest_first(np.array([1, 0.5, 0.45, 0.4]), points, LENGTH, least=least)
+    assert found.points.tolist() == order
+    assert found.gains.tolist() == pytest.approx(gains, abs=1e-6)
+    assert found.distances[0] == found.distances[1] == 1
+    assert found.nearest.tolist()[:1] == [-1]
+
+
+def test_the_nearest_point_before() -> None:
+    """East, west, north: north is as far from both, and the first counts; then a copy of west."""
+    points = np.array([EAST, WEST, NORTH, WEST], np.float32)
+    found = farthest_first(np.array([1, 0.9, 0.8, 0.7]), points, LENGTH)
+    assert found.points.tolist() == [0, 1, 2, 3]
+    # Opposite points are at the largest distance: none is near.
+    assert found.nearest.tolist() == [-1, -1, 0, 1]
 
 
 def slow(weights: np.ndarray, rows: np.ndarray, unit: float) -> list[int]:

@@ -90,12 +90,15 @@ def vector(*first: float) -> np.ndarray:
     return own
 
 
-def ranked_by_hand(window: int, *, labelled: tuple[float, ...] | None = None) -> dict[int, Scored]:
+def ranked_by_hand(
+    window: int, *, labelled: tuple[float, ...] | None = None, least: float = 0.0
+) -> dict[int, Scored]:
     """Rank images of u = (1, 0), (.9, 0), (0, .5), (0, 0) and features east, north, east, west."""
     shown = np.array([[1, 0, 0], [0.9, 0, 0], [0, 0.5, 0], [0, 0, 0]], np.float32)
     features = [vector(1, 0), vector(0, 1), vector(1, 0), vector(-1, 0)]
     predictor = ColourPredictor(labelled_objects=labelled, labelled_images=2)
-    context = ScoringContext(predictor, replace(SETTINGS, diverse_window=window), 4)
+    settings = replace(SETTINGS, diverse_window=window, least_distance=least)
+    context = ScoringContext(predictor, settings, 4)
     counts = np.rint(2 * np.array(labelled or (0.0, 0, 0)))
     values = values_of(shown, counts).values.tolist()
     images = [
@@ -116,10 +119,20 @@ def test_order_by_hand() -> None:
     told = {n: one.breakdown for n, one in found.items()}
     assert told == {
         0: {"value": 1.000001, "distance": 1.0},
-        1: {"value": 0.636397, "distance": 0.707107},
-        2: {"value": 0.500001, "distance": 0.0},
-        3: {"value": 0.000001, "distance": 0.707107},
+        1: {"value": 0.636397, "distance": 0.707107, "nearest": 0},
+        2: {"value": 0.500001, "distance": 0.0, "nearest": 0},
+        3: {"value": 0.000001, "distance": 0.707107, "nearest": 1},
     }
+
+
+def test_images_that_are_too_near_come_last() -> None:
+    """0 and 3 are as far apart as can be, 1 is .707107 from both, 2 repeats 0: at .8 neither is far
+    enough, and 1 comes first by its value. 3 still has a distance of 1: .000001.
+    """
+    found = ranked_by_hand(4, least=0.8)
+    expected = {0: 5 + 3 * STEP, 3: 4 + 2 * STEP, 1: 4 + STEP, 2: 4}
+    assert {n: one.score for n, one in found.items()} == pytest.approx(expected, abs=2e-6)
+    assert found[1].breakdown == {"value": 0.636397, "distance": 0.707107, "nearest": 0}
 
 
 def test_only_the_window_is_ranked_anew() -> None:
@@ -133,7 +146,7 @@ def test_labelled_objects_count_from_the_start() -> None:
     """1 object in each of 2 images: n = 2, v = 1 / sqrt(3) = .577350, then .9 / sqrt(4) = .45."""
     found = ranked_by_hand(4, labelled=(1.0, 0, 0))
     assert found[0].breakdown == {"value": 0.577351, "distance": 1.0}
-    assert found[1].breakdown == {"value": 0.450001, "distance": 0.707107}
+    assert found[1].breakdown == {"value": 0.450001, "distance": 0.707107, "nearest": 0}
 
 
 def scored(paths: list[str], predictor: ColourPredictor) -> list[Scored]:

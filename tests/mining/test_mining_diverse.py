@@ -41,7 +41,7 @@ def stream(scores: list[float], features: list[np.ndarray]) -> list[Scored]:
 
 
 def spread_out(images: list[Scored], window: int) -> dict[int, float | None]:
-    return {one.position: one.score for one in spread_window(images, window, 1.0, 0)}
+    return {one.position: one.score for one in spread_window(images, window, 1.0, SETTINGS)}
 
 
 def test_near_duplicates_do_not_both_come_near_the_top() -> None:
@@ -73,12 +73,12 @@ def test_of_equal_scores_a_draw_decides_whatever_the_order() -> None:
 def test_value_and_distance_are_told() -> None:
     """As above: 2 is .707107 from 0, and 3 then .707107 from 2."""
     images = stream([0.8, 0.76, 0.4, 0.2], [EAST, EAST, NORTH, WEST])
-    found = {one.position: one.breakdown for one in spread_window(images, 4, 1.0, 0)}
+    found = {one.position: one.breakdown for one in spread_window(images, 4, 1.0, SETTINGS)}
     assert found == {
         0: {"value": 0.8, "distance": 1.0},
-        1: {"value": 0.76, "distance": 0.0},
-        2: {"value": 0.4, "distance": 0.707107},
-        3: {"value": 0.2, "distance": 0.707107},
+        1: {"value": 0.76, "distance": 0.0, "nearest": 0},
+        2: {"value": 0.4, "distance": 0.707107, "nearest": 0},
+        3: {"value": 0.2, "distance": 0.707107, "nearest": 2},
     }
 
 

@@ -95,7 +95,9 @@ def test_where_nothing_is_found_the_order_is_by_diversity(
     # Of the copies a and b one is last.
     assert order[-1] == "x"
     assert order[-2] in "ab"
-    assert found.breakdowns[scenes.index(scenes["abcd".index(order[-2])])] == {"distance": 0}
+    first, copy = (scenes.index(scenes["abcd".index(order[n])]) for n in (-4, -2))
+    assert "distance" in found.breakdowns[first]
+    assert found.breakdowns[copy] == {"distance": 0, "nearest": 1 - copy}
     assert found.scores[4] is None
     scores = [found.scores[n] or 0 for n in found.order[:4]]
     assert scores == sorted(scores, reverse=True)

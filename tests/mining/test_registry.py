@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import start
+from inference.network import Network
 from mining.registry import ALGORITHMS
-from tests.mining.colour_example import SETTINGS, ColourPredictor, mine
+from tests.conftest import DEVICES
+from tests.mining.colour_example import SETTINGS, ColourPredictor, mine, untrained
 from tools.make_task import write_task
 from tools.sources import SourceDataset
+
+MODULES = [f"mining.mining_{name}" for name in ALGORITHMS]
 
 
 @pytest.mark.parametrize("name", sorted({*ALGORITHMS, "diverse cald"} - {"aldd"}))
@@ -50,3 +58,40 @@ def test_a_task_with_inference_ranks_as_one_without_and_repeats_itself(
     assert written[0] == written[1] == written[2]
     scores = [float(line.split("\t")[1]) for line in written[0].splitlines()]
     assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"random"}))
+@pytest.mark.parametrize("place", ["_pass", "stack_inputs"])
+def test_memory_that_runs_out_changes_no_score(
+    paths: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    device: str,
+    place: str,
+) -> None:
+    """From the second batch on only one image fits, in the network or beside it."""
+    settings, images = replace(SETTINGS, mining_algorithm=name), paths * 2
+    predictor = untrained(3, torch.device(device))
+    expected = mine(predictor, images, settings)
+    calls = 0
+    modules = [module for module in map(sys.modules.get, MODULES) if hasattr(module, place)]
+    for owner in [Network] if place == "_pass" else modules:
+        real = getattr(owner, place)
+
+        def scarce(*words: Any, real: Callable[..., Any] = real) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > 1 and len(words[-1]) > 1:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return real(*words)
+
+        monkeypatch.setattr(owner, place, scarce)
+    found = mine(untrained(3, torch.device(device)), images, settings)
+    assert [path for path, _ in found] == images
+    assert [score for _, score in found] == pytest.approx(
+        [score for _, score in expected], abs=1e-6
+    )
+    assert ("ran out of memory with" in caplog.text) == (calls > 0)
+    assert "going on with 1 at most" in caplog.text or calls == 0

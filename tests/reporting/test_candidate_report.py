@@ -81,6 +81,32 @@ def test_mining_shows_both_ends_of_the_ranking(
     assert {path.name for path in tmp_path.glob("*.jpg")} == {"first.jpg", "last.jpg"}
 
 
+def test_groups_of_alike_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """0 and 2 begin groups; 1 is like 0, 3 like 1, 4 like 2; 5 is just far enough; 6 was outside
+    the window, 7 is unreadable.
+    """
+    made = predictions(tmp_path / "data", 7, 2, 2)
+    near = {0: (1.0, None), 2: (0.5, 0), 1: (0.02, 0), 3: (0.0, 1), 4: (0.0999, 2), 5: (0.1, 2)}
+    told = {
+        n: {"value": 1.0, "distance": distance} | ({} if other is None else {"nearest": other})
+        for n, (distance, other) in near.items()
+    }
+    order = [*near, 6, 7]
+    scores = [None if n == 7 else 1 - order.index(n) / 10 for n in range(8)]
+    report_of(made, 2, mining=True).write(
+        tmp_path / "out", lambda n: record(made[n], told.get(n)), ranking=order, scores=scores
+    )
+    assert not caplog.records
+    text = read_page_file(tmp_path / "out" / "report.html").text
+    assert (
+        "The 6 images ranked by distance are 3 groups of alike images (distance below 0.1); 2 have "
+        "several images, at most 3."
+    ) in text
+    assert "k = 7 groups of alike images 3" in text
+    shown = text.split("The largest groups of alike images")[-1].split("photo ")[1:]
+    assert [int(words.split()[0]) for words in shown] == [0, 1, 3, 2, 4]
+
+
 def test_nothing_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     report_of([], 0, mining=True).write(tmp_path, lambda n: None, ranking=[0], scores=[None])
     assert not caplog.records

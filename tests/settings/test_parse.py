@@ -42,7 +42,7 @@ def test_every_option_as_text_gives_the_same_settings() -> None:
         pytest.param("onnx", "YES", "onnx", True, id="yes"),
         pytest.param("epochs", "None", "epochs", 100, id="none-means-default"),
         pytest.param("cache", "None", "cache", "none", id="none-is-a-choice-of-cache"),
-        pytest.param("cache", None, "cache", "ram", id="null-means-default-even-there"),
+        pytest.param("cache", None, "cache", "auto", id="null-means-default-even-there"),
         pytest.param("cache", False, "cache", "none", id="cache-false"),
         pytest.param("--cache", "val", "cache", "val", id="cache-val"),
         pytest.param("cos_lr", "True", "schedule", "cosine", id="cos-lr"),

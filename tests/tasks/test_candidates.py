@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +16,19 @@ import pytest
 import torch
 
 import start
-from inference.journal import Journal, Record, ShardWriter, count_shard_files
+from inference.journal import Journal, Record, count_shard_files
+from inference.shards import ShardWriter
 from mining.registry import ALGORITHMS
 from mining.scores import Scored
-from tasks.candidates import identity_of, journal_path, prepare, run_candidates, run_shards
+from tasks.candidates import (
+    Machine,
+    identity_of,
+    journal_path,
+    prepare,
+    run_candidates,
+    shard_batches,
+)
+from tasks.shared import compute_shards
 from tools.make_task import write_task
 from tools.sources import SourceDataset
 from utils.distributed import DistContext
@@ -101,16 +112,23 @@ def stop_after(patch: pytest.MonkeyPatch, kind: type[Journal | ShardWriter], ima
     patch.setattr(kind, "append", appending)
 
 
-def share(env_file: Path, rank: int = 0, world_size: int = 1) -> list[float]:
-    """Compute one rank's shards; the progress that it reports."""
+def share(env_file: Path, rank: int = 0, world_size: int = 1, most: int = IMAGES) -> list[float]:
+    """Compute `most` images as a rank of a new start; the progress that it reports."""
     seen: list[float] = []
-    context = DistContext(rank, world_size, rank, world_size)
-    run_shards(read_task(env_file), CPU, context, Progress(seen.append))
+    job = prepare(read_task(env_file), CPU, shared=True)
+    name = uuid.uuid4().hex
+    writer = ShardWriter(job.journal, rank=rank, world_size=world_size, start=name)
+    writer.begin()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, ShardWriter, most)
+        with nullcontext() if most == IMAGES else pytest.raises(Stopped):
+            compute_shards(job, writer, Progress(seen.append))
     return seen
 
 
 def finish(env_file: Path) -> None:
-    run_candidates(read_task(env_file), CPU, Progress(lambda fraction: None), precomputed=True)
+    task = read_task(env_file)
+    run_candidates(task, CPU, Progress(), shared=prepare(task, CPU, shared=True))
 
 
 @pytest.fixture
@@ -145,10 +163,10 @@ def test_resumed_and_shared_tasks_give_the_files_of_an_undisturbed_one(
     assert everything(env_file) == expected
 
     clear(env_file)
-    rising = share(env_file, 0, 2)
+    rising = share(env_file, 1, 2, most=8)
     assert rising == sorted(rising)
     assert rising[-1] == 8 / IMAGES
-    share(env_file, 1, 2)
+    assert share(env_file, 0, 2)[-1] == 1
     assert everything(env_file) == {}
     journal = journal_path(read_task(env_file))
     assert count_shard_files(journal) == 2
@@ -163,23 +181,22 @@ def test_resumed_and_shared_tasks_give_the_files_of_an_undisturbed_one(
 def test_a_stopped_rank_is_replaced_by_any_number(
     drawn: SourceDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stops within its second shard; then one process, two ranks, or one with a gap."""
+    """It stops within its second shard; then one process, one rank that computes all, or a gap."""
     env_file = make(drawn, weights, tmp_path / "task", ("mining",), {})
     expected = undisturbed(env_file)
     journal = journal_path(read_task(env_file))
-    for resume in ("one process", "two ranks", "a gap"):
+    for resume in ("one process", "a rank", "a gap"):
         clear(env_file)
-        with monkeypatch.context() as patch:
-            stop_after(patch, ShardWriter, 12)
-            with pytest.raises(Stopped):
-                share(env_file)
+        share(env_file, most=12)
         assert count_shard_files(journal) == 1
         if resume == "one process":
             assert start.main(["--env", str(env_file)]) == 0
+        elif resume == "a rank":
+            share(env_file, 1, 2)
         else:
-            share(env_file, 0, 2)
-            if resume == "two ranks":
-                share(env_file, 1, 2)
+            next(journal.parent.glob("shards/*/000000.jsonl")).unlink()
+            share(env_file, 1, 2, most=8)
+        if resume != "one process":
             finish(env_file)
         assert everything(env_file) == expected
 
@@ -273,8 +290,9 @@ def test_ranks_compute_as_one_process_does(
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(12)
-        alone = prepare(task, CPU)
-        rank = prepare(task, CPU, DistContext(1, 3, 1, 3))
+        alone, machine, ranks = prepare(task, CPU), Machine.of(CPU), DistContext(1, 3, 1, 3)
+        ranks.share_threads()
+        rank = prepare(task, CPU, ranks, machine=machine)
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
@@ -284,6 +302,21 @@ def test_ranks_compute_as_one_process_does(
     assert rank.predictor is not None
     assert (alone.predictor.pool.count, rank.predictor.pool.count) == (12, 4)
     assert alone.pool_workers == rank.pool_workers == 12
+
+
+@pytest.mark.parametrize(
+    ("candidates", "batch_size", "batches", "busy"),
+    [(5000, 16, 9, 8), (900, 16, 1, 8), (900, 64, 1, 8), (100_000, 16, 64, 8), (3, 16, 1, 1)],
+)
+def test_shards_keep_eight_gpus_busy(
+    candidates: int, batch_size: int, batches: int, busy: int
+) -> None:
+    assert shard_batches(candidates, batch_size) == batches
+    shards = -(-candidates // (batches * batch_size))
+    rounds = -(-shards // 8)
+    assert min(shards, 8) == busy
+    if shards > 8:
+        assert shards / (8 * rounds) > 0.85
 
 
 def test_the_identity_follows_all_that_numbers_depend_on(

@@ -11,9 +11,6 @@ import torch
 from settings.train import TrainSettings
 from tasks import run as tasks
 from tasks import training
-from utils.distributed import DistContext
-from utils.errors import Code, TaskError
-from utils.progress import Progress
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -101,13 +98,6 @@ def test_a_mining_has_a_process_for_each_gpu_if_it_can_be_shared(
     monkeypatch.setattr(tasks, "can_be_shared", lambda task, gpus: shared)
     task = types.SimpleNamespace(train=None, gpu_ids=granted)
     assert tasks.processes_for(task) == expected
-
-
-def test_a_mining_under_torchrun_is_refused() -> None:
-    task = types.SimpleNamespace(run_training=False)
-    with pytest.raises(TaskError, match="torchrun is for trainings") as caught:
-        tasks.run(task, Progress(lambda fraction: None), DistContext(0, 2, 0, 2))
-    assert caught.value.code == Code.CONFIG
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,21 @@ def test_update_is_the_weighted_mean_but_for_constants_and_counters(updates: str
         )
 
 
+def test_a_step_without_effect_leaves_the_average() -> None:
+    model, weights = Anchored(), [0.0, 1.0]
+    taken, skipped = ModelEMA(model), ModelEMA(model)
+    before = skipped.module.linear.weight.clone()
+    with torch.no_grad():
+        model.linear.weight += 1
+    for average, one in zip((taken, skipped), weights, strict=True):
+        average.update(model, torch.tensor(one))
+    assert torch.equal(skipped.module.linear.weight, before)
+    plain = ModelEMA(model)
+    plain.module.linear.weight.copy_(before)
+    plain.update(model)
+    torch.testing.assert_close(taken.module.linear.weight, plain.module.linear.weight)
+
+
 def test_the_copy_is_apart_and_the_model_untouched() -> None:
     model = Anchored().train()
     average = ModelEMA(model)

@@ -27,12 +27,14 @@ def tiny_model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
 
 
-def step_for(model: nn.Module, *, fused: bool = True, **change: Any) -> OptimizerStep:
+def step_for(
+    model: nn.Module, *, fused: bool = True, scaled: bool = False, **change: Any
+) -> OptimizerStep:
     settings = TrainSettings(**{"lr0": 0.1, "momentum": 0.9, "weight_decay": 0.01} | change)
     optimizer = build_optimizer(model, settings)
     for group in optimizer.param_groups:
         group["fused"], group["foreach"] = fused, not fused
-    return OptimizerStep(optimizer)
+    return OptimizerStep(optimizer, scaled=scaled)
 
 
 def snapshot(model: nn.Module) -> list[torch.Tensor]:
@@ -170,10 +172,47 @@ def test_broken_gradients_change_nothing(kind: str, fused: bool, bad: float, fir
     assert same(*results)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scaled_loss_changes_no_digit(kind: str, device: str) -> None:
+    """Gradients are clipped as they are without the scale, and batches are added up."""
+    inputs = 50 * torch.randn(8, 2, 3, generator=torch.Generator().manual_seed(4)).to(device)
+    results = []
+    for scaled in (False, True):
+        model = tiny_model().to(device)
+        optimizer_step = step_for(model, optimizer=kind, scaled=scaled)
+        optimizer_step.accumulate = 2
+        for batch in inputs:
+            optimizer_step.backward_and_step(model(batch).square().sum())
+        results.append(snapshot(model))
+        assert optimizer_step.non_finite.tolist() == [0, 0]
+    assert same(*results)
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
+def test_a_step_that_overflows_halves_the_scale_and_changes_nothing(fused: bool) -> None:
+    model, inputs = tiny_model(), torch.ones(2, 3)
+    optimizer_step = step_for(model, fused=fused, scaled=True)
+    before = snapshot(model)
+    assert optimizer_step.scale is not None
+    assert optimizer_step.skipped is not None
+    optimizer_step.scale.fill_(2.0**127)
+    optimizer_step.backward_and_step(model(inputs).square().sum() * 1000)
+    assert same(before, snapshot(model))
+    assert (float(optimizer_step.skipped), float(optimizer_step.scale)) == (1, 2.0**126)
+    assert optimizer_step.non_finite.tolist() == [0, 1]
+    optimizer_step.scale.fill_(4)
+    for _ in range(2000):
+        optimizer_step.backward_and_step(model(inputs).square().mean())
+    assert (float(optimizer_step.skipped), float(optimizer_step.scale)) == (0, 8)
+    assert not same(before, snapshot(model))
+
+
 @needs_gpu
-def test_on_a_gpu_the_host_never_waits() -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_on_a_gpu_the_host_never_waits(scaled: bool) -> None:
     model = tiny_model().cuda()
-    optimizer_step, inputs = step_for(model), torch.ones(2, 3).cuda()
+    optimizer_step, inputs = step_for(model, scaled=scaled), torch.ones(2, 3).cuda()
     optimizer_step.backward_and_step(model(inputs).sum())
     before = snapshot(model)
     torch.cuda.set_sync_debug_mode("error")
@@ -188,7 +227,8 @@ def test_on_a_gpu_the_host_never_waits() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
 @pytest.mark.parametrize("stop_at", [0, 1, 4], ids=["at-once", "gradients-wait", "after-a-step"])
-def test_going_on_from_a_state_is_exact(kind: str, fused: bool, stop_at: int) -> None:
+@pytest.mark.parametrize("scaled", [False, True])
+def test_going_on_from_a_state_is_exact(kind: str, fused: bool, stop_at: int, scaled: bool) -> None:
     """Weights in channels-last memory: the fused kernels pair their elements by address."""
 
     def model() -> nn.Module:
@@ -198,9 +238,14 @@ def test_going_on_from_a_state_is_exact(kind: str, fused: bool, stop_at: int) ->
 
     batches = torch.randn(7, 2, 3, 6, 6, generator=torch.Generator().manual_seed(3))
     networks = through, first, second = model(), model(), model()
-    steps = one, other, another = [step_for(n, optimizer=kind, fused=fused) for n in networks]
+    steps = one, other, another = [
+        step_for(n, optimizer=kind, fused=fused, scaled=scaled) for n in networks
+    ]
     for optimizer_step in steps:
         optimizer_step.accumulate = 2
+    for optimizer_step in (one, other):
+        if optimizer_step.scale is not None:
+            optimizer_step.scale.fill_(0.5)  # not the one that a training begins with
     for batch in batches:
         one.backward_and_step(through(batch).square().sum())
     for batch in batches[:stop_at]:
@@ -215,4 +260,5 @@ def test_going_on_from_a_state_is_exact(kind: str, fused: bool, stop_at: int) ->
         another.backward_and_step(second(batch).square().sum())
     assert same(snapshot(through), snapshot(second))
     assert (one.steps, one.pending) == (another.steps, another.pending) == (3, 1)
+    assert one.state()["scale"] == another.state()["scale"] == ((0.5, 3) if scaled else None)
     assert another.non_finite.tolist() == [1, 1]

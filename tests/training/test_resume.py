@@ -75,6 +75,7 @@ def assert_same_results(one: Path, other: Path) -> None:
     "change",
     [
         pytest.param({"workers": 2, "nominal_batch_size": 12}, id="pending gradients"),
+        pytest.param({"augment_on": "device", "cache": "gpu", "workers": 1}, id="on the device"),
         pytest.param({"optimizer": "adamw", "lr0": 0.001, "freeze": "3"}, id="adamw, frozen"),
         pytest.param({"schedule": "cosine", "noval": True, "momentum": 0}, id="noval"),
     ],
@@ -253,6 +254,7 @@ def test_a_state_of_another_training_is_not_resumed(
     ("change", "found"),
     [
         ({"workers": 1, "cache": "none", "patience": 7, "save_period": 2, "resume": "True"}, True),
+        ({"augment_on": "device", "cache": "gpu", "cache_share": 0.2}, True),
         ({"resume": "never"}, False),
         ({"resume": "False"}, False),
     ],

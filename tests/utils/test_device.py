@@ -11,15 +11,20 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.pretend_gpu import PretendGpu
 from utils import device as devices
 from utils.device import (
+    allow_tf32,
     autocast,
     compute_dtype,
     gpu_of_rank,
+    inference_precision,
     parse_device,
     parse_gpu_ids,
     select_device,
+    tried_kernels,
     visible_gpus,
+    without_tf32,
 )
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
@@ -125,6 +130,60 @@ def test_float16_is_for_gpus() -> None:
         with autocast(CUDA, "float16"):
             layer = torch.nn.Linear(2, 2).cuda()
             assert layer(torch.ones(1, 2).cuda()).dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("capability", "training", "inference"),
+    [
+        pytest.param((6, 1), torch.float32, torch.float32, id="no tensor cores"),
+        pytest.param((7, 0), torch.float16, torch.float16, id="V100"),
+        pytest.param((7, 5), torch.float16, torch.float16, id="T4"),
+        pytest.param((8, 0), torch.bfloat16, torch.float16, id="A100"),
+        pytest.param((9, 0), torch.bfloat16, torch.float16, id="H100"),
+    ],
+)
+def test_auto_on_a_gpu(
+    pretend_gpu: PretendGpu,
+    capability: tuple[int, int],
+    training: torch.dtype,
+    inference: torch.dtype,
+) -> None:
+    pretend_gpu.capability = capability
+    assert compute_dtype(CUDA, "auto") == training
+    assert compute_dtype(CUDA, inference_precision(CUDA, "auto")) == inference
+    for named in (torch.float32, torch.bfloat16, torch.float16):
+        word = str(named).removeprefix("torch.")
+        assert compute_dtype(CUDA, word) == compute_dtype(CUDA, inference_precision(CUDA, word))
+        assert compute_dtype(CUDA, word) == named
+
+
+def test_a_cpu_evaluates_in_float32_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: True)
+    for precision, seen, evaluated in (
+        ("auto", torch.bfloat16, torch.float32),
+        ("bfloat16", torch.bfloat16, torch.bfloat16),
+    ):
+        assert compute_dtype(CPU, inference_precision(CPU, precision)) == seen
+        figures = inference_precision(CPU, precision, evaluates=True)
+        assert compute_dtype(CPU, figures) == evaluated
+
+
+def test_tf32_is_as_told_and_off_in_a_comparison() -> None:
+    def states() -> set[bool]:
+        return {torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32}
+
+    for allowed in (True, False):
+        allow_tf32(allowed)
+        with without_tf32():
+            assert states() == {False}
+        assert states() == {allowed}
+
+
+def test_kernels_are_tried_on_a_gpu_for_fixed_shapes_only() -> None:
+    for device, fixed, tried in ((CUDA, True, True), (CUDA, False, False), (CPU, True, False)):
+        with tried_kernels(device, fixed_shapes=fixed):
+            assert torch.backends.cudnn.benchmark == tried
+        assert not torch.backends.cudnn.benchmark
 
 
 def test_gpu_ids_of_a_command_line() -> None:
