@@ -79,7 +79,8 @@ def translated(text: str, words: Mapping[str, str]) -> str:
     before, semicolon, after = text.rpartition("; ")
     if not semicolon:
         return text
-    return f"{translated(before, words)}；{translated(after, words)}"
+    found = translated(before, words), translated(after, words)
+    return text if found == (before, after) else "；".join(found)
 
 
 def _cell(text: str) -> str:
