@@ -18,8 +18,17 @@ from torch import Tensor
 
 from bench.run_ours import Job, main, mining_settings
 from data.images import read_image
-from mining.consistency import compare, join_objects, reference_sample
-from mining.data_augment import PERTURBATIONS, image_generator, view_size
+from mining.consistency import Objects, compare, match, reference_sample
+from mining.data_augment import (
+    VIEWS,
+    accepted_tries,
+    box_map,
+    cutout_tries,
+    hide_,
+    image_generator,
+    map_boxes,
+    view_size,
+)
 from models.checkpoint import build_detector, load_checkpoint
 from models.detector import Detector
 from ops.boxes import clip
@@ -79,7 +88,7 @@ def _inconsistency(
     content = image[:, top : image.shape[1] - bottom, left : image.shape[2] - right]
     boxes = _inside(reference[0], top, left, content)
     generator = image_generator(settings.seed, path, name)
-    (view,), (mapped,) = PERTURBATIONS[name](content[None], [boxes], [generator])
+    view, mapped = perturb(name, content, boxes, generator)
     stride = detector.config.input_multiple
     height, width = (
         -(-side // stride) * stride for side in view_size(name, (image.shape[1], image.shape[2]))
@@ -87,9 +96,35 @@ def _inconsistency(
     canvas = image.new_full((3, height, width), PAD_VALUE)
     top, left = (height - view.shape[1]) // 2, (width - view.shape[2]) // 2
     canvas[:, top : top + view.shape[1], left : left + view.shape[2]] = view
-    found = _forward(detector, canvas, settings)
-    seen = join_objects([_inside(found[0], top, left, view)], [found])
-    return float(compare(join_objects([mapped], [reference]), seen).inconsistency)
+    rows, classes = _forward(detector, canvas, settings)
+    if not len(rows):
+        return 0.0
+    seen = torch.cat((_inside(rows, top, left, view), rows[:, 4:]), 1)
+    return inconsistency(mapped, Objects(*reference), Objects(seen, classes))
+
+
+def perturb(
+    name: str, image: Tensor, boxes: Tensor, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the view `name` of one image, uint8 [3, h, w], and its boxes [n, 4] there."""
+    size = (image.shape[1], image.shape[2])
+    changed = VIEWS[name](image[None])[0]
+    if name == "cutout":
+        tries = torch.from_numpy(cutout_tries(size, generator))[None]
+        changed = hide_(image[None].clone(), accepted_tries(boxes[None], tries))[0]
+    height, width = view_size(name, size)
+    maps = torch.from_numpy(box_map(name, size))[None]
+    sizes = torch.tensor([[width, height, width, height]], dtype=torch.float64)
+    return changed, map_boxes(boxes[None], maps, sizes)[0]
+
+
+def inconsistency(boxes: Tensor, reference: Objects, view: Objects) -> float:
+    """Return M of one view that shows objects; `boxes` [n, 4] are the reference's in the view."""
+    overlap, partner = match(boxes, view.rows)
+    partners = Objects(view.rows[partner][None, None], view.probabilities[partner][None, None])
+    one = Objects(reference.rows[None], reference.probabilities[None])
+    shown = torch.ones(1, 1, dtype=torch.bool)
+    return float(compare(overlap[None, None], one, partners, shown).inconsistency)
 
 
 def _inside(rows: Tensor, top: int, left: int, content: Tensor) -> Tensor:

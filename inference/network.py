@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from models.float16 import usable_precision
 from models.onednn import to_onednn, with_cast_weights
 from utils.cuda_graphs import CudaGraphs
 from utils.device import autocast, compute_dtype, keep_freed_memory
+from utils.errors import Code, TaskError
 from utils.memory import Pieces
 
 PIXELS_PER_PASS = 1_000_000
@@ -40,6 +42,8 @@ class Network:
     """What computes the network up to its head; None for torch. `backbone_map` is always torch."""
     graphs: Graphs | None = None
     """What torch launches on a GPU."""
+    sum_of_rows: Tensor | None = None
+    """Of all outputs in float16: no finite number once a value left its range; float32 []."""
     pieces: Pieces = field(default_factory=Pieces)
     """How many images go through the network at once, if memory has run out."""
 
@@ -52,7 +56,8 @@ class Network:
         precision = usable_precision(fused, precision)
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
         compiled = prepare(fused, compute_dtype(device, precision))
-        network = cls(fused, compiled, device, precision)
+        total = torch.zeros((), device=device) if precision == "float16" else None
+        network = cls(fused, compiled, device, precision, sum_of_rows=total)
         if device.type == "cpu":
             return network
         return replace(network, graphs=Graphs(network, CudaGraphs(device)))
@@ -112,8 +117,20 @@ class Network:
         for part in self._split(images):
             with autocast(self.device, self.precision):
                 maps = [level.float() for level in self.compiled(part)]
-            outputs.append((maps, self.detector.decode(maps)))
+            rows = self.detector.decode(maps)
+            if self.sum_of_rows is not None:
+                self.sum_of_rows.add_(rows.sum())
+            outputs.append((maps, rows))
         return _joined(outputs)
+
+    def check_numbers(self) -> None:
+        """Raise TaskError(NOT_A_NUMBER) if an output was no number; this waits for the device."""
+        if self.sum_of_rows is not None and not math.isfinite(float(self.sum_of_rows)):
+            raise TaskError(
+                Code.NOT_A_NUMBER,
+                "the network's values left the range of float16, and what it found is not right: "
+                "set precision to float32, or to bfloat16 on a GPU that has it.",
+            )
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images as float32 from 0 to 1 on the device."""

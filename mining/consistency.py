@@ -7,12 +7,14 @@ For a reference object k and its partner in the perturbed view (boxes already ma
     M_view = min over k of |m_k - 1.3|, at most 1;   M = mean over views
 
 The smaller M, the more an annotation of the image is worth. Everything here is pure, works on any
-one device, and takes the objects of several images at once: flat, with a count per image.
+one device, and takes all views of a batch at once: objects are padded with zeros, boxes without
+area that overlap nothing.
+
+Shape legend: v views, b images, k reference objects, d detections, c classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,121 +30,77 @@ LARGEST = 1.0
 REFERENCE_LIMIT = 50
 
 
-@dataclass(frozen=True)
-class Objects:
-    """The objects of a batch of images, one image after the other."""
-
-    boxes: Tensor
-    """float32 [n, 4]: xyxy in pixels."""
-    confidence: Tensor
-    """float [n]: objectness times the best class probability."""
-    distributions: Tensor
-    """float64 [n, c]: class distributions, each summing to 1."""
-    counts: tuple[int, ...]
-    """Objects per image; their sum is n."""
-
-
-def join_objects(boxes: Sequence[Tensor], found: Sequence[tuple[Tensor, Tensor]]) -> Objects:
-    """Objects from boxes [n_i, 4] and (rows [n_i, 6], class probabilities [n_i, nc]) per image."""
-    rows = torch.cat([rows for rows, _ in found])
-    probabilities = torch.cat([classes for _, classes in found])
-    return Objects(
-        torch.cat(list(boxes)).to(rows.device),
-        rows[:, 4],
-        class_distributions(probabilities, rows[:, 4]),
-        tuple(len(own) for own in boxes),
-    )
-
-
 def class_distributions(probabilities: Tensor, confidence: Tensor) -> Tensor:
-    """Sigmoid class probabilities [n, nc] as distributions float64 [n, max(nc, 2)].
+    """Sigmoid class probabilities [..., nc] as distributions float64 [..., max(nc, 2)].
 
     Each row is divided by its sum; a row without any mass becomes uniform. A single class says
     nothing when normalised, so there the distribution is (confidence, 1 - confidence).
     """
-    if probabilities.shape[1] == 1:
+    if probabilities.shape[-1] == 1:
         sure = confidence.double().clamp(0, 1)
-        return torch.stack((sure, 1 - sure), 1)
+        return torch.stack((sure, 1 - sure), -1)
     mass = probabilities.double()
-    total = mass.sum(1, keepdim=True)
-    even = torch.full_like(mass, 1 / mass.shape[1])
-    return torch.where(total > 0, mass / total.where(total > 0, torch.ones_like(total)), even)
+    total = mass.sum(-1, keepdim=True)
+    return torch.where(total > 0, mass / total, 1 / mass.shape[-1])
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence in nats, [n] in [0, ln 2], of distributions [n, c] summing to 1."""
+    """Jensen-Shannon divergence in nats, [...] in [0, ln 2], of distributions [..., c]."""
     mean = (p + q) / 2
     entropy = torch.special.entr
     divergence: Tensor = (entropy(mean) - (entropy(p) + entropy(q)) / 2).sum(-1).clamp(min=0)
     return divergence
 
 
-def match(reference: Objects, view: Objects) -> tuple[Tensor, Tensor]:
-    """Per reference object the largest IoU [n] and the index [n] of that object of the view.
+@dataclass(frozen=True)
+class Objects:
+    """Detections of images with their class probabilities, padded with zeros."""
 
-    Within the same image, whatever the class; ties go to the first. IoU is 0 (and the index
-    without meaning) where no object of the view overlaps.
-    """
-    overlaps = [reference.boxes.new_zeros(0)]
-    partners = [torch.zeros(0, dtype=torch.int64, device=reference.boxes.device)]
-    start = 0
-    for own, others in zip(
-        reference.boxes.split(list(reference.counts)),
-        view.boxes.split(list(view.counts)),
-        strict=True,
-    ):
-        if len(others):
-            overlap, partner = pairwise_iou(own, others).max(1)
-            partner = partner + start
-        else:
-            # 0 and not `start`, which lies outside when no later image shows an object either.
-            overlap, partner = own.new_zeros(len(own)), partners[0].new_zeros(len(own))
-        overlaps.append(overlap)
-        partners.append(partner)
-        start += len(others)
-    return torch.cat(overlaps), torch.cat(partners)
+    rows: Tensor
+    """float32 [..., k, 6]: xyxy in pixels, confidence, class."""
+    probabilities: Tensor
+    """float32 [..., k, c]: sigmoid class probabilities, not multiplied by objectness."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every reference object and its partner in a view, and M of the view for every image."""
+    """Every reference object and its partner in each view, and M of the views of every image."""
 
-    overlap: Tensor
-    """float32 [n]: IoU."""
-    partner: Tensor
-    """int64 [n]: index of the partner among the view's objects; without meaning at IoU 0."""
     divergence: Tensor
-    """float64 [n]: Jensen-Shannon divergence of both class distributions."""
+    """float64 [v, b, k]: Jensen-Shannon divergence of both class distributions."""
     consistency: Tensor
-    """float64 [n]: m in [0, 2]; 0 where nothing of the view overlaps."""
+    """float64 [v, b, k]: m in [0, 2]; 0 where nothing of the view overlaps."""
     inconsistency: Tensor
-    """float64 [b]: M in [0, 1]; 0 where the view shows no object."""
+    """float64 [v, b]: M in [0, 1]; 0 where the view shows no object."""
     deciding: Tensor
-    """int64 [b]: index of the object whose |m - 1.3| is M; n where it is no object's."""
+    """int64 [v, b]: index of the object nearest to the base point."""
+    decided: Tensor
+    """bool [v, b]: whether its |m - 1.3| is M."""
 
 
-def compare(reference: Objects, view: Objects) -> Comparison:
-    """Return M of one view for every image, and its terms for every reference object."""
-    overlap, partner = match(reference, view)
-    if len(view.boxes):
-        divergence = jensen_shannon(reference.distributions, view.distributions[partner])
-        confidence = (reference.confidence.double() + view.confidence[partner].double()) / 2
-        same = overlap.double() + confidence * (1 - divergence)
-        consistency = torch.where(overlap > 0, same, torch.zeros_like(same))
-    else:
-        divergence, consistency = torch.zeros_like(overlap).double(), overlap.double()
-    distance = (consistency - BASE_POINT).abs()
-    device, count = distance.device, len(reference.counts)
-    images = torch.arange(count, device=device)
-    image = torch.repeat_interleave(images, torch.tensor(reference.counts, device=device))
-    smallest = torch.full((count,), LARGEST, dtype=torch.float64, device=device)
-    smallest = smallest.scatter_reduce(0, image, distance, "amin")
-    objects = torch.arange(len(distance), device=device)
-    own = torch.where(distance == smallest[image], objects, len(distance))
-    deciding = torch.full_like(images, len(distance)).scatter_reduce(0, image, own, "amin")
-    shown = torch.tensor([count > 0 for count in view.counts], device=device)
-    smallest = torch.where(shown, smallest, torch.zeros_like(smallest))
-    return Comparison(overlap, partner, divergence, consistency, smallest, deciding)
+def match(boxes: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Per reference box [..., k, 4] the largest IoU and the index of that row of [..., d, 6].
+
+    Whatever the class; ties go to the first. The index has no meaning where the IoU is 0.
+    """
+    overlap, partner = pairwise_iou(boxes, rows[..., :4]).max(-1)
+    return overlap, partner
+
+
+def compare(overlap: Tensor, reference: Objects, partners: Objects, shown: Tensor) -> Comparison:
+    """Return M of all views, and its terms for every reference object.
+
+    `overlap` [v, b, k] is that of the `reference` objects of b images with their `partners`; no
+    other object counts. `shown` [v, b] tells which views show an object at all.
+    """
+    own, others = reference.rows[..., 4].double(), partners.rows[..., 4].double()
+    p = class_distributions(reference.probabilities, own)
+    divergence = jensen_shannon(p, class_distributions(partners.probabilities, others))
+    same = overlap + (own + others) / 2 * (1 - divergence)
+    consistency = torch.where(overlap > 0, same, 0)
+    nearest, deciding = (consistency - BASE_POINT).abs().min(-1)
+    smallest = torch.where(shown, nearest.clamp(max=LARGEST), 0)
+    return Comparison(divergence, consistency, smallest, deciding, nearest <= LARGEST)
 
 
 def reference_sample(count: int) -> np.ndarray:
@@ -156,10 +114,10 @@ def reference_sample(count: int) -> np.ndarray:
     return np.round(np.linspace(0, count - 1, REFERENCE_LIMIT)).astype(np.int64)
 
 
-def class_vector(rows: Tensor, num_classes: int) -> Tensor:
-    """Return per class the largest confidence of an image's rows [n, 6], 0 without any: [c].
+def class_vectors(rows: Tensor, num_classes: int) -> Tensor:
+    """Return per class the largest confidence of the rows [..., n, 6], 0 without any: [..., c].
 
     CALD averages this over the image's views.
     """
-    vector = rows.new_zeros(num_classes)
-    return vector.scatter_reduce(0, rows[:, 5].long(), rows[:, 4], "amax")
+    vectors = rows.new_zeros((*rows.shape[:-2], num_classes))
+    return vectors.scatter_reduce(-1, rows[..., 5].long(), rows[..., 4], "amax")

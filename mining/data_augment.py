@@ -1,9 +1,8 @@
-"""CALD's perturbed views: a changed copy of an image, and where its boxes went.
+"""CALD's perturbed views: changed copies of images, and where their boxes went.
 
-Every view takes a batch of images of one size (uint8 [b, 3, h, w], RGB), the
-boxes of each image (float32 [n, 4], xyxy in pixels of that image, on the CPU) and one random
-generator per image. It returns new images on the same device and the mapped boxes, in pixels of
-the new images, neither rounded nor outside the image. The arguments stay untouched.
+Images are uint8 [b, 3, h, w], RGB, of one size, on any device. Boxes are xyxy in pixels of their
+image, and may be padded with zeros; where they go in a view is a linear map of the four numbers.
+Mapped boxes are in pixels of the new images, neither rounded nor outside. Arguments stay untouched.
 
 Pixel convention: continuous coordinates, the centre of the first pixel at (0.5, 0.5).
 """
@@ -12,15 +11,17 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import PurePath
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ops.boxes import clip
+from ops.boxes import area
 from ops.letterbox import PAD_VALUE
 
 RESIZE_FACTOR = 0.8
@@ -32,73 +33,64 @@ CUTOUT_SIDE = (0.05, 0.2)
 CUTOUT_COVER = (0.1, 0.4)
 """A rectangle is accepted if the share it hides of the box it hides most lies between these."""
 
-Generators = Sequence[np.random.Generator]
-Perturbation = Callable[[Tensor, Sequence[Tensor], Generators], tuple[Tensor, list[Tensor]]]
+
+def flip(images: Tensor) -> Tensor:
+    """Left and right exchanged."""
+    return images.flip(-1)
 
 
-def flip(
-    images: Tensor, boxes: Sequence[Tensor], generators: Generators
-) -> tuple[Tensor, list[Tensor]]:
-    """Left and right exchanged: x1' = width - x2, x2' = width - x1."""
-    width = images.shape[-1]
-    mapped = [torch.stack((width - b[:, 2], b[:, 1], width - b[:, 0], b[:, 3]), 1) for b in boxes]
-    return images.flip(-1), mapped
+def cutout_tries(size: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw `CUTOUT_TRIES` rectangles [tries, 4] (xyxy) in an image of size (height, width).
 
-
-def cutout(
-    images: Tensor, boxes: Sequence[Tensor], generators: Generators
-) -> tuple[Tensor, list[Tensor]]:
-    """At most two black rectangles per image, each hiding part of an object; boxes stay."""
-    size = (images.shape[-2], images.shape[-1])
-    changed = images.clone()
-    for image, own, generator in zip(changed, boxes, generators, strict=True):
-        for left, top, right, bottom in cutout_rectangles(own, size, generator):
-            image[:, top:bottom, left:right] = 0
-    return changed, [own.clone() for own in boxes]
-
-
-def cutout_rectangles(
-    boxes: Tensor, size: tuple[int, int], generator: np.random.Generator
-) -> list[tuple[int, int, int, int]]:
-    """The rectangles (left, top, right, bottom) to hide in an image of size (height, width).
-
-    Of `CUTOUT_TRIES` random ones the first `CUTOUT_COUNT` whose largest overlap / area of a box
-    lies within `CUTOUT_COVER`. All tries are drawn whatever is accepted, so that a tiny change
-    of a box cannot shift the draws that follow. No boxes [0, 4]: no rectangle.
+    All are drawn whatever is accepted, so that a tiny change of a box cannot shift what follows.
     """
     draws = generator.random((CUTOUT_TRIES, 4))
-    if len(boxes) == 0:
-        return []
     extent = np.array([size[1], size[0]])  # width, height: the order of x, y
     low, high = CUTOUT_SIDE
-    sides = np.maximum(1, ((low + (high - low) * draws[:, :2]) * extent).astype(np.int64))
-    corners = (draws[:, 2:] * (extent - sides + 1)).astype(np.int64)
-    tries = np.concatenate((corners, corners + sides), 1)
-
-    own = boxes.detach().cpu().numpy().astype(np.float64)
-    shared_low = np.maximum(tries[:, None, :2], own[None, :, :2])
-    shared_high = np.minimum(tries[:, None, 2:], own[None, :, 2:])
-    overlap = np.clip(shared_high - shared_low, 0, None).prod(2)
-    area = np.clip(own[:, 2:] - own[:, :2], 0, None).prod(1)
-    cover = np.where(area > 0, overlap / np.where(area > 0, area, 1), 0).max(1)
-
-    accepted = np.flatnonzero((cover >= CUTOUT_COVER[0]) & (cover <= CUTOUT_COVER[1]))
-    chosen = tries[accepted[:CUTOUT_COUNT]].tolist()
-    return [(left, top, right, bottom) for left, top, right, bottom in chosen]
+    sides = np.maximum(1, np.floor((low + (high - low) * draws[:, :2]) * extent))
+    corners = np.floor(draws[:, 2:] * (extent - sides + 1))
+    return np.concatenate((corners, corners + sides), 1)
 
 
-def resize(
-    images: Tensor, boxes: Sequence[Tensor], generators: Generators
-) -> tuple[Tensor, list[Tensor]]:
-    """Bilinearly to (int(0.8 h), int(0.8 w)); boxes by the same ratios.
+def accepted_tries(boxes: Tensor, tries: Tensor) -> Tensor:
+    """Return the rectangles [b, count, 4] to hide of `tries` [b, tries, 4], zeros for missing ones.
+
+    The first whose largest overlap / area of a box of `boxes` [b, k, 4] lies within `CUTOUT_COVER`;
+    k is at least 1.
+    """
+    own = boxes.double()
+    low = torch.maximum(tries[:, :, None, :2], own[:, None, :, :2])
+    high = torch.minimum(tries[:, :, None, 2:], own[:, None, :, 2:])
+    size = area(own)[:, None]
+    cover = (high - low).clamp_(min=0).prod(-1).div_(torch.where(size > 0, size, 1)).amax(2)
+    accepted = (cover >= CUTOUT_COVER[0]) & (cover <= CUTOUT_COVER[1])
+    early = accepted * torch.arange(tries.shape[1], 0, -1, device=tries.device)
+    found, places = early.topk(CUTOUT_COUNT)
+    return tries.gather(1, places[..., None].expand(-1, -1, 4)) * (found > 0)[..., None]
+
+
+def hide_(images: Tensor, rectangles: Tensor) -> Tensor:
+    """Blacken the whole-pixel rectangles [b, count, 4] (xyxy) in images, and return these."""
+    height, width = images.shape[-2:]
+    pixels = torch.arange(max(height, width), device=images.device)
+    inside = (pixels >= rectangles[..., :2, None]) & (pixels < rectangles[..., 2:, None])
+    hidden = inside[:, :, 1, :height, None] & inside[:, :, 0, None, :width]
+    return images.masked_fill_(hidden.any(1)[:, None], 0)
+
+
+def cutout(images: Tensor) -> Tensor:
+    """The image itself, of which `hide_` then blackens parts."""
+    return images
+
+
+def resize(images: Tensor) -> Tensor:
+    """Bilinearly to (int(0.8 h), int(0.8 w)).
 
     The caller pads the result instead of enlarging it again: the network sees smaller objects.
     """
-    height, width = images.shape[-2:]
-    new = view_size("resize", (height, width))
+    new = view_size("resize", (images.shape[-2], images.shape[-1]))
     changed = functional.interpolate(images.float(), new, mode="bilinear", align_corners=False)
-    ratios = torch.tensor([new[1] / width, new[0] / height]).repeat(2)
-    return _as_pixels(changed), [own * ratios for own in boxes]
+    return changed.round_().to(torch.uint8)
 
 
 def view_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
@@ -108,27 +100,29 @@ def view_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
     return max(1, int(size[0] * RESIZE_FACTOR)), max(1, int(size[1] * RESIZE_FACTOR))
 
 
-def rotate(
-    images: Tensor, boxes: Sequence[Tensor], generators: Generators
-) -> tuple[Tensor, list[Tensor]]:
+def rotate(images: Tensor) -> Tensor:
     """Five degrees counter-clockwise on a canvas that holds all of it, then back to the size.
 
-    Both steps are one bilinear warp. A box becomes the box around its four turned corners,
-    held inside the image. What turns in from outside is the letterbox's grey.
+    Both steps are one bilinear warp. What turns in from outside is the letterbox's grey.
     """
-    height, width = images.shape[-2:]
-    matrix = rotation((height, width), ROTATION_DEGREES)
+    grid = _turned_grid((images.shape[-2], images.shape[-1]), images.device)
+    turned = functional.grid_sample(
+        images - float(PAD_VALUE), grid.expand(len(images), -1, -1, -1), align_corners=False
+    )
+    return turned.add_(PAD_VALUE).round_().to(torch.uint8)
+
+
+@lru_cache(maxsize=8)
+def _turned_grid(size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return where each pixel of the rotated view comes from, float32 [1, h, w, 2]."""
+    height, width = size
+    matrix = rotation(size, ROTATION_DEGREES)
     # From the centre, in half sizes (grid_sample's coordinates), the map is linear.
     halves = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     inverse = torch.linalg.inv(matrix[:, :2]) * halves / halves[:, None]
     theta = torch.cat((inverse, torch.zeros(2, 1, dtype=torch.float64)), 1)
-    theta = theta.to(images.device, torch.float32)[None]
-    grid = functional.affine_grid(theta, [1, 3, height, width], align_corners=False)
-    turned = functional.grid_sample(
-        images.float() - PAD_VALUE, grid.expand(len(images), -1, -1, -1), align_corners=False
-    )
-    mapped = [rotated_boxes(own, matrix, (height, width)) for own in boxes]
-    return _as_pixels(turned + PAD_VALUE), mapped
+    theta = theta.to(device, torch.float32)[None]
+    return functional.affine_grid(theta, [1, 3, height, width], align_corners=False)
 
 
 def rotation(size: tuple[int, int], degrees: float) -> Tensor:
@@ -149,12 +143,33 @@ def rotation(size: tuple[int, int], degrees: float) -> Tensor:
     return torch.cat((linear, (centre - linear @ centre)[:, None]), 1)
 
 
-def rotated_boxes(boxes: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes [n, 4], xyxy px, around their corners after the affine `matrix` [2, 3], clipped."""
-    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].double().reshape(-1, 4, 2)
-    moved = corners @ matrix[:, :2].T + matrix[:, 2]
-    around = torch.cat((moved.amin(1), moved.amax(1)), 1)
-    return clip(around, size).to(boxes.dtype)
+@lru_cache(maxsize=256)
+def box_map(view: str, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the map [4, 5] of boxes (x1, y1, x2, y2, 1) to those of a view of an image of `size`.
+
+    A rotated box becomes the box around its four turned corners.
+    """
+    height, width = size
+    new_height, new_width = view_size(view, size)
+    linear, offset = np.diag([new_width / width, new_height / height]), np.zeros(2)
+    if view == "flip":
+        linear, offset = np.diag([-1.0, 1.0]), np.array([width, 0.0])
+    elif view == "rotate":
+        matrix = rotation(size, ROTATION_DEGREES).numpy()
+        linear, offset = matrix[:, :2], matrix[:, 2]
+    # A coordinate is least where what it grows with is least, and what it falls with largest.
+    rising, falling = linear.clip(min=0), linear.clip(max=0)
+    both = np.block([[rising, falling], [falling, rising]])
+    return np.concatenate((both, np.tile(offset, 2)[:, None]), 1)
+
+
+def map_boxes(boxes: Tensor, maps: Tensor, sizes: Tensor) -> Tensor:
+    """Map boxes [b, k, 4] by float64 `maps` [..., b, 4, 5], clipped to `sizes` [..., b, 4].
+
+    `sizes` are (width, height, width, height) of the new images. Returns float32 [..., b, k, 4].
+    """
+    moved = boxes.double() @ maps[..., :4].mT + maps[..., None, :, 4]
+    return torch.minimum(moved.clamp_(min=0), sizes[..., None, :]).float()
 
 
 def image_generator(seed: int, path: str, view: str) -> np.random.Generator:
@@ -166,11 +181,10 @@ def image_generator(seed: int, path: str, view: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name), zlib.crc32(view.encode())])
 
 
-def _as_pixels(images: Tensor) -> Tensor:
-    return images.round().clamp(0, 255).to(torch.uint8)
-
-
-PERTURBATIONS: dict[str, Perturbation] = {
-    function.__name__: function for function in (flip, cutout, resize, rotate)
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "flip": flip,
+    "cutout": cutout,
+    "resize": resize,
+    "rotate": rotate,
 }
-"""The views by the names that the setting `views` uses."""
+"""What makes views of whole images, by the names that the setting `views` uses."""

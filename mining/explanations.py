@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.journal import Record
 from inference.predictions import Prediction
-from mining.consistency import Objects, compare
+from mining.consistency import Comparison
 from mining.ranking import Ranking
 from mining.scores import kept_input
 from ops.letterbox import boxes_to_original
@@ -26,6 +28,8 @@ HEADER = (
 )
 ADDED = ("value", "distance")
 """What a farthest-first order chose an image by (`mining/diversity.py`)."""
+Box = NDArray[np.float64]
+"""xyxy [4]."""
 ROWS_AT_ONCE = 10_000
 COLUMNS = 21
 """Columns of a view's breakdown: M, whether an object decided, IoU, divergence, m, the reference
@@ -33,31 +37,22 @@ row (6, network pixels), its box in the view (4) and its partner there (6, both 
 view's content)."""
 
 
-def view_breakdown(reference: Objects, view: Objects, rows: Tensor, found: Tensor) -> Tensor:
-    """Return the score terms of one view for every image: float64 [b, COLUMNS], on the device.
+def view_breakdowns(terms: Comparison, objects: Sequence[Tensor]) -> Tensor:
+    """Return the score terms of all views of every image: float64 [v, b, COLUMNS], on the device.
 
-    The deciding object is the one nearest to CALD's base point; no other counts in that view.
-
-    `rows` [n, 6] are those of the reference objects, `found` [m, 6] those of the view.
+    Those of the deciding object, the one nearest to CALD's base point; no other counts in that
+    view. `objects` are IoU [v, b, k], reference rows [v, b, k, 6], boxes and partners.
     """
-    terms = compare(reference, view)
-    decided = terms.deciding < len(rows)
-    at = terms.deciding.clamp(max=max(len(rows) - 1, 0))
-    partner = found if len(found) else rows.new_zeros((1, 6))
-    other = terms.partner[at].clamp(max=len(partner) - 1)
-    figures = (
-        terms.inconsistency,
-        decided,
-        terms.overlap[at],
-        terms.divergence[at],
-        terms.consistency[at],
-    )
-    columns = (torch.stack([one.double() for one in figures], 1), rows[at], reference.boxes[at])
-    return torch.cat([one.double() for one in (*columns, partner[other])], 1)
+    overlap, *others = objects
+    figures = (overlap, terms.divergence, terms.consistency)
+    columns = torch.cat((*(one[..., None] for one in figures), *others), -1)
+    at = terms.deciding[..., None, None].expand(-1, -1, 1, columns.shape[-1])
+    own = columns.gather(2, at)[:, :, 0]
+    return torch.cat((terms.inconsistency[..., None], terms.decided[..., None], own), -1)
 
 
 def score_breakdown(
-    names: Sequence[str], columns: Tensor, prediction: Prediction
+    names: Sequence[str], columns: NDArray[np.float64], prediction: Prediction
 ) -> dict[str, object]:
     """Return plain values of one image from its `columns` [views, COLUMNS], on the CPU.
 
@@ -77,9 +72,10 @@ def score_breakdown(
     if not own[1]:
         return breakdown
     row = own[5:11]
-    box = boxes_to_original(row[None, :4].float(), kept_input(prediction).letterbox)[0].double()
+    network_box = row[None, :4].astype(np.float32)
+    box = boxes_to_original(network_box, kept_input(prediction).letterbox)[0].astype(np.float64)
     if prediction.window is not None:
-        box = box + box.new_tensor([*prediction.window[:2], *prediction.window[:2]])
+        box += (*prediction.window[:2], *prediction.window[:2])
     breakdown |= {
         "box": _short(box),
         "class": int(row[5]),
@@ -99,22 +95,22 @@ def score_breakdown(
     return breakdown
 
 
-def map_to_image(box: Tensor, mapped: Tensor, original: Tensor, *, flipped: bool) -> Tensor:
+def map_to_image(box: Box, mapped: Box, original: Box, *, flipped: bool) -> Box:
     """Map a box [4] of a view to the frame in which the view's box `mapped` is `original`.
 
     IoU with that box does not change; with `flipped`, left and right are exchanged.
     """
-    scale = (original[2:] - original[:2]) / (mapped[2:] - mapped[:2]).clamp(min=1e-9)
+    scale = (original[2:] - original[:2]) / (mapped[2:] - mapped[:2]).clip(min=1e-9)
     start = (box[:2] - mapped[:2]) * scale
     end = (box[2:] - mapped[:2]) * scale
     first, second = original[:2] + start, original[:2] + end
     if flipped:
         left, right = original[2] - end[0], original[2] - start[0]
-        return torch.stack((left, first[1], right, second[1]))
-    return torch.cat((first, second))
+        return np.array((left, first[1], right, second[1]))
+    return np.concatenate((first, second))
 
 
-def _short(box: Tensor) -> list[float]:
+def _short(box: Box) -> list[float]:
     return [round(value, 1) for value in box.tolist()]
 
 

@@ -20,12 +20,16 @@ if __name__ == "__main__":
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from inference.predictions import NetworkInput, Prediction, original_rows
+from inference.predictions import Prediction, original_rows
+from mining.cald_views import make_views
 from mining.class_balance import (
     BALANCED_FIRST,
     divergence_shares,
@@ -34,9 +38,16 @@ from mining.class_balance import (
     labelled_objects,
     rebalance,
 )
-from mining.consistency import class_vector, join_objects, reference_sample
-from mining.data_augment import PERTURBATIONS, image_generator, view_size
-from mining.explanations import score_breakdown, view_breakdown
+from mining.consistency import (
+    REFERENCE_LIMIT,
+    Objects,
+    class_vectors,
+    compare,
+    match,
+    reference_sample,
+)
+from mining.data_augment import image_generator
+from mining.explanations import score_breakdown, view_breakdowns
 from mining.scores import (
     Algorithm,
     ScoredPart,
@@ -45,9 +56,9 @@ from mining.scores import (
     kept_input,
     place_empty,
     score_by_shape,
+    stack_inputs,
+    upload,
 )
-from ops.boxes import clip
-from ops.letterbox import PAD_VALUE
 from ops.tiling import cut_sides
 from settings.detect import MiningSettings
 from utils.errors import Code, TaskError
@@ -56,25 +67,6 @@ log = logging.getLogger(__name__)
 
 EMPTY_SCORES = {"first": 1.0, "last": 0.0}
 """Written for an image without detections, by the setting `empty_images`."""
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """An image or tile with objects, to be compared with its perturbed views."""
-
-    prediction: Prediction
-    view: NetworkInput
-    reference: tuple[Tensor, Tensor]
-    """Rows [n, 6] and class probabilities [n, nc] of the objects that stand for the image."""
-    boxes: Tensor
-    """float32 [n, 4] on the CPU: theirs, xyxy in pixels of the content inside the borders."""
-
-    @property
-    def content(self) -> Tensor:
-        """The photograph inside the borders: uint8 [3, h, w]."""
-        top, bottom, left, right = self.view.letterbox.borders
-        height, width = self.view.image.shape[1:]
-        return self.view.image[:, top : height - bottom, left : width - right]
 
 
 def rank_cald(scores: Stream, context: ScoringContext) -> Stream:
@@ -127,7 +119,9 @@ def cald_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
         )
 
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
-        return _score([_candidate(one) for one in group], context)
+        order = sorted(range(len(group)), key=lambda n: kept_input(group[n]).letterbox.borders)
+        parts = zip(order, _score([group[n] for n in order], context), strict=True)
+        return [part for _, part in sorted(parts, key=lambda pair: pair[0])]
 
     return score_by_shape(map(_whole_objects, predictions), score, context)
 
@@ -150,114 +144,80 @@ def _whole_objects(prediction: Prediction) -> Prediction:
     return replace(prediction, network_input=view if len(view.rows) else None)
 
 
-def _candidate(prediction: Prediction) -> _Candidate:
-    view = kept_input(prediction)
-    chosen = torch.from_numpy(reference_sample(len(view.rows))).to(view.rows.device)
-    rows, probabilities = view.rows[chosen], view.class_probabilities[chosen]
-    top, _, left, _ = view.letterbox.borders
-    boxes = _inside(rows[:, :4], (top, left), view.letterbox.resized).cpu()
-    return _Candidate(prediction, view, (rows, probabilities), boxes)
+def _objects(group: Sequence[Prediction], device: torch.device) -> tuple[Tensor, Objects]:
+    """Return all detections [b, n, 6] of images with objects, and those that stand for them.
 
-
-def _inside(boxes: Tensor, corner: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Map boxes of a network input to pixels of its content at `corner` (top, left), clipped."""
-    top, left = corner
-    return clip(boxes - boxes.new_tensor([left, top, left, top]), size)
+    Both are padded with zeros.
+    """
+    inputs = [kept_input(one) for one in group]
+    counts = [len(one.rows) for one in inputs]
+    places, total = np.full((len(group), max(counts)), sum(counts)), 0
+    for own, count in zip(places, counts, strict=True):
+        chosen = reference_sample(count)
+        others = np.setdiff1d(np.arange(count), chosen)
+        own[:count] = total + np.concatenate((chosen, others))  # the references first
+        total += count
+    (index,) = upload([places], device)
+    index = index.long()
+    # What pads an image is one row of zeros behind all others.
+    rows = functional.pad(torch.cat([one.rows for one in inputs]), (0, 0, 0, 1))[index]
+    index = index[:, :REFERENCE_LIMIT]
+    classes = torch.cat([one.class_probabilities for one in inputs])
+    probabilities = functional.pad(classes, (0, 0, 0, 1))[index]
+    return rows, Objects(rows[:, : index.shape[1]], probabilities)
 
 
 @torch.inference_mode()
-def _score(group: Sequence[_Candidate], context: ScoringContext) -> list[ScoredPart]:
-    """Score candidates whose network inputs have one shape."""
+def _score(group: Sequence[Prediction], context: ScoringContext) -> list[ScoredPart]:
+    """Score images and tiles with objects whose network inputs have one shape."""
     predictor, settings = context.network, context.settings
-    names = settings.views
-    reference = [item.reference for item in group]
-    rows = torch.cat([own for own, _ in reference])
-    total = torch.zeros(len(group), dtype=torch.float64, device=predictor.network.device)
-    vectors = torch.stack(
-        [class_vector(item.view.rows, item.view.class_probabilities.shape[1]) for item in group]
+    rows, reference = _objects(group, predictor.network.device)
+    views = make_views(
+        settings.views,
+        stack_inputs(group),
+        [kept_input(one).letterbox for one in group],
+        reference.rows[..., :4],
+        generators=[image_generator(settings.seed, one.path, "cutout") for one in group],
+        stride=predictor.network.stride,
     )
-    breakdowns = []
-    for name in names:
-        perturbed = _perturb(group, name, settings.seed, predictor.network.stride)
-        found = predictor.detect_with_classes(perturbed.images)
-        seen = [
-            _inside(own[:, :4], corner, size)
-            for (own, _), corner, size in zip(
-                found, perturbed.corners, perturbed.sizes, strict=True
-            )
-        ]
-        breakdown = view_breakdown(
-            join_objects(perturbed.boxes, reference),
-            join_objects(seen, found),
-            rows,
-            torch.cat(
-                [torch.cat((b, own[:, 4:]), 1) for b, (own, _) in zip(seen, found, strict=True)]
-            ),
+    count = len(views.names)
+    found = predictor.detect_batches(views.canvases)
+    canvas_rows = found.rows().unflatten(0, (count, len(group)))
+    seen = torch.cat((views.inside(canvas_rows[..., :4]), canvas_rows[..., 4:]), -1)
+    overlap, partner = match(views.boxes, seen)
+    partners = Objects(
+        seen.gather(2, partner[..., None].expand(-1, -1, -1, 6)),
+        found.probabilities(partner.flatten(0, 1)).unflatten(0, (count, len(group))),
+    )
+    shown = (seen[..., 4] != 0).any(-1)
+    terms = compare(overlap, reference, partners, shown)
+    own = reference.rows.expand(count, -1, -1, -1)
+    columns = view_breakdowns(terms, (overlap, own, views.boxes, partners.rows))
+    classes = reference.probabilities.shape[-1]
+    vectors = class_vectors(rows, classes) + class_vectors(seen, classes).sum(0)
+    everything = torch.cat((columns.flatten(), vectors.flatten())).cpu().numpy()
+    table, shown_classes = np.split(everything, [columns.numel()])
+    at = [views.names.index(name) for name in settings.views]
+    table = table.reshape(columns.shape)[at].swapaxes(0, 1)
+    averages = shown_classes.astype(np.float32).reshape(vectors.shape) / (1 + count)
+    return [_scored(*one, settings.views) for one in zip(group, table, averages, strict=True)]
+
+
+def _scored(
+    prediction: Prediction,
+    columns: NDArray[np.float64],
+    vector: NDArray[np.float32],
+    names: Sequence[str],
+) -> ScoredPart:
+    """Return the score of an image from its `columns` [views, COLUMNS]."""
+    score = 1 - sum(columns[:, 0].tolist()) / len(names)
+    if not 0 <= score <= 1:  # also catches NaN, which no sort can place
+        raise TaskError(
+            Code.NOT_A_NUMBER,
+            f"The mining score of {prediction.path} is {score}: the weights give detections that "
+            "are not numbers; train the model again or choose another stage of it.",
         )
-        total += breakdown[:, 0]
-        breakdowns.append(breakdown)
-        vectors += torch.stack([class_vector(own, vectors.shape[1]) for own, _ in found])
-    scores = (1 - total / len(names)).tolist()
-    shown = (vectors / (1 + len(names))).cpu().numpy()
-    columns = torch.stack(breakdowns, 1).cpu()
-    parts = []
-    for item, score, vector, own in zip(group, scores, shown, columns, strict=True):
-        if not 0 <= score <= 1:  # also catches NaN, which no sort can place
-            raise TaskError(
-                Code.NOT_A_NUMBER,
-                f"The mining score of {item.prediction.path} is {score}: the weights give "
-                "detections that are not numbers; train the model again or choose another stage "
-                "of it.",
-            )
-        explained = score_breakdown(names, own, item.prediction)
-        parts.append(ScoredPart(item.prediction, score, vector, explained))
-    return parts
-
-
-@dataclass(frozen=True)
-class _Perturbed:
-    """One view of every candidate of a group, ready for the network."""
-
-    images: Tensor
-    """uint8 [b, 3, h, w], RGB, content centred on grey."""
-    corners: list[tuple[int, int]]
-    """(top, left) of each content."""
-    sizes: list[tuple[int, int]]
-    """(height, width) of each content."""
-    boxes: list[Tensor]
-    """float32 [n, 4] each, on the CPU: the reference boxes, mapped, in pixels of the content."""
-
-
-def _perturb(group: Sequence[_Candidate], name: str, seed: int, stride: int) -> _Perturbed:
-    """Return the view `name` of candidates whose network inputs have one shape, in one shape again.
-
-    Contents of equal size and place are perturbed together. A view that shrinks the content
-    shrinks the network input along with it, up to the next multiple of the stride.
-    """
-    alike: dict[tuple[int, int, int, int], list[int]] = {}
-    for index, item in enumerate(group):
-        alike.setdefault(item.view.letterbox.borders, []).append(index)
-    first = group[0].view.image
-    images, boxes = [first] * len(group), [first] * len(group)
-    for indices in alike.values():
-        changed, mapped = PERTURBATIONS[name](
-            torch.stack([group[i].content for i in indices]),
-            [group[i].boxes for i in indices],
-            [image_generator(seed, group[i].prediction.path, name) for i in indices],
-        )
-        for i, image, own in zip(indices, changed, mapped, strict=True):
-            images[i], boxes[i] = image, own
-    canvas_size = view_size(name, (first.shape[1], first.shape[2]))
-    canvas_height, canvas_width = (-(-side // stride) * stride for side in canvas_size)
-    canvas = first.new_full((len(group), 3, canvas_height, canvas_width), PAD_VALUE)
-    corners, sizes = [], []
-    for target, image in zip(canvas, images, strict=True):
-        height, width = image.shape[1:]
-        top, left = (canvas_height - height) // 2, (canvas_width - width) // 2
-        target[:, top : top + height, left : left + width] = image
-        corners.append((top, left))
-        sizes.append((height, width))
-    return _Perturbed(canvas, corners, sizes, boxes)
+    return ScoredPart(prediction, score, vector, score_breakdown(names, columns, prediction))
 
 
 ALGORITHM = Algorithm(cald_scores, rank_cald, threshold="conf_thres")

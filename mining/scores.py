@@ -173,6 +173,14 @@ def stack_inputs(group: Sequence[Prediction]) -> Tensor:
     return torch.stack([kept_input(one).image for one in group])
 
 
+def upload(arrays: Sequence[NDArray[Any]], device: torch.device) -> list[Tensor]:
+    """Return arrays as float64 tensors on a device; one copy, and the host does not wait."""
+    host = torch.from_numpy(np.concatenate([one.ravel() for one in arrays]).astype(np.float64))
+    there = host if device.type == "cpu" else host.pin_memory().to(device, non_blocking=True)
+    parts = there.split([one.size for one in arrays])
+    return [part.view(one.shape) for part, one in zip(parts, arrays, strict=True)]
+
+
 def input_shape(prediction: Prediction) -> tuple[int, ...] | None:
     """Return the shape (3, h, w) of a prediction's network input; None without one."""
     shown = prediction.network_input

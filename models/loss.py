@@ -98,6 +98,7 @@ class DetectionLoss(nn.Module):
         share: Callable[[Tensor], Tensor] | None = None,
         *,
         padded: bool | None = None,
+        divisors: Tensor | None = None,
     ) -> LossParts:
         """Compute the loss of logits [batch, anchors, rows, columns, 5 + classes] per level.
 
@@ -106,7 +107,8 @@ class DetectionLoss(nn.Module):
         logits are; on a GPU the host never waits. Where several ranks share a batch, `share`
         turns numbers of matches [levels] into this rank's part of those of all ranks: the sum of
         their losses is then the loss of the whole batch. With `padded`, for which None means on
-        any device but a CPU, no shape depends on the numbers: see `pad_targets`.
+        any device but a CPU, no shape depends on the numbers: see `pad_targets`. `divisors`
+        [levels] are used instead of the numbers of matches.
         """
         shapes = [raw.shape[:4] for raw in raw_maps]
         if padded is None:
@@ -117,25 +119,31 @@ class DetectionLoss(nn.Module):
         match = assign_targets(
             targets.float(), grid_sizes, self.anchors, self.config.anchor_t, padded=padded
         )
-        counts = match.counts.clamp(min=1) if share is None else share(match.counts)
+        if divisors is None:
+            divisors = match.counts.clamp(min=1) if share is None else share(match.counts)
         logits, objectness = _SelectLogits.apply(
             match.sizes, match.image, match.anchor, match.row, match.column, *raw_maps
         )
         overlap = aligned_iou(matched_boxes(logits, match), match.boxes, complete=True)
-        box = match.sums(1.0 - overlap) / counts
+        box = match.sums(1.0 - overlap) / divisors
         wanted = objectness_target(overlap.detach(), match, shapes)
         losses = self._cross_entropy(objectness, wanted, self.objectness_weight)
         means = [level.mean() for level in losses.split([shape.numel() for shape in shapes])]
         obj = torch.stack(means) * self.balance
         cls = torch.zeros_like(box)
         if self.num_classes > 1:
-            cls = self._class_losses(logits[:, 5:], match) / counts
+            cls = self._class_losses(logits[:, 5:], match) / divisors
 
         # Levels and terms are added one after the other, on every device.
         levels = torch.stack([box, obj, cls]).unbind(1)
         terms = (functools.reduce(torch.add, levels) * self.gains).unbind()
         total = functools.reduce(torch.add, terms) * len(raw_maps[0])
         return LossParts(total, *(term.detach() for term in terms))
+
+    def match_counts(self, targets: Tensor, grid_sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """Return how many matches targets [t, 6] have on grids (rows, columns): [levels]."""
+        own, ratio = targets.float(), self.config.anchor_t
+        return assign_targets(own, grid_sizes, self.anchors, ratio, padded=True).counts
 
     def _class_losses(self, logits: Tensor, match: Assignment) -> Tensor:
         absent = self.config.label_smoothing / 2

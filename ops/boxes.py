@@ -41,15 +41,17 @@ def area(boxes: Boxes) -> Boxes:
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the IoU matrix [n, m] of boxes `a` [n, 4] and `b` [m, 4], xyxy in one unit.
+    """Return the IoU matrices [..., n, m] of boxes `a` [..., n, 4] and `b` [..., m, 4], xyxy in one
+    unit.
 
     Boxes without area have IoU 0; n or m may be 0.
     """
-    low = torch.maximum(a[:, None, :2], b[None, :, :2])
-    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
     width, height = (high - low).clamp(min=0).unbind(-1)
     intersection = width * height
-    return intersection / (area(a)[:, None] + area(b)[None, :] - intersection + EPSILON)
+    union = area(a)[..., :, None] + area(b)[..., None, :] - intersection + EPSILON
+    return intersection / union
 
 
 def aligned_iou(a: Tensor, b: Tensor, *, complete: bool = False) -> Tensor:

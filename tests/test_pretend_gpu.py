@@ -90,3 +90,41 @@ def test_planted_faults_raise_as_on_cuda(
     pretend_gpu.memory = 1 << 20
     with pytest.raises((RuntimeError, TypeError), match=message):
         fault(on_gpu)
+
+
+def test_a_graph_does_again_what_was_recorded(pretend_gpu: PretendGpu) -> None:
+    """On the same memory, with the numbers that the host had; recording changes nothing."""
+    batch, total, rate = torch.ones(3).to("cuda"), torch.zeros(3).to("cuda"), 2.0
+    layer, graph = torch.nn.Linear(3, 1, device="cuda"), torch.cuda.CUDAGraph()
+    torch.nn.init.ones_(layer.weight)
+    with torch.cuda.graph(graph):
+        total += batch * rate
+        layer(total).sum().backward()
+    assert total.tolist() == [0, 0, 0]
+    rate = 5.0
+    with pretend_gpu.watch() as seen:
+        for number in (1.0, 10.0):
+            batch.fill_(number)
+            graph.replay()
+    assert total.tolist() == [22, 22, 22]
+    assert layer.weight.grad.tolist() == [[22, 22, 22]]
+    assert seen.dispatches == {"fill_": 2, "graph": 2}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda x: float(x.sum()), id="a wait"),
+        pytest.param(lambda x: torch.rand(3).to(x.device, non_blocking=True), id="pageable"),
+        pytest.param(lambda x: torch.cuda.synchronize(), id="synchronize"),
+        pytest.param(lambda x: x + torch.rand(3), id="two devices"),
+    ],
+)
+def test_what_cannot_be_recorded_raises(
+    pretend_gpu: PretendGpu, fault: Callable[[torch.Tensor], object]
+) -> None:
+    on_gpu, graph = torch.rand(3).to("cuda"), torch.cuda.CUDAGraph()
+    with pytest.raises(RuntimeError, match=r"stream is capturing|same device"):  # noqa: SIM117
+        with torch.cuda.graph(graph):
+            fault(on_gpu)
+    assert not torch.cuda.is_current_stream_capturing()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import yaml
 
 from bench.training import training_job
 from data.dataset_index import DatasetIndex
@@ -17,6 +18,22 @@ from training.checkpoints import SavedCheckpoint
 from training.job import TrainingJob
 from training.loop import train
 from utils.progress import Progress
+
+SMALL_NETWORK = {
+    "nc": 3,
+    "depth_multiple": 1.0,
+    "width_multiple": 0.25,
+    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
+    "backbone": [[-1, 1, "Conv", [32, 3, 4]], [-1, 1, "C3", [32]], [-1, 1, "Conv", [64, 3, 2]]],
+    "head": [[-1, 1, "Conv", [64, 3, 2]], [[2, 3], 1, "Detect", ["nc", "anchors"]]],
+}
+
+
+def small_network(folder: Path) -> dict[str, object]:
+    """Return settings of a network of few layers, whose model file is written to `folder`."""
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL_NETWORK), encoding="utf-8")
+    return {"model": str(path), "img_size": 64, "noautoanchor": True}
 
 
 def make_job(splits: Sequence[DatasetIndex], folder: Path, **change: object) -> TrainingJob:

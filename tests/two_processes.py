@@ -74,7 +74,8 @@ def backpropagate(processes: DistContext, folder: Path) -> None:
         normaliser = processes.normaliser if processes.is_distributed else None
         maps = state.step.gradients.model(network_input(batch.images, CPU).double())
         losses = state.criterion(maps, batch.targets, normaliser)
-        (losses.total * processes.world_size).backward()
+        losses.total.backward()
+        processes.add_up([one.grad for one in state.network.parameters() if one.grad is not None])
         if processes.is_main:
             gradients = {name: one.grad for name, one in state.network.named_parameters()}
             torch.save(gradients, folder / f"gradients {processes.world_size}.pt")

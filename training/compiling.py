@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 RECORDING_STEPS = 25 * (WARM_UPS + 1)
 """Steps from which `auto` records on a GPU. A recording costs the host about one step of launches
 for each shape of a batch, three or four shapes as a rule, and saves one at every later step."""
-COMPILE_SECONDS = 90.0
-"""Time to compile yolov5n and its loss: measured, see docs/performance.md."""
+COMPILE_SECONDS = 125.0
+"""Time of one core to compile yolov5n and its loss, measured for a CPU (docs/performance.md)."""
 SAVED_SECONDS = 0.03e-3
 """Estimated time on a GPU that a compiled step of yolov5n saves for an image of 640 x 640 pixels:
 normalisation and activation in one pass over a map, about 11 of 45 bytes that are moved for each
@@ -105,7 +105,9 @@ def prepared_step(step: TrainingStep, chosen: Plan) -> TrainingStep | RecordedSt
     return RecordedStep(step, CudaGraphs(step.gradients.device)) if chosen.recorded else step
 
 
-def compiled(gradients: BatchGradients, backend: str = "inductor") -> BatchGradients:
+def compiled(
+    gradients: BatchGradients, backend: str | Callable[..., Any] = "inductor"
+) -> BatchGradients:
     """Return the same with network and loss compiled, the targets padded so that shapes repeat."""
     return replace(
         gradients,
@@ -121,7 +123,7 @@ class _Compiled:
     For others it is called as it is, and always once it could not be compiled, which the log says.
     """
 
-    def __init__(self, function: Callable[..., Any], backend: str) -> None:
+    def __init__(self, function: Callable[..., Any], backend: str | Callable[..., Any]) -> None:
         self._plain = function
         # Its method, not the module: a state dict keeps its names.
         method = getattr(function, "forward", function)

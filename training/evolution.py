@@ -102,7 +102,10 @@ def train_trial(job: TrainingJob) -> float:
     """Train and return the fitness of the best weights, which are not kept; log warnings only."""
     job.folder.mkdir(parents=True, exist_ok=True)
     with only_warnings(), tempfile.TemporaryDirectory(dir=job.folder) as scratch:
-        best = train(replace(job, stage_folder=lambda stage: Path(scratch) / stage), Progress())
+        folder = Path(scratch)
+        # A trial stands for the rates that it was given.
+        trial = replace(job, stage_folder=lambda stage: folder / stage, recovers=False)
+        best = train(trial, Progress())
         assert best is not None
         return float(best.evaluation.scores.fitness)
 

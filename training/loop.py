@@ -34,10 +34,11 @@ from reporting.training_report import TrainingReport
 from training.build import set_train_mode
 from training.checkpoints import ModelCheckpoint, SavedCheckpoint
 from training.job import TrainingJob
+from training.recovery import NotFiniteError, kept, step_back
 from training.resume import ResumeState, find_common_state, snapshot, write_state
 from training.setup import TrainState, evaluation_batches, prepare
+from training.step import share_pending
 from utils.device import describe, inference_precision, tried_kernels
-from utils.errors import Code, TaskError
 from utils.logs import PROGRESS
 from utils.progress import Progress, progress_bar
 
@@ -122,13 +123,19 @@ def train_epochs(
             classes = last.evaluation.classes
             state.loader.update_class_weights(classes.average_precision(state.network.nc))
     epochs, saved, first = job.settings.epochs, resumed, resumed.epoch + 1 if resumed else 0
+    good = kept(snapshot(state.network, state.ema, state.optimizer_step))
     with progress.stage(0.95) as part:
         with part.stage(first / epochs):
             pass  # trained by an earlier run
         for epoch in progress_bar(range(first, epochs), "training", unit="epoch"):
             with part.stage(1 / epochs) as share:
                 started = time.monotonic()
-                losses, evaluation = train_and_evaluate(state, epoch, share)
+                try:
+                    losses, evaluation = train_and_evaluate(state, epoch, share.again())
+                except NotFiniteError as error:
+                    state = step_back(state, error, good)
+                    losses, evaluation = train_and_evaluate(state, epoch, share.again())
+                good = kept(snapshot(state.network, state.ema, state.optimizer_step))
                 if checkpoints:
                     rows = saved.rows if saved else []
                     saved = save_epoch(state, epoch, losses, evaluation, checkpoints, rows)
@@ -203,6 +210,7 @@ def save_epoch(
         rows=[*rows, [epoch, *result.values]],
         stages=list(checkpoints.stages.values()),
         parts=snapshot(state.network, state.ema, state.optimizer_step),
+        slowed=state.schedule.slowed,
     )
     if not job.settings.nosave:
         write_state(job.state_file, saved)
@@ -231,7 +239,7 @@ def log_epoch(
 def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[float]:
     """Train for one pass over the training set; return mean box, objectness and class loss.
 
-    Raises TaskError(NOT_A_NUMBER) if a loss is not finite.
+    Raises NotFiniteError, on all ranks, if a loss is not finite.
     """
     job, settings, processes = state.job, state.job.settings, state.job.processes
     steps, step_of = len(state.loader), state.optimizer_step
@@ -249,14 +257,10 @@ def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[f
         show_losses(bar, totals, step, len(batch.images))
         for callback in state.callbacks:
             callback.on_train_batch_end(epoch, step, batch.images, batch.targets)
-    non_finite = int(step_of.non_finite[0])
+    share_pending(step_of, processes)
+    non_finite = int(processes.all_reduce(step_of.non_finite)[0])
     if non_finite:
-        raise TaskError(
-            Code.NOT_A_NUMBER,
-            f"the loss was not a number in {non_finite} step(s) by epoch {epoch + 1}: lower "
-            "lr0 (or precision float32), or look for broken labels; the best weights so far are "
-            "kept.",
-        )
+        raise NotFiniteError(non_finite, epoch)
     return (processes.mean(totals) / steps).tolist()
 
 

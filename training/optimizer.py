@@ -170,26 +170,36 @@ class OptimizerStep:
             )
         self.optimizer.zero_grad(set_to_none=not self._keeps_gradients)
 
+    def gradients(self) -> list[Tensor]:
+        """Return the pending gradients."""
+        return [one.grad for one in self._parameters if one.grad is not None]
+
     def count_step(self) -> None:
         """Count a step; no gradients are pending after it."""
         self.pending = 0
         self.steps += 1
 
     def _backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss to those that are pending."""
-        pending = [(one, one.grad) for one in self._parameters if one.grad is not None]
-        if not loss.is_cuda or not pending:
-            loss.backward()
-            return
-        # All added up at once: torch launches a kernel for every parameter.
-        for parameter, _ in pending:
+        """Add the gradients of a loss to those that are pending, or after an error none."""
+        pending = [one.grad for one in self._parameters]
+        for parameter in self._parameters:
             parameter.grad = None
         try:
             loss.backward()
-            both = [(before, one.grad) for one, before in pending if one.grad is not None]
+        except Exception:
+            for parameter, before in zip(self._parameters, pending, strict=True):
+                parameter.grad = before
+            raise
+        # All added up at once: torch launches a kernel for every parameter.
+        both = [
+            (before, one.grad)
+            for one, before in zip(self._parameters, pending, strict=True)
+            if before is not None and one.grad is not None
+        ]
+        if both:
             torch._foreach_add_(*zip(*both, strict=True))
-        finally:
-            for parameter, before in pending:
+        for parameter, before in zip(self._parameters, pending, strict=True):
+            if before is not None:
                 parameter.grad = before
 
     def state(self) -> dict[str, object]:

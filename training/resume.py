@@ -59,6 +59,8 @@ class ResumeState:
     rows: list[list[float]]
     stages: list[SavedCheckpoint]
     parts: dict[str, Any] | None = None
+    slowed: float = 1.0
+    """What the rates are multiplied by since a loss was not a number."""
 
     @property
     def best_epoch(self) -> int:
@@ -151,19 +153,19 @@ def snapshot(
     }
 
 
-def load_network(network: Detector, state: ResumeState) -> None:
-    """Load the weights and statistics of a state into `network`."""
-    assert state.parts is not None
-    _load(network, state.parts["network"])
+def load_network(network: Detector, parts: Mapping[str, Any]) -> None:
+    """Load the weights and statistics of a snapshot into `network`."""
+    _load(network, parts["network"])
 
 
-def restore(state: ResumeState, *, ema: ModelEMA[Detector], optimizer_step: OptimizerStep) -> None:
-    """Restore EMA, optimiser and random numbers of a state; the network is loaded before."""
-    assert state.parts is not None
-    _load(ema.module, state.parts["ema"])
-    ema.updates = state.parts["updates"]
-    optimizer_step.load_state(state.parts["optimizer"])
-    restore_random_state(state.parts["random"])
+def restore(
+    parts: Mapping[str, Any], *, ema: ModelEMA[Detector], optimizer_step: OptimizerStep
+) -> None:
+    """Restore EMA, optimiser and random numbers of a snapshot; the network is loaded before."""
+    _load(ema.module, parts["ema"])
+    ema.updates = parts["updates"]
+    optimizer_step.load_state(parts["optimizer"])
+    restore_random_state(parts["random"])
 
 
 def _load(network: Detector, tensors: Mapping[str, Any]) -> None:

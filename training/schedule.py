@@ -48,6 +48,8 @@ class Schedule:
 
     settings: TrainSettings
     batches_per_epoch: int
+    slowed: float = 1.0
+    """What all rates are multiplied by."""
     lag: bool = False
     cap_warmup: bool = True
 
@@ -70,20 +72,20 @@ class Schedule:
         rate = self.learning_rate(epoch)
         batches = _between(iteration, last, 1, settings.nominal_batch_size / settings.batch_size)
         return StepSettings(
-            bias_lr=_between(iteration, last, settings.warmup_bias_lr, rate),
+            bias_lr=_between(iteration, last, settings.warmup_bias_lr * self.slowed, rate),
             lr=_between(iteration, last, 0.0, rate),
             momentum=_between(iteration, last, settings.warmup_momentum, settings.momentum),
             accumulate=max(1, round(batches)),
         )
 
     def learning_rate(self, epoch: int) -> float:
-        """Return `lr0` at epoch 0, falling to its fraction `lrf` when all epochs are done."""
+        """Return `lr0` at epoch 0, falling to its fraction `lrf` at the end; times `slowed`."""
         epochs, final = self.settings.epochs, self.settings.lrf
         if self.settings.schedule == "cosine":
             factor = (1 - math.cos(math.pi * epoch / epochs)) / 2 * (final - 1) + 1
         else:
             factor = (1 - epoch / epochs) * (1 - final) + final
-        return self.settings.lr0 * factor
+        return self.settings.lr0 * factor * self.slowed
 
 
 def _between(position: int, last: int, start: float, end: float) -> float:

@@ -45,6 +45,7 @@ from training.step import BatchGradients, TrainingStep
 from utils.device import allow_tf32, compute_dtype, keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError
+from utils.memory import Pieces
 from utils.seeding import seed_everything
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,8 @@ def prepare(
             *(settings.img_size, image_size, stride),
         )
     if resumed:
-        load_network(network, resumed)
+        assert resumed.parts is not None
+        load_network(network, resumed.parts)
     else:
         fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
@@ -116,7 +118,7 @@ def prepare(
         settings = replace(settings, batch_size=min(batch_size, len(job.train)))
         job = replace(job, settings=settings)
     loader = training_batches(job, image_size, stride, images)
-    schedule = Schedule(settings, len(loader))
+    schedule = Schedule(settings, len(loader), slowed=resumed.slowed if resumed else 1.0)
     if schedule.warmup_iterations != round(settings.warmup_epochs * len(loader)):
         log.info(
             "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
@@ -127,16 +129,20 @@ def prepare(
         scaled=compute_dtype(device, settings.precision) == torch.float16,
     )
     ema = ModelEMA(network)
+    strides = [int(stride) for stride in network.config.strides]
     gradients = BatchGradients(
-        model=processes.ddp(network),
+        model=network,
         criterion=criterion,
+        match_counts=lambda targets, size: criterion.match_counts(
+            targets, [(size[0] // stride, size[1] // stride) for stride in strides]
+        ),
         optimizer_step=optimizer_step,
         device=device,
         precision=settings.precision,
-        # DDP averages gradients over the ranks; the loss of a batch is their sum.
-        factor=(QUAD_LOSS_FACTOR if settings.quad else 1) * processes.world_size,
+        factor=QUAD_LOSS_FACTOR if settings.quad else 1,
         share=processes.normaliser if processes.is_distributed else None,
         padded=device.type != "cpu",  # on a CPU nothing waits: fewer rows are faster
+        pieces=None if settings.sync_bn and processes.is_distributed else Pieces(),
     )
     left = (settings.epochs - (resumed.epoch + 1 if resumed else 0)) * len(loader)
     chosen = plan(settings, device, processes, left)
@@ -149,7 +155,7 @@ def prepare(
         ema=ema,
         criterion=criterion,
         optimizer_step=optimizer_step,
-        step=prepared_step(TrainingStep(gradients, network, ema), chosen),
+        step=prepared_step(TrainingStep(gradients, network, ema, processes), chosen),
         schedule=schedule,
         loader=loader,
         evaluation_batches=evaluation_batches(job, image_size, stride, processes),
@@ -157,7 +163,8 @@ def prepare(
         multi_scale=MultiScale(image_size, stride, settings.seed) if settings.multi_scale else None,
     )
     if resumed:
-        restore(resumed, ema=ema, optimizer_step=optimizer_step)
+        assert resumed.parts is not None
+        restore(resumed.parts, ema=ema, optimizer_step=optimizer_step)
     return state
 
 

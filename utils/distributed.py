@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,11 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.nn.parallel import DistributedDataParallel
 
 from utils.environment import RANK_VARIABLES, agent_store, ranks, threads_are_set
 from utils.errors import Code, TaskError
 
+MESSAGE = 1 << 24
+"""Numbers that are sent at once."""
 TIMEOUT = timedelta(hours=3)
 """While rank 0 writes or evaluates alone; a rank that dies is noticed at once."""
 
@@ -83,23 +84,16 @@ class DistContext:
         if self.is_distributed and not threads_are_set():
             torch.set_num_threads(max(torch.get_num_threads() // self.local_world_size, 1))
 
-    def ddp(self, network: nn.Module) -> nn.Module:
-        """Wrap the network so that gradients are means over all ranks."""
-        if not self.is_distributed:
-            return network
-        device = next(network.parameters()).device
-        devices = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=devices)
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors, such as gradients, by their sums over all ranks, in few messages."""
+        if self.is_distributed:
+            _in_few_messages(tensors, dist.all_reduce)
 
     def broadcast_module(self, network: nn.Module) -> None:
-        """Copy weights and buffers of the network from rank 0, in place."""
+        """Copy weights and buffers of the network from rank 0, in place, in few messages."""
         if self.is_distributed:
-            with torch.no_grad():
-                for tensor in (*network.parameters(), *network.buffers()):
-                    # A copy in plain memory order, as the network may lie in another.
-                    sent = tensor.detach().clone(memory_format=torch.contiguous_format)
-                    dist.broadcast(sent, 0)
-                    tensor.copy_(sent)
+            tensors = (*network.parameters(), *network.buffers())
+            _in_few_messages(tensors, lambda joined: dist.broadcast(joined, 0))
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks as a new tensor."""
@@ -167,6 +161,24 @@ class DistContext:
 
 
 SINGLE_PROCESS = DistContext()
+
+
+@torch.no_grad()
+def _in_few_messages(tensors: Sequence[Tensor], send: Callable[[Tensor], object]) -> None:
+    """Send tensors joined to messages of one type, and copy what has become of them back."""
+    for dtype in dict.fromkeys(one.dtype for one in tensors):
+        rest = [one for one in tensors if one.dtype == dtype]
+        while rest:
+            ends = np.cumsum([one.numel() for one in rest])
+            count = max(int(np.searchsorted(ends, MESSAGE, "right")), 1)
+            part, rest = rest[:count], rest[count:]
+            joined = part[0].new_empty(int(ends[count - 1]))
+            # In plain memory order, as ranks' tensors may lie in others.
+            pieces = zip(joined.split([one.numel() for one in part]), part, strict=True)
+            views = [piece.view(one.shape) for piece, one in pieces]
+            torch._foreach_copy_(views, part)
+            send(joined)
+            torch._foreach_copy_(part, views)
 
 
 def launcher_store(rank: int, world_size: int, timeout: timedelta) -> Store | None:

@@ -34,6 +34,10 @@ class Progress:
             yield item
             self.update(done, total)
 
+    def again(self) -> Progress:
+        """Return the same work from its start: it reports nothing until it is further than this."""
+        return Progress(self._rise_to)
+
     @contextmanager
     def stage(self, share: float) -> Iterator[Progress]:
         """Yield the next `share` (0 to 1) of this work as a Progress; it is full on exit.

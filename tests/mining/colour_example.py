@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.batch_detections import BatchDetections
 from inference.batching import WorkerPool
 from inference.predictor import Predictor, PredictorConfig
 from mining.registry import ALGORITHMS
 from mining.scores import ScoringContext, images_without_network, in_order
 from models.detector import Detector
 from models.model_config import read_model_config
-from ops.nms import NmsConfig
+from ops.nms import Detections, NmsConfig
+from ops.suppression import Suppressed, pack
 from settings.detect import MiningSettings
 
 SETTINGS = MiningSettings(batch_size=4, workers=1)
@@ -76,6 +78,21 @@ class ColourPredictor(Predictor):
         least = (nms or self.config.nms).confidence
         above = [~(rows[:, 4] <= least) for rows, _ in found]
         return [(rows[up], own[up]) for (rows, own), up in zip(found, above, strict=True)]
+
+    def detect_batches(
+        self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
+    ) -> BatchDetections:
+        limit, device = self.config.nms.max_detections, self.network.device
+        found, decoded = [], []
+        for images in batches:
+            own = self.detect_with_classes(images, nms=nms)
+            places = [Detections(rows.cpu(), torch.arange(len(rows))) for rows, _ in own]
+            outputs = torch.zeros(len(images), limit, 8)
+            for output, (_, classes) in zip(outputs, own, strict=True):
+                output[: len(classes), 5:] = classes.cpu()
+            found.append(Suppressed(pack(places, limit).packed.to(device)))
+            decoded.append(outputs.to(device))
+        return BatchDetections(found, decoded)
 
     def backbone_map(self, images: Tensor) -> Tensor:
         return images.float() / 255

@@ -7,26 +7,30 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.sequential_mining import perturb
+from mining.cald_views import make_views
 from mining.data_augment import (
     CUTOUT_COVER,
-    PERTURBATIONS,
-    cutout,
-    cutout_rectangles,
-    flip,
+    accepted_tries,
+    box_map,
+    cutout_tries,
+    hide_,
     image_generator,
-    resize,
-    rotate,
-    rotated_boxes,
+    map_boxes,
     rotation,
     view_size,
 )
+from mining.data_augment import (
+    VIEWS as MAKERS,
+)
+from ops.letterbox import Letterbox
 
 SIZES = [(100, 200), (200, 100), (96, 96), (37, 83)]
-VIEWS = sorted(PERTURBATIONS)
+VIEWS = sorted(MAKERS)
 
 
-def generators(count: int, seed: int = 0) -> list[np.random.Generator]:
-    return [image_generator(seed, f"{index}.jpg", "cutout") for index in range(count)]
+def generator(index: int = 0, seed: int = 0) -> np.random.Generator:
+    return image_generator(seed, f"{index}.jpg", "cutout")
 
 
 def noise(count: int, size: tuple[int, int]) -> Tensor:
@@ -49,9 +53,9 @@ def test_drawn_rectangle_is_where_the_mapped_box_says(view: str, size: tuple[int
     image = torch.full((1, 3, height, width), 114, dtype=torch.uint8)
     left, top, right, bottom = box[0].int().tolist()
     image[..., top:bottom, left:right] = 255
-    changed, (mapped,) = PERTURBATIONS[view](image, [box], generators(1))
-    assert tuple(changed.shape[2:]) == view_size(view, size)
-    ys, xs = torch.where(changed[0, 0] > 184)  # half way from 114 to 255
+    changed, mapped = perturb(view, image[0], box, generator())
+    assert tuple(changed.shape[1:]) == view_size(view, size)
+    ys, xs = torch.where(changed[0] > 184)  # half way from 114 to 255
     found = torch.stack((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)).float()
     assert (found - mapped[0]).abs().max() < 1.5  # the tip of a turned corner is thin
 
@@ -59,19 +63,19 @@ def test_drawn_rectangle_is_where_the_mapped_box_says(view: str, size: tuple[int
 def test_flip_by_hand_and_back() -> None:
     # Section 2.6 of the spec, width 200: (10, 10, 50, 60) -> (150, 10, 190, 60).
     boxes = torch.tensor([[10.0, 10, 50, 60], [100, 20, 160, 80]])
-    images = noise(1, (100, 200))
-    flipped, (mapped,) = flip(images, [boxes], generators(1))
+    (image,) = noise(1, (100, 200))
+    flipped, mapped = perturb("flip", image, boxes, generator())
     assert mapped.tolist() == [[150, 10, 190, 60], [40, 20, 100, 80]]
-    back, (again,) = flip(flipped, [mapped], generators(1))
-    assert torch.equal(back, images)
+    back, again = perturb("flip", flipped, mapped, generator())
+    assert torch.equal(back, image)
     assert torch.equal(again, boxes)
 
 
 def test_resize_keeps_fractions_and_true_ratios() -> None:
     # int(0.8 * 83) = 66 and int(0.8 * 37) = 29: boxes follow 66/83 and 29/37, not 0.8.
     boxes = torch.tensor([[8.3, 3.7, 83.0, 37.0]])
-    changed, (mapped,) = resize(noise(1, (37, 83)), [boxes], generators(1))
-    assert tuple(changed.shape) == (1, 3, 29, 66)
+    changed, mapped = perturb("resize", noise(1, (37, 83))[0], boxes, generator())
+    assert tuple(changed.shape) == (3, 29, 66)
     assert mapped[0].tolist() == pytest.approx([6.6, 2.9, 66.0, 29.0], abs=1e-5)
 
 
@@ -88,13 +92,13 @@ def test_portrait_and_landscape_turn_at_the_same_scale() -> None:
 
 def test_canvas_holds_every_corner_of_the_image() -> None:
     """Defect 10: the box of the whole 200 x 100 image came out as (-3, -8, 203, 108)."""
-    whole = torch.tensor([[0.0, 0.0, 200.0, 100.0]])
-    matrix = rotation((100, 200), 5.0)
-    unclipped = rotated_boxes(whole, matrix, (10_000, 10_000))
-    assert unclipped[0, 2:].tolist() == pytest.approx([200, 100], abs=1e-4)
-    assert rotated_boxes(whole, matrix, (100, 200))[0].tolist() == pytest.approx(
-        [0, 0, 200, 100], abs=1e-4
-    )
+    whole = torch.tensor([[[0.0, 0.0, 200.0, 100.0]]])
+    maps = torch.from_numpy(box_map("rotate", (100, 200)))[None]
+    unclipped = map_boxes(whole, maps, torch.full((1, 4), 1e4, dtype=torch.float64))
+    assert unclipped[0, 0, 2:].tolist() == pytest.approx([200, 100], abs=1e-4)
+    sizes = torch.tensor([[200, 100, 200, 100]], dtype=torch.float64)
+    clipped = map_boxes(whole, maps, sizes)
+    assert clipped[0, 0].tolist() == pytest.approx([0, 0, 200, 100], abs=1e-4)
 
 
 def test_rotated_boxes_keep_fractions() -> None:
@@ -107,7 +111,7 @@ def test_rotated_boxes_keep_fractions() -> None:
     Scaled by 200/207.954609 and 100/117.050618 and moved back to (100, 50).
     """
     box = torch.tensor([[47.6, 21.9, 80.9, 64.3]])
-    _, (mapped,) = rotate(noise(1, (100, 200)), [box], generators(1))
+    _, mapped = perturb("rotate", noise(1, (100, 200))[0], box, generator())
     expected = [
         100 - 54.6497 / 1.03977305,
         50 - 26.3284 / 1.17050618,
@@ -120,8 +124,8 @@ def test_rotated_boxes_keep_fractions() -> None:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("view", VIEWS)
 def test_mapped_boxes_stay_inside(view: str, size: tuple[int, int]) -> None:
-    changed, (mapped,) = PERTURBATIONS[view](noise(1, size), [some_boxes(size)], generators(1))
-    height, width = changed.shape[2:]
+    changed, mapped = perturb(view, noise(1, size)[0], some_boxes(size), generator())
+    height, width = changed.shape[1:]
     assert mapped.dtype == torch.float32
     assert bool((mapped >= 0).all())
     assert bool((mapped[:, 2] <= width + 1e-4).all())
@@ -129,21 +133,50 @@ def test_mapped_boxes_stay_inside(view: str, size: tuple[int, int]) -> None:
     assert bool((mapped[:, 2:] > mapped[:, :2]).all())
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_batch_equals_singles_and_arguments_stay(view: str) -> None:
-    size = (64, 96)
-    images, boxes = noise(3, size), [some_boxes(size), torch.zeros(0, 4), some_boxes(size)[:1]]
-    images_before, boxes_before = images.clone(), [own.clone() for own in boxes]
-    changed, mapped = PERTURBATIONS[view](images, boxes, generators(3))
-    for index, own in enumerate(boxes):
-        single, (alone,) = PERTURBATIONS[view](
-            images[index : index + 1], [own], generators(3)[index : index + 1]
-        )
-        assert torch.equal(single[0], changed[index])
-        assert torch.equal(alone, mapped[index])
-        assert alone.shape == own.shape
-    assert torch.equal(images, images_before)
-    assert all(torch.equal(a, b) for a, b in zip(boxes, boxes_before, strict=True))
+@pytest.mark.parametrize(
+    ("names", "stride", "passes"),
+    # 0.8 of 64 x 96 is 51 x 76: within 56 x 80, or in the old size.
+    [(VIEWS, 8, 2), (VIEWS, 32, 1), (["resize", "flip"], 8, 2), (["cutout"], 8, 1)],
+    ids=str,
+)
+def test_views_of_a_batch_are_those_of_its_images_one_by_one(
+    names: list[str], stride: int, passes: int
+) -> None:
+    """Contents of two sizes at four places; several objects, one, none."""
+    shape = (64, 96)
+    places = [((64, 96), (0, 0)), ((50, 96), (7, 0)), ((50, 96), (7, 0)), ((64, 81), (0, 7))]
+    images = torch.full((4, 3, *shape), 114, dtype=torch.uint8)
+    boxes, letterboxes = torch.zeros(4, 3, 4), []
+    for n, ((h, w), (top, left)) in enumerate(places):
+        images[n, :, top : top + h, left : left + w] = noise(n + 1, (h, w))[n]
+        borders = (top, shape[0] - h - top, left, shape[1] - w - left)
+        letterboxes.append(Letterbox((h, w), (h, w), shape, borders))
+        own = some_boxes((h, w))[: (3, 1, 0, 2)[n]]
+        boxes[n, : len(own)] = own + torch.tensor([left, top, left, top])
+    before = images.clone(), boxes.clone()
+    draws = [generator(n) for n in range(4)]
+    views = make_views(names, images, letterboxes, boxes, generators=draws, stride=stride)
+    assert sorted(views.names) == sorted(names)
+    assert len(views.canvases) == passes
+    canvases = [one for canvas in views.canvases for one in canvas]
+    seen = views.boxes + views.corners[:, :, None]
+    assert torch.allclose(views.inside(seen), views.boxes, atol=1e-5)
+    for v, name in enumerate(views.names):
+        for n, ((h, w), (top, left)) in enumerate(places):
+            canvas = canvases[4 * v + n]
+            content = images[n, :, top : top + h, left : left + w]
+            count = (3, 1, 0, 2)[n]
+            own = some_boxes((h, w))[:count] if count else torch.zeros(1, 4)
+            view, mapped = perturb(name, content, own, generator(n))
+            x, y = views.corners[v, n, :2].int().tolist()
+            expected = torch.full_like(canvas, 114)
+            expected[:, y : y + view.shape[1], x : x + view.shape[2]] = view
+            assert torch.equal(canvas, expected)
+            assert torch.allclose(views.boxes[v, n, :count], mapped[:count], atol=1e-4)
+            padding = views.boxes[v, n, count:]
+            assert torch.equal(padding[:, :2], padding[:, 2:])
+    assert torch.equal(images, before[0])
+    assert torch.equal(boxes, before[1])
 
 
 def test_cutout_hides_part_of_a_box_and_nothing_else() -> None:
@@ -152,10 +185,12 @@ def test_cutout_hides_part_of_a_box_and_nothing_else() -> None:
     images = noise(1, size).clamp(min=1)
     accepted = 0
     for seed in range(20):
-        rectangles = cutout_rectangles(boxes, size, generators(1, seed)[0])
-        changed, (same,) = cutout(images, [boxes], generators(1, seed))
+        tries = torch.from_numpy(cutout_tries(size, generator(seed=seed)))[None]
+        rectangles = accepted_tries(boxes[None], tries)
+        changed = hide_(images.clone(), rectangles)
         hidden = torch.zeros(size, dtype=torch.bool)
-        for left, top, right, bottom in rectangles:
+        found = [one for one in rectangles[0].int().tolist() if any(one)]
+        for left, top, right, bottom in found:
             assert 0 <= left < right <= 200
             assert 0 <= top < bottom <= 100
             cover = [
@@ -167,17 +202,8 @@ def test_cutout_hides_part_of_a_box_and_nothing_else() -> None:
             assert CUTOUT_COVER[0] <= max(cover) <= CUTOUT_COVER[1]
             hidden[top:bottom, left:right] = True
         assert torch.equal(changed[0], images[0] * ~hidden)
-        assert torch.equal(same, boxes)
-        assert len(rectangles) <= 2
-        accepted += len(rectangles)
+        accepted += len(found)
     assert accepted >= 20
-
-
-def test_cutout_draws_do_not_depend_on_what_is_accepted() -> None:
-    used, unused = np.random.default_rng(3), np.random.default_rng(3)
-    cutout_rectangles(some_boxes((50, 50)), (50, 50), used)
-    cutout_rectangles(torch.zeros(0, 4), (50, 50), unused)
-    assert used.random() == unused.random()
 
 
 def test_generator_follows_seed_name_and_view() -> None:

@@ -126,9 +126,11 @@ def test_a_lost_object_has_no_partner(tmp_path: Path, moved: bool) -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_box_map_to_image_overlaps_as_before(mirrored: bool) -> None:
     """By hand: the frame is twice as large; 5 right of the object is 10 right, or 10 left."""
-    mapped, box = torch.tensor([10.0, 10, 30, 20]), torch.tensor([15.0, 12, 35, 22])
-    original = torch.tensor([100.0, 50, 140, 70])
+    mapped, box = np.array([10.0, 10, 30, 20]), np.array([15.0, 12, 35, 22])
+    original = np.array([100.0, 50, 140, 70])
     back = map_to_image(box, mapped, original, flipped=mirrored)
     expected = [90.0, 54, 130, 74] if mirrored else [110.0, 54, 150, 74]
     assert back.tolist() == expected
-    assert pairwise_iou(back[None], original[None]) == pairwise_iou(box[None], mapped[None])
+    pairs = ((back, original), (box, mapped))
+    first, second = (pairwise_iou(*torch.tensor(np.array(pair))[:, None]) for pair in pairs)
+    assert float(first) == pytest.approx(float(second))

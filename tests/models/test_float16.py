@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from inference.network import Network
+from inference.predictor import Predictor, PredictorConfig
 from models.detector import Detector
 from models.float16 import usable_precision
 from models.model_config import read_model_config
 from tests.pretend_gpu import PretendGpu
 from utils.device import inference_precision
+from utils.errors import Code, TaskError
 
 CUDA = torch.device("cuda", 0)
 
@@ -41,6 +47,20 @@ def test_a_network_that_overflows_computes_in_float32(
     images = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
     assert network(images)[1].isfinite().all()
     assert ("float16 does not give this network's numbers" in caplog.text) == (factor > 1)
+
+
+def test_values_that_leave_the_range_later_end_a_stream_with_a_sentence(
+    pretend_gpu: PretendGpu, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "one.png")
+    cv2.imwrite(path, np.full((64, 64, 3), 200, np.uint8))
+    config = PredictorConfig(image_size=64, precision="float16")
+    predictor = Predictor.build(detector(), ("a", "b"), device=CUDA, config=config)
+    assert len(list(predictor.stream([path]))) == 1
+    predictor.network.compiled.units[1].conv.bias.fill_(torch.inf)
+    with pytest.raises(TaskError, match="set precision to float32") as caught:
+        list(predictor.stream([path]))
+    assert caught.value.code == Code.NOT_A_NUMBER
 
 
 def test_other_precisions_are_not_tried(caplog: pytest.LogCaptureFixture) -> None:

@@ -32,37 +32,35 @@ class StepCounter(Callback):
 
 
 @pytest.mark.parametrize(
-    ("augment_on", "capability", "budget"),
+    ("change", "capability", "budget"),
     [
-        pytest.param("host", (9, 0), 750, id="bfloat16"),
-        pytest.param("host", (7, 5), 760, id="float16, scaled"),
-        pytest.param("device", (9, 0), 810, id="augmented on the device"),
+        pytest.param({}, (9, 0), 750, id="bfloat16"),
+        pytest.param({}, (7, 5), 760, id="float16, scaled"),
+        pytest.param({"augment_on": "device"}, (9, 0), 810, id="augmented on the device"),
+        # Enough steps for recordings; two graphs, zeros after the targets, rates, sums and EMA.
+        pytest.param({"epochs": 50, "warmup_momentum": 0.937}, (9, 0), 9, id="recorded"),
     ],
 )
 def test_a_training_step(
     splits: Sequence[DatasetIndex],
     tmp_path: Path,
     pretend_gpu: PretendGpu,
-    augment_on: str,
+    change: dict[str, object],
     capability: tuple[int, int],
     budget: int,
 ) -> None:
     """Loader to EMA, after a warm-up: every other step adds up gradients and updates."""
     pretend_gpu.capability = capability
     few = [splits[0].subset([*range(16)] * 7), splits[1].subset(range(2))]
-    change: dict[str, object] = {
-        "batch_size": 16,
-        "nominal_batch_size": 32,
-        "img_size": 64,
-        "epochs": 1,
-    }
-    change["augment_on"] = augment_on
-    job = replace(make_job(few, tmp_path, **change), device=torch.device("cuda", 0))
+    settings = {"batch_size": 16, "nominal_batch_size": 32, "img_size": 64, "epochs": 1}
+    settings = {**settings, "augment_on": "host", **change}
+    job = replace(make_job(few, tmp_path, **settings), device=torch.device("cuda", 0))
     counter = StepCounter(pretend_gpu)
     train_one_epoch(prepare(job, None, [counter]), 0, Progress())
     counter.watch.close()
     for seen in counter.steps[-3:-1]:
         seen.assert_within(budget)
         assert set(seen.bytes) == {"h2d async"}
-    updates = [seen.dispatches["_fused_sgd_"] for seen in counter.steps[-3:-1]]
-    assert sorted(updates) == [0, 3], "one of them updates three groups of parameters"
+    if settings["epochs"] == 1:
+        updates = [seen.dispatches["_fused_sgd_"] for seen in counter.steps[-3:-1]]
+        assert sorted(updates) == [0, 3], "one of them updates three groups of parameters"

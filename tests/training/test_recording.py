@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,30 +11,20 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from data.dataset_index import DatasetIndex
-from tests.conftest import needs_gpu
-from tests.training_example import make_job
+from models.loss import LossParts
+from tests.conftest import needs_real_gpu
+from tests.training_example import make_job, small_network
+from training import recording
 from training.compiling import RECORDING_STEPS
 from training.loop import train_one_epoch
 from training.recording import RecordedStep
 from training.setup import TrainState, prepare
 from training.step import TrainingStep
+from utils.cuda_graphs import CudaGraphs
 from utils.progress import Progress
 
-TINY = {
-    "nc": 3,
-    "depth_multiple": 1.0,
-    "width_multiple": 0.25,
-    "anchors": [[10, 13, 16, 30], [30, 61, 62, 45]],
-    "backbone": [
-        [-1, 1, "Conv", [32, 3, 4]],
-        [-1, 1, "C3", [32]],
-        [-1, 1, "Conv", [64, 3, 2]],
-    ],
-    "head": [[-1, 1, "Conv", [64, 3, 2]], [[2, 3], 1, "Detect", ["nc", "anchors"]]],
-}
 STEADY = {"warmup_momentum": 0.937}
 """A momentum that is constant from the first step on."""
 
@@ -65,10 +57,8 @@ def start(few: list[DatasetIndex], tmp_path: Path) -> Callable[..., TrainState]:
     """Prepare a training of a tiny network, long enough to be recorded."""
 
     def start(device: str = "cpu", **change: object) -> TrainState:
-        model = tmp_path / "tiny.yaml"
-        model.write_text(yaml.safe_dump(TINY))
-        settings = {"model": str(model), "img_size": 64, "epochs": RECORDING_STEPS // 4}
-        settings |= {"noautoanchor": True, "compile": "false", **change}
+        settings = {"epochs": RECORDING_STEPS // 4, "compile": "false", **change}
+        settings |= small_network(tmp_path)
         return prepare(replace(make_job(few, tmp_path, **settings), device=torch.device(device)))
 
     return start
@@ -100,6 +90,7 @@ CHANGES = [
     pytest.param({"lr0": 0.001, "optimizer": "adamw", "freeze": "1"}, id="adamw, frozen"),
     pytest.param({"multi_scale": True}, id="multi-scale, momentum rises"),
     pytest.param({"quad": True, "schedule": "cosine", **STEADY}, id="quad"),
+    pytest.param({"precision": "float16", **STEADY}, id="float16, scaled"),
 ]
 
 
@@ -117,7 +108,7 @@ def test_replayed_on_the_cpu(start: Callable[..., TrainState], change: dict[str,
     assert recorder.replays
 
 
-@needs_gpu
+@pytest.mark.usefixtures("pretend_gpu")
 @pytest.mark.parametrize("change", CHANGES)
 def test_replayed_on_a_gpu(start: Callable[..., TrainState], change: dict[str, object]) -> None:
     """Whatever the recording took from the host, such as a rate, would stay what it was."""
@@ -125,3 +116,66 @@ def test_replayed_on_a_gpu(start: Callable[..., TrainState], change: dict[str, o
     state = start("cuda:0", compile="auto", **change)
     assert isinstance(state.step, RecordedStep)
     assert_same(results(state), wanted)
+
+
+@needs_real_gpu
+def test_replayed_on_a_real_gpu(start: Callable[..., TrainState]) -> None:
+    """Not to the last bit: kernels add up in the order in which they come."""
+    states = start("cuda:0", **STEADY), start("cuda:0", compile="auto", **STEADY)
+    wanted, found = (results(state, [0, 1]) for state in states)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
+
+
+def test_a_saved_state_is_recorded_anew(start: Callable[..., TrainState]) -> None:
+    """A recording would write to the tensors that the saved ones have replaced."""
+    (plain, _), (other, recorder) = (recorded(start(optimizer="adam")) for _ in range(2))
+    wanted = results(plain)
+    results(other, [0])
+    before = recorder.replays
+    stored = io.BytesIO()
+    torch.save(other.optimizer_step.state(), stored)
+    stored.seek(0)
+    other.optimizer_step.load_state(torch.load(stored, weights_only=True))
+    losses = results(other, [1, 2])
+    assert_same(losses[2:], wanted[3:])
+    assert recorder.replays > before > 0
+
+
+def test_more_shapes_than_are_recorded(
+    start: Callable[..., TrainState],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(recording, "MOST_SHAPES", 1)
+    few, recorder = recorded(start(multi_scale=True, **STEADY))
+    with caplog.at_level(logging.INFO):
+        found = results(few)
+    assert caplog.text.count("batches have more than 1 shapes") == 1
+    monkeypatch.setattr(recording, "MOST_SHAPES", 0)
+    none, without = recorded(start(multi_scale=True, **STEADY))
+    for one, other in zip(found, results(none), strict=True):
+        torch.testing.assert_close(one, other)
+    assert recorder.replays > without.replays
+
+
+@pytest.mark.usefixtures("pretend_gpu")
+def test_what_cannot_be_recorded_goes_on_as_it_was(
+    start: Callable[..., TrainState], caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = results(start("cuda:0", **STEADY))
+    state = start("cuda:0", compile="auto", **STEADY)
+    loss = state.step.gradients.criterion
+
+    def waiting(*given: Any, **more: Any) -> LossParts:
+        parts = loss(*given, **more)
+        assert parts.box.item() > 0
+        return parts
+
+    gradients = replace(state.step.gradients, criterion=waiting)
+    step = TrainingStep(gradients, state.network, state.ema)
+    with caplog.at_level(logging.WARNING):
+        found = results(replace(state, step=RecordedStep(step, CudaGraphs(gradients.device))))
+    assert_same(found, wanted)
+    (warning,) = (line for line in caplog.messages if "cannot be recorded" in line)
+    assert "capturing" in warning

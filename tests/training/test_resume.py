@@ -333,7 +333,7 @@ def test_a_state_comes_back_from_its_file(tmp_path: Path) -> None:
     assert saved.evaluation.scores == expected.evaluation.scores
     assert (saved.evaluation.confusion.matrix == expected.evaluation.confusion.matrix).all()
     with pytest.raises(TaskError, match="of another network"):
-        load_network(Detector(read_model_config("yolov5s", nc=1)), read)
+        load_network(Detector(read_model_config("yolov5s", nc=1)), read.parts)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Measurements behind single decisions, which are not repeated with every change."""
