@@ -65,7 +65,8 @@ class Suppressed:
 
     @property
     def _slots(self) -> Tensor:
-        return self.packed[:, :-2].unflatten(1, (-1, COLUMNS))
+        slots: Tensor = self.packed[:, :-2].unflatten(1, (-1, COLUMNS))
+        return slots
 
     def to_host(self) -> Suppressed:
         """Copy to the CPU and wait for it."""
