@@ -30,10 +30,10 @@ from data.images import Pixels, read_image
 from data.loaders import LoaderConfig, evaluation_loader, training_loader
 from evaluation.evaluate import evaluate
 from inference.backends.base import Backend
-from inference.batching import WorkerPool
+from inference.batching import Sharding, WorkerPool
 from inference.network import Network
 from inference.predictions import Prediction
-from inference.predictor import Predictor, PredictorConfig, Sharding, predictor_config
+from inference.predictor import Predictor, PredictorConfig, predictor_config
 from mining.ranking import rank_images
 from mining.registry import ALGORITHMS
 from mining.scores import ScoringContext
@@ -53,7 +53,7 @@ VERSIONS = 6
 """Augmented versions of each image to train on."""
 FEWEST_MAPS = 32
 """Images that go through the network at once while versions are computed."""
-RECIPE = ("img_size=160", "batch_size=32", "optimizer=AdamW", "lr0=0.01", "lrf=0.05")
+RECIPE = ("img_size=160", "batch_size=32", "optimizer=AdamW", "lr0=0.003", "lrf=0.05")
 RECIPE_OF_VERSIONS = ("mosaic=0", "scale=0.3", "workers=0")
 MINING = ("views=[flip,resize,rotate]", "precision=float32", "workers=1")
 CPU = torch.device("cpu")

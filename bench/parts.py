@@ -139,6 +139,19 @@ def inference(measurement: Measurement) -> None:
         measurement.add(rate_row(task, ULTRALYTICS, found, remark))
 
 
+def host(measurement: Measurement) -> None:
+    """Measure what an image costs one core of the host in inference beside decoding; ours only."""
+    sizes = measurement.sizes
+    job = measurement.job("host", MODEL, IMAGE_SIZE, 32)
+    job |= {"passes": 5, "files": image_files(measurement.source, sizes.inferred)}
+    found = measurement.comparison.run(OURS, job)
+    decoding, whole = (1000 * s / found["images"] for s in (found["decoding"], _seconds(found)))
+    measurement.remarks.append(
+        f"Inference on one core of the host, files to detections without network and NMS, "
+        f"{IMAGE_SIZE} px: {decoding:.2f} ms an image to decode, {whole - decoding:.2f} ms beside."
+    )
+
+
 def mining(measurement: Measurement) -> None:
     """Measure CALD against a loop that takes one image at a time."""
     job = measurement.job("mining", MODEL, IMAGE_SIZE, 16)
@@ -165,9 +178,9 @@ def start(measurement: Measurement) -> None:
 
 def samples(measurement: Measurement) -> None:
     """Measure one core's time for a training image before the device's part; ours only."""
-    model, size, batch, images = measurement.sizes.training[-1]
+    images = measurement.sizes.training[0][-1]
     common = {
-        **measurement.job("samples", model, size, batch),
+        **measurement.job("samples", "yolov5n", IMAGE_SIZE, 16),
         **training_files(measurement.folder, measurement.source, images),
         **{"epochs": measurement.sizes.epochs, "workers": 0},
     }
@@ -178,7 +191,7 @@ def samples(measurement: Measurement) -> None:
         rows.append([place, cache, f"{1000 * _seconds(found) / found['images']:.2f}"])
     text = markdown("augment_on | cache | ms of one core", rows)
     measurement.remarks.append(
-        f"A training image of {size} px, before the device's part:\n\n{text}"
+        f"A training image of {IMAGE_SIZE} px, before the device's part:\n\n{text}"
     )
 
 
@@ -196,7 +209,8 @@ def index(measurement: Measurement) -> None:
 
 
 PARTS = {
-    part.__name__: part for part in (training, evaluation, inference, mining, start, samples, index)
+    part.__name__: part
+    for part in (training, evaluation, inference, host, mining, start, samples, index)
 }
 NEED_PEER = {"training", "evaluation", "inference", "start"}
 

@@ -24,13 +24,16 @@ from torch import Tensor
 from bench.gpu_clock import Clock, Load, measure
 from bench.training import read_splits, training_job
 from data.data_yaml import read_data_yaml
+from data.images import content_mark, read_image
 from data.read_dataset import read_dataset, read_yolo_split
 from evaluation.evaluate import evaluate_split
+from inference.batching import WorkerPool
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor
 from mining.mining_cald import ALGORITHM
 from mining.scores import ScoringContext, in_order
 from models.checkpoint import load_checkpoint
+from ops.nms import NmsConfig
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
 from settings.detect import InferSettings, MiningSettings
@@ -130,6 +133,43 @@ def inference(job: Job) -> dict[str, Any]:
     return {**found, "images": len(files), "objects": objects}
 
 
+class FreeNetwork(Predictor):
+    """A predictor whose network and NMS cost nothing: what is left is the host's work."""
+
+    def detect_with_classes(
+        self, images: Tensor, *, nms: NmsConfig | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Find the same few objects everywhere."""
+        rows = torch.ones(16, 6)
+        return [(rows, rows)] * len(images)
+
+
+def host(job: Job) -> dict[str, Any]:
+    """CPU seconds of decoding the files, and of predicting them without network and NMS."""
+    threads, files = torch.get_num_threads(), job["files"]
+    torch.set_num_threads(1)
+    found = predictor_of({**job, "device": ""}, conf_thres=0.25, iou_thres=0.45)
+    config = replace(found.config, workers=1)
+    free = FreeNetwork(found.network, found.class_names, WorkerPool(torch.device("cpu")), config)
+
+    def decode() -> None:
+        for path in files:
+            read_image(path)
+            content_mark(path)
+
+    def seconds(work: Callable[[], object]) -> float:
+        started = time.process_time()
+        work()
+        return time.process_time() - started
+
+    turns = [
+        (seconds(decode), seconds(lambda: list(free.stream(files)))) for _ in range(job["passes"])
+    ]
+    torch.set_num_threads(threads)
+    decoding, whole = map(min, zip(*turns, strict=True))
+    return {"seconds": [whole], "decoding": decoding, "images": len(files)}
+
+
 def evaluation(job: Job) -> dict[str, Any]:
     """Seconds of one evaluation, from the weight and label files to the metrics."""
     about: dict[str, Any] = {}
@@ -207,7 +247,8 @@ def device_of(job: Job) -> torch.device:
 
 
 KINDS: Mapping[str, Kind] = {
-    kind.__name__: kind for kind in (training, inference, evaluation, mining, start, samples, index)
+    kind.__name__: kind
+    for kind in (training, inference, host, evaluation, mining, start, samples, index)
 }
 
 

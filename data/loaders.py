@@ -318,8 +318,10 @@ class EvaluationLoader:
             if batch is None:
                 continue
             if self.keep:
-                # A copy, because what a worker sent lies in the scarce shared memory.
-                batches.append(replace(batch, images=batch.images.clone()))
+                images = batch.images
+                if not images.is_pinned():  # what a worker sent lies in the scarce shared memory
+                    images = images.clone()
+                batches.append(replace(batch, images=images))
             yield batch
         if self.keep:
             self._kept = batches

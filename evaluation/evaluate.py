@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data.dataset_index import DatasetIndex
 from data.datasets import EvaluationBatch
 from data.loaders import LoaderConfig, evaluation_loader
+from evaluation.batches import EvaluationWork
 from evaluation.coco import PACKAGE, coco_available, coco_metrics
 from evaluation.evaluator import (
     Evaluation,
@@ -22,10 +22,9 @@ from evaluation.evaluator import (
     ground_truth,
 )
 from evaluation.tables import coco_table, size_table, write_tables
+from inference.pipeline import Upload
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
-from ops.letterbox import boxes_to_original
-from ops.nms import Detections
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.progress import progress_bar
 
@@ -53,28 +52,21 @@ def evaluate(
     that of a single process, the others that of their shard.
     """
     evaluator = Evaluator(len(index.class_names), config)
-
-    def predict(
-        batch: EvaluationBatch,
-    ) -> tuple[EvaluationBatch, list[Detections], torch.Tensor | None]:
-        maps, output = predictor.forward(batch.images)
-        kept = predictor.suppress(predictor.candidates(batch.images, output), multi_label=True)
-        if criterion is None:
-            return batch, kept, None
-        with torch.no_grad():
-            parts = criterion(maps, batch.targets.to(maps[0].device))
-        return batch, kept, torch.stack([parts.box, parts.obj, parts.cls]).cpu()
-
-    for batch, kept, losses in predictor.pool.map(predict, batches):
-        if losses is not None:
-            evaluator.add_losses(batch.number, losses)
-        for position, plan, one in zip(batch.indices, batch.plans, kept, strict=True):
-            detections = boxes_to_original(one.rows, plan).cpu().numpy()
-            labels = ground_truth(index, position)
+    work = EvaluationWork(predictor, index, criterion, Upload(predictor.pool.device))
+    for done in predictor.pool.pipeline(work.steps, batches):
+        number = done.batch.number
+        if done.losses is not None:
+            evaluator.add_losses(number, done.losses)
+        for position, image in zip(done.batch.indices, done.images, strict=True):
             crowds = crowd_regions(index, position)
-            evaluator.add(detections, labels, crowds, position=position, batch=batch.number)
+            evaluator.add(
+                *(image.detections, image.labels, crowds),
+                position=position,
+                batch=number,
+                matched=image.matched,
+            )
             if on_image is not None:
-                on_image(position, detections)
+                on_image(position, image.detections)
     predictor.network.check_numbers()
     return evaluator.gather(processes).evaluation()
 
@@ -113,7 +105,8 @@ def evaluate_split(
     if own.tiling is not None:
         return evaluate_stream(predictor, index, config, on_image=on_image)
     batching = LoaderConfig(
-        predictor.image_size, own.batch_size, predictor.network.stride, own.workers
+        *(predictor.image_size, own.batch_size, predictor.network.stride, own.workers),
+        on_gpu=predictor.pool.device.type == "cuda",
     )
     loader = evaluation_loader(index, batching)
     batches = progress_bar(loader, "evaluation", total=len(loader), unit="batch")

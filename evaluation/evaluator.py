@@ -131,16 +131,18 @@ class Evaluator:
         *,
         position: int = 0,
         batch: int = 0,
+        matched: tuple[BoolArray, NDArray[np.integer]] | None = None,
     ) -> None:
         """Match one image: detections [n, 6] xyxy, confidence, class, by falling confidence; labels
-        [m, 5] and crowd regions [k, 5] class, xyxy; all in pixels of the original.
+        [m, 5] and crowd regions [k, 5] class, xyxy; all in pixels of the original. `matched` is
+        what `match_detections` returns for it, if that is known.
         """
         self.confusion.add(detections, labels, crowds)
-        correct, label = match_detections(detections, labels)
+        correct, label = matched or match_detections(detections, labels)
         target_size = size_class(labels[:, 1:])
         size = size_class(detections[:, :4])
-        matched = correct[:, 0]
-        size[matched] = target_size[label[matched]]
+        hit = correct[:, 0]
+        size[hit] = target_size[label[hit]]
         confidence = detections[:, 4]
         inside = crowd_overlap(detections, crowds)
         self.images.append(

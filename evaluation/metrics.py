@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ops.boxes import EPSILON, area, pairwise_iou
 
@@ -21,6 +22,7 @@ BoolArray = NDArray[np.bool_]
 IOU_THRESHOLDS: NDArray[np.float32] = np.linspace(0.5, 0.95, 10, dtype=np.float32)
 """COCO's, [T]; in float32 like the IoUs compared with them: .65, .7, .9 and .95 are larger in
 float64, where an IoU of exactly that value would not count."""
+THRESHOLDS = torch.from_numpy(IOU_THRESHOLDS.copy())
 IOU_THRESHOLDS.setflags(write=False)
 _CURVE_POINTS = 1000
 _TINY = 1e-16
@@ -135,18 +137,34 @@ def match_detections(
     if not len(detections) or not len(labels):
         none = np.zeros((len(detections), len(IOU_THRESHOLDS)), dtype=bool)
         return none, np.zeros(len(detections), dtype=np.int64)
-    overlap = iou_matrix(detections[:, :4], labels[:, 1:5])
-    overlap = np.where(detections[:, 5:6] == labels[:, 0], overlap, -1.0)
-    label = overlap.argmax(1)
-    enough = overlap[np.arange(len(label)), label][:, None] >= IOU_THRESHOLDS
+    found, known = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in (detections, labels))
+    label, taken, reached = (one[0].numpy() for one in match_batch(found, known, THRESHOLDS))
+    return correct_between(taken, reached), label
 
-    order = np.argsort(label, kind="stable")  # by label, then by confidence
-    first_of_label = np.searchsorted(label[order], label[order])
-    reached = enough[order].cumsum(0)
-    before_label = reached[first_of_label] - enough[order][first_of_label]
-    correct = np.empty_like(enough)
-    correct[order] = enough[order] & (reached - before_label == 1)
-    return correct, label
+
+def match_batch(
+    detections: Tensor, labels: Tensor, thresholds: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Match each image of a batch as `match_detections`, on any device, without a wait of the host.
+
+    Return for each detection [b, n] its label, the number of `thresholds` [T], rising, up to which
+    one before it has taken that label, and the number that its IoU reaches: `correct_between` says
+    what is correct. There is at least one label [b, m, 5]; class -1 is that of none.
+    """
+    overlap = pairwise_iou(detections[..., :4], labels[..., 1:5])
+    overlap.masked_fill_(detections[..., 5:6] != labels[..., None, :, 0], -1.0)
+    best, label = overlap.max(-1)
+    reached = torch.searchsorted(thresholds.to(best.dtype), best, right=True, out_int32=True)
+    same = label[..., :, None] == label[..., None, :]
+    taken = (same * reached[..., None, :]).tril_(-1).amax(-1)
+    return label, taken, reached
+
+
+def correct_between(taken: NDArray[np.integer], reached: NDArray[np.integer]) -> BoolArray:
+    """Return what is correct at each of IOU_THRESHOLDS, bool [..., T], from `match_batch`."""
+    numbers = np.arange(len(IOU_THRESHOLDS))
+    correct: BoolArray = (taken[..., None] <= numbers) & (numbers < reached[..., None])
+    return correct
 
 
 def crowd_overlap(detections: FloatArray, crowds: FloatArray) -> FloatArray:

@@ -99,6 +99,18 @@ class WorkerPool:
 
 
 @dataclass(frozen=True)
+class Sharding:
+    """The part of a stream that one of several processes predicts."""
+
+    size: int
+    """Images of a shard; no batch mixes images of two shards."""
+    positions: Iterable[int]
+    """The images to predict: whole shards in rising order."""
+    workers: int
+    """Workers of the pools of all processes."""
+
+
+@dataclass(frozen=True)
 class Buffer:
     """Memory of the host as a tensor of some shape and type."""
 

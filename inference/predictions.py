@@ -12,6 +12,7 @@ from data.stream import DecodedImage
 from ops.letterbox import Letterbox, resize_image
 from ops.nms import NmsConfig
 from ops.tiling import Tiling, Window, merge_tile_detections, tile_windows
+from utils.errors import Code, TaskError
 
 NO_DETECTIONS = np.zeros((0, 6), np.float32)
 
@@ -177,3 +178,22 @@ def merge_tiles(tiles: Iterable[Prediction], nms: NmsConfig) -> Iterator[Predict
         whole = merger.add(tile)
         if whole is not None:
             yield whole
+
+
+def class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the indices of the classes in `wanted`, given by name or number; None if empty.
+
+    A name takes precedence over a number. Raises TaskError(CONFIG) for an unknown class.
+    """
+    if not wanted:
+        return None
+    index_of = {str(number): number for number in range(len(class_names))}
+    index_of.update({name: number for number, name in enumerate(class_names)})
+    unknown = [word for word in wanted if word not in index_of]
+    if unknown:
+        raise TaskError(
+            Code.CONFIG,
+            f"the setting classes names {', '.join(unknown)}; it must hold names or numbers of "
+            f"the model's classes: {', '.join(class_names)} (0 to {len(class_names) - 1}).",
+        )
+    return tuple(sorted({index_of[word] for word in wanted}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -17,7 +17,7 @@ from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
 from inference.batch_detections import BatchDetections
-from inference.batching import WorkerPool, bucket_by_shape
+from inference.batching import Sharding, WorkerPool, bucket_by_shape
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
 from inference.network import Network
 from inference.pipeline import (
@@ -26,9 +26,14 @@ from inference.pipeline import (
     FoundOnDevice,
     FoundOnHost,
     Suppression,
-    Upload,
 )
-from inference.predictions import Prediction, Tile, merge_tiles, split_into_tiles
+from inference.predictions import (
+    Prediction,
+    Tile,
+    class_indices,
+    merge_tiles,
+    split_into_tiles,
+)
 from inference.tta import augmented_rows
 from models.checkpoint import Checkpoint, build_detector, load_checkpoint
 from models.detector import Detector
@@ -36,8 +41,7 @@ from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
-from utils.device import allow_tf32, inference_precision
-from utils.errors import Code, TaskError
+from utils.device import Upload, allow_tf32, inference_precision
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +76,6 @@ class PredictorConfig:
     """Whether all classes count as one."""
     upright: bool = False
     """Whether images are turned as their orientation tags say: those of a YMIR task never are."""
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """The part of a stream that one of several processes predicts."""
-
-    size: int
-    """Images of a shard; no batch mixes images of two shards."""
-    positions: Iterable[int]
-    """The images to predict: whole shards in rising order."""
-    workers: int
-    """Workers of the pools of all processes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,10 +163,10 @@ class Predictor:
         self, output: Tensor, *, multi_label: bool = False, nms: NmsConfig | None = None
     ) -> list[Detections]:
         """Apply NMS to decoded rows, under the predictor's settings unless `nms` is given."""
-        rows = self._as_one_class(output)
+        rows = self.as_one_class(output)
         return non_max_suppression(rows, nms or self.config.nms, multi_label=multi_label)
 
-    def _as_one_class(self, output: Tensor) -> Tensor:
+    def as_one_class(self, output: Tensor) -> Tensor:
         """Return decoded rows whose classes count as one, if the configuration says so."""
         if not self.config.single_class:
             return output
@@ -184,7 +176,7 @@ class Predictor:
     def _suppress_later(
         self, output: Tensor, nms: NmsConfig, *, multi_label: bool = False
     ) -> Suppression:
-        rows = self._as_one_class(output)
+        rows = self.as_one_class(output)
         return Suppression(rows, nms, self.pool.buffers, multi_label=multi_label)
 
     def detect_with_classes(
@@ -394,25 +386,6 @@ def predictor_config(
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
-
-
-def class_indices(wanted: Sequence[str], class_names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return the indices of the classes in `wanted`, given by name or number; None if empty.
-
-    A name takes precedence over a number. Raises TaskError(CONFIG) for an unknown class.
-    """
-    if not wanted:
-        return None
-    index_of = {str(number): number for number in range(len(class_names))}
-    index_of.update({name: number for number, name in enumerate(class_names)})
-    unknown = [word for word in wanted if word not in index_of]
-    if unknown:
-        raise TaskError(
-            Code.CONFIG,
-            f"the setting classes names {', '.join(unknown)}; it must hold names or numbers of "
-            f"the model's classes: {', '.join(class_names)} (0 to {len(class_names) - 1}).",
-        )
-    return tuple(sorted({index_of[word] for word in wanted}))
 
 
 def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:

@@ -61,11 +61,17 @@ class Suppressed:
     @property
     def sure(self) -> Tensor:
         """bool [b]: whether the detections are for certain those of `non_max_suppression`."""
-        return (self.packed[:, -2] == 1) & (self.packed[:, -1] == 0)
+        return are_sure(self.doubts)
+
+    @property
+    def doubts(self) -> Tensor:
+        """float32 [b, 2]: what `are_sure` reads; a view."""
+        return self.packed[:, -2:]
 
     @property
     def _slots(self) -> Tensor:
-        return self.packed[:, :-2].unflatten(1, (-1, COLUMNS))
+        slots: Tensor = self.packed[:, :-2].unflatten(1, (-1, COLUMNS))
+        return slots
 
     def to_host(self) -> Suppressed:
         """Copy to the CPU and wait for it."""
@@ -82,8 +88,8 @@ class Suppressed:
     ) -> Suppressed:
         """Return this, the host's copy, with the images that are not sure suppressed one by one.
 
-        Arguments are those of `suppress_batch`. The device is asked, and d may become the most
-        that there may be, only if an image is not sure.
+        Arguments are those of `suppress_batch`. The device is asked, and d may change, only if an
+        image is not sure.
         """
         wrong = (~self.sure).nonzero()[:, 0].tolist()
         if not wrong:
@@ -92,11 +98,21 @@ class Suppressed:
         for image in wrong:
             alone = prediction[image : image + 1]
             (found[image],) = non_max_suppression(alone, config, multi_label=multi_label)
-        return pack(found, config.max_detections)
+        return pack(found)
 
 
-def pack(found: Sequence[Detections], limit: int) -> Suppressed:
-    """Return detections of images as `suppress_batch` does, on the CPU, all sure; `limit` is d."""
+def are_sure(doubts: Tensor) -> Tensor:
+    """Return `Suppressed.sure` [b] of the `doubts` [b, 2] of a batch."""
+    sure: Tensor = (doubts[:, 0] == 1) & (doubts[:, 1] == 0)
+    return sure
+
+
+def pack(found: Sequence[Detections]) -> Suppressed:
+    """Return detections of images as `suppress_batch` does, on the CPU, all sure.
+
+    There are as many slots as the fullest image needs, and at least one.
+    """
+    limit = max((len(one.rows) for one in found), default=0) or 1
     packed = torch.zeros(len(found), limit * COLUMNS + 2)
     packed[:, -2] = 1
     slots = Suppressed(packed)._slots
@@ -115,11 +131,11 @@ def suppress_batch(
 
     On a GPU nothing waits, and an image may be not `sure`: too many candidates, or a long chain of
     boxes each of which overlaps with the next. `Suppressed.corrected` puts it right on the host.
-    On a CPU, where the loop over images is faster, all are sure.
+    On a CPU, where the loop over images is faster, all are sure, and d is as in `pack`.
     """
     if prediction.device.type == "cpu" or not prediction.numel():
         found = non_max_suppression(prediction, config, multi_label=multi_label)
-        return pack(found, config.max_detections)
+        return pack(found)
     return suppress_at_once(prediction, config, multi_label=multi_label)
 
 

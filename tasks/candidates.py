@@ -20,9 +20,10 @@ from data.sources import available_sample, check_data_available, names_below
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
 from inference.background import done_behind
+from inference.batching import Sharding
 from inference.journal import Journal, JournalConfig, Record
 from inference.predictions import Prediction, TileMerger, merge_tiles
-from inference.predictor import Predictor, Sharding, load_predictor
+from inference.predictor import Predictor, load_predictor
 from mining.explanations import write_explanations
 from mining.ranking import Ranking, rank_images
 from mining.registry import ALGORITHMS

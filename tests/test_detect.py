@@ -17,8 +17,8 @@ from data.stream import DecodedImage
 from data.videos import Video, write_video
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
-from inference.predictions import Tile
-from inference.predictor import Prediction, Predictor, class_indices, load_predictor
+from inference.predictions import Tile, class_indices
+from inference.predictor import Prediction, Predictor, load_predictor
 from inference.tta import augmented_rows
 from models.checkpoint import CheckpointMetadata, load_checkpoint, save_checkpoint
 from ops.letterbox import boxes_to_original

@@ -6,17 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from bench import clip_pools, frozen_learning
+from bench import frozen_learning, pools
 from bench.active_rounds import RoundResult, read_results
-from bench.clip_pools import TAIL, dull, long_tail, mostly_empty
 from bench.frozen_learning import MapCache
+from bench.pools import TAIL, dull, long_tail, mostly_empty
 from inference.network import Network
 from models.checkpoint import build_detector, load_checkpoint
 from tests.bench.test_active_learning import data  # noqa: F401  # a fixture
+from tools.sources import read_source
 from utils.errors import Code, TaskError
 
 LETTERS = "abcdefghijkl"
@@ -32,7 +34,7 @@ def test_a_long_tail() -> None:
 def test_mostly_empty() -> None:
     """Three clips of each of the last four classes, all twelve of the other eight."""
     frames = mostly_empty(CLIPS)
-    assert clip_pools.wanted_classes(CLIPS) == list("ijkl")
+    assert pools.wanted_classes(CLIPS) == list("ijkl")
     assert [sum(one[0] == name for one in frames) for name in LETTERS] == [60] * 8 + [15] * 4
 
 
@@ -55,8 +57,8 @@ def test_the_pools_are_data_sets(data_yaml: Path, tmp_path: Path) -> None:
     for part in ("images", "labels", data_yaml.name):
         (listed / part).symlink_to(source / part)
     (listed / "meta.json").write_text(json.dumps({"train": clips}), encoding="utf-8")
-    clip_pools.main(["--data", str(listed), "--out", str(out)])
-    kept = {one: sorted((out / one / "labels" / "train").glob("*")) for one in clip_pools.POOLS}
+    pools.main(["--data", str(listed), "--out", str(out)])
+    kept = {one: sorted((out / one / "labels" / "train").glob("*")) for one in pools.POOLS}
     # 8 clips of the first class and 8 of the last: one image each. TAIL[0] is 12, TAIL[2] is 10.
     assert [len(own) for own in kept.values()] == [16, 8 + 3, 4 + 2]
     label = kept["empty"][0].name
@@ -65,11 +67,29 @@ def test_the_pools_are_data_sets(data_yaml: Path, tmp_path: Path) -> None:
     assert kept["empty"][0].read_text().splitlines() == wanted
     assert yaml.safe_load((out / "empty" / "data.yaml").read_text())["names"] == [names[2]]
     with pytest.raises(TaskError, match="long-tail exists"):
-        clip_pools.main(["--data", str(listed), "--out", str(out)])
+        pools.main(["--data", str(listed), "--out", str(out)])
     (listed / "meta.json").write_text('{"train": {"a": 3}}', encoding="utf-8")
     with pytest.raises(TaskError, match="clip and class") as caught:
-        clip_pools.main(["--data", str(listed), "--out", str(tmp_path / "other")])
+        pools.main(["--data", str(listed), "--out", str(tmp_path / "other")])
     assert caught.value.code is Code.DATASET
+
+
+def test_drawn_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "DRAWN", {"train": 60, "val": 40})
+    pools.main(["--pools", "drawn", "--out", str(tmp_path)])
+    source = read_source(tmp_path / "drawn", max_bad_fraction=0.0)
+    assert source.class_names == tuple(pools.SHAPES)
+    train, val = (source.splits[split] for split in ("train", "val"))
+    assert [len(train), len(val)] == [60, 40]
+    # 30 and 50 %: 18 and 20 scenes with shapes, deviations 3.5 and 3.2.
+    assert 7 < sum(len(one.boxes) > 0 for one in train) < 29
+    assert 10 < sum(len(one.boxes) > 0 for one in val) < 30
+    counts = np.bincount(np.concatenate([one.classes for one in train]), minlength=8)
+    assert counts[:2].sum() > counts[2:].sum()
+    sides = np.concatenate([one.boxes[:, 2:] - one.boxes[:, :2] for one in train])
+    assert 2 < sides.min() < sides.max() < 92  # at most a diagonal of 2 * 32 * sqrt(2)
+    with pytest.raises(SystemExit):
+        pools.main(["--out", str(tmp_path / "other")])
 
 
 def test_maps_are_those_of_the_network_and_computed_once(weights: Path) -> None:

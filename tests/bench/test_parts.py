@@ -49,7 +49,8 @@ from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import Code, TaskError
 
 OUR_RESULT = {"seconds": [1.0, 3.0], "images": 10, "peak_mib": 100.0, "boxes": 7}
-OUR_RESULT |= {"objects": 4, "map50": 0.5, "scores": [0.1, 0.2, 0.4], "step_seconds": [2, 1, 2]}
+OUR_RESULT |= {"objects": 4, "map50": 0.5, "scores": [0.1, 0.2, 0.4]}
+OUR_RESULT |= {"step_seconds": [2.0, 1.0, 2.0], "decoding": 0.5}
 SMALL = replace(QUICK, indexed=8)
 THEIR_RESULT = {**OUR_RESULT, "seconds": [8.0], "peak_mib": 150.0, "scores": [0.1, 0.4, 0.2]}
 THEIR_RESULT |= {"step_seconds": [5.0]}
@@ -153,6 +154,11 @@ def test_samples_are_measured_with_every_cache(measurement: Measurement) -> None
     assert lines == [f"| device | {cache} | 200.00 |" for cache in ("ram", "none")]
 
 
+def test_the_host_is_measured_beside_decoding(measurement: Measurement) -> None:
+    PARTS["host"](measurement)
+    assert "50.00 ms an image to decode, 150.00 ms beside" in measurement.remarks[0]
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_our_side_evaluates_infers_and_reads(
     source: SourceDataset, job: dict[str, Any], tmp_path: Path, device: str
@@ -164,6 +170,8 @@ def test_our_side_evaluates_infers_and_reads(
     result = run_ours.inference({**job, "files": image_files(source, 5)})
     assert (result["images"], len(result["seconds"])) == (5, 1)
     assert (tmp_path / "our-detections.json").read_text("utf-8").count(".jpg") == 5
+    result = run_ours.host({**job, "files": image_files(source, 5)})
+    assert 0 < result["decoding"] < result["seconds"][0]
     index = index_files(tmp_path / "index", source, 9, "ark")
     assert run_ours.index({**job, **index})["images"] == 9
 

@@ -8,17 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation.metrics import (
     IOU_THRESHOLDS,
+    THRESHOLDS,
     ClassMetrics,
     ap_per_class,
+    correct_between,
     fitness,
     found_labels,
+    iou_matrix,
+    match_batch,
     match_detections,
     smooth,
     summarise,
 )
+from tests.conftest import DEVICES
 from tests.evaluation.evaluation_example import DETECTIONS, LABELS
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -163,3 +169,47 @@ def test_found_labels(rows: list[list[float]], found: list[bool]) -> None:
     assert found_labels(detections, NEIGHBOURS).tolist() == found
     assert match_detections(detections, NEIGHBOURS)[0][:, 0].sum() == sum(found)
     assert found_labels(detections, NEIGHBOURS[:0]).shape == (0,)
+
+
+def slow_matching(detections: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The definition, one detection and threshold at a time."""
+    correct = np.zeros((len(detections), len(IOU_THRESHOLDS)), bool)
+    overlap = iou_matrix(detections[:, :4], labels[:, 1:])
+    for column, threshold in enumerate(IOU_THRESHOLDS):
+        taken = set()
+        for row, detection in enumerate(detections):
+            own = np.where(labels[:, 0] == detection[5], overlap[row], -1)
+            best = int(own.argmax())
+            if own[best] >= threshold and best not in taken:
+                taken.add(best)
+                correct[row, column] = True
+    return correct
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_is_matched_as_its_images(device: str) -> None:
+    """Images of differing counts; many boxes and labels are equal, so IoUs tie."""
+    rng = np.random.default_rng(3)
+    detections, labels = np.zeros((5, 40, 6), np.float32), np.zeros((5, 9, 5), np.float32)
+    labels[..., 0] = -1
+    counts = [(40, 9), (40, 0), (0, 9), (7, 3), (40, 1)]
+    for image, (found, known) in enumerate(counts):
+        corners = rng.integers(0, 4, (known, 2)) * 10.0
+        labels[image, :known] = np.column_stack([rng.integers(0, 2, known), corners, corners + 20])
+        corners = rng.integers(0, 4, (found, 2)) * 10.0 + rng.integers(-2, 3, (found, 2))
+        score = np.sort(rng.random(found))[::-1]
+        columns = [corners, corners + 20, score, rng.integers(0, 2, found)]
+        detections[image, :found] = np.column_stack(columns)
+    given = (torch.from_numpy(array).to(device) for array in (detections, labels))
+    matches = match_batch(*given, THRESHOLDS.to(device))
+    label, taken, reached = (one.cpu().numpy() for one in matches)
+    for image, (found, known) in enumerate(counts):
+        own = detections[image, :found], labels[image, :known]
+        correct, assigned = match_detections(*own)
+        np.testing.assert_array_equal(
+            correct_between(taken[image], reached[image])[:found], correct
+        )
+        hit = correct.any(1)
+        np.testing.assert_array_equal(label[image, :found][hit], assigned[hit])
+        if known:
+            np.testing.assert_array_equal(correct, slow_matching(*own))

@@ -118,7 +118,7 @@ def test_a_long_chain_is_not_sure(config: NmsConfig) -> None:
 @pytest.mark.parametrize("shape", [(0, 7, 8), (2, 0, 8)], ids=["no-images", "no-rows"])
 def test_nothing_in_nothing_out(shape: tuple[int, ...]) -> None:
     found = suppress_batch(torch.zeros(shape), NmsConfig())
-    assert found.rows.shape == (shape[0], 300, 6)
+    assert found.rows.shape == (shape[0], 1, 6)
     assert not found.present.any()
 
 
