@@ -19,6 +19,7 @@ from pathlib import Path
 from bench.comparison import BUILD, Comparison, machine, peer_interpreter, table
 from bench.material import find_data
 from bench.parts import FULL, GPU, NEED_PEER, PARTS, QUICK, Measurement
+from bench.training import fill
 from tools import command_parser
 from utils.atomic import write_text
 from utils.cpus import available_cpus
@@ -68,17 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             part(measurement)
     text = report(measurement)
     print(f"\n{text}")
-    write_report(options.markdown, text, "GPU" if options.device else "CPU")
-
-
-def write_report(path: Path, text: str, device: str) -> None:
-    """Write the report, or fill the part of a page that says `<!-- measured: GPU -->`."""
-    page = path.read_text("utf-8") if path.is_file() else ""
-    head, mark, rest = page.partition(f"<!-- measured: {device} -->\n")
-    if mark:
-        _, end, rest = rest.partition("<!-- end -->")
-        text = head + mark + text.partition("\n\n")[2] + end + rest
-    write_text(path, text)
+    place = f"measured: {'GPU' if options.device else 'CPU'}"
+    if not fill(options.markdown, place, text.partition("\n\n")[2].strip()):
+        write_text(options.markdown, text)
 
 
 def report(measurement: Measurement) -> str:

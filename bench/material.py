@@ -103,11 +103,11 @@ def fitted(checkpoint: Checkpoint, model: str) -> Checkpoint:
 def training_files(folder: Path, source: SourceDataset, images: int) -> Job:
     """Write the first `images` of the training split as a task and as YOLO files.
 
-    A smaller split is repeated, as links. The peer validates after every epoch, which is not
+    A smaller split is repeated. The peer validates after every epoch, which is not
     timed: it gets one image for that.
     """
     task, peer = folder / "task", folder / "peer-data"
-    source = repeated(folder / "links", source, images)
+    source = repeated(folder / "repeated", source, images)
     write_task(source, task, limit=images, overwrite=True)
     shutil.rmtree(peer, ignore_errors=True)
     for split, limit in (("train", images), ("val", 1)):
@@ -121,18 +121,18 @@ def training_files(folder: Path, source: SourceDataset, images: int) -> Job:
 
 
 def repeated(folder: Path, source: SourceDataset, images: int) -> SourceDataset:
-    """Return a data set with `images` images for training at least: links, if it has fewer."""
+    """Return a data set with `images` images for training at least: copies, if it has fewer."""
     own = source.splits["train"]
     if len(own) >= images:
         return source
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    links = []
+    copies = []
     for number, image in enumerate(itertools.islice(itertools.cycle(own), images)):
-        link = folder.absolute() / f"{number:06d}{image.path.suffix}"
-        link.symlink_to(image.path.resolve())
-        links.append(replace(image, path=link))
-    return replace(source, splits={**source.splits, "train": tuple(links)})
+        copy = folder.absolute() / f"{number:06d}{image.path.suffix}"
+        shutil.copyfile(image.path, copy)
+        copies.append(replace(image, path=copy))
+    return replace(source, splits={**source.splits, "train": tuple(copies)})
 
 
 def evaluation_files(folder: Path, source: SourceDataset, images: int) -> Job:

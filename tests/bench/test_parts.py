@@ -14,7 +14,6 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from torch.autograd import DeviceType
 
 from bench import __main__ as command
 from bench import run_ours, sequential_mining
@@ -31,7 +30,7 @@ from bench.material import (
     write_yolo_image,
 )
 from bench.parts import PARTS, QUICK, Measurement
-from bench.training import read_splits
+from bench.training import fill, read_splits
 from data.read_dataset import read_dataset
 from models.checkpoint import (
     Checkpoint,
@@ -125,9 +124,9 @@ def test_on_a_gpu_every_task_says_how_busy_it_is(
 
 def test_a_share_counts_what_overlaps_once_and_no_copy() -> None:
     def event(name: str, start: float, end: float, **about: Any) -> SimpleNamespace:
-        times = SimpleNamespace(start=start, end=end)
+        times, device = SimpleNamespace(start=start, end=end), about.pop("device", "CUDA")
         return SimpleNamespace(
-            **{"name": name, "time_range": times, "device_type": DeviceType.CUDA, **about}
+            name=name, time_range=times, device_type=SimpleNamespace(name=device), **about
         )
 
     events = [
@@ -136,7 +135,7 @@ def test_a_share_counts_what_overlaps_once_and_no_copy() -> None:
         event("other stream", 12, 25),
         event("inside", 13, 14),
         event("Memcpy HtoD (Pinned -> Device)", 50, 90),
-        event("aten::add", 0, 99, device_type=DeviceType.CPU),
+        event("aten::add", 0, 99, device="CPU"),
         event("Optimizer.step", 0, 99, is_user_annotation=True),
     ]
     assert covered(spans_of_kernels(events)) == 25
@@ -301,10 +300,10 @@ def test_a_page_with_a_place_for_the_table_keeps_its_text(tmp_path: Path) -> Non
     page = tmp_path / "page.md"
     text = "words\n<!-- measured: GPU -->\n{}<!-- end -->\nmore, <!-- end -->\n"
     page.write_text(text.format("old\n"), "utf-8")
-    command.write_report(page, "# Head\n\n| a |\n\nnew\n", "GPU")
+    assert fill(page, "measured: GPU", "| a |\n\nnew")
     assert page.read_text("utf-8") == text.format("| a |\n\nnew\n")
-    command.write_report(page, "# Head\n\n| b |\n", "CPU")
-    assert page.read_text("utf-8") == "# Head\n\n| b |\n"
+    assert not fill(page, "measured: CPU", "other")
+    assert not fill(tmp_path / "missing.md", "measured: GPU", "other")
 
 
 def test_a_small_split_is_repeated(source: SourceDataset, tmp_path: Path) -> None:
