@@ -199,7 +199,7 @@ class Predictor:
         self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
     ) -> BatchDetections:
         """Return the detections of uint8 RGB [b, 3, h, w]: one forward pass each, without TTA."""
-        outputs = [self._as_one_class(self.network.rows(one)) for one in batches]
+        outputs = [self.as_one_class(self.network.rows(one)) for one in batches]
         return BatchDetections.suppress(outputs, nms or self.config.nms)
 
     def stream(
