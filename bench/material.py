@@ -130,7 +130,13 @@ def repeated(folder: Path, source: SourceDataset, images: int) -> SourceDataset:
     copies = []
     for number, image in enumerate(itertools.islice(itertools.cycle(own), images)):
         copy = folder.absolute() / f"{number:06d}{image.path.suffix}"
-        shutil.copyfile(image.path, copy)
+        content, mark = image.path.read_bytes(), b"%06d" % number
+        # A comment, for a task takes equal files once.
+        if content.startswith(b"\xff\xd8"):
+            content = content[:2] + b"\xff\xfe\x00\x08" + mark + content[2:]
+        else:
+            content += mark
+        copy.write_bytes(content)
         copies.append(replace(image, path=copy))
     return replace(source, splits={**source.splits, "train": tuple(copies)})
 

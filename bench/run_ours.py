@@ -221,7 +221,8 @@ def mining(job: Job) -> dict[str, Any]:
 
     def work() -> None:
         nonlocal objects, scores
-        objects, scores = 0, scores_of(files)
+        objects = 0
+        scores = scores_of(files)
 
     found = measured(job, work, first=lambda: scores_of(files[: job["warmup"]]))
     return {**found, "images": len(files), "objects": objects, "scores": scores}

@@ -34,6 +34,9 @@ class BatchDetections:
                 exact = own.to_host().corrected(decoded, config)
                 own = Suppressed(exact.packed.to(decoded.device))
             found.append(own)
+        # The fullest image of a part decides how many slots it has: all get as many.
+        most = max(one.packed.shape[1] for one in found)
+        found = [one.widened(most - one.packed.shape[1]) for one in found]
         return cls(found, outputs)
 
     def rows(self) -> Tensor:
