@@ -99,11 +99,11 @@ def training(measurement: Measurement) -> None:
         found = measurement.comparison.results(job)
         task = f"training epoch, {model}, {size} px, batch {batch}"
         measurement.add(rate_row(task, YOLOV5, found))
-        steps = tuple(
+        ours, theirs = (
             tuple(1000 * statistics.median(one["step_seconds"]) for one in own) for own in found
         )
         step = task.replace("epoch", "step, from its batch to the EMA", 1)
-        measurement.add(Row(step, NAMES[YOLOV5], "ms", *steps, more_is_better=False))
+        measurement.add(Row(step, NAMES[YOLOV5], "ms", ours, theirs, more_is_better=False))
         ours, theirs = (tuple(one["peak_mib"] for one in own) for own in found)
         name = NAMES[YOLOV5]
         measurement.add(Row(task, name, "MiB at most", ours, theirs, more_is_better=False))
