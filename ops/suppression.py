@@ -73,13 +73,6 @@ class Suppressed:
         slots: Tensor = self.packed[:, :-2].unflatten(1, (-1, COLUMNS))
         return slots
 
-    def widened(self, columns: int) -> Suppressed:
-        """Return the same with empty slots behind, `columns` of `packed` more."""
-        if not columns:
-            return self
-        slots = functional.pad(self.packed[:, :-2], (0, columns))
-        return Suppressed(torch.cat((slots, self.doubts), 1))
-
     def to_host(self) -> Suppressed:
         """Copy to the CPU and wait for it."""
         return Suppressed(self.packed.cpu())

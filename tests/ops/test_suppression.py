@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from inference.batch_detections import BatchDetections
 from ops import suppression
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.suppression import Suppressed, suppress_at_once, suppress_batch
@@ -153,19 +152,3 @@ def test_budget_on_a_gpu(
     with pretend_gpu.watch() as seen:
         found.to_host().corrected(prediction, config)
     assert seen.waits.total() == 1
-
-
-def test_parts_of_unequal_fullness_have_equally_many_slots() -> None:
-    """As the views of CALD have on a CPU, one part for each size."""
-    outputs = [random_prediction(rows=rows)[:2] for rows in (20, 400)]
-    config = NmsConfig()
-    found = BatchDetections.suppress(outputs, config)
-    rows = found.rows()
-    wanted = [one for own in outputs for one in non_max_suppression(own, config)]
-    counts = [len(one.rows) for one in wanted]
-    assert counts[0] < counts[2]
-    for own, one, count in zip(rows, wanted, counts, strict=True):
-        assert torch.equal(own[:count], one.rows)
-        assert not own[count:].any()
-    last = torch.full((len(rows), 1), rows.shape[1] - 1)
-    assert found.probabilities(last).shape[:2] == (len(rows), 1)
