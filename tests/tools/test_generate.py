@@ -46,7 +46,7 @@ def test_every_table_stands_in_a_page_and_in_both_languages_where_both_have_it()
     assert {name for found in names.values() for name in found} == set(TABLES)
     for path, found in names.items():
         if path.parent.name == "zh":
-            assert found == names[DOCS / path.name], path
+            assert found == names.get(DOCS / path.name, []), path
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
