@@ -33,7 +33,8 @@ class BatchDetections:
             outputs = [torch.cat(padded)]
         (decoded,) = outputs
         found = suppress_batch(decoded, config)
-        if not found.sure.all():
+        # Both columns that tell it in one copy, and nothing launched.
+        if not Suppressed(found.packed[:, -2:].cpu()).sure.all():
             exact = found.to_host().corrected(decoded, config)
             found = Suppressed(exact.packed.to(decoded.device))
         return cls(found, outputs)
