@@ -172,9 +172,9 @@ def start(measurement: Measurement) -> None:
 
 def samples(measurement: Measurement) -> None:
     """Measure one core's time for a training image before the device's part; ours only."""
-    model, size, batch, images = measurement.sizes.training[-1]
+    images = measurement.sizes.training[0][-1]
     common = {
-        **measurement.job("samples", model, size, batch),
+        **measurement.job("samples", "yolov5n", IMAGE_SIZE, 16),
         **training_files(measurement.folder, measurement.source, images),
         **{"epochs": measurement.sizes.epochs, "workers": 0},
     }
@@ -185,7 +185,7 @@ def samples(measurement: Measurement) -> None:
         rows.append([place, cache, f"{1000 * _seconds(found) / found['images']:.2f}"])
     text = markdown("augment_on | cache | ms of one core", rows)
     measurement.remarks.append(
-        f"A training image of {size} px, before the device's part:\n\n{text}"
+        f"A training image of {IMAGE_SIZE} px, before the device's part:\n\n{text}"
     )
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from data.datasets import Batch, enlarge, join
 from data.plans import HUE_START, BatchPlan
+from utils.device import Upload
 from utils.memory import Pieces
 
 PIXELS_AT_ONCE = 1 << 23
@@ -34,7 +36,7 @@ class DeviceAugmenter:
     def __init__(self, device: torch.device, source: Tensor | None = None) -> None:
         self.device = device
         self.source = source
-        self._pieces = Pieces()
+        self._pieces, self._upload = Pieces(), Upload(device)
         levels = torch.arange(1, 256, dtype=torch.float64)
         none = torch.zeros(1, dtype=torch.float64)
 
@@ -56,7 +58,7 @@ class DeviceAugmenter:
         names += ["colours"] if len(plan.colours) else []
         names += ["pixels"] if self.source is None else []
         names += ["first", "mixed", "ratios"] if len(plan.mixed) else []
-        moved = {name: getattr(plan, name).to(self.device, non_blocking=True) for name in names}
+        moved: dict[str, Any] = {name: self._upload(getattr(plan, name)) for name in names}
         plan = replace(plan, **moved)
         height, width = plan.output
         count = len(plan.starts) - 1

@@ -24,12 +24,13 @@ from evaluation.metrics import (
     match_detections,
 )
 from inference.batching import Buffers, Steps
-from inference.pipeline import Download, Upload
+from inference.pipeline import Download
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import Letterbox, boxes_to_original
 from ops.nms import non_max_suppression
 from ops.suppression import are_sure, suppress_batch
+from utils.device import Upload
 
 GEOMETRY = 16
 """Numbers that say how boxes return to an image: offset, scale, lowest and highest corners."""

@@ -22,9 +22,9 @@ from evaluation.evaluator import (
     ground_truth,
 )
 from evaluation.tables import coco_table, size_table, write_tables
-from inference.pipeline import Upload
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
+from utils.device import Upload
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.progress import progress_bar
 

@@ -18,6 +18,7 @@ from inference.predictions import NetworkInput, Prediction, Tile, image_rows
 from ops.letterbox import write_rgb
 from ops.nms import NmsConfig
 from ops.suppression import Suppressed, suppress_batch
+from utils.device import Upload
 from utils.memory import Pieces
 
 
@@ -204,26 +205,6 @@ class BatchWork:
         if filled.buffer and not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)
         return predictions
-
-
-class Upload:
-    """Copies batches to a GPU on a stream of its own, beside its kernels; nothing on a CPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.is_idle = device.type == "cpu"
-        self._stream = None if self.is_idle else torch.cuda.Stream(device)
-
-    def __call__(self, host: Tensor) -> Tensor:
-        """Return a pinned tensor on the device, where the current stream may use it next."""
-        if self._stream is None:
-            return host
-        current = torch.cuda.current_stream(self.device)
-        with torch.cuda.stream(self._stream):
-            there = host.to(self.device, non_blocking=True)
-        current.wait_stream(self._stream)
-        there.record_stream(current)
-        return there
 
 
 class Download:

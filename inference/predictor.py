@@ -27,7 +27,6 @@ from inference.pipeline import (
     FoundOnDevice,
     FoundOnHost,
     Suppression,
-    Upload,
 )
 from inference.predictions import (
     Prediction,
@@ -43,7 +42,7 @@ from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
-from utils.device import allow_tf32
+from utils.device import Upload, allow_tf32
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +201,7 @@ class Predictor:
         self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
     ) -> BatchDetections:
         """Return the detections of uint8 RGB [b, 3, h, w]: one forward pass each, without TTA."""
-        outputs = [self._as_one_class(self.network.rows(one)) for one in batches]
+        outputs = [self.as_one_class(self.network.rows(one)) for one in batches]
         return BatchDetections.suppress(outputs, nms or self.config.nms)
 
     def stream(

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from utils.cpus import available_cpus
 from utils.distributed import SINGLE_PROCESS, DistContext
@@ -212,3 +213,23 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_MMAP_THRESHOLD, 1 << 30)
         mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+class Upload:
+    """Copies batches to a GPU on a stream of its own, beside its kernels; nothing on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.is_idle = device.type == "cpu"
+        self._stream = None if self.is_idle else torch.cuda.Stream(device)
+
+    def __call__(self, host: Tensor) -> Tensor:
+        """Return a pinned tensor on the device, where the current stream may use it next."""
+        if self._stream is None:
+            return host
+        current = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._stream):
+            there = host.to(self.device, non_blocking=True)
+        current.wait_stream(self._stream)
+        there.record_stream(current)
+        return there

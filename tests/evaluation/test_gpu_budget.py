@@ -17,7 +17,6 @@ from data.loaders import EvaluationLoader, LoaderConfig, evaluation_loader
 from evaluation import batches as batches_module
 from evaluation.batches import EvaluationWork
 from evaluation.evaluate import evaluate, evaluate_split
-from inference.pipeline import Upload
 from inference.predictor import Predictor, PredictorConfig
 from models.checkpoint import build_detector, load_checkpoint
 from models.loss import DetectionLoss, LossConfig
@@ -27,6 +26,7 @@ from ops.suppression import Suppressed, pack
 from tests.conftest import NAMES
 from tests.evaluation.evaluation_example import assert_same
 from tests.pretend_gpu import PretendGpu, is_pinned
+from utils.device import Upload
 
 CUDA = torch.device("cuda", 0)
 
