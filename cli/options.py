@@ -66,6 +66,8 @@ def parse_detection_flags(
     taken = {"args_options", "weights_dir", *(flag.setting for flag in FLAGS[command])}
     if command == "detect":  # an unreadable image is a warning
         taken.add("max_bad_fraction")
+    else:  # batches of evaluation are decoded on the host
+        taken.add("decode")
     further = add_settings(parser, InferSettings, taken)
     given = vars(parser.parse_args(with_dashes(arguments)))
     if isinstance(given.get("imgsz"), list):
