@@ -43,7 +43,9 @@ def nvjpeg(device: torch.device) -> Decode:
         given = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in files]
         with warnings.catch_warnings():  # torchvision means to drop its decoders some day
             warnings.simplefilter("ignore")
-            found: list[Tensor] = package.decode_jpeg(given, mode="RGB", device=device)
+            found: list[Tensor] = package.decode_jpeg(
+                given, mode=package.ImageReadMode.RGB, device=device
+            )
         return found
 
     try:

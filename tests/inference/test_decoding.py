@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.io import ImageReadMode
 
 from data.images import ORIENTATION_TAG
 from inference.decoding import Decode, nvjpeg
@@ -267,10 +268,10 @@ def test_torchvision_gets_the_bytes(
 ) -> None:
     device = torch.device("cuda", 0)
     host = HostDecoder(device)
-    asked: list[tuple[str, torch.device]] = []
+    asked: list[tuple[ImageReadMode, torch.device]] = []
 
     def decode_jpeg(
-        files: Sequence[Tensor], *, mode: str, device: torch.device
+        files: Sequence[Tensor], *, mode: ImageReadMode, device: torch.device
     ) -> Sequence[Tensor]:
         asked.append((mode, device))
         return host([one.numpy().tobytes() for one in files])
@@ -280,7 +281,7 @@ def test_torchvision_gets_the_bytes(
     predictor = load_predictor(weights, settings, device)
     assert sum(one.error is None for one in predictor.stream(paths)) == len(paths)
     assert host.decoded == len(paths) + 1, "and the small picture of the trial"
-    assert set(asked) == {("RGB", device)}
+    assert set(asked) == {(ImageReadMode.RGB, device)}
 
 
 @needs_real_gpu
