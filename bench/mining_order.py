@@ -69,7 +69,9 @@ def predictions(paths: Sequence[str], positions: Iterable[int]) -> Iterator[Pred
         rows[:, 2:4] = SIDE
         rows[:, 4] = np.sort(generator.random(len(rows)))[::-1]
         rows[:, 5] = (CLASSES * generator.random(len(rows)) ** 4).astype(np.int64)
-        shown = NetworkInput(image, plan, torch.from_numpy(rows), torch.zeros(len(rows), CLASSES))
+        shown = NetworkInput(
+            image, plan, torch.from_numpy(rows), torch.zeros(len(rows), CLASSES), rows
+        )
         found = rows[rows[:, 4] > 0.25]
         yield Prediction(n, paths[n], (SIDE, SIDE), found, shown)
 

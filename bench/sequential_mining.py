@@ -123,8 +123,8 @@ def inconsistency(boxes: Tensor, reference: Objects, view: Objects) -> float:
     overlap, partner = match(boxes, view.rows)
     partners = Objects(view.rows[partner][None, None], view.probabilities[partner][None, None])
     one = Objects(reference.rows[None], reference.probabilities[None])
-    shown = torch.ones(1, 1, dtype=torch.bool)
-    return float(compare(overlap[None, None], one, partners, shown).inconsistency)
+    empty = torch.zeros(1, 1, dtype=torch.bool)
+    return float(compare(overlap[None, None], one, partners, empty).inconsistency)
 
 
 def _inside(rows: Tensor, top: int, left: int, content: Tensor) -> Tensor:

@@ -9,49 +9,47 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ops.nms import NmsConfig
-from ops.suppression import Suppressed, suppress_batch
+from ops.nms import NmsConfig, non_max_suppression
+from ops.suppression import Suppressed, pack, suppress_batch
 
 
 @dataclass(frozen=True)
 class BatchDetections:
-    """Detections of batches on their device: found in `decoded` rows, in one part or several."""
+    """Detections `found` in batches, on their device, and the `decoded` rows of these."""
 
-    found: Sequence[Suppressed]
+    found: Suppressed
     decoded: Sequence[Tensor]
 
     @classmethod
     def suppress(cls, outputs: Sequence[Tensor], config: NmsConfig) -> BatchDetections:
         """Suppress the decoded rows [b, rows, 5 + nc] of batches; on a GPU the host waits once."""
-        if outputs[0].device.type != "cpu" and len(outputs) > 1:
+        if outputs[0].device.type == "cpu":
+            # Batches may differ in their numbers of detections: packed together.
+            each = [one for decoded in outputs for one in non_max_suppression(decoded, config)]
+            return cls(pack(each), outputs)
+        if len(outputs) > 1:
             most = max(one.shape[1] for one in outputs)
             padded = [functional.pad(one, (0, 0, 0, most - one.shape[1])) for one in outputs]
             outputs = [torch.cat(padded)]
-        found = []
-        for decoded in outputs:
-            own = suppress_batch(decoded, config)
-            if not own.sure.all():
-                exact = own.to_host().corrected(decoded, config)
-                own = Suppressed(exact.packed.to(decoded.device))
-            found.append(own)
+        (decoded,) = outputs
+        found = suppress_batch(decoded, config)
+        # Both columns that tell it in one copy, and nothing launched.
+        if not Suppressed(found.packed[:, -2:].cpu()).sure.all():
+            exact = found.to_host().corrected(decoded, config)
+            found = Suppressed(exact.packed.to(decoded.device))
         return cls(found, outputs)
 
     def rows(self) -> Tensor:
         """Return float32 [b, d, 6]: xyxy in network pixels, confidence, class; zeros behind the
         detections of an image. d is at least 1; on a CPU as many as some image has.
         """
-        rows = [one.rows for one in self.found]
-        if rows[0].device.type == "cpu":
-            most = max(int(one.present.sum(1).max()) for one in self.found)
-            rows = [one[:, : max(most, 1)] for one in rows]
-        return torch.cat(rows) if len(rows) > 1 else rows[0]
+        return self.found.rows
 
     def probabilities(self, slots: Tensor) -> Tensor:
         """Return sigmoid class probabilities [b, k, nc] of the detections at `slots` [b, k]."""
-        parts = []
-        for one, decoded, own in zip(
-            self.found, self.decoded, slots.split([len(d) for d in self.decoded]), strict=True
-        ):
-            source = one.source.gather(1, own)[..., None].expand(-1, -1, decoded.shape[-1] - 5)
-            parts.append(decoded[..., 5:].gather(1, source))
+        sources = self.found.source.gather(1, slots).split([len(one) for one in self.decoded])
+        parts = [
+            decoded[..., 5:].gather(1, own[..., None].expand(-1, -1, decoded.shape[-1] - 5))
+            for decoded, own in zip(self.decoded, sources, strict=True)
+        ]
         return torch.cat(parts) if len(parts) > 1 else parts[0]

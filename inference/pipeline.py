@@ -31,6 +31,9 @@ class Found(Protocol):
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return for each image rows [n, 6] and class probabilities [n, nc] on the device."""
 
+    def shown_rows(self) -> list[NDArray[np.float32]]:
+        """Return the rows of `shown` on the host."""
+
 
 @dataclass(frozen=True)
 class FoundOnHost:
@@ -48,6 +51,10 @@ class FoundOnHost:
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
         return self.inputs
+
+    def shown_rows(self) -> list[NDArray[np.float32]]:
+        """Return the rows of it."""
+        return [rows.cpu().numpy() for rows, _ in self.inputs]
 
 
 class Suppression:
@@ -104,6 +111,10 @@ class FoundOnDevice:
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
         return self.inputs.shown(self.output)
+
+    def shown_rows(self) -> list[NDArray[np.float32]]:
+        """Return the rows of it."""
+        return [rows.numpy() for rows in self.inputs.rows()]
 
 
 @dataclass(frozen=True)
@@ -189,18 +200,22 @@ class BatchWork:
         if images is None:
             return [tile.blank for tile in tiles]
         every = [rows for part in found for rows in part.rows()]
-        rows = image_rows(every, [(tile.letterbox, tile.blank.window) for tile in tiles])
+        places = [(tile.letterbox, tile.blank.window) for tile in tiles]
+        rows = image_rows(every, places)
         predictions = [
             replace(tile.blank, detections=own) if tile.blank.size else tile.blank
             for tile, own in zip(tiles, rows, strict=True)
         ]
         if self.keeps_inputs:
             inputs = [shown for part in found for shown in part.shown()]
+            kept = image_rows([own for part in found for own in part.shown_rows()], places)
             predictions = [
-                replace(one, network_input=NetworkInput(image, tile.letterbox, *shown))
+                replace(one, network_input=NetworkInput(image, tile.letterbox, *shown, own))
                 if one.size
                 else one
-                for one, tile, image, shown in zip(predictions, tiles, images, inputs, strict=True)
+                for one, tile, image, shown, own in zip(
+                    predictions, tiles, images, inputs, kept, strict=True
+                )
             ]
         if filled.buffer and not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
 from bench.training import read_splits
+from models.detector import Detector
+from models.model_config import read_model_config
 from tests.conftest import NAMES
 from tests.training_example import make_job
+from training import setup
 from training.job import TrainingJob
 from training.loop import evaluate_ema
 from training.setup import prepare
@@ -37,6 +41,15 @@ def communicate(processes: DistContext, folder: Path) -> None:
         processes.assert_equal(rank, "here {numbers}")
     except Exception as error:
         (folder / f"{rank}.txt").write_text(str(error))
+
+
+def agree(processes: DistContext) -> None:
+    """Rank 0 has a GPU with bfloat16, rank 1 one without."""
+    kinds = (torch.bfloat16, torch.float16)
+    network = Detector(read_model_config("yolov5n"))
+    with patch.object(setup, "compute_dtype", lambda *_: kinds[processes.rank]):
+        assert setup.common_precision(network, "auto", processes) == "float16"
+    assert setup.common_precision(network, "auto", processes) == "auto"
 
 
 def job_of(processes: DistContext, folder: Path, **change: object) -> TrainingJob:
@@ -93,5 +106,6 @@ if __name__ == "__main__":
     ranks = DistContext.from_environment()
     with ranks.process_group(CPU):
         communicate(ranks, Path(sys.argv[1]))
+        agree(ranks)
         run(ranks, Path(sys.argv[1]))
     exit_process(0)

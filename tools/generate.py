@@ -58,10 +58,29 @@ class Table(NamedTuple):
     def markdown(self, words: Mapping[str, str]) -> str:
         """Return the table as text, each cell in the translation that `words` has for it."""
         lines = [
-            f"| {' | '.join(_cell(words.get(cell, cell)) for cell in row)} |".replace("|  |", "| |")
+            f"| {' | '.join(_cell(translated(cell, words)) for cell in row)} |".replace(
+                "|  |", "| |"
+            )
             for row in (self.heading, *self.rows)
         ]
         return "\n".join([lines[0], "|" + "---|" * len(self.heading), *lines[1:]])
+
+
+def translated(text: str, words: Mapping[str, str]) -> str:
+    """Return a cell's translation: of the whole, else of what lies before and after a semicolon.
+
+    A key of `words` that begins with ^ is a regular expression, its translation the replacement.
+    """
+    if text in words:
+        return words[text]
+    for pattern, replacement in words.items():
+        if pattern.startswith("^") and re.search(pattern, text):
+            return re.sub(pattern, replacement, text)
+    before, semicolon, after = text.rpartition("; ")
+    if not semicolon:
+        return text
+    found = translated(before, words), translated(after, words)
+    return text if found == (before, after) else "；".join(found)
 
 
 def _cell(text: str) -> str:

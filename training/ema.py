@@ -34,7 +34,8 @@ class ModelEMA(Generic[Model]):
     def update(self, model: nn.Module, skipped: Tensor | None = None) -> None:
         """Move the average toward `model`, once per optimiser step.
 
-        Where `skipped` is 1 and not 0, the step had no effect: the average stays, without a wait.
+        Where `skipped` is 1 and not 0, the step had no effect: the average stays, without a wait,
+        though `updates` counts it (the training loop takes it back at the end of the epoch).
         """
         self.updates += 1
         averaged, copied = self._sorted(self.module)
@@ -43,9 +44,14 @@ class ModelEMA(Generic[Model]):
         if skipped is None:
             torch._foreach_lerp_(averaged, live, 1 - decay)
         else:
-            change = torch._foreach_sub(live, averaged)
-            torch._foreach_mul_(change, (1 - skipped) * (1 - decay))
-            torch._foreach_add_(averaged, change)
+            # A fused SGD step up the gradient `live` with a weight decay of 1 moves the average as
+            # far, in one launch, unless the device finds that it is to be skipped.
+            torch._fused_sgd_(
+                *(averaged, live, []),
+                **{"lr": 1 - decay, "weight_decay": 1.0, "momentum": 0.0, "dampening": 0.0},
+                **{"nesterov": False, "maximize": True, "is_first_step": False},
+                found_inf=skipped,
+            )
         if copied:
             torch._foreach_copy_(copied, constant)
 

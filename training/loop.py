@@ -34,7 +34,7 @@ from reporting.training_report import TrainingReport
 from training.build import set_train_mode
 from training.checkpoints import ModelCheckpoint, SavedCheckpoint
 from training.job import TrainingJob
-from training.recovery import NotFiniteError, kept, step_back
+from training.recovery import NotFiniteError, kept, overflowed, step_back
 from training.resume import ResumeState, find_common_state, snapshot, write_state
 from training.setup import TrainState, evaluation_batches, prepare
 from training.step import share_pending
@@ -239,10 +239,12 @@ def log_epoch(
 def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[float]:
     """Train for one pass over the training set; return mean box, objectness and class loss.
 
-    Raises NotFiniteError, on all ranks, if a loss is not finite.
+    Raises NotFiniteError, on all ranks, if a loss is not finite, and TaskError(NOT_A_NUMBER) if
+    gradients overflow in float16 whatever they are scaled by.
     """
     job, settings, processes = state.job, state.job.settings, state.job.processes
     steps, step_of = len(state.loader), state.optimizer_step
+    counted, effective = step_of.steps, state.ema.updates
     set_train_mode(state.network)
     state.loader.set_epoch(epoch)
     totals = torch.zeros(3, device=job.device)
@@ -258,9 +260,15 @@ def train_one_epoch(state: TrainState, epoch: int, progress: Progress) -> list[f
         for callback in state.callbacks:
             callback.on_train_batch_end(epoch, step, batch.images, batch.targets)
     share_pending(step_of, processes)
-    non_finite = int(processes.all_reduce(step_of.non_finite)[0])
+    non_finite, skipped = processes.all_reduce(step_of.non_finite).tolist()
     if non_finite:
         raise NotFiniteError(non_finite, epoch)
+    if step_of.scale is not None:
+        # The host has counted steps without waiting for what became of them.
+        state.ema.updates = step_of.steps - skipped // processes.world_size
+        in_vain = step_of.steps > counted and state.ema.updates == effective
+        if in_vain and step_of.scale < 1:
+            raise overflowed(epoch)
     return (processes.mean(totals) / steps).tolist()
 
 

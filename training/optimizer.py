@@ -80,9 +80,9 @@ class OptimizerStep:
     without effect; reading it waits for the device. `rates` are the learning rates of the groups,
     `loads` how often tensors were replaced by those of a saved state.
 
-    If `scaled`, the loss is multiplied by `scale` before the backward pass and the gradients
-    divided by it after, so that small ones do not vanish in float16. A step that overflows has no
-    effect (`skipped` is 1 and not 0), and the next ones have a smaller scale.
+    If `scaled`, the backward pass begins with `scale` and not 1, so that small gradients do not
+    vanish in float16; a step divides them by it. One that overflows has no effect (`skipped` is 1
+    and not 0), and the next ones have a smaller scale.
     """
 
     def __init__(self, optimizer: Optimizer, *, scaled: bool = False) -> None:
@@ -147,7 +147,7 @@ class OptimizerStep:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a scalar loss to those that are pending."""
         self.non_finite[0].add_(_is_broken(loss.detach()))
-        self._backward(loss if self.scale is None else loss * self.scale)
+        self._backward(loss)
 
     def count_batch(self) -> bool:
         """Count a batch; return True if its gradients complete those of a step."""
@@ -156,13 +156,18 @@ class OptimizerStep:
 
     def update(self) -> None:
         """Clip the gradients, step the optimiser and clear them."""
+        gradients = self.gradients()
+        # In the steps of torch's clip_grad_norm_; the scale is a power of two and changes no digit.
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if self.scale is not None:
-            gradients = [one.grad for one in self._parameters if one.grad is not None]
-            torch._foreach_mul_(gradients, self.scale.reciprocal())
-        norm = nn.utils.clip_grad_norm_(self._parameters, MAX_NORM)
+            norm = norm / self.scale
         skip = _is_broken(norm)
         self.non_finite[1].add_(skip)
         self._skip.copy_(skip)
+        factor = (MAX_NORM / (norm + 1e-6)).clamp_(max=1)
+        if self.scale is not None:
+            factor = factor / self.scale
+        torch._foreach_mul_(gradients, factor)
         self._step_unless(skip)
         if self.scale is not None:
             torch._amp_update_scale_(
@@ -185,7 +190,7 @@ class OptimizerStep:
         for parameter in self._parameters:
             parameter.grad = None
         try:
-            loss.backward()
+            loss.backward(self.scale)  # None counts as 1
         except Exception:
             for parameter, before in zip(self._parameters, pending, strict=True):
                 parameter.grad = before

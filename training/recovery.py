@@ -31,6 +31,19 @@ class NotFiniteError(TaskError):
         self.steps, self.epoch = steps, epoch
 
 
+def overflowed(epoch: int) -> TaskError:
+    """Return the error of an epoch (from 0) whose gradients overflow even if they are scaled down.
+
+    No lower rate would help: no step had an effect.
+    """
+    return TaskError(
+        Code.NOT_A_NUMBER,
+        f"the gradients left the range of float16 in every step of epoch {epoch + 1}, even scaled "
+        "down: set precision to float32, or to bfloat16 on a GPU that has it; the best weights so "
+        "far are kept.",
+    )
+
+
 def step_back(state: TrainState, error: NotFiniteError, good: Mapping[str, Any]) -> TrainState:
     """Go back to `good`, the snapshot before the epoch of an error, and lower all rates for good.
 

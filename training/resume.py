@@ -303,11 +303,14 @@ def _usable_state(path: Path, job: TrainingJob) -> ResumeState:
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return in words what differs between two identities, '' if nothing does."""
-    old, new = before["settings"], now["settings"]
+    """Return in words what differs between two identities, '' if nothing does.
+
+    A setting that is younger than the state counts as its default.
+    """
+    old, new = asdict(TrainSettings()) | before["settings"], now["settings"]
     changed = [
         f"{name} was {old.get(name)}, is {new.get(name)}"
-        for name in sorted({*old, *new})
+        for name in sorted({*before["settings"], *new})
         if old.get(name) != new.get(name)
     ]
     others = [name for name in now if name != "settings" and before[name] != now[name]]

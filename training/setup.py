@@ -103,7 +103,7 @@ def prepare(
     else:
         fit_anchors(network, job.train, image_size, settings, head_kept=head_kept)
     processes.broadcast_module(network)
-    settings = replace(settings, precision=usable_precision(network, settings.precision))
+    settings = replace(settings, precision=common_precision(network, settings.precision, processes))
     job = replace(job, settings=settings)
     criterion = build_criterion(settings, network, image_size).to(device)
     images = None
@@ -195,6 +195,20 @@ def check_distributed(job: TrainingJob) -> None:
             "sync_bn needs GPUs: several processes on the CPU cannot share batch statistics; "
             "leave sync_bn out.",
         )
+
+
+def common_precision(network: Detector, precision: str, processes: DistContext) -> str:
+    """Return `precision`, or one that every rank computes in where theirs are different GPUs."""
+    precision = usable_precision(network, precision)
+    device = network.anchors.device
+    kinds = [torch.float32, torch.float16, torch.bfloat16]  # the earlier, the more GPUs have it
+    own = torch.tensor([float(kind == compute_dtype(device, precision)) for kind in kinds])
+    asked = processes.all_reduce(own)
+    if int(asked.max()) == processes.world_size:
+        return precision
+    common = str(kinds[int(asked.nonzero()[0])]).removeprefix("torch.")
+    log.warning("note: the ranks' GPUs differ: all compute in %s", common)
+    return common
 
 
 def network_of(job: TrainingJob) -> tuple[Detector, bool]:

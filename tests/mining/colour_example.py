@@ -62,7 +62,8 @@ class ColourPredictor(Predictor):
         labelled_images: int = 0,
         **config: Any,
     ) -> None:
-        network: Any = SimpleNamespace(device=device, stride=32, num_classes=3, fixed_size=None)
+        known = {"device": device, "stride": 32, "num_classes": 3, "fixed_size": None}
+        network: Any = SimpleNamespace(**known, check_numbers=lambda: None)
         own = PredictorConfig(**{"image_size": 96, "batch_size": 4, "workers": 1, **config})
         names = ("red", "green", "blue")
         super().__init__(network, names, WorkerPool(CPU), own, labelled_objects, labelled_images)
@@ -83,16 +84,16 @@ class ColourPredictor(Predictor):
         self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
     ) -> BatchDetections:
         limit, device = self.config.nms.max_detections, self.network.device
-        found, decoded = [], []
+        places, decoded = list[Detections](), []
         for images in batches:
             own = self.detect_with_classes(images, nms=nms)
-            places = [Detections(rows.cpu(), torch.arange(len(rows))) for rows, _ in own]
+            places += [Detections(rows.cpu(), torch.arange(len(rows))) for rows, _ in own]
             outputs = torch.zeros(len(images), limit, 8)
             for output, (_, classes) in zip(outputs, own, strict=True):
                 output[: len(classes), 5:] = classes.cpu()
-            found.append(Suppressed(pack(places, limit).packed.to(device)))
             decoded.append(outputs.to(device))
-        return BatchDetections(found, decoded)
+        found = Suppressed(pack(places).packed.to(device))
+        return BatchDetections(found, decoded if device.type == "cpu" else [torch.cat(decoded)])
 
     def backbone_map(self, images: Tensor) -> Tensor:
         return images.float() / 255

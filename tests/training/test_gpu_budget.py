@@ -35,7 +35,7 @@ class StepCounter(Callback):
     ("change", "capability", "budget"),
     [
         pytest.param({}, (9, 0), 750, id="bfloat16"),
-        pytest.param({}, (7, 5), 760, id="float16, scaled"),
+        pytest.param({}, (7, 5), 750, id="float16, scaled"),
         pytest.param({"augment_on": "device"}, (9, 0), 810, id="augmented on the device"),
         # Enough steps for recordings; two graphs, zeros after the targets, rates, sums and EMA.
         pytest.param({"epochs": 50, "warmup_momentum": 0.937}, (9, 0), 9, id="recorded"),
@@ -63,4 +63,5 @@ def test_a_training_step(
         assert set(seen.bytes) == {"h2d async"}
     if settings["epochs"] == 1:
         updates = [seen.dispatches["_fused_sgd_"] for seen in counter.steps[-3:-1]]
-        assert sorted(updates) == [0, 3], "one of them updates three groups of parameters"
+        groups = 3 if capability >= (8, 0) else 4  # the EMA is a step of SGD where one may overflow
+        assert sorted(updates) == [0, groups], "one of them updates three groups of parameters"

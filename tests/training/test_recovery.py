@@ -15,6 +15,7 @@ from data.dataset_index import DatasetIndex
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
 from tests.conftest import DEVICES
+from tests.pretend_gpu import PretendGpu
 from tests.training_example import make_job, run, tensors_of
 from training import loop, recovery, step
 from training.job import TrainingJob
@@ -244,3 +245,24 @@ def test_the_second_time_it_ends_and_what_was_earned_is_on_disk(
     broken(monkeypatch, lambda call: call == 0)
     with pytest.raises(TaskError, match=r"not a number in 1 step\(s\) of epoch 3"):
         run(job)
+
+
+def test_steps_that_overflow_in_float16(
+    few: list[DatasetIndex], tmp_path: Path, pretend_gpu: PretendGpu
+) -> None:
+    """The EMA does not count them; it ends where no scale is small enough."""
+    change = {"precision": "float16", "nominal_batch_size": 4, "epochs": 2}
+    state = prepare(job_on("cuda", few, tmp_path, **change))
+    first = next(state.network.parameters())
+    overflow = first.register_hook(lambda gradient: gradient * float("inf"))
+    scale, ema = state.optimizer_step.scale, state.ema
+    assert scale is not None
+    loop.train_one_epoch(state, 0, Progress())
+    assert (state.optimizer_step.steps, ema.updates, float(scale)) == (2, 0, 2.0**14)
+    scale.fill_(1)
+    with pytest.raises(TaskError, match=r"every step of epoch 2.*precision to float32") as caught:
+        loop.train_one_epoch(state, 1, Progress())
+    assert caught.value.code == Code.NOT_A_NUMBER
+    overflow.remove()
+    loop.train_one_epoch(state, 1, Progress())
+    assert (state.optimizer_step.steps, ema.updates) == (6, 2)

@@ -17,8 +17,9 @@ from evaluation.evaluate import no_evaluation
 from models.detector import Detector
 from models.model_config import read_model_config
 from settings.train import TrainSettings
+from tests.pretend_gpu import PretendGpu
 from tests.training_example import make_job, run, tensors_of
-from training import loop
+from training import loop, optimizer
 from training.checkpoints import MAX_PERIODIC, SavedCheckpoint
 from training.ema import ModelEMA
 from training.job import TrainingJob
@@ -115,6 +116,30 @@ def test_a_resumed_training_equals_one_that_ran_through(
     assert epochs == ["epoch", "0", "1", "2"]
 
 
+def test_a_training_in_float16_resumes_with_its_scale(
+    splits: list[DatasetIndex],
+    tmp_path: Path,
+    pretend_gpu: PretendGpu,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its first steps overflow, so that the scale is no longer the one that it began with."""
+    monkeypatch.setattr(optimizer, "FIRST_SCALE", 2.0**20)
+    change = {"epochs": 3, "precision": "float16", "nominal_batch_size": 4}
+    whole, parts = (
+        replace(job(splits, tmp_path / name, **change), device=torch.device("cuda", 0))
+        for name in ("whole", "parts")
+    )
+    run(whole)
+    run_until(parts, "last", 1)
+    state = read_state(parts.state_file)
+    assert state.parts is not None
+    scale, steps = float(state.parts["optimizer"]["scale"][0]), state.parts["optimizer"]["steps"]
+    assert scale < 2.0**20
+    assert state.parts["updates"] < steps
+    run(parts)
+    assert_same_results(whole.folder, parts.folder)
+
+
 def test_a_complete_training_reports_its_results_again(
     splits: list[DatasetIndex],
     tmp_path: Path,
@@ -144,6 +169,15 @@ Edit = Callable[[TrainingJob], TrainingJob]
 
 def settings(**change: object) -> Edit:
     return lambda one: replace(one, settings=replace(one.settings, **change))
+
+
+def older(one: TrainingJob) -> TrainingJob:
+    """Take settings out of the state, as if they had not existed when it was written."""
+    state = read_state(one.state_file)
+    for name in ("tf32", "seed"):
+        del state.identity["settings"][name]
+    write_state(one.state_file, state)
+    return one
 
 
 def other_data(one: TrainingJob) -> TrainingJob:
@@ -210,6 +244,7 @@ def test_a_training_goes_on_where_its_data_have_been_moved(
 
 OTHERS = [
     pytest.param(settings(epochs=4, seed=1), "epochs was 3, is 4; seed was 0, is 1", id="two"),
+    pytest.param(lambda one: settings(tf32=True)(older(one)), "tf32 was False, is", id="older"),
     pytest.param(other_data, "other training data", id="other images"),
     pytest.param(other_boxes, "other validation data", id="other labels"),
     pytest.param(other_crowds, "other validation data", id="other crowd regions"),
@@ -266,6 +301,13 @@ def test_irrelevant_settings_may_differ(
     state = find_state(settings(**change)(job(splits, interrupted, epochs=3)))
     assert (state is not None) == found
     assert state is None or state.epoch == 0
+
+
+def test_a_setting_that_a_state_does_not_have_yet_was_at_its_default(
+    splits: list[DatasetIndex], interrupted: Path, tmp_path: Path
+) -> None:
+    one = job(splits, shutil.copytree(interrupted, tmp_path / "copy"), epochs=3)
+    assert find_state(older(one)) is not None
 
 
 @pytest.mark.parametrize("name", ["last.pt", "last.state"])
