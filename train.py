@@ -9,13 +9,16 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
+    from cli.parsers import train_parser
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()  # before the seconds that the imports take
+    train_parser().read()  # so that help and a mistyped flag do not wait for them either
 
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device):
+        words = sys.argv[1:] if arguments is None else arguments
         job = build_job(command, device, processes)
+        job = replace(job, command=as_typed("python", "train.py", *words))
         with resumed_by(lambda: resume_command(job, command)):
             best = train(job, Progress())
     if best:

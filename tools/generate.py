@@ -20,7 +20,7 @@ import yaml
 
 from settings import parse
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
-from settings.rules import FieldSpec
+from settings.rules import FieldSpec, as_text
 from settings.train import TrainSettings
 from settings.v7_flags import FLAGS, Command, Flag, FlagStatus
 from tests.reliability.bad_input import PARTS
@@ -94,7 +94,7 @@ def settings_table(kind: type, without: type | None = None) -> Table:
     left_out = {item.name for item in fields(without)} if without else set()
     types = get_type_hints(kind)
     rows = [
-        (f"`{name}`", f"`{_text(item.default)}`", _values(spec, types[name]), spec.help)
+        (f"`{name}`", f"`{as_text(item.default)}`", _values(spec, types[name]), spec.help)
         for item in fields(kind)
         if (name := item.name) not in left_out and (spec := item.metadata["spec"])
     ]
@@ -111,14 +111,6 @@ def _values(spec: FieldSpec, type_: type) -> str:
         allowed = ", ".join(part for part in (TYPES[type_], spec.allowed) if part)
         allowed = f"list: {allowed}" if listed else allowed
     return f"{allowed}; {spec.unit}" if spec.unit else allowed
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(str, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "''" if value == "" else str(value)
 
 
 def flags_table(command: Command) -> Table:
@@ -139,7 +131,7 @@ def _status(flag: Flag, command: Command) -> tuple[str, str]:
         without = f"; without effect in a task: {flag.in_a_task}" if in_tasks else ""
         return "yes", flag.says + without
 
-    value = "" if flag.takes != "nothing" or flag.gives is True else f": {_text(flag.gives)}"
+    value = "" if flag.takes != "nothing" or flag.gives is True else f": {as_text(flag.gives)}"
     return f"`{flag.setting}{value}`", flag.says
 
 
@@ -150,7 +142,7 @@ def hyper_parameters_table() -> Table:
     others = ("anchors", "label_smoothing", *parse.WITHOUT_EFFECT)
     for name in (*parse.read_hyp("scratch-low"), *others):
         if name in settings:
-            spec, default = settings[name].metadata["spec"], _text(settings[name].default)
+            spec, default = settings[name].metadata["spec"], as_text(settings[name].default)
             unit = f" [{spec.unit}]" if spec.unit else ""
             rows.append((f"`{name}`", default, f"{spec.help}{unit}; {spec.allowed}"))
         elif name in parse.WITHOUT_EFFECT:
