@@ -19,6 +19,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device), ExitStack() as stack:
+        words = sys.argv[1:] if arguments is None else arguments
         job = build_job(command, device, processes, stack)
+        job = replace(job, command=as_typed("python", "train.py", *words))
         with resumed_by(lambda: resume_command(job, command)):
             best = train(job, Progress())
     if best:
