@@ -19,6 +19,8 @@ class BatchDetections:
 
     found: Suppressed
     decoded: Sequence[Tensor]
+    is_broken: bool = False
+    """Whether decoded rows are not numbers; the detections mean nothing then."""
 
     @classmethod
     def suppress(cls, outputs: Sequence[Tensor], config: NmsConfig) -> BatchDetections:
@@ -34,7 +36,10 @@ class BatchDetections:
         (decoded,) = outputs
         found = suppress_batch(decoded, config)
         if not found.sure.all():
-            exact = found.to_host().corrected(decoded, config)
+            there = found.to_host()
+            if there.is_broken:
+                return cls(found, outputs, is_broken=True)
+            exact = there.corrected(decoded, config)
             found = Suppressed(exact.packed.to(decoded.device))
         return cls(found, outputs)
 

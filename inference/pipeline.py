@@ -27,8 +27,15 @@ class Found(Protocol):
     def rows(self) -> list[NDArray[np.float32]]:
         """Wait for each image's rows [n, 6]: xyxy in pixels of its input, confidence, class."""
 
+    def is_broken(self) -> bool:
+        """Wait, and return whether the network's output was not a number."""
+
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return for each image rows [n, 6] and class probabilities [n, nc] on the device."""
+
+
+Looks = Sequence[Found]
+"""At a batch, in pieces if memory has run out."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,10 @@ class FoundOnHost:
         """Return the rows of each image."""
         every = [one.cpu().numpy() for one in self.found]
         return [rows[rows[:, 4] > self.confidence] for rows in every]
+
+    def is_broken(self) -> bool:
+        """Return False: that was seen before suppression."""
+        return False
 
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
@@ -64,6 +75,10 @@ class Suppression:
         return Suppressed(self._copy.wait()).corrected(
             self._prediction, self._config, multi_label=self._multi_label
         )
+
+    def is_broken(self) -> bool:
+        """Wait, and return whether the prediction was not a number."""
+        return Suppressed(self._copy.wait()).is_broken
 
     def rows(self) -> list[Tensor]:
         """Wait for the rows [n, 6] of each image, on the host."""
@@ -100,6 +115,10 @@ class FoundOnDevice:
         """Wait for the rows of each image."""
         return FoundOnHost(self.found.rows(), self.confidence, ()).rows()
 
+    def is_broken(self) -> bool:
+        """Wait, and return whether the network's output was not a number."""
+        return self.found.is_broken() or self.inputs.is_broken()
+
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
         return self.inputs.shown(self.output)
@@ -132,6 +151,8 @@ class BatchWork:
     look: Callable[[Tensor], Found]
     """Launches the network and NMS for uint8 images [b, 3, h, w]."""
     keeps_inputs: bool
+    in_range: Callable[[Callable[[], Looks], Callable[[Looks], bool]], Looks]
+    """That of the network."""
     pieces: Pieces = field(default_factory=Pieces)
 
     @property
@@ -154,15 +175,18 @@ class BatchWork:
             return LaunchedBatch(filled)
         # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already.
         images = self.upload(filled.buffer.tensor).permute(0, 3, 1, 2)
-        found = self.pieces.run(lambda part: self.look(images[part]), len(images))
-        return LaunchedBatch(filled, images, found)
+        return LaunchedBatch(filled, images, self._look(images))
 
     def fetch(self, launched: LaunchedBatch) -> list[Prediction]:
         """Wait for a batch and return its predictions; boxes are in the images' own pixels."""
-        filled, images, found = launched.filled, launched.images, launched.found
+        filled, images, first = launched.filled, launched.images, [launched.found]
         tiles = filled.tiles
         if images is None or filled.buffer is None:
             return [tile.blank for tile in tiles]
+        found = self.in_range(
+            lambda: first.pop() if first else self._look(images),
+            lambda every: any(one.is_broken() for one in every),
+        )
         every = [rows for part in found for rows in part.rows()]
         rows = image_rows(every, [(tile.letterbox, tile.blank.window) for tile in tiles])
         predictions = [
@@ -177,6 +201,9 @@ class BatchWork:
         if not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)
         return predictions
+
+    def _look(self, images: Tensor) -> Looks:
+        return self.pieces.run(lambda part: self.look(images[part]), len(images))
 
 
 class Download:

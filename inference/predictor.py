@@ -49,10 +49,6 @@ LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are split into tiles, and so may be very large."""
 
 
-BATCHES_TO_A_CHECK = 64
-"""Batches after which a stream looks whether the network's values left their range."""
-
-
 @dataclass(frozen=True)
 class PredictorConfig:
     """How a predictor detects objects."""
@@ -186,21 +182,29 @@ class Predictor:
 
         Rows are in pixels of uint8 RGB [b, 3, h, w]. One forward pass, without TTA.
         """
-        output = self.network.rows(images)
         if self.pool.device.type != "cpu":
-            return self._suppress_later(output, nms or self.config.nms).shown(output)
-        return [
-            (found.rows, decoded[found.source, 5:])
-            for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
-        ]
+            launch = partial(self._launch, images, nms or self.config.nms)
+            return list(self.network.in_range(launch, FoundOnDevice.is_broken).shown())
+        output = self.network.rows(images)
+        every = zip(self.suppress(output, nms=nms), output, strict=True)
+        return [(found.rows, decoded[found.source, 5:]) for found, decoded in every]
+
+    def _launch(self, images: Tensor, nms: NmsConfig, confidence: float = 0.0) -> FoundOnDevice:
+        output = self.network.rows(images)
+        found = self._suppress_later(output, nms)
+        return FoundOnDevice(found, confidence, found, output)
 
     @torch.inference_mode()
     def detect_batches(
         self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
     ) -> BatchDetections:
         """Return the detections of uint8 RGB [b, 3, h, w]: one forward pass each, without TTA."""
-        outputs = [self.as_one_class(self.network.rows(one)) for one in batches]
-        return BatchDetections.suppress(outputs, nms or self.config.nms)
+
+        def look() -> BatchDetections:
+            outputs = [self.as_one_class(self.network.rows(one)) for one in batches]
+            return BatchDetections.suppress(outputs, nms or self.config.nms)
+
+        return self.network.in_range(look, lambda found: found.is_broken)
 
     def stream(
         self,
@@ -257,12 +261,9 @@ class Predictor:
         low = min(keep_confidence, config.nms.confidence) if keep_inputs else None
         look = partial(self._look, keep_confidence=low, multi_label=multi_label)
         upload = Upload(self.network.device)
-        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs).steps
-        for number, predictions in enumerate(self.pool.pipeline(steps, batches), start=1):
+        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs, self.network.in_range).steps
+        for predictions in self.pool.pipeline(steps, batches):
             yield from predictions
-            if number % BATCHES_TO_A_CHECK == 0:
-                self.network.check_numbers()
-        self.network.check_numbers()
 
     def _tiles(self, shard_size: int, decoded: DecodedImage) -> list[Tile]:
         shard = decoded.position // shard_size
@@ -304,10 +305,10 @@ class Predictor:
             rows = self.candidates(images, self.forward(images)[1])
             found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
             return FoundOnHost(found, 0.0, shown)
+        if plain:
+            return self._launch(images, low, nms.confidence)
         output = self.network.rows(images)
-        first = self._suppress_later(output, low) if plain or keeps else None
-        if plain and first is not None:
-            return FoundOnDevice(first, nms.confidence, first, output)
+        first = self._suppress_later(output, low) if keeps else None
         rows = self.candidates(images, output)
         last = self._suppress_later(rows, nms, multi_label=multi_label)
         return FoundOnDevice(last, 0.0, first or last, output)

@@ -131,7 +131,7 @@ def test_large_batches_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("config", "multi_label", "budget"),
-    [(NmsConfig(), False, 49), (NmsConfig(0.001, 0.6, 30), True, 87)],
+    [(NmsConfig(), False, 51), (NmsConfig(0.001, 0.6, 30), True, 89)],
     ids=["detection", "evaluation"],
 )
 def test_what_it_asks_of_a_gpu(
