@@ -6,9 +6,11 @@ python detect.py --weights best.pt --source photographs/ [--save-txt] [--output 
 from __future__ import annotations
 
 if __name__ == "__main__":
+    from cli.parsers import detect_parser
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()  # before the seconds that the imports take
+    detect_parser().read()  # so that help and a mistyped flag do not wait for them either
 
 import logging
 import sys

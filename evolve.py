@@ -9,16 +9,18 @@ The same command with --exist-ok resumes a search that was stopped.
 from __future__ import annotations
 
 if __name__ == "__main__":
+    from cli.parsers import train_parser
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()  # before the seconds that the imports take
+    train_parser("evolve.py").read()  # so that help and a mistyped flag do not wait for them either
 
-import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 
 from cli.options import as_typed, log_next
+from cli.parsers import train_parser
 from cli.train import parse_train_command
 from train import check_weights
 from training.evolution import search, search_space, starting_point, train_trial, trial_settings
@@ -34,16 +36,10 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search with the flags of train.py, and write the best set as a YAML file."""
     log_to_console()
-    parser = argparse.ArgumentParser(
-        prog="evolve.py",
-        description="Search for hyper-parameters; further flags: as train.py.",
-        allow_abbrev=False,
-    )
-    # As many by default as v7.0's generations.
-    parser.add_argument("--trials", type=int, default=300, help="trainings in all")
-    options, words = parser.parse_known_args(arguments)
-    if options.trials < 1:
-        raise TaskError(Code.CONFIG, f"--trials is {options.trials}; it must be 1 or more.")
+    words = sys.argv[1:] if arguments is None else arguments
+    trials = train_parser("evolve.py").read(words)["trials"]
+    if trials < 1:
+        raise TaskError(Code.CONFIG, f"--trials is {trials}; it must be 1 or more.")
     command = parse_train_command(["--project", "runs/evolve", *words], program="evolve.py")
     device, settings = parse_device(command.device), command.settings
     log.info("%s", describe(device))
@@ -69,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         best = search(
             objective,
             folder,
-            trials=options.trials,
+            trials=trials,
             space=space,
             start=starting_point(settings, space),
             seed=settings.seed,

@@ -7,9 +7,11 @@ python export.py --weights best.pt --include torchscript openvino safetensors st
 from __future__ import annotations
 
 if __name__ == "__main__":
+    from cli.parsers import export_parser
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()  # before the seconds that the imports take
+    export_parser().read()  # so that help and a mistyped flag do not wait for them either
 
 import sys
 from collections.abc import Sequence

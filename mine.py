@@ -6,23 +6,25 @@ python mine.py --weights best.pt --source photographs/ --algorithm entropy --img
 from __future__ import annotations
 
 if __name__ == "__main__":
+    from cli.parsers import mine_parser
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()  # before the seconds that the imports take
+    mine_parser().read()  # so that help and a mistyped flag do not wait for them either
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from api.detector import OF_TASKS, Detector
-from cli.options import RunName, add_settings, log_next
+from api.detector import Detector
+from cli.options import RunName, log_next
+from cli.parsers import further_settings, mine_parser
 from reporting.page import PAGE
-from settings.detect import MINING_ALGORITHMS, DetectionSettings, MiningSettings
-from settings.flags import named_device, with_dashes
-from settings.parse import ALIASES, parse_settings
+from settings.detect import DetectionSettings, MiningSettings
+from settings.flags import named_device, typed
+from settings.parse import canonical, parse_settings
 from utils.atomic import replace_text
 from utils.command import run_command
 from utils.logs import log_to_console
@@ -32,31 +34,14 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score the images of a source and write `path<TAB>score`, best first, and a report."""
-    parser = argparse.ArgumentParser(
-        prog="mine.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--weights", type=Path, required=True, help="the weights to mine with")
-    add("--source", required=True, help="image, folder, pattern, or text file that lists images")
-    add("--algorithm", choices=MINING_ALGORITHMS, default=MINING_ALGORITHMS[0])
-    add("--device", help="for example 0 or cpu; the first GPU if there is one")
-    add("--gpu-id", help="for example 0; '' for the CPU")
-    add("--output", type=Path, help="this file only, and no run folder")
-    add("--project", default="runs/mine", help="save result.tsv and report.html to project/name")
-    add("--name", default="exp", help="save result.tsv and report.html to project/name")
-    add("--exist-ok", action="store_true", help="an existing project/name is used")
-    add("settings", nargs="*", metavar="KEY=VALUE", help="settings in another form")
-    names = add_settings(parser, MiningSettings, OF_TASKS - {"plots"})
-    given = vars(parser.parse_args(with_dashes(arguments)))
-    pairs = [pair.partition("=") for pair in given["settings"]]
-    if any(not equals for _, equals, _ in pairs):
-        parser.error("settings are written KEY=VALUE")
+    parser = mine_parser()
+    given = parser.read(arguments)
     log_to_console()
-    settings = {name: given[name] for name in names if name in given}
-    settings |= {key: value for key, _, value in pairs}
-    plots = parse_settings(MiningSettings, {"plots": settings.pop("plots", None)})[0].plots
+    settings = typed(given, *further_settings("mine")) | parser.pairs(given["settings"])
+    of_report = {key: settings.pop(key) for key in list(settings) if canonical(key) == "plots"}
+    plots = parse_settings(MiningSettings, of_report)[0].plots
     shared = {item.name for item in fields(DetectionSettings)}
-    of_detector = {key: v for key, v in settings.items() if ALIASES.get(key, key) in shared}
+    of_detector = {key: value for key, value in settings.items() if canonical(key) in shared}
     weights, source, algorithm = given["weights"], given["source"], given["algorithm"]
     detector = Detector(weights, device=named_device(given, given["gpu_id"]), **of_detector)
     output, folder = given["output"], None

@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
+    from cli.parsers import train_parser
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()  # before the seconds that the imports take
+    train_parser().read()  # so that help and a mistyped flag do not wait for them either
 
 import logging
 import sys

@@ -7,9 +7,11 @@ python val.py --weights best.pt --index task/in/val-index.tsv
 from __future__ import annotations
 
 if __name__ == "__main__":
+    from cli.parsers import val_parser
     from utils.shutdown import listen_for_interrupts
 
     listen_for_interrupts()  # before the seconds that the imports take
+    val_parser().read()  # so that help and a mistyped flag do not wait for them either
 
 import logging
 import sys

@@ -20,18 +20,14 @@ from inference.predictor import Predictor, load_predictor, predictor_config
 from mining.ranking import rank_images
 from mining.registry import ALGORITHMS
 from mining.scores import ScoringContext, images_without_network
-from settings.detect import DetectionSettings, InferSettings, MiningSettings
-from settings.parse import ALIASES, parse_settings
+from settings.detect import OF_TASKS, DetectionSettings, InferSettings, MiningSettings
+from settings.parse import canonical, parse_settings
 from utils.device import parse_device
 from utils.errors import Code, TaskError
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-OF_TASKS = frozenset(
-    {"weights", "weights_dir", "args_options", "plots", "max_bad_fraction", "mining_algorithm"}
-)
-"""Settings that are arguments here, or of a task's files."""
 OF_THE_NETWORK = ("precision", "half", "engine")
 """Settings that cannot change once the network is built."""
 
@@ -149,14 +145,15 @@ class Detector:
 def _parse(kind: type[Settings], settings: Mapping[str, object], **fixed: object) -> Settings:
     """Parse keyword arguments; TaskError(CONFIG) for a name that is no setting."""
     known = {item.name for item in fields(kind)} - OF_TASKS
-    unknown = [name for name in settings if ALIASES.get(name, name) not in known]
+    unknown = [name for name in settings if canonical(name) not in known]
     if unknown:
         raise TaskError(
             Code.CONFIG,
             f"{', '.join(unknown)} is no setting here: there are {', '.join(sorted(known))}.",
         )
     # Later arguments win under whichever of their names.
-    values = {ALIASES.get(name, name): value for name, value in settings.items()}
+    last = {canonical(name): name for name in settings}
+    values = {name: settings[name] for name in last.values()}
     parsed, notes = parse_settings(kind, {**values, **fixed})
     for note in notes:
         log.warning("note: %s", note)

@@ -103,6 +103,12 @@ class Comparison:
         path = folder / "job.json"
         path.write_text(json.dumps({**job, "device": self.device, "output": str(folder)}))
         variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
+        if self.device:
+            # Either program then has one GPU, and calls it 0.
+            seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            variables["CUDA_VISIBLE_DEVICES"] = (
+                seen[int(self.device)] if seen != [""] else self.device
+            )
         if program in (OURS, LOOP):
             command, place = [sys.executable, "-m", program, str(path)], ROOT
         else:
@@ -110,8 +116,8 @@ class Comparison:
             script = str(ROOT / "bench" / "run_peer.py")
             command, place = [str(self.peer), script, str(path), program], folder
         result = run_program(command, place, variables)
-        about = f"torch {result['torch']}, {result['precision']}, {result['threads']} threads"
-        self.versions[str(result["program"])] = about
+        about = f"torch {result['torch']}, {result['on']}"
+        self.versions[f"{result['program']} in {result['precision']}"] = about
         return result
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,11 @@ def fitted(checkpoint: Checkpoint, model: str) -> Checkpoint:
 def training_files(folder: Path, source: SourceDataset, images: int) -> Job:
     """Write the first `images` of the training split as a task and as YOLO files.
 
-    The peer validates after every epoch, which is not timed: it gets one image for that.
+    A smaller split is repeated. The peer validates after every epoch, which is not
+    timed: it gets one image for that.
     """
     task, peer = folder / "task", folder / "peer-data"
+    source = repeated(folder / "repeated", source, images)
     write_task(source, task, limit=images, overwrite=True)
     shutil.rmtree(peer, ignore_errors=True)
     for split, limit in (("train", images), ("val", 1)):
@@ -113,8 +116,29 @@ def training_files(folder: Path, source: SourceDataset, images: int) -> Job:
     return {
         "task": str(task.absolute()),
         "peer_data": write_data_yaml(peer, {"train": "train", "val": "val"}, source.class_names),
-        "training_images": len(source.splits["train"][:images]),
+        "training_images": images,
     }
+
+
+def repeated(folder: Path, source: SourceDataset, images: int) -> SourceDataset:
+    """Return a data set with `images` images for training at least: copies, if it has fewer."""
+    own = source.splits["train"]
+    if len(own) >= images:
+        return source
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    copies = []
+    for number, image in enumerate(itertools.islice(itertools.cycle(own), images)):
+        copy = folder.absolute() / f"{number:06d}{image.path.suffix}"
+        content, mark = image.path.read_bytes(), b"%06d" % number
+        # A comment, for a task takes equal files once.
+        if content.startswith(b"\xff\xd8"):
+            content = content[:2] + b"\xff\xfe\x00\x08" + mark + content[2:]
+        else:
+            content += mark
+        copy.write_bytes(content)
+        copies.append(replace(image, path=copy))
+    return replace(source, splits={**source.splits, "train": tuple(copies)})
 
 
 def evaluation_files(folder: Path, source: SourceDataset, images: int) -> Job:

@@ -7,6 +7,7 @@ A job is a JSON file with its kind (see KINDS), files and sizes; run_peer.py tak
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.gpu_clock import Clock, Load, measure
 from bench.training import read_splits, training_job
 from data.data_yaml import read_data_yaml
 from data.images import content_mark, read_image
@@ -39,7 +41,7 @@ from settings.train import TrainSettings
 from training.job import TrainingJob
 from training.loop import train_one_epoch
 from training.setup import prepare
-from utils.device import has_bfloat16
+from utils.device import compute_dtype, describe, inference_precision
 from utils.progress import Progress
 
 Job = Mapping[str, Any]
@@ -47,14 +49,34 @@ Kind = Callable[[Job], dict[str, Any]]
 
 
 def training(job: Job) -> dict[str, Any]:
-    """Seconds of each epoch after the first: data loading, network, optimizer, EMA."""
-    plan, seconds = plan_of(job), []
-    run = prepare(plan)
-    for epoch in range(plan.settings.epochs):
-        started = time.perf_counter()
-        train_one_epoch(run, epoch, Progress())
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds[1:], "images": len(plan.train)}
+    """Seconds of each epoch after the first: data loading, network, optimizer, EMA.
+
+    Of each step too, from its batch to the EMA; on a GPU the last epoch tells how busy it is.
+    """
+    plan, clock = plan_of(job), Clock(on_gpu=bool(job["device"]))
+    run, epochs, steps, busy = prepare(plan), plan.settings.epochs, list[Any](), {}
+
+    def step(images: Tensor, targets: Tensor, size: tuple[int, int]) -> Tensor:
+        start = clock.now()
+        losses = run.step(images, targets, size)
+        steps.append((start, clock.now()))
+        return losses
+
+    timed, marks = replace(run, step=step), list[Any]()  # type: ignore[arg-type]
+    for epoch in range(epochs - clock.on_gpu):
+        marks.append(clock.now())
+        train_one_epoch(timed, epoch, Progress())
+    marks.append(clock.now())
+    if clock.on_gpu:
+        load = Load()
+        train_one_epoch(run, epochs - 1, Progress())
+        busy = {"busy": load.end()}
+    return {
+        "seconds": [clock.seconds(*pair) for pair in itertools.pairwise(marks)][1:],
+        "step_seconds": [clock.seconds(*pair) for pair in steps][len(run.loader) :],
+        "images": len(plan.train),
+        **busy,
+    }
 
 
 def samples(job: Job) -> dict[str, Any]:
@@ -94,16 +116,21 @@ def plan_of(job: Job) -> TrainingJob:
 def inference(job: Job) -> dict[str, Any]:
     """Seconds of each pass over the files, from the disk to a JSON file of detections."""
     predictor = predictor_of(job, conf_thres=0.25, iou_thres=0.45)
-    files, batch_size = job["files"], job["batch_size"]
-    objects, seconds = 0, []
-    for number in range(job["passes"] + 1):
-        chosen = files if number else files[: 2 * batch_size]
-        started = time.perf_counter()
-        found = {one.path: one.detections.tolist() for one in predictor.stream(chosen)}
+    files, objects = job["files"], 0
+
+    def detect(files: Sequence[str]) -> None:
+        nonlocal objects
+        found = {one.path: one.detections.tolist() for one in predictor.stream(files)}
         (Path(job["output"]) / "our-detections.json").write_text(json.dumps(found))
         objects = sum(map(len, found.values()))
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds[1:], "images": len(files), "objects": objects}
+
+    found = measured(
+        job,
+        lambda: detect(files),
+        passes=job["passes"],
+        first=lambda: detect(files[: 2 * job["batch_size"]]),
+    )
+    return {**found, "images": len(files), "objects": objects}
 
 
 class FreeNetwork(Predictor):
@@ -145,11 +172,19 @@ def host(job: Job) -> dict[str, Any]:
 
 def evaluation(job: Job) -> dict[str, Any]:
     """Seconds of one evaluation, from the weight and label files to the metrics."""
-    started = time.perf_counter()
-    index, _ = read_yolo_split(read_data_yaml(Path(job["data"])), "test", max_bad_fraction=0.0)
-    found = evaluate_split(predictor_of(job, conf_thres=0.001, iou_thres=0.6), index)
-    seconds = time.perf_counter() - started
-    return {"seconds": [seconds], "images": len(index), "map50": found.scores.map50}
+    about: dict[str, Any] = {}
+
+    def work() -> None:
+        index, _ = read_yolo_split(read_data_yaml(Path(job["data"])), "test", max_bad_fraction=0.0)
+        found = evaluate_split(predictor_of(job, conf_thres=0.001, iou_thres=0.6), index)
+        about.update(images=len(index), map50=found.scores.map50)
+
+    return {**measured(job, work), **about}
+
+
+def measured(job: Job, work: Callable[[], object], **options: Any) -> dict[str, Any]:
+    """Return what `measure` finds on the device of a job."""
+    return measure(work, on_gpu=bool(job["device"]), **options)
 
 
 def predictor_of(job: Job, *, conf_thres: float, iou_thres: float) -> Predictor:
@@ -182,12 +217,15 @@ def mining(job: Job) -> dict[str, Any]:
         scores = ALGORITHM.rank(ALGORITHM.score(counted(parts), context), context)
         return [score for _, score in in_order(scores, files)]
 
-    files = job["files"]
-    scores_of(files[: job["warmup"]])
-    objects, started = 0, time.perf_counter()
-    scores = scores_of(files)
-    seconds = time.perf_counter() - started
-    return {"seconds": [seconds], "images": len(files), "objects": objects, "scores": scores}
+    files, scores = job["files"], list[float]()
+
+    def work() -> None:
+        nonlocal objects, scores
+        objects = 0
+        scores = scores_of(files)
+
+    found = measured(job, work, first=lambda: scores_of(files[: job["warmup"]]))
+    return {**found, "images": len(files), "objects": objects, "scores": scores}
 
 
 def index(job: Job) -> dict[str, Any]:
@@ -205,8 +243,8 @@ def network_settings(job: Job) -> dict[str, Any]:
 
 
 def device_of(job: Job) -> torch.device:
-    """Return the GPU that a job names, or the CPU."""
-    return torch.device(f"cuda:{job['device']}" if job["device"] else "cpu")
+    """Return the only GPU that a job sees if it is for one, or the CPU."""
+    return torch.device("cuda:0" if job["device"] else "cpu")
 
 
 KINDS: Mapping[str, Kind] = {
@@ -219,15 +257,15 @@ def main(program: str = "ours", kinds: Mapping[str, Kind] = KINDS) -> None:
     """Run the job file named on the command line; print one JSON line."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
-    precision = job["precision"]
-    if precision == "auto":
-        precision = "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
+    device, precision, kind = device_of(job), job["precision"], job["kind"]
+    if kind in ("evaluation", "inference", "mining"):
+        precision = inference_precision(device, precision, evaluates=kind == "evaluation")
     result = {
-        "benchmark": job["kind"],
+        "benchmark": kind,
         "program": program,
-        "precision": precision,
-        **kinds[job["kind"]](job),
-        "threads": torch.get_num_threads(),
+        "precision": str(compute_dtype(device, precision)).removeprefix("torch."),
+        "on": describe(device),
+        **kinds[kind](job),
         "torch": torch.__version__,
     }
     print(json.dumps(result), flush=True)

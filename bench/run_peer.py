@@ -9,11 +9,13 @@ OpenCV and of torch when it is imported, so only the one that is measured is.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ import torch
 
 Job = Mapping[str, Any]
 MAX_DET = 300
+# Of this folder, which a script has on its path, and not of a package of ours.
+gpu_clock: Any = importlib.import_module(f"{__package__ + '.' if __package__ else ''}gpu_clock")
 
 
 def network(job: Job) -> Any:
@@ -45,15 +49,21 @@ def checkpoint(job: Job) -> str:
 
 
 def device_of(job: Job) -> str:
-    """Return the GPU that a job names, or the CPU."""
-    return f"cuda:{job['device']}" if job["device"] else "cpu"
+    """Return the only GPU that a job sees if it is for one, or the CPU."""
+    return "cuda:0" if job["device"] else "cpu"
+
+
+def measured(job: Job, work: Callable[[], object], **options: Any) -> dict[str, Any]:
+    """Return what `measure` of bench/gpu_clock.py finds on the device of a job."""
+    found: dict[str, Any] = gpu_clock.measure(work, on_gpu=bool(job["device"]), **options)
+    return found
 
 
 def run_options(job: Job, weights: str) -> dict[str, Any]:
     """Return the options that yolov5's trainings and evaluations have in common."""
     sizes = {"batch_size": job["batch_size"], "imgsz": job["image_size"]}
     place = {"project": str(Path(job["output"]).absolute() / "peer-runs"), "name": "run"}
-    device = job["device"] or "cpu"
+    device = "0" if job["device"] else "cpu"
     return {"weights": weights, "device": device, "exist_ok": True, **sizes, **place}
 
 
@@ -81,34 +91,58 @@ def evaluation(job: Job) -> dict[str, Any]:
     """Seconds of one evaluation, from the weight and label files to the metrics."""
     import yolov5.val
 
-    weights = checkpoint(job)
-    started = time.perf_counter()
-    figures, *_ = yolov5.val.run(
-        **run_options(job, weights),
-        data=job["data"],
-        conf_thres=0.001,
-        iou_thres=0.6,
-        task="test",
-        half=bool(job["device"]),
-        plots=False,
-    )
-    seconds = time.perf_counter() - started
-    return {"seconds": [seconds], "images": job["images"], "map50": float(figures[2])}
+    options, map50 = run_options(job, checkpoint(job)), 0.0
+    options |= {"conf_thres": 0.001, "iou_thres": 0.6, "half": bool(job["device"])}
+
+    def work() -> None:
+        nonlocal map50
+        figures, *_ = yolov5.val.run(**options, data=job["data"], task="test", plots=False)
+        map50 = float(figures[2])
+
+    return {**measured(job, work), "images": job["images"], "map50": map50}
 
 
 def training(job: Job) -> dict[str, Any]:
-    """Seconds of each epoch after the first, by yolov5's callbacks; without validation."""
+    """Seconds of each epoch after the first, by yolov5's callbacks; without validation.
+
+    Of each step too, from its batch to the EMA; on a GPU the last epoch tells how busy it is.
+    """
     from yolov5.utils.callbacks import Callbacks
 
-    moments: dict[str, list[float]] = {"on_train_epoch_start": [], "on_train_epoch_end": []}
-    callbacks = Callbacks()
-    for name, times in moments.items():
-        callbacks.register_action(
-            name, callback=lambda *_, times=times, **__: times.append(time.perf_counter())
-        )
+    on_gpu, callbacks = bool(job["device"]), Callbacks()
+    clock, loads, busy = gpu_clock.Clock(on_gpu=on_gpu), list[Any](), dict[str, float]()
+    epochs: tuple[list[Any], list[Any]] = ([], [])
+    steps: tuple[list[Any], list[Any]] = ([], [])
+
+    def on_epoch(*_: object, **__: object) -> None:
+        if on_gpu and len(epochs[0]) == job["epochs"] - 1:
+            loads.append(gpu_clock.Load())
+        else:
+            epochs[0].append(clock.now())
+
+    def on_epoch_end(*_: object, **__: object) -> None:
+        if loads:
+            busy["busy"] = loads[0].end()
+        else:
+            epochs[1].append(clock.now())
+
+    def on_step(*_: object, end: int, **__: object) -> None:
+        if not loads:
+            steps[end].append(clock.now())
+
+    hooks = {"epoch_start": on_epoch, "epoch_end": on_epoch_end}
+    hooks |= {
+        f"batch_{word}": partial(on_step, end=end) for end, word in enumerate(("start", "end"))
+    }
+    for name, hook in hooks.items():
+        callbacks.register_action(f"on_train_{name}", callback=hook)
     train(job, callbacks)
-    seconds = [end - begin for begin, end in zip(*moments.values(), strict=True)]
-    return {"seconds": seconds[1:], "images": job["training_images"]}
+    seconds, step_seconds = (
+        [clock.seconds(*pair) for pair in zip(*moments, strict=True)] for moments in (epochs, steps)
+    )
+    first = len(step_seconds) // len(seconds)
+    times = {"seconds": seconds[1:], "step_seconds": step_seconds[first:]}
+    return {**times, "images": job["training_images"], **busy}
 
 
 def train(job: Job, callbacks: object) -> None:
@@ -122,7 +156,7 @@ def train(job: Job, callbacks: object) -> None:
         **run_options(job, weights),
         data=job["peer_data"],
         epochs=job["epochs"],
-        cache="ram" if job["cache"] == "ram" else None,
+        cache=None if job["cache"] == "none" else "ram",
         # Asking for no validation ends its run after one epoch, so it validates on one image.
         noval=False,
         nosave=True,
@@ -163,21 +197,24 @@ def inference(job: Job) -> dict[str, Any]:
 
     model = yolov5.load(checkpoint(job), device=device_of(job))
     model.conf, model.iou, model.max_det = 0.25, 0.45, MAX_DET
+    model.amp = bool(job["device"])  # float16, as ours has there
     if any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
         raise SystemExit("yolov5 did not fuse its network: the comparison would not be fair")
-    files, size, objects, seconds = job["files"], job["batch_size"], 0, []
-    for number in range(job["passes"] + 1):
-        chosen = files if number else files[: 2 * size]
-        started = time.perf_counter()
+    files, size, objects = job["files"], job["batch_size"], 0
+
+    def detect(files: Sequence[str]) -> None:
+        nonlocal objects
         rows: dict[str, list[list[float]]] = {}
-        for first in range(0, len(chosen), size):
-            batch = chosen[first : first + size]
+        for batch in (files[first : first + size] for first in range(0, len(files), size)):
             found = model(batch, size=job["image_size"])
             rows.update(zip(batch, (one.tolist() for one in found.xyxy), strict=True))
         (Path(job["output"]) / "yolov5-detections.json").write_text(json.dumps(rows))
         objects = sum(map(len, rows.values()))
-        seconds.append(time.perf_counter() - started)
-    return {"seconds": seconds[1:], "images": len(files), "objects": objects}
+
+    found = measured(
+        job, lambda: detect(files), passes=job["passes"], first=lambda: detect(files[: 2 * size])
+    )
+    return {**found, "images": len(files), "objects": objects}
 
 
 def ultralytics_inference(job: Job) -> dict[str, Any]:
@@ -196,6 +233,7 @@ def ultralytics_inference(job: Job) -> dict[str, Any]:
     folder, files = Path(job["output"]), job["files"]
     settings = {"imgsz": job["image_size"], "batch": job["batch_size"], "device": device_of(job)}
     settings |= {"iou": 0.45, "max_det": MAX_DET, "verbose": False, "save": False, "stream": True}
+    settings["half"] = bool(job["device"])
 
     def predict(chosen: Sequence[str], confidence: float) -> dict[str, list[list[float]]]:
         listing = folder / "ultralytics.txt"
@@ -207,14 +245,16 @@ def ultralytics_inference(job: Job) -> dict[str, Any]:
     scores = sorted((row[4] for rows in some.values() for row in rows), reverse=True)
     wanted = round(job["objects_per_image"] * len(some))
     confidence = scores[min(wanted, len(scores) - 1)] if wanted else 0.25
-    seconds, objects = [], 0
-    for _ in range(job["passes"]):
-        started = time.perf_counter()
+    objects = 0
+
+    def work() -> None:
+        nonlocal objects
         found = predict(files, confidence)
         (folder / "ultralytics.json").write_text(json.dumps(found))
-        seconds.append(time.perf_counter() - started)
         objects = sum(map(len, found.values()))
-    return {"seconds": seconds, "images": len(files), "objects": objects}
+
+    measurement = measured(job, work, passes=job["passes"], first=lambda: None)
+    return {**measurement, "images": len(files), "objects": objects}
 
 
 YOLOV5 = {kind.__name__: kind for kind in (training, inference, evaluation, start, command)}
@@ -231,8 +271,8 @@ def main() -> None:
         "benchmark": job["kind"],
         "program": program,
         **PROGRAMS[program][job["kind"]](job),
-        "threads": torch.get_num_threads(),
-        "precision": "float32",
+        "precision": "float16" if job["device"] else "float32",
+        "on": torch.cuda.get_device_name() if job["device"] else f"CPU ({job['threads']} threads)",
         "torch": torch.__version__,
     }
     print(json.dumps(result), flush=True)

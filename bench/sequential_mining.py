@@ -8,7 +8,6 @@ network of torch, without batches, threads or a reduced precision.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.run_ours import Job, main, mining_settings
+from bench.run_ours import Job, device_of, main, measured, mining_settings
 from data.images import read_image
 from mining.consistency import Objects, compare, match, reference_sample
 from mining.data_augment import (
@@ -41,22 +40,23 @@ from settings.detect import MiningSettings
 def mine_sequentially(
     detector: Detector, paths: Sequence[str], settings: MiningSettings
 ) -> Iterator[tuple[Tensor, float]]:
-    """Detect and score every image, in the order of `paths`, with a fused detector on the CPU.
+    """Detect and score every image, in the order of `paths`, with a fused detector.
 
     Yields detections [n, 6] (xyxy in pixels of the original, confidence, class; by falling
     confidence) and the score 1 - M, 0 for an image without detections.
     """
     stride = detector.config.input_multiple
     square = (settings.img_size, settings.img_size)
+    device = next(detector.parameters()).device
     for path in paths:
         image = read_image(path)
         plan = plan_letterbox((image.shape[0], image.shape[1]), square, minimal=True, stride=stride)
         pixels = np.ascontiguousarray(apply_letterbox(image, plan)[..., ::-1].transpose(2, 0, 1))
-        letterboxed = torch.from_numpy(pixels)
+        letterboxed = torch.from_numpy(pixels).to(device)
         rows, classes = _forward(detector, letterboxed, settings)
         score = 0.0
         if len(rows):
-            chosen = torch.from_numpy(reference_sample(len(rows)))
+            chosen = torch.from_numpy(reference_sample(len(rows))).to(device)
             reference = (rows[chosen], classes[chosen])
             distances = [
                 _inconsistency(detector, letterboxed, plan, reference, name, path, settings)
@@ -110,11 +110,11 @@ def perturb(
     size = (image.shape[1], image.shape[2])
     changed = VIEWS[name](image[None])[0]
     if name == "cutout":
-        tries = torch.from_numpy(cutout_tries(size, generator))[None]
+        tries = torch.from_numpy(cutout_tries(size, generator))[None].to(image.device)
         changed = hide_(image[None].clone(), accepted_tries(boxes[None], tries))[0]
     height, width = view_size(name, size)
-    maps = torch.from_numpy(box_map(name, size))[None]
-    sizes = torch.tensor([[width, height, width, height]], dtype=torch.float64)
+    maps = torch.from_numpy(box_map(name, size))[None].to(image.device)
+    sizes = maps.new_tensor([[width, height, width, height]])
     return changed, map_boxes(boxes[None], maps, sizes)[0]
 
 
@@ -123,8 +123,8 @@ def inconsistency(boxes: Tensor, reference: Objects, view: Objects) -> float:
     overlap, partner = match(boxes, view.rows)
     partners = Objects(view.rows[partner][None, None], view.probabilities[partner][None, None])
     one = Objects(reference.rows[None], reference.probabilities[None])
-    shown = torch.ones(1, 1, dtype=torch.bool)
-    return float(compare(overlap[None, None], one, partners, shown).inconsistency)
+    empty = torch.zeros(1, 1, dtype=torch.bool, device=overlap.device)
+    return float(compare(overlap[None, None], one, partners, empty).inconsistency)
 
 
 def _inside(rows: Tensor, top: int, left: int, content: Tensor) -> Tensor:
@@ -135,13 +135,18 @@ def _inside(rows: Tensor, top: int, left: int, content: Tensor) -> Tensor:
 def mining(job: Job) -> dict[str, Any]:
     """Seconds of mining the files, from the disk to scores; the scores themselves."""
     settings, files = mining_settings(job), job["files"]
-    detector = build_detector(load_checkpoint(job["weights"])).fused()
-    list(mine_sequentially(detector, files[: job["warmup"]], settings))
-    started = time.perf_counter()
-    mined = list(mine_sequentially(detector, files, settings))
+    detector = build_detector(load_checkpoint(job["weights"])).fused().to(device_of(job))
+    mined: list[tuple[Tensor, float]] = []
+
+    def work() -> None:
+        mined[:] = mine_sequentially(detector, files, settings)
+
+    def first() -> None:
+        list(mine_sequentially(detector, files[: job["warmup"]], settings))
+
     return {
         "precision": "float32",
-        "seconds": [time.perf_counter() - started],
+        **measured(job, work, first=first),
         "images": len(files),
         "objects": sum(len(rows) for rows, _ in mined),
         "scores": [score for _, score in mined],

@@ -13,6 +13,7 @@ from data.read_dataset import read_dataset
 from settings.train import TrainSettings
 from tools import command_parser
 from training.job import TrainingJob
+from utils.atomic import write_text
 from utils.errors import Code, TaskError
 
 RECIPE: Mapping[str, object] = {
@@ -82,3 +83,14 @@ def markdown(head: str, rows: Sequence[Sequence[object]]) -> str:
     """Format a Markdown table; `head` holds the names of its columns with ` | ` between them."""
     lines = [f"| {head} |", "|---" * len(head.split(" | ")) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def fill(page: Path, place: str, text: str) -> bool:
+    """Put text between `<!-- PLACE -->` and `<!-- end -->` of a page; False if it has no place."""
+    head, mark, rest = (page.read_text("utf-8") if page.is_file() else "").partition(
+        f"<!-- {place} -->\n"
+    )
+    if mark:
+        _, end, rest = rest.partition("<!-- end -->")
+        write_text(page, f"{head}{mark}{text}\n{end}{rest}")
+    return bool(mark)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cli.options import RunName, parse_detection_flags
+from cli.parsers import detect_parser
 from data.sources import find_sources
 from settings.convert import to_int
 from settings.detect import InferSettings, OutputOptions
@@ -45,13 +45,7 @@ def parse_detect_command(arguments: Sequence[str] | None) -> DetectCommand:
     A wrong flag ends the program as argparse does. Raise TaskError for values, refused flags and
     sources without images.
     """
-    parser = argparse.ArgumentParser(
-        prog="detect.py",
-        description="Detect objects in images and videos with the flags of YOLOv5 v7.0's "
-        "detect.py: annotated pictures, detections.json and report.html go to a run folder "
-        "(runs/detect/exp), or only the JSON file that --output names.",
-    )
-    parser.add_argument("--output", type=Path, help="this JSON file only, and no run folder")
+    parser = detect_parser()
     given, settings = parse_detection_flags(parser, "detect", arguments)
     if "source" not in given:
         parser.error("--source is required")
@@ -64,11 +58,11 @@ def parse_detect_command(arguments: Sequence[str] | None) -> DetectCommand:
         save_crop="save_crop" in given,
         save_csv="save_csv" in given,
         view_img="view_img" in given,
-        line_thickness=None if thickness is None else to_int("line_thickness", thickness),
+        line_thickness=None if thickness is None else to_int("--line-thickness", thickness),
         hide_labels="hide_labels" in given,
         hide_conf="hide_conf" in given,
     )
-    stride = to_int("vid_stride", given.get("vid_stride", 1))
+    stride = to_int("--vid-stride", given.get("vid_stride", 1))
     if stride < 1:
         raise TaskError(Code.CONFIG, f"--vid-stride is {stride}; it must be 1 or more.")
     needs_folder = given["output"] is None or not {

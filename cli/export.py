@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cli.options import add_command_flags
+from cli.parsers import export_parser
 from data.data_yaml import read_data_yaml
 from exporting.options import ExportOptions, check_options
 from ops.nms import NmsConfig
 from settings.convert import convert
-from settings.flags import named_device, resolve_flags, with_dashes
+from settings.flags import named_device, resolve_flags, typed
 from settings.parse import parse_settings
 from settings.rules import FieldSpec
-from settings.train import EXPORT_FORMATS, TrainSettings
+from settings.train import TrainSettings
 from utils.device import parse_device
 from utils.errors import Code, TaskError
 
@@ -50,9 +49,9 @@ class ExportCommand:
 
 def parse_export_command(arguments: Sequence[str] | None) -> ExportCommand:
     """Parse the arguments of export.py; raise TaskError(CONFIG) for refused or contrary options."""
-    parser = _parser()
-    given = vars(parser.parse_args(with_dashes(arguments)))
-    settings, _ = parse_settings(TrainSettings, resolve_flags("export", given).settings)
+    parser = export_parser()
+    given = parser.read(arguments)
+    settings, _ = parse_settings(TrainSettings, resolve_flags("export", given).layer)
     if "weights" not in given:
         parser.error("--weights is required")
     words = [word.lower() for word in given.get("include", ["onnx"])]
@@ -75,9 +74,10 @@ def parse_export_command(arguments: Sequence[str] | None) -> ExportCommand:
         raise TaskError(
             Code.CONFIG, "--output names one file: give one weight file and one format with it."
         )
-    sides: Any = convert("imgsz", given.get("imgsz", 640), tuple[int, ...], FieldSpec("", 1, 8192))
+    ((flag, wanted),) = (typed(given, "imgsz") or {"--imgsz": 640}).items()
+    sides: Any = convert(flag, wanted, tuple[int, ...], FieldSpec("", 1, 8192))
     if len(sides) > 2:
-        raise TaskError(Code.CONFIG, "--imgsz takes one side, or height and width.")
+        raise TaskError(Code.CONFIG, f"{flag} takes one side, or height and width.")
     return ExportCommand(
         weights=tuple(map(Path, weights)),
         formats=formats,
@@ -86,17 +86,6 @@ def parse_export_command(arguments: Sequence[str] | None) -> ExportCommand:
         names_file=None if data is None else Path(data),
         options=options,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="export.py",
-        description="Write networks in other programs' formats with the flags of YOLOv5 v7.0's "
-        f"export.py: {', '.join(EXPORT_FORMATS)}.",
-    )
-    add_command_flags(parser, "export")
-    parser.add_argument("--output", type=Path, help="the file; beside the weights by default")
-    return parser
 
 
 def _nms(given: Mapping[str, Any]) -> NmsConfig | None:
@@ -119,4 +108,5 @@ def _nms(given: Mapping[str, Any]) -> NmsConfig | None:
 
 def _number(given: Mapping[str, Any], name: str, usual: float, low: int = 0, high: int = 1) -> Any:
     """Return the number that a flag gives, else the usual one, whose type it has."""
-    return convert(name, given.get(name, usual), type(usual), FieldSpec("", low, high))
+    flag = "--" + name.replace("_", "-")
+    return convert(flag, given.get(name, usual), type(usual), FieldSpec("", low, high))

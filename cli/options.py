@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.parsers import Parser, further_settings
 from settings.detect import InferSettings
-from settings.flags import add_flags, resolve_flags, with_dashes
+from settings.flags import resolve_flags, typed
 from settings.parse import parse_settings
-from settings.v7_flags import FLAGS, Command
+from settings.v7_flags import Command
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
 
 
-def add_command_flags(parser: argparse.ArgumentParser, command: Command) -> None:
-    """Add v7.0's flags of a command, and --gpu-id."""
-    add_flags(parser, command)
-    parser.add_argument("--gpu-id", help="for example 0; '' for the CPU")
-
-
-def add_settings(
-    parser: argparse.ArgumentParser, kind: type[Any], taken: Collection[str]
-) -> list[str]:
-    """Add an option for every setting of a kind that is not `taken`, and return their names."""
-    group = parser.add_argument_group("further settings")
-    further = [item for item in fields(kind) if item.name not in taken]
-    for item in further:
-        is_bool = isinstance(item.default, bool)  # which may stand alone, as a flag does
-        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_bool else {}
-        names = ["--" + item.name.replace("_", "-")]
-        group.add_argument(
-            *names + (["--imgsz", "--img"] if item.name == "img_size" else []),
-            dest=item.name,
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=item.metadata["spec"].help.replace("%", "%%"),
-            **alone,
-        )
-    shared: dict[str, Any] = {"const": False, "default": argparse.SUPPRESS}
-    group.add_argument(
-        "--noplots", dest="plots", action="store_const", help="as --plots false", **shared
-    )
-    return [item.name for item in further]
-
-
 def parse_detection_flags(
-    parser: argparse.ArgumentParser,
+    parser: Parser,
     command: Command,
     arguments: Sequence[str] | None,
     *defaults: Mapping[str, object],
@@ -62,22 +31,13 @@ def parse_detection_flags(
     Return what was given, by the names of flags and settings, and the settings. A wrong flag, or
     none that names the weights, ends the program as argparse does.
     """
-    add_command_flags(parser, command)
-    taken = {"args_options", "weights_dir", *(flag.setting for flag in FLAGS[command])}
-    if command == "detect":  # an unreadable image is a warning
-        taken.add("max_bad_fraction")
-    further = add_settings(parser, InferSettings, taken)
-    given = vars(parser.parse_args(with_dashes(arguments)))
+    given = parser.read(arguments)
     if isinstance(given.get("imgsz"), list):
-        given["shape"] = _network_shape(given["imgsz"])
+        given["shape"] = _network_shape(given["typed"]["imgsz"], given["imgsz"])
         given["imgsz"] = str(max(given["shape"]))
     flags = resolve_flags(command, given)
-    settings, notes = parse_settings(
-        InferSettings,
-        *defaults,
-        flags.settings,
-        {name: given[name] for name in further if name in given},
-    )
+    own = typed(given, *further_settings(command))
+    settings, notes = parse_settings(InferSettings, *defaults, flags.layer, own)
     if "weights" not in given:
         parser.error("--weights is required")
     if len(given["weights"]) != 1:
@@ -88,13 +48,13 @@ def parse_detection_flags(
     return given, settings
 
 
-def _network_shape(sizes: Sequence[str]) -> tuple[int, int]:
-    """Return the (height, width) that one or two numbers of --imgsz give, in multiples of 32."""
+def _network_shape(flag: str, sizes: Sequence[str]) -> tuple[int, int]:
+    """Return the (height, width) that one or two numbers of a flag give, in multiples of 32."""
     if len(sizes) > 2:
         raise TaskError(
-            Code.CONFIG, f"--imgsz has {len(sizes)} numbers: give one, or height and width."
+            Code.CONFIG, f"{flag} has {len(sizes)} numbers: give one, or height and width."
         )
-    parsed = [parse_settings(InferSettings, {"imgsz": size}) for size in sizes]
+    parsed = [parse_settings(InferSettings, {flag: size}) for size in sizes]
     log_notes(note for _, notes in parsed for note in notes)
     return parsed[0][0].img_size, parsed[-1][0].img_size
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import yaml
 
-from cli.options import RunName, add_command_flags, log_notes
+from cli.options import RunName, log_notes
+from cli.parsers import Parser, train_parser
 from data.dataset_index import DatasetIndex
 from data.folders import read_splits
 from data.read_dataset import read_dataset
 from data.report import DataReport
-from settings.flags import named_device, resolve_flags, with_dashes
+from settings.flags import named_device, resolve_flags
 from settings.parse import parse_settings, read_hyp, read_mapping
 from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.atomic import write_text
@@ -113,9 +114,9 @@ def parse_train_command(
     A wrong flag ends the program as argparse does. Raise TaskError(CONFIG) for values and refused
     flags.
     """
-    parser = _parser(program)
-    options = parser.parse_args(with_dashes(arguments))
-    parsed = resolve_flags("train", vars(options))
+    parser = train_parser(program)
+    given = parser.read(arguments)
+    options, parsed = argparse.Namespace(**given), resolve_flags("train", given)
     own = parsed.command
     resumed = _resumed_run(parsed.settings, own)
     saved: dict[str, object] = {}
@@ -123,12 +124,8 @@ def parse_train_command(
         saved = read_mapping(resumed / OPTIONS_FILE, "--resume needs the settings of its run:")
         saved.pop("resume", None)
     saved_data = saved.pop("data", None)
-    pairs = [pair.partition("=") for pair in options.settings]
-    if any(not equals for _, equals, _ in pairs):
-        parser.error("settings are written KEY=VALUE")
-    settings, notes = parse_settings(
-        TrainSettings, saved, parsed.settings, {key: value for key, _, value in pairs}
-    )
+    pairs = parser.pairs(options.settings)
+    settings, notes = parse_settings(TrainSettings, saved, parsed.layer, pairs)
     log_notes((*parsed.notes, *notes))
     if own.get("name") == "cfg":  # as in v7.0
         own["name"] = Path(settings.model or DEFAULT_MODEL).stem
@@ -145,26 +142,7 @@ def parse_train_command(
     )
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description="Train a detector: YOLOv5 v7.0's flags on a data set, or YMIR index files "
-        "(--train, --val, --class-names). Every setting of configs/default.yaml may follow as "
-        "KEY=VALUE.",
-    )
-    add_command_flags(parser, "train")
-    ymir = parser.add_argument_group("YMIR index files instead of --data")
-    ymir.add_argument("--train", type=Path, help="index: image TAB annotation")
-    ymir.add_argument("--val", type=Path)
-    ymir.add_argument("--class-names", nargs="+", default=[])
-    ymir.add_argument("--output", type=Path, help="folder for everything, instead of a run folder")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
-    return parser
-
-
-def _data(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, description: object
-) -> DataSource:
+def _data(parser: Parser, options: argparse.Namespace, description: object) -> DataSource:
     index_files = (options.train, options.val)
     if description and not any(index_files):
         # Absolute, so that images have the same names when the run is resumed elsewhere.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cli.options import RunName, parse_detection_flags
+from cli.parsers import EVALUATION, val_parser
 from data.data_yaml import SPLIT_KEYS, read_data_yaml
 from data.dataset_index import DatasetIndex
 from data.folders import read_splits
@@ -17,11 +17,7 @@ from data.read_dataset import read_dataset
 from data.report import DataReport
 from settings.detect import InferSettings
 from settings.flags import named_device
-from settings.train import TrainSettings
 from utils.errors import Code, TaskError
-
-EVALUATION = {name: getattr(TrainSettings, name) for name in ("conf_thres", "iou_thres", "max_det")}
-"""The thresholds of evaluation, which are those of training and not of inference."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +93,7 @@ def parse_val_command(arguments: Sequence[str] | None) -> ValCommand:
     A wrong flag ends the program as argparse does. Raise TaskError(CONFIG) for values and refused
     flags.
     """
-    parser = argparse.ArgumentParser(
-        prog="val.py",
-        description="Evaluate weights with the flags of YOLOv5 v7.0's val.py on a data.yaml, or "
-        "on a YMIR index file (--index): the tables are printed, and go with figures and "
-        "report.html to a run folder (runs/val/exp).",
-    )
-    parser.add_argument("--index", type=Path, help="a YMIR index: image TAB labels")
-    parser.add_argument("--coco", action="store_true", help="add COCO's twelve figures")
-    parser.add_argument("--report", type=Path, help="write to this folder, no run folder")
-    parser.add_argument("--nosave", action="store_true", help="write nothing, print the tables")
+    parser = val_parser()
     given, settings = parse_detection_flags(parser, "val", arguments, EVALUATION)
     if (given["index"] is None) == ("data" not in given):
         parser.error("give either --data data.yaml or --index")

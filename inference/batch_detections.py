@@ -35,11 +35,12 @@ class BatchDetections:
             outputs = [torch.cat(padded)]
         (decoded,) = outputs
         found = suppress_batch(decoded, config)
-        if not found.sure.all():
-            there = found.to_host()
-            if there.is_broken:
-                return cls(found, outputs, is_broken=True)
-            exact = there.corrected(decoded, config)
+        # Both columns that tell it in one copy, and nothing launched.
+        doubts = Suppressed(found.packed[:, -2:].cpu())
+        if doubts.is_broken:
+            return cls(found, outputs, is_broken=True)
+        if not doubts.sure.all():
+            exact = found.to_host().corrected(decoded, config)
             found = Suppressed(exact.packed.to(decoded.device))
         return cls(found, outputs)
 

@@ -33,6 +33,9 @@ class Found(Protocol):
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return for each image rows [n, 6] and class probabilities [n, nc] on the device."""
 
+    def shown_rows(self) -> list[NDArray[np.float32]]:
+        """Return the rows of `shown` on the host."""
+
 
 Looks = Sequence[Found]
 """At a batch, in pieces if memory has run out."""
@@ -58,6 +61,10 @@ class FoundOnHost:
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
         return self.inputs
+
+    def shown_rows(self) -> list[NDArray[np.float32]]:
+        """Return the rows of it."""
+        return [rows.cpu().numpy() for rows, _ in self.inputs]
 
 
 class Suppression:
@@ -122,6 +129,10 @@ class FoundOnDevice:
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
         return self.inputs.shown(self.output)
+
+    def shown_rows(self) -> list[NDArray[np.float32]]:
+        """Return the rows of it."""
+        return [rows.numpy() for rows in self.inputs.rows()]
 
 
 @dataclass(frozen=True)
@@ -188,15 +199,19 @@ class BatchWork:
             lambda every: any(one.is_broken() for one in every),
         )
         every = [rows for part in found for rows in part.rows()]
-        rows = image_rows(every, [(tile.letterbox, tile.blank.window) for tile in tiles])
+        places = [(tile.letterbox, tile.blank.window) for tile in tiles]
+        rows = image_rows(every, places)
         predictions = [
             replace(tile.blank, detections=own) for tile, own in zip(tiles, rows, strict=True)
         ]
         if self.keeps_inputs:
             inputs = [shown for part in found for shown in part.shown()]
+            kept = image_rows([own for part in found for own in part.shown_rows()], places)
             predictions = [
-                replace(one, network_input=NetworkInput(image, tile.letterbox, *shown))
-                for one, tile, image, shown in zip(predictions, tiles, images, inputs, strict=True)
+                replace(one, network_input=NetworkInput(image, tile.letterbox, *shown, own))
+                for one, tile, image, shown, own in zip(
+                    predictions, tiles, images, inputs, kept, strict=True
+                )
             ]
         if not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)

@@ -28,6 +28,8 @@ class NetworkInput:
     """float32 [n, 6]: xyxy in pixels of `image`, confidence, class."""
     class_probabilities: Tensor
     """float32 [n, nc]: sigmoid class probabilities of the rows, not multiplied by objectness."""
+    detections: np.ndarray
+    """float32 [n, 6]: the rows on the host, xyxy in pixels of the whole image."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def class_distributions(probabilities: Tensor, confidence: Tensor) -> Tensor:
         return torch.stack((sure, 1 - sure), -1)
     mass = probabilities.double()
     total = mass.sum(-1, keepdim=True)
-    return torch.where(total > 0, mass / total, 1 / mass.shape[-1])
+    return (mass / total).masked_fill_(total <= 0, 1 / mass.shape[-1])
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
@@ -87,19 +87,20 @@ def match(boxes: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return overlap, partner
 
 
-def compare(overlap: Tensor, reference: Objects, partners: Objects, shown: Tensor) -> Comparison:
+def compare(overlap: Tensor, reference: Objects, partners: Objects, empty: Tensor) -> Comparison:
     """Return M of all views, and its terms for every reference object.
 
     `overlap` [v, b, k] is that of the `reference` objects of b images with their `partners`; no
-    other object counts. `shown` [v, b] tells which views show an object at all.
+    other object counts. `empty` [v, b] tells which views show no object at all.
     """
-    own, others = reference.rows[..., 4].double(), partners.rows[..., 4].double()
-    p = class_distributions(reference.probabilities, own)
-    divergence = jensen_shannon(p, class_distributions(partners.probabilities, others))
-    same = overlap + (own + others) / 2 * (1 - divergence)
-    consistency = torch.where(overlap > 0, same, 0)
+    confidence = torch.cat((reference.rows[None, ..., 4], partners.rows[..., 4])).double()
+    classes = torch.cat((reference.probabilities[None], partners.probabilities))
+    distributions = class_distributions(classes, confidence)
+    divergence = jensen_shannon(distributions[:1], distributions[1:])
+    same = overlap + (confidence[:1] + confidence[1:]) / 2 * (1 - divergence)
+    consistency = same.masked_fill_(overlap <= 0, 0)
     nearest, deciding = (consistency - BASE_POINT).abs().min(-1)
-    smallest = torch.where(shown, nearest.clamp(max=LARGEST), 0)
+    smallest = nearest.clamp(max=LARGEST).masked_fill_(empty, 0)
     return Comparison(divergence, consistency, smallest, deciding, nearest <= LARGEST)
 
 

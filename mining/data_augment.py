@@ -62,7 +62,7 @@ def accepted_tries(boxes: Tensor, tries: Tensor) -> Tensor:
     low = torch.maximum(tries[:, :, None, :2], own[:, None, :, :2])
     high = torch.minimum(tries[:, :, None, 2:], own[:, None, :, 2:])
     size = area(own)[:, None]
-    cover = (high - low).clamp_(min=0).prod(-1).div_(torch.where(size > 0, size, 1)).amax(2)
+    cover = (high - low).clamp_(min=0).prod(-1).div_(size.masked_fill(size <= 0, 1)).amax(2)
     accepted = (cover >= CUTOUT_COVER[0]) & (cover <= CUTOUT_COVER[1])
     early = accepted * torch.arange(tries.shape[1], 0, -1, device=tries.device)
     found, places = early.topk(CUTOUT_COUNT)

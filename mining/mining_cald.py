@@ -26,9 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from inference.predictions import Prediction, original_rows
+from inference.predictions import Prediction
 from mining.cald_views import make_views
 from mining.class_balance import (
     BALANCED_FIRST,
@@ -135,12 +134,11 @@ def _whole_objects(prediction: Prediction) -> Prediction:
         return prediction
     view = kept_input(prediction)
     if prediction.window is not None and prediction.size is not None and len(view.rows):
-        boxes = original_rows(view.rows, view.letterbox, prediction.window)[:, :4]
-        whole = ~cut_sides(boxes, prediction.window, prediction.size).any(1)
-        kept = torch.from_numpy(whole).to(view.rows.device)
-        view = replace(
-            view, rows=view.rows[kept], class_probabilities=view.class_probabilities[kept]
-        )
+        whole = ~cut_sides(view.detections[:, :4], prediction.window, prediction.size).any(1)
+        if not whole.all():
+            (kept,) = upload([np.flatnonzero(whole)], view.rows.device)
+            rows, classes = (one[kept.long()] for one in (view.rows, view.class_probabilities))
+            view = replace(view, rows=rows, class_probabilities=classes)
     return replace(prediction, network_input=view if len(view.rows) else None)
 
 
@@ -160,11 +158,15 @@ def _objects(group: Sequence[Prediction], device: torch.device) -> tuple[Tensor,
     (index,) = upload([places], device)
     index = index.long()
     # What pads an image is one row of zeros behind all others.
-    rows = functional.pad(torch.cat([one.rows for one in inputs]), (0, 0, 0, 1))[index]
+    rows = _with_zeros([one.rows for one in inputs])[index]
     index = index[:, :REFERENCE_LIMIT]
-    classes = torch.cat([one.class_probabilities for one in inputs])
-    probabilities = functional.pad(classes, (0, 0, 0, 1))[index]
+    probabilities = _with_zeros([one.class_probabilities for one in inputs])[index]
     return rows, Objects(rows[:, : index.shape[1]], probabilities)
+
+
+def _with_zeros(parts: Sequence[Tensor]) -> Tensor:
+    """Join tensors [n, c] to one, with a row of zeros at its end."""
+    return torch.cat((*parts, parts[0].new_zeros((1, parts[0].shape[1]))))
 
 
 @torch.inference_mode()
@@ -189,8 +191,7 @@ def _score(group: Sequence[Prediction], context: ScoringContext) -> list[ScoredP
         seen.gather(2, partner[..., None].expand(-1, -1, -1, 6)),
         found.probabilities(partner.flatten(0, 1)).unflatten(0, (count, len(group))),
     )
-    shown = (seen[..., 4] != 0).any(-1)
-    terms = compare(overlap, reference, partners, shown)
+    terms = compare(overlap, reference, partners, (seen[..., 4] == 0).all(-1))
     own = reference.rows.expand(count, -1, -1, -1)
     columns = view_breakdowns(terms, (overlap, own, views.boxes, partners.rows))
     classes = reference.probabilities.shape[-1]

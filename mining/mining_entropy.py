@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from inference.predictions import Prediction, merge_tiles, original_rows
+from inference.predictions import Prediction, merge_tiles
 from mining.scores import Algorithm, Scored, ScoringContext, Stream, place_empty
 
 EMPTY_LAST = -10.0
@@ -56,8 +56,7 @@ def _without_tta(prediction: Prediction) -> Prediction:
     shown = prediction.network_input
     if shown is None:
         return prediction
-    rows = original_rows(shown.rows, shown.letterbox, prediction.window)
-    return replace(prediction, detections=rows, network_input=None)
+    return replace(prediction, detections=shown.detections, network_input=None)
 
 
 ALGORITHM = Algorithm(entropy_scores, _rank, threshold="conf_thres")

@@ -28,8 +28,8 @@ LOW_CONFIDENCE = 0.1
 with one of the best `FIRST` go first if that one stays for certain; among `LOW_CANDIDATES` of the
 others it is looked for in `LOW_ROUNDS`."""
 POOL, FIRST, LOW_CANDIDATES, LOW_ROUNDS = 4096, 512, 1536, 14
-CELLS = 1 << 27
-"""Pairs of boxes that are compared at once: some 4 GiB; larger batches come in parts."""
+CELLS = 5 << 25
+"""Pairs of boxes that are compared at once: some 5 GiB; larger batches come in parts."""
 COLUMNS = 7
 
 

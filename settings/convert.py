@@ -122,7 +122,11 @@ def _text(key: str, value: object, spec: FieldSpec) -> str:
 
 
 def config_error(key: str, value: object, wanted: str) -> TaskError:
-    """Return the error for an invalid value: key, value and accepted range in one sentence."""
+    """Return the error for an invalid value: key, value and accepted range in one sentence.
+
+    `key` is a setting or, with its dashes, a flag.
+    """
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return TaskError(Code.CONFIG, f"the setting {key} is {shown}; it must be {wanted}.")
+    named = key if key.startswith("--") else f"the setting {key}"
+    return TaskError(Code.CONFIG, f"{named} is {shown}; it must be {wanted}.")

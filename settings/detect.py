@@ -25,6 +25,10 @@ MINING_ALGORITHMS = module_names("mining", prefix="mining_", first="cald")
 BACKENDS = module_names(
     "inference/backends", first="onnxruntime", skip=("base", "choice", "parity")
 )
+OF_TASKS = frozenset(
+    {"weights", "weights_dir", "args_options", "plots", "max_bad_fraction", "mining_algorithm"}
+)
+"""Settings that are arguments in the API and mine.py, or of a task's files."""
 WITHOUT_NETWORK = frozenset({"random"})
 """Mining algorithms that need neither weights nor a GPU."""
 

@@ -21,6 +21,34 @@ class ParsedFlags:
     settings: dict[str, object] = field(default_factory=dict)
     command: dict[str, object] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    typed: dict[str, str] = field(default_factory=dict)
+    """The flag that gave a setting, as it was typed."""
+
+    @property
+    def layer(self) -> dict[str, object]:
+        """The settings by the flags that gave them, which errors then name."""
+        return {self.typed.get(name, name): value for name, value in self.settings.items()}
+
+
+class KeepTyped(argparse.Action):
+    """Store a value, or without one the constant, and the spelling of its flag."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Add to the namespace, whose `typed` has the spelling of each flag."""
+        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
+        namespace.typed = {**getattr(namespace, "typed", {}), self.dest: option_string}
+
+
+def typed(given: Mapping[str, Any], *names: str) -> dict[str, object]:
+    """Return those of `names` that were given, each by the flag that gave it."""
+    spelt = given.get("typed", {})
+    return {spelt.get(name, name): given[name] for name in names if name in given}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,19 +62,27 @@ class _Parser(argparse.ArgumentParser):
         )
 
 
-def add_flags(parser: argparse.ArgumentParser, command: Command) -> None:
-    """Add every v7.0 flag of a command to a parser; what is not given leaves no attribute."""
+def add_flags(
+    parser: argparse.ArgumentParser, command: Command, details: Mapping[str, str] | None = None
+) -> None:
+    """Add every v7.0 flag of a command to a parser; what is not given leaves no attribute.
+
+    `details` are units and defaults for the help, by the flag's key.
+    """
     for flag in FLAGS[command]:
         done = flag.effect in (FlagStatus.SETTING, FlagStatus.COMMAND)
         text = flag.says if done else f"({flag.effect.name.lower()}) {flag.says}"
+        if detail := (details or {}).get(flag.key):
+            text += f" ({detail})"
         takes: Mapping[Takes, Mapping[str, Any]] = {
             "value": {},
-            "nothing": {"action": "store_const", "const": flag.gives},
+            "nothing": {"nargs": 0, "const": flag.gives},
             "value or nothing": {"nargs": "?", "const": flag.gives},
             "values": {"nargs": "+"},
         }
         shared: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
-        parser.add_argument(*flag.names, dest=flag.key, **shared, **takes[flag.takes])
+        shared |= takes[flag.takes]
+        parser.add_argument(*flag.names, dest=flag.key, action=KeepTyped, **shared)
 
 
 def with_dashes(words: Sequence[str] | None) -> list[str]:
@@ -58,7 +94,7 @@ def with_dashes(words: Sequence[str] | None) -> list[str]:
     return spelt
 
 
-def resolve_flags(command: Command, given: Mapping[str, object]) -> ParsedFlags:
+def resolve_flags(command: Command, given: Mapping[str, Any]) -> ParsedFlags:
     """Sort flags as `add_flags` leaves them in a namespace; raise TaskError(CONFIG) if refused."""
     parsed = ParsedFlags()
     for flag in FLAGS[command]:
@@ -73,6 +109,8 @@ def resolve_flags(command: Command, given: Mapping[str, object]) -> ParsedFlags:
             parsed.command[flag.key] = value
         else:
             parsed.settings[flag.setting] = ",".join(value) if isinstance(value, list) else value
+            if flag.takes != "nothing":
+                parsed.typed[flag.setting] = given.get("typed", {}).get(flag.key, flag.names[0])
     return parsed
 
 

@@ -73,28 +73,31 @@ def parse_settings(kind: type[Settings], *layers: Layer) -> tuple[Settings, list
     value and rule, or both keys when an option and its alias disagree within one mapping.
     """
     chosen: dict[str, object] = {}
+    spelt: dict[str, str] = {}
     unfolded, warnings = _merge_layers(layers, "train" if kind is TrainSettings else "detect")
     for layer in unfolded:
-        chosen.update(_parse_layer(kind, layer, warnings))
+        values, given = _parse_layer(kind, layer, warnings)
+        chosen.update(values)
+        spelt.update(given)
     for item in fields(kind):
         value, multiple = chosen.get(item.name), item.metadata["spec"].multiple
         if isinstance(value, int) and value % multiple:
-            chosen[item.name] = -(-value // multiple) * multiple
-            warnings.append(
-                f"{item.name} {value} is not a multiple of {multiple}: {chosen[item.name]} is used"
-            )
+            chosen[item.name] = used = -(-value // multiple) * multiple
+            named = spelt[item.name]
+            warnings.append(f"{named} {value} is not a multiple of {multiple}: {used} is used")
     return kind(**chosen), list(dict.fromkeys(warnings))  # type: ignore[arg-type]
 
 
 def _parse_layer(
     kind: type[Settings], layer: Mapping[str, object], warnings: list[str]
-) -> dict[str, object]:
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Return the values of a layer by the names of settings, and the key that gave each."""
     types = get_type_hints(kind)
     specs: dict[str, FieldSpec] = {item.name: item.metadata["spec"] for item in fields(kind)}
     chosen: dict[str, object] = {}
     given: dict[str, str] = {}
     for key, value in layer.items():
-        name = _canonical(key)
+        name = canonical(key)
         if name not in specs:
             warnings += _why_ignored(key, name, value)
             continue
@@ -109,8 +112,8 @@ def _parse_layer(
                 f"the settings {given[name]} ({layer[given[name]]!r}) and {key} ({value!r}) "
                 "are two names of one option and differ; give only one of them.",
             )
-        given[name], chosen[name] = key, converted
-    return chosen
+        given[name], chosen[name] = str(key), converted
+    return chosen, given
 
 
 def flatten_sections(values: Mapping[str, object], section: str) -> dict[str, object]:
@@ -126,7 +129,8 @@ def flatten_sections(values: Mapping[str, object], section: str) -> dict[str, ob
     return {**flat, **own}
 
 
-def _canonical(key: object) -> str:
+def canonical(key: object) -> str:
+    """Return the name of the setting that a key or a flag in any spelling stands for."""
     name = str(key).strip().lstrip("-").replace("-", "_")
     return ALIASES.get(name, name)
 
@@ -159,7 +163,7 @@ def _merge_layers(layers: Sequence[Layer], command: Command) -> tuple[list[Layer
         flags = flags_of_task(command, _last([layer], "args_options"))
         notes += flags.notes
         if flags.settings:
-            unfolded.append(flags.settings)
+            unfolded.append(flags.layer)
     chosen = _last(unfolded, "hyp")
     if command == "train" and not absent(chosen):
         unfolded.insert(0, read_hyp(str(chosen)))
@@ -169,7 +173,7 @@ def _merge_layers(layers: Sequence[Layer], command: Command) -> tuple[list[Layer
 def _last(layers: Sequence[Layer], name: str) -> object:
     """Return the last value that says something for a key, whichever way the key is spelt."""
     pairs = (pair for layer in layers for pair in layer.items())
-    said = [value for key, value in pairs if _canonical(key) == name and not absent(value)]
+    said = [value for key, value in pairs if canonical(key) == name and not absent(value)]
     return said[-1] if said else None
 
 

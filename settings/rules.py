@@ -40,6 +40,22 @@ class FieldSpec:
         text = f"{self.min:.10g} to {self.max:.10g}"
         return text if self.also is None else f"{text}, or {self.also:.10g}"
 
+    def details(self, default: object) -> str:
+        """Return range or choices, unit and default, as help of a command line shows them."""
+        allowed = self.allowed
+        if self.choices and isinstance(default, tuple):
+            allowed = "some of" + allowed.removeprefix("one of")
+        return "; ".join(filter(None, (allowed, self.unit, f"default {as_text(default)}")))
+
+
+def as_text(value: object) -> str:
+    """Return a setting's value as a settings file has it."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(str, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "''" if value == "" else str(value)
+
 
 def option(default: T, help: str, min: float = -inf, max: float = inf, **more: Any) -> T:
     """Return a dataclass field with a default and the `FieldSpec` of these arguments."""

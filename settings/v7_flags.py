@@ -68,7 +68,7 @@ def _refused(names: str, says: str, takes: Takes = "value") -> Flag:
     return Flag(tuple(names.split()), says, FlagStatus.REFUSED, takes)
 
 
-_SIZE = _setting("--imgsz --img --img-size", "img_size", "training or inference size (pixels)")
+_SIZE = _setting("--imgsz --img --img-size", "img_size", "training or inference size")
 _BATCH = _setting("--batch-size", "batch_size", "batch size")
 _WORKERS = _setting("--workers", "workers", "maximum dataloader workers")
 _CONFIDENCE = _setting("--conf-thres", "conf_thres", "confidence threshold")
@@ -179,7 +179,7 @@ DETECT = (
     _setting(
         "--imgsz --img --img-size",
         "img_size",
-        "inference size (pixels): one number, or height and width; in a task one",
+        "inference size: one number, or height and width; in a task one",
         "values",
     ),
     _CONFIDENCE,
@@ -207,7 +207,7 @@ DETECT = (
         "nothing",
     ),
     *_FOLDER,
-    _command("--line-thickness", "bounding-box thickness (pixels)", _NO_PICTURES),
+    _command("--line-thickness", "bounding-box thickness", _NO_PICTURES),
     _command("--hide-labels", "hide labels", _NO_PICTURES, "nothing"),
     _command("--hide-conf", "hide confidences", _NO_PICTURES, "nothing"),
     _HALF,

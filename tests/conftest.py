@@ -16,6 +16,7 @@ from bench.material import write_data_yaml, write_yolo_image
 from bench.training import read_splits
 from data.dataset_index import DatasetIndex
 from data.formats.base import SPLITS
+from tests.gpu_counts import write_counts
 from tests.pretend_cuda import let_autograd_run
 from tests.pretend_gpu import PretendGpu, supported
 from tools.draw_dataset import draw_dataset
@@ -49,6 +50,18 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         process = getattr(getattr(node.gateway, "_io", None), "popen", None)
         ended = process.wait(10) if process else "unknown"
         print(f"\n{node.gateway.id} is gone, exit status {ended} (-9: killed)", flush=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes a table of docs/."""
+    parser.addoption("--counts", type=Path, help="page for the table of tests/gpu_counts.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what the budget tests have counted."""
+    if page := session.config.getoption("counts"):
+        write_counts(page)
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,8 @@ def replacements(gpu: PretendGpu) -> Iterator[tuple[Any, str, Any]]:
     yield from ((torch.cuda, name, value) for name, value in machine.items())
     for name in ("is_available", "device_count", "current_device_index", "set_device_index"):
         yield torch.accelerator, name, machine.get(name, zero)
+    watcher = SimpleNamespace(start=none, stop=none, events=lambda: ())
+    yield torch.profiler, "profile", lambda **_: watcher
     yield torch.Tensor, "pin_memory", _pin
     yield torch.Tensor, "is_pinned", lambda tensor, *_: is_pinned(tensor)
     yield torch, "batch_norm", lambda *args: torch.native_batch_norm(*args[:8])[0]
@@ -102,6 +104,7 @@ def _stream(gpu: PretendGpu) -> type:
         "query": lambda *_: True,
         "synchronize": lambda _: gpu.waited("stream or event"),
         "cuda_stream": 0,
+        "elapsed_time": lambda *_: 1.0,
     }
     made = type("Stream", (), members)
     return made

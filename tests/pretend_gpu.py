@@ -51,6 +51,10 @@ NO_BYTES = re.compile(r"aten::(_?upsample_|grid_sampler|native_batch_norm)")
 """Operators that CUDA does not have for uint8."""
 
 
+COUNTED: list[tuple[str, tuple[int, int], tuple[int, int]]] = []
+"""Test, dispatches and waits, and the budget of both, whenever one was held to."""
+
+
 def supported() -> bool:
     """Return whether this torch can be pretended to: a CUDA build, no older than tried."""
     version = tuple(int(number) for number in torch.__version__.split(".")[:2])
@@ -88,7 +92,9 @@ class Seen:
 
     def assert_within(self, dispatches: int, waits: int = 0) -> None:
         """Raise AssertionError that names the places if a budget is exceeded."""
-        within = self.dispatches.total() <= dispatches and self.waits.total() <= waits
+        found = self.dispatches.total(), self.waits.total()
+        COUNTED.append((os.environ.get("PYTEST_CURRENT_TEST", ""), found, (dispatches, waits)))
+        within = found[0] <= dispatches and found[1] <= waits
         assert within, f"more than {dispatches} dispatches, {waits} waits:\n{self.report()}"
 
 

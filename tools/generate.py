@@ -20,7 +20,7 @@ import yaml
 
 from settings import parse
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
-from settings.rules import FieldSpec
+from settings.rules import FieldSpec, as_text
 from settings.train import TrainSettings
 from settings.v7_flags import FLAGS, Command, Flag, FlagStatus
 from tests.reliability.bad_input import PARTS
@@ -58,10 +58,29 @@ class Table(NamedTuple):
     def markdown(self, words: Mapping[str, str]) -> str:
         """Return the table as text, each cell in the translation that `words` has for it."""
         lines = [
-            f"| {' | '.join(_cell(words.get(cell, cell)) for cell in row)} |".replace("|  |", "| |")
+            f"| {' | '.join(_cell(translated(cell, words)) for cell in row)} |".replace(
+                "|  |", "| |"
+            )
             for row in (self.heading, *self.rows)
         ]
         return "\n".join([lines[0], "|" + "---|" * len(self.heading), *lines[1:]])
+
+
+def translated(text: str, words: Mapping[str, str]) -> str:
+    """Return a cell's translation: of the whole, else of what lies before and after a semicolon.
+
+    A key of `words` that begins with ^ is a regular expression, its translation the replacement.
+    """
+    if text in words:
+        return words[text]
+    for pattern, replacement in words.items():
+        if pattern.startswith("^") and re.search(pattern, text):
+            return re.sub(pattern, replacement, text)
+    before, semicolon, after = text.rpartition("; ")
+    if not semicolon:
+        return text
+    found = translated(before, words), translated(after, words)
+    return text if found == (before, after) else "；".join(found)
 
 
 def _cell(text: str) -> str:
@@ -75,7 +94,7 @@ def settings_table(kind: type, without: type | None = None) -> Table:
     left_out = {item.name for item in fields(without)} if without else set()
     types = get_type_hints(kind)
     rows = [
-        (f"`{name}`", f"`{_text(item.default)}`", _values(spec, types[name]), spec.help)
+        (f"`{name}`", f"`{as_text(item.default)}`", _values(spec, types[name]), spec.help)
         for item in fields(kind)
         if (name := item.name) not in left_out and (spec := item.metadata["spec"])
     ]
@@ -92,14 +111,6 @@ def _values(spec: FieldSpec, type_: type) -> str:
         allowed = ", ".join(part for part in (TYPES[type_], spec.allowed) if part)
         allowed = f"list: {allowed}" if listed else allowed
     return f"{allowed}; {spec.unit}" if spec.unit else allowed
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(str, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "''" if value == "" else str(value)
 
 
 def flags_table(command: Command) -> Table:
@@ -120,7 +131,7 @@ def _status(flag: Flag, command: Command) -> tuple[str, str]:
         without = f"; without effect in a task: {flag.in_a_task}" if in_tasks else ""
         return "yes", flag.says + without
 
-    value = "" if flag.takes != "nothing" or flag.gives is True else f": {_text(flag.gives)}"
+    value = "" if flag.takes != "nothing" or flag.gives is True else f": {as_text(flag.gives)}"
     return f"`{flag.setting}{value}`", flag.says
 
 
@@ -131,7 +142,7 @@ def hyper_parameters_table() -> Table:
     others = ("anchors", "label_smoothing", *parse.WITHOUT_EFFECT)
     for name in (*parse.read_hyp("scratch-low"), *others):
         if name in settings:
-            spec, default = settings[name].metadata["spec"], _text(settings[name].default)
+            spec, default = settings[name].metadata["spec"], as_text(settings[name].default)
             unit = f" [{spec.unit}]" if spec.unit else ""
             rows.append((f"`{name}`", default, f"{spec.help}{unit}; {spec.allowed}"))
         elif name in parse.WITHOUT_EFFECT:

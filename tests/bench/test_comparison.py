@@ -68,16 +68,23 @@ def test_a_program_without_a_result_is_an_error(tmp_path: Path, code: str, error
         run_program([sys.executable, "-c", code], tmp_path, {})
 
 
-def test_programs_run_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("before", "seen"), [(None, "3"), ("4,5,6,7", "7")])
+def test_programs_run_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None, seen: str
+) -> None:
+    """On the GPU that was asked for, by its number among those that are visible."""
     order = []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if before:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
 
     def answer(command: list[str], folder: Path, given: Mapping[str, str]) -> dict[str, object]:
         order.append(command[2] if command[1] == "-m" else command[-1])
         path = next(Path(word) for word in command if word.endswith("job.json"))
         job = json.loads(path.read_text("utf-8"))
         assert (job["threads"], job["device"], job["x"]) == (1, "3", 5)
-        assert given["OMP_NUM_THREADS"] == "1"
-        about = {"torch": "2", "precision": "float32", "threads": 1, "program": order[-1]}
+        assert (given["OMP_NUM_THREADS"], given["CUDA_VISIBLE_DEVICES"]) == ("1", seen)
+        about = {"torch": "2", "precision": "float32", "on": "CPU", "program": order[-1]}
         return {**about, "seconds": [2.0], "images": 1000}
 
     monkeypatch.setattr(comparison, "run_program", answer)
@@ -87,7 +94,7 @@ def test_programs_run_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [one["program"] for one in theirs] == ["yolov5"] * 2
     assert len(ours) == 2
     runs.run(LOOP, {"x": 5})
-    assert set(runs.versions) == {"bench.run_ours", YOLOV5, LOOP}
+    assert set(runs.versions) == {f"{name} in float32" for name in ("bench.run_ours", YOLOV5, LOOP)}
 
 
 def test_a_given_interpreter_of_the_peer_is_used(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import nn
 from bench import __main__ as command
 from bench import run_ours, sequential_mining
 from bench.comparison import OURS, Comparison
+from bench.gpu_clock import covered, spans_of_kernels
 from bench.material import (
     evaluation_files,
     find_data,
@@ -28,6 +30,7 @@ from bench.material import (
     write_yolo_image,
 )
 from bench.parts import PARTS, QUICK, Measurement
+from bench.training import fill, read_splits
 from data.read_dataset import read_dataset
 from models.checkpoint import (
     Checkpoint,
@@ -39,17 +42,17 @@ from models.checkpoint import (
 )
 from models.detector import Detector
 from models.model_config import read_model_config
+from tests.conftest import DEVICES
 from tools.draw_dataset import draw_dataset
 from tools.sources import SourceDataset, SourceImage, read_source
 from utils.errors import Code, TaskError
 
-OUR_RESULT = {
-    **{"seconds": [1.0, 3.0], "images": 10, "peak_mib": 100.0, "boxes": 7},
-    "decoding": 0.5,
-}
+OUR_RESULT = {"seconds": [1.0, 3.0], "images": 10, "peak_mib": 100.0, "boxes": 7}
 OUR_RESULT |= {"objects": 4, "map50": 0.5, "scores": [0.1, 0.2, 0.4]}
+OUR_RESULT |= {"step_seconds": [2.0, 1.0, 2.0], "decoding": 0.5}
 SMALL = replace(QUICK, indexed=8)
 THEIR_RESULT = {**OUR_RESULT, "seconds": [8.0], "peak_mib": 150.0, "scores": [0.1, 0.4, 0.2]}
+THEIR_RESULT |= {"step_seconds": [5.0]}
 
 
 class Answers(Comparison):
@@ -83,8 +86,8 @@ def job(source: SourceDataset, tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("part", "jobs", "ratios"),
     [
-        # Images a second: 10 / 2 and 10 / 8. Memory: 100 and 150 MiB.
-        ("training", {"yolov5 training": "8"}, [4.0, 1.5, 4.0, 1.5]),
+        # Images a second: 10 / 2 and 10 / 8. Steps: 2 and 5 s. Memory: 100 and 150 MiB.
+        ("training", {"yolov5 training": "8"}, [4.0, 2.5, 1.5] * 2),
         ("evaluation", {"yolov5 evaluation": "32"}, [4.0]),
         ("inference", {"yolov5 inference": "1", "ultralytics inference": "1"}, [4.0] * 4),
         ("mining", {"bench.sequential_mining mining": "16"}, [4.0]),
@@ -99,16 +102,43 @@ def test_a_part_runs_its_jobs(
     assert [row.ratios for row in measurement.rows] == [[ratio] for ratio in ratios]
 
 
-def test_mining_reports_the_rank_correlation_and_runs_on_the_cpu_only(
-    measurement: Measurement, source: SourceDataset, tmp_path: Path
-) -> None:
+def test_mining_reports_the_rank_correlation(measurement: Measurement) -> None:
     PARTS["mining"](measurement)
     # Ranks 1 2 3 and 1 3 2: 1 - 6 * 2 / (3 * 8).
     assert measurement.rows[0].remark == "4 and 4 objects; Spearman of the scores 0.5000"
+
+
+@pytest.mark.parametrize("part", ["training", "evaluation", "inference", "mining"])
+def test_on_a_gpu_every_task_says_how_busy_it_is(
+    source: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    results = [{**OUR_RESULT, "busy": 0.934}, {**THEIR_RESULT, "busy": 0.4}]
+    monkeypatch.setattr(Answers, "run", lambda _, program, __: results[program != OURS])
     gpu = Answers(Path("python"), 1, 1, folder=tmp_path, device="0")
-    other = Measurement(gpu, source, None, SMALL)
-    PARTS["mining"](other)
-    assert (other.rows, other.remarks) == ([], ["mining is measured on the CPU only"])
+    measurement = Measurement(gpu, source, None, SMALL)
+    PARTS[part](measurement)
+    assert {row.unit for row in measurement.rows} <= {"images/s", "ms", "MiB at most"}
+    for row in measurement.rows:
+        assert row.remark.endswith("GPU busy 93% and 40%") == (row.unit == "images/s")
+
+
+def test_a_share_counts_what_overlaps_once_and_no_copy() -> None:
+    def event(name: str, start: float, end: float, **about: Any) -> SimpleNamespace:
+        times, device = SimpleNamespace(start=start, end=end), about.pop("device", "CUDA")
+        return SimpleNamespace(
+            name=name, time_range=times, device_type=SimpleNamespace(name=device), **about
+        )
+
+    events = [
+        event("conv", 30, 40),
+        event("silu", 10, 20),
+        event("other stream", 12, 25),
+        event("inside", 13, 14),
+        event("Memcpy HtoD (Pinned -> Device)", 50, 90),
+        event("aten::add", 0, 99, device="CPU"),
+        event("Optimizer.step", 0, 99, is_user_annotation=True),
+    ]
+    assert covered(spans_of_kernels(events)) == 25
 
 
 def test_reading_an_index_is_measured_in_every_format(measurement: Measurement) -> None:
@@ -128,10 +158,12 @@ def test_the_host_is_measured_beside_decoding(measurement: Measurement) -> None:
     assert "50.00 ms an image to decode, 150.00 ms beside" in measurement.remarks[0]
 
 
+@pytest.mark.parametrize("device", DEVICES)
 def test_our_side_evaluates_infers_and_reads(
-    source: SourceDataset, job: dict[str, Any], tmp_path: Path
+    source: SourceDataset, job: dict[str, Any], tmp_path: Path, device: str
 ) -> None:
     data = evaluation_files(tmp_path / "evaluation", source, 9)
+    job |= {"device": "0" if device == "cuda" else ""}
     result = run_ours.evaluation({**job, **data})
     assert (result["images"], result["map50"]) == (9, pytest.approx(0, abs=0.2))
     result = run_ours.inference({**job, "files": image_files(source, 5)})
@@ -144,13 +176,27 @@ def test_our_side_evaluates_infers_and_reads(
 
 
 @pytest.mark.slow
-def test_our_side_starts_and_trains(
+@pytest.mark.parametrize("device", DEVICES)
+def test_our_side_trains(
+    source: SourceDataset, job: dict[str, Any], tmp_path: Path, device: str
+) -> None:
+    """Of three epochs the first is not counted, nor on a GPU the last."""
+    on_gpu = device == "cuda"
+    job |= {"device": "0" if on_gpu else "", "epochs": 3, "cache": "auto"}
+    found = run_ours.training({**job, **training_files(tmp_path, source, 4)})
+    counted = 1 if on_gpu else 2
+    assert [len(found["seconds"]), len(found["step_seconds"])] == [counted, 2 * counted]
+    assert ("busy" in found) == on_gpu
+    assert min(found["step_seconds"]) > 0
+
+
+@pytest.mark.slow
+def test_our_side_starts(
     source: SourceDataset, job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_STARTED", repr(time.time()))
     own = {**job, **training_files(tmp_path, source, 2)}
     assert 0 < run_ours.start(own)["seconds"][0] < 60
-    assert len(run_ours.training(own)["seconds"]) == 1
     planned = {**own, "augment_on": "device", "cache": "gpu", "workers": 0}
     assert len(run_ours.samples(planned)["seconds"]) == 1
     peer = yaml.safe_load(Path(own["peer_data"]).read_text("utf-8"))
@@ -158,10 +204,12 @@ def test_our_side_starts_and_trains(
     assert counts == [2, 1]
 
 
-def test_the_sequential_loop_finds_and_scores_what_ours_does(shared: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_sequential_loop_finds_and_scores_what_ours_does(shared: Path, device: str) -> None:
     files = sorted(str(path) for path in (shared / "data" / "bccd").rglob("*.jpg"))[:5]
     own = {"weights": str(shared / "reference" / "bccd_yolov5n.pt"), "files": files, "warmup": 1}
-    own |= {"image_size": 320, "batch_size": 4, "precision": "float32", "device": ""}
+    own |= {"image_size": 320, "batch_size": 4, "precision": "float32"}
+    own |= {"device": "0" if device == "cuda" else ""}
     ours, loop = run_ours.mining(own), sequential_mining.mining(own)
     assert ours["objects"] == loop["objects"] > 20
     assert ours["scores"] == pytest.approx(loop["scores"], abs=0.001)
@@ -246,6 +294,23 @@ def test_selected_parts_make_the_report(
     assert "| coco | 10 |" in text
     assert "1 pairs." in text
     assert text in capsys.readouterr().out
+
+
+def test_a_page_with_a_place_for_the_table_keeps_its_text(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    text = "words\n<!-- measured: GPU -->\n{}<!-- end -->\nmore, <!-- end -->\n"
+    page.write_text(text.format("old\n"), "utf-8")
+    assert fill(page, "measured: GPU", "| a |\n\nnew")
+    assert page.read_text("utf-8") == text.format("| a |\n\nnew\n")
+    assert not fill(page, "measured: CPU", "other")
+    assert not fill(tmp_path / "missing.md", "measured: GPU", "other")
+
+
+def test_a_small_split_is_repeated(source: SourceDataset, tmp_path: Path) -> None:
+    count = 2 * len(source.splits["train"]) + 1
+    job: Any = training_files(tmp_path, source, count)
+    train, _ = read_splits(Path(job["task"]), source.class_names)
+    assert (len(train), job["training_images"], len(set(train.paths))) == (count, count, count)
 
 
 def test_options_that_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,5 +114,7 @@ def test_how_detections_are_made_is_an_option_too() -> None:
     settings = parse("--augment --agnostic-nms --half --classes cat 2 --tile-size 640").settings
     assert (settings.augment, settings.agnostic_nms, settings.half) == (True, True, True)
     assert (settings.classes, settings.tile_size) == (("cat", "2"), 640)
-    with pytest.raises(TaskError, match=r"tile_overlap is .0\.95.; it must be a number, 0 to 0\.9"):
+    with pytest.raises(
+        TaskError, match=r"--tile-overlap is .0\.95.; it must be a number, 0 to 0\.9"
+    ):
         parse("--tile-overlap 0.95")

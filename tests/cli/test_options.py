@@ -2,31 +2,161 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from cli.export import parse_export_command
 from cli.options import RunName, parse_detection_flags
+from cli.parsers import (
+    DETAILS,
+    detect_parser,
+    export_parser,
+    mine_parser,
+    train_parser,
+    val_parser,
+)
+from tests.conftest import ROOT
+from utils.errors import TaskError
+
+PARSERS = {
+    "val": val_parser,
+    "detect": detect_parser,
+    "export": export_parser,
+    "mine": mine_parser,
+}
 
 
 def test_settings_that_no_flag_stands_for_are_options() -> None:
     words = "--weights a.pt --precision float32 --plots false --max-bad-fraction 0.5 --imgsz 320"
     defaults = {"iou_thres": 0.3, "max_bad_fraction": 0.1}
-    parser = argparse.ArgumentParser()
-    given, settings = parse_detection_flags(parser, "val", words.split(), defaults)
+    given, settings = parse_detection_flags(val_parser(), "val", words.split(), defaults)
     assert given["weights"] == ["a.pt"]
     assert (settings.precision, settings.plots, settings.img_size) == ("float32", False, 320)
     assert (settings.iou_thres, settings.max_bad_fraction) == (0.3, 0.5)
 
 
-@pytest.mark.parametrize("program", ["start", "train", "val", "detect", "export", "evolve"])
-def test_every_program_explains_its_flags(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+PROGRAMS = ("start", "train", "val", "detect", "export", "mine", "evolve")
+LISTED = """
+import resource, runpy, sys
+used = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+began, sys.argv = used(), sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(used() - began, *{"torch", "cv2", "pandas"} & sys.modules.keys())
+"""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_waits_for_no_import(program: str) -> None:
+    words = [sys.executable, "-c", LISTED, str(ROOT / f"{program}.py"), "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    *text, last = done.stdout.splitlines()
+    seconds, *slow = last.split()
+    assert text[0].startswith(f"usage: {program}.py ")
+    assert not slow
+    assert float(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        ("train", "--epochs: 1 to 100000; default 100|--img-size: pixels, a multiple of 32"),
+        ("train", "lr0=0.01: initial learning rate|--project: default runs/train"),
+        ("evolve", "--trials: default 300|--project: default runs/evolve|--epochs: default 100"),
+        ("val", "--conf-thres: 0 to 1; default 0.001|--task: default val|--tile-size: pixels"),
+        (
+            "detect",
+            "--conf-thres: default 0.25|--vid-stride: frames; default 1|--name: default exp",
+        ),
+        ("export", "--batch-size: images; default 1|--include: default onnx|--device: default cpu"),
+        ("mine", "--algorithm: default cald|--budget: images; default 0|--views: some of flip"),
+    ],
+)
+def test_help_has_units_and_defaults(program: str, flags: str) -> None:
+    parser = train_parser(f"{program}.py") if program in ("train", "evolve") else PARSERS[program]()
+    entries = re.split(r"\n  (?=\S)", parser.format_help())
+    for wanted in flags.split("|"):
+        flag, _, told = wanted.partition(": ")
+        own = next(entry for entry in entries if re.search(rf"(^|, ){flag}\b", entry))
+        assert told in " ".join(own.split()), own
+
+
+def test_defaults_of_export_are_those_that_it_uses() -> None:
+    options = parse_export_command(["--weights", "a.pt", "--nms"]).options_for(("a",), 32)
+    told = DETAILS["export"]
+    assert options.nms is not None
+    for key, value in {
+        "imgsz": options.size[0],
+        "batch_size": options.batch_size,
+        "topk_all": options.nms.max_detections,
+        "iou_thres": options.nms.iou,
+        "conf_thres": options.nms.confidence,
+    }.items():
+        assert told[key].endswith(f"default {value}"), key
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "error"),
+    [
+        ("train", "--data d --epoch", "argument --epochs: expected one argument"),
+        ("train", "--data d epochs", "settings are written KEY=VALUE, and epochs is not"),
+        ("val", "--wieghts a", "unrecognized arguments: --wieghts a; did you mean --weights?"),
+        ("detect", "--source a", "--weights is required"),
+        ("export", "", "--weights is required"),
+        ("mine", "--source a", "the following arguments are required: --weights"),
+        ("evolve", "--trials many", "argument --trials: invalid int value: 'many'"),
+    ],
+)
+def test_an_error_stands_below_few_lines(
+    program: str, words: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(program).main(["--help"])
-    assert ended.value.code == 0
-    assert "--" in capsys.readouterr().out
+        importlib.import_module(program).main(words.split())
+    usage, *rest = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert usage.startswith(f"usage: {program}.py ")
+    assert rest == [f"{program}.py: error: {error}", f"{program}.py --help lists every flag"]
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "error"),
+    [
+        ("train", "--data d --img big", "--img is 'big'; it must be a whole number, 32 to 8192"),
+        ("train", "--data d --img_size big", "--img-size is 'big'"),
+        ("train", "--data d --cache all", "--cache is 'all'"),
+        ("train", "--data d image_size=big", "the setting image_size is 'big'"),
+        ("val", "--weights a --data d --imgsz big", "--imgsz is 'big'"),
+        ("val", "--weights a --data d --tile-overlap 2", "--tile-overlap is '2'"),
+        ("detect", "--weights a --source . --img 1 2 3", "--img has 3 numbers"),
+        ("detect", "--weights a --source . --img 64 big", "--img is 'big'"),
+        ("export", "--weights a --img-size 0", "--img-size is '0'"),
+        ("export", "--weights a --batch-size x", "--batch-size is 'x'"),
+        ("mine", "--weights a --source . --conf-thres 2", "--conf-thres is '2'"),
+        ("mine", "--weights a --source . conf=2", "the setting conf is '2'"),
+        ("evolve", "--data d --epochs 0", "--epochs is '0'"),
+    ],
+)
+def test_errors_name_what_was_typed(
+    program: str, words: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").touch()
+    main = {"export": parse_export_command}.get(program) or importlib.import_module(program).main
+    with pytest.raises(TaskError) as caught:
+        main(words.split())
+    assert error in caught.value.sentence
+    assert not (tmp_path / "runs").exists()
+
+
+def test_rounding_names_what_was_typed(caplog: pytest.LogCaptureFixture) -> None:
+    parse_detection_flags(val_parser(), "val", ["--weights", "a.pt", "--img", "100"])
+    assert "--img 100 is not a multiple of 32: 128 is used" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def compared(
     overlap, partner = match(own.rows[..., :4], others.rows)
     images = torch.arange(len(reference))[:, None]
     found = Objects(others.rows[images, partner][None], others.probabilities[images, partner][None])
-    shown = torch.tensor([[len(one.rows) > 0 for one in view]])
-    return overlap, partner, compare(overlap[None], own, found, shown)
+    empty = torch.tensor([[len(one.rows) == 0 for one in view]])
+    return overlap, partner, compare(overlap[None], own, found, empty)
 
 
 def padded(found: Sequence[Objects], least: int = 1) -> Objects:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mining.mining_misses import possible_misses, unflip
+from ops.boxes import pairwise_iou
 from settings.detect import MiningSettings
 from tests.mining.colour_example import (
     GREEN,
@@ -46,7 +47,40 @@ def rows(*found: tuple[tuple[float, ...], float]) -> Tensor:
     ],
 )
 def test_possible_misses(plain: Tensor, mirrored: Tensor, expected: list[float]) -> None:
-    assert possible_misses(plain, mirrored, 0.25).tolist() == pytest.approx(expected)
+    weights = possible_misses(plain[None], mirrored[None], 0.25)[0]
+    assert weights[weights > 0].tolist() == pytest.approx(expected)
+
+
+def slow_misses(plain: Tensor, flipped: Tensor, sure: float) -> list[float]:
+    """The definition, one detection at a time."""
+
+    def same(one: Tensor, others: list[Tensor]) -> bool:
+        return any(float(pairwise_iou(one[None, :4], o[None, :4])) >= 0.5 for o in others)
+
+    found = [row for row in plain if row[4] > sure]
+    kept: list[Tensor] = []
+    for row in sorted([*plain, *flipped], key=lambda row: -float(row[4])):
+        if not same(row, found) and not same(row, kept):
+            kept.append(row)
+    return [float(row[4]) for row in kept]
+
+
+def test_a_batch_equals_the_slow_loop_image_by_image() -> None:
+    """Crowded images, whose duplicates hang together in long chains; one empty; zeros behind."""
+    source = torch.Generator().manual_seed(3)
+    counts = [(40, 60), (0, 5), (0, 0), (60, 1), (25, 25)]
+    padded = torch.zeros(2, len(counts), 60, 6)
+    alone = []
+    for n, pair in enumerate(counts):
+        for side, count in enumerate(pair):
+            corner = torch.rand(count, 2, generator=source) * torch.tensor([60.0, 5])
+            confidence = torch.rand(count, 1, generator=source).sort(0, descending=True).values
+            own = torch.cat((corner, corner + 10, 0.7 * confidence, confidence * 0), 1)
+            padded[side, n, :count] = own
+        alone.append([padded[side, n, :count] for side, count in enumerate(pair)])
+    weights = possible_misses(*padded, 0.65)
+    for own, (plain, flipped) in zip(weights, alone, strict=True):
+        assert own[own > 0].tolist() == slow_misses(plain, flipped, 0.65)
 
 
 def test_mirrored_boxes_come_back() -> None:

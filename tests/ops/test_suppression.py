@@ -134,7 +134,7 @@ def test_large_batches_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     [(NmsConfig(), False, 51), (NmsConfig(0.001, 0.6, 30), True, 89)],
     ids=["detection", "evaluation"],
 )
-def test_what_it_asks_of_a_gpu(
+def test_budget_on_a_gpu(
     pretend_gpu: PretendGpu,
     monkeypatch: pytest.MonkeyPatch,
     config: NmsConfig,

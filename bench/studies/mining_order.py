@@ -1,6 +1,6 @@
 """Time and memory of ranking many candidates, with a stub in the place of the network.
 
-    python -m bench.mining_order --candidates 1000000 --set diverse_window=10000
+    python -m bench.studies.mining_order --candidates 1000000 --set diverse_window=10000
 
 The stub gives each candidate a few detections and a feature near that of its clip at once, so what
 is measured is mining itself: scores, the window and its greedy order. Times are those of the CPU.
@@ -69,7 +69,9 @@ def predictions(paths: Sequence[str], positions: Iterable[int]) -> Iterator[Pred
         rows[:, 2:4] = SIDE
         rows[:, 4] = np.sort(generator.random(len(rows)))[::-1]
         rows[:, 5] = (CLASSES * generator.random(len(rows)) ** 4).astype(np.int64)
-        shown = NetworkInput(image, plan, torch.from_numpy(rows), torch.zeros(len(rows), CLASSES))
+        shown = NetworkInput(
+            image, plan, torch.from_numpy(rows), torch.zeros(len(rows), CLASSES), rows
+        )
         found = rows[rows[:, 4] > 0.25]
         yield Prediction(n, paths[n], (SIDE, SIDE), found, shown)
 
@@ -101,7 +103,7 @@ def measure(name: str, given: Mapping[str, str], candidates: int) -> tuple[str, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Rank the candidates by each algorithm and print the table."""
-    parser = command_parser("bench.mining_order", __doc__)
+    parser = command_parser("bench.studies.mining_order", __doc__)
     parser.add_argument("--candidates", type=int, default=1_000_000)
     parser.add_argument("--algorithms", nargs="+", default=["balanced"], choices=ALGORITHMS)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
