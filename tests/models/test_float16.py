@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from data.dataset_index import DatasetIndex
+from data.instances import Instances
+from evaluation.evaluate import evaluate_split
 from inference.network import Network, Widened
 from inference.predictor import Predictor, PredictorConfig
+from mining.registry import ALGORITHMS
+from mining.scores import ScoringContext, in_order
 from models.detector import Detector
 from models.float16 import usable_precision
 from models.model_config import read_model_config
+from settings.detect import MiningSettings
 from tests.conftest import DEVICES
 from tests.pretend_gpu import PretendGpu
 from utils.device import inference_precision
@@ -76,6 +82,18 @@ def bright_overflows() -> Detector:
     return network
 
 
+def both_formats(**config: Any) -> list[Predictor]:
+    """Return predictors in float32 and float16 of one network, for batches of one image."""
+    network, predictors = bright_overflows(), []
+    for precision in ("float32", "float16"):
+        own = {"image_size": 64, "batch_size": 1, "precision": precision, **config}
+        predictors.append(
+            Predictor.build(network, ("a", "b"), device=CUDA, config=PredictorConfig(**own))
+        )
+        assert predictors[-1].network.precision == precision
+    return predictors
+
+
 @pytest.mark.parametrize(
     "config", [{}, {"augment": True}, {"batch_size": 2}], ids=["plain", "augment", "graphs"]
 )
@@ -83,17 +101,45 @@ def test_a_batch_that_leaves_the_range_is_computed_again(
     pretend_gpu: PretendGpu, paths: list[str], caplog: pytest.LogCaptureFixture, config: Any
 ) -> None:
     """Nothing else comes out of a stream; what follows is computed in float32 too."""
-    network, found = bright_overflows(), []
-    for precision in ("float32", "float16"):
-        own = {"image_size": 64, "batch_size": 1, "precision": precision, **config}
-        predictor = Predictor.build(network, ("a", "b"), device=CUDA, config=PredictorConfig(**own))
-        assert predictor.network.precision == precision
-        found.append([one.detections for one in predictor.stream(paths)])
+    found = [
+        [one.detections for one in predictor.stream(paths)] for predictor in both_formats(**config)
+    ]
     assert caplog.text.count("computing in float32 from here on") == 1
     for position, (own, other) in enumerate(zip(*found, strict=True)):
         assert abs(own[0, 4] - other[0, 4]) < 0.05
         # A batch is launched before that before it is fetched.
         assert position in (0, 1, 3, 4, 5) or np.array_equal(own, other)
+
+
+@pytest.mark.parametrize("algorithm", ["cald", "aldd", "misses", "diverse"])
+def test_mining_looks_again_in_float32(
+    pretend_gpu: PretendGpu, paths: list[str], caplog: pytest.LogCaptureFixture, algorithm: str
+) -> None:
+    settings = MiningSettings(mining_algorithm=algorithm, batch_size=1, workers=1)
+    wide, narrow = both_formats()
+    scores = []
+    for predictor in (wide, narrow):
+        context, how = ScoringContext(predictor, settings, len(paths)), ALGORITHMS[algorithm]
+        shown = wide.stream_tiles(paths, keep_inputs=True, keep_confidence=how.confidence)
+        scores.append(in_order(how.rank(how.score(shown, context), context), paths))
+    assert caplog.text.count("computing in float32 from here on") == 1
+    for place, ((_, own), (_, other)) in enumerate(zip(*scores, strict=True)):
+        assert np.isfinite(other)
+        assert place < 2 or own == pytest.approx(other, rel=1e-6) or algorithm == "diverse"
+
+
+def test_evaluation_looks_again_in_float32(
+    pretend_gpu: PretendGpu, paths: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    boxes = Instances(np.tile([8.0, 8, 40, 40], (9, 1)), np.zeros(9, np.int64))
+    index = DatasetIndex.build(paths, [(64, 64)] * 9, boxes, [1] * 9, ("a", "b"))
+    found: list[dict[int, np.ndarray]] = [{}, {}]
+    for predictor, own in zip(both_formats(workers=0), found, strict=True):
+        evaluate_split(predictor, index, on_image=own.__setitem__)
+    assert caplog.text.count("computing in float32 from here on") == 1
+    assert len(found[0][2])
+    for position in (2, 6, 7, 8):
+        assert np.array_equal(found[0][position], found[1][position])
 
 
 @pytest.mark.parametrize("device", DEVICES)
