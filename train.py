@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device):
+        words = sys.argv[1:] if arguments is None else arguments
         job = build_job(command, device, processes)
+        job = replace(job, command=as_typed("python", "train.py", *words))
         with resumed_by(lambda: resume_command(job, command)):
             best = train(job, Progress())
     if best:

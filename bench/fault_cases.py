@@ -86,7 +86,8 @@ FAULTS = (
     Fault("training", "NaN in step 5", "nan", BATCH, Code.OK, 5),
     Fault("training", "images disappear, none kept", "vanish", BATCH, Code.DATASET, 5, 0, NO_CACHE),
     Fault("training", "images disappear, all kept", "vanish", BATCH, Code.DATASET, 5),
-    Fault("mining", "no memory for batch 2", "memory", PIXELS, Code.OK, 2),
+    Fault("mining", "no memory for batch 2", "memory", PIXELS, Code.OK, 2, 0, {"batch_size": "4"}),
+    Fault("mining", "no memory for one image", "memory", PIXELS, Code.OUT_OF_MEMORY, 2),
     Fault("mining", "images disappear", "vanish", PIXELS, Code.DATASET, 1),
     *(
         Fault(kind, f"the disk is full: {what}", "full", at, Code.CONTAINER, nth, leave, settings)

@@ -216,6 +216,8 @@ def further_settings(program: str) -> list[str]:
         taken = frozenset({"args_options", "weights_dir", *(flag.setting for flag in own)})
         if program == "detect":  # an unreadable image is a warning
             taken |= {"max_bad_fraction"}
+        if program == "val":  # its batches are decoded on the host
+            taken |= {"decode"}
     return [item.name for item in fields(kind) if item.name not in taken]
 
 

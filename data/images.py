@@ -52,6 +52,8 @@ class ImageHeader(NamedTuple):
     size: tuple[int, int]
     kind: str
     orientation: int
+    has_plain_colours: bool = False
+    """Whether it is a JPEG of brightness and two colours (YCbCr), as photographs are."""
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -61,6 +63,14 @@ class ImageHeader(NamedTuple):
     def size_of(self, *, upright: bool) -> tuple[int, int]:
         """Return (height, width) of the `upright` image, or of the stored grid."""
         return self.upright_size if upright else self.size
+
+
+class Jpeg(NamedTuple):
+    """A JPEG file that is not decoded: (height, width) and orientation as it is to be seen."""
+
+    content: bytes
+    size: tuple[int, int]
+    orientation: int
 
 
 def image_header(path: str | os.PathLike[str]) -> ImageHeader:
@@ -99,16 +109,30 @@ def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> Pixels
     is checked before anything is decoded. ImageError when the file is missing, damaged, cut off,
     too large or no image.
     """
-    with _open(path) as file:
-        header = _header(path, file)
-        file.seek(0)
-        content = file.read()
+    header, content, whole = _read(path)
     # OpenCV fills the missing part of a cut-off JPEG with grey; Pillow refuses it instead.
-    whole = header.kind not in ("JPEG", "MPO") or content.rstrip(b"\0\r\n").endswith(b"\xff\xd9")
     image = _decode_opencv(content) if whole else None
     if image is None or image.shape[:2] != header.size:
         image = _decode_pillow(path)
     return _turned(image, header.orientation) if upright else image
+
+
+def read_jpeg(path: str | os.PathLike[str], *, upright: bool = False) -> Jpeg | None:
+    """Read a whole JPEG with plain colours; None for any other image. Raises ImageError."""
+    header, content, whole = _read(path)
+    if not (whole and header.has_plain_colours):
+        return None
+    return Jpeg(content, header.size_of(upright=upright), header.orientation if upright else 1)
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[ImageHeader, bytes, bool]:
+    """Read header and content of a file, and whether it is no JPEG that is cut off."""
+    with _open(path) as file:
+        header = _header(path, file)
+        file.seek(0)
+        content = file.read()
+    whole = header.kind not in ("JPEG", "MPO") or content.rstrip(b"\0\r\n").endswith(b"\xff\xd9")
+    return header, content, whole
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
@@ -126,13 +150,16 @@ def _header(path: str | os.PathLike[str], file: BinaryIO) -> ImageHeader:
         with Image.open(file, formats=FORMATS) as image:
             (width, height), kind = image.size, image.format or ""
             exif = image.info.get("exif")
+            plain = kind in ("JPEG", "MPO") and image.mode == "RGB"
+            plain = plain and image.info.get("adobe_transform") != 0  # else it stores RGB
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"more than {PIXEL_LIMIT} pixels") from error
     except Exception as error:  # header parsers raise anything on damaged bytes
         raise ImageError(path, "not a readable image file") from error
     if height < 1 or width < 1:
         raise ImageError(path, f"empty image ({width}x{height})")
-    return ImageHeader((height, width), kind, 1 if kind == "TIFF" else _orientation(exif))
+    orientation = 1 if kind == "TIFF" else _orientation(exif)
+    return ImageHeader((height, width), kind, orientation, plain)
 
 
 def _orientation(exif: object) -> int:
@@ -148,15 +175,18 @@ def _orientation(exif: object) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def turn_of(orientation: int) -> tuple[bool, tuple[int, ...]]:
+    """Return how stored pixels become upright: whether height and width change places, and along
+    which of the axes (0, 1) they are mirrored then.
+    """
+    mirrored = ((3, 4, 7, 8), (2, 3, 6, 7))
+    return orientation >= 5, tuple(axis for axis in (0, 1) if orientation in mirrored[axis])
+
+
 def _turned(image: Pixels, orientation: int) -> Pixels:
     """Return stored pixels turned upright: mirrored (2, 4, 5, 7) and by quarter turns."""
-    if orientation in (5, 6, 7, 8):
-        image = image.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
+    swapped, mirrored = turn_of(orientation)
+    return np.ascontiguousarray(np.flip(image.swapaxes(0, 1) if swapped else image, mirrored))
 
 
 def stored_boxes(

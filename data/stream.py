@@ -6,12 +6,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
-from data.images import ImageError, Pixels, content_mark, read_image
+from data.images import ImageError, Jpeg, Pixels, content_mark, read_image
 from data.workers import thread_count
 
 Prepared = TypeVar("Prepared")
+Read = Callable[[str], Pixels | Jpeg]
+"""Reads a file to BGR uint8 [h, w, 3], or leaves a JPEG as it is. Raises ImageError."""
 
 NO_MEMORY = "not enough memory to decode it"
 
@@ -20,7 +23,7 @@ NO_MEMORY = "not enough memory to decode it"
 class DecodedImage:
     """One image of a stream: BGR uint8 [h, w, 3], or None and the reason in `error`.
 
-    `mark` is its `content_mark`.
+    `mark` is its `content_mark`. A `jpeg` is what a device is to decode; `image` is None then.
     """
 
     position: int
@@ -28,6 +31,14 @@ class DecodedImage:
     image: Pixels | None
     error: str | None = None
     mark: str = ""
+    jpeg: Jpeg | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the image, None for an unreadable one."""
+        if self.jpeg is not None:
+            return self.jpeg.size
+        return None if self.image is None else (self.image.shape[0], self.image.shape[1])
 
 
 def stream_images(
@@ -51,7 +62,7 @@ def stream_images(
         workers=workers,
         prefetch=prefetch,
         positions=positions,
-        upright=upright,
+        read=partial(read_image, upright=upright),
         pixels=pixels,
     )
 
@@ -63,10 +74,10 @@ def stream_prepared(
     workers: int = -1,
     prefetch: int = 16,
     positions: Iterable[int] | None = None,
-    upright: bool = False,
+    read: Read = read_image,
     pixels: Mapping[int, Pixels] | None = None,
 ) -> Iterator[Prepared]:
-    """Yield what `prepare` makes of each image, in the thread that decoded it; see `stream_images`.
+    """Yield what `prepare` makes of each image, in the thread that read it; see `stream_images`.
 
     By threads: OpenCV works without holding the interpreter's lock, and nothing has to travel
     through /dev/shm, which is small in many containers.
@@ -77,7 +88,7 @@ def stream_prepared(
     pool = ThreadPoolExecutor(threads)
 
     def work(position: int) -> Prepared:
-        decoded = _decode(position, paths[position], upright, known.get(position))
+        decoded = _decode(position, paths[position], read, known.get(position))
         try:
             return prepare(decoded)
         except MemoryError:
@@ -94,12 +105,14 @@ def stream_prepared(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(position: int, path: str, upright: bool, pixels: Pixels | None) -> DecodedImage:
+def _decode(position: int, path: str, read: Read, pixels: Pixels | None) -> DecodedImage:
     try:
         if pixels is not None:
             return DecodedImage(position, path, pixels)
-        image = read_image(path, upright=upright)
-        return DecodedImage(position, path, image, mark=content_mark(path))
+        found, mark = read(path), content_mark(path)
+        if isinstance(found, Jpeg):
+            return DecodedImage(position, path, None, mark=mark, jpeg=found)
+        return DecodedImage(position, path, found, mark=mark)
     except ImageError as error:
         return DecodedImage(position, path, None, error.reason)
     except MemoryError:

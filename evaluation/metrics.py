@@ -183,15 +183,20 @@ def crowd_overlap(detections: FloatArray, crowds: FloatArray) -> FloatArray:
     return largest
 
 
-def found_labels(detections: FloatArray, labels: FloatArray) -> BoolArray:
-    """Return which labels [m, 5] are matched by a detection [n, 6] at IoU 0.5, bool [m].
+def found_and_invented(
+    detections: FloatArray, labels: FloatArray, crowds: FloatArray
+) -> tuple[BoolArray, BoolArray]:
+    """Return which labels [m, 5] are matched by a detection at IoU 0.5, bool [m], and which
+    detections [n, 6] are false positives, bool [n].
 
-    As many as there are true positives.
+    As many as true and false positives are counted: one in a crowd region [k, 5] is neither.
     """
     correct, label = match_detections(detections, labels)
+    hit = correct[:, 0]
     found = np.zeros(len(labels), bool)
-    found[label[correct[:, 0]]] = True
-    return found
+    found[label[hit]] = True
+    invented: BoolArray = ~hit & (crowd_overlap(detections, crowds) < IOU_THRESHOLDS[0])
+    return found, invented
 
 
 def ap_per_class(

@@ -16,8 +16,9 @@ from inference.graphs import Graphs, NetworkOutput
 from models.detector import Detector
 from models.float16 import usable_precision
 from models.onednn import to_onednn, with_cast_weights
+from settings.detect import DetectionSettings
 from utils.cuda_graphs import CudaGraphs
-from utils.device import autocast, compute_dtype, keep_freed_memory
+from utils.device import autocast, compute_dtype, inference_precision, keep_freed_memory
 from utils.errors import Code, TaskError
 from utils.memory import Pieces
 
@@ -195,3 +196,13 @@ def _joined(outputs: Sequence[NetworkOutput]) -> NetworkOutput:
         return outputs[0]
     levels = zip(*(maps for maps, _ in outputs), strict=True)
     return [torch.cat(level) for level in levels], torch.cat([rows for _, rows in outputs])
+
+
+def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:
+    """Return the precision for a device: `half` is for GPUs."""
+    if settings.half and device.type == "cuda":
+        return "float16"
+    if settings.half:
+        text = "note: half (float16) needs a GPU; the CPU computes with precision %s"
+        log.warning(text, settings.precision)
+    return inference_precision(device, settings.precision)

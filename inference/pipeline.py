@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.batching import Buffer, Buffers, Steps
+from inference.decoding import DeviceDecoder
 from inference.predictions import NetworkInput, Prediction, Tile, image_rows
 from ops.letterbox import write_rgb
 from ops.nms import NmsConfig
@@ -137,10 +138,12 @@ class FoundOnDevice:
 
 @dataclass(frozen=True)
 class FilledBatch:
-    """Tiles of one shape, and their pixels uint8 [b, h, w, 3] in RGB; or one unreadable image."""
+    """Tiles of one shape, or one unreadable image."""
 
     tiles: Sequence[Tile]
-    buffer: Buffer | None
+    """Those that the device is to decode come last, equal sizes together."""
+    buffer: Buffer | None = None
+    """Pixels of the others, if any: uint8 [b, h, w, 3] in RGB."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class BatchWork:
     keeps_inputs: bool
     in_range: Callable[[Callable[[], Looks], Callable[[Looks], bool]], Looks]
     """That of the network."""
+    decoder: DeviceDecoder | None = None
     pieces: Pieces = field(default_factory=Pieces)
 
     @property
@@ -174,25 +178,46 @@ class BatchWork:
     def fill(self, tiles: Sequence[Tile]) -> FilledBatch:
         """Write the pictures of tiles into a buffer."""
         if tiles[0].plan is None:
-            return FilledBatch(tiles, None)
-        buffer = self.buffers.take((len(tiles), *tiles[0].letterbox.shape, 3))
-        for tile, slot in zip(tiles, buffer.tensor.numpy(), strict=True):
+            return FilledBatch(tiles)
+        hosted = tiles
+        if self.decoder is not None:
+            tiles = sorted(tiles, key=lambda one: (one.jpeg is not None, one.letterbox.source))
+            hosted = [one for one in tiles if one.jpeg is None]
+        if not hosted:
+            return FilledBatch(tiles)
+        buffer = self.buffers.take((len(hosted), *hosted[0].letterbox.shape, 3))
+        for tile, slot in zip(hosted, buffer.tensor.numpy(), strict=True):
             write_rgb(tile.picture, tile.letterbox, slot)
         return FilledBatch(tiles, buffer)
 
     def launch(self, filled: FilledBatch) -> LaunchedBatch:
         """Start all that the device is to do with a batch."""
-        if filled.buffer is None:
+        if filled.tiles[0].plan is None:
             return LaunchedBatch(filled)
+        parts = [] if filled.buffer is None else [self.upload(filled.buffer.tensor)]
+        if self.decoder is not None:
+            filled, decoded = self._decoded(filled, self.decoder)
+            parts += decoded
         # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already.
-        images = self.upload(filled.buffer.tensor).permute(0, 3, 1, 2)
+        images = (parts[0] if len(parts) == 1 else torch.cat(parts)).permute(0, 3, 1, 2)
         return LaunchedBatch(filled, images, self._look(images))
+
+    def _decoded(
+        self, filled: FilledBatch, decoder: DeviceDecoder
+    ) -> tuple[FilledBatch, list[Tensor]]:
+        """Decode the last tiles of a batch; return it with their errors, and their inputs."""
+        hosted = 0 if filled.buffer is None else len(filled.buffer.tensor)
+        decoder.on_host += hosted
+        rest = filled.tiles[hosted:]
+        parts = self.pieces.run(lambda part: decoder(rest[part]), len(rest))
+        tiles = [*filled.tiles[:hosted], *(tile for own, _ in parts for tile in own)]
+        return replace(filled, tiles=tiles), [inputs for _, inputs in parts]
 
     def fetch(self, launched: LaunchedBatch) -> list[Prediction]:
         """Wait for a batch and return its predictions; boxes are in the images' own pixels."""
         filled, images, first = launched.filled, launched.images, [launched.found]
         tiles = filled.tiles
-        if images is None or filled.buffer is None:
+        if images is None:
             return [tile.blank for tile in tiles]
         found = self.in_range(
             lambda: first.pop() if first else self._look(images),
@@ -202,18 +227,21 @@ class BatchWork:
         places = [(tile.letterbox, tile.blank.window) for tile in tiles]
         rows = image_rows(every, places)
         predictions = [
-            replace(tile.blank, detections=own) for tile, own in zip(tiles, rows, strict=True)
+            replace(tile.blank, detections=own) if tile.blank.size else tile.blank
+            for tile, own in zip(tiles, rows, strict=True)
         ]
         if self.keeps_inputs:
             inputs = [shown for part in found for shown in part.shown()]
             kept = image_rows([own for part in found for own in part.shown_rows()], places)
             predictions = [
                 replace(one, network_input=NetworkInput(image, tile.letterbox, *shown, own))
+                if one.size
+                else one
                 for one, tile, image, shown, own in zip(
                     predictions, tiles, images, inputs, kept, strict=True
                 )
             ]
-        if not (self.keeps_inputs and self.upload.is_idle):
+        if filled.buffer and not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)
         return predictions
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
+from data.images import Jpeg
 from data.stream import DecodedImage
 from ops.letterbox import Letterbox, resize_image
 from ops.nms import NmsConfig
@@ -63,6 +64,8 @@ class Tile:
     plan: Letterbox | None = None
     resized: np.ndarray | None = None
     """BGR uint8 [h, w, 3], resized as the plan says; it has no borders yet."""
+    jpeg: Jpeg | None = None
+    """What the device is to decode in place of `resized`."""
 
     @property
     def shape(self) -> tuple[int, int] | None:
@@ -80,6 +83,12 @@ class Tile:
         """`resized` of a readable tile."""
         assert self.resized is not None
         return self.resized
+
+    @property
+    def encoded(self) -> Jpeg:
+        """`jpeg` of a tile that the device is to decode."""
+        assert self.jpeg is not None
+        return self.jpeg
 
 
 def original_rows(rows: Tensor, letterbox: Letterbox, window: Window | None) -> np.ndarray:
@@ -124,17 +133,20 @@ def split_into_tiles(
 
     `plan_for` returns the letterbox of a (height, width).
     """
-    blank = Prediction(decoded.position, decoded.path, None, error=decoded.error, shard=shard)
-    if decoded.image is None:
+    size = decoded.size
+    blank = Prediction(
+        decoded.position, decoded.path, size, error=decoded.error, shard=shard, mark=decoded.mark
+    )
+    if size is None:
         yield Tile(blank)
         return
-    height, width = decoded.image.shape[:2]
-    blank = replace(blank, size=(height, width), mark=decoded.mark)
-    windows = tile_windows((height, width), tiling) if tiling else []
-    if not windows:
-        plan = plan_for((height, width))
-        yield Tile(blank, plan, resize_image(decoded.image, plan.resized))
+    windows = tile_windows(size, tiling) if tiling and decoded.image is not None else []
+    if decoded.image is None or not windows:
+        plan, image = plan_for(size), decoded.image
+        resized = None if image is None else resize_image(image, plan.resized)
+        yield Tile(blank, plan, resized, decoded.jpeg)
         return
+    height, width = size
     # Tiles wait as small pictures: none of them holds the large image.
     for window in (Window(0, 0, width, height), *windows):
         content = decoded.image[window.top : window.bottom, window.left : window.right]

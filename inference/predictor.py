@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.images import Pixels
+from data.images import Pixels, read_image
 from data.stream import DecodedImage, stream_prepared
 from inference.backends.base import TORCH, BackendSpec
 from inference.backends.choice import BenchmarkTarget, choose_backend, sample_images
 from inference.batch_detections import BatchDetections
 from inference.batching import Sharding, WorkerPool, bucket_by_shape
+from inference.decoding import NVJPEG, Decode, DeviceDecoder, nvjpeg
 from inference.exported import CPU, ExportedNetwork, is_exported, open_exported
-from inference.network import Network
+from inference.network import Network, resolve_precision
 from inference.pipeline import (
     BatchWork,
     Found,
@@ -41,7 +42,7 @@ from ops.letterbox import Letterbox, plan_letterbox
 from ops.nms import Detections, NmsConfig, non_max_suppression
 from ops.tiling import Tiling
 from settings.detect import DetectionSettings, InferSettings
-from utils.device import Upload, allow_tf32, inference_precision
+from utils.device import Upload, allow_tf32
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class Predictor:
     """Objects of each class per image of the training set, for mining; None if unknown."""
     labelled_images: int = 0
     """Images of the training set; 0 if unknown."""
+    decode: Decode | None = None
+    """What decodes JPEG files on the device; None to decode all on the host."""
 
     @classmethod
     def build(
@@ -172,8 +175,9 @@ class Predictor:
     def _suppress_later(
         self, output: Tensor, nms: NmsConfig, *, multi_label: bool = False
     ) -> Suppression:
-        rows = self.as_one_class(output)
-        return Suppression(rows, nms, self.pool.buffers, multi_label=multi_label)
+        return Suppression(
+            self.as_one_class(output), nms, self.pool.buffers, multi_label=multi_label
+        )
 
     def detect_with_classes(
         self, images: Tensor, *, nms: NmsConfig | None = None
@@ -244,12 +248,15 @@ class Predictor:
             # Few images still occupy every worker.
             batch_size = min(batch_size, max(-(-len(paths) // part.workers), 1))
             prefetch = 2 * batch_size
+        decoder = None
+        if self.decode and not pixels:
+            decoder = DeviceDecoder(self.decode, self.network.device, config.upright, config.tiling)
         images = stream_prepared(
             *(paths, partial(self._tiles, part.size)),
             workers=config.workers,
             prefetch=prefetch,
             positions=part.positions,
-            upright=config.upright,
+            read=decoder.read if decoder else partial(read_image, upright=config.upright),
             pixels=pixels,
         )
         batches = bucket_by_shape(
@@ -260,10 +267,12 @@ class Predictor:
         )
         low = min(keep_confidence, config.nms.confidence) if keep_inputs else None
         look = partial(self._look, keep_confidence=low, multi_label=multi_label)
-        upload = Upload(self.network.device)
-        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs, self.network.in_range).steps
+        upload, in_range = Upload(self.network.device), self.network.in_range
+        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs, in_range, decoder).steps
         for predictions in self.pool.pipeline(steps, batches):
             yield from predictions
+        if decoder:
+            decoder.log_counts()
 
     def _tiles(self, shard_size: int, decoded: DecodedImage) -> list[Tile]:
         shard = decoded.position // shard_size
@@ -330,7 +339,9 @@ def load_predictor(
     `upright` are those of its configuration.
     """
     allow_tf32(settings.tf32)
-    if isinstance(weights, Path) and is_exported(weights):
+    exported = isinstance(weights, Path) and is_exported(weights)
+    decode = nvjpeg(CPU if exported else device) if settings.decode == NVJPEG else None
+    if isinstance(weights, Path) and exported:
         found = _predictor_of_file(weights, settings, device, shape)
         return replace(found, config=replace(found.config, upright=upright))
     checkpoint = load_checkpoint(weights) if isinstance(weights, Path) else weights
@@ -347,6 +358,7 @@ def load_predictor(
         predictor,
         labelled_objects=checkpoint.metadata.objects_per_image(len(names)),
         labelled_images=checkpoint.metadata.labelled_images or 0,
+        decode=decode,
     )
     note = checkpoint.metadata.size_warning(predictor.image_size)
     if note and not settings.tile_size:
@@ -387,13 +399,3 @@ def predictor_config(
         augment=isinstance(settings, InferSettings) and settings.augment,
         tiling=Tiling(settings.tile_size, settings.tile_overlap) if settings.tile_size else None,
     )
-
-
-def resolve_precision(settings: DetectionSettings, device: torch.device) -> str:
-    """Return the precision for a device: `half` is for GPUs."""
-    if settings.half and device.type == "cuda":
-        return "float16"
-    if settings.half:
-        text = "note: half (float16) needs a GPU; the CPU computes with precision %s"
-        log.warning(text, settings.precision)
-    return inference_precision(device, settings.precision)

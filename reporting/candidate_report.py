@@ -14,19 +14,11 @@ from matplotlib.figure import Figure
 from data.images import write_image
 from inference.journal import Record
 from inference.predictions import Prediction
-from reporting.drawing import (
-    TILE_SIDE,
-    Tile,
-    annotated_tile,
-    class_colours,
-    contact_sheet,
-    mark_deciding,
-    read_if_possible,
-    shorten,
-)
+from reporting.drawing import class_colours, read_if_possible, shorten
 from reporting.page import PAGE, SHEET_QUALITY, png_uri, write_page
 from reporting.plots import figure_png, histogram, line
 from reporting.tensorboard import TensorBoardLogger
+from reporting.tiles import TILE_SIDE, Tile, annotated_tile, contact_sheet, mark_deciding
 from utils.errors import best_effort
 
 log = logging.getLogger(__name__)

@@ -1,12 +1,13 @@
-"""Drawing on images: colours, text in the fonts of the machine, boxes, and contact sheets."""
+"""Drawing on images: colours, text in the fonts of the machine, boxes and their labels."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -24,16 +25,14 @@ ACCENT = "#0b5c8e"
 """Of what counts or is found."""
 ALERT = "#d55e00"
 """Of what is missed."""
+INVENTED = "#a3318f"
+"""Of what is detected where nothing of the class is labelled; its lines are dashed too."""
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c00", "#6b6b6b")
 """Distinct for the colour-blind too: the set of Okabe and Ito ("Color Universal Design", 2008),
 its yellow replaced by a brown that shows on white, its black by a grey."""
 GROUND = (247, 247, 247)
 """BGR, behind captions."""
-REFERENCE, PARTNER = "#ffffff", "#ffd400"
-"""Of the box that decided a mining score, and of its partner in the perturbed view."""
 
-TILE_SIDE = 480
-"""Longest side of an image of a sheet, pixels."""
 LONGEST_NAME = 28
 FONT_FOLDERS = (
     *("/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts"),
@@ -125,12 +124,23 @@ def shorten(text: str, longest: int = LONGEST_NAME) -> str:
 
 @lru_cache(maxsize=2048)
 def text_mask(text: str, size: int) -> np.ndarray:
-    """Render one line of text as coverage uint8 [h, w]; `size` in pixels."""
-    font = ImageFont.truetype(str(font_for(text) or default_font()), size)
-    ascent, descent = font.getmetrics()
-    width = max(int(np.ceil(font.getlength(text))), 1)
-    canvas = Image.new("L", (width, ascent + descent), 0)
-    ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=font)
+    """Render one line of text as coverage uint8 [h, w]; `size` in pixels.
+
+    Where no font has all of it, each script is in a font of its own, and a character without any
+    becomes ?.
+    """
+    known = "".join(c if font_for(c) else "?" for c in text)
+    whole = font_for(known)
+    pieces = [(whole, known)] if whole else [(f, "".join(c)) for f, c in groupby(known, font_for)]
+    fonts = [(ImageFont.truetype(str(font or default_font()), size), own) for font, own in pieces]
+    ascent = max((font.getmetrics()[0] for font, _ in fonts), default=size)
+    descent = max((font.getmetrics()[1] for font, _ in fonts), default=0)
+    width = sum(font.getlength(own) for font, own in fonts)
+    canvas, left = Image.new("L", (max(int(np.ceil(width)), 1), ascent + descent), 0), 0.0
+    for font, own in fonts:
+        place = (left, ascent - font.getmetrics()[0])
+        ImageDraw.Draw(canvas).text(place, own, fill=255, font=font)
+        left += font.getlength(own)
     mask = np.asarray(canvas, np.uint8)
     mask.setflags(write=False)
     return mask
@@ -147,15 +157,6 @@ class Label:
     """Drawn where no font of the machine has the text; a page shows the text itself."""
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A BGR image [h, w, 3] with the labels that belong on it and its caption."""
-
-    image: np.ndarray
-    caption: str = ""
-    labels: Sequence[Label] = ()
-
-
 def read_if_possible(path: str, *, upright: bool = False) -> np.ndarray | None:
     """Return a BGR image as `read_image`, or None for a file that can no longer be read."""
     try:
@@ -164,11 +165,8 @@ def read_if_possible(path: str, *, upright: bool = False) -> np.ndarray | None:
         return None
 
 
-def fit(image: np.ndarray, longest: int = TILE_SIDE) -> tuple[np.ndarray, float]:
-    """Shrink a BGR image to at most `longest` pixels a side; return it with the scale.
-
-    Draw afterwards, so that lines and letters keep their size.
-    """
+def fit(image: np.ndarray, longest: int) -> tuple[np.ndarray, float]:
+    """Shrink a BGR image to at most `longest` pixels a side; return it with the scale."""
     height, width = image.shape[:2]
     scale = min(longest / max(height, width), 1.0)
     if scale == 1.0:
@@ -230,115 +228,29 @@ def outline(canvas: np.ndarray, box: np.ndarray, colour: str, thickness: int) ->
     cv2.rectangle(canvas, (left, top), (right, bottom), bgr(colour), thickness, cv2.LINE_AA)
 
 
-def draw_labels(canvas: np.ndarray, labels: Sequence[Label]) -> None:
-    """Write labels into a BGR canvas, each moved to stay inside."""
+def draw_labels(canvas: np.ndarray, labels: Sequence[Label], size: int = 0) -> None:
+    """Write labels into a BGR canvas, each moved to stay inside.
+
+    `size` of the letters is in pixels, 0 for one that suits the image.
+    """
     height, width = canvas.shape[:2]
+    size = size or int(np.clip(min(height, width) / 32, 11, 18))
     for label in labels:
         text = label.text if font_for(label.text) else label.fallback
-        mask = text_mask(text, int(np.clip(min(height, width) / 32, 11, 18)))
+        mask = text_mask(text, size)
         left = int(np.clip(label.corner[0], 0, max(width - mask.shape[1] - 4, 0)))
         top = max(min(label.corner[1], height) - mask.shape[0], 0)
         ground = canvas[top : top + mask.shape[0], left : left + mask.shape[1] + 4]
         if ground.size:
             ground[:] = bgr(label.colour)
-            _blend(canvas, mask, (left + 2, top), bgr(text_colour_on(label.colour)))
+            blend(canvas, mask, (left + 2, top), bgr(text_colour_on(label.colour)))
 
 
-def _blend(
+def blend(
     canvas: np.ndarray, mask: np.ndarray, corner: tuple[int, int], colour: tuple[int, int, int]
 ) -> None:
-    """Blend a text mask into a canvas at `corner` (x, y), cut off at the edges."""
+    """Blend a text mask into a BGR canvas at `corner` (x, y), cut off at the edges."""
     left, top = corner
     place = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
     cover = mask[: place.shape[0], : place.shape[1], None].astype(np.float32) / 255
     place[:] = np.rint(place * (1 - cover) + np.array(colour, np.float32) * cover)
-
-
-def annotated_tile(
-    image: np.ndarray,
-    caption: str,
-    boxes: np.ndarray,
-    classes: np.ndarray,
-    class_names: Sequence[str],
-    scores: np.ndarray | None = None,
-) -> Tile:
-    """Return a tile with boxes [n, 4], xyxy in pixels of the image [h, w, 3] at its full size."""
-    small, scale = fit(image)
-    drawn = draw_boxes(small, boxes * scale, classes, class_names, named=False)
-    return Tile(drawn, caption, box_labels(boxes * scale, classes, class_names, scores))
-
-
-def mark_deciding(tile: Tile, breakdown: Mapping[str, object], scale: float) -> Tile:
-    """Return a tile with the box that decided its score in white and its partner in yellow.
-
-    `breakdown` has `box` and `partner_box`, xyxy in pixels of the image at its full size, where
-    they are known; `scale` brings them to the tile.
-    """
-    canvas, labels = tile.image.copy(), list(tile.labels)
-    for name, colour in (("box", REFERENCE), ("partner_box", PARTNER)):
-        box = breakdown.get(name)
-        if isinstance(box, list | tuple) and np.isfinite(np.array(box, float)).all():
-            corners = np.clip(np.array(box, float) * scale, -1e4, 1e4).round()
-            outline(canvas, corners, "#1e1e1e", 5)  # a dark rim, to be seen on every ground
-            outline(canvas, corners, colour, 2)
-            if name == "partner_box":
-                below = (int(corners[0]), int(corners[3]) + 14)
-                labels.append(Label(str(breakdown.get("view", "")), below, colour))
-    return Tile(canvas, tile.caption, labels)
-
-
-def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, gap: int = 6) -> np.ndarray:
-    """Return one BGR image of tiles of any sizes, row by row, each below its caption if any has.
-
-    A caption continues in a second line after its first colon.
-    """
-    if not tiles:
-        return np.full((32, 32, 3), GROUND, np.uint8)
-    captions = [tile.caption.split(": ", 1) for tile in tiles]
-    lines = max(map(len, captions)) if any(tile.caption for tile in tiles) else 0
-    cells = []
-    for tile, caption in zip(tiles, captions, strict=True):
-        canvas = np.ascontiguousarray(tile.image).copy()
-        draw_labels(canvas, tile.labels)
-        cells.append(np.concatenate([_caption(caption, lines, canvas.shape[1]), canvas]))
-    height, width = (max(cell.shape[axis] for cell in cells) for axis in (0, 1))
-    columns = min(columns, len(cells))
-    rows = -(-len(cells) // columns)
-    sheet = np.full((gap + rows * (height + gap), gap + columns * (width + gap), 3), 255, np.uint8)
-    for position, cell in enumerate(cells):
-        top = gap + (position // columns) * (height + gap)
-        left = gap + (position % columns) * (width + gap)
-        sheet[top : top + cell.shape[0], left : left + cell.shape[1]] = cell
-    return sheet
-
-
-def _caption(parts: Sequence[str], lines: int, width: int) -> np.ndarray:
-    """Return a strip [20 * lines, width, 3] with text; characters without glyph become ?."""
-    strip = np.full((20 * lines, width, 3), GROUND, np.uint8)
-    for number, part in enumerate(parts[:lines]):
-        known = [c if font_for(c) == default_font() else "?" for c in part]
-        text, longest = part if font_for(part) else "".join(known), len(part)
-        while text_mask(shorten(text, longest), 12).shape[1] > width - 8 and longest > 8:
-            longest -= 1
-        mask = text_mask(shorten(text, longest), 12)
-        _blend(strip, mask, (4, 2 + 20 * number), bgr(TEXT))
-    return strip
-
-
-def batch_tiles(
-    images: np.ndarray, targets: np.ndarray, class_names: Sequence[str], *, most: int = 16
-) -> list[Tile]:
-    """Return the first images of a training batch as the network gets them.
-
-    `images` are RGB uint8 [b, 3, h, w], `targets` [t, 6] image index, class, cxcywh normalised.
-    """
-    tiles = []
-    for position, image in enumerate(images[:most]):
-        rows = targets[targets[:, 0] == position]
-        height, width = image.shape[1:]
-        centre = rows[:, 2:4] * (width, height)
-        half = rows[:, 4:6] * (width, height) / 2
-        boxes = np.concatenate([centre - half, centre + half], axis=1)
-        pixels = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
-        tiles.append(annotated_tile(pixels, "", boxes, rows[:, 1].astype(int), class_names))
-    return tiles

@@ -12,26 +12,19 @@ from matplotlib.figure import Figure
 
 from data.dataset_index import DatasetIndex
 from data.images import write_image
-from evaluation.evaluator import Evaluation, ground_truth
-from evaluation.metrics import found_labels
+from evaluation.evaluator import Evaluation
 from reporting import plots
-from reporting.drawing import (
-    ACCENT,
-    ALERT,
-    Tile,
-    annotated_tile,
-    box_labels,
-    class_colours,
-    contact_sheet,
-    fit,
-    outline,
-    read_if_possible,
-    shorten,
+from reporting.drawing import class_colours, read_if_possible, shorten
+from reporting.image_errors import (
+    COLOURS,
+    ImageErrors,
+    error_tiles,
+    image_errors,
+    ranked,
 )
-from reporting.page import PAGE, SHEET_QUALITY, file_uri, write_page
+from reporting.page import PAGE, SHEET_QUALITY, environment, file_uri, write_page
+from reporting.tiles import Tile, annotated_tile, contact_sheet
 
-WORST_SHOWN = 12
-"""Images with missed objects in the gallery."""
 COMPARED = 8
 """Images of the split with labels and detections side by side."""
 MOST_ROWS = 25
@@ -42,13 +35,28 @@ PAIRS = 10
 
 
 @dataclass(frozen=True)
-class Missed:
-    """The number of labelled objects of an image that were not found."""
+class Examples:
+    """The images that a page shows of an evaluation."""
 
-    position: int
-    path: str
-    missed: int
-    total: int
+    compared: Sequence[Tile] = ()
+    missed: Sequence[ImageErrors] = ()
+    """All images that miss objects, most first; the first are drawn."""
+    missed_tiles: Sequence[Tile] = ()
+    invented: Sequence[ImageErrors] = ()
+    invented_tiles: Sequence[Tile] = ()
+
+
+def examples_of(evaluation: Evaluation, index: DatasetIndex) -> Examples:
+    """Choose and draw the images of an evaluation that a page shows."""
+    errors = image_errors(evaluation, index)
+    missed, invented = ranked(errors, "missed"), ranked(errors, "invented")
+    return Examples(
+        compare_images(evaluation, index),
+        missed,
+        error_tiles(missed, evaluation, index, "missed"),
+        invented,
+        error_tiles(invented, evaluation, index, "invented"),
+    )
 
 
 def write_evaluation_report(
@@ -61,21 +69,19 @@ def write_evaluation_report(
     names = index.class_names
     for name, figure in evaluation_figures(evaluation, names):
         plots.save_figure(figure, folder / name)
-    compared, missed = compare_images(evaluation, index), missed_objects(evaluation, index)
-    worst = missed_tiles(missed, evaluation, index)
-    for name, sheet in evaluation_sheets(compared, worst):
+    examples = examples_of(evaluation, index)
+    for name, sheet in evaluation_sheets(examples):
         write_image(folder / name, sheet, quality=SHEET_QUALITY)
     figures = {path.stem: file_uri(path) for path in sorted(folder.glob("*.png"))}
     return write_page(
         folder / PAGE,
         "evaluation_report.html",
         **evaluation_context(evaluation, names, figures),
+        examples=examples,
         images=len(index),
         read=read,
         weights=str(weights),
-        compared=compared,
-        missed=missed,
-        worst=worst,
+        environment=environment(),
     )
 
 
@@ -91,13 +97,15 @@ def evaluation_figures(
     yield "confusion_matrix.png", plots.confusion(matrix, class_names)
 
 
-def evaluation_sheets(
-    compared: Sequence[Tile], worst: Sequence[Tile]
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the contact sheets of both galleries with their file names."""
-    yield "validation.jpg", contact_sheet(compared)
-    nothing = Tile(np.full((8, 320, 3), 255, np.uint8), "no labelled object is missed")
-    yield "worst.jpg", contact_sheet(worst or [nothing])
+def evaluation_sheets(examples: Examples) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the contact sheets of the galleries with their file names."""
+    yield "validation.jpg", contact_sheet(examples.compared)
+    strip = np.full((8, 320, 3), 255, np.uint8)
+    for name, tiles, nothing in (
+        ("worst.jpg", examples.missed_tiles, "no labelled object is missed"),
+        ("invented.jpg", examples.invented_tiles, "nothing is detected that is not labelled"),
+    ):
+        yield name, contact_sheet(tiles or [Tile(strip, nothing)])
 
 
 def evaluation_context(
@@ -111,10 +119,11 @@ def evaluation_context(
         "evaluation": evaluation,
         "figures": figures,
         "results": results,
+        "unlabelled": not all(row[1] for row in results),
         "weakest": [results[0], *ranked[:WEAKEST]] if len(names) > MOST_ROWS else [],
         "unnamed": [(label, name) for label, name in shown if label != shorten(name)],
         "confused": confused_pairs(evaluation.confusion.matrix, names),
-        "missed_colours": [(ALERT, "missed"), (ACCENT, "found")],
+        "error_colours": COLOURS,
         "class_colours": class_colours(names),
     }
 
@@ -162,43 +171,6 @@ def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
             annotated_tile(image, f"{name}: {labelled}", boxes, classes, names),
             annotated_tile(image, f"{name}: {found}", rows[:, :4], detected, names, rows[:, 4]),
         ]
-    return tiles
-
-
-def missed_objects(evaluation: Evaluation, index: DatasetIndex) -> list[Missed]:
-    """Return the images that miss objects at the reported confidence: most missed first, then the
-    larger share.
-    """
-    missed = []
-    for position in sorted(evaluation.detections):
-        found = found_labels(evaluation.detections[position], ground_truth(index, position))
-        if not found.all():
-            count = int((~found).sum())
-            missed.append(Missed(position, index.paths[position], count, len(found)))
-    return sorted(missed, key=lambda one: (-one.missed, one.total))
-
-
-def missed_tiles(
-    images: Sequence[Missed], evaluation: Evaluation, index: DatasetIndex
-) -> list[Tile]:
-    """Draw the first images: found objects thin and blue, missed ones thick, orange and named."""
-    tiles = []
-    for number, one in enumerate(images[:WORST_SHOWN], start=1):
-        image = read_if_possible(one.path, upright=index.upright)
-        if image is None:
-            continue
-        small, scale = fit(image)
-        labels, canvas = ground_truth(index, one.position), small.copy()
-        found = found_labels(evaluation.detections[one.position], labels)
-        boxes = np.round(labels[:, 1:] * scale)
-        for box in boxes[found]:
-            outline(canvas, box, ACCENT, 1)
-        for box in boxes[~found]:
-            outline(canvas, box, ALERT, 3)
-        shown = box_labels(boxes[~found], labels[~found, 0], index.class_names, colour=ALERT)
-        name = shorten(PurePath(one.path).name)
-        caption = f"{number}. {name}: {one.missed} of {one.total} missed"
-        tiles.append(Tile(canvas, caption, shown))
     return tiles
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
+import platform
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
+import cv2
 import jinja2
 import numpy as np
+import torch
 from markupsafe import Markup
 
 from data.images import encode_image, read_image
 from reporting.drawing import Label, fit, text_colour_on
 from utils.atomic import write_text
+from utils.cpus import available_cpus
+from utils.environment import program
 
 PAGE = "report.html"
 SHEET_QUALITY = 90
@@ -43,14 +49,15 @@ def _environment() -> jinja2.Environment:
     )
     filters = (file_uri, image_uri, label_style, number, numeric_columns)
     environment.filters |= {function.__name__: function for function in filters}
+    environment.globals["next_number"] = count(1).__next__  # of the pictures of one page
     return environment
 
 
 def number(value: object) -> object:
-    """Format counts with thin spaces between thousands, fractions with three digits."""
+    """Format counts with commas between thousands, fractions with three digits."""
     if isinstance(value, float):
         return f"{value:.3f}"
-    return f"{value:,}".replace(",", "\u2009") if isinstance(value, int) else value
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def numeric_columns(rows: Sequence[Sequence[object]]) -> list[bool]:
@@ -91,3 +98,21 @@ def file_uri(path: Path) -> Markup:
 
 def _data_uri(kind: str, content: bytes) -> Markup:
     return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}")
+
+
+def environment() -> list[tuple[str, str]]:
+    """Return hardware and versions."""
+    rows = [
+        ("program", program()),
+        ("CPU cores", str(available_cpus())),
+        ("torch", torch.__version__),
+        ("CUDA", str(torch.version.cuda or "not in this build")),
+        ("Python", platform.python_version()),
+        ("NumPy", np.__version__),
+        ("OpenCV", cv2.__version__),
+        ("system", platform.platform()),
+    ]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        most = torch.cuda.max_memory_allocated() / 2**30
+        rows.append(("GPU memory, at most", f"{most:.2f} GiB"))
+    return rows

@@ -24,6 +24,7 @@ from models.anchors import GOOD_RECALL, anchor_fit, matches_per_box
 from reporting.drawing import (
     ACCENT,
     ALERT,
+    INVENTED,
     MUTED,
     SERIES,
     TEXT,
@@ -48,6 +49,12 @@ SMALL = (4.8, 3.2)
 CURVES = {"precision": "precision_curve", "recall": "recall_curve", "F1": "f1_curve"}
 """The quantities over confidence, and where `ClassMetrics` has them."""
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc3dc", ACCENT, "#06283f"])
+ERROR_SHADES = {
+    colour: LinearSegmentedColormap.from_list(colour, ["#ffffff", colour])
+    for colour in (ALERT, INVENTED)
+}
+MOST_CONFUSED = 20
+"""Classes of a confusion matrix; of more, those with the most errors are shown."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -126,6 +133,8 @@ def learning_curves(results_csv: Path) -> Figure:
         for colour, (label, column) in zip(SERIES, lines.items(), strict=False):
             marker = "o" if len(table) == 1 else None
             axes.plot(epochs, table[column], color=colour, label=label, marker=marker)
+        if title == "Class loss" and not table[list(lines.values())].to_numpy().any():
+            title = "Class loss: none with one class"
         if "metrics" in column:
             axes.set_ylim(0, 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -136,19 +145,34 @@ def learning_curves(results_csv: Path) -> Figure:
 def precision_recall(classes: ClassMetrics, class_names: Sequence[str]) -> Figure:
     """Plot precision over recall at IoU 0.5: a line per class (up to 20) and their mean."""
     recall = np.linspace(0, 1, classes.envelope.shape[1])
-    labels = ("Precision over recall at IoU 0.5 (AP50 in the legend)", "recall", "precision")
-    lines = (recall, classes.envelope)
-    return _class_curves(lines, classes, class_names, notes=classes.ap[:, 0], labels=labels)
+    labels = ("Precision over recall at IoU 0.5 (legend: AP50)", "recall", "precision")
+    ap = classes.ap[:, 0]
+    notes = [f"{value:.3f}" for value in (*ap, ap.mean() if len(ap) else 0)]
+    return _class_curves((recall, classes.envelope), classes, class_names, notes, labels=labels)
 
 
 def over_confidence(classes: ClassMetrics, class_names: Sequence[str], quantity: str) -> Figure:
-    """Plot one of `CURVES` at IoU 0.5 over confidence: a line per class and their mean."""
+    """Plot one of `CURVES` at IoU 0.5 over confidence: a line per class and their mean.
+
+    The legend of F1 has the best one of each line, that of the others the value at the dotted line.
+    """
     curves, best = getattr(classes, CURVES[quantity]), classes.best_index
     title, confidence = f"{quantity[0].upper()}{quantity[1:]} over confidence", classes.confidence
+    every = [*curves, curves.mean(0)] if len(curves) else []
+    if quantity == "F1":
+        tops = [int(curve.argmax()) for curve in every]
+        title += " (legend: the best F1)"
+        notes = [
+            f"{curve[top]:.3f} at {confidence[top]:.2f}"
+            for curve, top in zip(every, tops, strict=True)
+        ]
+    else:
+        title += " (legend: at the dotted line)"
+        notes = [f"{curve[best]:.3f}" for curve in every]
     if len(curves):
-        title += f"; {curves[:, best].mean():.3f} at {confidence[best]:.3f}, the best mean F1"
-    lines, labels = (confidence, curves), (title, "confidence", quantity)
-    figure = _class_curves(lines, classes, class_names, notes=curves[:, best], labels=labels)
+        title += f"\nDotted: {confidence[best]:.3f}, where the smoothed mean F1 is highest"
+    labels = (title, "confidence", quantity)
+    figure = _class_curves((confidence, curves), classes, class_names, notes, labels=labels)
     if len(curves):
         figure.axes[0].axvline(confidence[best], color=TEXT, linewidth=0.8, linestyle=":")
     return figure
@@ -158,11 +182,13 @@ def _class_curves(
     lines: tuple[np.ndarray, np.ndarray],
     classes: ClassMetrics,
     class_names: Sequence[str],
+    notes: Sequence[str],
     *,
-    notes: np.ndarray,
     labels: tuple[str, str, str],
 ) -> Figure:
-    """Plot curves y [c, k] over x [k] and their mean, with a number each in the legend."""
+    """Plot curves y [c, k] over x [k] and, of several, their mean; `notes` [c + 1] stand in the
+    legend.
+    """
     (x, curves), few = lines, len(classes.classes) <= MOST_LINES
     with _fonts(class_names) as names:
         figure = Figure(figsize=(5.8, 4.4), layout="constrained")
@@ -172,43 +198,69 @@ def _class_curves(
                 x,
                 curves[row],
                 color=series_colour(c) if few else MUTED,
-                linewidth=1.3 if few else 0.5,
+                linewidth=1.6 if few else 0.5,
                 linestyle="--" if few and row >= len(SERIES) else "-",
                 # The blank: a label that begins with "_" would be left out of the legend.
-                label=f" {names[c]}  {notes[row]:.3f}" if few else None,
+                label=f" {names[c]}  {notes[row]}" if few else None,
             )
-        if len(curves):
-            mean = f" mean of classes  {notes.mean():.3f}"
+        if len(curves) > 1:
+            mean = f" mean of classes  {notes[-1]}"
             axes.plot(x, curves.mean(0), color=TEXT, linewidth=2.4, label=mean)
         title, x_label, y_label = labels
         tidy(axes, title=title, x=x_label, y=y_label)
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        if len(curves) > len(SERIES):  # beside the curves, which it would hide
+            figure.set_figwidth(7.6)
+            entries = axes.get_legend_handles_labels()
+            axes.legend_ = None
+            for text in figure.legend(*entries, loc="outside right upper", fontsize=7).get_texts():
+                text.set_parse_math(False)
     return figure
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Plot a confusion matrix [nc + 1, nc + 1], rows predicted, columns true and normalised."""
-    share = matrix / np.maximum(matrix.sum(0, keepdims=True), 1)
+    """Plot a confusion matrix [nc + 1, nc + 1], rows predicted, columns true.
+
+    Columns are shares of the labelled objects of a class, those that are missed in orange below;
+    the last column, of what is invented, has shares of the detections of each class.
+    """
+    chosen = np.arange(len(class_names))
+    if len(chosen) > MOST_CONFUSED:
+        wrong = (matrix.sum(0) + matrix.sum(1) - 2 * np.diag(matrix))[:-1]
+        chosen = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CONFUSED])
+    own = [*chosen, len(class_names)]
+    counts, side = matrix[np.ix_(own, own)], len(own)
+    share = counts / np.maximum(matrix.sum(0)[own], 1)
+    share[:, -1] = counts[:, -1] / np.maximum(matrix.sum(1)[own], 1)
+    ground = SHADES(share)
+    ground[-1], ground[:, -1] = ERROR_SHADES[ALERT](share[-1]), ERROR_SHADES[INVENTED](share[:, -1])
+    cell = 0.95 if side <= 6 else 0.58
     with _fonts(class_names) as names:
-        names = [*names, "background"]
-        side = min(3.4 + 0.45 * len(names), 16)
-        figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+        shown = [names[c] for c in chosen]
+        room = 1.4 + 0.075 * max(map(len, shown), default=0)
+        figure = Figure(
+            figsize=(max(cell * side + room, 5), cell * side + room), layout="constrained"
+        )
         axes = figure.subplots()
-        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        size, places = min(8.0, max(560 / len(names), 2.5)), range(len(names))
-        axes.set_xticks(places, names, rotation=45, ha="right", fontsize=size, parse_math=False)
-        axes.set_yticks(places, names, fontsize=size, parse_math=False)
-    if len(names) <= 30:
-        for row, column in zip(*np.nonzero(matrix), strict=True):
-            text = f"{share[row, column]:.2f}\n{int(matrix[row, column])}"
-            colour = "white" if share[row, column] > 0.5 else TEXT
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    axes.set_xlabel("true", fontsize=9)
-    axes.set_ylabel("predicted", fontsize=9)
-    title = "Confusion at confidence 0.25 and IoU 0.45:\nshare of the true class, and count"
+        axes.imshow(ground)
+        places, size = range(side), 9 if side <= 12 else 8
+        columns, rows = [*shown, "invented"], [*shown, "missed"]
+        axes.set_xticks(places, columns, rotation=45, ha="right", fontsize=size, parse_math=False)
+        axes.set_yticks(places, rows, fontsize=size, parse_math=False)
+    axes.axhline(side - 1.5, color="white", linewidth=4)
+    axes.axvline(side - 1.5, color="white", linewidth=4)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        text = f"{share[row, column]:.2f}\n{int(counts[row, column]):,}"
+        dark = ground[row, column, :3] @ (0.299, 0.587, 0.114) < 0.55
+        colour = "white" if dark else TEXT
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+    axes.set_xlabel("true class", fontsize=9)
+    axes.set_ylabel("predicted class", fontsize=9)
+    title = "Confusion at confidence 0.25 and IoU 0.45: share and count"
+    if side <= len(class_names):
+        title += f"\nThe {side - 1} of {len(class_names)} classes with the most errors"
     axes.set_title(title, fontsize=9, color=TEXT, loc="left")
-    bar = figure.colorbar(image, ax=axes, shrink=0.7, fraction=0.04, pad=0.02)
-    bar.ax.tick_params(labelsize=8)
+    axes.spines[:].set_visible(False)
     return figure
 
 

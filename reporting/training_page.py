@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
-import cv2
 import numpy as np
-import torch
 
 from data.dataset_index import DatasetIndex
 from data.report import DataReport
 from evaluation.evaluator import Evaluation
+from models.checkpoint import CheckpointMetadata
 from reporting import plots
-from reporting.drawing import Tile
-from reporting.evaluation_report import Missed, evaluation_context
-from reporting.page import file_uri, png_uri
+from reporting.evaluation_report import MOST_ROWS, Examples, evaluation_context
+from reporting.page import environment, file_uri, png_uri
+from reporting.tiles import Tile
 from settings.train import TrainSettings
-from utils.cpus import available_cpus
 from utils.logs import duration
 
 
@@ -46,9 +43,11 @@ class ReportData:
     seconds: tuple[float, ...] = ()
     """Of each epoch, evaluation and saving included."""
     batch: Sequence[Tile] = ()
-    compared: Sequence[Tile] = ()
-    missed: Sequence[Missed] = ()
-    worst: Sequence[Tile] = ()
+    examples: Examples = field(default_factory=Examples)
+    command: str = ""
+    """The command that runs this training once more."""
+    before: tuple[CheckpointMetadata, Sequence[str]] | None = None
+    """What `weights` state of the training that they come from, and their class names."""
 
 
 def page_context(data: ReportData, folder: Path) -> dict[str, object]:
@@ -65,9 +64,8 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
     return {
         **evaluation_context(evaluation, names, figures),
         "data": data,
-        "missed": data.missed,
-        "worst": data.worst,
-        "compared": data.compared,
+        "examples": data.examples,
+        "before": before_and_now(data),
         "files": [(p.name, p.stat().st_size / 1e6) for p in data.files if p.is_file()],
         "backgrounds": [int((np.diff(i.offsets) == 0).sum()) for i in splits],
         "boxes_by_class": list(zip(names, *counts, strict=True)),
@@ -78,6 +76,33 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
         "total_time": duration(sum(seconds)),
         "environment": environment(),
     }
+
+
+def before_and_now(data: ReportData) -> list[list[object]]:
+    """Return figure, value before, value now and change since the training whose model this one
+    started from; nothing where that model states no mAP.
+    """
+    if data.before is None or data.best is None or data.before[0].map50 is None:
+        return []
+    stated, names = data.before
+    scores, train = data.best[1].scores, data.train
+    pairs: list[tuple[str, float | None, float]] = [
+        ("mAP50", stated.map50, scores.map50),
+        ("mAP50-95", stated.map50_95, scores.map50_95),
+        ("training images", stated.labelled_images, len(train)),
+    ]
+    objects = dict(zip(names, map(int, stated.labelled_objects or ()), strict=False))
+    if len(names) <= MOST_ROWS:
+        for name, count in zip(train.class_names, train.counts().tolist(), strict=True):
+            pairs.append((f"training objects: {name}", objects.get(name), count))
+    return [
+        [name, "" if old is None else old, now, "" if old is None else _change(now - old)]
+        for name, old, now in pairs
+    ]
+
+
+def _change(value: float) -> str:
+    return f"{value:+.3f}" if isinstance(value, float) else f"{value:+,}"
 
 
 def setting_rows(settings: TrainSettings) -> list[list[str]]:
@@ -93,20 +118,3 @@ def setting_rows(settings: TrainSettings) -> list[list[str]]:
         [item.name, *(plain(getattr(one, item.name)) for one in both), item.metadata["spec"].help]
         for item in fields(TrainSettings)
     ]
-
-
-def environment() -> list[tuple[str, str]]:
-    """Return hardware and versions."""
-    rows = [
-        ("CPU cores", str(available_cpus())),
-        ("torch", torch.__version__),
-        ("CUDA", str(torch.version.cuda or "not in this build")),
-        ("Python", platform.python_version()),
-        ("NumPy", np.__version__),
-        ("OpenCV", cv2.__version__),
-        ("system", platform.platform()),
-    ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        most = torch.cuda.max_memory_allocated() / 2**30
-        rows.append(("GPU memory, at most", f"{most:.2f} GiB"))
-    return rows

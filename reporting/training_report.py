@@ -18,20 +18,15 @@ from models.anchors import label_sizes
 from models.detector import Detector
 from reporting import plots
 from reporting.callbacks import Callback, EpochResult
-from reporting.drawing import (
-    batch_tiles,
-    contact_sheet,
-)
 from reporting.evaluation_report import (
     COMPARED,
-    compare_images,
     evaluation_figures,
     evaluation_sheets,
-    missed_objects,
-    missed_tiles,
+    examples_of,
 )
 from reporting.page import PAGE, SHEET_QUALITY, write_page
 from reporting.tensorboard import TensorBoardLogger
+from reporting.tiles import batch_tiles, contact_sheet
 from reporting.training_page import ReportData, page_context
 from utils.errors import best_effort
 
@@ -120,11 +115,9 @@ class TrainingReport(Callback):
         self._save("results.png", plots.learning_curves(self._folder / "results.csv"), epoch)
         for name, figure in evaluation_figures(evaluation, names):
             self._save(name, figure, epoch)
-        compared = compare_images(evaluation, self._data.validation)
-        missed = missed_objects(evaluation, self._data.validation)
-        worst = missed_tiles(missed, evaluation, self._data.validation)
-        self._data = replace(self._data, compared=compared, missed=missed, worst=worst)
-        for name, sheet in evaluation_sheets(compared, worst):
+        examples = examples_of(evaluation, self._data.validation)
+        self._data = replace(self._data, examples=examples)
+        for name, sheet in evaluation_sheets(examples):
             self._write_image(name, sheet, epoch)
 
     def _save(self, name: str, figure: Figure, epoch: int = 0) -> None:

@@ -54,6 +54,11 @@ class DetectionSettings:
         choices=("torch", "auto", *BACKENDS),
         synonyms={"ort": "onnxruntime", "pytorch": "torch", "trt": "tensorrt"},
     )
+    decode: str = option(
+        "cpu",
+        "what decodes JPEG images; nvjpeg does on the GPU, some pixels differ by a few levels",
+        choices=("cpu", "nvjpeg"),
+    )
     half: bool = option(False, "half precision (float16) on a GPU, whatever precision says")
     classes: tuple[str, ...] = option(
         (), "filter by class, by name or number; [] for all", allow_empty=True

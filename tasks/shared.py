@@ -39,13 +39,14 @@ def run_shards(
     machine.
     """
     machine = Machine.of(device)  # before the ranks share it
-    with _common_errors(task, processes):
-        with processes.process_group(device):
-            if processes.is_main:
-                shutil.rmtree(failures(journal_path(task)), ignore_errors=True)
-            processes.broadcast(0)  # errors of an earlier start are gone
+    with processes.process_group(device):
+        if processes.is_main:
+            shutil.rmtree(failures(journal_path(task)), ignore_errors=True)
+        processes.broadcast(0)  # errors of an earlier start are gone
+        with _common_errors(task, processes):
             job = prepare(task, device, processes, machine=machine, shared=True)
             writer = begin(job, processes)
+    with _common_errors(task, processes):
         if processes.is_main:
             job.log_description()
         compute_shards(job, writer, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def run_training(
             evaluate_config={"iou_thr": 0.5, "conf_thr": settings.report_conf},
         )
 
+    env = task.root_in / "env.yaml"
     job = TrainingJob(
         settings=settings,
         train=splits[0],
@@ -77,6 +79,7 @@ def run_training(
         tensorboard=task.out.tensorboard,
         weights=weights,
         reports=reports,
+        command=shlex.join(["python", "start.py", "--env", str(env)]) if env.is_file() else "",
         stage_folder=lambda stage: stage_folder(task, stage),
         on_saved=record,
         processes=processes,

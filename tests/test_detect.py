@@ -17,6 +17,7 @@ from data.stream import DecodedImage
 from data.videos import Video, write_video
 from inference import predictor as predictor_module
 from inference.batching import WAITING_BATCHES
+from inference.network import resolve_precision
 from inference.predictions import Tile, class_indices
 from inference.predictor import Prediction, Predictor, load_predictor
 from inference.tta import augmented_rows
@@ -145,7 +146,7 @@ def test_half_on_a_cpu_is_a_warning(weights: Path, caplog: pytest.LogCaptureFixt
     settings = replace(SETTINGS, half=True)
     assert load_predictor(weights, settings, CPU).config.precision == "float32"
     assert "half (float16) needs a GPU" in caplog.text
-    assert predictor_module.resolve_precision(settings, torch.device("cuda")) == "float16"
+    assert resolve_precision(settings, torch.device("cuda")) == "float16"
 
 
 @pytest.mark.parametrize(

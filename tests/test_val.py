@@ -156,7 +156,7 @@ def test_a_run_folder(
 ) -> None:
     shown = run_val("--data", data_yaml, "--project", tmp_path, *words.split())
     written = {path.name for path in tmp_path.glob("exp/*")}
-    assert written - {"validation.jpg", "worst.jpg"} == files
+    assert written - {"validation.jpg", "worst.jpg", "invented.jpg"} == files
     folder = tmp_path / "exp"
     assert (f"results: {folder}" in shown) == bool(files)
     assert (f"report: {folder}/report.html" in shown) == ("report.html" in files)

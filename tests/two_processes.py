@@ -8,13 +8,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from bench.training import read_splits
 from models.detector import Detector
 from models.model_config import read_model_config
 from tests.conftest import NAMES
 from tests.training_example import make_job
-from training import setup
+from training import loop, setup
 from training.job import TrainingJob
 from training.loop import evaluate_ema
 from training.setup import prepare
@@ -96,6 +97,37 @@ def backpropagate(processes: DistContext, folder: Path) -> None:
         torch.set_default_dtype(torch.float32)
 
 
+def train(processes: DistContext, folder: Path, *, disturbed: bool) -> None:
+    """Train an epoch of two steps of two batches; save losses, steps and momenta.
+
+    If `disturbed`, rank 1 runs out of memory after the backward pass of the second batch. Batch
+    statistics are those of the evaluation, as those of a batch in pieces differ.
+    """
+    change = {"batch_size": "4", "nominal_batch_size": "8"}
+    state = prepare(job_of(processes, folder, **change))
+    backward, calls = Tensor.backward, 0
+
+    def failing(total: Tensor) -> None:
+        nonlocal calls
+        calls += 1
+        backward(total)
+        if disturbed and processes.rank == 1 and calls == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with (
+        patch.object(Tensor, "backward", failing),
+        patch.object(loop, "set_train_mode", lambda network: network.model[:-1].eval()),
+    ):
+        losses = loop.train_one_epoch(state, 1, Progress())  # after the warm-up
+    pieces = state.step.gradients.pieces
+    assert pieces
+    assert (pieces.most == 1) == (disturbed and processes.rank == 1)
+    of = state.optimizer_step.optimizer.state
+    momenta = {name: of[one]["momentum_buffer"] for name, one in state.network.named_parameters()}
+    found = losses, state.optimizer_step.steps, momenta
+    torch.save(found, folder / f"trained {processes.rank} {disturbed}.pt")
+
+
 def run(processes: DistContext, folder: Path) -> None:
     """Do everything that a single process and several must do alike."""
     evaluate(processes, folder)
@@ -108,4 +140,6 @@ if __name__ == "__main__":
         communicate(ranks, Path(sys.argv[1]))
         agree(ranks)
         run(ranks, Path(sys.argv[1]))
+        for disturbed in (False, True):
+            train(ranks, Path(sys.argv[1]), disturbed=disturbed)
     exit_process(0)

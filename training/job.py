@@ -34,6 +34,8 @@ class TrainingJob:
     """A checkpoint to start from; None trains from scratch."""
     reports: Sequence[DataReport] = ()
     """Findings of reading `train` and `validation`, for the report."""
+    command: str = ""
+    """The command that runs this training once more, for the report."""
     recovers: bool = True
     """Whether a loss that is not a number lowers the rates once, before it ends the training."""
     processes: DistContext = SINGLE_PROCESS

@@ -39,6 +39,7 @@ from training.resume import ResumeState, find_common_state, snapshot, write_stat
 from training.setup import TrainState, evaluation_batches, prepare
 from training.step import share_pending
 from utils.device import describe, inference_precision, tried_kernels
+from utils.errors import best_effort
 from utils.logs import PROGRESS
 from utils.progress import Progress, progress_bar
 
@@ -88,6 +89,11 @@ def train(job: TrainingJob, progress: Progress) -> SavedCheckpoint | None:
 def report_data(job: TrainingJob, checkpoints: ModelCheckpoint) -> ReportData:
     """Return what the report knows before the first epoch of this run."""
     best, last = checkpoints.stages.get("best"), checkpoints.stages.get("last")
+    before = None
+    if job.weights and job.weights != job.state_file.with_suffix(".pt"):  # no resumed run's own
+        with best_effort("the figures of the weights", log):
+            checkpoint = load_checkpoint(job.weights)
+            before = checkpoint.metadata, checkpoint.class_names
     return ReportData(
         settings=job.settings,
         train=job.train,
@@ -97,6 +103,8 @@ def report_data(job: TrainingJob, checkpoints: ModelCheckpoint) -> ReportData:
         reports=job.reports,
         best=(best.epoch, best.evaluation) if best else None,
         last=(last.epoch, last.evaluation) if last else None,
+        command=job.command,
+        before=before,
     )
 
 

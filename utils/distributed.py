@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from utils.environment import RANK_VARIABLES, agent_store, ranks, threads_are_set
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 
 MESSAGE = 1 << 24
 """Numbers that are sent at once."""
+MEETING = timedelta(minutes=10)
+"""Within it the ranks of a start have met, or all end: one may have failed before."""
 TIMEOUT = timedelta(hours=3)
 """While rank 0 writes or evaluates alone; a rank that dies is noticed at once."""
 
@@ -62,13 +64,15 @@ class DistContext:
         """Join the process group: gloo on the CPU, nccl between GPUs.
 
         Leaves it together with the other ranks; after an exception at once, as they may be gone.
+        Raises TaskError(CONTAINER) if one has not come within MEETING.
         """
         if not self.is_distributed:
             yield
             return
         self.share_threads()
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        store = launcher_store(self.rank, self.world_size, TIMEOUT)
+        store = shared_store(self.rank, self.world_size, MEETING)
+        store.set_timeout(TIMEOUT)
         dist.init_process_group(
             backend, store=store, rank=self.rank, world_size=self.world_size, timeout=TIMEOUT
         )
@@ -181,15 +185,26 @@ def _in_few_messages(tensors: Sequence[Tensor], send: Callable[[Tensor], object]
             torch._foreach_copy_(part, views)
 
 
-def launcher_store(rank: int, world_size: int, timeout: timedelta) -> Store | None:
-    """Return this start's part of the launcher's store (`rendezvous`); None if it has none."""
+def shared_store(rank: int, world_size: int, timeout: timedelta) -> Store:
+    """Return this start's part (`rendezvous`) of the launcher's store, or of one that rank 0 opens.
+
+    Raises TaskError(CONTAINER) if there is none, or another rank has not come after `timeout`.
+    """
     address = agent_store()
-    if address is None:
-        return None
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        *address, is_master=False, timeout=timeout, wait_for_workers=False
-    )
-    return rendezvous(store, rank, world_size, timeout)
+    try:
+        if address is None:
+            store, _, _ = next(dist.rendezvous("env://", rank, world_size, timeout=timeout))
+        else:
+            store = dist.TCPStore(  # type: ignore[attr-defined]
+                *address, is_master=False, timeout=timeout, wait_for_workers=False
+            )
+        return rendezvous(store, rank, world_size, timeout)
+    except dist.DistError as error:
+        raise TaskError(
+            Code.CONTAINER,
+            f"process {rank} of {world_size} could not meet the others ({first_line(error)}): the "
+            "log of each machine says why.",
+        ) from error
 
 
 def rendezvous(store: Store, rank: int, world_size: int, timeout: timedelta) -> Store:
@@ -198,21 +213,30 @@ def rendezvous(store: Store, rank: int, world_size: int, timeout: timedelta) -> 
     `torchrun --max-restarts` starts processes again on the store of the killed ones, with their
     addresses; launchers on several machines count restarts each for itself. Therefore every rank
     asks a question that was never asked before, and rank 0 answers all with the name of a new part
-    until each rank has confirmed it. Raises TaskError(CONTAINER) on rank 0 if one has not come
-    after `timeout`.
+    until each rank has confirmed it. Raises TaskError(CONTAINER) on all if one has not after
+    `timeout`.
     """
     if rank == 0:
         name = uuid.uuid4().hex
-        _answer(store, name, world_size, timeout)
+        missing = _answer(store, name, world_size, timeout)
+        store.set(f"missing/{name}", missing)
     else:
         question = uuid.uuid4().hex
         store.set(f"question/{rank}", question)
         name = store.get(f"answer/{question}").decode()  # waits for it
         store.set(f"confirmed/{name}/{rank}", "")
+        missing = store.get(f"missing/{name}").decode()
+    if missing:
+        raise TaskError(
+            Code.CONTAINER,
+            f"of {world_size} processes {missing} did not come within {timeout}: the log of their "
+            "machine says why.",
+        )
     return PrefixStore(name, store)
 
 
-def _answer(store: Store, name: str, world_size: int, timeout: timedelta) -> None:
+def _answer(store: Store, name: str, world_size: int, timeout: timedelta) -> str:
+    """Answer the ranks until all have confirmed; return those that have not in time."""
     missing = list(range(1, world_size))
     end = time.monotonic() + timeout.total_seconds()
     while missing := [one for one in missing if not store.check([f"confirmed/{name}/{one}"])]:
@@ -220,9 +244,6 @@ def _answer(store: Store, name: str, world_size: int, timeout: timedelta) -> Non
             if store.check([f"question/{one}"]):
                 store.set(f"answer/{store.get(f'question/{one}').decode()}", name)
         if time.monotonic() > end:
-            raise TaskError(
-                Code.CONTAINER,
-                f"of {world_size} processes {', '.join(map(str, missing))} did not come within "
-                f"{timeout}: the log of their machine says why.",
-            )
+            break
         time.sleep(0.01)
+    return ", ".join(map(str, missing))

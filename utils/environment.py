@@ -1,4 +1,4 @@
-"""Environment variables, read and set here alone, and the packages that every program needs.
+"""Environment variables, read and set here alone, the program's version, and packages it needs.
 
 `python -m utils.environment` names missing packages. Only the standard library is imported here.
 """
@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+
+VERSION = "0.2.0"
+SHOWN = 12
+"""Digits of a commit that are shown."""
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 NEEDED = {
     "torch": "torch",
@@ -107,6 +113,34 @@ def missing_packages(modules: Iterable[str] = tuple(NEEDED)) -> str:
         f"`{sys.executable} -m pip install -r extra-requirements.txt`, or start it with a Python "
         "that has it."
     )
+
+
+def program(repository: Path = REPOSITORY) -> str:
+    """Return name, version and, in a clone, the commit."""
+    revision = commit(repository)
+    return f"ymir-yolov5 {VERSION}" + (f" (commit {revision})" if revision else "")
+
+
+def commit(repository: Path) -> str:
+    """Return the commit that is checked out, shortened; '' if the folder is no clone.
+
+    Read from the files below `.git`, without the program git: a branch has a file of its own or a
+    line in `packed-refs`, a checked-out tag or commit is in HEAD itself.
+    """
+    folder = repository / ".git"
+    try:
+        found = (folder / "HEAD").read_text("utf-8").strip()
+        if found.startswith("ref:"):
+            branch = found.removeprefix("ref:").strip()
+            if (folder / branch).is_file():
+                found = (folder / branch).read_text("utf-8").strip()
+            else:
+                refs = (folder / "packed-refs").read_text("utf-8").splitlines()
+                found = next((line for line in refs if line.endswith(f" {branch}")), "")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    digits = re.match(r"[0-9a-f]{40,64}\b", found)
+    return digits[0][:SHOWN] if digits else ""
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.confusion_matrix import NO_REGIONS
 from evaluation.metrics import (
     IOU_THRESHOLDS,
     THRESHOLDS,
@@ -17,7 +18,7 @@ from evaluation.metrics import (
     ap_per_class,
     correct_between,
     fitness,
-    found_labels,
+    found_and_invented,
     iou_matrix,
     match_batch,
     match_detections,
@@ -164,11 +165,21 @@ def row(left: float, cls: int, confidence: float) -> list[float]:
         pytest.param([row(50, 1, 0.9)], [False, True, False], id="second-class"),
     ],
 )
-def test_found_labels(rows: list[list[float]], found: list[bool]) -> None:
+def test_found_and_invented(rows: list[list[float]], found: list[bool]) -> None:
     detections = np.array(rows, np.float32).reshape(-1, 6)
-    assert found_labels(detections, NEIGHBOURS).tolist() == found
-    assert match_detections(detections, NEIGHBOURS)[0][:, 0].sum() == sum(found)
-    assert found_labels(detections, NEIGHBOURS[:0]).shape == (0,)
+    own, invented = found_and_invented(detections, NEIGHBOURS, NO_REGIONS)
+    assert own.tolist() == found
+    hits = match_detections(detections, NEIGHBOURS)[0][:, 0]
+    assert hits.sum() == sum(found)
+    assert invented.tolist() == (~hits).tolist()
+    assert found_and_invented(detections, NEIGHBOURS[:0], NO_REGIONS)[0].shape == (0,)
+
+
+def test_in_a_crowd_nothing_is_invented() -> None:
+    detections = np.array([row(100, 0, 0.9), row(100, 1, 0.8)], np.float32)
+    crowd = np.array([[0, 90, 0, 111, 40]], np.float32)  # holds a little more than half
+    _, invented = found_and_invented(detections, NEIGHBOURS, crowd)
+    assert invented.tolist() == [False, True]
 
 
 def slow_matching(detections: np.ndarray, labels: np.ndarray) -> np.ndarray:

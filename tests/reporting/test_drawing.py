@@ -9,18 +9,14 @@ from PIL import features
 from reporting.drawing import (
     ACCENT,
     ALERT,
-    PARTNER,
+    INVENTED,
     SERIES,
     Label,
-    Tile,
-    batch_tiles,
     bgr,
-    contact_sheet,
     draw_boxes,
     draw_labels,
     fit,
     font_for,
-    mark_deciding,
     series_colour,
     shorten,
     text_colour_on,
@@ -36,7 +32,7 @@ def linear(colour: str) -> np.ndarray:
 
 def test_text_contrasts_with_its_ground() -> None:
     """At least 4.5 to 1, as WCAG 2 asks for text."""
-    for colour in (*SERIES, ACCENT, ALERT):
+    for colour in (*SERIES, ACCENT, ALERT, INVENTED):
         pair = (colour, text_colour_on(colour))
         low, high = sorted(float(linear(one) @ (0.2126, 0.7152, 0.0722)) for one in pair)
         assert (high + 0.05) / (low + 0.05) >= 4.5, colour
@@ -66,6 +62,16 @@ def test_names_are_drawn_in_a_font_of_the_machine(fonts: Path) -> None:
     mask = text_mask("细胞", 20)
     assert mask.shape[1] == 40  # two squares of 16 pixels, 4 apart
     assert (mask[:, 4:16].max(axis=0) == 255).all()
+
+
+def test_scripts_of_several_fonts_stand_in_one_line(fonts: Path) -> None:
+    """A character of no font is a question mark."""
+    write_font(fonts / "a.ttf", "细")
+    write_font(fonts / "b.ttf", "胞")
+    mask = text_mask("细胞é", 20)
+    letter = text_mask("é", 20).shape[1]
+    assert abs(mask.shape[1] - 40 - letter) <= 1
+    assert (text_mask("血", 20) == text_mask("?", 20)).all()
 
 
 def test_a_class_without_a_font_is_drawn_by_its_number(fonts: Path) -> None:
@@ -103,52 +109,3 @@ def test_images_are_shrunk_never_enlarged() -> None:
     assert fit(np.zeros((100, 50, 3), np.uint8), 40)[0].shape == (40, 20, 3)
     assert fit(np.zeros((1000, 1, 3), np.uint8), 40)[0].shape == (40, 1, 3)
     assert fit(np.zeros((10, 20, 3), np.uint8), 40)[1] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("a-long-name-of-an-image.jpg: score 0.5, IoU 0.6", 2),
-        ("a-long-name-no-figures.jpg", 1),
-    ],
-)
-def test_captions_of_a_sheet_have_the_lines_of_the_longest(text: str, lines: int) -> None:
-    """So that images of one row stand at one height; a caption is never cut off."""
-    image = np.zeros((10, 160, 3), np.uint8)
-    drawn = contact_sheet([Tile(image, text), Tile(image, "b")])
-    assert drawn.shape[0] == 6 + 20 * lines + 10 + 6
-    strip = drawn[6:-16, 6:166]
-    for number in range(lines):
-        line = strip[20 * number : 20 * number + 20]
-        assert (line != strip[0, 0]).any()
-        assert (line[:, -4:] == strip[0, 0]).all()
-
-
-def test_tiles_of_different_sizes_share_a_sheet() -> None:
-    tiles = [Tile(np.zeros((10, 20, 3), np.uint8)), Tile(np.zeros((30, 5, 3), np.uint8))]
-    assert contact_sheet(tiles, columns=2, gap=2).shape == (34, 46, 3)
-    assert contact_sheet([]).ndim == 3
-
-
-def test_a_batch_shows_its_targets() -> None:
-    images = np.full((2, 3, 64, 64), 200, np.uint8)
-    targets = np.array([[1, 0, 0.5, 0.5, 0.5, 0.5]], np.float32)
-    first, second = batch_tiles(images, targets, ("cell",))
-    assert (first.image == 200).all()
-    np.testing.assert_allclose(second.image[48, 32].astype(int), bgr(series_colour(0)), atol=40)
-    assert second.labels == [Label("cell", (16, 16), series_colour(0), "class 0")]
-
-
-GREY = Tile(np.full((100, 120, 3), 90, np.uint8))
-
-
-def test_the_boxes_that_decided_are_drawn_in_their_place() -> None:
-    """At half the size: white from (20, 10), yellow from (60, 50)."""
-    breakdown = {"view": "flip", "box": [40, 20, 80, 60], "partner_box": [120.0, 100, 200, 160]}
-    drawn = mark_deciding(GREY, breakdown, 0.5)
-    assert drawn.image[20, 20].tolist() == [255, 255, 255]
-    assert drawn.image[60, 60].tolist() == [0, 212, 255]
-    assert drawn.image[20, 30].tolist() == [90, 90, 90]
-    assert [(one.text, one.colour) for one in drawn.labels] == [("flip", PARTNER)]
-    for nothing in ({}, {"box": [float("nan")] * 4}, {"box": None}):
-        assert (mark_deciding(GREY, nothing, 1.0).image == 90).all()

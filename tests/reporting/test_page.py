@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from reporting.drawing import Label, Tile
+from reporting.drawing import Label
 from reporting.page import LONGEST, file_uri, image_uri, label_style, write_page
+from reporting.tiles import Tile, outlines
 from tests.reporting.page_reader import Reader, read_page_file
 
 EVIL = "</td><script>alert('x')</script>\" onload=\"a&b"
@@ -26,7 +27,7 @@ def demo_page(folder: Path, **change: object) -> Reader:
 def candidate_page(folder: Path, **change: object) -> Reader:
     context: dict[str, object] = {"mining": False, "images": 2, "empty": 0, "unreadable": 0,
                                   "most_rows": 25, "per_class": [], "class_colours": [],
-                                  "figures": {}, "coverage": [], "galleries": [],
+                                  "figures": {}, "coverage": [], "held": [], "galleries": [],
                                   "note": ""}  # fmt: skip
     return read_page_file(
         write_page(folder / "p.html", "candidate_report.html", **{**context, **change})
@@ -62,7 +63,7 @@ def test_any_name_can_be_written(name: str, tmp_path: Path) -> None:
 def test_numbers_stand_right_and_text_left(tmp_path: Path) -> None:
     demo_page(tmp_path, rows=[("all", 12345), ("a", 0.5), ("b", "")])
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
-    assert '<td class="text">all</td><td class="n">12\u2009345</td>' in html
+    assert '<td class="text">all</td><td class="n">12,345</td>' in html
     assert '<td class="n">0.500</td>' in html
     assert demo_page(tmp_path, rows=[]).text.endswith("In pictures")
 
@@ -95,6 +96,19 @@ def test_labels_lie_over_their_corner_and_inside_the_image() -> None:
     assert "left:max(0px,min(10.0%,100% - 5.4em))" in style
     assert "top:max(0px,min(50.0%,100%) - 1.25em)" in style
     assert style.endswith("background:#0072b2;color:#ffffff")
+
+
+def test_a_picture_is_enlarged_by_its_own_link(tmp_path: Path) -> None:
+    """Boxes and names lie over it as elements of the page, in the pixels of the image."""
+    boxes = np.array([[1.0, 2, 5, 7.5]])
+    tile = Tile(photograph(8, 16), "", (), outlines(boxes, ["#112233"], dashed=True))
+    read = candidate_page(tmp_path, galleries=[("first", "a", [tile]), ("last", "b", [tile])])
+    pictures = [address for address in read.addresses if address.startswith("#picture-")]
+    assert pictures == ["#picture-1", "#picture-2"]
+    html = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert html.count('<svg viewBox="0 0 16 8"') == 2
+    assert html.count('<rect x="1.0" y="2.0" width="4.0" height="5.5" stroke="#112233"') == 2
+    assert html.count('style="--share:1.0000;--ratio:2.0000"') == 2
 
 
 def test_sections_are_listed_at_the_top(tmp_path: Path) -> None:

@@ -39,9 +39,30 @@ def test_metrics_of_every_number_of_classes(
     drawn(figure)
     if boxes:
         lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1000]
-        assert len(lines) == len(judged.classes.classes) + 1
-        legend = figure.axes[0].get_legend().get_texts()
+        # A mean of several classes; a legend of many lines stands beside the curves.
+        assert len(lines) == len(judged.classes.classes) + (classes > 1)
+        own = figure.axes[0].get_legend()
+        legend = (own or figure.legends[0]).get_texts()
         assert len(legend) == (len(lines) if classes <= plots.MOST_LINES else 1)
+        tops = judged.classes.f1_curve.max(1)
+        assert f"{tops[0] if classes == 1 else tops.mean():.3f} at" in legend[-1].get_text()
+
+
+def test_of_many_classes_those_with_most_errors_are_in_the_matrix() -> None:
+    """Of 80: 20, with what is missed and invented of them in colours of their own."""
+    matrix = np.diag(np.arange(81))
+    matrix[-1, 70] = 5  # missed
+    matrix[60, -1] = 30  # invented, beside 60 that are right
+    figure = plots.confusion(matrix, [f"c{n}" for n in range(80)])
+    drawn(figure)
+    (axes,) = figure.axes
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    assert (len(names), names[-1]) == (plots.MOST_CONFUSED + 1, "invented")
+    assert {"c60", "c70"} <= set(names)
+    assert axes.get_yticklabels()[-1].get_text() == "missed"
+    cells = {text.get_text() for text in axes.texts}
+    assert {"0.33\n30", "0.07\n5", "0.93\n70"} <= cells
+    assert "The 20 of 80 classes with the most errors" in axes.get_title(loc="left")
 
 
 @pytest.mark.parametrize("installed", [False, True])

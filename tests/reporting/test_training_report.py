@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from data.dataset_index import DatasetIndex
 from data.images import ORIENTATION_TAG, read_image
 from data.report import DataReport
 from evaluation.evaluator import Evaluation
+from models.checkpoint import CheckpointMetadata
 from models.detector import Detector
 from models.model_config import read_model_config
 from reporting.callbacks import Callback, EpochResult
-from reporting.drawing import ACCENT, ALERT, bgr
-from reporting.evaluation_report import compare_images, missed_objects, missed_tiles
+from reporting.drawing import ACCENT, ALERT, INVENTED
+from reporting.evaluation_report import compare_images, examples_of
+from reporting.image_errors import error_tiles, image_errors, ranked
 from reporting.page import write_page
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
@@ -31,11 +34,12 @@ from reporting.training_report import (
 from settings.train import TrainSettings
 from tests.evaluation.evaluation_example import ODD_NAMES, blind, evaluation, split
 from tests.reporting.page_reader import read_page_file
+from utils.environment import VERSION
 
 PICTURES = {
     *("anchors.png", "confusion_matrix.png", "f1_curve.png", "labels.png", "pr_curve.png"),
     *("precision_curve.png", "recall_curve.png", "results.png", "train_batch0.jpg"),
-    *("validation.jpg", "worst.jpg"),
+    *("validation.jpg", "worst.jpg", "invented.jpg"),
 }
 
 
@@ -88,8 +92,10 @@ def test_without_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     read = read_page_file(write_all(tmp_path / "report", index, evaluation(index)))
     assert not caplog.records
     assert "No labelled object is missed" in read.text
-    # A sheet of one strip, which says the same: the file is listed with the model.
-    assert read_image(tmp_path / "report" / "worst.jpg").shape == (40, 332, 3)
+    assert "Nothing is detected that is not labelled" in read.text
+    # Sheets of one strip, which say the same: the files are listed with the model.
+    for name in ("worst.jpg", "invented.jpg"):
+        assert read_image(tmp_path / "report" / name).shape == (8 + 26 + 12 + 8, 496, 3)
 
 
 def test_an_early_page_costs_little_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,14 +149,16 @@ def page_text(data: ReportData, folder: Path, **change: object) -> str:
 
 def test_metrics_on_the_page_are_those_of_the_evaluation(data: ReportData, tmp_path: Path) -> None:
     judged = evaluation(data.train, miss_first=3)
-    missed = missed_objects(judged, data.train)
-    worst = missed_tiles(missed, judged, data.train)
+    examples = examples_of(judged, data.train)
     (tmp_path / "best.pt").write_bytes(b"x" * 2_500_000)
     files = (tmp_path / "best.pt", tmp_path / "gone.onnx")
-    changed = {"settings": TrainSettings(epochs=3), "missed": missed, "worst": worst}
+    changed = {"settings": TrainSettings(epochs=3), "examples": examples, "command": "python x.py"}
     text = page_text(data, tmp_path, best=(0, judged), files=files, **changed)
     assert f"{judged.scores.map50:.3f} mAP at IoU 0.5" in text
-    assert "18 of 24 objects found at confidence 0.25" in text
+    assert "18 found, of 24 labelled objects 6 missed 0 invented: detected" in text
+    assert "1 best epoch, of 2 " in text
+    assert f"command python x.py written 20{date.today():%y-%m}" in text
+    assert f"program ymir-yolov5 {VERSION}" in text
     assert "1. photo 0 <b>.png: 3 of 4 missed" in text
     assert "epochs 3 100 passes over the training set" in text  # a setting that was changed
     assert "best.pt (2.5 MB)" in text
@@ -183,22 +191,69 @@ def test_of_many_classes_the_weakest_are_listed(data: ReportData, tmp_path: Path
     assert "All 80 classes" in text
 
 
-def test_images_that_miss_most_come_first(data: ReportData) -> None:
-    judged = evaluation(data.train, miss_first=3)
-    missed = missed_objects(judged, data.train)
-    counts = [(one.position, one.missed, one.total) for one in missed]
-    assert counts == [(0, 3, 4), (1, 2, 4), (2, 1, 4)]
+def test_what_changed_since_the_training_of_the_weights(data: ReportData, tmp_path: Path) -> None:
+    """Only where the model states its figures; objects by the names of classes."""
+    stated = CheckpointMetadata(
+        map50=0.5, map50_95=0.25, labelled_images=2, labelled_objects=(3, 9)
+    )
+    names = (ODD_NAMES[1], "of old")
+    started = {"weights": tmp_path / "v1.pt", "before": (stated, names)}
+    text = page_text(data, tmp_path, **started)
+    scores = data.best[1].scores  # type: ignore[index]
+    assert f"mAP50 0.500 {scores.map50:.3f} {scores.map50 - 0.5:+.3f}" in text
+    assert "training images 2 6 +4" in text
+    assert f"training objects: {ODD_NAMES[0]} 12 " in text
+    assert f"training objects: {ODD_NAMES[1]} 3 12 +9" in text
+    assert "as v1.pt states it" in text
+    assert "and of other classes" in text
+    silent = replace(stated, map50=None)
+    for before in (None, (silent, names)):
+        assert "Since the last" not in page_text(data, tmp_path, **{**started, "before": before})
+
+
+@pytest.fixture
+def mistaken(tmp_path: Path) -> tuple[DatasetIndex, Evaluation]:
+    """Four labels an image: of image 0 three are missed, of 1 two, of 2 one; image 3 has two
+    inventions, image 4 one.
+    """
+    index = split(tmp_path / "mistaken", classes=2)
+    judged = evaluation(index, miss_first=3)
+    detections = dict(judged.detections)
+    invented = np.array([[70, 50, 79, 59, 0.6, 0], [70, 2, 79, 9, 0.5, 1]], np.float32)
+    detections[3] = np.concatenate([detections[3], invented])
+    detections[4] = np.concatenate([detections[4], invented[1:]])
+    return index, replace(judged, detections=detections)
+
+
+def test_images_with_most_errors_come_first(mistaken: tuple[DatasetIndex, Evaluation]) -> None:
+    index, judged = mistaken
+    errors = image_errors(judged, index)
+    missed = [(one.position, one.missed, one.total) for one in ranked(errors, "missed")]
+    assert missed == [(0, 3, 4), (1, 2, 4), (2, 1, 4)]
     assert judged.at_confidence.false_negatives == 6
-    assert missed_objects(evaluation(data.train), data.train) == []
+    invented = [(one.position, one.invented, one.total) for one in ranked(errors, "invented")]
+    assert invented == [(3, 2, 4), (4, 1, 4)]
+    assert image_errors(evaluation(index), index) == []
 
 
-def test_missed_boxes_have_another_colour(tmp_path: Path) -> None:
-    index = split(tmp_path, classes=1, images=2, boxes=1)
-    judged = evaluation(index, miss_first=1)
-    (tile,) = missed_tiles(missed_objects(judged, index), judged, index)
-    assert [label.text for label in tile.labels] == [ODD_NAMES[0]]
-    assert (tile.image == bgr(ALERT)).all(axis=2).sum() > 50
-    assert not (tile.image == bgr(ACCENT)).all(axis=2).any()
+def test_found_missed_and_invented_have_colours_of_their_own(
+    mistaken: tuple[DatasetIndex, Evaluation],
+) -> None:
+    """What a gallery is about is thick and named; what is invented is dashed, for any eye."""
+    index, judged = mistaken
+    errors = image_errors(judged, index)
+    first = error_tiles(ranked(errors, "missed"), judged, index, "missed")[0]
+    assert [(o.colour, o.dashed) for o in first.outlines] == [
+        (ACCENT, False),
+        *[(ALERT, False)] * 3,
+    ]
+    assert {label.colour for label in first.labels} == {ALERT}
+    assert first.caption == "1. photo 0 <b>.png: 3 of 4 missed"
+    first = error_tiles(ranked(errors, "invented"), judged, index, "invented")[0]
+    colours = [(o.colour, o.dashed) for o in first.outlines]
+    assert colours == [*[(ACCENT, False)] * 4, *[(INVENTED, True)] * 2]
+    assert [label.text[-4:] for label in first.labels] == ["0.60", "0.50"]
+    assert first.caption == "1. photo 3 <b>.png: 2 invented, 4 labelled"
 
 
 @pytest.mark.parametrize(("images", "tiles"), [(1, 2), (30, 16)])
@@ -215,7 +270,7 @@ def test_a_file_that_is_gone_is_left_out(tmp_path: Path) -> None:
     Path(index.paths[0]).unlink()
     judged = evaluation(index, miss_first=4)
     assert len(compare_images(judged, index)) == 2
-    assert len(missed_tiles(missed_objects(judged, index), judged, index)) == 1
+    assert len(examples_of(judged, index).missed_tiles) == 1
 
 
 @pytest.mark.parametrize("upright", [False, True])
@@ -225,7 +280,6 @@ def test_a_turned_photograph_is_shown_as_its_boxes_lie(tmp_path: Path, upright: 
     exif[ORIENTATION_TAG] = 6
     Image.new("RGB", (80, 60)).save(index.paths[0], exif=exif)
     judged = evaluation(index, miss_first=4)
-    tiles = compare_images(judged, index) + missed_tiles(
-        missed_objects(judged, index), judged, index
-    )
+    examples = examples_of(judged, index)
+    tiles = [*examples.compared, *examples.missed_tiles]
     assert {tile.image.shape for tile in tiles} == {(80, 60, 3) if upright else (60, 80, 3)}

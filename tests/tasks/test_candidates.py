@@ -9,15 +9,17 @@ import uuid
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 import start
 from inference.journal import Journal, Record, count_shard_files
-from inference.shards import ShardWriter
+from inference.shards import ShardWriter, failures
 from mining.registry import ALGORITHMS
 from mining.scores import Scored
 from tasks.candidates import (
@@ -28,11 +30,12 @@ from tasks.candidates import (
     run_candidates,
     shard_batches,
 )
-from tasks.shared import compute_shards
+from tasks.shared import compute_shards, run_shards
 from tools.make_task import write_task
 from tools.sources import SourceDataset
+from utils import distributed
 from utils.distributed import DistContext
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, write_error_file
 from utils.progress import Progress
 from ymir.task import read_task
 
@@ -302,6 +305,24 @@ def test_ranks_compute_as_one_process_does(
     assert rank.predictor is not None
     assert (alone.predictor.pool.count, rank.predictor.pool.count) == (12, 4)
     assert alone.pool_workers == rank.pool_workers == 12
+
+
+def test_an_error_of_an_earlier_start_is_not_told_again(
+    drawn: SourceDataset, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other machine's rank does not come."""
+    task = read_task(make(drawn, weights, tmp_path / "task", ("infer",), {}))
+    folder = failures(journal_path(task))
+    folder.mkdir(parents=True)
+    write_error_file(Code.NOT_A_NUMBER, "the weights are damaged.", "", folder)
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(server.port))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=1))
+    with pytest.raises(TaskError, match="of 2 processes 1 did not come within") as caught:
+        run_shards(task, CPU, DistContext(0, 2), Progress())
+    assert caught.value.code == Code.CONTAINER
 
 
 @pytest.mark.parametrize(

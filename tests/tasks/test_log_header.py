@@ -10,7 +10,8 @@ import torch
 
 from settings.detect import MiningSettings
 from settings.train import TrainSettings
-from tasks.log_header import SHOWN, VERSION, commit, header, settings_line
+from tasks.log_header import header, settings_line
+from utils.environment import SHOWN, VERSION, commit
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = "0123456789abcdef" * 2 + "01234567"

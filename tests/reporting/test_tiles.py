@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reporting.drawing import ALERT, Label, bgr, series_colour
+from reporting.tiles import (
+    LINE,
+    MOST_NAMED,
+    PARTNER,
+    SHEET_SIDE,
+    Outline,
+    Tile,
+    annotated_tile,
+    batch_tiles,
+    contact_sheet,
+    drawn,
+    mark_deciding,
+)
+
+
+@pytest.mark.parametrize("side", [60, 480, 4000])
+def test_lines_and_letters_have_one_size_on_a_sheet(side: int) -> None:
+    """Of the same scene photographed with few and with many pixels."""
+    corners = (side * 0.25, side * 0.5, side * 0.75, side * 0.875)
+    label = Label("cell", (round(corners[0]), round(corners[1])), ALERT)
+    image = np.zeros((side, side, 3), np.uint8)
+    sheet = contact_sheet([Tile(image, "", [label], [Outline(corners, "#ffffff", 3)])])
+    assert sheet.shape == (SHEET_SIDE + 16, SHEET_SIDE + 16, 3)
+    inside = sheet[8:-8, 8:-8]
+    assert (inside == 255).all(axis=2)[300:400, :240].sum(1).tolist() == [3] * 100
+    height, width = (np.ptp(own) + 1 for own in np.nonzero((inside == bgr(ALERT)).all(axis=2)))
+    assert (int(height), int(width)) == (19, 32)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a-long-name-of-an-image.jpg: score 0.5, IoU 0.6", 2),
+        ("a-long-name-no-figures.jpg", 1),
+        ("a.jpg: score 0.512, colour: IoU 0.62, divergence 0.31, distance 0.25", 3),
+        ("x" * 200, 1),
+        ("细胞.jpg: 2 labels", 2),
+    ],
+)
+def test_captions_of_a_row_have_the_lines_of_the_longest(text: str, lines: int) -> None:
+    """So that images of one row stand at one height; a caption is never cut off."""
+    image = np.zeros((120, 480, 3), np.uint8)
+    sheet = contact_sheet([Tile(image, text), Tile(image, "b")])
+    assert sheet.shape[0] == 8 + LINE * lines + 120 + 8
+    strip = sheet[8:-128, 8:488]
+    for number in range(lines):
+        line = strip[LINE * number : LINE * (number + 1)]
+        assert (line != strip[0, 0]).any()
+        assert (line[:, -4:] == strip[0, 0]).all()
+
+
+def test_tiles_of_different_shapes_share_a_sheet() -> None:
+    """A row is as high as its highest image."""
+    flat, high = (Tile(np.zeros((*size, 3), np.uint8)) for size in ((10, 20), (30, 15)))
+    assert contact_sheet([flat, high], columns=2, gap=2).shape == (484, 966, 3)
+    assert contact_sheet([flat, high], columns=1, gap=2).shape == (2 + 242 + 482, 484, 3)
+    assert contact_sheet([]).ndim == 3
+
+
+def test_a_crowd_is_not_hidden_by_names() -> None:
+    image, boxes = np.zeros((400, 600, 3), np.uint8), np.tile([[9.0, 9, 50, 50]], (20, 1))
+    scores, classes = np.full(20, 0.5), np.zeros(20, int)
+    few = annotated_tile(image, "", boxes[:MOST_NAMED], classes[:MOST_NAMED], ("cell",))
+    assert [label.text for label in few.labels] == ["cell"] * MOST_NAMED
+    assert annotated_tile(image, "", boxes, classes, ("cell",)).labels == []
+    scored = annotated_tile(image, "", boxes, classes, ("cell",), scores)
+    assert [label.text for label in scored.labels] == ["0.50"] * 20
+    many = annotated_tile(image, "", boxes, classes, [f"class {n}" for n in range(80)])
+    assert [label.text for label in many.labels] == ["class 0"] * 20
+
+
+def test_a_batch_shows_its_targets() -> None:
+    images = np.full((2, 3, 64, 64), 200, np.uint8)
+    targets = np.array([[1, 0, 0.5, 0.5, 0.5, 0.5]], np.float32)
+    first, second = batch_tiles(images, targets, ("cell",))
+    assert (first.image == 200).all()
+    assert first.outlines == []
+    assert second.outlines == [Outline((16, 16, 48, 48), series_colour(0))]
+    assert second.labels == [Label("cell", (16, 16), series_colour(0), "class 0")]
+
+
+GREY = Tile(np.full((100, 120, 3), 90, np.uint8))
+
+
+def test_the_boxes_that_decided_are_drawn_in_their_place() -> None:
+    """At half the size: white from (20, 10), yellow from (60, 50)."""
+    breakdown = {"view": "flip", "box": [40, 20, 80, 60], "partner_box": [120.0, 100, 200, 160]}
+    marked = mark_deciding(GREY, breakdown, 0.5)
+    image = drawn(marked, 120)
+    assert image[20, 20].tolist() == [255, 255, 255]
+    assert image[70, 60].tolist() == [0, 212, 255]
+    assert image[20, 30].tolist() == [90, 90, 90]
+    assert [(one.text, one.colour) for one in marked.labels] == [("flip", PARTNER)]
+    for nothing in ({}, {"box": [float("nan")] * 4}, {"box": None}):
+        assert mark_deciding(GREY, nothing, 1.0).outlines == []
+
+
+def test_a_dashed_frame_has_gaps() -> None:
+    frame = Outline((10, 10, 110, 80), "#ffffff", 1, dashed=True)
+    for dashed, share in ((True, 0.55), (False, 1.0)):
+        image = drawn(replace(GREY, outlines=[replace(frame, dashed=dashed)]), 120)
+        assert (image[10, 10:110] == 255).all(axis=1).mean() == pytest.approx(share, abs=0.06)
