@@ -175,9 +175,8 @@ class Predictor:
     def _suppress_later(
         self, output: Tensor, nms: NmsConfig, *, multi_label: bool = False
     ) -> Suppression:
-        return Suppression(
-            self.as_one_class(output), nms, self.pool.buffers, multi_label=multi_label
-        )
+        rows = self.as_one_class(output)
+        return Suppression(rows, nms, self.pool.buffers, multi_label=multi_label)
 
     def detect_with_classes(
         self, images: Tensor, *, nms: NmsConfig | None = None
@@ -318,8 +317,7 @@ class Predictor:
             return self._launch(images, low, nms.confidence)
         output = self.network.rows(images)
         first = self._suppress_later(output, low) if keeps else None
-        rows = self.candidates(images, output)
-        last = self._suppress_later(rows, nms, multi_label=multi_label)
+        last = self._suppress_later(self.candidates(images, output), nms, multi_label=multi_label)
         return FoundOnDevice(last, 0.0, first or last, output)
 
 

@@ -75,7 +75,7 @@ class Suppressed:
 
     @property
     def is_broken(self) -> bool:
-        """Whether the batch holds a box that is not a number; to be asked of the host's copy."""
+        """Whether the first row of an image is not a number; to be asked of the host's copy."""
         return bool(self.packed[:, -1].isnan().any())
 
     def to_host(self) -> Suppressed:
@@ -181,8 +181,7 @@ def _suppress_part(
     steady = (few[:, 0].gather(1, order) >= score).all(1)
     if score.shape[1] == limit > 0:
         missing = missing * empty[:, -1]  # nothing is missed behind the last detection asked for
-    # A number, or not a number; not sure then.
-    missing = torch.add(missing, prediction[..., 0].sum(1, dtype=torch.float32), alpha=0)
+    missing = torch.add(missing, prediction[:, 0, 0], alpha=0)  # not a number where that is none
     return torch.cat((rows.flatten(1), steady[:, None], missing[:, None]), 1)
 
 
