@@ -138,6 +138,8 @@ def learning_curves(results_csv: Path) -> Figure:
         if "metrics" in column:
             axes.set_ylim(0, 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(table) == 1:
+            axes.set_xticks(epochs)
         tidy(axes, title=title, x="epoch", y="")
     return figure
 
@@ -213,7 +215,7 @@ def _class_curves(
             figure.set_figwidth(7.6)
             entries = axes.get_legend_handles_labels()
             axes.legend_ = None
-            for text in figure.legend(*entries, loc="outside right upper", fontsize=7).get_texts():
+            for text in figure.legend(*entries, loc="outside right upper", fontsize=9).get_texts():
                 text.set_parse_math(False)
     return figure
 
@@ -243,7 +245,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
         )
         axes = figure.subplots()
         axes.imshow(ground)
-        places, size = range(side), 9 if side <= 12 else 8
+        places, size = range(side), 9 if side <= 12 else 11
         columns, rows = [*shown, "invented"], [*shown, "missed"]
         axes.set_xticks(places, columns, rotation=45, ha="right", fontsize=size, parse_math=False)
         axes.set_yticks(places, rows, fontsize=size, parse_math=False)
@@ -254,12 +256,12 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
         dark = ground[row, column, :3] @ (0.299, 0.587, 0.114) < 0.55
         colour = "white" if dark else TEXT
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
-    axes.set_xlabel("true class", fontsize=9)
-    axes.set_ylabel("predicted class", fontsize=9)
+    axes.set_xlabel("true class", fontsize=size)
+    axes.set_ylabel("predicted class", fontsize=size)
     title = "Confusion at confidence 0.25 and IoU 0.45: share and count"
     if side <= len(class_names):
         title += f"\nThe {side - 1} of {len(class_names)} classes with the most errors"
-    axes.set_title(title, fontsize=9, color=TEXT, loc="left")
+    axes.set_title(title, fontsize=size, color=TEXT, loc="left")
     axes.spines[:].set_visible(False)
     return figure
 

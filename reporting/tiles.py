@@ -36,7 +36,7 @@ LETTERS, LINE = 20, 26
 DASH = 7
 """Length of a dash, pixels."""
 MOST_NAMED = 12
-"""Boxes of an image that are named; of more, colours tell the classes, if they are distinct."""
+"""Boxes of an image that are named; of more, one of each class, if their colours are distinct."""
 REFERENCE, PARTNER = "#ffffff", "#ffd400"
 """Of the box that decided a mining score, and of its partner in the perturbed view."""
 
@@ -83,12 +83,14 @@ def annotated_tile(
 ) -> Tile:
     """Return a tile with boxes [n, 4], xyxy in pixels of the image [h, w, 3] at its full size.
 
-    In a crowd labels leave out the names of classes whose colours are distinct.
+    In a crowd one box of each class is named, if their colours are distinct.
     """
     small, scale = fit(image, TILE_SIDE)
     labels = box_labels(boxes * scale, classes, class_names, scores)
     if len(boxes) > MOST_NAMED and len(class_names) <= len(SERIES):
         shown = [""] * len(boxes) if scores is None else [f"{score:.2f}" for score in scores]
+        for first in np.unique(classes, return_index=True)[1].tolist():
+            shown[first] = labels[first].text
         labels = [replace(one, text=text) for one, text in zip(labels, shown, strict=True) if text]
     frames = outlines(boxes * scale, [series_colour(int(index)) for index in classes])
     return Tile(small, caption, labels, frames)

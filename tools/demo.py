@@ -103,7 +103,7 @@ def run_demo(
     source = None if data is None else read_source(data)
     make_room(out)
     if source is None:
-        draw_dataset(out / "drawn", images=DRAWN_IMAGES, size_wh=(320, 240), seed=0)
+        draw_dataset(out / "drawn", images=DRAWN_IMAGES, seed=0, mixed=True)
         source = read_source(out / "drawn")
     training, detection = out / "training", out / "mining-and-inference"
     write_task(
@@ -155,12 +155,19 @@ def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str
     """Write one page with the results; it opens from disk, without anything beside it."""
     training, detection = (outcome.folder / "out" for outcome in outcomes)
     report, mining = training / "models" / "attachments" / "report", detection / "mining"
-    reports = (report / "report.html", detection / "tensorboard" / "report.html")
+    reports = (
+        ("the report of the training", report / "report.html"),
+        ("the report of mining and inference", detection / "tensorboard" / "report.html"),
+    )
     pictures = (
-        ("Validation images: labels left, detections right", report / "validation.jpg"),
+        (
+            "Validation images: each with its labels, then with the detections",
+            report / "validation.jpg",
+        ),
         ("Label these first; white and yellow: the boxes that decided", mining / "first.jpg"),
         ("Label these last", mining / "last.jpg"),
         ("Images with the most missed objects", report / "worst.jpg"),
+        ("Images with the most invented objects", report / "invented.jpg"),
         ("Learning curves", report / "results.png"),
         ("Precision over recall", report / "pr_curve.png"),
         ("Confusion matrix", report / "confusion_matrix.png"),
@@ -172,7 +179,9 @@ def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str
         title="Train, mine, infer",
         lead="The results of the three tasks of the demo.",
         rows=rows,
-        reports=[path.relative_to(out) for path in reports],
+        reports=[
+            (name, path.relative_to(out).as_posix()) for name, path in reports if path.is_file()
+        ],
         pictures=[(caption, path) for caption, path in pictures if path.is_file()],
     )
 

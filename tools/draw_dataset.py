@@ -1,6 +1,6 @@
 """Draw a data set in VOC form: pictures like stained blood smears, with exact boxes.
 
-python -m tools.draw_dataset OUT --images 240 --size 320 240 --seed 0
+python -m tools.draw_dataset OUT --images 240 --size 320 240 --seed 0 [--mixed]
 
 For demos and tests without downloads. A picture is built as light through stained glass: every
 object adds optical density, and the image is lamp * exp(-density), so that overlapping cells darken
@@ -31,6 +31,11 @@ from tools import command_parser
 from utils.command import run_command
 
 CLASS_NAMES = ("red_cell", "white_cell", "platelet")
+MIXED_NAMES = ("red_cell", "white_blood_cell_of_any_kind_with_its_nucleus", "血小板")
+SHAPES = ((1.0, 1.0), (1.0, 1.0), (0.75, 4 / 3), (1.0, 4 / 3), (2.0, 2.0), (1.5, 1.0), (0.7, 0.7))
+"""Width and height of mixed pictures, as shares of the size that is asked for."""
+SCENES = {"usual": 0.74, "sparse": 0.1, "crowded": 0.1, "empty": 0.06}
+"""The kinds of mixed pictures and their shares."""
 RED, WHITE, PLATELET = range(3)
 SHARES = {"val": 0.15, "test": 0.15}  # of the pictures in each split; the rest is for training
 
@@ -67,8 +72,9 @@ class _Cell(NamedTuple):
     radius: float
 
 
-def draw_scene(width: int, height: int, generator: Random) -> Scene:
-    """Draw one picture of the given size (pixels); every choice comes from the generator.
+def draw_scene(width: int, height: int, generator: Random, *, kind: str = "usual") -> Scene:
+    """Draw one picture of the given size (pixels) and of a kind of `SCENES`; every choice comes
+    from the generator.
 
     A box is the extent of the visible part of an outline, rounded to whole pixels.
     """
@@ -82,7 +88,7 @@ def draw_scene(width: int, height: int, generator: Random) -> Scene:
         cv2.circle(density, centre, max(1, radius), shade.tolist(), -1, cv2.LINE_AA)
     stain = generator.uniform(0.8, 1.25)
     boxes, classes = [], []
-    for cell in _place(size, scale, generator):
+    for cell in _place(size, scale, generator, kind):
         outline = _outline(cell, generator)
         mask = np.zeros(size, np.uint8)
         cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
@@ -99,14 +105,21 @@ def draw_scene(width: int, height: int, generator: Random) -> Scene:
     return Scene(image, np.array(boxes).reshape(-1, 4), np.array(classes, dtype=np.int64))
 
 
-def _place(size: tuple[int, int], scale: float, generator: Random) -> list[_Cell]:
+def _place(size: tuple[int, int], scale: float, generator: Random, scene: str) -> list[_Cell]:
     """Choose cells in painting order; they may touch and overlap a little, red ones more."""
     mean = generator.uniform(15.5, 19.5)
-    plan = (
+    plan: tuple[tuple[int, int, float, float], ...] = (
         (WHITE, int(generator.choice(4, p=(0.12, 0.46, 0.32, 0.10))), 26.0, 38.0),
         (PLATELET, int(generator.choice(4, p=(0.25, 0.45, 0.22, 0.08))), 7.8, 10.5),
         (RED, int(generator.integers(6, 17)), 0.88 * mean, 1.14 * mean),
     )
+    if scene == "crowded":
+        plan = (*plan[:2], (RED, int(generator.integers(40, 60)), 9.5, 13.0))
+    elif scene == "sparse":
+        cls, _, smallest, largest = plan[int(generator.integers(3))]
+        plan = ((cls, 1, smallest, largest),)
+    elif scene == "empty":
+        plan = ()
     placed: list[_Cell] = []
     for kind, count, smallest, largest in plan:
         for _ in range(count):
@@ -198,41 +211,56 @@ def _photograph(density: np.ndarray, size: tuple[int, int], generator: Random) -
 
 
 def draw_dataset(
-    folder: Path, *, images: int = 240, size_wh: tuple[int, int] = (320, 240), seed: int = 0
+    folder: Path,
+    *,
+    images: int = 240,
+    size_wh: tuple[int, int] = (320, 240),
+    seed: int = 0,
+    mixed: bool = False,
 ) -> dict[str, int]:
     """Write `images` pictures of `size_wh` (width, height) with their boxes; the same for one seed.
+
+    If `mixed`, pictures have sizes and shapes around `size_wh`, some are crowded, sparse or empty,
+    and the names of classes are long and Chinese, as in what users have.
 
     Gives JPEGImages/*.jpg, Annotations/*.xml (corners x1, y1, x2, y2, the second one exclusive,
     so that width = xmax - xmin), ImageSets/Main/{train,val,test}.txt and classes.txt.
     Returns the number of boxes per class. An existing folder is added to, same names replaced.
     """
-    folder = Path(folder)
+    folder, names = Path(folder), MIXED_NAMES if mixed else CLASS_NAMES
     lists = folder / "ImageSets" / "Main"
     for part in (folder / "JPEGImages", folder / "Annotations", lists):
         part.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
-        counts = list(pool.map(partial(_draw_one, folder, size_wh, seed), range(images)))
+        counts = list(pool.map(partial(_draw_one, folder, size_wh, (seed, mixed)), range(images)))
     order = np.random.default_rng([seed, images]).permutation(images).tolist()
     for split, share in (*SHARES.items(), ("train", 1.0)):
         count = round(share * images)
         members, order = sorted(order[:count]), order[count:]
         text = "".join(f"smear_{index:05d}\n" for index in members)
         (lists / f"{split}.txt").write_text(text, encoding="utf-8")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASS_NAMES))
-    return dict(zip(CLASS_NAMES, np.sum(counts, axis=0).tolist(), strict=True))
+    text = "".join(f"{name}\n" for name in names)
+    (folder / "classes.txt").write_text(text, encoding="utf-8")
+    return dict(zip(names, np.sum(counts, axis=0).tolist(), strict=True))
 
 
-def _draw_one(folder: Path, size: tuple[int, int], seed: int, index: int) -> np.ndarray:
-    """Write one picture and its boxes; the generator depends on seed and index alone."""
-    generator = np.random.default_rng([seed, index])
-    scene = draw_scene(*size, generator)
+def _draw_one(
+    folder: Path, size: tuple[int, int], seed: tuple[int, bool], index: int
+) -> np.ndarray:
+    """Write one picture and its boxes; the generator depends on `seed` (and mixed) and index."""
+    generator, names, kind = np.random.default_rng([seed[0], index]), CLASS_NAMES, "usual"
+    if seed[1]:
+        names, share = MIXED_NAMES, SHAPES[int(generator.integers(len(SHAPES)))]
+        kind = str(generator.choice(list(SCENES), p=list(SCENES.values())))
+        size = round(size[0] * share[0]), round(size[1] * share[1])
+    scene = draw_scene(*size, generator, kind=kind)
     path = folder / "JPEGImages" / f"smear_{index:05d}.jpg"
     quality = int(generator.integers(82, 96))
     if not cv2.imwrite(str(path), scene.image, [cv2.IMWRITE_JPEG_QUALITY, quality]):
         raise OSError(f"{path} could not be written")
     objects = "".join(
-        OBJECT.format(CLASS_NAMES[kind], *corners)
-        for kind, corners in zip(scene.classes.tolist(), scene.boxes.tolist(), strict=True)
+        OBJECT.format(names[cls], *corners)
+        for cls, corners in zip(scene.classes.tolist(), scene.boxes.tolist(), strict=True)
     )
     annotation = folder / "Annotations" / f"{path.stem}.xml"
     annotation.write_text(ANNOTATION.format(path.name, *size, objects), encoding="utf-8")
@@ -246,11 +274,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=240, help="number of pictures")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--mixed", action="store_true", help="mixed sizes, crowded and empty scenes, odd names"
+    )
     options = parser.parse_args(arguments)
     if options.images < 1 or min(options.size) < 96:
         parser.error("--images must be at least 1 and --size at least 96 96")
     counts = draw_dataset(
-        options.out, images=options.images, size_wh=tuple(options.size), seed=options.seed
+        options.out,
+        images=options.images,
+        size_wh=tuple(options.size),
+        seed=options.seed,
+        mixed=options.mixed,
     )
     boxes = ", ".join(f"{count} {name}" for name, count in counts.items())
     print(f"{options.images} pictures in {options.out}: {boxes}")

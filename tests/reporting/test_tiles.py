@@ -70,11 +70,14 @@ def test_a_crowd_is_not_hidden_by_names() -> None:
     scores, classes = np.full(20, 0.5), np.zeros(20, int)
     few = annotated_tile(image, "", boxes[:MOST_NAMED], classes[:MOST_NAMED], ("cell",))
     assert [label.text for label in few.labels] == ["cell"] * MOST_NAMED
-    assert annotated_tile(image, "", boxes, classes, ("cell",)).labels == []
-    scored = annotated_tile(image, "", boxes, classes, ("cell",), scores)
-    assert [label.text for label in scored.labels] == ["0.50"] * 20
+    classes[7:] = 1
+    named = annotated_tile(image, "", boxes, classes, ("cell", "other"))
+    assert [label.text for label in named.labels] == ["cell", "other"]
+    scored = annotated_tile(image, "", boxes, classes, ("cell", "other"), scores)
+    expected = ["cell 0.50", *["0.50"] * 6, "other 0.50", *["0.50"] * 12]
+    assert [label.text for label in scored.labels] == expected
     many = annotated_tile(image, "", boxes, classes, [f"class {n}" for n in range(80)])
-    assert [label.text for label in many.labels] == ["class 0"] * 20
+    assert [label.text for label in many.labels] == ["class 0"] * 7 + ["class 1"] * 13
 
 
 def test_a_batch_shows_its_targets() -> None:

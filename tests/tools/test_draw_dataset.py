@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from defusedxml.ElementTree import parse
 
-from tools.draw_dataset import CLASS_NAMES, draw_dataset, draw_scene, main
+from tools.draw_dataset import CLASS_NAMES, MIXED_NAMES, draw_dataset, draw_scene, main
 from tools.sources import read_source
 
 
@@ -61,8 +61,22 @@ def test_voc_files_and_splits_agree_with_the_pictures(tmp_path: Path) -> None:
     assert cv2.imread(str(by_name["smear_00000"].path)).shape == (120, 160, 3)
 
 
+def test_a_mixed_set_is_as_users_have_it(tmp_path: Path) -> None:
+    """Sizes and shapes, a long and a Chinese name, crowded and empty scenes."""
+    counts = draw_dataset(tmp_path, images=60, size_wh=(160, 120), seed=0, mixed=True)
+    source = read_source(tmp_path)
+    assert source.class_names == tuple(counts) == MIXED_NAMES
+    assert min(counts.values()) > 20
+    images = [image for own in source.splits.values() for image in own]
+    sizes = {cv2.imread(str(image.path)).shape[:2] for image in images}
+    assert {(120, 160), (240, 320), (160, 120), (84, 112)} <= sizes
+    objects = sorted(len(image.classes) for image in images)
+    assert objects[0] == 0
+    assert objects[-1] > 30
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "set"), "--images", "2", "--size", "128", "96"]) == 0
+    assert main([str(tmp_path / "set"), "--images", "2", "--size", "128", "96", "--mixed"]) == 0
     assert "2 pictures" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([str(tmp_path / "set"), "--images", "0"])
