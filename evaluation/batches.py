@@ -31,7 +31,7 @@ from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import Letterbox, boxes_to_original
 from ops.nms import non_max_suppression
-from ops.suppression import are_sure, suppress_batch
+from ops.suppression import Suppressed, are_sure, suppress_batch
 from utils.device import Upload
 
 GEOMETRY = 16
@@ -141,7 +141,15 @@ class EvaluationWork:
 
     def fetch(self, launched: LaunchedBatch) -> EvaluatedBatch:
         """Wait for a batch and take its figures apart."""
-        filled, (packed, *losses) = launched.filled, launched.figures()
+        filled, first = launched.filled, [launched]
+
+        def look() -> tuple[LaunchedBatch, list[Tensor]]:
+            again = first.pop() if first else self.launch(filled)
+            return again, again.figures()
+
+        launched, (packed, *losses) = self.predictor.network.in_range(
+            look, lambda looked: Suppressed(looked[1][0]).is_broken
+        )
         sure, numbers = are_sure(packed[:, -2:]).tolist(), packed[:, :-2].numpy()
         if self.stopwatch:
             self._note(self.stopwatch, launched)

@@ -73,7 +73,6 @@ def evaluate(
             )
             if on_image is not None:
                 on_image(position, image.detections)
-    predictor.network.check_numbers()
     return evaluator.gather(processes).evaluation()
 
 
