@@ -6,7 +6,6 @@ Neither is asked for its package before the setting `loggers` names it.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +18,6 @@ from utils.errors import first_line, optional_package
 log = logging.getLogger(__name__)
 
 PROJECT = "yolov5"
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
-"""Without these both tell their makers of their use, offline or not; read by their imports."""
 LONGEST_VALUE = 500
 """Characters of a setting's value that MLflow stores."""
 
@@ -37,7 +34,6 @@ class OfflineLogger(Callback):
 
     def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
         """Begin a run in `folder`. Raise TaskError(CONFIG) if a package is missing."""
-        os.environ.update(QUIET)
         purpose = f"the setting loggers: {self.name}"
         self._package, *_ = (optional_package(one, purpose=purpose) for one in self.packages)
         self._works = True

@@ -17,6 +17,13 @@ VERSION = "0.2.0"
 SHOWN = 12
 """Digits of a commit that are shown."""
 REPOSITORY = Path(__file__).resolve().parent.parent
+QUIET = {
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime 1.32, seconds after its import
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+"""What keeps packages from telling their makers of their use; read by their imports."""
+os.environ.update(QUIET)
 
 NEEDED = {
     "torch": "torch",

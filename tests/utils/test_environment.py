@@ -15,6 +15,7 @@ from tests.test_floors import MODULES
 from utils.environment import (
     CACHES,
     NEEDED,
+    QUIET,
     RANK_VARIABLES,
     missing_packages,
     provide_home,
@@ -83,3 +84,23 @@ def test_a_python_without_packages_ends_in_one_sentence(program: list[str]) -> N
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{sys.executable} has no torch, opencv-python-headless, numpy")
+
+
+@pytest.mark.parametrize("module", ["exporting.format_onnx", "api.detector", "reporting.loggers"])
+def test_packages_are_told_to_be_quiet_before_they_are_imported(module: str) -> None:
+    code = f"""
+import importlib.abc, os, sys
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in ("onnxruntime", "mlflow", "wandb"):
+            print(name, os.environ.get("ORT_DISABLE_TELEMETRY"))
+sys.meta_path.insert(0, Watch())
+import {module}
+print({{key: os.environ.get(key) for key in {sorted(QUIET)}}} == {QUIET})
+"""
+    bare = {key: value for key, value in os.environ.items() if key not in QUIET}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, env=bare, capture_output=True, text=True, check=True)
+    *imported, told = done.stdout.splitlines()
+    assert told == "True"
+    assert all(line.endswith(" 1") for line in imported), imported
