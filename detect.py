@@ -15,7 +15,7 @@ if __name__ == "__main__":
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,19 +112,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Detect objects; write annotated images and videos, label files, crops, tables, a report."""
     log_to_console()
     command = parse_detect_command(arguments)
-    device, images, outputs = parse_device(command.device), command.images, command.outputs
-    no_window = why_no_window() if outputs.view_img else "not asked for"
-    if outputs.view_img and no_window:
-        log.warning("note: --view-img shows nothing: %s; look at the saved pictures", no_window)
+    device = parse_device(command.device)
     predictor = load_predictor(
         command.weights,
         command.settings,
         device,
-        images=images,
+        images=command.images,
         shape=command.shape,
         upright=True,
     )
-    folder = command.run.make() if command.run else Path()
+    with command.run.opened() if command.run else nullcontext(Path()) as folder:
+        detect(command, predictor, folder)
+
+
+def detect(command: DetectCommand, predictor: Predictor, folder: Path) -> None:
+    """Detect, write everything to the run's folder, and log where it is."""
+    images, outputs = command.images, command.outputs
+    no_window = why_no_window() if outputs.view_img else "not asked for"
+    if outputs.view_img and no_window:
+        log.warning("note: --view-img shows nothing: %s; look at the saved pictures", no_window)
     names, rows = predictor.class_names, folder / "predictions.csv" if outputs.save_csv else None
     with DetectionTable(command.output or folder / "detections.json", names, rows) as table:
         files = DetectionFiles(folder, command.base, names, outputs, draw_boxes, upright=True)

@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cli.options import as_typed, log_next
 from cli.parsers import train_parser
@@ -45,31 +46,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log.info("%s", describe(device))
     check_weights(command)
     (train_index, validation), _ = command.data.read(settings.max_bad_fraction)
-    folder = command.run.make()
-    space = search_space(settings)
+    with command.run.opened(has_trials) as folder:
+        space = search_space(settings)
 
-    def objective(values: Mapping[str, float], number: int) -> float:
-        job = TrainingJob(
-            settings=trial_settings(settings, values),
-            train=train_index,
-            validation=validation,
-            device=device,
-            folder=folder / "trials" / f"{number:04d}",
-            stage_folder=lambda stage: folder / stage,
-            weights=command.weights,
-        )
-        return train_trial(job)
+        def objective(values: Mapping[str, float], number: int) -> float:
+            job = TrainingJob(
+                settings=trial_settings(settings, values),
+                train=train_index,
+                validation=validation,
+                device=device,
+                folder=folder / "trials" / f"{number:04d}",
+                stage_folder=lambda stage: folder / stage,
+                weights=command.weights,
+            )
+            return train_trial(job)
 
-    own = ["--project", str(folder.parent), "--name", folder.name, "--exist-ok"]
-    with resumed_by(lambda: as_typed("python", "evolve.py", *sys.argv[1:], *own)):
-        best = search(
-            objective,
-            folder,
-            trials=trials,
-            space=space,
-            start=starting_point(settings, space),
-            seed=settings.seed,
-        )
+        own = ["--project", str(folder.parent), "--name", folder.name, "--exist-ok"]
+        with resumed_by(lambda: as_typed("python", "evolve.py", *sys.argv[1:], *own)):
+            best = search(
+                objective,
+                folder,
+                trials=trials,
+                space=space,
+                start=starting_point(settings, space),
+                seed=settings.seed,
+            )
     log.info(
         "best of %d trials: number %d with fitness %.4f: %s",
         *(best.trials, best.number, best.fitness, folder / "hyp_evolve.yaml"),
@@ -78,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hyper = ("--hyp", folder / "hyp_evolve.yaml", "--data", data, "--imgsz", settings.img_size)
     start = ("--weights", settings.weights) if settings.weights else ("--cfg", settings.model)
     log_next("train with them", "python", "train.py", *hyper, *start)
+
+
+def has_trials(folder: Path) -> bool:
+    """Return whether a trial was finished in a run folder."""
+    return (folder / "evolve.csv").is_file()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
@@ -45,13 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights, source, algorithm = given["weights"], given["source"], given["algorithm"]
     detector = Detector(weights, device=named_device(given, given["gpu_id"]), **of_detector)
     output, folder = given["output"], None
-    if output is None:
-        folder = RunName(Path(given["project"]), given["name"], given["exist_ok"]).make()
-        output = folder / "result.tsv"
-    report = folder if plots else None
-    ranked = detector.mine(source, algorithm, report=report, **settings)
-    with replace_text(output) as file:
-        file.writelines(f"{one.path}\t{one.score:.9f}\n" for one in ranked)
+    with ExitStack() as stack:
+        if output is None:
+            run = RunName(Path(given["project"]), given["name"], given["exist_ok"])
+            folder = stack.enter_context(run.opened())
+            output = folder / "result.tsv"
+        report = folder if plots else None
+        ranked = detector.mine(source, algorithm, report=report, **settings)
+        with replace_text(output) as file:
+            file.writelines(f"{one.path}\t{one.score:.9f}\n" for one in ranked)
     log.info("%d images scored by %s: %s", len(ranked), algorithm, output)
     if report and (report / PAGE).is_file():
         log.info("report: %s", report / PAGE)

@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_to_console(quiet=not processes.is_main)
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
-    with processes.process_group(device):
+    with processes.process_group(device), ExitStack() as stack:
         words = sys.argv[1:] if arguments is None else arguments
-        job = build_job(command, device, processes)
+        job = build_job(command, device, processes, stack)
         job = replace(job, command=as_typed("python", "train.py", *words))
         with resumed_by(lambda: resume_command(job, command)):
             best = train(job, Progress())
@@ -72,12 +73,19 @@ def tell_results(job: TrainingJob, command: TrainCommand, weights: Path) -> None
     log_next("detect", "python", "detect.py", *shared, "--source", "IMAGES")
 
 
-def build_job(command: TrainCommand, device: torch.device, processes: DistContext) -> TrainingJob:
-    """Read the data set, and make the run folder on rank 0."""
+def has_begun(folder: Path) -> bool:
+    """Return whether a run folder has weights, or pictures of the first step."""
+    return any(folder.rglob("*.pt")) or any(folder.glob("train_batch*"))
+
+
+def build_job(
+    command: TrainCommand, device: torch.device, processes: DistContext, stack: ExitStack
+) -> TrainingJob:
+    """Read the data set, and on rank 0 open the run folder until the `stack` ends."""
     log.info("%s", describe(device))
     check_weights(command, processes)
     (train_index, validation), reports = command.data.read(command.settings.max_bad_fraction)
-    folder = command.run.make() if processes.is_main else None
+    folder = stack.enter_context(command.run.opened(has_begun)) if processes.is_main else None
     folder = Path(processes.broadcast_text(str(folder)))
     if processes.is_main:
         command.write_options(folder)

@@ -23,7 +23,7 @@ import numpy as np
 
 from cli.options import log_next
 from cli.val import parse_val_command
-from evaluation.coco import COCO_IDS, coco_metrics, write_coco_json
+from evaluation.coco import COCO_IDS, coco_available, coco_metrics, write_coco_json
 from evaluation.evaluate import evaluate_split
 from evaluation.tables import class_table, coco_table, size_table, write_tables
 from inference.outputs import DetectionFiles
@@ -63,12 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif classes is not None:
         index = index.only(classes)
     found: list[tuple[int, np.ndarray]] = []
-    keep = command.coco or command.save_labels or command.save_json
+    shows_coco = command.coco or coco_available()
+    keep = shows_coco or command.save_labels or command.save_json
     evaluation = evaluate_split(
         predictor, index, on_image=(lambda *image: found.append(image)) if keep else None
     )
     names = index.class_names
-    coco = coco_metrics(found, index) if command.coco else None
+    coco = coco_metrics(found, index) if shows_coco else None
     tables = [class_table(evaluation, names), size_table(evaluation, names)]
     tables += [coco_table(coco)] if coco else []
     log.info("%s\n%s", "\n".join(report.lines()), "\n\n".join(tables))

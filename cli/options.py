@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,23 @@ class RunName:
         """Return the name that --project, --name and --exist-ok give."""
         folder, name = given.get("project", project), given.get("name") or "exp"
         return cls(Path(str(folder)), str(name), "exist_ok" in given)
+
+    @contextmanager
+    def opened(
+        self, begun: Callable[[Path], bool] = lambda folder: any(folder.iterdir())
+    ) -> Iterator[Path]:
+        """Make the folder; after an error take it away again, unless the run has `begun` in it.
+
+        A folder that was there before stays.
+        """
+        before = self.exist_ok and (self.project / self.name).is_dir()
+        folder = self.make()
+        try:
+            yield folder
+        except Exception:
+            if not before and not begun(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def make(self) -> Path:
         """Make and return `project`/`name`, or that with the next free number from 2 on.

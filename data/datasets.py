@@ -58,12 +58,14 @@ class EvaluationBatch(Batch):
     """A batch of letterboxed images without augmentation.
 
     `plans` say where each image lies in its network input, `indices` which image of the data set
-    it is. An image that cannot be read is left out. `number` counts the batches of a split.
+    it is. An image that cannot be read is left out. `number` counts the batches of a split, and
+    `seconds` is the time that reading, decoding and letterboxing took.
     """
 
     plans: tuple[Letterbox, ...]
     indices: tuple[int, ...]
     number: int
+    seconds: float = 0.0
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

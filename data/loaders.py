@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,7 @@ class EvaluationDataset(Dataset[EvaluationBatch | None]):
 
         Images that cannot be read are named in the log and left out.
         """
+        began = perf_counter()
         start, count = number * self.config.batch_size, self.config.batch_size
         height, width = (int(side) for side in self.shapes[number])
         planes: list[Tensor] = []
@@ -283,7 +285,8 @@ class EvaluationDataset(Dataset[EvaluationBatch | None]):
         if not planes:
             return None
         images, joined = torch.stack(planes), torch.cat(targets)
-        return EvaluationBatch(images, joined, tuple(plans), tuple(indices), number)
+        seconds = perf_counter() - began
+        return EvaluationBatch(images, joined, tuple(plans), tuple(indices), number, seconds)
 
 
 class EvaluationLoader:

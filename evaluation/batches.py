@@ -5,8 +5,9 @@ Shape legend: b images, d slots for detections, m for labels, T IoU thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -23,13 +24,14 @@ from evaluation.metrics import (
     match_batch,
     match_detections,
 )
+from evaluation.speed import DECODING, NETWORK, NMS, Mark, Stopwatch
 from inference.batching import Buffers, Steps
 from inference.pipeline import Download
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from ops.letterbox import Letterbox, boxes_to_original
 from ops.nms import non_max_suppression
-from ops.suppression import are_sure, suppress_batch
+from ops.suppression import Suppressed, are_sure, suppress_batch
 from utils.device import Upload
 
 GEOMETRY = 16
@@ -67,6 +69,8 @@ class LaunchedBatch:
     """What NMS was given, in case that it is not sure."""
     figures: Callable[[], list[Tensor]]
     """Waits for detections, matches and doubts [b, 9 d + 2]; with a criterion also losses [3]."""
+    marks: Sequence[Mark] = ()
+    """Before and after the network, and after NMS, where that is timed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class EvaluationWork:
     index: DatasetIndex
     criterion: DetectionLoss | None
     upload: Upload
+    stopwatch: Stopwatch | None = None
 
     @property
     def steps(self) -> Steps[EvaluationBatch, FilledBatch, LaunchedBatch, EvaluatedBatch]:
@@ -110,13 +115,16 @@ class EvaluationWork:
         """Start all that the device is to do with a batch."""
         predictor, batch = self.predictor, filled.batch
         images, truth = self.upload(batch.images), self.upload(filled.truth)
+        marks = [self.stopwatch.mark()] if self.stopwatch else []
         maps = list[Tensor]()
         if self.criterion is None:
             output = predictor.network.rows(images)
         else:
             maps, output = predictor.forward(images)
+        marks += [self.stopwatch.mark()] if self.stopwatch else []
         rows = predictor.as_one_class(predictor.candidates(images, output))
         found = suppress_batch(rows, predictor.config.nms, multi_label=True)
+        marks += [self.stopwatch.mark()] if self.stopwatch else []
         offset, scale, lowest, highest = truth[:, None, :GEOMETRY].split(4, -1)
         corners = torch.clamp((found.rows[..., :4] - offset).div_(scale), lowest, highest)
         detections = torch.cat((corners, found.rows[..., 4:]), -1)
@@ -129,12 +137,22 @@ class EvaluationWork:
             with torch.no_grad():
                 parts = self.criterion(maps, targets)
             figures.append(torch.stack([parts.box, parts.obj, parts.cls]))
-        return LaunchedBatch(filled, rows, copied_later(figures, predictor.pool.buffers))
+        return LaunchedBatch(filled, rows, copied_later(figures, predictor.pool.buffers), marks)
 
     def fetch(self, launched: LaunchedBatch) -> EvaluatedBatch:
         """Wait for a batch and take its figures apart."""
-        filled, (packed, *losses) = launched.filled, launched.figures()
+        filled, first = launched.filled, [launched]
+
+        def look() -> tuple[LaunchedBatch, list[Tensor]]:
+            again = first.pop() if first else self.launch(filled)
+            return again, again.figures()
+
+        launched, (packed, *losses) = self.predictor.network.in_range(
+            look, lambda looked: Suppressed(looked[1][0]).is_broken
+        )
         sure, numbers = are_sure(packed[:, -2:]).tolist(), packed[:, :-2].numpy()
+        if self.stopwatch:
+            self._note(self.stopwatch, launched)
         slots = numbers.shape[1] // 9
         rows = numbers[:, : 6 * slots].reshape(-1, slots, 6)
         label, taken, reached = numbers[:, 6 * slots :].reshape(-1, 3, slots).transpose(1, 0, 2)
@@ -151,10 +169,19 @@ class EvaluationWork:
             images.append(MatchedImage(detections, own, matched))
         return EvaluatedBatch(filled.batch, images, losses[0] if losses else None)
 
+    def _note(self, stopwatch: Stopwatch, launched: LaunchedBatch) -> None:
+        before, between, after = launched.marks
+        stopwatch.add(DECODING, launched.filled.batch.seconds)
+        stopwatch.add_between(NETWORK, before, between)
+        stopwatch.add_between(NMS, between, after)
+
     def _found_one_by_one(self, launched: LaunchedBatch, place: int) -> NDArray[np.float32]:
         """Return the detections of an image whose NMS was not sure; waits for the device."""
+        began = perf_counter()
         alone = launched.rows[place : place + 1]
         (found,) = non_max_suppression(alone, self.predictor.config.nms, multi_label=True)
+        if self.stopwatch:
+            self.stopwatch.add(NMS, perf_counter() - began)
         moved = boxes_to_original(found.rows.cpu(), launched.filled.batch.plans[place])
         detections: NDArray[np.float32] = moved.numpy()
         return detections

@@ -21,6 +21,7 @@ from evaluation.evaluator import (
     crowd_regions,
     ground_truth,
 )
+from evaluation.speed import Stopwatch
 from evaluation.tables import coco_table, size_table, write_tables
 from inference.predictor import Predictor
 from models.loss import DetectionLoss
@@ -52,13 +53,18 @@ def evaluate(
     that of a single process, the others that of their shard.
     """
     evaluator = Evaluator(len(index.class_names), config)
-    work = EvaluationWork(predictor, index, criterion, Upload(predictor.pool.device))
+    stopwatch = evaluator.config.stopwatch
+    work = EvaluationWork(
+        predictor, index, criterion, Upload(predictor.pool.device), stopwatch=stopwatch
+    )
     for done in predictor.pool.pipeline(work.steps, batches):
         number = done.batch.number
         if done.losses is not None:
             evaluator.add_losses(number, done.losses)
         for position, image in zip(done.batch.indices, done.images, strict=True):
             crowds = crowd_regions(index, position)
+            if stopwatch:
+                stopwatch.images += 1
             evaluator.add(
                 *(image.detections, image.labels, crowds),
                 position=position,
@@ -67,7 +73,6 @@ def evaluate(
             )
             if on_image is not None:
                 on_image(position, image.detections)
-    predictor.network.check_numbers()
     return evaluator.gather(processes).evaluation()
 
 
@@ -84,11 +89,13 @@ def evaluate_stream(
     """
     evaluator = Evaluator(len(index.class_names), config)
     predictor = replace(predictor, config=replace(predictor.config, upright=index.upright))
-    stream = predictor.stream(index.paths, multi_label=True)
+    stream, stopwatch = predictor.stream(index.paths, multi_label=True), evaluator.config.stopwatch
     for prediction in progress_bar(stream, "evaluation", total=len(index)):
         if prediction.error is not None:
             log.warning("skipped %s: %s", prediction.path, prediction.error)
             continue
+        if stopwatch:
+            stopwatch.images += 1
         position, detections = prediction.position, prediction.detections
         labels, crowds = ground_truth(index, position), crowd_regions(index, position)
         evaluator.add(detections, labels, crowds, position=position)
@@ -100,8 +107,24 @@ def evaluate_stream(
 def evaluate_split(
     predictor: Predictor, index: DatasetIndex, *, on_image: ImageCallback | None = None
 ) -> Evaluation:
-    """Evaluate a split, by object size too: in v7.0's batches, or in tiles if there are any."""
-    config, own = EvaluationConfig(by_size=True), predictor.config
+    """Evaluate a split, by object size too: in v7.0's batches, or in tiles if there are any.
+
+    Log how long an image took: without stages where there are tiles.
+    """
+    with Stopwatch(predictor.pool.device) as stopwatch:
+        config = EvaluationConfig(by_size=True, stopwatch=stopwatch)
+        evaluation = _evaluate_split(predictor, index, config, on_image)
+    log.info("%s", stopwatch.line(predictor.pool.count))
+    return evaluation
+
+
+def _evaluate_split(
+    predictor: Predictor,
+    index: DatasetIndex,
+    config: EvaluationConfig,
+    on_image: ImageCallback | None,
+) -> Evaluation:
+    own = predictor.config
     if own.tiling is not None:
         return evaluate_stream(predictor, index, config, on_image=on_image)
     batching = LoaderConfig(

@@ -26,6 +26,7 @@ from evaluation.metrics import (
     match_detections,
     summarise,
 )
+from evaluation.speed import Stopwatch
 from ops.boxes import area
 from utils.distributed import DistContext
 
@@ -42,6 +43,8 @@ class EvaluationConfig:
     """Confidence threshold of the counts and of the detections kept for pictures."""
     by_size: bool = False
     """Whether to compute the metrics of small, medium and large objects too."""
+    stopwatch: Stopwatch | None = None
+    """What times the stages, if anything does."""
 
 
 @dataclass(frozen=True)

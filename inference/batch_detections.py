@@ -19,6 +19,8 @@ class BatchDetections:
 
     found: Suppressed
     decoded: Sequence[Tensor]
+    is_broken: bool = False
+    """Whether decoded rows are not numbers; the detections mean nothing then."""
 
     @classmethod
     def suppress(cls, outputs: Sequence[Tensor], config: NmsConfig) -> BatchDetections:
@@ -34,7 +36,10 @@ class BatchDetections:
         (decoded,) = outputs
         found = suppress_batch(decoded, config)
         # Both columns that tell it in one copy, and nothing launched.
-        if not Suppressed(found.packed[:, -2:].cpu()).sure.all():
+        doubts = Suppressed(found.packed[:, -2:].cpu())
+        if doubts.is_broken:
+            return cls(found, outputs, is_broken=True)
+        if not doubts.sure.all():
             exact = found.to_host().corrected(decoded, config)
             found = Suppressed(exact.packed.to(decoded.device))
         return cls(found, outputs)

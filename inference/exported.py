@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 import torch
@@ -20,6 +21,8 @@ from utils.official_weights import missing_weights
 from utils.safe_yaml import load_yaml
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
 """By the file's ending, the engines that run it; the first one unless the settings name another."""
@@ -86,8 +89,9 @@ class ExportedNetwork:
         """Return the decoded rows of a batch. Raises TaskError(MODEL)."""
         return self(images)[1]
 
-    def check_numbers(self) -> None:
-        """Do nothing: these programs compute in float32 or bfloat16, whose ranges suffice."""
+    def in_range(self, work: Callable[[], Result], is_broken: Callable[[Result], bool]) -> Result:
+        """Return the result of `work`: float32 and bfloat16 have the range for it."""
+        return work()
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images as float32 from 0 to 1 on the CPU."""

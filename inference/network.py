@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,10 +23,19 @@ from utils.errors import Code, TaskError
 from utils.memory import Pieces
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 PIXELS_PER_PASS = 1_000_000
 """Pixels that a CPU core takes through the network at once, however large the batch: what one layer
 leaves for the next should still be in its cache."""
+
+
+class Widened:
+    """What computes in float32 in place of a network whose values left the range of float16."""
+
+    def __init__(self) -> None:
+        self.network: Network | None = None
+        self.lock = Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +56,7 @@ class Network:
     """What computes the network up to its head; None for torch. `backbone_map` is always torch."""
     graphs: Graphs | None = None
     """What torch launches on a GPU."""
-    sum_of_rows: Tensor | None = None
-    """Of all outputs in float16: no finite number once a value left its range; float32 []."""
+    widened: Widened = field(default_factory=Widened)
     pieces: Pieces = field(default_factory=Pieces)
     """How many images go through the network at once, if memory has run out."""
 
@@ -60,8 +69,7 @@ class Network:
         precision = usable_precision(fused, precision)
         prepare = to_onednn if device.type == "cpu" else with_cast_weights
         compiled = prepare(fused, compute_dtype(device, precision))
-        total = torch.zeros((), device=device) if precision == "float16" else None
-        network = cls(fused, compiled, device, precision, sum_of_rows=total)
+        network = cls(fused, compiled, device, precision)
         if device.type == "cpu":
             return network
         return replace(network, graphs=Graphs(network, CudaGraphs(device)))
@@ -89,52 +97,84 @@ class Network:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> NetworkOutput:
         """Run the forward pass of a batch."""
-        return _joined(self.pieces.run(lambda part: self._pass(images[part]), len(images)))
+        run = self._now._pass
+        return _joined(self.pieces.run(lambda part: run(images[part]), len(images)))
 
     @torch.inference_mode()
     def rows(self, images: Tensor) -> Tensor:
         """Run the forward pass of a batch for its decoded rows alone."""
-        if self.backend is not None or self.graphs is None:
+        graphs = self._now.graphs
+        if self._now.backend is not None or graphs is None:
             return self(images)[1]
-        graphs, moved = self.graphs, images.to(self.device, non_blocking=True)
+        moved = images.to(self.device, non_blocking=True)
         run = self.pieces.run(lambda part: graphs(moved[part], maps=False)[1], len(images))
         return run[0] if len(run) == 1 else torch.cat(run)
 
     @torch.inference_mode()
     def backbone_map(self, images: Tensor) -> Tensor:
         """Return the backbone's last map float32 [b, c, y, x]."""
+        now = self._now
 
         def run(part: slice) -> Tensor:
-            with autocast(self.device, self.precision):
+            with autocast(self.device, now.precision):
                 parts = self._split(images[part])
-                return torch.cat([self.compiled.backbone(p).float() for p in parts])
+                return torch.cat([now.compiled.backbone(p).float() for p in parts])
 
         return torch.cat(self.pieces.run(run, len(images)))
 
+    def in_range(self, work: Callable[[], Result], is_broken: Callable[[Result], bool]) -> Result:
+        """Return the result of `work`, done again in float32 if values left float16's range.
+
+        `is_broken` says whether a result comes of output that is not a number; it is asked of
+        networks in float16 only. Everything is computed in float32 from then on. Raises
+        TaskError(NOT_A_NUMBER) if float32 gives no numbers either.
+        """
+        result = work()
+        if self.precision != "float16" or not is_broken(result):
+            return result
+        self._widen()
+        result = work()
+        if is_broken(result):
+            raise TaskError(
+                Code.NOT_A_NUMBER,
+                "the network's output is not a number, in float32 neither: the weights are "
+                "damaged; train the model again or choose another stage of it.",
+            )
+        return result
+
+    @property
+    def _now(self) -> Network:
+        return self.widened.network or self
+
+    def _widen(self) -> None:
+        with self.widened.lock:
+            if self.widened.network is not None:
+                return
+            log.warning("note: values left the range of float16: computing in float32 from here on")
+            wide = Network(self.detector, self.detector, self.device, "float32", pieces=self.pieces)
+            if self.graphs is not None:
+                wide = replace(wide, graphs=Graphs(wide, CudaGraphs(self.device)))
+            self.widened.network = wide
+
     def _pass(self, images: Tensor) -> NetworkOutput:
         if self.backend is not None:
-            maps = self.detector.head(self.backend(self.pixels(images)))
+            maps = self._marked(self.detector.head(self.backend(self.pixels(images))))
             return maps, self.detector.decode(maps)
         if self.graphs is not None:
             return self.graphs(images.to(self.device, non_blocking=True))
         outputs = []
         for part in self._split(images):
             with autocast(self.device, self.precision):
-                maps = [level.float() for level in self.compiled(part)]
-            rows = self.detector.decode(maps)
-            if self.sum_of_rows is not None:
-                self.sum_of_rows.add_(rows.sum())
-            outputs.append((maps, rows))
+                maps = self._marked([level.float() for level in self.compiled(part)])
+            outputs.append((maps, self.detector.decode(maps)))
         return _joined(outputs)
 
-    def check_numbers(self) -> None:
-        """Raise TaskError(NOT_A_NUMBER) if an output was no number; this waits for the device."""
-        if self.sum_of_rows is not None and not math.isfinite(float(self.sum_of_rows)):
-            raise TaskError(
-                Code.NOT_A_NUMBER,
-                "the network's values left the range of float16, and what it found is not right: "
-                "set precision to float32, or to bfloat16 on a GPU that has it.",
-            )
+    def _marked(self, maps: list[Tensor]) -> list[Tensor]:
+        """Make all logits NaN if one of float16 is not finite: the sigmoid of infinity is 1."""
+        if self.precision == "float16":
+            total = torch.stack(torch._foreach_norm(maps, 1)).sum()
+            torch._foreach_mul_(maps, (total - total).add_(1))
+        return maps
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images as float32 from 0 to 1 on the device."""

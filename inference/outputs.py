@@ -117,7 +117,7 @@ class DetectionTable:
     manager.
 
     Predictions that come early wait for those of smaller positions. The files are complete on exit,
-    also on an exception: they then have the images predicted so far, if there are any.
+    also on an exception: they then have the images predicted so far, if any could be read.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class DetectionTable:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if error[0] and not self._written and not self._waiting:
+        if error[0] and not self.readable:
             self._stack.__exit__(*error)
             return
         with self._stack:

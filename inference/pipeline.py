@@ -28,11 +28,18 @@ class Found(Protocol):
     def rows(self) -> list[NDArray[np.float32]]:
         """Wait for each image's rows [n, 6]: xyxy in pixels of its input, confidence, class."""
 
+    def is_broken(self) -> bool:
+        """Wait, and return whether the network's output was not a number."""
+
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return for each image rows [n, 6] and class probabilities [n, nc] on the device."""
 
     def shown_rows(self) -> list[NDArray[np.float32]]:
         """Return the rows of `shown` on the host."""
+
+
+Looks = Sequence[Found]
+"""At a batch, in pieces if memory has run out."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,10 @@ class FoundOnHost:
         """Return the rows of each image."""
         every = [one.cpu().numpy() for one in self.found]
         return [rows[rows[:, 4] > self.confidence] for rows in every]
+
+    def is_broken(self) -> bool:
+        """Return False: that was seen before suppression."""
+        return False
 
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
@@ -72,6 +83,10 @@ class Suppression:
         return Suppressed(self._copy.wait()).corrected(
             self._prediction, self._config, multi_label=self._multi_label
         )
+
+    def is_broken(self) -> bool:
+        """Wait, and return whether the prediction was not a number."""
+        return Suppressed(self._copy.wait()).is_broken
 
     def rows(self) -> list[Tensor]:
         """Wait for the rows [n, 6] of each image, on the host."""
@@ -107,6 +122,10 @@ class FoundOnDevice:
     def rows(self) -> list[NDArray[np.float32]]:
         """Wait for the rows of each image."""
         return FoundOnHost(self.found.rows(), self.confidence, ()).rows()
+
+    def is_broken(self) -> bool:
+        """Wait, and return whether the network's output was not a number."""
+        return self.found.is_broken() or self.inputs.is_broken()
 
     def shown(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Return what mining is shown."""
@@ -146,6 +165,8 @@ class BatchWork:
     look: Callable[[Tensor], Found]
     """Launches the network and NMS for uint8 images [b, 3, h, w]."""
     keeps_inputs: bool
+    in_range: Callable[[Callable[[], Looks], Callable[[Looks], bool]], Looks]
+    """That of the network."""
     decoder: DeviceDecoder | None = None
     pieces: Pieces = field(default_factory=Pieces)
 
@@ -179,8 +200,7 @@ class BatchWork:
             parts += decoded
         # [b, h, w, 3] permuted to [b, 3, h, w] is channels-last already.
         images = (parts[0] if len(parts) == 1 else torch.cat(parts)).permute(0, 3, 1, 2)
-        found = self.pieces.run(lambda part: self.look(images[part]), len(images))
-        return LaunchedBatch(filled, images, found)
+        return LaunchedBatch(filled, images, self._look(images))
 
     def _decoded(
         self, filled: FilledBatch, decoder: DeviceDecoder
@@ -195,10 +215,14 @@ class BatchWork:
 
     def fetch(self, launched: LaunchedBatch) -> list[Prediction]:
         """Wait for a batch and return its predictions; boxes are in the images' own pixels."""
-        filled, images, found = launched.filled, launched.images, launched.found
+        filled, images, first = launched.filled, launched.images, [launched.found]
         tiles = filled.tiles
         if images is None:
             return [tile.blank for tile in tiles]
+        found = self.in_range(
+            lambda: first.pop() if first else self._look(images),
+            lambda every: any(one.is_broken() for one in every),
+        )
         every = [rows for part in found for rows in part.rows()]
         places = [(tile.letterbox, tile.blank.window) for tile in tiles]
         rows = image_rows(every, places)
@@ -220,6 +244,9 @@ class BatchWork:
         if filled.buffer and not (self.keeps_inputs and self.upload.is_idle):
             self.buffers.give_back(filled.buffer)
         return predictions
+
+    def _look(self, images: Tensor) -> Looks:
+        return self.pieces.run(lambda part: self.look(images[part]), len(images))
 
 
 class Download:

@@ -49,9 +49,6 @@ log = logging.getLogger(__name__)
 LARGE_IMAGES_AHEAD = 4
 """Images decoded ahead of the network where they are split into tiles, and so may be very large."""
 
-BATCHES_TO_A_CHECK = 64
-"""Batches after which a stream looks whether the network's values left their range."""
-
 
 @dataclass(frozen=True)
 class PredictorConfig:
@@ -188,21 +185,29 @@ class Predictor:
 
         Rows are in pixels of uint8 RGB [b, 3, h, w]. One forward pass, without TTA.
         """
-        output = self.network.rows(images)
         if self.pool.device.type != "cpu":
-            return self._suppress_later(output, nms or self.config.nms).shown(output)
-        return [
-            (found.rows, decoded[found.source, 5:])
-            for found, decoded in zip(self.suppress(output, nms=nms), output, strict=True)
-        ]
+            launch = partial(self._launch, images, nms or self.config.nms)
+            return list(self.network.in_range(launch, FoundOnDevice.is_broken).shown())
+        output = self.network.rows(images)
+        every = zip(self.suppress(output, nms=nms), output, strict=True)
+        return [(found.rows, decoded[found.source, 5:]) for found, decoded in every]
+
+    def _launch(self, images: Tensor, nms: NmsConfig, confidence: float = 0.0) -> FoundOnDevice:
+        output = self.network.rows(images)
+        found = self._suppress_later(output, nms)
+        return FoundOnDevice(found, confidence, found, output)
 
     @torch.inference_mode()
     def detect_batches(
         self, batches: Sequence[Tensor], *, nms: NmsConfig | None = None
     ) -> BatchDetections:
         """Return the detections of uint8 RGB [b, 3, h, w]: one forward pass each, without TTA."""
-        outputs = [self.as_one_class(self.network.rows(one)) for one in batches]
-        return BatchDetections.suppress(outputs, nms or self.config.nms)
+
+        def look() -> BatchDetections:
+            outputs = [self.as_one_class(self.network.rows(one)) for one in batches]
+            return BatchDetections.suppress(outputs, nms or self.config.nms)
+
+        return self.network.in_range(look, lambda found: found.is_broken)
 
     def stream(
         self,
@@ -261,13 +266,10 @@ class Predictor:
         )
         low = min(keep_confidence, config.nms.confidence) if keep_inputs else None
         look = partial(self._look, keep_confidence=low, multi_label=multi_label)
-        upload = Upload(self.network.device)
-        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs, decoder).steps
-        for number, predictions in enumerate(self.pool.pipeline(steps, batches), start=1):
+        upload, in_range = Upload(self.network.device), self.network.in_range
+        steps = BatchWork(self.pool.buffers, upload, look, keep_inputs, in_range, decoder).steps
+        for predictions in self.pool.pipeline(steps, batches):
             yield from predictions
-            if number % BATCHES_TO_A_CHECK == 0:
-                self.network.check_numbers()
-        self.network.check_numbers()
         if decoder:
             decoder.log_counts()
 
@@ -311,12 +313,11 @@ class Predictor:
             rows = self.candidates(images, self.forward(images)[1])
             found = [one.rows for one in self.suppress(rows, multi_label=multi_label)]
             return FoundOnHost(found, 0.0, shown)
+        if plain:
+            return self._launch(images, low, nms.confidence)
         output = self.network.rows(images)
-        first = self._suppress_later(output, low) if plain or keeps else None
-        if plain and first is not None:
-            return FoundOnDevice(first, nms.confidence, first, output)
-        rows = self.candidates(images, output)
-        last = self._suppress_later(rows, nms, multi_label=multi_label)
+        first = self._suppress_later(output, low) if keeps else None
+        last = self._suppress_later(self.candidates(images, output), nms, multi_label=multi_label)
         return FoundOnDevice(last, 0.0, first or last, output)
 
 

@@ -49,7 +49,11 @@ def augmented_rows(
     parts = sum(4**level for level in range(levels))
     coarsest = first.shape[1] // parts
     finest = rows[-1].shape[1] // parts * 4 ** (levels - 1)
-    return torch.cat((first[:, : first.shape[1] - coarsest], *rows[1:-1], rows[-1][:, finest:]), 1)
+    rows[0], rows[-1] = first[:, : first.shape[1] - coarsest], rows[-1][:, finest:]
+    every = torch.cat(rows, 1)
+    # The first row of an image is not a number where a view is none: suppression looks there only.
+    every[:, 0].add_(every[..., 0].sum(1, keepdim=True), alpha=0)
+    return every
 
 
 def transform(images: Tensor, view: View, stride: int) -> Tensor:

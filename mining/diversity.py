@@ -91,8 +91,11 @@ def collect_features(
     def note(group: Sequence[Prediction]) -> Sequence[Prediction]:
         if _whole_image_shape(group[0]) is None:
             return group
-        maps = predictor.backbone_map(halved(stack_inputs(group)))
-        means = maps.mean((2, 3)).double().cpu().numpy()
+        images = halved(stack_inputs(group))
+        means = predictor.network.in_range(
+            lambda: predictor.backbone_map(images).mean((2, 3)).double().cpu().numpy(),
+            lambda found: not np.isfinite(found).all(),
+        )
         if means.shape[1] not in matrices:
             matrices[means.shape[1]] = projection(means.shape[1], settings.seed)
         for one, mean in zip(group, means, strict=True):

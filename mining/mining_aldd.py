@@ -101,17 +101,22 @@ def aldd_scores(predictions: Iterable[Prediction], context: ScoringContext) -> S
     classes = [c for c, weight in enumerate(given) if weight]
     weights = torch.tensor([given[c] for c in classes], dtype=torch.float64)
 
+    def look(images: Tensor, size: tuple[int, int]) -> Tensor:
+        heats = heat_maps(predictor.forward(images)[0], classes)
+        at_once = _pairs_at_once(heats, size)
+        parts = zip(*(heat.split(at_once) for heat in heats), strict=True)
+        return torch.cat([disagreement(part, size) for part in parts]).cpu()
+
     @torch.inference_mode()
     def score(group: Sequence[Prediction]) -> list[ScoredPart]:
         images = stack_inputs(group)
         size = (images.shape[2], images.shape[3])
         scores = torch.zeros(len(group), dtype=torch.float64)
         if classes:
-            heats = heat_maps(predictor.forward(images)[0], classes)
-            at_once = _pairs_at_once(heats, size)
-            parts = zip(*(heat.split(at_once) for heat in heats), strict=True)
-            own = torch.cat([disagreement(part, size) for part in parts])
-            scores = own.cpu().double().view(len(group), -1) @ weights
+            own = predictor.network.in_range(
+                lambda: look(images, size), lambda found: not found.isfinite().all()
+            )
+            scores = own.double().view(len(group), -1) @ weights
         return [ScoredPart(one, own) for one, own in zip(group, scores.tolist(), strict=True)]
 
     return score_by_shape(predictions, score, context)

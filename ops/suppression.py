@@ -73,6 +73,11 @@ class Suppressed:
         slots: Tensor = self.packed[:, :-2].unflatten(1, (-1, COLUMNS))
         return slots
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the first row of an image is not a number; to be asked of the host's copy."""
+        return bool(self.packed[:, -1].isnan().any())
+
     def to_host(self) -> Suppressed:
         """Copy to the CPU and wait for it."""
         return Suppressed(self.packed.cpu())
@@ -176,6 +181,7 @@ def _suppress_part(
     steady = (few[:, 0].gather(1, order) >= score).all(1)
     if score.shape[1] == limit > 0:
         missing = missing * empty[:, -1]  # nothing is missed behind the last detection asked for
+    missing = torch.add(missing, prediction[:, 0, 0], alpha=0)  # not a number where that is none
     return torch.cat((rows.flatten(1), steady[:, None], missing[:, None]), 1)
 
 

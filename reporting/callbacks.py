@@ -1,4 +1,8 @@
-"""The hooks of a training: `results.csv`, TensorBoard and the report are callbacks."""
+"""The hooks of a training: `results.csv`, TensorBoard, further loggers and the report use them.
+
+A logger of your own: derive from `Callback`, override the hooks that it needs, and add it to the
+list in `training/loop.py:train`; `reporting/loggers.py` has two, chosen by the setting `loggers`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,13 @@ from torch import Tensor
 from evaluation.evaluator import Evaluation
 from models.detector import Detector
 
+COLUMNS = (
+    *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),
+    *("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"),
+    *("val/box_loss", "val/obj_loss", "val/cls_loss", "x/lr0", "x/lr1", "x/lr2"),
+)
+"""The columns of v7.0's results.csv; lr0, lr1, lr2 belong to biases, weights and norm weights."""
+
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -18,10 +29,15 @@ class EpochResult:
 
     epoch: int
     values: Sequence[float]
-    """In the order of `results_csv.COLUMNS[1:]`."""
+    """In the order of `COLUMNS[1:]`."""
     evaluation: Evaluation
     best: bool
     """Whether these weights are the best so far."""
+
+    @property
+    def named(self) -> dict[str, float]:
+        """The values by the names of their columns, such as `metrics/mAP_0.5`."""
+        return dict(zip(COLUMNS[1:], self.values, strict=True))
 
 
 class Callback:

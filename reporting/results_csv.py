@@ -7,15 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from reporting.callbacks import Callback, EpochResult
+from reporting.callbacks import COLUMNS, Callback, EpochResult
 from utils.atomic import write_text
 
-COLUMNS = (
-    *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),
-    *("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95"),
-    *("val/box_loss", "val/obj_loss", "val/cls_loss", "x/lr0", "x/lr1", "x/lr2"),
-)
-"""The columns of v7.0's results.csv; lr0, lr1, lr2 belong to biases, weights and norm weights."""
 WIDTH = 20
 """Characters of a field, padded on the left."""
 

@@ -12,7 +12,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from reporting.callbacks import Callback, EpochResult
 from reporting.drawing import fit
-from reporting.results_csv import COLUMNS
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class TensorBoardLogger(Callback):
 
     def on_epoch_end(self, result: EpochResult) -> None:
         """Add one point to each curve of `results.csv`."""
-        self.scalars(dict(zip(COLUMNS[1:], result.values, strict=True)), result.epoch)
+        self.scalars(result.named, result.epoch)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add one point per curve; it is on disk when this returns."""

@@ -186,5 +186,12 @@ class TrainSettings:
     ymir_saved_file_patterns: str = option(
         "", "regular expressions between commas: hand over only files of such names, and weights"
     )
+    loggers: tuple[str, ...] = option(
+        (),
+        "loggers beside TensorBoard, each by its own package: files in the output folder, nothing "
+        "is sent",
+        choices=("mlflow", "wandb"),
+        allow_empty=True,
+    )
     plots: bool = option(True, "draw curves, images and report.html")
     max_bad_fraction: float = of_spec(0.5, BAD)

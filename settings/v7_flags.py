@@ -97,7 +97,7 @@ _SAVE_TEXT = (
     _command("--save-conf", "save confidences in --save-txt labels", _JSON, "nothing"),
 )
 _DNN = _ignored("--dnn", "OpenCV's network module cannot run the .pt files used here", "nothing")
-_REMOTE = "for a remote logger, which this program does not have; TensorBoard files are written"
+_REMOTE = "for a remote logger; the setting loggers has MLflow and wandb write files, offline"
 
 TRAIN = (
     _setting("--weights", "weights", "weights to start from; '' trains from scratch"),

@@ -28,7 +28,7 @@ BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 MODULE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")
-FOREIGN_PROGRAMS = ("docker", "git", ".")
+FOREIGN_PROGRAMS = ("docker", "git", "mlflow", "wandb", ".")
 """Their arguments are not checked; the dot reads a shell's settings."""
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 import cv2
 import numpy as np
@@ -146,8 +148,8 @@ FIGURES = {"pr_curve", "f1_curve", "precision_curve", "recall_curve", "confusion
 @pytest.mark.parametrize(
     ("words", "files"),
     [
-        ("", {"classes.csv", "report.html", *(f"{name}.png" for name in FIGURES)}),
-        ("--noplots", {"classes.csv"}),
+        ("", {"classes.csv", "coco.csv", "report.html", *(f"{name}.png" for name in FIGURES)}),
+        ("--noplots", {"classes.csv", "coco.csv"}),
         ("--nosave", set()),
     ],
 )
@@ -165,6 +167,39 @@ def test_a_run_folder(
         text = read_page_file(folder / "report.html").text
         assert "mAP at IoU 0.5 " in text
         assert "images usable" in text
+
+
+def test_alone_it_gives_the_tables_and_pictures_of_the_end_of_training(
+    trained: Path, tmp_path: Path, run_val: Callable[..., str]
+) -> None:
+    run_val("--index", trained / "in/val-index.tsv", "--report", tmp_path)
+    end = trained / "out/models/attachments/report"
+    compared = {"classes.csv", "coco.csv", "validation.jpg", "worst.jpg"}
+    compared |= {f"{name}.png" for name in FIGURES}
+    assert [name for name in sorted(compared) if not (tmp_path / name).is_file()] == []
+    differing = [n for n in compared if (tmp_path / n).read_bytes() != (end / n).read_bytes()]
+    assert differing == []
+
+
+@pytest.mark.parametrize("words", ["", "--tile-size 96"], ids=["batches", "tiles"])
+def test_the_speed_is_that_of_the_run(
+    trained: Path, index: DatasetIndex, run_val: Callable[..., str], words: str
+) -> None:
+    began = perf_counter()
+    shown = run_val("--index", trained / "in/val-index.tsv", "--nosave", *words.split())
+    passed = 1000 * (perf_counter() - began)
+    (line,) = (one for one in shown.splitlines() if "speed an image: " in one)
+    stages = dict(re.findall(r"(decode|network|NMS) ([\d.]+) ms", line))
+    whole = float(re.findall(r"([\d.]+) ms by the clock", line)[0])
+    rate = float(re.findall(r"([\d.]+) images/s", line)[0])
+    assert rate == pytest.approx(1000 / whole, rel=0.02)
+    assert 0 < whole * len(index) < passed
+    if words:
+        assert not stages
+    else:  # every worker is busy for no longer than the whole takes
+        workers = 1 + torch.get_num_threads()
+        assert list(stages) == ["decode", "network", "NMS"]
+        assert 0 < float(stages["network"]) < sum(map(float, stages.values())) < workers * whole
 
 
 def test_a_data_yaml_and_an_index_give_the_same_metrics(

@@ -47,9 +47,16 @@ class ModelEMA(Generic[Model]):
             # A fused SGD step up the gradient `live` with a weight decay of 1 moves the average as
             # far, in one launch, unless the device finds that it is to be skipped.
             torch._fused_sgd_(
-                *(averaged, live, []),
-                **{"lr": 1 - decay, "weight_decay": 1.0, "momentum": 0.0, "dampening": 0.0},
-                **{"nesterov": False, "maximize": True, "is_first_step": False},
+                averaged,
+                live,
+                [],
+                lr=1 - decay,
+                weight_decay=1.0,
+                momentum=0.0,
+                dampening=0.0,
+                nesterov=False,
+                maximize=True,
+                is_first_step=False,
                 found_inf=skipped,
             )
         if copied:

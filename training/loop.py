@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from models.checkpoint import (
 from models.detector import Detector
 from ops.nms import NmsConfig
 from reporting.callbacks import Callback, EpochResult
+from reporting.loggers import LOGGERS
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
 from reporting.training_page import ReportData
@@ -67,8 +69,14 @@ def train(job: TrainingJob, progress: Progress) -> SavedCheckpoint | None:
     )
     rows = resumed.rows if resumed else []
     # Points of epochs that are trained once more are hidden.
-    with TensorBoardLogger(job.tensorboard, first_step=len(rows)) as board:
+    with (
+        TensorBoardLogger(job.tensorboard, first_step=len(rows)) as board,
+        ExitStack() as stack,
+    ):
         callbacks: list[Callback] = [CsvLogger(job.folder, rows), board]
+        for name in settings.loggers:
+            logger = LOGGERS[name](job.folder, asdict(settings))
+            callbacks.append(stack.enter_context(logger))
         if resumed:
             checkpoints.restore(resumed.stages)
         if settings.plots:

@@ -42,13 +42,13 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
         raise TaskError(
             Code.CUDA_MISMATCH,
             f"a GPU is here but torch {torch.__version__} was built without CUDA: use an image "
-            "with a torch for GPUs, or set gpu_id to '' to run on the CPU.",
+            "with a torch for GPUs, or run on the CPU (gpu_id '', --device cpu).",
         )
     if visible == 0:
         raise TaskError(
             Code.NO_GPU,
-            f"gpu_id asks for GPU {', '.join(map(str, gpu_ids))} but no GPU is visible: grant the "
-            "task a GPU, or set gpu_id to '' to run on the CPU.",
+            f"GPU {', '.join(map(str, gpu_ids))} is asked for (gpu_id, --device), but no GPU is "
+            "visible: grant one, or run on the CPU (gpu_id '', --device cpu).",
         )
     if not torch.cuda.is_available():
         raise TaskError(
@@ -58,7 +58,7 @@ def select_device(gpu_ids: Sequence[int]) -> torch.device:
         )
     first = gpu_ids[0]
     if first >= visible:
-        log.warning("gpu_id %d is beyond the %d visible GPU(s): using GPU 0", first, visible)
+        log.warning("GPU %d is beyond the %d visible GPU(s): using GPU 0", first, visible)
         first = 0
     if len(gpu_ids) > 1:
         log.warning("%d GPUs were granted; this task computes on GPU %d only", len(gpu_ids), first)

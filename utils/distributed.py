@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous as meet
 
 from utils.environment import RANK_VARIABLES, agent_store, ranks, threads_are_set
 from utils.errors import Code, TaskError, first_line
@@ -193,7 +194,7 @@ def shared_store(rank: int, world_size: int, timeout: timedelta) -> Store:
     address = agent_store()
     try:
         if address is None:
-            store, _, _ = next(dist.rendezvous("env://", rank, world_size, timeout=timeout))
+            store, _, _ = next(meet("env://", rank, world_size, timeout=timeout))
         else:
             store = dist.TCPStore(  # type: ignore[attr-defined]
                 *address, is_master=False, timeout=timeout, wait_for_workers=False

@@ -174,3 +174,61 @@ def test_run_folders(tmp_path: Path, there: list[str], exist_ok: bool, expected:
     run = RunName(tmp_path, "exp", exist_ok)
     assert [run.make().relative_to(tmp_path).as_posix() for _ in range(3)] == expected
     assert all((tmp_path / name).is_dir() for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("exist_ok", "inside", "stays"),
+    [
+        pytest.param(False, "", False, id="nothing was written"),
+        pytest.param(False, "first.txt", True, id="something was"),
+        pytest.param(True, "", True, id="it was there before"),
+    ],
+)
+def test_the_folder_of_a_run_that_failed(
+    tmp_path: Path, exist_ok: bool, inside: str, stays: bool
+) -> None:
+    if exist_ok:
+        (tmp_path / "exp").mkdir()
+    run = RunName(tmp_path, "exp", exist_ok)
+
+    def fail() -> None:
+        with run.opened() as folder:
+            if inside:
+                (folder / inside).touch()
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        fail()
+    assert (tmp_path / "exp").is_dir() == stays
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "sentence"),
+    [
+        ("train", "--data {data} --weights broken.pt", "broken.pt"),
+        ("train", "--data {data} --weights {weights} --freeze 99", "freeze names layer"),
+        ("evolve", "--trials 1 --data {data} --weights broken.pt", "broken.pt"),
+        ("val", "--data {data} --weights broken.pt", "broken.pt"),
+        ("detect", "--source images --weights broken.pt", "broken.pt"),
+        ("detect", "--source images --weights {weights}", "no image of --source images"),
+        ("mine", "--source images --weights {weights}", "no image can be read"),
+        ("mine", "--source images --weights {weights} views=upside", "the setting views"),
+    ],
+)
+def test_no_run_folder_is_left_by_what_failed_before_it_began(
+    program: str,
+    words: str,
+    sentence: str,
+    data_yaml: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("images").mkdir()
+    for name in ("broken.pt", "images/a.jpg"):
+        Path(name).write_text("not what it is called")
+    filled = words.format(data=data_yaml, weights=weights)
+    with pytest.raises(TaskError, match=sentence):
+        importlib.import_module(program).main([*filled.split(), "--img", "64", "--device", "cpu"])
+    assert not list(tmp_path.glob("runs/*/*"))

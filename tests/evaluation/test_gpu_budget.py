@@ -17,6 +17,8 @@ from data.loaders import EvaluationLoader, LoaderConfig, evaluation_loader
 from evaluation import batches as batches_module
 from evaluation.batches import EvaluationWork
 from evaluation.evaluate import evaluate, evaluate_split
+from evaluation.evaluator import EvaluationConfig
+from evaluation.speed import Stopwatch
 from inference.predictor import Predictor, PredictorConfig
 from models.checkpoint import build_detector, load_checkpoint
 from models.loss import DetectionLoss, LossConfig
@@ -73,6 +75,23 @@ def test_a_batch_of_32(
     assert seen.dispatches["bmm"] == suppression.LOW_ROUNDS, "not every stage was needed"
     seen.assert_within(forward.dispatches.total() + 120, 2)
     assert set(seen.bytes) == {"h2d async", "d2h async"}
+
+
+def test_stages_are_timed_without_a_wait(
+    pretend_gpu: PretendGpu, weights: Path, splits: Sequence[DatasetIndex]
+) -> None:
+    """By events of the GPU: of the pretended one, a millisecond from each to the next."""
+    index, predictor = splits[0].subset(range(6)), predictor_of(weights)
+    waits = []
+    for stopwatch in (None, Stopwatch(CUDA)):
+        with pretend_gpu.watch() as seen:
+            config = EvaluationConfig(stopwatch=stopwatch)
+            evaluate(predictor, index, loader_of(index, 3), config)
+        waits.append(seen.waits.total())
+    assert stopwatch is not None
+    assert waits[1] <= waits[0]
+    assert (stopwatch.seconds["network"], stopwatch.images) == (pytest.approx(0.002), 6)
+    assert stopwatch.seconds["NMS"] >= 0.002
 
 
 def one_by_one(rows: Tensor, config: NmsConfig, *, multi_label: bool) -> Suppressed:

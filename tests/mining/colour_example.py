@@ -63,7 +63,7 @@ class ColourPredictor(Predictor):
         **config: Any,
     ) -> None:
         known = {"device": device, "stride": 32, "num_classes": 3, "fixed_size": None}
-        network: Any = SimpleNamespace(**known, check_numbers=lambda: None)
+        network: Any = SimpleNamespace(**known, in_range=lambda work, _: work())
         own = PredictorConfig(**{"image_size": 96, "batch_size": 4, "workers": 1, **config})
         names = ("red", "green", "blue")
         super().__init__(network, names, WorkerPool(CPU), own, labelled_objects, labelled_images)

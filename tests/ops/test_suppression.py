@@ -131,7 +131,7 @@ def test_large_batches_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("config", "multi_label", "budget"),
-    [(NmsConfig(), False, 49), (NmsConfig(0.001, 0.6, 30), True, 87)],
+    [(NmsConfig(), False, 50), (NmsConfig(0.001, 0.6, 30), True, 88)],
     ids=["detection", "evaluation"],
 )
 def test_budget_on_a_gpu(
