@@ -97,7 +97,10 @@ class TrainingReport(Callback):
 
     def on_export_end(self, files: Sequence[Path]) -> None:
         """Name the exported files on the page; no picture is drawn again."""
-        self._data = replace(self._data, files=(*self._data.files, *files))
+        named = tuple(
+            dict.fromkeys((*self._data.files, *files))
+        )  # a run reported once more has them
+        self._data = replace(self._data, files=named)
         with best_effort(PAGE, log):
             self._write_page()
 

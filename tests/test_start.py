@@ -39,6 +39,7 @@ def test_a_training_leaves_what_the_platform_reads(trained: Path) -> None:
     page = read_page_file(report / "report.html")
     assert "red_cell" in page.text
     assert "best.onnx (" in page.text
+    assert f"command python start.py --env {trained / 'in' / 'env.yaml'} written" in page.text
     assert record(trained)[2:5] == ["1.000000", "2", "0"]
     lines = (report / "results.csv").read_text().splitlines()
     assert [line.split(",")[0].strip() for line in lines] == ["epoch", "0", "1"]
