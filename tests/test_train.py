@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_best(
         return real(state, epoch, progress)
 
     monkeypatch.setattr(loop, "train_one_epoch", break_later)
-    with pytest.raises(TaskError, match=r"not a number in 2 step\(s\) by epoch 2") as caught:
+    with pytest.raises(TaskError, match=r"not a number in 2 step\(s\) of epoch 2") as caught:
         run(make_job(few, tmp_path, epochs=3, img_size=64))
     assert caught.value.code == Code.NOT_A_NUMBER
     assert all(tensor.isfinite().all() for tensor in tensors_of(tmp_path, "best").values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import shutil
 import sysconfig
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from training.recording import WARM_UPS, RecordedStep
 from training.step import BatchGradients, TrainingStep
 from utils.cuda_graphs import CudaGraphs
 from utils.distributed import DistContext
+from utils.environment import named_compiler
 from utils.errors import Code, TaskError
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def missing_tool(device: torch.device) -> str:
     if on_gpu and importlib.util.find_spec("triton") is None:
         return "the Python package triton"
     variable, names = ("CC", ("gcc", "clang")) if on_gpu else ("CXX", ("g++", "clang++"))
-    named = os.environ.get(variable)
+    named = named_compiler(variable)
     if not any(map(shutil.which, (named,) if named else names)):
         return f"a compiler ({' or '.join(names)}, or what {variable} names)"
     header = Path(sysconfig.get_path("include")) / "Python.h"

@@ -85,6 +85,11 @@ def threads_are_set() -> bool:
     return "OMP_NUM_THREADS" in os.environ
 
 
+def named_compiler(variable: str) -> str:
+    """Return the compiler that CC or CXX names, '' if it does not."""
+    return os.environ.get(variable, "")
+
+
 def ymir_version() -> str:
     """Return the version of the platform that started the task, '' if unknown."""
     return os.environ.get("YMIR_VERSION", "")
