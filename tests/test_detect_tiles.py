@@ -34,7 +34,13 @@ class BlobPredictor(Predictor):
 
     def __init__(self, batch_size: int = 4) -> None:
         cpu = torch.device("cpu")
-        network: Any = SimpleNamespace(device=cpu, stride=32, num_classes=3, fixed_size=None)
+        network: Any = SimpleNamespace(
+            device=cpu,
+            stride=32,
+            num_classes=3,
+            fixed_size=None,
+            in_range=lambda work, is_broken: work(),
+        )
         config = PredictorConfig(image_size=128, batch_size=batch_size, workers=1, tiling=TILING)
         super().__init__(network, ("red", "green", "blue"), WorkerPool(cpu), config)
         object.__setattr__(self, "shapes", [])

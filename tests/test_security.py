@@ -167,6 +167,8 @@ def offences(source: str, allowed: tuple[str, ...] = ()) -> list[str]:
                     f"{line}: {module} {why}" for why, them in MODULES.items() if first in them
                 ]
         name = dotted(node, names) if isinstance(node, ast.Name | ast.Attribute) else ""
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            name = ""  # one of its own, such as the setting `compile`
         if isinstance(node, ast.Call):
             if problem := wrong_call(node, names):
                 found.append(f"{line}: {problem}")

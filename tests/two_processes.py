@@ -107,10 +107,10 @@ def train(processes: DistContext, folder: Path, *, disturbed: bool) -> None:
     state = prepare(job_of(processes, folder, **change))
     backward, calls = Tensor.backward, 0
 
-    def failing(total: Tensor) -> None:
+    def failing(total: Tensor, *given: Tensor | None) -> None:
         nonlocal calls
         calls += 1
-        backward(total)
+        backward(total, *given)
         if disturbed and processes.rank == 1 and calls == 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
