@@ -38,7 +38,7 @@ class Found(Protocol):
         """Return the rows of `shown` on the host."""
 
 
-Looks = Sequence[Found]
+BatchFound = Sequence[Found]
 """At a batch, in pieces if memory has run out."""
 
 
@@ -165,7 +165,7 @@ class BatchWork:
     look: Callable[[Tensor], Found]
     """Launches the network and NMS for uint8 images [b, 3, h, w]."""
     keeps_inputs: bool
-    in_range: Callable[[Callable[[], Looks], Callable[[Looks], bool]], Looks]
+    in_range: Callable[[Callable[[], BatchFound], Callable[[BatchFound], bool]], BatchFound]
     """That of the network."""
     decoder: DeviceDecoder | None = None
     pieces: Pieces = field(default_factory=Pieces)
@@ -245,7 +245,7 @@ class BatchWork:
             self.buffers.give_back(filled.buffer)
         return predictions
 
-    def _look(self, images: Tensor) -> Looks:
+    def _look(self, images: Tensor) -> BatchFound:
         return self.pieces.run(lambda part: self.look(images[part]), len(images))
 
 

@@ -89,14 +89,9 @@ def prepare(
     network, head_kept = network_of(job)
     network = network.to(device).to(memory_format=torch.channels_last)
     stride = network.config.input_multiple
-    image_size = max(-(-settings.img_size // stride) * stride, 2 * stride)
     for note in without_effect(settings, network.nc):
         log.warning("%s", note)
-    if image_size != settings.img_size:
-        log.warning(
-            "img_size %d becomes %d: the network takes multiples of %d pixels, two at least",
-            *(settings.img_size, image_size, stride),
-        )
+    image_size = fitting_size(settings.img_size, stride)
     if resumed:
         assert resumed.parts is not None
         load_network(network, resumed.parts)
@@ -129,21 +124,7 @@ def prepare(
         scaled=compute_dtype(device, settings.precision) == torch.float16,
     )
     ema = ModelEMA(network)
-    strides = [int(stride) for stride in network.config.strides]
-    gradients = BatchGradients(
-        model=network,
-        criterion=criterion,
-        match_counts=lambda targets, size: criterion.match_counts(
-            targets, [(size[0] // stride, size[1] // stride) for stride in strides]
-        ),
-        optimizer_step=optimizer_step,
-        device=device,
-        precision=settings.precision,
-        factor=QUAD_LOSS_FACTOR if settings.quad else 1,
-        share=processes.normaliser if processes.is_distributed else None,
-        padded=device.type != "cpu",  # on a CPU nothing waits: fewer rows are faster
-        pieces=None if settings.sync_bn and processes.is_distributed else Pieces(),
-    )
+    gradients = batch_gradients(job, network, criterion, optimizer_step)
     left = (settings.epochs - (resumed.epoch + 1 if resumed else 0)) * len(loader)
     chosen = plan(settings, device, processes, left)
     log.info("training step: %s", chosen)
@@ -166,6 +147,39 @@ def prepare(
         assert resumed.parts is not None
         restore(resumed.parts, ema=ema, optimizer_step=optimizer_step)
     return state
+
+
+def fitting_size(asked: int, stride: int) -> int:
+    """Return the image size that a network of this stride takes for the one that was asked for."""
+    size = max(-(-asked // stride) * stride, 2 * stride)
+    if size != asked:
+        log.warning(
+            "img_size %d becomes %d: the network takes multiples of %d pixels, two at least",
+            *(asked, size, stride),
+        )
+    return size
+
+
+def batch_gradients(
+    job: TrainingJob, network: Detector, criterion: DetectionLoss, optimizer_step: OptimizerStep
+) -> BatchGradients:
+    """Return the forward and backward pass of a batch as a job wants it."""
+    settings, processes = job.settings, job.processes
+    strides = [int(stride) for stride in network.config.strides]
+    return BatchGradients(
+        model=network,
+        criterion=criterion,
+        match_counts=lambda targets, size: criterion.match_counts(
+            targets, [(size[0] // stride, size[1] // stride) for stride in strides]
+        ),
+        optimizer_step=optimizer_step,
+        device=job.device,
+        precision=settings.precision,
+        factor=QUAD_LOSS_FACTOR if settings.quad else 1,
+        share=processes.normaliser if processes.is_distributed else None,
+        padded=job.device.type != "cpu",  # on a CPU nothing waits: fewer rows are faster
+        pieces=None if settings.sync_bn and processes.is_distributed else Pieces(),
+    )
 
 
 def check_distributed(job: TrainingJob) -> None:
