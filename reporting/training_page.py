@@ -18,7 +18,7 @@ from reporting import plots
 from reporting.evaluation_report import MOST_ROWS, Examples, evaluation_context
 from reporting.page import environment, file_uri, png_uri
 from reporting.tiles import Tile
-from settings.train import TrainSettings
+from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.logs import duration
 
 
@@ -61,9 +61,11 @@ def page_context(data: ReportData, folder: Path) -> dict[str, object]:
         figures["seconds"] = png_uri(plots.figure_png(chart))
     splits = (data.train, data.validation)
     counts = [index.counts().tolist() for index in splits]
+    without_name = f"the network of {data.weights.name}" if data.weights else DEFAULT_MODEL
     return {
         **evaluation_context(evaluation, names, figures),
         "data": data,
+        "network": data.settings.model or without_name,
         "examples": data.examples,
         "before": before_and_now(data),
         "files": [(p.name, p.stat().st_size / 1e6) for p in data.files if p.is_file()],

@@ -166,7 +166,9 @@ def test_metrics_on_the_page_are_those_of_the_evaluation(data: ReportData, tmp_p
     assert "last 2 0." in text
     text = page_text(data, tmp_path)
     assert "Every setting has its default." in text
-    assert "2 of 100 epochs, not finished when this was written" in text
+    assert "Training report yolov5s, 2 classes, 2 of 100 epochs, not finished when" in text
+    text_of_weights = page_text(data, tmp_path, weights=Path("coco.pt"))
+    assert "Training report the network of coco.pt, 2 classes, " in text_of_weights
     assert "time for these epochs 8 s time per epoch 4.0 s (median; 3.0 to 5.0 s)" in text
     assert "time for these epochs 0 s" in page_text(data, tmp_path, seconds=())
 
