@@ -20,7 +20,7 @@ from training.step import BatchGradients, TrainingStep
 from utils.cuda_graphs import CudaGraphs
 from utils.distributed import DistContext
 from utils.environment import named_compiler
-from utils.errors import Code, TaskError
+from utils.errors import Code, TaskError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +141,9 @@ class _Compiled:
         except Exception as error:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
-            reason = str(error).strip().partition("\n")[0]
-            log.warning("torch cannot compile the training step (%s): it goes on without", reason)
+            log.warning(
+                "torch cannot compile the training step (%s): it goes on without", first_line(error)
+            )
             self._compiled = self._plain
             return self._plain(*given, **more)
 

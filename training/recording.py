@@ -11,6 +11,7 @@ from torch import Tensor
 from models.loss import padded_rows
 from training.step import TrainingStep
 from utils.cuda_graphs import Recorder, Work
+from utils.errors import first_line
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,7 @@ class RecordedStep:
             if constants != self._constants:
                 self._constants, self._update = constants, _Repeated(step_of.update)
             self._run(self._update)
-            step_of.count_step()
-            self._step.ema.update(self._step.network, self._step_of.skipped)
+            self._step.finish()
         return self._losses
 
     def forget(self) -> None:
@@ -123,8 +123,9 @@ class RecordedStep:
         except RuntimeError as error:
             if repeated.replay is not None or repeated.warm_ups < WARM_UPS:
                 raise
-            reason = str(error).strip().partition("\n")[0]
-            log.warning("the training step cannot be recorded (%s): it goes on without", reason)
+            log.warning(
+                "the training step cannot be recorded (%s): it goes on without", first_line(error)
+            )
             self._recorder = None
             self.forget()
             repeated.work()
