@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.documents import PAGES, ROOT, blocks, where
 from tests.linters import complaints
-from tests.test_docs import PAGES, blocks, where
 
 SHELLS = ("#!/bin/sh", "#!/bin/bash", "#!/usr/bin/env bash")
 SCRIPTS = [
