@@ -15,8 +15,8 @@ from data.images import write_image
 from inference.journal import Record
 from inference.predictions import Prediction
 from reporting.drawing import class_colours, read_if_possible, shorten
-from reporting.page import PAGE, SHEET_QUALITY, png_uri, write_page
-from reporting.plots import figure_png, histogram, line
+from reporting.page import PAGE, SHEET_QUALITY, chart_uri, write_page
+from reporting.plots import histogram, line
 from reporting.tensorboard import TensorBoardLogger
 from reporting.tiles import TILE_SIDE, Tile, annotated_tile, contact_sheet, mark_deciding
 from utils.errors import best_effort
@@ -134,7 +134,7 @@ class CandidateReport:
                 empty=self._empty,
                 per_class=list(zip(self._names, self._per_class.tolist(), strict=True)),
                 class_colours=class_colours(self._names),
-                figures={name: png_uri(figure_png(figure)) for name, figure in figures.items()},
+                figures={name: chart_uri(figure) for name, figure in figures.items()},
                 most_rows=MOST_ROWS,
                 galleries=galleries,
                 note=note,

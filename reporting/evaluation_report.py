@@ -22,7 +22,7 @@ from reporting.image_errors import (
     image_errors,
     ranked,
 )
-from reporting.page import PAGE, SHEET_QUALITY, environment, file_uri, write_page
+from reporting.page import PAGE, SHEET_QUALITY, chart_uri, environment, write_page
 from reporting.tiles import Tile, annotated_tile, contact_sheet
 
 COMPARED = 8
@@ -67,12 +67,13 @@ def write_evaluation_report(
     `read` has the lines of reading the data; return the page.
     """
     names = index.class_names
+    figures = {}
     for name, figure in evaluation_figures(evaluation, names):
         plots.save_figure(figure, folder / name)
+        figures[Path(name).stem] = chart_uri(figure)
     examples = examples_of(evaluation, index)
     for name, sheet in evaluation_sheets(examples):
         write_image(folder / name, sheet, quality=SHEET_QUALITY)
-    figures = {path.stem: file_uri(path) for path in sorted(folder.glob("*.png"))}
     return write_page(
         folder / PAGE,
         "evaluation_report.html",

@@ -14,9 +14,11 @@ import cv2
 import jinja2
 import numpy as np
 import torch
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
 from data.images import encode_image, read_image
+from reporting.charts import figure_svg
 from reporting.drawing import Label, fit, text_colour_on
 from utils.atomic import write_text
 from utils.cpus import available_cpus
@@ -30,6 +32,9 @@ LONGEST = 1600
 JPEG_QUALITY = 85
 NOT_ALLOWED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and lone surrogates: not allowed in HTML, but possible in file names."""
+
+SEPARATORS = re.compile(r"(?<=\w[_./-])(?=[^\W\d])")
+"""Between words of a name."""
 
 
 def write_page(path: Path, template: str, **context: object) -> Path:
@@ -47,7 +52,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (file_uri, image_uri, label_style, number, numeric_columns)
+    filters = (breakable, file_uri, image_uri, label_style, number, numeric_columns)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals["next_number"] = count(1).__next__  # of the pictures of one page
     return environment
@@ -58,6 +63,12 @@ def number(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def breakable(value: object) -> object:
+    """Let a long name break after _ - . and / in a narrow column."""
+    parts = SEPARATORS.split(value) if isinstance(value, str) else ()
+    return Markup("<wbr>").join(map(escape, parts)) if len(parts) > 1 else value
 
 
 def numeric_columns(rows: Sequence[Sequence[object]]) -> list[bool]:
@@ -82,6 +93,11 @@ def label_style(label: Label, image: np.ndarray) -> Markup:
 def png_uri(content: bytes) -> Markup:
     """Return PNG as a data URI."""
     return _data_uri("png", content)
+
+
+def chart_uri(figure: Figure) -> Markup:
+    """Return a figure as a data URI that follows the dark mode of the reader's system."""
+    return _data_uri("svg+xml", figure_svg(figure).encode())
 
 
 def image_uri(image: np.ndarray) -> Markup:

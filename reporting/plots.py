@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -61,13 +60,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Replace the PNG file `path` by the figure in one step."""
     with replace_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
-
-
-def figure_png(figure: Figure) -> bytes:
-    """Return the figure as PNG."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
-    return content.getvalue()
 
 
 def tidy(axes: Axes, *, title: str, x: str, y: str) -> None:
@@ -202,6 +194,7 @@ def _class_curves(
                 color=series_colour(c) if few else MUTED,
                 linewidth=1.6 if few else 0.5,
                 linestyle="--" if few and row >= len(SERIES) else "-",
+                rasterized=not few,  # else the SVG of a page would be large
                 # The blank: a label that begins with "_" would be left out of the legend.
                 label=f" {names[c]}  {notes[row]}" if few else None,
             )
@@ -281,7 +274,7 @@ def label_statistics(index: DatasetIndex) -> Figure:
     tidy(centres, title=title, x="x / image width", y="y / image height")
     centres.grid(False)
     xs, ys = _sample(extent).T
-    sizes.scatter(xs, ys, s=7, alpha=0.35, color=ACCENT, linewidths=0)
+    sizes.scatter(xs, ys, s=7, alpha=0.35, color=ACCENT, linewidths=0, rasterized=True)
     sizes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     tidy(sizes, title="Sizes", x="box width / image width", y="box height / image height")
     return figure
@@ -328,7 +321,7 @@ def anchor_coverage(
     ):
         if len(chosen):
             xs, ys = _sample(chosen).T
-            axes.scatter(xs, ys, s=8, alpha=0.5, color=colour, linewidths=0, label=label)
+            axes.scatter(xs, ys, s=8, alpha=0.5, color=colour, lw=0, label=label, rasterized=True)
     label = f"anchors, shaded: within a factor of {threshold:g}"
     xs, ys = places.T
     axes.scatter(xs, ys, marker="+", s=140, color=ACCENT, linewidths=2.4, label=label)

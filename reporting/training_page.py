@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +16,7 @@ from evaluation.evaluator import Evaluation
 from models.checkpoint import CheckpointMetadata
 from reporting import plots
 from reporting.evaluation_report import MOST_ROWS, Examples, evaluation_context
-from reporting.page import environment, file_uri, png_uri
+from reporting.page import chart_uri, environment
 from reporting.tiles import Tile
 from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.logs import duration
@@ -50,15 +50,15 @@ class ReportData:
     """What `weights` state of the training that they come from, and their class names."""
 
 
-def page_context(data: ReportData, folder: Path) -> dict[str, object]:
-    """Return the values of `training_report.html`, with the figures of `folder` that exist."""
+def page_context(data: ReportData, charts: Mapping[str, str]) -> dict[str, object]:
+    """Return the values of `training_report.html`; `charts` are data URIs by name."""
     assert data.best is not None
     names, evaluation = data.train.class_names, data.best[1]
     seconds = data.seconds or (0.0,)
-    figures = {path.stem: file_uri(path) for path in sorted(folder.glob("*.png"))}
+    figures = dict(charts)
     if len(data.seconds) > 1:
         chart = plots.line(data.seconds, title="Time per epoch", x="epoch", y="seconds")
-        figures["seconds"] = png_uri(plots.figure_png(chart))
+        figures["seconds"] = chart_uri(chart)
     splits = (data.train, data.validation)
     counts = [index.counts().tolist() for index in splits]
     without_name = f"the network of {data.weights.name}" if data.weights else DEFAULT_MODEL

@@ -24,7 +24,7 @@ from reporting.evaluation_report import (
     evaluation_sheets,
     examples_of,
 )
-from reporting.page import PAGE, SHEET_QUALITY, write_page
+from reporting.page import PAGE, SHEET_QUALITY, chart_uri, write_page
 from reporting.tensorboard import TensorBoardLogger
 from reporting.tiles import batch_tiles, contact_sheet
 from reporting.training_page import ReportData, page_context
@@ -47,6 +47,7 @@ class TrainingReport(Callback):
         self._folder = folder
         self._data = data
         self._board = board
+        self._charts: dict[str, str] = {}
         self._written = self._epoch_started = monotonic()
         self._cost = 0.0
 
@@ -125,6 +126,7 @@ class TrainingReport(Callback):
 
     def _save(self, name: str, figure: Figure, epoch: int = 0) -> None:
         plots.save_figure(figure, self._folder / name)
+        self._charts[Path(name).stem] = chart_uri(figure)
         self._board.image(Path(name).stem, read_image(self._folder / name), epoch)
 
     def _write_image(self, name: str, image: np.ndarray, epoch: int = 0) -> None:
@@ -132,5 +134,5 @@ class TrainingReport(Callback):
         self._board.image(Path(name).stem, image, epoch)
 
     def _write_page(self) -> None:
-        context = page_context(self._data, self._folder)
+        context = page_context(self._data, self._charts)
         write_page(self._folder / PAGE, "training_report.html", **context)

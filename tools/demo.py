@@ -28,7 +28,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from reporting.page import write_page
+from reporting.page import chart_uri, write_page
+from reporting.plots import learning_curves
 from tools import command_parser
 from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
@@ -168,9 +169,6 @@ def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str
         ("Label these last", mining / "last.jpg"),
         ("Images with the most missed objects", report / "worst.jpg"),
         ("Images with the most invented objects", report / "invented.jpg"),
-        ("Learning curves", report / "results.png"),
-        ("Precision over recall", report / "pr_curve.png"),
-        ("Confusion matrix", report / "confusion_matrix.png"),
         ("A training batch", report / "train_batch0.jpg"),
     )
     return write_page(
@@ -183,6 +181,7 @@ def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str
             (name, path.relative_to(out).as_posix()) for name, path in reports if path.is_file()
         ],
         pictures=[(caption, path) for caption, path in pictures if path.is_file()],
+        charts=[("Learning curves", chart_uri(learning_curves(report / "results.csv")))],
     )
 
 

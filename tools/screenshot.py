@@ -1,6 +1,6 @@
 """Take a picture of an HTML page in Chromium and report requests, console messages and width.
 
-python -m tools.screenshot report.html report.png --width 375
+python -m tools.screenshot report.html report.png --width 375 --dark
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ OPTIONS = (
     *("--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=5000"),
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
+DARK = ("--blink-settings=preferredColorScheme=0",)
 FRAME = """\
 <!doctype html><meta charset="utf-8"><style>body {{ margin: 0 }} iframe {{ border: 0 }}</style>
 <iframe src="{address}" width="{width}" height="{height}"></iframe>
@@ -63,11 +64,14 @@ def find_browser() -> str:
     return found
 
 
-def screenshot(page: Path, picture: Path, *, width: int, height: int = 0) -> PageCheck:
+def screenshot(
+    page: Path, picture: Path, *, width: int, height: int = 0, dark: bool = False
+) -> PageCheck:
     """Open the file `page` `width` pixels wide; `picture` (PNG) gets its upper `height` pixels.
 
-    `height` 0 is all of it, up to 12,000. Raises TaskError(CONFIG) where there is no Chromium, and
-    TaskError(CONTAINER) where it does not open the page.
+    `height` 0 is all of it, up to 12,000; `dark` is the system's dark mode. Raises
+    TaskError(CONFIG) where there is no Chromium, TaskError(CONTAINER) where it does not open the
+    page.
     """
     browser = find_browser()
     with tempfile.TemporaryDirectory() as name:
@@ -78,7 +82,13 @@ def screenshot(page: Path, picture: Path, *, width: int, height: int = 0) -> Pag
             address, frame = page.resolve().as_uri(), folder / "frame.html"
             text = FRAME.format(address=address, width=width, height=window_height)
             frame.write_text(text, encoding="utf-8")
-            command = [browser, *OPTIONS, f"--user-data-dir={folder / 'profile'}", option]
+            command = [
+                browser,
+                *OPTIONS,
+                *(DARK if dark else ()),
+                f"--user-data-dir={folder / 'profile'}",
+                option,
+            ]
             command += [f"--window-size={max(width, MIN_WINDOW)},{window_height}"]
             command += [f"--log-net-log={folder / 'net.json'}", frame.as_uri()]
             try:
@@ -122,9 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("picture", type=Path, help="PNG file to write")
     parser.add_argument("--width", type=int, default=1400, help="of the window, pixels")
     parser.add_argument("--height", type=int, default=0, help="of the picture; 0 for all")
+    parser.add_argument("--dark", action="store_true", help="as in the system's dark mode")
     options = parser.parse_args(arguments)
     try:
-        page = screenshot(options.page, options.picture, width=options.width, height=options.height)
+        page = screenshot(**vars(options))
     except TaskError as error:
         sys.exit(f"FAILED: {error.sentence}")
     troubles = [f"asks for {address}" for address in page.requests]

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-VOID = {"meta", "img", "br", "hr", "input", "link"}
+VOID = {"meta", "img", "br", "hr", "input", "link", "wbr"}
 LOADING = {"src", "srcset", "poster", "data", "background", "action", "formaction", "href"}
 
 
@@ -20,9 +20,11 @@ class Reader(HTMLParser):
         self.images: list[str] = []
         self.addresses: list[str] = []
         self.words: list[str] = []
+        self.in_word = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.in_word = tag == "wbr"
         if tag not in VOID:
             self.open.append(tag)
         for name, value in attrs:
@@ -35,7 +37,11 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes another element"
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self.in_word:
+            self.words[-1] += data
+        else:
+            self.words.append(data)
+        self.in_word = False
 
     @property
     def text(self) -> str:
@@ -49,7 +55,9 @@ def read_page_file(path: Path) -> Reader:
     reader.close()
     assert not reader.open, f"never closed: {reader.open}"
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(reader.tags)
-    assert all(re.match("data:image/(png|jpeg);base64,", image) for image in reader.images)
+    assert all(
+        re.match(r"data:image/(png|jpeg|svg\+xml);base64,", image) for image in reader.images
+    )
     for address in reader.addresses:  # a place of the page, or a file beside it
         assert f'id="{address[1:]}"' in text or (path.parent / address).is_file(), address
     assert not re.search(r"url\(|@import|javascript:", text)

@@ -20,7 +20,8 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 
 def demo_page(folder: Path, **change: object) -> Reader:
-    context = {"title": "t", "lead": "l", "rows": [("a", "b")], "reports": [], "pictures": []}
+    context: dict[str, object] = {"title": "t", "lead": "l", "rows": [("a", "b")]}
+    context |= {key: [] for key in ("reports", "pictures", "charts")}
     return read_page_file(write_page(folder / "p.html", "demo.html", **{**context, **change}))
 
 
@@ -66,6 +67,14 @@ def test_numbers_stand_right_and_text_left(tmp_path: Path) -> None:
     assert '<td class="text">all</td><td class="n">12,345</td>' in html
     assert '<td class="n">0.500</td>' in html
     assert demo_page(tmp_path, rows=[]).text.endswith("In pictures")
+
+
+def test_long_names_break_between_their_words(tmp_path: Path) -> None:
+    read = demo_page(tmp_path, rows=[("white_blood_cell", "a<b/c_1.5")])
+    assert "white_blood_cell a<b/c_1.5" in read.text
+    html = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "white_<wbr>blood_<wbr>cell</td>" in html
+    assert "a&lt;b/<wbr>c_1.5</td>" in html
 
 
 def test_bars_are_as_long_as_their_share_of_the_largest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ ANCHORS = np.array([[10, 10], [40, 40]], np.float32)
 
 
 def drawn(figure: Figure) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(plots.figure_png(figure), np.uint8), cv2.IMREAD_COLOR)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    pixels = cv2.imdecode(np.frombuffer(content.getvalue(), np.uint8), cv2.IMREAD_COLOR)
     assert pixels.std() > 0
     return pixels
 

@@ -140,7 +140,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> ReportData:
 
 def page_text(data: ReportData, folder: Path, **change: object) -> str:
     """The page without figures."""
-    context = page_context(replace(data, **change), folder)  # type: ignore[arg-type]
+    context = page_context(replace(data, **change), {})  # type: ignore[arg-type]
     figures = ("results", "pr_curve", "f1_curve", "precision_curve", "recall_curve")
     context["figures"] = dict.fromkeys((*figures, "confusion_matrix"), "data:image/png;base64,")
     page = write_page(folder / "p.html", "training_report.html", **context)

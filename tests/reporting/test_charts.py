@@ -1,0 +1,67 @@
+"""Charts of a page: SVG whose ground, letters and lines follow the system's dark mode."""
+
+from __future__ import annotations
+
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from reporting import plots
+from reporting.charts import COLOURS, figure_svg
+from reporting.page import chart_uri, write_page
+from tests.evaluation.evaluation_example import evaluation, split
+from tests.reporting.page_reader import read_page_file
+from tools.screenshot import BROWSERS, screenshot
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def charts(folder: Path) -> list[Figure]:
+    index = split(folder, classes=3, images=4)
+    judged = evaluation(index)
+    return [
+        plots.line([0.9, 0.4, 0.1], title="fall", x="rank", y="score"),
+        plots.confusion(judged.confusion.matrix, index.class_names),
+    ]
+
+
+def test_every_colour_of_ground_and_letters_has_a_name(tmp_path: Path) -> None:
+    for figure in charts(tmp_path):
+        svg = figure_svg(figure)
+        root = ET.fromstring(svg)
+        width, height = figure.get_size_inches() * 120
+        sides = [float(root.attrib[name]) for name in ("width", "height")]
+        assert np.allclose(sides, [width, height], atol=1)
+        body = svg.partition("</style>")[2]
+        assert not [colour for colour in COLOURS if colour in body]
+    first, second = (list(map(figure_svg, charts(tmp_path))) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium is installed")
+@pytest.mark.slow
+def test_a_chart_is_dark_on_a_dark_page(tmp_path: Path) -> None:
+    """The middle of its grey levels is that of the page, in both modes; its letters stand out."""
+    figures = {"rank": chart_uri(charts(tmp_path)[0])}
+    page = write_page(
+        tmp_path / "page.html",
+        "demo.html",
+        title="",
+        lead="",
+        rows=[],
+        reports=[],
+        pictures=[],
+        charts=[("fall", figures["rank"])],
+    )
+    read_page_file(page)
+    for dark, ground in ((False, 255), (True, 24)):
+        check = screenshot(page, tmp_path / "shot.png", width=700, dark=dark)
+        assert (check.requests, check.messages) == ((), ())
+        grey = cv2.imread(str(tmp_path / "shot.png"), cv2.IMREAD_GRAYSCALE)
+        assert abs(np.median(grey) - ground) < 3
+        assert abs(grey.astype(int) - ground).max() > 150
