@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from cli.detect import DetectCommand, parse_detect_command
-from cli.options import log_next
+from cli.options import language_of, log_next
 from data.images import ImageError
 from data.videos import Video, write_video
 from inference.background import done_behind
@@ -110,7 +110,7 @@ class Results:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Detect objects; write annotated images and videos, label files, crops, tables, a report."""
-    log_to_console()
+    log_to_console(language=language_of(arguments))
     command = parse_detect_command(arguments)
     device = parse_device(command.device)
     predictor = load_predictor(

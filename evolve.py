@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cli.options import as_typed, log_next
+from cli.options import as_typed, language_of, log_next
 from cli.parsers import train_parser
 from cli.train import parse_train_command
 from train import check_weights
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search with the flags of train.py, and write the best set as a YAML file."""
-    log_to_console()
+    log_to_console(language=language_of(arguments))
     words = sys.argv[1:] if arguments is None else arguments
     trials = train_parser("evolve.py").read(words)["trials"]
     if trials < 1:

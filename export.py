@@ -18,28 +18,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli.export import ExportCommand, parse_export_command
+from cli.options import language_of
 from exporting.export import FORMATS, export
 from models.checkpoint import build_detector, load_checkpoint
 from utils.atomic import fitting_name
 from utils.command import run_command
 from utils.errors import Code, TaskError
+from utils.language.catalogue import Catalogue, catalogue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export the weights named on the command line; the exit status is 0, or 1 if a file failed."""
+    texts = catalogue(language_of(arguments))
     try:
         request = parse_export_command(arguments)
     except TaskError as error:
-        return _failed(error)
-    return max(_export_weights(weights, request) for weights in request.weights)
+        return _failed(error, texts)
+    return max(_export_weights(weights, request, texts) for weights in request.weights)
 
 
-def _failed(error: TaskError) -> int:
-    print(error.sentence, file=sys.stderr)
+def _failed(error: TaskError, texts: Catalogue) -> int:
+    print(texts.text(error.sentence), file=sys.stderr)
     return 1
 
 
-def _export_weights(weights: Path, request: ExportCommand) -> int:
+def _export_weights(weights: Path, request: ExportCommand, texts: Catalogue) -> int:
     """Write all formats of one weight file; a format that fails does not stop the others."""
     status = 0
     try:
@@ -47,7 +50,7 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
         detector = build_detector(checkpoint)
         options = request.options_for(checkpoint.class_names, detector.config.input_multiple)
     except TaskError as error:
-        return _failed(error)
+        return _failed(error, texts)
     for form in request.formats:
         path = request.output or weights.with_name(
             fitting_name(weights.parent, weights.stem, FORMATS[form].suffix)
@@ -60,10 +63,11 @@ def _export_weights(weights: Path, request: ExportCommand) -> int:
                 )
             done = export(detector, form, path=path, options=options)
         except TaskError as error:
-            status = _failed(error)
+            status = _failed(error, texts)
         else:
             told = f"; {FORMATS[form].advice}" if FORMATS[form].advice else ""
-            print(f"{path}: {detector.nc} classes, largest difference {done.difference:.1e}{told}")
+            line = f"{path}: {detector.nc} classes, largest difference {done.difference:.1e}{told}"
+            print(texts.text(line))
     return status
 
 

@@ -20,7 +20,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from api.detector import Detector
-from cli.options import RunName, log_next
+from cli.options import RunName, language_of, log_next
 from cli.parsers import further_settings, mine_parser
 from reporting.page import PAGE
 from settings.detect import DetectionSettings, MiningSettings
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Score the images of a source and write `path<TAB>score`, best first, and a report."""
     parser = mine_parser()
     given = parser.read(arguments)
-    log_to_console()
+    log_to_console(language=language_of(arguments))
     settings = typed(given, *further_settings("mine")) | parser.pairs(given["settings"])
     of_report = {key: settings.pop(key) for key in list(settings) if canonical(key) == "plots"}
     plots = parse_settings(MiningSettings, of_report)[0].plots

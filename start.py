@@ -27,6 +27,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from utils.errors import Code, has_error_file, write_error_file
+from utils.language.catalogue import Catalogue, catalogue
 from utils.logs import PercentLogger, log_to_console, redact
 from utils.shutdown import (
     TOLD_TO_STOP,
@@ -36,7 +37,7 @@ from utils.shutdown import (
     listen_for_interrupts,
 )
 from ymir.monitor import Monitor
-from ymir.task import open_monitor, read_task
+from ymir.task import open_monitor, read_task, task_language
 
 
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -59,8 +60,9 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def report_timeout(options: argparse.Namespace, monitor: Monitor) -> None:
     """Report a task that did not end in time after SIGTERM, beside a main thread that hangs."""
     if write_error_file(Code.CONTAINER, TOLD_TO_STOP, "") and not options.launched:
-        monitor.fail_now(Code.CONTAINER, TOLD_TO_STOP)
-        os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {TOLD_TO_STOP}\n".encode())
+        sentence = catalogue(task_language(options.env)).text(TOLD_TO_STOP)
+        monitor.fail_now(Code.CONTAINER, sentence)
+        os.write(1, f"\nFAILED ({int(Code.CONTAINER)}): {sentence}\n".encode())
 
 
 if __name__ == "__main__":
@@ -88,7 +90,8 @@ def main(
     """Run one task and return the exit status. The last line printed says how it ended."""
     options = read_options(arguments)
     processes = DistContext.from_environment()
-    log_to_console(quiet=not processes.is_main)
+    language = task_language(options.env)
+    log_to_console(quiet=not processes.is_main, language=language)
     monitor = monitor or open_monitor(options.env)
     status = 0
     try:
@@ -96,12 +99,12 @@ def main(
             run_task(options, monitor, processes)
     except (Exception, KeyboardInterrupt) as error:
         if not (handler and handler.forced):
-            report_error(error, options, monitor)
+            report_error(error, options, monitor, catalogue(language))
         status = 1
     if handler:
         status = handler.set_exit_status(status)
     if status == 0 and processes.is_main and not options.launched:
-        print("DONE: every result is written.", flush=True)
+        print(catalogue(language).text("DONE: every result is written."), flush=True)
     return status
 
 
@@ -120,8 +123,13 @@ def run_task(options: argparse.Namespace, monitor: Monitor, processes: DistConte
         run(task, progress, processes)
 
 
-def report_error(error: BaseException, options: argparse.Namespace, monitor: Monitor) -> None:
-    """Report the error that ended the task: in monitor.txt, once, and as the last line printed."""
+def report_error(
+    error: BaseException, options: argparse.Namespace, monitor: Monitor, texts: Catalogue
+) -> None:
+    """Report the error that ended the task: in monitor.txt, once, and as the last line printed.
+
+    Both in the language of `texts`; between processes it is English.
+    """
     code, sentence = explain(error)
     sentence, trace = redact(sentence), redact(traceback.format_exc())
     first = write_error_file(code, sentence, trace)
@@ -129,16 +137,15 @@ def report_error(error: BaseException, options: argparse.Namespace, monitor: Mon
     read = options.env.is_file() or monitor.path.parent.is_dir()
     if first and read and not options.launched:
         monitor.reload()
-        monitor.fail(code, sentence, trace)
+        monitor.fail(code, texts.text(sentence), trace)
     if not (options.launched and isinstance(error, Terminated)):
         # Else another rank has failed, and the launching process says so.
         if known_cause(error) is None:  # else the sentence says all that a user can act on
             print(trace, end="")
         if isinstance(error, KeyboardInterrupt):
-            sentence += (
-                f" The command: {shlex.join(['python', 'start.py', '--env', str(options.env)])}"
-            )
-        print(f"FAILED ({int(code)}): {sentence}", flush=True)
+            command = shlex.join(["python", "start.py", "--env", str(options.env)])
+            sentence = f"{sentence} The command: {command}"
+        print(f"FAILED ({int(code)}): {texts.text(sentence)}", flush=True)
 
 
 def progress_reporter(monitor: Monitor, processes: DistContext) -> Callable[[float], object]:

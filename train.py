@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from cli.options import as_typed, log_next
+from cli.options import as_typed, language_of, log_next
 from cli.train import TrainCommand, parse_train_command
 from reporting.page import PAGE
 from training.job import TrainingJob
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train without YMIR."""
     processes = DistContext.from_environment()
-    log_to_console(quiet=not processes.is_main)
+    log_to_console(quiet=not processes.is_main, language=language_of(arguments))
     command = parse_train_command(arguments)
     device = parse_device(command.device, processes)
     with processes.process_group(device), ExitStack() as stack:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.options import log_next
+from cli.options import language_of, log_next
 from cli.val import parse_val_command
 from evaluation.coco import COCO_IDS, coco_available, coco_metrics, write_coco_json
 from evaluation.evaluate import evaluate_split
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate weights on labelled images; log the tables, and write them with a report."""
-    log_to_console()
+    log_to_console(language=language_of(arguments))
     command = parse_val_command(arguments)
     checkpoint = load_checkpoint(command.weights)
     index, report = command.read_data(checkpoint.class_names)

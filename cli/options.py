@@ -6,6 +6,7 @@ import logging
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,23 @@ from settings.flags import resolve_flags, typed
 from settings.parse import parse_settings
 from settings.v7_flags import Command
 from utils.errors import Code, TaskError
+from utils.language.catalogue import ENGLISH, language_named
 
 log = logging.getLogger(__name__)
+
+
+def language_of(arguments: Sequence[str] | None) -> str:
+    """Return the language that a command line asks for, before anything else in it is read.
+
+    `arguments` are None for those of the program; the last --language or language= counts.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    named = ENGLISH
+    for word, value in zip(words, [*words, ""][1:], strict=True):
+        key, equals, own = word.partition("=")
+        if key == "--language" or (key == "language" and equals):
+            named = own if equals else value
+    return language_named(named)
 
 
 def parse_detection_flags(

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from settings.detect import MINING_ALGORITHMS, OF_TASKS, InferSettings, MiningSettings
 from settings.flags import KeepTyped, add_flags, with_dashes
-from settings.rules import as_text
+from settings.rules import LANGUAGE, as_text
 from settings.train import EXPORT_FORMATS, TrainSettings
 from settings.v7_flags import FLAGS, Command, FlagStatus
 
@@ -114,6 +114,7 @@ def train_parser(program: str = "train.py") -> Parser:
     ymir.add_argument(
         "--output", type=Path, metavar="FOLDER", help="for everything, instead of a run folder"
     )
+    _add_language(parser)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="any setting, see below")
     return parser
 
@@ -166,6 +167,7 @@ def export_parser() -> Parser:
         f"{', '.join(EXPORT_FORMATS)}.",
     )
     _add_v7_flags(parser, "export", {})
+    _add_language(parser)
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="the file (default: beside the weights)"
     )
@@ -265,6 +267,15 @@ def _add_v7_flags(
 
 def _add_gpu_id(parser: Parser) -> None:
     parser.add_argument("--gpu-id", help="as --device, for example 0; '' for the CPU")
+
+
+def _add_language(parser: Parser) -> None:
+    parser.add_argument(
+        "--language",
+        default=argparse.SUPPRESS,
+        metavar="LANGUAGE",
+        help=f"{LANGUAGE.help} (default en)",
+    )
 
 
 def _settings_text(kind: type[Any], taken: Collection[str]) -> str:

@@ -124,7 +124,7 @@ def parse_train_command(
         saved = read_mapping(resumed / OPTIONS_FILE, "--resume needs the settings of its run:")
         saved.pop("resume", None)
     saved_data = saved.pop("data", None)
-    pairs = parser.pairs(options.settings)
+    pairs = {"language": given.get("language"), **parser.pairs(options.settings)}
     settings, notes = parse_settings(TrainSettings, saved, parsed.layer, pairs)
     log_notes((*parsed.notes, *notes))
     if own.get("name") == "cfg":  # as in v7.0

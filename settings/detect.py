@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from settings.rules import (
     ARGS,
     BAD,
+    LANGUAGE,
     MAX_DET,
     PRECISION,
     SEED,
@@ -74,6 +75,7 @@ class DetectionSettings:
     tile_overlap: float = option(0.2, "overlap of neighbouring tiles, as a fraction", 0, 0.9)
     plots: bool = option(True, "write report.html: counts, scores, example images")
     max_bad_fraction: float = of_spec(1.0, BAD)
+    language: str = of_spec("en", LANGUAGE)
 
 
 @dataclass(frozen=True)

@@ -100,4 +100,7 @@ PRECISION = FieldSpec(
         **{"fp16": "float16", "half": "float16", "16": "float16"},
     },
 )
+LANGUAGE = FieldSpec(
+    "language of log lines, error sentences and reports: en or zh; English for any other"
+)
 TF32 = FieldSpec("whether a GPU may round the factors of float32 products to TF32")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from settings.rules import (
     ARGS,
     BAD,
+    LANGUAGE,
     MAX_DET,
     PRECISION,
     SEED,
@@ -195,3 +196,4 @@ class TrainSettings:
     )
     plots: bool = option(True, "draw curves, images and report.html")
     max_bad_fraction: float = of_spec(0.5, BAD)
+    language: str = of_spec("en", LANGUAGE)

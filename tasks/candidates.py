@@ -43,7 +43,7 @@ EXPLANATIONS = "explanations.csv"
 JOURNAL_FORMAT = 2
 SHARDS = 32
 """Shards that a task on GPUs has at least, if each gets a batch: four for each of eight GPUs."""
-WITHOUT_EFFECT = frozenset({"args_options", "plots", "workers"})
+WITHOUT_EFFECT = frozenset({"args_options", "language", "plots", "workers"})
 """Settings that may differ when a task resumes; what `args_options` says counts by its settings."""
 
 OnImage = Callable[[Prediction], object]

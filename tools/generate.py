@@ -4,7 +4,8 @@ python -m tools.generate [--check]
 
 A page of docs/ keeps its own text; what stands between `<!-- generated: NAME -->` and
 `<!-- end -->` is replaced by the table NAME. Pages in docs/zh get the same tables, each text in
-the translation that docs/zh/translations.yaml has for it, or in English.
+the translation that docs/zh/translations.yaml or the program's own catalogue has for it, or in
+English.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.reliability.checklist import CHECKLIST
 from tools import command_parser
 from utils.atomic import write_text
 from utils.errors import Code
+from utils.language.catalogue import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, IMAGES, DEFAULTS = ROOT / "docs", ROOT / "docker/img-man", ROOT / "configs/default.yaml"
@@ -275,9 +277,15 @@ def _yaml(key: str, value: object) -> str:
     return yaml.safe_dump(plain, default_flow_style=True, width=10_000).strip()[1:-1]
 
 
+def chinese() -> dict[str, str]:
+    """Return the Chinese of tables: what the program says itself, and what the documents add."""
+    own: dict[str, str] = yaml.safe_load(TRANSLATIONS.read_text(encoding="utf-8"))
+    return catalogue("zh").texts | own
+
+
 def generated() -> dict[Path, str]:
     """Return every file that is generated, in whole or in part, with the content it should have."""
-    words = {"zh": yaml.safe_load(TRANSLATIONS.read_text(encoding="utf-8"))}
+    words = {"zh": chinese()}
     written = {}
     for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text(encoding="utf-8")

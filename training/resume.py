@@ -36,8 +36,9 @@ CLASSES = (Evaluation, Scores, ClassMetrics, ConfusionMatrix, CountsAtThreshold,
 """Classes in a state file beside plain values: the evaluations of the saved checkpoints."""
 IRRELEVANT = frozenset({
     "args_options", "augment_on", "cache", "cache_dir", "cache_share", "compile",
-    "download_weights", "hyp", "loggers", "map_metric", "max_bad_fraction", "model_formats",
-    "nosave", "onnx", "onnx_dynamic", "onnx_half", "onnx_nms", "onnx_simplify", "opset", "patience",
+    "download_weights", "hyp", "language", "loggers", "map_metric", "max_bad_fraction",
+    "model_formats", "nosave", "onnx", "onnx_dynamic", "onnx_half", "onnx_nms", "onnx_simplify",
+    "opset", "patience",
     "plots", "resume", "save_period", "weights", "weights_dir", "weights_sha256", "workers",
     "ymir_saved_file_patterns",
 })  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tqdm import tqdm
+
+from utils.language.catalogue import ENGLISH, Catalogue, catalogue
 
 LINE_INTERVAL = 10.0
 """Least seconds between two log lines about progress."""
@@ -22,23 +25,24 @@ HIDDEN = "***"
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*://)[^\s/@'\"]+@")
 _KEY = re.compile(
     r"(?P<key>[\w\-]*(?:password|passwd|secret|token|api[_\-]?key|access[_\-]?key|credential)[\w\-]*"
-    r"['\"]?\s*(?:[=:]|\bis\b)\s*)(?P<quote>['\"]?)(?P<value>[^\s'\",;&}\])]+)",
+    r"['\"]?\s*(?:[=:：为是]|\bis\b)\s*)(?P<quote>['\"]?)(?P<value>[^\s'\",;&}\])]+)",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(?P<word>\b(?:bearer|basic)\s+)[A-Za-z0-9+/=_.\-]{8,}", re.IGNORECASE)
 
 
-def log_to_console(*, quiet: bool = False) -> None:
+def log_to_console(*, quiet: bool = False, language: str = ENGLISH) -> None:
     """Log plain lines to standard output, each flushed: the tail must survive a SIGKILL.
 
     Lines about progress come at most every ten seconds, or always at a terminal, where tqdm bars
-    are redrawn below them. With `quiet` errors only, for ranks above 0.
+    are redrawn below them. With `quiet` errors only, for ranks above 0. Lines are in `language`
+    where its catalogue has them.
     """
     # File names need not be UTF-8, and a word about one must not end a task.
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     terminal = sys.stdout.isatty()
     handler = _TerminalHandler(sys.stdout) if terminal else logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_RedactingFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Formatter(catalogue(language)))
     if not terminal:
         handler.addFilter(ProgressFilter())
     level = logging.ERROR if quiet else logging.INFO
@@ -71,10 +75,18 @@ def redact(text: str) -> str:
     return _BEARER.sub(rf"\g<word>{HIDDEN}", text)
 
 
-class _RedactingFormatter(logging.Formatter):
-    """A line without secrets, and without a carriage return that would overwrite it."""
+class _Formatter(logging.Formatter):
+    """A translated line without secrets, and without a carriage return that would overwrite it."""
+
+    def __init__(self, texts: Catalogue) -> None:
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+        self._texts = texts
 
     def format(self, record: logging.LogRecord) -> str:
+        arguments = record.args
+        if self._texts.texts and isinstance(arguments, tuple):  # a mapping has names, no order
+            record = copy.copy(record)  # which other handlers get, too
+            record.msg, record.args = self._texts.message(str(record.msg), arguments), ()
         return redact(super().format(record)).replace("\r", " ")
 
 

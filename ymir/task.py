@@ -15,10 +15,11 @@ from pathlib import Path
 
 from settings.convert import absent, config_error, to_bool, to_int, to_list
 from settings.detect import InferSettings, MiningSettings
-from settings.parse import Settings, flatten_sections, parse_settings, read_mapping
+from settings.parse import SECTIONS, Settings, flatten_sections, parse_settings, read_mapping
 from settings.train import TrainSettings
 from utils.environment import ymir_version
 from utils.errors import Code, TaskError
+from utils.language.catalogue import ENGLISH, SETTING, language_named
 from ymir.monitor import Monitor
 from ymir.results import SavedFiles
 from ymir.task_types import STAGES, OutputPaths, Task
@@ -121,6 +122,25 @@ def open_monitor(env_file: Path = DEFAULT_ENV_FILE) -> Monitor:
     except TaskError:
         task_id = DEFAULT_TASK_ID
     return Monitor(folders.out.monitor, task_id)
+
+
+def task_language(env_file: Path = DEFAULT_ENV_FILE, *, repository: Path = REPOSITORY) -> str:
+    """Return the language that a task asks for, before anything else is validated; never raises.
+
+    English where its files cannot be read. Of the file that `code_config` names any section counts.
+    """
+    try:
+        env = read_mapping(Path(env_file), "the task's environment file")
+        config = read_mapping(_Folders.of(env, Path(env_file)).config_file, "")
+    except TaskError:
+        return ENGLISH
+    try:
+        shared = _read_code_config(config, repository)
+        layers = [shared, *(flatten_sections(shared, section) for section in SECTIONS), config]
+    except TaskError:
+        layers = [config]
+    named = [layer[SETTING] for layer in layers if not absent(layer.get(SETTING))]
+    return language_named(named[-1] if named else ENGLISH)
 
 
 @dataclass(frozen=True)

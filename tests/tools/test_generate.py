@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from settings.parse import SECTIONS, parse_settings
-from settings.v7_flags import FLAGS
+from settings.v7_flags import FLAGS, Command
 from tests.reliability.bad_input import PARTS
 from tests.reliability.checklist import CHECKLIST
 from tools import generate
@@ -82,7 +82,7 @@ def test_every_translation_is_of_a_text_that_is_there() -> None:
 
 @pytest.mark.parametrize("name", ["training", "detection", "mining", "inference"])
 def test_every_setting_has_a_chinese_meaning(name: str) -> None:
-    words = yaml.safe_load(generate.TRANSLATIONS.read_text("utf-8"))
+    words = generate.chinese()
     meanings = [row[3] for row in TABLES[f"settings of {name}"]().rows]
     assert [text for text in meanings if generate.translated(text, words) == text] == []
 
@@ -110,7 +110,7 @@ def test_every_setting_has_its_default_values_and_meaning(section: str) -> None:
 
 
 @pytest.mark.parametrize("command", FLAGS)
-def test_every_flag_has_one_row_that_says_what_is_done(command: str) -> None:
+def test_every_flag_has_one_row_that_says_what_is_done(command: Command) -> None:
     found = rows(f"flags of {command}")
     assert [row[0].split("`")[1] for row in found] == [f.names[0] for f in FLAGS[command]]
     assert all(cell for row in found for cell in row)

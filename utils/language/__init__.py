@@ -1,0 +1,1 @@
+"""Texts for users in another language than English."""
