@@ -93,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command.settings.plots:
         with best_effort(PAGE, log):
             lines = [*report.lines(), *filter(None, [report.size_warning()])]
-            page = write_evaluation_report(folder, evaluation, index, lines, command.weights)
+            page = write_evaluation_report(
+                *(folder, evaluation, index, lines, command.weights),
+                language=command.settings.language,
+            )
             log.info("report: %s", page)
     size = ("--imgsz", command.settings.img_size)
     words = ("python", "detect.py", "--weights", command.weights, "--source", "IMAGES", *size)

@@ -24,6 +24,7 @@ from reporting.image_errors import (
 )
 from reporting.page import PAGE, SHEET_QUALITY, chart_uri, environment, write_page
 from reporting.tiles import Tile, annotated_tile, contact_sheet
+from utils.language.catalogue import ENGLISH
 
 COMPARED = 8
 """Images of the split with labels and detections side by side."""
@@ -60,11 +61,17 @@ def examples_of(evaluation: Evaluation, index: DatasetIndex) -> Examples:
 
 
 def write_evaluation_report(
-    folder: Path, evaluation: Evaluation, index: DatasetIndex, read: Sequence[str], weights: Path
+    folder: Path,
+    evaluation: Evaluation,
+    index: DatasetIndex,
+    read: Sequence[str],
+    weights: Path,
+    *,
+    language: str = ENGLISH,
 ) -> Path:
     """Write figures, sheets of examples and `report.html` of an evaluation into a folder.
 
-    `read` has the lines of reading the data; return the page.
+    `read` has the lines of reading the data; return the page, which is in `language`.
     """
     names = index.class_names
     figures = {}
@@ -77,6 +84,7 @@ def write_evaluation_report(
     return write_page(
         folder / PAGE,
         "evaluation_report.html",
+        language=language,
         **evaluation_context(evaluation, names, figures),
         examples=examples,
         images=len(index),
@@ -167,13 +175,10 @@ def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
         name = shorten(PurePath(index.paths[position]).name)
         boxes, classes = index.boxes_of(position), index.classes_of(position)
         detected = rows[:, 5].astype(int)
-        labelled, found = _count(len(boxes), "label"), _count(len(rows), "detection")
+        labelled = "1 label" if len(boxes) == 1 else f"{len(boxes)} labels"
+        found = "1 detection" if len(rows) == 1 else f"{len(rows)} detections"
         tiles += [
             annotated_tile(image, f"{name}: {labelled}", boxes, classes, names),
             annotated_tile(image, f"{name}: {found}", rows[:, :4], detected, names, rows[:, 4]),
         ]
     return tiles
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ import base64
 import platform
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from reporting.drawing import Label, fit, text_colour_on
 from utils.atomic import write_text
 from utils.cpus import available_cpus
 from utils.environment import program
+from utils.language.catalogue import ENGLISH, catalogue, language_named
 
 PAGE = "report.html"
 SHEET_QUALITY = 90
@@ -37,15 +38,20 @@ SEPARATORS = re.compile(r"(?<=\w[_./-])(?=[^\W\d])")
 """Between words of a name."""
 
 
-def write_page(path: Path, template: str, **context: object) -> Path:
+def write_page(path: Path, template: str, *, language: str = ENGLISH, **context: object) -> Path:
     """Replace the file `path` by a template of `templates/`, in one step."""
-    html = _environment().get_template(template).render(context)
+    html = page_environment(language).get_template(template).render(context)
     write_text(path, NOT_ALLOWED.sub("�", html))
     return path
 
 
-def _environment() -> jinja2.Environment:
+def page_environment(language: str = ENGLISH) -> jinja2.Environment:
+    """Return the environment of the templates: their filters, and `_`, which translates a text.
+
+    The filters `told`, `told_rows` and `caption` translate what the program says.
+    """
     environment = jinja2.Environment(
+        extensions=["jinja2.ext.i18n", "jinja2.ext.do"],
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -54,6 +60,25 @@ def _environment() -> jinja2.Environment:
     )
     filters = (breakable, file_uri, image_uri, label_style, number, numeric_columns)
     environment.filters |= {function.__name__: function for function in filters}
+    texts = catalogue(language, pages=True)
+
+    def told(value: object) -> object:
+        return texts.text(value) if isinstance(value, str) else value
+
+    def caption(text: str) -> str:
+        name, colon, words = text.rpartition(": ")
+        return f"{name}{colon}{texts.text(words)}"
+
+    def told_rows(rows: Iterable[Sequence[object]]) -> list[list[object]]:
+        return [list(map(told, row)) for row in rows]
+
+    def plural(one: str, several: str, number: int) -> str:
+        text = texts.word(several)
+        return one if text == several and number == 1 else text
+
+    environment.filters |= {"told": told, "told_rows": told_rows, "caption": caption}
+    environment.install_gettext_callables(texts.word, plural, newstyle=True)  # type: ignore[attr-defined]
+    environment.globals["language"] = language_named(language)
     environment.globals["next_number"] = count(1).__next__  # of the pictures of one page
     return environment
 

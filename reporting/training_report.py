@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -134,5 +135,6 @@ class TrainingReport(Callback):
         self._board.image(Path(name).stem, image, epoch)
 
     def _write_page(self) -> None:
-        context = page_context(self._data, self._charts)
-        write_page(self._folder / PAGE, "training_report.html", **context)
+        context: dict[str, Any] = page_context(self._data, self._charts)
+        language = self._data.settings.language
+        write_page(self._folder / PAGE, "training_report.html", language=language, **context)

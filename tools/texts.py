@@ -13,8 +13,9 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jinja2
 import yaml
 
 from tools import command_parser
@@ -28,8 +29,14 @@ PACKAGES = (
 PROGRAMS = ("start", "train", "val", "detect", "mine", "export", "evolve")
 FIGURES = ("reporting/plots.py", "evaluation/tables.py")
 """Figures, which need a font, and tables of aligned columns: English in every language."""
-NAMES = ("models/safe_load/allowlist.py", "exporting/onnx_nms.py", "cli/parsers.py")
-"""Names of classes, ONNX's own language, help."""
+NAMES = (
+    *("models/safe_load/allowlist.py", "exporting/onnx_nms.py", "cli/parsers.py"),
+    "reporting/charts.py",
+)
+"""Names of classes, ONNX's own language, help, style sheets."""
+TEMPLATES = ROOT / "reporting" / "templates"
+ENGLISH_PAGES = ("demo.html", "candidate_report.html")
+"""Pages that are English in every language."""
 CALLS = re.compile(
     r"(.*\.)?(debug|add_argument|add|add_argument_group|error|cast|compile|sub|match|fullmatch|"
     r"AssertionError|progress_bar|_setting|_switch|_command|startswith|removeprefix|Markup)"
@@ -75,6 +82,51 @@ def texts(root: Path = ROOT) -> list[Text]:
                 for key, line, wanted in _texts_in(tree)
             ]
     return found
+
+
+def page_texts(folder: Path = TEMPLATES) -> list[Text]:
+    """Return every text that the templates of pages mark for translation."""
+    found = []
+    for path in _templates(folder):
+        for line, _, message in _messages(path.read_text("utf-8")):
+            several = message[1] if isinstance(message, tuple) else None  # of ngettext
+            key = several or (message[0] if isinstance(message, tuple) else message)
+            if key:
+                found.append(Text(key, f"{path.name}:{line}", wanted=True))
+    return found
+
+
+def unmarked(folder: Path = TEMPLATES) -> list[Text]:
+    """Return the words of templates that nothing marks for translation."""
+    found = []
+    for path in _templates(folder):
+        source = path.read_text("utf-8")
+        messages = [message for _, _, message in _messages(source)]
+        marked = {part for m in messages for part in (m if isinstance(m, tuple) else (m,))}
+        within, shown = False, ""  # a block {% trans %}; what stands outside of blocks
+        for line, kind, value in _jinja().lex(source):
+            within = value == "trans" or (within and value != "endtrans")
+            if kind == "data" and not within:
+                shown += value
+            known = kind != "string" or value[1:-1] in marked or '="' in value
+            if not known and is_text(value):
+                found.append(Text(value, f"{path.name}:{line}", wanted=True))
+        bare = re.sub(r"<[^>]*>|&\w+;", " ", shown)
+        found += [Text(word, path.name, wanted=True) for word in CAPITALS.findall(bare)]
+    return found
+
+
+def _templates(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.html")) if path.name not in ENGLISH_PAGES]
+
+
+def _messages(source: str) -> list[tuple[int, str, Any]]:
+    """Return line, function and text (or texts) of all that a template marks."""
+    return list(_jinja().extract_translations(source))  # type: ignore[attr-defined]
+
+
+def _jinja() -> jinja2.Environment:
+    return jinja2.Environment(extensions=["jinja2.ext.i18n", "jinja2.ext.do"])
 
 
 def _texts_in(node: ast.AST) -> Iterator[tuple[str, int, bool]]:
@@ -159,14 +211,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what is missing as lines of a catalogue, and stale keys; status 1 if there is any."""
     command_parser("tools.texts", __doc__).parse_args(arguments)
     known = [key for path in (FOLDER / CHINESE).glob("*.yaml") for key in read_texts(path)]
-    found = texts()
+    found = [*texts(), *page_texts()]
     lacking, unsaid = missing(known, found), stale(known, found)
     for text in lacking:
         quoted = yaml.safe_dump(text.key, width=10_000).removesuffix("...\n").strip()
         print(f"# {text.place}\n{quoted}:")
     for key in unsaid:
         print(f"nothing says: {key}")
-    return 1 if lacking or unsaid else 0
+    bare = unmarked()
+    for text in bare:
+        print(f"{text.place}: not marked by _ or trans: {text.key}")
+    return 1 if lacking or unsaid or bare else 0
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from reporting.training_report import (
 from settings.train import TrainSettings
 from tests.evaluation.evaluation_example import ODD_NAMES, blind, evaluation, split
 from tests.reporting.page_reader import read_page_file
+from tools.texts import is_text, page_texts
 from utils.environment import VERSION
 
 PICTURES = {
@@ -143,7 +144,8 @@ def page_text(data: ReportData, folder: Path, **change: object) -> str:
     context = page_context(replace(data, **change), {})  # type: ignore[arg-type]
     figures = ("results", "pr_curve", "f1_curve", "precision_curve", "recall_curve")
     context["figures"] = dict.fromkeys((*figures, "confusion_matrix"), "data:image/png;base64,")
-    page = write_page(folder / "p.html", "training_report.html", **context)
+    words = data.settings.language
+    page = write_page(folder / "p.html", "training_report.html", language=words, **context)
     return read_page_file(page).text
 
 
@@ -171,6 +173,37 @@ def test_metrics_on_the_page_are_those_of_the_evaluation(data: ReportData, tmp_p
     assert "Training report the network of coco.pt, 2 classes, " in text_of_weights
     assert "time for these epochs 8 s time per epoch 4.0 s (median; 3.0 to 5.0 s)" in text
     assert "time for these epochs 0 s" in page_text(data, tmp_path, seconds=())
+
+
+def test_the_page_in_chinese(data: ReportData, tmp_path: Path) -> None:
+    judged = evaluation(data.train, miss_first=3)
+    given = replace(
+        data,
+        settings=TrainSettings(language="zh", epochs=3),
+        reports=(bad_report(), DataReport("v")),
+    )
+    text = page_text(given, tmp_path, best=(0, judged), examples=examples_of(judged, data.train))
+    assert 'lang="zh"' in (tmp_path / "p.html").read_text("utf-8")
+    for words in (
+        "训练报告 yolov5s，2 个类别， 已训练 3 个 epoch 中的 2 个， 写此报告时尚未完成",
+        "18 检出，共 24 个已标注的目标 6 漏检 0 误检：检测到但未标注",
+        "1. photo 0 <b>.png: 漏检 3 个，共 4 个",
+        "t.tsv 中的例子 a.xml：没有名称",
+        "epochs 3 100 遍历训练集的次数",
+        "每个 epoch 的用时 4.0 秒（中位数；3.0 至 5.0 秒）",
+    ):
+        assert words in text
+    for name in data.train.class_names:  # names of users are never translated
+        assert name in text
+    english = [text.key for text in page_texts() if is_text(text.key) and "%" not in text.key]
+    assert [key for key in english if key in text] == []
+
+
+def bad_report() -> DataReport:
+    report = DataReport("t.tsv")
+    report.bad_annotations.count = 1
+    report.bad_annotations.examples.append("a.xml: it has no name")
+    return report
 
 
 def test_confused_classes_are_listed(data: ReportData, tmp_path: Path) -> None:

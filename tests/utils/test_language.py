@@ -13,16 +13,16 @@ import pytest
 import start
 from cli.options import language_of
 from cli.train import parse_train_command
-from tools.texts import missing, stale, texts
+from tools.texts import missing, page_texts, stale, texts, unmarked
 from utils.language.catalogue import CHINESE, FOLDER, catalogue, language_named, read_texts
 from utils.logs import log_to_console
 from ymir.task import task_language
 
 ZH = catalogue(CHINESE)
 FILES = {path.name: read_texts(path) for path in sorted((FOLDER / CHINESE).glob("*.yaml"))}
-NAMES = {"augment_on: host", "cache: gpu", "augment_on: device", "the GPU"}
+NAMES = {"augment_on: host", "cache: gpu", "augment_on: device", "the GPU", "epoch"}
 """Texts of names alone, the same in every language."""
-SLOT = re.compile(r"\{\d+\}")
+SLOT = re.compile(r"\{\d+\}|%\(\w+\)s")
 CODE = """
 import logging
 log = logging.getLogger(__name__)
@@ -38,9 +38,26 @@ def check(path, bad):
 
 
 def test_every_text_for_users_has_a_translation_and_no_translation_is_left_over() -> None:
-    known, found = [key for file in FILES.values() for key in file], texts()
+    known, found = [key for file in FILES.values() for key in file], [*texts(), *page_texts()]
     assert [f"{text.place}: {text.key}" for text in missing(known, found)] == []
     assert stale(known, found) == []  # python -m tools.texts prints both
+    assert [f"{text.place}: {text.key}" for text in unmarked()] == []
+
+
+def test_words_of_a_template_are_marked(tmp_path: Path) -> None:
+    lines = (
+        '<p class="wide">{% trans count=n %}{{ count }} cat{% pluralize %}{{ count }} cats',
+        '{%- endtrans %}</p>{{ _("a marked text") }} {{ ("a bare text", _("word")) }}',
+        '{{ ngettext("%(n)s dog", "%(n)s dogs", n, n=n) }}<b>bare</b>',
+    )
+    (tmp_path / "page.html").write_text("\n".join(lines))
+    assert [text.key for text in page_texts(tmp_path)] == [
+        "%(count)s cats",
+        "a marked text",
+        "word",
+        "%(n)s dogs",
+    ]
+    assert [text.key for text in unmarked(tmp_path)] == ['"a bare text"', "bare"]
 
 
 def test_a_new_sentence_is_missed(tmp_path: Path) -> None:

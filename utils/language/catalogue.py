@@ -19,7 +19,7 @@ ENGLISH, CHINESE = "en", "zh"
 FOLDER = Path(__file__).resolve().parent
 SETTING = "language"
 PAGES = "pages.yaml"
-"""Texts of pages: single words too, so that they are looked up only where a page asks for them."""
+"""Texts of pages: single words, too."""
 LONGEST = 100_000
 """Characters of a text that is compared with patterns; longer ones stay as they are."""
 DEEPEST = 4
@@ -88,9 +88,9 @@ class Pattern(NamedTuple):
 class Catalogue:
     """The translations of one language; a text without one stays English."""
 
-    def __init__(self, texts: dict[str, str], words: dict[str, str]) -> None:
-        """Take `texts`, which may have slots, and `words` of pages, looked up as they are."""
-        self.texts, self._words = texts, words
+    def __init__(self, texts: dict[str, str]) -> None:
+        """Take the translation of each English text, which may have slots."""
+        self.texts = texts
         self._exact = {key: text for key, text in texts.items() if not _SLOT.search(key)}
         patterns = [Pattern.of(key, text) for key, text in texts.items() if key not in self._exact]
         # First what begins with words, then the longest: it says most about the text that it fits.
@@ -106,8 +106,8 @@ class Catalogue:
         core = text.strip()
         if not self.texts or len(text) > LONGEST or depth > DEEPEST:
             return text
-        if " " not in core:
-            return self._exact.get(core, text)
+        if " " not in core:  # within another text it is a name
+            return text if depth else self._exact.get(core, text)
         if "\n" in core:
             found = "\n".join(self.text(line, depth) for line in core.split("\n"))
         else:
@@ -129,8 +129,8 @@ class Catalogue:
         return Pattern.of(key, self.texts.get(key, key)).filled(values)
 
     def word(self, text: str) -> str:
-        """Translate a text of a page as a whole, with or without slots in it."""
-        return self._words.get(text) or self.texts.get(text, text)
+        """Translate a text as a whole, whatever its slots look like."""
+        return self.texts.get(text, text)
 
     def _whole(self, text: str, depth: int) -> str | None:
         if text in self._exact:
@@ -170,14 +170,17 @@ def key_of_template(template: str) -> str:
 
 
 @cache
-def catalogue(language: str) -> Catalogue:
-    """Return the catalogue of a language; for English an empty one, which changes nothing."""
+def catalogue(language: str, *, pages: bool = False) -> Catalogue:
+    """Return the catalogue of a language; for English an empty one, which changes nothing.
+
+    With `pages` it has their words, too: single ones, which in a log line may be names.
+    """
     texts: dict[str, str] = {}
-    words: dict[str, str] = {}
     if language_named(language) == CHINESE:
         for path in sorted((FOLDER / CHINESE).glob("*.yaml")):
-            (words if path.name == PAGES else texts).update(read_texts(path))
-    return Catalogue(texts, words)
+            if pages or path.name != PAGES:
+                texts.update(read_texts(path))
+    return Catalogue(texts)
 
 
 def read_texts(path: Path) -> dict[str, str]:
