@@ -87,6 +87,13 @@ def test_every_setting_has_a_chinese_meaning(name: str) -> None:
     assert [text for text in meanings if generate.translated(text, words) == text] == []
 
 
+@pytest.mark.parametrize("command", FLAGS)
+def test_every_flag_has_a_chinese_meaning(command: Command) -> None:
+    meanings = [row[2] for row in TABLES[f"flags of {command}"]().rows]
+    translated = [generate.translated(text, generate.chinese()) for text in meanings]
+    assert [text for text in translated if not re.search("[\u4e00-\u9fff]", text)] == []
+
+
 def test_check_names_what_is_stale_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
