@@ -66,7 +66,7 @@ def page_environment(language: str = ENGLISH) -> jinja2.Environment:
         return texts.text(value) if isinstance(value, str) else value
 
     def caption(text: str) -> str:
-        name, colon, words = text.rpartition(": ")
+        name, colon, words = text.partition(": ")
         return f"{name}{colon}{texts.text(words)}"
 
     def told_rows(rows: Iterable[Sequence[object]]) -> list[list[object]]:

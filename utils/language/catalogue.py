@@ -29,8 +29,11 @@ _SLOT = re.compile(r"\{(\d+)\}")
 _ENDS_CHINESE = re.compile("[\u4e00-\u9fff\uff00-\uffef。，；：] *$")
 _BEGINS_CHINESE = re.compile("[\u4e00-\u9fff\uff00-\uffef。，；：]")
 _PERCENT = re.compile(r"%%|%[-+#0]*\d*(?:\.\d+)?[sdifgrxe]")
-_JOINTS = (("; ", "；"), (", or ", "，或"), (": ", ": "))
+_JOINTS = {"; ": "；", ", or ": "，或", ": ": ": ", ", ": "，"}
 """What parts of a text are joined with, in English and in the translation."""
+_JOINT = re.compile("(; |, or |: |, )")
+MOST_PARTS, JOINED = 200, 6
+"""Parts of a text that is translated part by part, and parts that are tried together."""
 
 
 def language_named(value: object) -> str:
@@ -142,17 +145,35 @@ class Catalogue:
         return None
 
     def _parts(self, text: str, depth: int) -> str:
-        """Translate what lies before and after a joint; the text itself if neither is known."""
-        count, space, rest = text.partition(" ")
-        if space and count.isdigit():
-            return f"{count} {self.text(rest, depth + 1)}"
-        for joint, joined in _JOINTS:
-            before, found, after = text.partition(joint)
-            if found:
-                parts = self.text(before, depth + 1), self.text(after, depth + 1)
-                if parts != (before, after):
-                    return joined.join(parts)
-        return text
+        """Translate what lies between joints, the longest first; the text itself if none is known.
+
+        A number may stand before a part.
+        """
+        pieces = _JOINT.split(text)  # parts and joints in turn
+        if len(pieces) > 2 * MOST_PARTS:
+            return text
+        done = ""
+        at, before = 0, False
+        while at < len(pieces):
+            end, found = self._longest(pieces, at, depth)
+            if at and (before or found):
+                done += _JOINTS[pieces[at - 1]]
+            elif at:
+                done += pieces[at - 1]
+            done += pieces[at] if found is None else found
+            at, before = end + 1, found is not None
+        return done
+
+    def _longest(self, pieces: Sequence[str], at: int, depth: int) -> tuple[int, str | None]:
+        """Return the end of the most pieces from `at` on that are known, and their translation."""
+        for end in range(min(len(pieces), at + 2 * JOINED - 1), at, -2):
+            part = "".join(pieces[at:end])
+            count, _, rest = part.partition(" ")
+            if " " in part and (found := self._whole(part, depth)):
+                return end, found
+            if count.isdigit() and (found := self._whole(rest, depth)):
+                return end, f"{count} {found}"
+        return at + 1, None
 
 
 def key_of_template(template: str) -> str:
