@@ -3,6 +3,7 @@
 # make test   every test;   make check   format, lint, types and tests
 # make generate   every generated table and file anew
 # make test-oldest   every test with Python 3.10 and the lowest versions of all requirements
+# make site   the pages as a site, in build/site/html
 # make bench  ours beside yolov5 and ultralytics, as one table (BENCH="--quick --only inference")
 # VENV=<folder> or PYTHON=<interpreter> reuses an environment that is there.
 
@@ -26,7 +27,7 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
-.PHONY: demo test test-oldest lint types check format generate bench clean
+.PHONY: demo test test-oldest lint types check format generate site bench clean
 
 $(VENV)/.ready: extra-requirements.txt requirements-dev.txt
 	test -x $(VENV)/bin/python || $(BASE_PYTHON) -m venv $(VENV)
@@ -68,6 +69,9 @@ format: $(READY)
 # Tables of settings, flags, return codes and tests' cases in docs/, configs/default.yaml, templates.
 generate: $(READY)
 	$(PYTHON) -m tools.generate
+
+site: $(READY)
+	$(PYTHON) -m tools.build_site
 
 bench: $(READY)
 	$(PYTHON) -m bench $(BENCH)

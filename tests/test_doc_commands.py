@@ -34,7 +34,7 @@ EXEMPT = {
     r"(python3 -m venv |\. \.venv|python -m pip )": "installs packages; CI has them by make",
     r"torchrun ": "several processes: tests/test_torchrun.py, tests/test_shared_tasks.py",
     r"make demo": "minutes; tests/tools/test_demo.py runs what it calls",
-    r"make (test|check|format|generate|bench)\b": "CI itself, minutes to hours, or rewrites files",
+    r"make (test|check|format|generate|site|bench)\b": "CI itself, hours, or rewrites files",
     r"python -m pytest ": "the tests themselves",
     r"python -m bench\b": "minutes to hours; tests/bench runs parts of it",
     r"python -m tools\.check_out TASKDIR": "stands for any finished task: docs/local.md checks one",
@@ -57,6 +57,7 @@ NOT_RUN = {
     "text": "what a program prints",
     "": "a formula",
     "dockerfile": "needs docker",
+    "powershell": "compared with what make runs",
 }
 """Languages of blocks that nothing runs."""
 
@@ -196,8 +197,24 @@ def test_a_wrong_flag_is_noticed(text: str, monkeypatch: pytest.MonkeyPatch) -> 
         check_parsed(command.words, monkeypatch)
 
 
+def test_the_commands_for_powershell_are_those_of_make() -> None:
+    lines = [
+        line
+        for block in blocks(ROOT / "docs" / "windows.md")
+        if block.language == "powershell"
+        for line in block.text.splitlines()
+        if "#" in line
+    ]
+    assert len(lines) > 5
+    for line in lines:
+        command, _, made = line.partition("#")
+        (here,), (there,) = read_commands(command, ""), read_commands(made, "")
+        options = [sorted(one.words) for one in made_by(there.words)]
+        assert sorted(here.words) in options, line
+
+
 def test_every_block_is_run_or_exempt() -> None:
-    known = {"bash", "python", "powershell", *NOT_RUN}
+    known = {"bash", "python", *NOT_RUN}
     for page in PAGES:
         fences = re.findall(r"^[ >]*```", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert len(fences) == 2 * len(blocks(page)), f"{where(page)}: a block is indented"

@@ -19,6 +19,9 @@ from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
 
+from api.detector import Detector, Ranked
+from api.hub import HubModel
+from api.results import Results
 from settings import parse
 from settings.detect import DetectionSettings, InferSettings, MiningSettings
 from settings.rules import FieldSpec, as_text
@@ -28,8 +31,9 @@ from tests.reliability.bad_input import PARTS
 from tests.reliability.case import Case, Fate
 from tests.reliability.checklist import CHECKLIST
 from tools import command_parser
+from tools.api_tables import hub_rows, member_rows
 from utils.atomic import write_text
-from utils.errors import Code
+from utils.errors import Code, TaskError
 from utils.language.catalogue import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +53,13 @@ MANIFEST = """\
 enable_livecode: {live}
 object_type: 2
 """
+
+
+API = {
+    **{Detector: "detector", Ranked: "ranked", Results: "results", HubModel: "model"},
+    TaskError: "error",
+}
+"""The classes of docs/api.md, and what an object of each is called there."""
 
 
 class Table(NamedTuple):
@@ -179,6 +190,11 @@ def contract_table() -> Table:
     return Table(("", "line", "tests", "rules of the checker"), rows)
 
 
+def api_table(kind: type, name: str) -> Table:
+    """Return the public members of a class; `name` is what an object of it is called."""
+    return Table(("call", "what it does"), member_rows(kind, name))
+
+
 def bad_input_counts() -> Table:
     """Return how many cases of bad input are taken, skipped and refused."""
     cases = [case for part in PARTS.values() for case in part]
@@ -207,6 +223,8 @@ TABLES: Mapping[str, Callable[[], Table]] = {
     "hyper-parameters": hyper_parameters_table,
     "return codes": return_codes_table,
     "contract": contract_table,
+    **{f"api of {kind.__name__}": partial(api_table, kind, name) for kind, name in API.items()},
+    "api of hubconf": lambda: Table(("name", "what it is"), hub_rows(ROOT / "hubconf.py")),
     "bad input": bad_input_counts,
     **{f"bad input: {title}": partial(bad_input_table, cases) for title, cases in PARTS.items()},
 }

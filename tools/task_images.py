@@ -113,10 +113,13 @@ class TaskExporter:
         suffix, header = _stored_form(image.path)
         asset = self._root / "assets" / digest[-2:] / f"{digest}.{suffix}"
         asset.parent.mkdir(exist_ok=True)
-        if self._copy:
+        if not self._copy:
+            try:
+                asset.symlink_to(image.path.resolve())
+            except OSError:  # Windows allows links to some users only
+                self._remarks["images were copied: no link can be made here"] += 1
+        if not asset.is_symlink():
             shutil.copyfile(image.path, asset)
-        else:
-            asset.symlink_to(image.path.resolve())
         shown = self._shown(asset)
         if not labelled:
             return str(shown)

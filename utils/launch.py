@@ -20,7 +20,11 @@ from utils.shutdown import Terminated
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)  # Windows has two of them
+]
 """Signals whose handlers torch's launcher replaces and does not restore."""
 ADVICE = "set cache to none, or lower batch_size or workers"
 

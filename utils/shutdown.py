@@ -44,11 +44,12 @@ class ShutdownHandler:
         self._lock = threading.Lock()
         self._received = self._raises = False
         reader, writer = os.pipe()
-        os.set_blocking(writer, False)
+        if hasattr(os, "register_at_fork"):  # Windows asks for neither
+            os.set_blocking(writer, False)
+            # A forked worker shares the pipe: its own SIGTERM must not be taken for ours.
+            os.register_at_fork(after_in_child=_default_handling)
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        # A forked worker shares the pipe: its own SIGTERM must not be taken for ours.
-        os.register_at_fork(after_in_child=_default_handling)
         self._thread = threading.Thread(target=self._watch, args=(reader,), daemon=True)
         self._thread.start()
         atexit.register(self._on_exit)
@@ -142,7 +143,8 @@ def listen_for_interrupts() -> None:
     For the seconds of a program's imports; later `run_command` tells more.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
-    os.register_at_fork(after_in_child=_default_handling)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_default_handling)
     sys.excepthook = _tell_interrupts
 
 
