@@ -37,6 +37,8 @@ NAMES = (
 TEMPLATES = ROOT / "reporting" / "templates"
 ENGLISH_PAGES = ("demo.html", "candidate_report.html")
 """Pages that are English in every language."""
+SYSTEM = "system.yaml"
+"""What the operating system says, of which the code has no text."""
 CALLS = re.compile(
     r"(.*\.)?(debug|add_argument|add|add_argument_group|error|cast|compile|sub|match|fullmatch|"
     r"AssertionError|progress_bar|_setting|_switch|_command|startswith|removeprefix|Markup)"
@@ -186,6 +188,12 @@ def is_text(template: str) -> bool:
     return " " in template.strip() and len(WORD.findall(template)) >= 2
 
 
+def known_keys() -> list[str]:
+    """Return the keys of the Chinese catalogue, less those that the operating system says."""
+    files = [path for path in (FOLDER / CHINESE).glob("*.yaml") if path.name != SYSTEM]
+    return [key for path in files for key in read_texts(path)]
+
+
 def missing(known: Sequence[str], found: Sequence[Text]) -> list[Text]:
     """Return the texts for users that no key of a catalogue is for."""
     keys = set(known)
@@ -210,7 +218,7 @@ def stale(known: Sequence[str], found: Sequence[Text]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what is missing as lines of a catalogue, and stale keys; status 1 if there is any."""
     command_parser("tools.texts", __doc__).parse_args(arguments)
-    known = [key for path in (FOLDER / CHINESE).glob("*.yaml") for key in read_texts(path)]
+    known = known_keys()
     found = [*texts(), *page_texts()]
     lacking, unsaid = missing(known, found), stale(known, found)
     for text in lacking:

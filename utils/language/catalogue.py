@@ -32,7 +32,7 @@ _PERCENT = re.compile(r"%%|%[-+#0]*\d*(?:\.\d+)?[sdifgrxe]")
 _JOINTS = {"; ": "；", ", or ": "，或", ": ": ": ", ", ": "，"}
 """What parts of a text are joined with, in English and in the translation."""
 _JOINT = re.compile("(; |, or |: |, )")
-MOST_PARTS, JOINED = 200, 6
+MOST_PARTS, JOINED = 40, 6
 """Parts of a text that is translated part by part, and parts that are tried together."""
 
 
