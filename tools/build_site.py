@@ -150,6 +150,13 @@ def _shown(path: Path) -> str:
     head = f"---\nsearch: {{exclude: true}}\n---\n\n# {name}\n\n"
     if path.is_dir():
         return head + "".join(f"- `{item.name}`\n" for item in sorted(path.iterdir()))
+    if path.suffix == ".ipynb":
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+        return head + "\n\n".join(
+            f"```python\n{text}\n```" if kind == "code" else text.lstrip("# ")
+            for kind, text in texts
+        )
     return f"{head}````{path.suffix[1:] or 'text'}\n{path.read_text(encoding='utf-8')}\n````\n"
 
 
