@@ -115,6 +115,14 @@ def test_a_translation_is_chinese_and_has_no_slots_of_its_own(name: str) -> None
             "1 张图片重复列出，只取一次\n"
             "b.tsv：5 张图片中有 5 张可用，6 个框，1 张图片没有目标",
         ),
+        (
+            "d.yaml names 'x', which is not below /a, b; the download that it offers is not done: "
+            "this program fetches nothing and runs nothing that a data set names, so get the "
+            "images yourself.",
+            "d.yaml 指定的 'x' 不在 /a, b 之下；其中提供的下载不会执行：本程序不下载、"
+            "也不运行数据集指定的任何内容，请自行取得图片。",
+        ),
+        ("d.yaml names 'x', which is not below /a, b.", "d.yaml 指定的 'x' 不在 /a, b 之下。"),
         ("a sentence that nobody wrote: 7 of 8", "a sentence that nobody wrote: 7 of 8"),
         ("class names", "class names"),
         ("", ""),

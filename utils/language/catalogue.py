@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,8 @@ _BEGINS_CHINESE = re.compile("[\u4e00-\u9fff\uff00-\uffef。，；：]")
 _PERCENT = re.compile(r"%%|%[-+#0]*\d*(?:\.\d+)?[sdifgrxe]")
 _JOINTS = {"; ": "；", ", or ": "，或", ": ": ": ", ", ": "，"}
 """What parts of a text are joined with, in English and in the translation."""
+_START = re.compile(r"; |, |: | \(| - | and ")
+"""What a part begins with that is put behind another one."""
 _JOINT = re.compile("(; |, or |: |, )")
 MOST_PARTS, JOINED = 40, 6
 """Parts of a text that is translated part by part, and parts that are tried together."""
@@ -57,6 +59,12 @@ class Pattern(NamedTuple):
         """Split a key of the catalogue at its slots."""
         parts = _SLOT.split(key)
         return cls(tuple(parts[::2]), tuple(map(int, parts[1::2])), translation)
+
+    @property
+    def neighbours(self) -> list[tuple[int, int]]:
+        """The numbers of slots with nothing between them."""
+        pairs = zip(pairwise(self.numbers), self.literals[1:-1], strict=True)
+        return [pair for pair, between in pairs if not between]
 
     def values(self, text: str) -> dict[int, str] | None:
         """Return what stands in the slots if `text` fits, else None.
@@ -141,8 +149,18 @@ class Catalogue:
         for pattern in self._patterns:
             values = pattern.values(text)
             if values is not None:
+                for one, other in pattern.neighbours:
+                    values[one], values[other] = self._divided(values[one] + values[other])
                 return pattern.filled({n: self.text(v, depth + 1) for n, v in values.items()})
         return None
+
+    def _divided(self, text: str) -> tuple[str, str]:
+        """Return what stands in two slots with nothing between: the second has a known text."""
+        for start in _START.finditer(text):
+            rest = text[start.start() :]
+            if self._whole(rest.strip(), DEEPEST):
+                return text[: start.start()], rest
+        return text, ""
 
     def _parts(self, text: str, depth: int) -> str:
         """Translate what lies between joints, the longest first; the text itself if none is known.
