@@ -14,9 +14,10 @@ if __name__ == "__main__":
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -28,19 +29,19 @@ from data.images import ImageError
 from data.videos import Video, write_video
 from inference.background import done_behind
 from inference.exported import is_exported
-from inference.journal import Record
 from inference.outputs import DetectionFiles, DetectionTable
 from inference.predictions import Prediction
 from inference.predictor import Predictor, load_predictor
 from inference.video import predict_video
-from reporting.candidate_report import CandidateReport
+from reporting.candidate_report import About, CandidateReport
 from reporting.drawing import draw_boxes
 from reporting.page import PAGE
+from reporting.training_page import setting_rows
 from reporting.window import show, why_no_window
 from utils.command import run_command
-from utils.device import parse_device
+from utils.device import describe, parse_device
 from utils.errors import Code, TaskError
-from utils.logs import log_to_console
+from utils.logs import duration, log_to_console
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,6 @@ class Results:
     table: DetectionTable
     report: CandidateReport
     shows: bool
-    examples: dict[int, Record] = field(default_factory=dict)
     failure: str = ""
     """What could not be read last, and why."""
 
@@ -68,13 +68,11 @@ class Results:
         Return it annotated if it was drawn.
         """
         self.table.add(prediction)
-        self.report.add(prediction)
-        at, path, rows = prediction.position, prediction.path, prediction.detections
+        self.report.counts.add(prediction, shown=frame is None)
+        path, rows = prediction.path, prediction.detections
         if prediction.size is None:
             self.skip(path, prediction.error or "")
             return None
-        if at in self.report.examples:
-            self.examples[at] = Record(at, path, prediction.size, rows, None, at)
         if not self.command.run and not self.shows:
             return None
         picture = frame is None and self.command.run is not None
@@ -127,14 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def detect(command: DetectCommand, predictor: Predictor, folder: Path) -> None:
     """Detect, write everything to the run's folder, and log where it is."""
-    images, outputs = command.images, command.outputs
+    began, images, outputs = time.monotonic(), command.images, command.outputs
     no_window = why_no_window() if outputs.view_img else "not asked for"
     if outputs.view_img and no_window:
         log.warning("note: --view-img shows nothing: %s; look at the saved pictures", no_window)
     names, rows = predictor.class_names, folder / "predictions.csv" if outputs.save_csv else None
     with DetectionTable(command.output or folder / "detections.json", names, rows) as table:
         files = DetectionFiles(folder, command.base, names, outputs, draw_boxes, upright=True)
-        report = CandidateReport(names, len(images), mining=False, upright=True)
+        report = CandidateReport(names, mining=False, upright=True)
         results = Results(command, folder, files, table, report, not no_window)
         stream = predictor.stream(images)
         # A window belongs to the main thread.
@@ -157,7 +155,15 @@ def detect(command: DetectCommand, predictor: Predictor, folder: Path) -> None:
     frames = f", {seen - len(images)} frames" if command.videos else ""
     log.info("%d images%s, %d objects: %s", len(images), frames, table.objects, where)
     if command.run and command.settings.plots:
-        report.write(folder, results.examples.get, tensorboard=False)
+        facts = [
+            ("weights", str(command.weights)),
+            ("image size", f"{command.settings.img_size} px"),
+            ("device", describe(predictor.pool.device)),
+            ("time", duration(time.monotonic() - began)),
+        ]
+        settings = command.settings
+        about = About(rows=facts, settings=setting_rows(settings), language=settings.language)
+        report.write(folder, about=about, tensorboard=False)
         log.info("report: %s", folder / PAGE)
     if command.run and images and not is_exported(Path(command.weights)):
         mining = ("python", "mine.py", "--weights", command.weights, "--source", command.source)

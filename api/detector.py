@@ -20,9 +20,12 @@ from inference.predictor import Predictor, load_predictor, predictor_config
 from mining.ranking import rank_images
 from mining.registry import ALGORITHMS
 from mining.scores import ScoringContext, images_without_network
+from reporting.candidate_report import About
+from reporting.ranking_report import log_ranking
+from reporting.training_page import setting_rows
 from settings.detect import OF_TASKS, DetectionSettings, InferSettings, MiningSettings
 from settings.parse import canonical, parse_settings
-from utils.device import parse_device
+from utils.device import describe, parse_device
 from utils.errors import Code, TaskError
 from utils.progress import progress_bar
 
@@ -116,11 +119,20 @@ class Detector:
         else:
             stream = images_without_network(paths, workers=own.workers, pixels=pixels)
         context = ScoringContext(predictor, own, len(paths))
-        watch = MiningReport(self.class_names, len(paths), predictor.config.nms)
+        facts = [("weights", str(self.weights)), ("image size", f"{own.img_size} px")]
+        about = About(
+            algorithm,
+            [*facts, ("device", describe(self.device))],
+            setting_rows(own),
+            language=own.language,
+        )
+        watch = MiningReport(self.class_names, predictor.config.nms, about)
         scores = steps.score(watch.predictions(_readable(stream, inputs)), context)
         shown = _shown(watch.scores(scores), "mining", inputs, own)
         again = predictor.shown_again(paths, pixels)
         ranking = rank_images(shown, steps, context, paths, again)
+        if own.needs_network:
+            log_ranking(ranking, paths, {})
         if report is not None and own.needs_network:
             watch.write(Path(report), ranking)
         return [Ranked(paths[n], score, n) for n, score in ranking.rows()]

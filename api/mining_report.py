@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,16 @@ from inference.predictions import Prediction, TileMerger
 from mining.ranking import Ranking
 from mining.scores import Scored
 from ops.nms import NmsConfig
-from reporting.candidate_report import CandidateReport
+from reporting.candidate_report import About, CandidateReport
+from utils.logs import duration
 
 
 class MiningReport:
     """Record of the detections and score breakdowns of all images of a mining."""
 
-    def __init__(self, class_names: Sequence[str], total: int, nms: NmsConfig) -> None:
-        self._report = CandidateReport(class_names, total, mining=True, upright=True)
+    def __init__(self, class_names: Sequence[str], nms: NmsConfig, about: About) -> None:
+        self._report = CandidateReport(class_names, mining=True, upright=True)
+        self._about, self._began = about, time.monotonic()
         self._merger = TileMerger(nms)
         self._records: dict[int, Record] = {}
 
@@ -41,12 +44,13 @@ class MiningReport:
 
     def write(self, folder: Path, ranking: Ranking) -> None:
         """Write `report.html` and sheets of both ends of the ranking; a failure is a warning."""
+        seconds = time.monotonic() - self._began
+        rows = [*self._about.rows, ("time", duration(seconds))]
         self._report.write(
             folder,
             lambda position: ranking.explained(self._records.get(position)),
-            ranking=ranking.order,
-            scores=ranking.scores,
-            note=ranking.note,
+            ranking=ranking,
+            about=replace(self._about, rows=rows),
             sheets=folder,
             tensorboard=False,
         )

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from utils.errors import Code, TaskError
 
+ORIGINAL_NAMES = "original-names.tsv"
+"""Beside the index files, where a tool renamed images: index text<TAB>the name people know."""
+
 
 class Record(NamedTuple):
     """One line of a training index: image path, and annotation path or None without one."""
@@ -48,6 +51,16 @@ def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]
     unique = dict.fromkeys(texts)
     candidates = [Candidate(text, _place(root, text, index_file)) for text in unique]
     return candidates, len(texts) - len(candidates)
+
+
+def read_original_names(root: Path) -> dict[str, str]:
+    """Return the original name of each image by its text in index files; none without a table."""
+    table = root / ORIGINAL_NAMES
+    if not table.is_file():  # the platform writes none
+        return {}
+    with open(table, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        pairs = (line.rstrip("\r\n").partition("\t") for line in file)
+        return {text: name for text, _, name in pairs if name}
 
 
 def _place(root: Path, text: str, index_file: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ HEADER = (
     *("rank", "path", "score", "own_score", "objects", "view", "view_scores", "class"),
     *("confidence", "left", "top", "right", "bottom", "iou", "divergence", "partner_class"),
     *("partner_confidence", "partner_left", "partner_top", "partner_right", "partner_bottom"),
-    *("value", "distance", "error", "note"),
+    *("value", "distance", "error", "note", "original"),
 )
 ADDED = ("value", "distance")
 """What a farthest-first order chose an image by (`mining/diversity.py`)."""
@@ -119,9 +119,11 @@ def write_explanations(
     record_of: Callable[[int], Record | None],
     ranking: Ranking,
     names: Sequence[str],
+    originals: Mapping[str, str],
 ) -> None:
     """Replace the CSV file `path`: one row an image, best first, from its record.
 
+    `names` are those of the classes, `originals` those of files by path, where known.
     `own_score` is the image's score before the ranking of all; boxes are xyxy in pixels of the
     photograph. What an algorithm does not report stays empty. The ranking's note is on the first
     row.
@@ -136,6 +138,8 @@ def write_explanations(
                 | {"note": ranking.note if n == 1 else ""}
                 for n, at in chunk
             ]
+            for row in rows:
+                row["original"] = originals.get(str(row.get("path")), "")
             table = pd.DataFrame(rows, columns=HEADER, dtype=object)
             table.to_csv(file, index=False, header=False, lineterminator="\n")
 

@@ -47,6 +47,8 @@ class Ranking:
     """By position: what the ranking of all adds to an image's breakdown."""
     note: str = ""
     """A sentence where this is no ranking by the algorithm."""
+    own: Sequence[float | None] = ()
+    """By position: the algorithm's own score, before what looks at all images; None without one."""
 
     def rows(self) -> Iterator[tuple[int, float]]:
         """Yield (position, score), best first, with a score for unreadable images."""
@@ -90,7 +92,7 @@ def rank_images(
     Where no score of an algorithm that uses the network differs from another, the order is by
     diversity alone, for as many as `DEFAULT_LIMIT` that a draw chooses; the log says so.
     """
-    seen, seed = _Observer(), context.settings.seed
+    seen, seed = _Observer(len(paths)), context.settings.seed
     scores: list[float | None] = [None] * len(paths)
     breakdowns = {}
     for one in algorithm.rank(seen.watch(stream), context):
@@ -98,7 +100,7 @@ def rank_images(
         if one.breakdown:
             breakdowns[one.position] = one.breakdown
     if not (context.settings.needs_network and seen.says_nothing):
-        return Ranking(scores, ranking_order(scores, paths, seed), breakdowns)
+        return Ranking(scores, ranking_order(scores, paths, seed), breakdowns, own=seen.own)
     readable = [n for n, score in enumerate(scores) if score is not None]
     by_draw = ranking_order([0.0 if s is not None else None for s in scores], paths, seed)
     window = by_draw[: min(len(readable), DEFAULT_LIMIT)]
@@ -119,19 +121,22 @@ def rank_images(
         breakdowns[known[index]] = {"distance": round(float(found.distances[rank]), 6)}
         if found.nearest[rank] >= 0:
             breakdowns[known[index]]["nearest"] = known[found.nearest[rank]]
-    return Ranking(scores, ranking_order(scores, paths, seed), breakdowns, note)
+    order = ranking_order(scores, paths, seed)
+    return Ranking(scores, order, breakdowns, note, seen.own)
 
 
 class _Observer:
     """Whether the scores of readable images differ, in the six digits written."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: int) -> None:
+        self.own: list[float | None] = [None] * total
         self._first: float | None = None
         self._images, self._differ, self._found = 0, False, False
 
     def watch(self, stream: Iterable[Scored]) -> Stream:
         """Pass scores on, without their breakdowns."""
         for one in stream:
+            self.own[one.position] = one.score
             if one.empty or one.score is not None:
                 own = None if one.score is None else round(one.score, 6)
                 self._differ |= self._images > 0 and own != self._first
@@ -155,5 +160,6 @@ class _Observer:
         return (
             f"{what % self._images}: this is no ranking by "
             f"{context.settings.mining_algorithm} but by the differences of the images alone; "
-            f"train longer{lower}, or label the first images and mine again."
+            f"train longer{lower}, or label the first images and mine again: they are in the order "
+            "of diverse, which needs no detections."
         )

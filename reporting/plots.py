@@ -361,14 +361,26 @@ def histogram(counts: ArrayLike, edges: ArrayLike, *, title: str, x: str, y: str
     return figure
 
 
-def line(values: ArrayLike, *, title: str, x: str, y: str, counts: bool = False) -> Figure:
-    """Plot `values` [k] over 1 to k; `counts` are whole numbers, shown from 0 on."""
+def line(
+    values: ArrayLike, *, title: str, x: str, y: str, counts: bool = False, mark: int = 0
+) -> Figure:
+    """Plot `values` [k] over 1 to k; `counts` are whole numbers, shown from 0 on.
+
+    A dotted line stands at `mark`, if any.
+    """
     figure = Figure(figsize=SMALL, layout="constrained")
     axes = figure.subplots()
     heights = np.asarray(values)
     marker = "o" if len(heights) == 1 else None
     axes.plot(np.arange(1, len(heights) + 1), heights, color=ACCENT, marker=marker)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if mark:
+        axes.axvline(mark, color=MUTED, linewidth=1, linestyle=":")
+        place = (mark, 0.97 if mark < len(heights) / 2 else 0.06)
+        side = "left" if mark < len(heights) / 2 else "right"
+        shown = f" {mark:,} images "
+        where = axes.get_xaxis_transform()
+        axes.text(*place, shown, transform=where, ha=side, va="center", fontsize=8, color=MUTED)
     if counts:
         axes.set_ylim(0, max(heights.max(), 1) * 1.05)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,16 @@ class TensorBoardLogger(Callback):
 
         def write(writer: SummaryWriter) -> None:
             for name, value in values.items():
+                writer.add_scalar(name, value, step)
+            writer.flush()
+
+        self._write(write)
+
+    def curve(self, name: str, points: Mapping[int, float]) -> None:
+        """Add one curve whose values by step are all known."""
+
+        def write(writer: SummaryWriter) -> None:
+            for step, value in points.items():
                 writer.add_scalar(name, value, step)
             writer.flush()
 

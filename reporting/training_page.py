@@ -18,6 +18,7 @@ from reporting import plots
 from reporting.evaluation_report import MOST_ROWS, Examples, evaluation_context
 from reporting.page import chart_uri, environment
 from reporting.tiles import Tile
+from settings.detect import DetectionSettings
 from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.logs import duration
 
@@ -107,7 +108,7 @@ def _change(value: float) -> str:
     return f"{value:+.3f}" if isinstance(value, float) else f"{value:+,}"
 
 
-def setting_rows(settings: TrainSettings) -> list[list[str]]:
+def setting_rows(settings: TrainSettings | DetectionSettings) -> list[list[str]]:
     """Return name, value, default and meaning of every setting."""
 
     def plain(value: object) -> str:
@@ -115,8 +116,8 @@ def setting_rows(settings: TrainSettings) -> list[list[str]]:
             return str(value).lower()
         return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "''"
 
-    both = (settings, TrainSettings())
+    both = (settings, type(settings)())
     return [
         [item.name, *(plain(getattr(one, item.name)) for one in both), item.metadata["spec"].help]
-        for item in fields(TrainSettings)
+        for item in fields(settings)
     ]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from data.images import ImageError, content_mark, read_image
-from data.index_file import Candidate, read_candidates
+from data.index_file import Candidate, read_candidates, read_original_names
 from data.sources import available_sample, check_data_available, names_below
 from data.workers import thread_count
 from inference.backends.base import AUTO, TORCH
@@ -28,11 +29,15 @@ from mining.explanations import write_explanations
 from mining.ranking import Ranking, rank_images
 from mining.registry import ALGORITHMS
 from mining.scores import Algorithm, Scored, ScoringContext, images_without_network
-from reporting.candidate_report import CandidateReport
+from reporting.candidate_report import About, CandidateReport
+from reporting.page import PAGE
+from reporting.ranking_report import log_ranking
+from reporting.training_page import setting_rows
 from settings.detect import DetectionSettings
 from utils.device import describe
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError, best_effort
+from utils.logs import duration
 from utils.progress import Progress, progress_bar
 from ymir.results import InferResultWriter, write_mining_result
 from ymir.task_types import Task
@@ -63,6 +68,8 @@ class CandidateJob:
     journal: JournalConfig
     pool_workers: int
     """Workers of the pools of all ranks."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Original names of the image files by path, where the task keeps them."""
 
     @property
     def paths(self) -> list[str]:
@@ -211,7 +218,10 @@ def prepare(
         total=len(candidates),
         is_outdated=partial(is_outdated, candidates),
     )
-    return CandidateJob(task, settings, candidates, repeated, predictor, journal, machine.workers)
+    known = read_original_names(task.root_in)
+    names = {c.path: known[c.text] for c in candidates if c.text in known}
+    workers = machine.workers
+    return CandidateJob(task, settings, candidates, repeated, predictor, journal, workers, names)
 
 
 def shard_batches(candidates: int, batch_size: int) -> int:
@@ -274,9 +284,9 @@ def run_candidates(
     else:
         job = prepare(task, device)
         job.log_description()
-    total, predictor = len(job.candidates), job.predictor
+    began, total, predictor = time.monotonic(), len(job.candidates), job.predictor
     names = predictor.class_names if predictor else ()
-    report = CandidateReport(names, total, mining=task.run_mining)
+    report = CandidateReport(names, mining=task.run_mining)
     unreadable = UnreadableImages(job.paths)
     ranking = Ranking([], [])
     with ExitStack() as stack:
@@ -297,11 +307,12 @@ def run_candidates(
             ranking = _rank(job, records)
             with best_effort(EXPLANATIONS, log):
                 path = job.journal.path.with_name(EXPLANATIONS)
-                write_explanations(path, known, ranking, names)
+                write_explanations(path, known, ranking, names, job.names)
         else:
             for _ in records:
                 pass
         unreadable.check()
+        replayed = journal.replayed
     if task.run_infer:
         log.info("detections written to %s", task.out.infer_result)
     if predictor and job.settings.plots:
@@ -309,11 +320,11 @@ def run_candidates(
         report.write(
             task.out.tensorboard,
             lambda position: ranking.explained(known(position)),
-            ranking=ranking.order,
-            scores=ranking.scores,
+            ranking=ranking if task.run_mining else None,
+            about=_about(job, describe(device), time.monotonic() - began, replayed),
             sheets=job.journal.path.parent,
-            note=ranking.note,
         )
+        log.info("report: %s", task.out.tensorboard / PAGE)
     if predictor:
         log.info("summary: %s", report.summary())
 
@@ -342,7 +353,29 @@ def _rank(job: CandidateJob, records: Iterable[Record]) -> Ranking:
         log.info(
             "scores of %d images written to %s", len(job.candidates), job.task.out.mining_result
         )
+        if job.predictor:
+            log_ranking(ranking, job.paths, job.names)
     return ranking
+
+
+def _about(job: CandidateJob, device: str, seconds: float, replayed: int) -> About:
+    """Return what the report says of the task; `replayed` images were in its journal."""
+    settings, count = job.task.mining or job.task.infer, len(job.candidates) - replayed
+    pace = f", {count / max(seconds, 1e-3):.1f} images/s" if count else ""
+    before = f"; {replayed:,} images were in the journal of an earlier start" if replayed else ""
+    assert settings is not None
+    return About(
+        job.context.settings.mining_algorithm if job.task.run_mining else "",
+        [
+            ("weights", job.task.weights[0].name),
+            ("image size", f"{job.settings.img_size} px"),
+            ("device", device),
+            ("time", f"{duration(seconds)}{pace}{before}"),
+        ],
+        setting_rows(settings),
+        job.names,
+        job.settings.language,
+    )
 
 
 def _write_detections(

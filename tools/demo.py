@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
     listen_for_interrupts()
 
+import csv
 import json
 import shutil
 import subprocess
@@ -134,6 +135,8 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     confidence = result["evaluate_config"]["conf_thr"]
     ranking = (detection / "result.tsv").read_text("utf-8").splitlines()
     first, last = (float(row.split("\t")[1]) for row in (ranking[0], ranking[-1]))
+    with open(detection / "mining" / "explanations.csv", newline="", encoding="utf-8") as file:
+        note = next(csv.DictReader(file))["note"]
     images = json.loads((detection / "infer-result.json").read_text("utf-8"))["detection"]
     objects = sum(len(image["boxes"]) for image in images.values())
     config = yaml.safe_load((outcomes[0].folder / "in" / "config.yaml").read_text("utf-8"))
@@ -144,6 +147,7 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
         (f"TP / FN / FP at confidence {confidence}", "{tp} / {fn} / {fp}".format(**best)),
         ("images ranked for labelling", f"{len(ranking)}"),
         ("mining score, first to last", f"{first:.3f} to {last:.3f}"),
+        *([("no ranking", note)] if note else []),
         ("objects detected", f"{objects} in {len(images)} images"),
     ]
     for outcome in outcomes:
@@ -176,6 +180,7 @@ def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str
         "demo.html",
         title="Train, mine, infer",
         lead="The results of the three tasks of the demo.",
+        note=dict(rows).get("no ranking", ""),
         rows=rows,
         reports=[
             (name, path.relative_to(out).as_posix()) for name, path in reports if path.is_file()

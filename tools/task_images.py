@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from data.images import ImageError, ImageHeader, image_header, stored_boxes
+from data.index_file import ORIGINAL_NAMES
 from data.instances import Instances
 from tools.sources import SourceImage
+from utils.atomic import write_text
 
 FORMATS = ("ark", "voc", "coco")
 STORED_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp"}
@@ -100,13 +103,30 @@ class TaskExporter:
         return list(lines.values())
 
     def close(self) -> list[str]:
-        """Write the COCO file if that is the format; returns sentences on what was changed."""
+        """Write the table of original names, and the COCO file if that is the format.
+
+        Returns sentences on what was changed.
+        """
+        self._write_names()
         if self._coco["images"]:
             used = sorted({box["category_id"] for box in self._coco["annotations"]})
             self._coco["categories"] = [{"id": i, "name": self._names[i]} for i in used]
             self._coco_file.write_text(json.dumps(self._coco, ensure_ascii=False), encoding="utf-8")
         remarks = [f"{count} × {text}" for text, count in self._remarks.items() if count]
         return [*self._notes, *remarks]
+
+    def _write_names(self) -> None:
+        """Write the original path of each image, below the folder that all have in common."""
+        paths = {digest: os.path.abspath(self._chosen[digest].path) for digest in self._lines}
+        if not paths:
+            return
+        common = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
+        rows = []
+        for digest, path in paths.items():
+            name = " ".join(os.path.relpath(path, common).splitlines()).replace("\t", " ")
+            text = self._lines[digest].partition("\t")[0]
+            rows.append(f"{text}\t{name}\n")
+        write_text(self._root / ORIGINAL_NAMES, "".join(rows))
 
     def _place(self, image: SourceImage, digest: str, *, labelled: bool) -> str:
         """Put one image in its place and write its annotation; returns its index line."""

@@ -35,7 +35,7 @@ NAMES = (
 )
 """Names of classes, ONNX's own language, help, style sheets."""
 TEMPLATES = ROOT / "reporting" / "templates"
-ENGLISH_PAGES = ("demo.html", "candidate_report.html")
+ENGLISH_PAGES = ("demo.html",)
 """Pages that are English in every language."""
 SYSTEM = "system.yaml"
 """What the operating system says, of which the code has no text."""

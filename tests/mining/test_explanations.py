@@ -49,18 +49,20 @@ def test_a_line_an_image(tmp_path: Path) -> None:
     ]
     added = {0: {"value": 0.25, "distance": 1.0}}
     ranking = Ranking([1.5, None, 0.0], [0, 2, 1], added)
-    write_explanations(tmp_path / "t.csv", records.__getitem__, ranking, ("cat", "dog"))
+    known = {"c.jpg": "cats/1.jpg"}
+    write_explanations(tmp_path / "t.csv", records.__getitem__, ranking, ("cat", "dog"), known)
     with open(tmp_path / "t.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         first, second, third = csv.DictReader(file)
     assert tuple(first) == HEADER
     assert list(first.values()) == [
         "1", 'a,"b\n.jpg', "1.500000", "0.375000", "2", "flip", "flip=0.5 cutout=0.25", "dog",
         "0.7", "1.0", "2.0", "3.5", "4.0", "0.6", "0.1", "cat", "0.4", "1.5", "2.0", "3.0", "4.0",
-        "0.25", "1.0", "", "",
+        "0.25", "1.0", "", "", "",
     ]  # fmt: skip
     assert (second["rank"], second["path"], second["score"], second["own_score"]) == (
         "2", "c.jpg", "0.000000", "",
     )  # fmt: skip
+    assert (first["original"], second["original"]) == ("", "cats/1.jpg")
     assert (third["rank"], third["path"], third["error"]) == ("3", "b\udcff.jpg", "broken")
 
 

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from inference.journal import Record
 from inference.predictor import Prediction
-from reporting.candidate_report import SHOWN, CandidateReport, breakdown_words
+from mining.ranking import Ranking
+from reporting.candidate_report import MOST_BOXES, SHOWN, About, CandidateReport, chosen_rows
+from reporting.ranking_report import ScoreFall, breakdown_words
 from tests.evaluation.evaluation_example import names_of, split
 from tests.reporting.page_reader import read_page_file
 
@@ -23,16 +28,24 @@ def predictions(folder: Path, count: int, classes: int, boxes: int) -> list[Pred
     return [*found, Prediction(count, str(folder / "gone.jpg"), None, error="missing")]
 
 
-def record(one: Prediction, breakdown: dict[str, object] | None = None) -> Record:
-    scored = {"breakdown": breakdown} if breakdown else None
+def record(
+    one: Prediction, breakdown: dict[str, object] | None = None, score: float | None = None
+) -> Record:
+    scored = {"breakdown": breakdown, "score": score} if breakdown else None
     return Record(one.position, one.path, one.size, one.detections, one.error, 0, scored)
 
 
 def report_of(made: list[Prediction], classes: int, *, mining: bool) -> CandidateReport:
-    report = CandidateReport(names_of(classes), len(made), mining=mining)
+    report = CandidateReport(names_of(classes), mining=mining)
     for one in made:
         report.add(one)
     return report
+
+
+def ranking_of(scores: list[float | None], note: str = "", **given: Any) -> Ranking:
+    """By falling score, the order of equal ones as it is."""
+    order = sorted(range(len(scores)), key=lambda n: -(scores[n] if scores[n] is not None else -9))
+    return Ranking(scores, order, note=note, **{"own": scores, **given})
 
 
 @pytest.mark.filterwarnings("error")
@@ -42,19 +55,48 @@ def test_inference(
 ) -> None:
     made = predictions(tmp_path / "data", 5, classes, boxes)
     report = report_of(made, classes, mining=False)
-    report.write(tmp_path / "out", lambda n: record(made[n]))
+    about = About(rows=[("weights", "best.pt")], settings=[["img_size", "64", "640", "side"]])
+    report.write(tmp_path / "out", about=about)
     assert not caplog.records
     read = read_page_file(tmp_path / "out" / "report.html")
     objects = sum(len(one.detections) for one in made)
     assert objects == (9 if boxes else 0)
     assert f"6 images {objects} objects detected" in read.text
-    assert f"{1 if boxes else 5} images without detections" in read.text
-    assert "1 images that could not be read" in read.text
+    assert f"{1 if boxes else 5} image{'' if boxes else 's'} without detections" in read.text
+    assert "1 image that could not be read" in read.text
     assert f"6 images (1 unreadable, {1 if boxes else 5} without objects), " in report.summary()
+    assert ("Nothing was detected." in read.text) is not boxes
     for name in names_of(classes):
         assert name in read.text
-    assert len(read.images) == 5 + 2
+    assert "weights best.pt" in read.text
+    assert "img_size 64 640 side" in read.text
     assert list((tmp_path / "out").glob("events.*"))
+
+
+def test_examples_go_from_low_to_high_confidence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One detection an image, of confidences .3, .4 ... .9; one image has none."""
+    made = predictions(tmp_path / "data", 8, 2, 1)
+    for n, one in enumerate(made[1:8], start=3):
+        one.detections[:, 4] = n / 10
+    names = {made[1].path: "holiday.jpg"}
+    report = report_of(made[::-1], 2, mining=False)
+    report.write(tmp_path / "out", about=About(names=names), sheets=tmp_path, tensorboard=False)
+    assert not caplog.records
+    text = read_page_file(tmp_path / "out" / "report.html").text
+    header = "class detections 0.3–0.5 0.5–0.7 0.7–0.9 0.9–1"
+    first, second = names_of(2)
+    shown = text.split(header)[1]
+    counts = [list(map(int, shown.split(name)[1].split()[:5])) for name in (first, second)]
+    assert np.sum(counts, axis=0).tolist() == [7, 2, 2, 2, 1]
+    parts = text.split("Detections, from low to high confidence")[-1].split("Images, from low")[0]
+    found = [float(value) for value in re.findall(r"(0\.\d\d) [^ ]+: ", parts)]
+    assert found == [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert "holiday.jpg: 1 detection, 0.30" in text
+    assert "photo 0" in text.split("Images without detections")[-1]
+    sheets = {path.stem for path in tmp_path.glob("*.jpg")}
+    assert sheets == {"detections-low-to-high", "examples", "without"}
 
 
 def test_mining_shows_both_ends_of_the_ranking(
@@ -62,23 +104,85 @@ def test_mining_shows_both_ends_of_the_ranking(
 ) -> None:
     made = predictions(tmp_path / "data", 40, 2, 2)
     scores = [None if one.error else 1 - min(one.position, 30) / 100 for one in made]
+    names = {made[0].path: "cats/1.jpg"}
+    about = About("cald", [("weights", "best.pt")], names=names)
     report_of(made, 2, mining=True).write(
         tmp_path / "out",
         lambda n: record(made[n], {"view": "flip", "box": [1, 1, 9, 9]}),
-        ranking=range(41),
-        scores=scores,
+        ranking=ranking_of(scores),
+        about=about,
         sheets=tmp_path,
     )
     assert not caplog.records
     read = read_page_file(tmp_path / "out" / "report.html")
-    assert len(read.images) == 2 * SHOWN + 5
-    numbers = [int(words.split()[0]) for words in read.text.split("photo ")[1:]]
-    assert numbers == [*range(SHOWN), *range(40 - SHOWN, 40)]
-    assert "<b>.png: score 0.700, flip: nothing detected again" in read.text
+    captions = re.findall(r" (\d+)\. ([^:]+): own score ([\d.]+), flip: nothing", read.text)
+    assert [int(rank) for rank, _, _ in captions] == [*range(1, SHOWN + 1), *range(29, 41)]
+    assert captions[0][1:] == ("cats/1.jpg", "1.000")
+    assert captions[-1][2] == "0.700"
+    assert "Ranked by cald. 41 images, 2 classes." in read.text
+    assert "1 cats/1.jpg photo 0" in read.text  # the name on the platform stands beside
     # The unreadable image is not among the first 40; image 1 has one object, the others two.
     first, second = names_of(2)
-    assert f"class k = 10 k = 30 k = 40 {first} 9 29 39 {second} 8 28 38" in read.text
+    assert f"images with k = 10 k = 30 k = 40 {first} 9 29 39 {second} 8 28 38" in read.text
+    assert "least own score 0.910 0.710 0.700" in read.text
     assert {path.name for path in tmp_path.glob("*.jpg")} == {"first.jpg", "last.jpg"}
+    curves = EventAccumulator(str(tmp_path / "out")).Reload()
+    points = [(one.step, one.value) for one in curves.Scalars("mining/own_score_by_rank")]
+    assert points[:2] == [(1, 1.0), (2, pytest.approx(0.99))]
+    assert len(points) == 40
+    assert curves.Scalars("mining/classes_in_first_k")[-1].value == 2
+
+
+def test_how_many_follows_the_own_score_and_not_the_final_one(tmp_path: Path) -> None:
+    """The final scores of a window are raised; the own ones fall fast over the first 4."""
+    made = predictions(tmp_path / "data", 20, 2, 2)[:20]
+    own: list[float | None] = [0.9, 0.8, 0.7, 0.2, *(0.1 - n / 1000 for n in range(16))]
+    final = [1.5 + n / 100 if n < 10 else own[n] for n in range(20)]
+    ranking = ranking_of(final, own=own)
+    assert ranking.order[0] == 9
+    report_of(made, 2, mining=True).write(
+        tmp_path, lambda n: record(made[n]), ranking=ranking, tensorboard=False
+    )
+    text = read_page_file(tmp_path / "report.html").text
+    assert "The own score falls fast over the first 4 images and slowly after them" in text
+    assert "4 to label to begin with" in text
+    assert "How many to label" in text
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        pytest.param([10 - n for n in range(10)], "falls evenly", id="even"),
+        pytest.param([9, *([1] * 8), 0], "falls fast over the first image and", id="early"),
+        pytest.param([9, *([8.5] * 8), 0], "stays high over the first 9 images", id="late"),
+        pytest.param([0.99] * 5, "Nine of ten own scores lie between 0.99 and 0.99", id="equal"),
+        pytest.param([None] * 5, "No image has an own score", id="none"),
+    ],
+)
+def test_how_many_in_words(own: list[float | None], words: str) -> None:
+    assert words in " ".join(ScoreFall.of(own).sentences())
+
+
+def test_where_there_is_no_ranking_the_page_says_so(tmp_path: Path) -> None:
+    made = predictions(tmp_path / "data", 5, 2, 0)[:5]
+    ranking = ranking_of([1.0, 0.9, 0.8, 0.7, 0.6], note="Nothing was found.", own=[None] * 5)
+    report_of(made, 2, mining=True).write(
+        tmp_path, lambda n: record(made[n]), ranking=ranking, tensorboard=False
+    )
+    text = read_page_file(tmp_path / "report.html").text
+    assert "This is no ranking. Nothing was found." in text
+    assert "own score" not in text.split("Detections")[0].split("final score")[0]
+
+
+def test_of_many_detections_those_that_matter_are_drawn() -> None:
+    confidences = np.linspace(0.05, 0.95, 19)
+    corners = np.arange(19.0)
+    rows = np.column_stack([corners, corners, corners + 5, corners + 5, confidences, corners * 0])
+    assert chosen_rows(rows[:6], {}) is not None
+    assert np.allclose(chosen_rows(rows, {})[:, 4].mean(), 0.5, atol=0.05)
+    with_box = chosen_rows(rows, {"box": [18.0, 18, 23, 23]})
+    assert len(with_box) == MOST_BOXES
+    assert with_box[-1, 4] == pytest.approx(0.95)
 
 
 def test_groups_of_alike_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -94,7 +198,7 @@ def test_groups_of_alike_images(tmp_path: Path, caplog: pytest.LogCaptureFixture
     order = [*near, 6, 7]
     scores = [None if n == 7 else 1 - order.index(n) / 10 for n in range(8)]
     report_of(made, 2, mining=True).write(
-        tmp_path / "out", lambda n: record(made[n], told.get(n)), ranking=order, scores=scores
+        tmp_path / "out", lambda n: record(made[n], told.get(n)), ranking=ranking_of(scores)
     )
     assert not caplog.records
     text = read_page_file(tmp_path / "out" / "report.html").text
@@ -102,13 +206,13 @@ def test_groups_of_alike_images(tmp_path: Path, caplog: pytest.LogCaptureFixture
         "The 6 images ranked by distance are 3 groups of alike images (distance below 0.1); 2 have "
         "several images, at most 3."
     ) in text
-    assert "k = 7 groups of alike images 3" in text
+    assert "groups of alike images 3" in text
     shown = text.split("The largest groups of alike images")[-1].split("photo ")[1:]
     assert [int(words.split()[0]) for words in shown] == [0, 1, 3, 2, 4]
 
 
 def test_nothing_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    report_of([], 0, mining=True).write(tmp_path, lambda n: None, ranking=[0], scores=[None])
+    report_of([], 0, mining=True).write(tmp_path, lambda n: None, ranking=ranking_of([None]))
     assert not caplog.records
     text = read_page_file(tmp_path / "report.html").text
     assert "0 images" in text
@@ -117,7 +221,7 @@ def test_nothing_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_page_that_fails_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "report.html").mkdir()
-    report_of([], 1, mining=False).write(tmp_path, lambda n: None)
+    report_of([], 1, mining=False).write(tmp_path)
     assert "report.html could not be made" in caplog.text
 
 

@@ -53,6 +53,7 @@ def test_a_chart_is_dark_on_a_dark_page(tmp_path: Path) -> None:
         "demo.html",
         title="",
         lead="",
+        note="",
         rows=[],
         reports=[],
         pictures=[],

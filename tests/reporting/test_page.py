@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from reporting.candidate_counts import CandidateCounts
+from reporting.candidate_report import About
 from reporting.drawing import Label
 from reporting.page import LONGEST, file_uri, image_uri, label_style, write_page
 from reporting.tiles import Tile, outlines
@@ -19,36 +21,46 @@ def photograph(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
 
 
+URI, CHARTS = "data:image/png;base64,", ("confidences", "per_image")
+
+
 def demo_page(folder: Path, **change: object) -> Reader:
-    context: dict[str, object] = {"title": "t", "lead": "l", "rows": [("a", "b")]}
+    context: dict[str, object] = {"title": "t", "lead": "l", "note": "", "rows": [("a", "b")]}
     context |= {key: [] for key in ("reports", "pictures", "charts")}
     return read_page_file(write_page(folder / "p.html", "demo.html", **{**context, **change}))
 
 
-def candidate_page(folder: Path, **change: object) -> Reader:
-    context: dict[str, object] = {"mining": False, "images": 2, "empty": 0, "unreadable": 0,
-                                  "most_rows": 25, "per_class": [], "class_colours": [],
-                                  "figures": {}, "coverage": [], "held": [], "galleries": [],
-                                  "note": ""}  # fmt: skip
+def mining_page(folder: Path, **change: object) -> Reader:
+    context: dict[str, object] = {"about": About(), "counts": CandidateCounts(()), "note": "",
+                                  "most_rows": 25, "header": [], "per_class": [],
+                                  "class_colours": [], "figures": dict.fromkeys(CHARTS, URI),
+                                  "coverage": [], "bend": 0, "listed": [], "galleries": [],
+                                  "environment": []}  # fmt: skip
     return read_page_file(
-        write_page(folder / "p.html", "candidate_report.html", **{**context, **change})
+        write_page(folder / "p.html", "mining_report.html", **{**context, **change})
     )
 
 
 def test_every_text_is_escaped(tmp_path: Path) -> None:
     tile = Tile(photograph(8, 8), EVIL, [Label(EVIL, (2, 2), "#112233")])
-    read = candidate_page(
+    read = mining_page(
         tmp_path,
+        about=About(EVIL, [(EVIL, EVIL)], [[EVIL] * 4], {}),
         per_class=[(EVIL, 1)],
         class_colours=[("#112233", EVIL)],
-        figures={"rank": "data:image/png;base64,", "coverage": "data:image/png;base64,"},
+        figures=dict.fromkeys(("own", "coverage", *CHARTS), URI),
         coverage=[(EVIL, 1)],
-        coverage_header=(EVIL, EVIL),
+        steps=[EVIL],
+        held=[(EVIL, EVIL)],
+        alike=EVIL,
+        how_many=[EVIL],
+        renamed=True,
+        listed=[(1, EVIL, EVIL, 0.5, 0.5, EVIL)],
         galleries=[("first", EVIL, [tile])],
-        note=EVIL,
     )
-    assert read.text.count(EVIL) == 10
-    assert len(read.images) == 3
+    assert read.text.count(EVIL) == 23
+    assert EVIL in mining_page(tmp_path, note=EVIL).text
+    assert len(read.images) == 5
 
 
 @pytest.mark.parametrize(
@@ -78,7 +90,7 @@ def test_long_names_break_between_their_words(tmp_path: Path) -> None:
 
 
 def test_bars_are_as_long_as_their_share_of_the_largest(tmp_path: Path) -> None:
-    candidate_page(tmp_path, per_class=[("a", 50), ("b", 200), ("c", 0)])
+    mining_page(tmp_path, per_class=[("a", 50), ("b", 200), ("c", 0)])
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert [f"width:{share}%" in html for share in ("25.0", "100.0", "0.0")] == [True] * 3
 
@@ -111,9 +123,9 @@ def test_a_picture_is_enlarged_by_its_own_link(tmp_path: Path) -> None:
     """Boxes and names lie over it as elements of the page, in the pixels of the image."""
     boxes = np.array([[1.0, 2, 5, 7.5]])
     tile = Tile(photograph(8, 16), "", (), outlines(boxes, ["#112233"], dashed=True))
-    read = candidate_page(tmp_path, galleries=[("first", "a", [tile]), ("last", "b", [tile])])
+    read = mining_page(tmp_path, galleries=[("first", "a", [tile]), ("last", "b", [tile])])
     pictures = [address for address in read.addresses if address.startswith("#picture-")]
-    assert pictures == ["#picture-1", "#picture-2"]
+    assert pictures == [f"#picture-{n}" for n in range(1, 5)]
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert html.count('<svg viewBox="0 0 16 8"') == 2
     assert html.count('<rect x="1.0" y="2.0" width="4.0" height="5.5" stroke="#112233"') == 2
