@@ -187,10 +187,9 @@ class CandidateReport:
             words = [] if score is None else [f"own score {score:.3f}"]
             words += filter(None, [breakdown_words(breakdown, self._names)])
             total = len(record.detections)
-            shown = f"{total}" if len(rows) == total else f"{len(rows)} of {total}"
-            words.append(
-                f"{shown} detection{'' if total == 1 else 's'}{' shown' * (shown != str(total))}"
-            )
+            all_shown = "1 detection" if total == 1 else f"{total} detections"
+            part_shown = f"{len(rows)} of {total} detections shown"
+            words.append(all_shown if len(rows) == total else part_shown)
             caption = (
                 f"{rank}. {shorten(shown_name(record.path, report.names))}: {', '.join(words)}"
             )

@@ -67,7 +67,7 @@ def page_environment(language: str = ENGLISH) -> jinja2.Environment:
 
     def caption(text: str) -> str:
         name, colon, words = text.partition(": ")
-        return f"{name}{colon}{texts.text(words)}"
+        return f"{name}{colon}{texts.phrases(words)}"
 
     def told_rows(rows: Iterable[Sequence[object]]) -> list[list[object]]:
         return [list(map(told, row)) for row in rows]

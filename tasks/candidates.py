@@ -361,8 +361,11 @@ def _rank(job: CandidateJob, records: Iterable[Record]) -> Ranking:
 def _about(job: CandidateJob, device: str, seconds: float, replayed: int) -> About:
     """Return what the report says of the task; `replayed` images were in its journal."""
     settings, count = job.task.mining or job.task.infer, len(job.candidates) - replayed
-    pace = f", {count / max(seconds, 1e-3):.1f} images/s" if count else ""
-    before = f"; {replayed:,} images were in the journal of an earlier start" if replayed else ""
+    time_told = [duration(seconds)]
+    if count:
+        time_told.append(f"{count / max(seconds, 1e-3):.1f} images/s")
+    if replayed:
+        time_told.append(f"{replayed:,} images were in the journal of an earlier start")
     assert settings is not None
     return About(
         job.context.settings.mining_algorithm if job.task.run_mining else "",
@@ -370,7 +373,7 @@ def _about(job: CandidateJob, device: str, seconds: float, replayed: int) -> Abo
             ("weights", job.task.weights[0].name),
             ("image size", f"{job.settings.img_size} px"),
             ("device", device),
-            ("time", f"{duration(seconds)}{pace}{before}"),
+            ("time", "; ".join(time_told)),
         ],
         setting_rows(settings),
         job.names,

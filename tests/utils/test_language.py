@@ -133,6 +133,23 @@ def test_finished_texts(english: str, chinese: str) -> None:
     assert catalogue("en").text(english) == english
 
 
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("2 invented, 3 labelled", "误检 2 个，已标注 3 个"),
+        (
+            "flip: object lost, 6 of 39 detections shown",
+            "flip：目标丢失，显示 39 个检测结果中的 6 个",
+        ),
+        ("own score 0.993, distance 0.30, 1 detection", "自身分数 0.993，距离 0.30，1 个检测结果"),
+        ("cat, dog: invented", "cat, dog: invented"),
+    ],
+)
+def test_captions(english: str, chinese: str) -> None:
+    assert catalogue("zh", pages=True).phrases(english) == chinese
+    assert catalogue("en", pages=True).phrases(english) == english
+
+
 def test_hostile_texts_take_no_time() -> None:
     began = time.perf_counter()
     for part in ("a; b: c, or d", " is ", "note: ", "{1} {2}: ", "the file (", "\n"):

@@ -92,7 +92,7 @@ class Pattern(NamedTuple):
             for part in (text, values[int(number)] if number else ""):
                 if _ENDS_CHINESE.search(result) and _BEGINS_CHINESE.match(part.lstrip(" ")):
                     result, part = result.rstrip(" "), part.lstrip(" ")
-                result += part
+                result += part.lstrip(" ") if result.endswith(" ") else part
         return result.rstrip(" ")
 
 
@@ -139,6 +139,10 @@ class Catalogue:
         key = key_of_template(template)
         return Pattern.of(key, self.texts.get(key, key)).filled(values)
 
+    def phrases(self, text: str) -> str:
+        """Translate a list of phrases, such as a caption: each by itself, the shortest first."""
+        return self._parts(text, 0) if self.texts else text
+
     def word(self, text: str) -> str:
         """Translate a text as a whole, whatever its slots look like."""
         return self.texts.get(text, text)
@@ -163,7 +167,7 @@ class Catalogue:
         return text, ""
 
     def _parts(self, text: str, depth: int) -> str:
-        """Translate what lies between joints, the longest first; the text itself if none is known.
+        """Translate what lies between joints, the shortest first; the text itself if none is known.
 
         A number may stand before a part.
         """
@@ -173,7 +177,7 @@ class Catalogue:
         done = ""
         at, before = 0, False
         while at < len(pieces):
-            end, found = self._longest(pieces, at, depth)
+            end, found = self._shortest(pieces, at, depth)
             if at and (before or found):
                 done += _JOINTS[pieces[at - 1]]
             elif at:
@@ -182,14 +186,14 @@ class Catalogue:
             at, before = end + 1, found is not None
         return done
 
-    def _longest(self, pieces: Sequence[str], at: int, depth: int) -> tuple[int, str | None]:
-        """Return the end of the most pieces from `at` on that are known, and their translation."""
-        for end in range(min(len(pieces), at + 2 * JOINED - 1), at, -2):
+    def _shortest(self, pieces: Sequence[str], at: int, depth: int) -> tuple[int, str | None]:
+        """Return the end of the fewest pieces from `at` on that are known, and what they become."""
+        for end in range(at + 1, min(len(pieces), at + 2 * JOINED - 1) + 1, 2):
             part = "".join(pieces[at:end])
             count, _, rest = part.partition(" ")
             if " " in part and (found := self._whole(part, depth)):
                 return end, found
-            if count.isdigit() and (found := self._whole(rest, depth)):
+            if count.isdigit() and " " in rest and (found := self._whole(rest, depth)):
                 return end, f"{count} {found}"
         return at + 1, None
 
