@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +204,9 @@ class CandidateReport:
     def _by_confidence(self, names: Mapping[str, str]) -> Iterator[tuple[str, str, list[Tile]]]:
         """Yield the galleries of an inference: identifier, heading and images."""
         counts = self.counts
-        parts = counts.detections.low_to_high(2 * SHOWN)
+        parts = counts.detections.low_to_high(SHOWN)
         tiles = (self._part(image, row, names) for image, row in parts)
-        shown = list(islice(filter(None, tiles), SHOWN))
+        shown = list(filter(None, tiles))
         yield "detections-low-to-high", "Detections, from low to high confidence", shown
         for identifier, heading, examples, most in (
             ("examples", "Images, from low to high mean confidence", counts.whole, SHOWN),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,22 @@ def test_examples_go_from_low_to_high_confidence(
     assert "photo 0" in text.split("Images without detections")[-1]
     sheets = {path.stem for path in tmp_path.glob("*.jpg")}
     assert sheets == {"detections-low-to-high", "examples", "without"}
+
+
+def test_of_many_confidences_the_examples_reach_the_highest(tmp_path: Path) -> None:
+    """33 detections of one image in bins of their own: the lowest and the highest are shown."""
+    (made,) = predictions(tmp_path / "data", 2, 1, 1)[1:2]
+    values = np.arange(0.16, 0.98, 0.025)
+    rows = np.repeat(made.detections, len(values), axis=0)
+    rows[:, 4] = values
+    report = report_of([replace(made, detections=rows)], 1, mining=False)
+    report.write(tmp_path, tensorboard=False)
+    text = read_page_file(tmp_path / "report.html").text
+    parts = text.split("Detections, from low to high confidence")[-1].split("Images, from low")[0]
+    found = [float(value) for value in re.findall(r"(0\.\d\d) [^ ]+: ", parts)]
+    assert len(found) == SHOWN
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (0.16, 0.96)
 
 
 def test_mining_shows_both_ends_of_the_ranking(
