@@ -178,6 +178,15 @@ class Experiment:
         chosen = set(images)
         return self.pool.subset([i for i, name in enumerate(self.images) if name in chosen])
 
+    def starting_set(self, seed: int) -> list[str]:
+        """Sample `start` images evenly, one of each class first: users label what they name."""
+        names = self.images
+        drawn = sample_images(names, len(names), seed, START_STREAM)
+        owners, classes = self.pool.owners(), self.pool.classes
+        shows = [{names[n] for n in owners[classes == k]} for k in np.unique(classes)]
+        covering = [next(name for name in drawn if name in own) for own in shows]
+        return list(dict.fromkeys([*covering, *drawn]))[: self.start]
+
     def boxes_in(self, images: Sequence[str]) -> tuple[int, int]:
         """Return the boxes of images, and those of rare classes among them."""
         counts, every = self.labelled(images).counts(), self.pool.counts()
@@ -312,7 +321,7 @@ def run_round(
     """Choose (None: the starting set), train, evaluate and append the round after the others."""
     started, number = time.monotonic(), len(done)
     if strategy is None:
-        added = sample_images(experiment.images, experiment.start, seed, START_STREAM)
+        added = experiment.starting_set(seed)
     else:
         added = choose(learner, experiment, strategy, done, seed=seed)
     labelled = [image for result in done for image in result.added] + added

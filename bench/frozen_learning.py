@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from bench.active_learning import compare, parser_of
 from bench.active_rounds import Experiment, Trained
@@ -53,7 +54,7 @@ VERSIONS = 6
 """Augmented versions of each image to train on."""
 FEWEST_MAPS = 32
 """Images that go through the network at once while versions are computed."""
-RECIPE = ("img_size=160", "batch_size=32", "optimizer=AdamW", "lr0=0.003", "lrf=0.05")
+RECIPE = ("img_size=160", "batch_size=32", "optimizer=AdamW", "lr0=0.003")
 RECIPE_OF_VERSIONS = ("mosaic=0", "scale=0.3", "workers=0")
 MINING = ("views=[flip,resize,rotate]", "precision=float32", "workers=1")
 CPU = torch.device("cpu")
@@ -152,16 +153,16 @@ class FrozenLearner:
         rounds = [generator.permutation(rows) for _ in range(math.ceil(number / len(rows)))]
         images = np.concatenate(rounds)[:number].reshape(steps, -1)
         versions = generator.integers(VERSIONS, size=images.shape)
-        optimizer = build_optimizer(head, settings)
+        optimizer, averaged = build_optimizer(head, settings), AveragedModel(head)
         for step, chosen in enumerate(versions * len(self._pixels) + images):
-            for group in optimizer.param_groups:
-                share = step / max(steps - 1, 1)
-                group["lr"] = settings.lr0 * (1 - share * (1 - settings.lrf))
             maps = [level[torch.from_numpy(chosen)].float() for level in self._versions]
             loss = self._criterion(head(maps), self._joined(chosen.tolist())).total
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if 2 * step >= steps:
+                averaged.update_parameters(head)
+        head.load_state_dict(averaged.module.state_dict())
         self._heads[seed, frozenset(labelled)] = head
         nms = NmsConfig(settings.conf_thres, settings.iou_thres, settings.max_det)
         predictor = self._predictor(head, PredictorConfig(settings.img_size, nms=nms))
@@ -232,7 +233,7 @@ def _small(path: str, side: int) -> Pixels:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare strategies with a network of which only the head is trained."""
     parser = parser_of("bench.frozen_learning", __doc__, Path("runs/frozen-learning"))
-    parser.set_defaults(start=40, per_round=40, rounds=4, steps=150, seeds=list(range(8)))
+    parser.set_defaults(start=40, per_round=40, rounds=4, steps=300, seeds=list(range(8)))
     options = parser.parse_args(arguments)
     if options.gpu_id:
         parser.error("--gpu-id: this benchmark runs on the CPU")

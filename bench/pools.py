@@ -7,7 +7,8 @@
 training split each pool takes other frames; the validation split stays whole.
 
 long-tail: of the classes, in their order, `TAIL` clips each.
-empty:     the first clips of the last third of the classes, and all of the others, unlabelled.
+empty:     the first clips of the `--wanted` classes (the last third of them all), and all of the
+           others, unlabelled.
 dull:      two clips a class whole, of the others every seventh frame.
 drawn:     scenes of shapes, of which seven of ten are empty and each class is rarer than the one
            before; every second one for validation has a shape, of any class alike. Needs no data.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -43,14 +44,13 @@ def long_tail(clips: Clips) -> list[str]:
     return [frame for own, count in pairs for clip in own[:count] for frame in clip]
 
 
-def wanted_classes(clips: Clips) -> list[str]:
-    """Return the classes that have labels in the pool `empty`."""
-    return list(clips)[-max(len(clips) // 3, 1) :]
+def wanted_classes(class_names: Sequence[str]) -> list[str]:
+    """Return the classes that have labels in the pool `empty` unless the user names others."""
+    return list(class_names)[-max(len(class_names) // 3, 1) :]
 
 
-def mostly_empty(clips: Clips) -> list[str]:
+def mostly_empty(clips: Clips, wanted: Sequence[str]) -> list[str]:
     """Return the frames of a pool in which few images show a wanted class."""
-    wanted = wanted_classes(clips)
     kept = {name: own[:WANTED_CLIPS] if name in wanted else own for name, own in clips.items()}
     return [frame for own in kept.values() for clip in own for frame in clip]
 
@@ -62,11 +62,7 @@ def dull(clips: Clips) -> list[str]:
     return whole + rest[::EVERY]
 
 
-POOLS: Mapping[str, Callable[[Clips], list[str]]] = {
-    "long-tail": long_tail,
-    "empty": mostly_empty,
-    "dull": dull,
-}
+POOLS = ("long-tail", "empty", "dull")
 
 
 SHAPES: Mapping[str, Sequence[tuple[float, float]]] = {
@@ -186,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="YOLO folder with meta.json")
     parser.add_argument("--out", type=Path, default=Path("runs/pools"))
     parser.add_argument("--pools", nargs="+", choices=[*POOLS, "drawn"], default=list(POOLS))
+    parser.add_argument("--wanted", nargs="+", help="classes that have labels in the pool empty")
     options = parser.parse_args(arguments)
     if options.data is None and options.pools != ["drawn"]:
         parser.error("--data is needed for all pools but drawn")
@@ -198,7 +195,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         names = read_data_yaml(options.data / "data.yaml").class_names
         clips = read_clips(options.data / "meta.json", names)
-        frames, wanted = POOLS[pool](clips), wanted_classes(clips) if pool == "empty" else names
+        wanted: Sequence[str] = names
+        if pool == "empty":
+            wanted = options.wanted or wanted_classes(names)
+            if unknown := sorted({*wanted} - {*names}):
+                sentence = f"{options.data} has no class {unknown[0]}; it has {', '.join(names)}."
+                raise TaskError(Code.CONFIG, sentence)
+            frames = mostly_empty(clips, wanted)
+        else:
+            frames = long_tail(clips) if pool == "long-tail" else dull(clips)
         write_pool(options.data, out, frames, names, wanted)
         print(f"{out}: {len(frames)} images, {len(wanted)} classes")
 

@@ -16,6 +16,7 @@ from PIL import Image
 from bench import active_learning
 from bench.active_rounds import (
     START,
+    Experiment,
     RoundResult,
     append_result,
     epochs_of,
@@ -34,7 +35,10 @@ from bench.learning_curves import (
     plot_curves,
     table,
 )
+from data.dataset_index import DatasetIndex
+from data.instances import Instances
 from mining.registry import ALGORITHMS
+from settings.train import TrainSettings
 from tests.killing_example import running, wait_for
 from tools.sources import SourceDataset, read_source
 from utils.errors import Code, TaskError
@@ -57,6 +61,24 @@ def words(data: Path, out: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def data(drawn: SourceDataset) -> Path:
     return drawn.splits["train"][0].path.parents[1]
+
+
+def test_a_starting_set_shows_every_class(tmp_path: Path) -> None:
+    """Of 12 images one shows class 0, one class 2, one nothing and all others class 1."""
+    rows = [(kind, 0, 0, 5, 5) for kind in (1, 2, 1, 1, 1, 1, 0, 1, 1, 1, 1)]
+    counts = [1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]
+    paths, names = [f"/pool/{name}" for name in IMAGES], ("a", "b", "c")
+    pool = DatasetIndex.build(paths, [(9, 9)] * 12, Instances.from_rows(rows), counts, names)
+    numbers = {"start": 4, "steps": 1, "per_round": 1, "rounds": 1}
+    place = {"out": tmp_path, "weights": None, "gpu_id": ""}
+    experiment = Experiment(
+        pool=pool, validation=pool, settings=TrainSettings(), **numbers, **place
+    )
+    drawn = [experiment.starting_set(seed) for seed in range(300)]
+    assert all({IMAGES[1], IMAGES[6]} < set(own) and len(set(own)) == 4 for own in drawn)
+    # Besides, the first two of ten others, all alike: 60 of 300 draws each, deviation 7.
+    seen = Counter(name for own in drawn for name in own)
+    assert all(35 < seen[IMAGES[n]] < 85 for n in range(12) if n not in (1, 6))
 
 
 def result(seed: int, strategy: str, number: int, map50: float = 0.25) -> RoundResult:

@@ -33,8 +33,9 @@ def test_a_long_tail() -> None:
 
 def test_mostly_empty() -> None:
     """Three clips of each of the last four classes, all twelve of the other eight."""
-    frames = mostly_empty(CLIPS)
-    assert pools.wanted_classes(CLIPS) == list("ijkl")
+    wanted = pools.wanted_classes(LETTERS)
+    assert wanted == list("ijkl")
+    frames = mostly_empty(CLIPS, wanted)
     assert [sum(one[0] == name for one in frames) for name in LETTERS] == [60] * 8 + [15] * 4
 
 
@@ -66,6 +67,11 @@ def test_the_pools_are_data_sets(data_yaml: Path, tmp_path: Path) -> None:
     wanted = ["0" + row[1:] for row in rows if row[0] == "2"]
     assert kept["empty"][0].read_text().splitlines() == wanted
     assert yaml.safe_load((out / "empty" / "data.yaml").read_text())["names"] == [names[2]]
+    named = ["--data", str(listed), "--pools", "empty", "--wanted"]
+    pools.main([*named, names[0], "--out", str(tmp_path / "named")])
+    assert yaml.safe_load((tmp_path / "named/empty/data.yaml").read_text())["names"] == [names[0]]
+    with pytest.raises(TaskError, match="has no class ufo; it has"):
+        pools.main([*named, "ufo", "--out", str(tmp_path / "other")])
     with pytest.raises(TaskError, match="long-tail exists"):
         pools.main(["--data", str(listed), "--out", str(out)])
     (listed / "meta.json").write_text('{"train": {"a": 3}}', encoding="utf-8")
