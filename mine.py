@@ -1,4 +1,4 @@
-"""Rank images for labelling by any mining algorithm; CALD if none is named.
+"""Rank images for labelling by any mining algorithm; `balanced` if none is named.
 
 python mine.py --weights best.pt --source photographs/ --algorithm entropy --imgsz 320
 """

@@ -90,7 +90,7 @@ class Detector:
     def mine(
         self,
         images: object,
-        algorithm: str = "cald",
+        algorithm: str = "balanced",
         *,
         report: str | os.PathLike[str] | None = None,
         **settings: object,

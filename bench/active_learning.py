@@ -195,7 +195,7 @@ def parser_of(bench: str, description: str | None, out: Path) -> argparse.Argume
     """Return the parser of a benchmark of active learning, by its name."""
     parser = training_parser(bench, description, out)
     parser.set_defaults(bench=bench)
-    parser.add_argument("--strategies", nargs="+", default=[RANDOM, "cald"])
+    parser.add_argument("--strategies", nargs="+", default=[RANDOM, "balanced"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--start", type=_positive, default=20, help="images labelled at first")
     parser.add_argument("--per-round", type=_positive, default=20, help="images added per round")

@@ -48,8 +48,8 @@ HALVED_FROM = 256
 _PURPOSE = 0xFEA7
 LARGEST_DISTANCE = 2.0
 """Between opposite unit vectors. Distances are given as fractions of it."""
-DEFAULT_SHARE, DEFAULT_LIMIT = 0.25, 10_000
-"""The window of farthest-first orders: this share of the candidates, at most so many."""
+DEFAULT_LIMIT = 10_000
+"""Images in the window of farthest-first orders, at most."""
 BUDGETS = 4
 """Or this multiple of a larger budget."""
 STEP = 2e-6
@@ -185,11 +185,13 @@ def farthest_first(
     return order
 
 
-def diversity_window(context: ScoringContext) -> int:
-    """Return the images that are ranked farthest first: the setting `diverse_window`."""
+def diversity_window(context: ScoringContext, share: float) -> int:
+    """Return the images that are ranked farthest first: the setting `diverse_window`, or with -1 a
+    share of the candidates within limits.
+    """
     settings = context.settings
     limit = max(DEFAULT_LIMIT, BUDGETS * settings.budget)
-    return window_size(settings.diverse_window, context.total, DEFAULT_SHARE, limit=limit)
+    return window_size(settings.diverse_window, context.total, share, limit=limit)
 
 
 def spread_window(

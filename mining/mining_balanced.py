@@ -3,10 +3,11 @@
 With H the binary entropy in bits and n_k the labelled objects of class k,
 
     u_k = largest H(c) of the detections of class k with c >= 0.02                     0 ... 1
-    v   = sum over classes of u_k / sqrt(1 + n_k + sum of u_k over chosen images) + 1e-6
+    v   = sum over classes of u_k / sqrt(1 + n_k + sum of u_k over chosen images)
     d   = distance to the nearest chosen image / 2, and 1 for the first                0 ... 1
 
-The images of the largest v before any choice are ranked greedily by v * d.
+The images of the largest v before any choice, the largest of all being V, are ranked greedily by
+(v + V) * d. The V explores: what the network does not see yet has its distance alone.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ log = logging.getLogger(__name__)
 
 LEAST_CONFIDENCE = 0.02
 """Detections down to here count; below, a trained network's are noise."""
-FLOOR = 1e-6
-"""Value of an image without detections: only its distance moves it."""
+WINDOW = 1.0
+"""Share of the candidates in the window: all, up to its limit."""
+EXPLORATION = 1.0
+"""What every image is worth beside its own value, as a share of V (docs/active-learning.md)."""
 
 
 class ClassUncertainty(NamedTuple):
@@ -66,7 +69,7 @@ def balanced_scores(predictions: Iterable[Prediction], context: ScoringContext) 
     The breakdown has the detection that adds most: class, confidence, box and u_k.
     """
     features: Features = {}
-    if diversity_window(context):
+    if diversity_window(context, WINDOW):
         predictions = collect_features(predictions, context, features)
     counts = labelled_counts(context)
     for whole in plain_detections(predictions, context):
@@ -75,7 +78,7 @@ def balanced_scores(predictions: Iterable[Prediction], context: ScoringContext) 
             yield Scored(whole.position, whole.path, None)
             continue
         seen = class_uncertainty(whole.detections, len(counts))
-        score = float(values_of(seen.values[None], counts).values[0])
+        score = float(ClassValues(seen.values[None], counts).values[0])
         yield Scored(
             *(whole.position, whole.path, score),
             class_vector=seen.values,
@@ -84,25 +87,19 @@ def balanced_scores(predictions: Iterable[Prediction], context: ScoringContext) 
         )
 
 
-def values_of(uncertainties: NDArray[np.floating], counts: NDArray[np.float64]) -> ClassValues:
-    """Return v of images with u_k [n, c], whose counts n_k [c] follow each choice."""
-    values = ClassValues(uncertainties, counts)
-    values.values += FLOOR
-    return values
-
-
 def rank_balanced(scores: Stream, context: ScoringContext) -> Stream:
-    """Rank the images of the window above all others, greedily by v * d."""
-    counts, window = labelled_counts(context, tell=True), diversity_window(context)
+    """Rank the images of the window above all others, greedily by (v + V) * d."""
+    counts, window = labelled_counts(context, tell=True), diversity_window(context, WINDOW)
     log.info("balanced: order of the %d images of the largest values, one by one", window)
 
     def of_window(images: list[Scored]) -> ClassValues:
         shown = [one.class_vector for one in images if one.class_vector is not None]
-        return values_of(np.stack(shown), counts)
+        own = ClassValues(np.stack(shown), counts)
+        own.values += EXPLORATION * own.values.max()
+        return own
 
-    # Every class adds at most 1, and the floor less than another.
-    largest = len(counts) + 1.0
-    return spread_window(scores, window, largest, context.settings, of_window)
+    # Every class adds at most 1.
+    return spread_window(scores, window, len(counts) + 1.0, context.settings, of_window)
 
 
 def _breakdown(

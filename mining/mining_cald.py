@@ -2,7 +2,7 @@
 
 Source: «Consistency-based Active Learning for Object Detection» (arXiv 2103.10374).
 
-Run as a program, as older repositories do, this file is mine.py:
+Run as a program, as older repositories do, this file is mine.py with CALD as its algorithm:
 
 python mining/mining_cald.py --weights best.pt --source photographs/ --imgsz 320
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 if __name__ == "__main__":
     root = Path(__file__).resolve().parent.parent
     sys.path.insert(0, str(root))
+    sys.argv[1:1] = ["--algorithm", "cald"]
     runpy.run_path(str(root / "mine.py"), run_name="__main__")
 
 import logging

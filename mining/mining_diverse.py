@@ -23,6 +23,9 @@ from mining.scores import (
 
 log = logging.getLogger(__name__)
 
+WINDOW = 0.25
+"""Share of the candidates in the window."""
+
 
 def diverse_scores(predictions: Iterable[Prediction], context: ScoringContext) -> Stream:
     """Yield the base score of every image, with its feature.
@@ -31,7 +34,7 @@ def diverse_scores(predictions: Iterable[Prediction], context: ScoringContext) -
     `diverse_score`.
     """
     features: Features = {}
-    if diversity_window(context):
+    if diversity_window(context, WINDOW):
         predictions = collect_features(predictions, context, features)
     base_scores = cald_scores if context.settings.diverse_score == "cald" else entropy_scores
     for scored in base_scores(predictions, context):
@@ -41,7 +44,7 @@ def diverse_scores(predictions: Iterable[Prediction], context: ScoringContext) -
 
 def rank_diverse(scores: Iterable[Scored], context: ScoringContext) -> Stream:
     """Rank the images of the window above all others, farthest first."""
-    settings, window = context.settings, diversity_window(context)
+    settings, window = context.settings, diversity_window(context, WINDOW)
     if settings.diverse_score == "cald":
         largest, last = 1.0, 0.0
     else:

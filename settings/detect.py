@@ -21,7 +21,7 @@ from settings.rules import (
     option,
 )
 
-MINING_ALGORITHMS = module_names("mining", prefix="mining_", first="cald")
+MINING_ALGORITHMS = module_names("mining", prefix="mining_", first="balanced")
 """A file `mining/mining_<name>.py` is the algorithm <name> (`mining/registry.py`)."""
 BACKENDS = module_names(
     "inference/backends", first="onnxruntime", skip=("base", "choice", "parity")
@@ -107,7 +107,7 @@ class OutputOptions:
 class MiningSettings(DetectionSettings):
     """Everything a mining task may be told: detection as in inference, then the scoring."""
 
-    mining_algorithm: str = option("cald", "mining algorithm", choices=MINING_ALGORITHMS)
+    mining_algorithm: str = option("balanced", "mining algorithm", choices=MINING_ALGORITHMS)
     views: tuple[str, ...] = option(
         ("flip", "cutout", "resize", "rotate"),
         "perturbed views whose detections are compared",
@@ -150,7 +150,8 @@ class MiningSettings(DetectionSettings):
     diverse_window: int = option(
         -1,
         "window of the farthest-first order of balanced and diverse, several times the budget; "
-        "-1 for a fourth of the candidates but at most 10000 or 4 times the budget, 0 for none",
+        "-1 for all candidates (balanced) or a fourth of them (diverse) but at most 10000 or 4 "
+        "times the budget, 0 for none",
         -1,
         100000,
         unit="images",

@@ -36,7 +36,7 @@ def test_scores_are_written_best_first(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("algorithm", "more", "pages"),
     [
-        ("cald", "--empty-images first", {"report.html", "first.jpg", "last.jpg"}),
+        ("entropy", "--empty-images first", {"report.html", "first.jpg", "last.jpg"}),
         ("entropy", "--noplots", set()),
         ("entropy", "plots=false", set()),
         ("random", "", set()),
@@ -65,6 +65,7 @@ def test_the_file_of_cald_is_a_program_too(words: list[str]) -> None:
     command = [sys.executable, str(program), *words, "--imgsz", "96", "--output", "one.tsv"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    assert "2 images scored by cald: one.tsv" in done.stdout
     assert len(Path("one.tsv").read_bytes().splitlines()) == 2
     assert not Path("runs").exists()
 

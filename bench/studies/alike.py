@@ -31,7 +31,7 @@ from inference.network import Network
 from mining.diversity import LARGEST_DISTANCE, UNIT, directions, halved, projection
 from models.checkpoint import build_detector, load_checkpoint
 from ops.letterbox import resize_image
-from reporting.candidate_report import ALIKE
+from reporting.ranking_report import ALIKE
 from tools import command_parser
 
 BATCH = 16

@@ -75,7 +75,7 @@ def test_help_waits_for_no_import(program: str) -> None:
             "--conf-thres: default 0.25|--vid-stride: frames; default 1|--name: default exp",
         ),
         ("export", "--batch-size: images; default 1|--include: default onnx|--device: default cpu"),
-        ("mine", "--algorithm: default cald|--budget: images; default 0|--views: some of flip"),
+        ("mine", "--algorithm: default balanced|--budget: images; default 0|--views: some of flip"),
     ],
 )
 def test_help_has_units_and_defaults(program: str, flags: str) -> None:

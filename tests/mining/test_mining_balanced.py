@@ -16,14 +16,13 @@ from torch import Tensor
 import start
 from api.detector import Detector
 from mining import mining_balanced
+from mining.class_balance import ClassValues
 from mining.diversity import SIZE, STEP, UNIT
 from mining.mining_balanced import (
-    FLOOR,
     balanced_scores,
     binary_entropy,
     class_uncertainty,
     rank_balanced,
-    values_of,
 )
 from mining.registry import ALGORITHMS
 from mining.scores import Scored, ScoringContext
@@ -74,10 +73,10 @@ def test_value_falls_with_labels_and_with_each_choice() -> None:
     second .5 / sqrt(4.8) = .228218, for an image without detections nothing changes.
     """
     shown = np.array([[0.8, 0.6], [0.5, 0], [0, 0]])
-    values = values_of(shown, np.array([3.0, 0]))
-    assert values.values.tolist() == pytest.approx([1 + FLOOR, 0.25 + FLOOR, FLOOR], abs=1e-12)
+    values = ClassValues(shown, np.array([3.0, 0]))
+    assert values.values.tolist() == pytest.approx([1, 0.25, 0], abs=1e-12)
     values.choose(0)
-    expected = [0.8 / sqrt(4.8) + 0.6 / sqrt(1.6) + FLOOR, 0.228218 + FLOOR, FLOOR]
+    expected = [0.8 / sqrt(4.8) + 0.6 / sqrt(1.6), 0.228218, 0]
     assert values.values.tolist() == pytest.approx(expected, abs=1e-6)
     values.choose(2)
     assert values.values.tolist() == pytest.approx(expected, abs=1e-6)
@@ -100,7 +99,7 @@ def ranked_by_hand(
     settings = replace(SETTINGS, diverse_window=window, least_distance=least)
     context = ScoringContext(predictor, settings, 4)
     counts = np.rint(2 * np.array(labelled or (0.0, 0, 0)))
-    values = values_of(shown, counts).values.tolist()
+    values = ClassValues(shown, counts).values.tolist()
     images = [
         Scored(n, f"{n}.jpg", values[n], class_vector=shown[n], feature=features[n])
         for n in range(4)
@@ -109,44 +108,47 @@ def ranked_by_hand(
 
 
 def test_order_by_hand() -> None:
-    """v = 1, .9, .5, 0 and the floor. 0 goes first; then n = 1 and 1 is worth .9 / sqrt(2) =
-    .636396 times a distance of .707107 = .450000, 2 a distance of 0, 3 the floor. After 1, 3 is
-    .707107 away: .000001 * .707107. 2 repeats 0 and comes last. Above 4, in steps.
+    """v = 1, .9, .5, 0, and 1 for exploration. 0 goes first, 2 of 2; then n = 1 and 1 is worth
+    .9 / sqrt(2) + 1 = 1.636396 times a distance of .707107: .578553 of 2, 3 is 1 as far away as can
+    be: .5, 2 a distance of 0. After 1, 3 is .707107 away: .353553 of 2. 2 repeats 0 and comes last.
+    Above 4, in steps.
     """
     found = ranked_by_hand(4)
-    expected = {0: 5 + 3 * STEP, 1: 4.45 + 2 * STEP, 3: 4 + STEP, 2: 4}
-    assert {n: one.score for n, one in found.items()} == pytest.approx(expected, abs=2e-6)
+    expected = {0: 5 + 3 * STEP, 1: 4.578553 + 2 * STEP, 3: 4.353553 + STEP, 2: 4}
+    assert {n: one.score for n, one in found.items()} == pytest.approx(expected, abs=1e-6)
     told = {n: one.breakdown for n, one in found.items()}
     assert told == {
-        0: {"value": 1.000001, "distance": 1.0},
-        1: {"value": 0.636397, "distance": 0.707107, "nearest": 0},
-        2: {"value": 0.500001, "distance": 0.0, "nearest": 0},
-        3: {"value": 0.000001, "distance": 0.707107, "nearest": 1},
+        0: {"value": 2.0, "distance": 1.0},
+        1: {"value": 1.636396, "distance": 0.707107, "nearest": 0},
+        2: {"value": 1.5, "distance": 0.0, "nearest": 0},
+        3: {"value": 1.0, "distance": 0.707107, "nearest": 1},
     }
 
 
 def test_images_that_are_too_near_come_last() -> None:
     """0 and 3 are as far apart as can be, 1 is .707107 from both, 2 repeats 0: at .8 neither is far
-    enough, and 1 comes first by its value. 3 still has a distance of 1: .000001.
+    enough, and 1 comes first by its value. 3 has a distance of 1: 1 of 2.
     """
     found = ranked_by_hand(4, least=0.8)
-    expected = {0: 5 + 3 * STEP, 3: 4 + 2 * STEP, 1: 4 + STEP, 2: 4}
-    assert {n: one.score for n, one in found.items()} == pytest.approx(expected, abs=2e-6)
-    assert found[1].breakdown == {"value": 0.636397, "distance": 0.707107, "nearest": 0}
+    expected = {0: 5 + 3 * STEP, 3: 4.5 + 2 * STEP, 1: 4 + STEP, 2: 4}
+    assert {n: one.score for n, one in found.items()} == pytest.approx(expected, abs=1e-6)
+    assert found[1].breakdown == {"value": 1.636396, "distance": 0.707107, "nearest": 0}
 
 
 def test_only_the_window_is_ranked_anew() -> None:
-    """The three of the largest values; the last keeps its floor."""
+    """The three of the largest values; the last keeps its own."""
     found = ranked_by_hand(3)
-    expected = {0: 5 + 2 * STEP, 1: 4.45 + STEP, 2: 4, 3: FLOOR}
-    assert {n: one.score for n, one in found.items()} == pytest.approx(expected, abs=2e-6)
+    expected = {0: 5 + 2 * STEP, 1: 4.578553 + STEP, 2: 4, 3: 0}
+    assert {n: one.score for n, one in found.items()} == pytest.approx(expected, abs=1e-6)
 
 
 def test_labelled_objects_count_from_the_start() -> None:
-    """1 object in each of 2 images: n = 2, v = 1 / sqrt(3) = .577350, then .9 / sqrt(4) = .45."""
+    """1 object in each of 2 images: n = 2, v = 1 / sqrt(3) = .577350, and as much explores:
+    1.154701. Then .9 / sqrt(4) + .577350 = 1.027350.
+    """
     found = ranked_by_hand(4, labelled=(1.0, 0, 0))
-    assert found[0].breakdown == {"value": 0.577351, "distance": 1.0}
-    assert found[1].breakdown == {"value": 0.450001, "distance": 0.707107, "nearest": 0}
+    assert found[0].breakdown == {"value": 1.154701, "distance": 1.0}
+    assert found[1].breakdown == {"value": 1.02735, "distance": 0.707107, "nearest": 0}
 
 
 def scored(paths: list[str], predictor: ColourPredictor) -> list[Scored]:
@@ -162,7 +164,7 @@ def test_scores_of_images(paths: list[str]) -> None:
     found = scored(paths[:5], ColourPredictor(labelled_objects=(1.5, 0, 0), labelled_images=2))
     expected = [0.376106, 2 * 0.752212, 0, 0.441837]
     values = [one.score for one in found]
-    assert values[:4] == pytest.approx([v + FLOOR for v in expected], abs=1e-5)
+    assert values[:4] == pytest.approx(expected, abs=1e-5)
     assert values[4] is None
     assert not any(one.empty for one in found)
     assert found[3].breakdown == {
@@ -183,11 +185,11 @@ def test_what_inference_leaves_out_counts(tmp_path: Path) -> None:
     assert len(tile.detections) == 0
     assert tile.network_input is not None
     assert len(tile.network_input.rows) == 1
-    assert scored([path], predictor)[0].score == pytest.approx(0.468996 + FLOOR, abs=1e-6)
+    assert scored([path], predictor)[0].score == pytest.approx(0.468996, abs=1e-6)
     # Alone it has the first place, 4 + 1; without a window its value.
     assert scores_of(ColourPredictor(unsure), [path], SETTINGS) == [5]
     plain = replace(SETTINGS, diverse_window=0)
-    assert scores_of(ColourPredictor(unsure), [path], plain) == pytest.approx([0.468997], abs=1e-6)
+    assert scores_of(ColourPredictor(unsure), [path], plain) == pytest.approx([0.468996], abs=1e-6)
     # One look: the detections of both thresholds are of one forward pass.
     predictor = ColourPredictor(unsure)
     scores_of(predictor, [path], SETTINGS)
@@ -247,11 +249,12 @@ def test_an_object_in_several_tiles_counts_once(tmp_path: Path) -> None:
     assert only.feature is not None
 
 
-def test_the_window_is_a_fourth(paths: list[str]) -> None:
-    """Two of eight: the portrait with two colours, and the faint red one."""
-    scores = scores_of(ColourPredictor(), paths, replace(SETTINGS, diverse_window=-1))
-    assert [n for n, score in enumerate(scores) if score >= 4] == [1, 3]
-    assert scores[4] == -1
+def test_the_window_is_every_image(paths: list[str]) -> None:
+    """By default; or two of eight: the portrait with two colours, and the faint red one."""
+    for window, inside in ((-1, [0, 1, 2, 3, 5, 6, 7]), (2, [1, 3])):
+        scores = scores_of(ColourPredictor(), paths, replace(SETTINGS, diverse_window=window))
+        assert [n for n, score in enumerate(scores) if score >= 4] == inside
+        assert scores[4] == -1
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -261,6 +264,13 @@ def test_a_real_network_repeats_itself(copies: list[str], classes: int) -> None:
     assert scores[5] == -1
     # Whichever copy stands first, the two others gain next to nothing.
     assert sum(score < classes + 1.01 for score in scores[:3]) == 2
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 3}, {"workers": 3}])
+def test_batches_and_workers_change_nothing(copies: list[str], changes: dict[str, int]) -> None:
+    usual = scores_of(untrained(3), copies, SETTINGS)
+    changed = scores_of(untrained(3), copies, replace(SETTINGS, **changes))
+    assert changed == pytest.approx(usual, abs=1e-6)
 
 
 def test_a_task_sees_what_its_conf_thres_leaves_out(
