@@ -28,7 +28,7 @@ GROUPS_SHOWN, MEMBERS_SHOWN = 3, 4
 """The largest groups of alike images, and images of each."""
 STEPS = (10, 30, 100, 300, 1000, 3000, 10_000)
 """The k of the table of classes among the first k images."""
-BEND = 0.15
+BEND = 0.25
 """Distance from the straight line, as a share of the range, from which a bend of scores counts."""
 FAINT = 0.05
 """Nine of ten scores within this share of the largest hardly differ."""
