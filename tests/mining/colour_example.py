@@ -23,7 +23,7 @@ from ops.nms import Detections, NmsConfig
 from ops.suppression import Suppressed, pack
 from settings.detect import MiningSettings
 
-SETTINGS = MiningSettings(batch_size=4, workers=1)
+SETTINGS = MiningSettings(mining_algorithm="cald", batch_size=4, workers=1)
 Read = Callable[[Tensor], tuple[Tensor, Tensor]]
 CPU = torch.device("cpu")
 

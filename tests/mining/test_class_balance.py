@@ -70,7 +70,7 @@ def test_greedy_order_by_hand() -> None:
     assert found == pytest.approx(expected, abs=2e-6)
 
 
-SETTINGS = MiningSettings(batch_size=4, workers=1, balance_window=3)
+SETTINGS = MiningSettings(mining_algorithm="cald", batch_size=4, workers=1, balance_window=3)
 BOX, LOW = (20, 10, 60, 40), (10, 44, 40, 60)
 
 
@@ -121,7 +121,9 @@ def test_the_window_follows_the_budget(
     paths: list[str], window: int, budget: int, ranked: int
 ) -> None:
     settings = replace(
-        MiningSettings(batch_size=4, workers=1), balance_window=window, budget=budget
+        MiningSettings(mining_algorithm="cald", batch_size=4, workers=1),
+        balance_window=window,
+        budget=budget,
     )
     scores = scores_of(knowing(3, 0, 0), paths, settings)
     assert sum(score > 1 for score in scores) == ranked

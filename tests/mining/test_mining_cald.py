@@ -125,7 +125,7 @@ def test_real_network_repeats_itself(paths: list[str], classes: int) -> None:
 def test_trained_network_scores_alike_in_any_batch(shared: Path) -> None:
     """The reference checkpoint on BCCD: float noise of batching must not move a score."""
     weights = shared / "reference" / "bccd_yolov5n.pt"
-    settings = MiningSettings(img_size=320, workers=0, precision="float32")
+    settings = MiningSettings(mining_algorithm="cald", img_size=320, workers=0, precision="float32")
     images = sorted(str(p) for p in (shared / "data" / "bccd").rglob("*.jpg"))[:6]
     single, batched = (
         scores_of(load_predictor(weights, own, CPU), images, own)
