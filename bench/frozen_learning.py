@@ -160,7 +160,7 @@ class FrozenLearner:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if 2 * step >= steps:
+            if step >= steps // 2:
                 averaged.update_parameters(head)
         head.load_state_dict(averaged.module.state_dict())
         self._heads[seed, frozenset(labelled)] = head
