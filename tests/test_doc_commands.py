@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -141,8 +142,12 @@ def made_by(words: Sequence[str]) -> list[Command]:
     """Return the commands that make runs for a target."""
     if shutil.which("make") is None:
         pytest.skip("there is no make")
-    given = ["make", "--dry-run", "PYTHON=python", *words[1:]]
-    ended = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True)
+    given = ["make", "--dry-run", "--no-print-directory", "PYTHON=python", *words[1:]]
+    # Flags of a make that runs the tests are not those of the reader's.
+    variables = {key: value for key, value in os.environ.items() if "MAKE" not in key}
+    ended = subprocess.run(
+        given, cwd=ROOT, capture_output=True, text=True, check=True, env=variables
+    )
     text = ended.stdout.replace("$(mktemp)", "").replace("@", "")
     return read_commands(text, "Makefile")
 
