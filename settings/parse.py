@@ -61,6 +61,11 @@ PLATFORM_KEYS = frozenset({
 
 Layer = Mapping[str, object]
 
+
+class _HypSet(dict[str, object]):
+    """The layer of a hyper-parameter set."""
+
+
 STOCK = Path(__file__).resolve().parent.parent / "configs" / "hyps"
 
 
@@ -74,11 +79,21 @@ def parse_settings(kind: type[Settings], *layers: Layer) -> tuple[Settings, list
     """
     chosen: dict[str, object] = {}
     spelt: dict[str, str] = {}
+    of_set: dict[str, object] = {}
     unfolded, warnings = _merge_layers(layers, "train" if kind is TrainSettings else "detect")
     for layer in unfolded:
         values, given = _parse_layer(kind, layer, warnings)
         chosen.update(values)
         spelt.update(given)
+        if isinstance(layer, _HypSet):
+            of_set = values
+    defaults = {item.name: item.default for item in fields(kind)}
+    kept = [key for key in of_set if of_set[key] != chosen[key] == defaults[key]]
+    if kept:
+        warnings.append(
+            f"{', '.join(kept)}: the defaults given beside hyp count more than the set "
+            f"{chosen['hyp']}; leave these lines out to train with its values"
+        )
     for item in fields(kind):
         value, multiple = chosen.get(item.name), item.metadata["spec"].multiple
         if isinstance(value, int) and value % multiple:
@@ -152,21 +167,26 @@ def _why_ignored(key: object, name: str, value: object) -> list[str]:
 def _merge_layers(layers: Sequence[Layer], command: Command) -> tuple[list[Layer], list[str]]:
     """Return the layers with what their `hyp` and `args_options` stand for, and notes for the log.
 
-    The hyper-parameter set that the last layer names comes first of all, so that every key
-    overrides it. The flags of an `args_options` follow the layer they stand in: who writes them
-    means them, while a form fills in every key. Only a training has hyper-parameters.
+    The hyper-parameter set that the last layer names comes just below this layer: keys of the same
+    layer override it, and it overrides those below, such as a `code_config` that fills in every
+    key. The flags of an `args_options` follow the layer they stand in: who writes them means them,
+    while a form fills in every key. Only a training has hyper-parameters.
     """
     notes: list[str] = []
     unfolded: list[Layer] = []
+    chosen, below = None, 0
     for layer in layers:
-        unfolded.append(layer)
+        own = [layer]
         flags = flags_of_task(command, _last([layer], "args_options"))
         notes += flags.notes
         if flags.settings:
-            unfolded.append(flags.layer)
-    chosen = _last(unfolded, "hyp")
-    if command == "train" and not absent(chosen):
-        unfolded.insert(0, read_hyp(str(chosen)))
+            own.append(flags.layer)
+        named = _last(own, "hyp")
+        if named is not None:
+            chosen, below = named, len(unfolded)
+        unfolded += own
+    if command == "train" and chosen is not None:
+        unfolded.insert(below, _HypSet(read_hyp(str(chosen))))
     return unfolded, notes
 
 

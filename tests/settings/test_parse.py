@@ -274,13 +274,27 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     ]
 
 
-def test_every_key_of_a_task_or_its_file_counts_more_than_the_set() -> None:
+def test_keys_beside_and_above_a_set_count_more_and_those_below_less() -> None:
     shared = {"hyp": "voc", "box": 0.07}
     parsed, _ = parse_settings(TrainSettings, shared, {"cls": "0.9"})
     assert (parsed.box, parsed.cls, parsed.obj) == (0.07, 0.9, 0.51728)
-    # A task may name another set than its file; the file's own keys still count more.
-    parsed, _ = parse_settings(TrainSettings, shared, {"hyp": "objects365"})
-    assert (parsed.box, parsed.obj) == (0.07, 0.632)
+    # The task names another set than its file, which fills in every key as a form does.
+    form = {item.name: item.default for item in fields(TrainSettings)}
+    for file in (shared, form):
+        parsed, notes = parse_settings(TrainSettings, file, {"hyp": "objects365", "cls": 0.9})
+        assert (parsed.box, parsed.obj, parsed.cls) == (0.0539, 0.632, 0.9)
+        assert not notes
+
+
+def test_defaults_that_hide_the_set_beside_them_are_named() -> None:
+    parsed, (note,) = parse_settings(
+        TrainSettings, {"hyp": "voc", "box": 0.05, "obj": "1.0", "cls": 0.7}
+    )
+    assert (parsed.box, parsed.obj, parsed.cls) == (0.05, 1.0, 0.7)
+    assert note == (
+        "box, obj: the defaults given beside hyp count more than the set voc; leave these lines "
+        "out to train with its values"
+    )
 
 
 @pytest.mark.parametrize(
