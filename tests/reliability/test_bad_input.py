@@ -1,4 +1,4 @@
-"""Every case of bad input ends as its table says, which is what docs/reliability.md tells."""
+"""Every case of bad input ends as its table says, which is what docs/bad-input.md tells."""
 
 from __future__ import annotations
 
