@@ -207,7 +207,7 @@ def keep_freed_memory() -> None:
     """Keep glibc's allocator, where it is used, from returning large blocks to the kernel.
 
     Each forward pass allocates the same maps; fetched anew they cost page faults, about a tenth of
-    a training step (docs/performance.md). The process keeps the most memory it ever used.
+    a training step. The process keeps the most memory it ever used.
     """
     with suppress(AttributeError, OSError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
