@@ -237,9 +237,12 @@ class CandidateReport:
         own = prediction.detections[row : row + 1]
         left, top, right, bottom = own[0, :4].astype(float)
         half = max(AROUND * max(right - left, bottom - top), LEAST_AROUND) / 2
-        x, y = (left + right) / 2, (top + bottom) / 2
-        x1, y1 = max(int(x - half), 0), max(int(y - half), 0)
-        part = np.ascontiguousarray(image[y1 : int(y + half) + 1, x1 : int(x + half) + 1])
+        height, width = image.shape[:2]
+        x1, y1 = (  # moved into the image, so that all parts have one shape
+            int(max(min((a + b) / 2 - half, side - 2 * half), 0))
+            for a, b, side in ((left, right, width), (top, bottom, height))
+        )
+        part = np.ascontiguousarray(image[y1:, x1:][: int(2 * half) + 1, : int(2 * half) + 1])
         moved = own.copy()
         moved[:, :4] -= (x1, y1, x1, y1)
         index = int(own[0, 5])

@@ -33,6 +33,8 @@ its yellow replaced by a brown that shows on white, its black by a grey."""
 GROUND = (247, 247, 247)
 """BGR, behind captions."""
 
+LABEL_HEIGHT = 1.25
+"""Of a label, in heights of its letters."""
 LONGEST_NAME = 28
 FONT_FOLDERS = (
     *("/usr/share/fonts", "/usr/local/share/fonts", "/System/Library/Fonts", "/Library/Fonts"),
@@ -155,6 +157,12 @@ class Label:
     colour: str
     fallback: str = ""
     """Drawn where no font of the machine has the text; a page shows the text itself."""
+
+    @property
+    def width(self) -> float:
+        """The width of the text, about, in heights of its letters."""
+        wide = (unicodedata.east_asian_width(c) in "WF" for c in self.text)
+        return 0.4 + sum(1.0 if one else 0.6 for one in wide)
 
 
 def read_if_possible(path: str, *, upright: bool = False) -> np.ndarray | None:

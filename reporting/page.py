@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import platform
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 
 from data.images import encode_image, read_image
 from reporting.charts import figure_svg
-from reporting.drawing import Label, fit, text_colour_on
+from reporting.drawing import LABEL_HEIGHT, Label, fit, text_colour_on
 from utils.atomic import write_text
 from utils.cpus import available_cpus
 from utils.environment import program
@@ -36,6 +35,8 @@ NOT_ALLOWED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 SEPARATORS = re.compile(r"(?<=\w[_./-])(?=[^\W\d])")
 """Between words of a name."""
+LONG_NAME = 12
+"""Characters of a word that is never broken, such as the name of a file of weights."""
 
 
 def write_page(path: Path, template: str, *, language: str = ENGLISH, **context: object) -> Path:
@@ -92,8 +93,10 @@ def number(value: object) -> object:
 
 def breakable(value: object) -> object:
     """Let a long name break after _ - . and / in a narrow column."""
-    parts = SEPARATORS.split(value) if isinstance(value, str) else ()
-    return Markup("<wbr>").join(map(escape, parts)) if len(parts) > 1 else value
+    if not isinstance(value, str):
+        return value
+    words = (SEPARATORS.split(w) if len(w) > LONG_NAME else [w] for w in value.split(" "))
+    return Markup(" ").join(Markup("<wbr>").join(map(escape, parts)) for parts in words)
 
 
 def numeric_columns(rows: Sequence[Sequence[object]]) -> list[bool]:
@@ -106,11 +109,10 @@ def numeric_columns(rows: Sequence[Sequence[object]]) -> list[bool]:
 def label_style(label: Label, image: np.ndarray) -> Markup:
     """Return the CSS of a label over an image [h, w, 3]: above its corner, and inside the image."""
     height, width = image.shape[:2]
-    em = 0.4 + sum(1.0 if unicodedata.east_asian_width(c) in "WF" else 0.6 for c in label.text)
     left, top = 100 * label.corner[0] / width, 100 * label.corner[1] / height
     return Markup(
-        f"left:max(0px,min({left:.1f}%,100% - {em:.1f}em));"
-        f"top:max(0px,min({top:.1f}%,100%) - 1.25em);"
+        f"left:max(0px,min({left:.1f}%,100% - {label.width:.1f}em));"
+        f"top:max(0px,min({top:.1f}%,100%) - {LABEL_HEIGHT}em);"
         f"background:{label.colour};color:{text_colour_on(label.colour)}"
     )
 

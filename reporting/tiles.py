@@ -14,6 +14,7 @@ import numpy as np
 
 from reporting.drawing import (
     GROUND,
+    LABEL_HEIGHT,
     SERIES,
     TEXT,
     Label,
@@ -33,6 +34,10 @@ SHEET_SIDE = 480
 """Longest side of an image of a contact sheet, pixels."""
 LETTERS, LINE = 20, 26
 """Height of the letters of a sheet and of a line of its captions, pixels."""
+LETTERS_ACROSS = 26
+"""Heights of letters of a label that the longer side of a small picture of a page has."""
+COVERED = 0.8
+"""Share of the height of a label from which on another one may begin."""
 DASH = 7
 """Length of a dash, pixels."""
 MOST_NAMED = 12
@@ -60,7 +65,29 @@ class Tile:
     image: np.ndarray
     caption: str = ""
     labels: Sequence[Label] = ()
+    """Those that matter most first: in a small picture others give way to them."""
     outlines: Sequence[Outline] = ()
+
+    @property
+    def clear(self) -> list[bool]:
+        """Whether each label covers none of those before it that are clear, in a small picture."""
+        height, width = self.image.shape[:2]
+        letter = max(height, width) / LETTERS_ACROSS
+        taken: list[tuple[float, float, float]] = []
+        found = []
+        for one in self.labels:
+            left = max(min(one.corner[0], width - one.width * letter), 0)
+            right, high = left + one.width * letter, LABEL_HEIGHT * letter
+            top = max(min(one.corner[1], height) - high, 0)
+            found.append(
+                all(
+                    right <= x1 or left >= x2 or abs(top - y) >= COVERED * high
+                    for x1, x2, y in taken
+                )
+            )
+            if found[-1]:
+                taken.append((left, right, top))
+        return found
 
 
 def outlines(
@@ -89,9 +116,10 @@ def annotated_tile(
     labels = box_labels(boxes * scale, classes, class_names, scores)
     if len(boxes) > MOST_NAMED and len(class_names) <= len(SERIES):
         shown = [""] * len(boxes) if scores is None else [f"{score:.2f}" for score in scores]
-        for first in np.unique(classes, return_index=True)[1].tolist():
-            shown[first] = labels[first].text
-        labels = [replace(one, text=text) for one, text in zip(labels, shown, strict=True) if text]
+        first = np.unique(classes, return_index=True)[1].tolist()
+        rest = [replace(one, text=text) for one, text in zip(labels, shown, strict=True)]
+        named = [labels[row] for row in first]
+        labels = named + [one for row, one in enumerate(rest) if row not in first and one.text]
     frames = outlines(boxes * scale, [series_colour(int(index)) for index in classes])
     return Tile(small, caption, labels, frames)
 
@@ -110,7 +138,7 @@ def mark_deciding(tile: Tile, breakdown: Mapping[str, object], scale: float) -> 
             frames.append(Outline((left, top, right, bottom), colour, rim=True))
             if name == "partner_box":
                 below = (round(left), round(bottom) + LINE)
-                labels.append(Label(str(breakdown.get("view", "")), below, colour))
+                labels.insert(0, Label(str(breakdown.get("view", "")), below, colour))
     return replace(tile, labels=labels, outlines=frames)
 
 
@@ -171,7 +199,8 @@ def drawn(tile: Tile, side: int = SHEET_SIDE) -> np.ndarray:
         _frame(canvas, corners, one)
     labels = [
         replace(one, corner=(round(one.corner[0] * scale), round(one.corner[1] * scale)))
-        for one in tile.labels
+        for one, clear in zip(tile.labels, tile.clear, strict=True)
+        if clear
     ]
     draw_labels(canvas, labels, LETTERS - 4)
     return canvas

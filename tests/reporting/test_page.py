@@ -82,11 +82,11 @@ def test_numbers_stand_right_and_text_left(tmp_path: Path) -> None:
 
 
 def test_long_names_break_between_their_words(tmp_path: Path) -> None:
-    read = demo_page(tmp_path, rows=[("white_blood_cell", "a<b/c_1.5")])
-    assert "white_blood_cell a<b/c_1.5" in read.text
+    read = demo_page(tmp_path, rows=[("white_blood_cell", "a<b/c_1.5/d_2 best.onnx")])
+    assert "white_blood_cell a<b/c_1.5/d_2 best.onnx" in read.text
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "white_<wbr>blood_<wbr>cell</td>" in html
-    assert "a&lt;b/<wbr>c_1.5</td>" in html
+    assert "a&lt;b/<wbr>c_1.5/<wbr>d_2 best.onnx</td>" in html
 
 
 def test_bars_are_as_long_as_their_share_of_the_largest(tmp_path: Path) -> None:
