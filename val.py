@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     names = index.class_names
     coco = coco_metrics(found, index) if shows_coco else None
-    tables = [class_table(evaluation, names), size_table(evaluation, names)]
+    by_class = class_table(evaluation, names, language=settings.language)
+    tables = [by_class, size_table(evaluation, names, language=settings.language)]
     tables += [coco_table(coco)] if coco else []
     log.info("%s\n%s", "\n".join(report.lines()), "\n\n".join(tables))
     if command.run is None:

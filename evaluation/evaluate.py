@@ -27,6 +27,7 @@ from inference.predictor import Predictor
 from models.loss import DetectionLoss
 from utils.device import Upload
 from utils.distributed import SINGLE_PROCESS, DistContext
+from utils.language.catalogue import ENGLISH
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ def final_report(
     folder: Path,
     *,
     report_confidence: float = 0.25,
+    language: str = ENGLISH,
 ) -> Evaluation:
     """Evaluate the best weights; log and write all tables into `folder`.
 
@@ -159,7 +161,8 @@ def final_report(
     )
     coco = coco_metrics(found, index) if coco_available() else None
     shown = coco_table(coco) if coco else f"no COCO metrics: {PACKAGE} is not installed"
-    log.info("by object size\n%s\n%s", size_table(evaluation, names), shown)
+    by_size = size_table(evaluation, names, language=language)
+    log.info("by object size\n%s\n%s", by_size, shown)
     write_tables(folder, evaluation, names, coco)
     return evaluation
 

@@ -16,6 +16,7 @@ from evaluation.coco import CocoMetrics
 from evaluation.evaluator import SIZES, Evaluation
 from evaluation.metrics import ClassMetrics
 from utils.atomic import write_text
+from utils.language.catalogue import ENGLISH, catalogue
 
 COUNTS = ("labels", "tp", "fp", "fn")
 SHARES = ("precision", "recall", "ap50", "ap50_95")
@@ -53,34 +54,42 @@ def _results_of(metrics: ClassMetrics, class_names: Sequence[str], size: str) ->
     return pd.concat([pd.DataFrame([{"class": "all", "size": size, **total}]), table])
 
 
-def class_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
+def class_table(
+    evaluation: Evaluation, class_names: Sequence[str], *, language: str = ENGLISH
+) -> str:
     """Format counts, precision, recall and average precision per class for the log."""
+    told = catalogue(language, pages=True).word
     results = class_results(replace(evaluation, by_size=()), class_names)
-    rows = [["class", "labels", "TP", "FP", "FN", "P", "R", "mAP50", "mAP50-95"]]
-    rows += [_cells(row, COUNTS, SHARES) for row in results.to_dict("records")]
+    heading = [told("class"), told("labels"), "TP", "FP", "FN", "P", "R", "mAP50", "mAP50-95"]
+    rows = [_cells(row, COUNTS, SHARES) for row in results.to_dict("records")]
     if results.empty:
         rows.append(["all", *"0000", *["0.000"] * 4])
+    rows = [heading, [told("all"), *rows[0][1:]], *rows[1:]]
     return _aligned(rows, 10)
 
 
-def size_table(evaluation: Evaluation, class_names: Sequence[str]) -> str:
+def size_table(
+    evaluation: Evaluation, class_names: Sequence[str], *, language: str = ENGLISH
+) -> str:
     """Format labels, recall and average precision per class and object size for the log.
 
     Empty for an evaluation that has no figures by size.
     """
     if not evaluation.by_size:
         return ""
+    told = catalogue(language, pages=True).word
     results = class_results(evaluation, class_names).to_dict("records")
     found = {(row["class"], row["size"]): row for row in results}
-    rows = [["class", *("labels", "R", "AP50", "AP50-95") * len(SIZES)]]
+    rows = [[told("class"), *(told("labels"), "R", "AP50", "AP50-95") * len(SIZES)]]
     for name in ("all", *(class_names[c] for c in evaluation.classes.classes)):
         rows.append([name])
         for size in SIZES:
             row = found.get((name, size))
             rows[-1] += _cells(row, COUNTS[:1], SHARES[1:])[1:] if row else ["0", "-", "-", "-"]
+    rows[1][0] = told("all")
     table = _aligned(rows, 9)
-    width = len(table.partition("\n")[0]) - 36 * len(SIZES)
-    return " " * width + "".join(f"{size:>36}" for size in SIZES) + "\n" + table
+    width = _columns(table.partition("\n")[0]) - 36 * len(SIZES)
+    return " " * width + "".join(_right(told(size), 36) for size in SIZES) + "\n" + table
 
 
 def _cells(row: Mapping[Hashable, Any], counts: Sequence[str], shares: Sequence[str]) -> list[str]:
@@ -88,25 +97,30 @@ def _cells(row: Mapping[Hashable, Any], counts: Sequence[str], shares: Sequence[
 
 
 def data_table(
-    titles: Sequence[str], splits: Sequence[DatasetIndex], reports: Sequence[DataReport]
+    titles: Sequence[str],
+    splits: Sequence[DatasetIndex],
+    reports: Sequence[DataReport],
+    *,
+    language: str = ENGLISH,
 ) -> str:
     """Format images, backgrounds and boxes of each split, and the boxes of each class."""
+    told = catalogue(language, pages=True).word
     names = splits[0].class_names
     counts = pd.DataFrame({n: split.counts() for n, split in enumerate(splits)})
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     rows: list[tuple[str, Sequence[object]]] = [
-        ("data set", titles),
-        ("images listed", [report.listed for report in reports]),
-        ("images used", [len(split) for split in splits]),
-        ("  without objects", [report.backgrounds for report in reports]),
-        ("boxes", [len(split.boxes) for split in splits]),
+        (told("data set"), list(map(told, titles))),
+        (told("images listed"), [report.listed for report in reports]),
+        (told("images used"), [len(split) for split in splits]),
+        (f"  {told('without objects')}", [report.backgrounds for report in reports]),
+        (told("boxes"), [len(split.boxes) for split in splits]),
     ]
     rows += [(f"  {names[i]}", list(row)) for i, *row in counts[:MOST_CLASSES].itertuples()]
     if len(names) > MOST_CLASSES:
         rest = counts[MOST_CLASSES:]
-        rows.append((f"  {len(rest)} more classes", rest.sum().tolist()))
+        rows.append((f"  {len(rest)} {told('more classes')}", rest.sum().tolist()))
     cells = [[name, *map(str, values)] for name, values in rows]
-    return _aligned(cells, 2 + max(len(cell) for row in cells for cell in row[1:]))
+    return _aligned(cells, 2 + max(_columns(cell) for row in cells for cell in row[1:]))
 
 
 def coco_table(metrics: CocoMetrics) -> str:
@@ -132,9 +146,13 @@ def _aligned(rows: Sequence[Sequence[str]], width: int) -> str:
     """Format rows with their first column to the left and the others `width` characters wide."""
     left = max(5, *(_columns(row[0]) for row in rows))
     return "\n".join(
-        row[0] + " " * (left - _columns(row[0])) + "".join(f"{cell:>{width}}" for cell in row[1:])
+        row[0] + " " * (left - _columns(row[0])) + "".join(_right(cell, width) for cell in row[1:])
         for row in rows
     )
+
+
+def _right(text: str, width: int) -> str:
+    return " " * (width - _columns(text)) + text
 
 
 def _columns(text: str) -> int:

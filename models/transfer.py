@@ -45,7 +45,7 @@ class TransferReport:
 
     def lines(self) -> list[str]:
         """Return the report as a table for the log."""
-        lines = [f"{'part':<10}{'taken':>7}{'by class':>10}{'fresh':>7}"]
+        lines = ["part        taken  by class  fresh"]
         for name, (taken, mapped, fresh) in self.parts.items():
             lines.append(f"{name:<10}{taken:>7}{mapped:>10}{fresh:>7}")
         width = max(len(name) for name, _ in self.classes)

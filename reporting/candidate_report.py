@@ -65,9 +65,18 @@ class About:
 class CandidateReport:
     """Count the predictions of a task as they pass, and write a page; memory stays the same."""
 
-    def __init__(self, class_names: Sequence[str], *, mining: bool, upright: bool = False) -> None:
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        mining: bool,
+        infers: bool = False,
+        upright: bool = False,
+    ) -> None:
+        """Take what the task is: `mining`, and whether it also `infers`; without both it infers."""
         self._names = tuple(class_names)
         self._mining, self._upright = mining, upright
+        self._infers = infers or not mining
         self.counts = CandidateCounts(class_names)
 
     def add(self, prediction: Prediction) -> None:
@@ -97,19 +106,18 @@ class CandidateReport:
         about = about or About()
         with best_effort(PAGE, log), TensorBoardLogger(folder if tensorboard else None) as board:
             context: dict[str, Any] = {"note": "", "bend": 0, "listed": [], "coverage": []}
-            figures = self._figures()
+            figures, galleries = self._figures(), list[tuple[str, str, list[Tile]]]()
             if ranking is not None:
                 context["note"] = ranking.note
-                galleries = []
                 report = RankingReport(ranking, self._names, about.names)
                 if report.positions:
                     context |= report.read(known)
                     figures |= report.figures()
-                    galleries = list(self._ranked(report, known))
+                    galleries += self._ranked(report, known)
                     for name, values in report.curves().items():
                         board.curve(name, thinned(values))
-            else:
-                galleries = list(self._by_confidence(about.names))
+            if self._infers:
+                galleries += self._by_confidence(about.names)
             for name, _, tiles in galleries:
                 sheet = contact_sheet(tiles)
                 board.image(name, sheet)
@@ -125,7 +133,9 @@ class CandidateReport:
                 header=header,
                 per_class=per_class,
                 class_colours=class_colours(self._names),
-                figures={name: chart_uri(figure) for name, figure in figures.items()},
+                figures={
+                    name: chart_uri(figure, about.language) for name, figure in figures.items()
+                },
                 most_rows=MOST_ROWS,
                 galleries=galleries,
                 environment=environment(),
@@ -225,7 +235,7 @@ class CandidateReport:
         if not len(rows):
             return self._tile(image, name, rows)
         low, high = rows[:, 4].min(), rows[:, 4].max()
-        spread = f"{low:.2f}" if len(rows) == 1 else f"{low:.2f} to {high:.2f}"
+        spread = f"{low:.2f}" if len(rows) == 1 else f"{low:.2f}–{high:.2f}"
         plural = "" if len(rows) == 1 else "s"
         return self._tile(image, f"{name}: {len(rows)} detection{plural}, {spread}", rows)
 

@@ -77,7 +77,7 @@ def write_evaluation_report(
     figures = {}
     for name, figure in evaluation_figures(evaluation, names):
         plots.save_figure(figure, folder / name)
-        figures[Path(name).stem] = chart_uri(figure)
+        figures[Path(name).stem] = chart_uri(figure, language)
     examples = examples_of(evaluation, index)
     for name, sheet in evaluation_sheets(examples):
         write_image(folder / name, sheet, quality=SHEET_QUALITY)

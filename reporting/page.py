@@ -122,9 +122,9 @@ def png_uri(content: bytes) -> Markup:
     return _data_uri("png", content)
 
 
-def chart_uri(figure: Figure) -> Markup:
+def chart_uri(figure: Figure, language: str = ENGLISH) -> Markup:
     """Return a figure as a data URI that follows the dark mode of the reader's system."""
-    return _data_uri("svg+xml", figure_svg(figure).encode())
+    return _data_uri("svg+xml", figure_svg(figure, language).encode())
 
 
 def image_uri(image: np.ndarray) -> Markup:

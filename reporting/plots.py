@@ -45,8 +45,12 @@ MOST_NAMES = 60
 """Classes named on an axis."""
 SMALL = (4.8, 3.2)
 """Inches of a figure that stands beside others."""
-CURVES = {"precision": "precision_curve", "recall": "recall_curve", "F1": "f1_curve"}
-"""The quantities over confidence, and where `ClassMetrics` has them."""
+CURVES = {
+    "precision": ("precision_curve", "Precision over confidence (legend: at the dotted line)"),
+    "recall": ("recall_curve", "Recall over confidence (legend: at the dotted line)"),
+    "F1": ("f1_curve", "F1 over confidence (legend: the best F1 @ its confidence)"),
+}
+"""The quantities over confidence, where `ClassMetrics` has them, and titles."""
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc3dc", ACCENT, "#06283f"])
 ERROR_SHADES = {
     colour: LinearSegmentedColormap.from_list(colour, ["#ffffff", colour])
@@ -150,18 +154,16 @@ def over_confidence(classes: ClassMetrics, class_names: Sequence[str], quantity:
 
     The legend of F1 has the best one of each line, that of the others the value at the dotted line.
     """
-    curves, best = getattr(classes, CURVES[quantity]), classes.best_index
-    title, confidence = f"{quantity[0].upper()}{quantity[1:]} over confidence", classes.confidence
+    (name, title), confidence = CURVES[quantity], classes.confidence
+    curves, best = getattr(classes, name), classes.best_index
     every = [*curves, curves.mean(0)] if len(curves) else []
     if quantity == "F1":
         tops = [int(curve.argmax()) for curve in every]
-        title += " (legend: the best F1)"
         notes = [
-            f"{curve[top]:.3f} at {confidence[top]:.2f}"
+            f"{curve[top]:.3f} @ {confidence[top]:.2f}"
             for curve, top in zip(every, tops, strict=True)
         ]
     else:
-        title += " (legend: at the dotted line)"
         notes = [f"{curve[best]:.3f}" for curve in every]
     if len(curves):
         title += f"\nDotted: {confidence[best]:.3f}, where the smoothed mean F1 is highest"
@@ -329,10 +331,10 @@ def anchor_coverage(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
     advice = "" if fit.best_possible_recall > GOOD_RECALL else " - another img_size may help"
-    recall = f"Best possible recall {fit.best_possible_recall:.3f}"
-    title = f"{recall}, {fit.anchors_above_threshold:.1f} anchors a box{advice}"
-    unit = "in pixels of the network's input"
-    tidy(axes, title=title, x=f"width {unit}", y=f"height {unit}")
+    best, number = fit.best_possible_recall, fit.anchors_above_threshold
+    title = f"Best possible recall {best:.3f}, {number:.1f} anchors a box{advice}"
+    names = ("width in pixels of the network's input", "height in pixels of the network's input")
+    tidy(axes, title=title, x=names[0], y=names[1])
     axes.legend(fontsize=8, loc="upper left", framealpha=0.9, edgecolor="none")
     return figure
 

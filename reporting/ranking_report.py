@@ -222,7 +222,9 @@ class RankingReport:
             title = "Final score by rank: class balance is in it"
             charts["balance"] = line(heights, title=title, x="rank", y="final score")
         title = f"Classes in the first k images (of {len(self.class_names)})"
-        charts["coverage"] = line(self.classes, title=title, x="k", y="classes", counts=True)
+        charts["coverage"] = line(
+            self.classes, title=title, x="k", y="number of classes", counts=True
+        )
         return charts
 
     def curves(self) -> dict[str, Sequence[float | None]]:

@@ -59,7 +59,7 @@ def page_context(data: ReportData, charts: Mapping[str, str]) -> dict[str, objec
     figures = dict(charts)
     if len(data.seconds) > 1:
         chart = plots.line(data.seconds, title="Time per epoch", x="epoch", y="seconds")
-        figures["seconds"] = chart_uri(chart)
+        figures["seconds"] = chart_uri(chart, data.settings.language)
     splits = (data.train, data.validation)
     counts = [index.counts().tolist() for index in splits]
     without_name = f"the network of {data.weights.name}" if data.weights else DEFAULT_MODEL

@@ -127,7 +127,7 @@ class TrainingReport(Callback):
 
     def _save(self, name: str, figure: Figure, epoch: int = 0) -> None:
         plots.save_figure(figure, self._folder / name)
-        self._charts[Path(name).stem] = chart_uri(figure)
+        self._charts[Path(name).stem] = chart_uri(figure, self._data.settings.language)
         self._board.image(Path(name).stem, read_image(self._folder / name), epoch)
 
     def _write_image(self, name: str, image: np.ndarray, epoch: int = 0) -> None:

@@ -286,7 +286,7 @@ def run_candidates(
         job.log_description()
     began, total, predictor = time.monotonic(), len(job.candidates), job.predictor
     names = predictor.class_names if predictor else ()
-    report = CandidateReport(names, mining=task.run_mining)
+    report = CandidateReport(names, mining=task.run_mining, infers=task.run_infer)
     unreadable = UnreadableImages(job.paths)
     ranking = Ranking([], [])
     with ExitStack() as stack:

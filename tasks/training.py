@@ -53,7 +53,7 @@ def run_training(
             log.info("%s:\n%s", index_file, "\n".join(problems))
         splits.append(split)
         reports.append(report)
-    log.info("\n%s", data_table(("train", "val"), splits, reports))
+    log.info("\n%s", data_table(("train", "val"), splits, reports, language=settings.language))
     stages: dict[str, ModelStage] = {}
     chosen = SavedFiles(settings.ymir_saved_file_patterns)
     report_folder = task.out.models / "attachments" / REPORT

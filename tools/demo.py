@@ -38,6 +38,7 @@ from tools.make_task import write_task
 from tools.sources import read_source
 from utils.command import run_command
 from utils.errors import Code, TaskError
+from utils.language.catalogue import ENGLISH, catalogue
 from utils.logs import log_to_console
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +52,8 @@ TRAINING = {
 # Weights that know objects already need a few epochs, and their own network.
 FINE_TUNING = {"img_size": "256", "batch_size": "16", "nominal_batch_size": "16", "epochs": "12"}
 DETECTION = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
+SHARED = ("img_size", "language")
+"""Settings of the training that hold for the other tasks, too."""
 DRAWN_IMAGES = 240
 # What a demo leaves in its folder, and the next one there replaces.
 OUTPUTS = frozenset({"drawn", "training", "mining-and-inference", "index.html", "ranking.jpg"})
@@ -108,6 +111,7 @@ def run_demo(
         draw_dataset(out / "drawn", images=DRAWN_IMAGES, seed=0, mixed=True)
         source = read_source(out / "drawn")
     training, detection = out / "training", out / "mining-and-inference"
+    shared = {key: overrides[key] for key in SHARED if key in overrides}
     write_task(
         source,
         training,
@@ -115,12 +119,12 @@ def run_demo(
         weights=[] if weights is None else [weights],
         limit=limit,
     )
-    outcomes = [run_task("training", training)]
+    outcomes = [run_task("the training", training)]
     write_task(
         source,
         detection,
         kinds=("mining", "infer"),
-        settings={**DETECTION, "img_size": overrides.get("img_size", DETECTION["img_size"])},
+        settings={**DETECTION, **shared},
         weights=[training / "out" / "models" / "best" / "best.pt"],
         limit=limit,
     )
@@ -148,7 +152,7 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
         ("images ranked for labelling", f"{len(ranking)}"),
         ("mining score, first to last", f"{first:.3f} to {last:.3f}"),
         *([("no ranking", note)] if note else []),
-        ("objects detected", f"{objects} in {len(images)} images"),
+        ("objects detected", f"{objects} objects in {len(images)} images"),
     ]
     for outcome in outcomes:
         rows.append((f"{outcome.name}: time", f"{outcome.seconds:.0f} s"))
@@ -156,10 +160,17 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     return rows
 
 
-def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str, str]]) -> Path:
+def write_index(
+    out: Path,
+    outcomes: Sequence[Outcome],
+    rows: Sequence[tuple[str, str]],
+    *,
+    language: str = ENGLISH,
+) -> Path:
     """Write one page with the results; it opens from disk, without anything beside it."""
     training, detection = (outcome.folder / "out" for outcome in outcomes)
     report, mining = training / "models" / "attachments" / "report", detection / "mining"
+    curves, texts = learning_curves(report / "results.csv"), catalogue(language, pages=True)
     reports = (
         ("the report of the training", report / "report.html"),
         ("the report of mining and inference", detection / "tensorboard" / "report.html"),
@@ -178,15 +189,16 @@ def write_index(out: Path, outcomes: Sequence[Outcome], rows: Sequence[tuple[str
     return write_page(
         out / "index.html",
         "demo.html",
-        title="Train, mine, infer",
-        lead="The results of the three tasks of the demo.",
+        language=language,
+        title=texts.text("Train, mine, infer"),
+        lead=texts.text("The results of the three tasks of the demo."),
         note=dict(rows).get("no ranking", ""),
         rows=rows,
         reports=[
             (name, path.relative_to(out).as_posix()) for name, path in reports if path.is_file()
         ],
         pictures=[(caption, path) for caption, path in pictures if path.is_file()],
-        charts=[("Learning curves", chart_uri(learning_curves(report / "results.csv")))],
+        charts=[("Learning curves", chart_uri(curves, language))],
     )
 
 
@@ -203,8 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if any("=" not in pair for pair in options.set):
         parser.error("--set wants KEY=VALUE")
-    log_to_console()
     overrides = dict(pair.split("=", 1) for pair in options.set)
+    language = overrides.get("language", ENGLISH)
+    log_to_console(language=language)
     outcomes = run_demo(
         options.data,
         options.out.resolve(),
@@ -213,10 +226,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limit=options.limit,
     )
     rows = summary_rows(outcomes)
-    page = write_index(options.out.resolve(), outcomes, rows)
-    width = max(len(name) for name, _ in rows)
-    print("", *(f"{name:<{width}}  {value}" for name, value in rows), "", sep="\n")
-    print(f"Look at {page}")
+    page = write_index(options.out.resolve(), outcomes, rows, language=language)
+    told = catalogue(language, pages=True).text
+    lines = [(told(name), told(value)) for name, value in rows]
+    width = max(len(name) for name, _ in lines)
+    print("", *(f"{name:<{width}}  {value}" for name, value in lines), "", sep="\n")
+    print(told(f"Look at {page}"))
     return 1 if any(outcome.findings for outcome in outcomes) else 0
 
 

@@ -3,8 +3,8 @@
 python -m tools.texts
 
 A text for users is a string in the code with two words or more: an error sentence or a part of
-one, a log line, a word of a page. Docstrings, help of command lines (their own language), names
-in figures and what only a programmer sees are none.
+one, a log line, a word of a page or a figure. Docstrings, help of command lines (their own
+language), names and what only a programmer sees are none.
 """
 
 from __future__ import annotations
@@ -26,17 +26,13 @@ PACKAGES = (
     *("api", "cli", "data", "evaluation", "exporting", "inference", "mining", "models", "ops"),
     *("reporting", "settings", "tasks", "training", "utils", "ymir"),
 )
-PROGRAMS = ("start", "train", "val", "detect", "mine", "export", "evolve")
-FIGURES = ("reporting/plots.py", "evaluation/tables.py")
-"""Figures, which need a font, and tables of aligned columns: English in every language."""
+PROGRAMS = ("start", "train", "val", "detect", "mine", "export", "evolve", "tools/demo")
 NAMES = (
     *("models/safe_load/allowlist.py", "exporting/onnx_nms.py", "cli/parsers.py"),
     "reporting/charts.py",
 )
 """Names of classes, ONNX's own language, help, style sheets."""
 TEMPLATES = ROOT / "reporting" / "templates"
-ENGLISH_PAGES = ("demo.html",)
-"""Pages that are English in every language."""
 SYSTEM = "system.yaml"
 """What the operating system says, of which the code has no text."""
 CALLS = re.compile(
@@ -50,6 +46,7 @@ NAMED = re.compile(r"\{[a-z_]+\}")
 NOT_FOR_USERS = frozenset({
     "mosaic mosaic9 mixup close_mosaic", "mosaic9 mixup close_mosaic", "mosaic mosaic9 mixup",
     "cls cls_pw label_smoothing", "onnx_nms onnx_half onnx_simplify",
+    "DejaVu Sans", "outside right upper", "upper left",
     "Image Name", "value or nothing", "# Best of {1} trials: number {2}, fitness {3}",
     "ymir-yolov5 training", "ymir-yolov5 {1}{2}", "{1} {2}", "%(asctime)s %(message)s",
     "gpu memory", "host memory", "shared memory", "no gpu", "unable to write to file </torch_",
@@ -77,7 +74,7 @@ def texts(root: Path = ROOT) -> list[Text]:
     found = []
     for path in files:
         name = path.relative_to(root).as_posix()
-        if name not in (*FIGURES, *NAMES):
+        if name not in NAMES:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             found += [
                 Text(key, f"{name}:{line}", wanted and key not in NOT_FOR_USERS)
@@ -119,7 +116,7 @@ def unmarked(folder: Path = TEMPLATES) -> list[Text]:
 
 
 def _templates(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.html")) if path.name not in ENGLISH_PAGES]
+    return sorted(folder.glob("*.html"))
 
 
 def _messages(source: str) -> list[tuple[int, str, Any]]:

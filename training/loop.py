@@ -350,7 +350,8 @@ def finish(
     best = checkpoints.best
     assert best is not None
     names, settings = job.train.class_names, job.settings
-    log.info("best epoch %d\n%s", best.epoch + 1, class_table(best.evaluation, names))
+    table = class_table(best.evaluation, names, language=settings.language)
+    log.info("best epoch %d\n%s", best.epoch + 1, table)
     check_data_available(sample_paths(job.validation.paths), what="validation images")
     checkpoint = load_checkpoint(best.files[0])
     detector = build_detector(checkpoint)
@@ -364,6 +365,7 @@ def finish(
             part.follow(progress_bar(batches, "evaluation", unit="batch"), len(batches)),
             job.folder,
             report_confidence=settings.report_conf,
+            language=settings.language,
         )
     with progress.stage(0.1):
         for callback in callbacks:

@@ -120,6 +120,25 @@ def test_splits_of_a_data_set_side_by_side() -> None:
     ]
 
 
+def test_words_of_tables_are_chinese_and_columns_stay_aligned() -> None:
+    """A wide character takes two columns; names of classes are never translated."""
+    split = data_split(("all", "红细胞"), [1] * 11 + [0], 3)
+    reports = [DataReport("a", listed=4, backgrounds=2)]
+    assert data_table(("train",), [split], reports, language="zh").splitlines() == [
+        "数据集      训练",
+        "列出的图片     4",
+        "使用的图片     3",
+        "  没有目标     2",
+        "框            12",
+        "  红细胞      11",
+        "  all          1",
+    ]
+    heading, everything, *_ = class_table(evaluation(), NAMES, language="zh").splitlines()
+    assert heading.startswith("类别     标注数        TP        FP")
+    assert everything.startswith("全部          3         2         0")
+    assert words(size_table(evaluation(), NAMES, language="zh"))[0] == ["小", "中", "大"]
+
+
 def test_rare_classes_share_a_row() -> None:
     names = tuple(f"class{i}" for i in range(MOST_CLASSES + 3))
     one = data_split(names, list(range(len(names))), 1)

@@ -100,6 +100,20 @@ def test_examples_go_from_low_to_high_confidence(
     assert sheets == {"detections-low-to-high", "examples", "without"}
 
 
+def test_a_task_that_mines_and_infers_has_both_parts(tmp_path: Path) -> None:
+    made = predictions(tmp_path / "data", 8, 2, 1)
+    report = CandidateReport(names_of(2), mining=True, infers=True)
+    for one in made:
+        report.add(one)
+    scores = [None if one.error else 1 - one.position / 10 for one in made]
+    report.write(tmp_path, lambda n: record(made[n]), ranking=ranking_of(scores), tensorboard=False)
+    text = read_page_file(tmp_path / "report.html").text
+    headings = ("Label these first", "How many to label", "Label these last")
+    examples = ("Detections, from low to high confidence", "Images, from low to high mean")
+    assert all(words in text for words in headings + examples)
+    assert "That is a good conf_thres." in text
+
+
 def test_of_many_confidences_the_examples_reach_the_highest(tmp_path: Path) -> None:
     """33 detections of one image in bins of their own: the lowest and the highest are shown."""
     (made,) = predictions(tmp_path / "data", 2, 1, 1)[1:2]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -41,6 +43,31 @@ def test_every_colour_of_ground_and_letters_has_a_name(tmp_path: Path) -> None:
         assert not [colour for colour in COLOURS if colour in body]
     first, second = (list(map(figure_svg, charts(tmp_path))) for _ in range(2))
     assert first == second
+
+
+def test_words_are_chinese_text_and_names_of_classes_stay(tmp_path: Path) -> None:
+    """Also a name that is a word of the figures."""
+    index = split(tmp_path, classes=3, images=4)
+    index = replace(index, class_names=("boxes", "red cell", "<b>"))
+    judged = evaluation(index)
+    anchors, sizes = np.array([[10.0, 10], [30, 60]]), np.array([[12.0, 9], [300, 3]])
+    figures = [
+        plots.precision_recall(judged.classes, index.class_names),
+        *(plots.over_confidence(judged.classes, index.class_names, one) for one in plots.CURVES),
+        plots.confusion(judged.confusion.matrix, index.class_names),
+        plots.label_statistics(index),
+        plots.anchor_coverage(anchors, sizes, threshold=4),
+        plots.line([0.9, 0.4, 0.1], title="Time per epoch", x="rank", y="seconds", mark=2),
+    ]
+    words = []
+    for figure in figures:
+        found = ET.fromstring(figure_svg(figure, "zh")).iter("{http://www.w3.org/2000/svg}text")
+        words += [one.text or "" for one in found]
+        assert "<text" not in figure_svg(figure)
+    for shown in ("漏检", "误检", "真实类别", "精确率", "2 张图片", "boxes", "<b>"):
+        assert shown in map(str.strip, words)
+    english = {word for text in words for word in re.findall("[a-z]{3,}", text)}
+    assert english - {"red", "cell"} <= {"boxes", "epoch", "img", "size"}
 
 
 @pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason="no Chromium is installed")

@@ -13,7 +13,7 @@ import pytest
 import start
 from cli.options import language_of
 from cli.train import parse_train_command
-from tools.texts import known_keys, missing, page_texts, stale, texts, unmarked
+from tools.texts import PROGRAMS, known_keys, missing, page_texts, stale, texts, unmarked
 from utils.language.catalogue import CHINESE, FOLDER, catalogue, language_named, read_texts
 from utils.logs import log_to_console
 from ymir.task import task_language
@@ -63,7 +63,8 @@ def test_words_of_a_template_are_marked(tmp_path: Path) -> None:
 def test_a_new_sentence_is_missed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "eating.py").write_text(CODE)
-    for name in ("start", "train", "val", "detect", "mine", "export", "evolve"):
+    (tmp_path / "tools").mkdir()
+    for name in PROGRAMS:
         (tmp_path / f"{name}.py").write_text("")
     found = texts(tmp_path)
     assert {text.key: text.place for text in missing([], found)} == {
