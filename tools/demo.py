@@ -150,7 +150,7 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
         ("mAP50, validation split", f"{best['mAP']:.3f}"),
         (f"TP / FN / FP at confidence {confidence}", "{tp} / {fn} / {fp}".format(**best)),
         ("images ranked for labelling", f"{len(ranking)}"),
-        ("mining score, first to last", f"{first:.3f} to {last:.3f}"),
+        ("mining score, first to last", f"{first:.3f}–{last:.3f}"),
         *([("no ranking", note)] if note else []),
         ("objects detected", f"{objects} objects in {len(images)} images"),
     ]

@@ -48,7 +48,7 @@ def test_metrics_of_every_number_of_classes(
         legend = (own or figure.legends[0]).get_texts()
         assert len(legend) == (len(lines) if classes <= plots.MOST_LINES else 1)
         tops = judged.classes.f1_curve.max(1)
-        assert f"{tops[0] if classes == 1 else tops.mean():.3f} at" in legend[-1].get_text()
+        assert f"{tops[0] if classes == 1 else tops.mean():.3f} @" in legend[-1].get_text()
 
 
 def test_of_many_classes_those_with_most_errors_are_in_the_matrix() -> None:
