@@ -48,6 +48,7 @@ MEASUREMENTS = ("docs/active-learning.md",)
 
 ELSEWHERE = {
     "docs/python.md": "tests/api/test_documentation.py",
+    "docs/zh/python.md": "tests/api/test_documentation.py",
     "docs/export.md": "tests/exporting/test_documentation.py",
 }
 """Pages whose Python examples another test runs."""

@@ -24,6 +24,7 @@ from models.float16 import usable_precision
 from models.loss import DetectionLoss
 from reporting.callbacks import Callback
 from settings.overridden import without_effect
+from settings.train import TrainSettings
 from training.autoanchor import fit_anchors
 from training.autobatch import CPU_BATCH_SIZE, automatic_batch_size
 from training.build import (
@@ -40,7 +41,7 @@ from training.multi_scale import MultiScale
 from training.optimizer import OptimizerStep, build_optimizer
 from training.recording import RecordedStep
 from training.resume import ResumeState, identity_of, load_network, restore
-from training.schedule import Schedule
+from training.schedule import Schedule, batches_per_step
 from training.step import BatchGradients, TrainingStep
 from utils.device import allow_tf32, compute_dtype, keep_freed_memory
 from utils.distributed import SINGLE_PROCESS, DistContext
@@ -49,6 +50,9 @@ from utils.memory import Pieces
 from utils.seeding import seed_everything
 
 log = logging.getLogger(__name__)
+
+FEW_STEPS = 500
+"""Fewer optimiser steps let the set `small` be named (docs/accuracy.md)."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,25 @@ class TrainState:
     """This rank's share."""
     image_size: int
     multi_scale: MultiScale | None
+
+
+def build_schedule(settings: TrainSettings, batches_per_epoch: int, slowed: float) -> Schedule:
+    """Return the schedule; log what is unusual about a short training."""
+    schedule = Schedule(settings, batches_per_epoch, slowed)
+    if schedule.warmup_iterations != round(settings.warmup_epochs * batches_per_epoch):
+        log.info(
+            "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
+            *(schedule.warmup_iterations, settings.warmup_epochs),
+        )
+    accumulate = batches_per_step(settings)
+    steps = settings.epochs * batches_per_epoch // accumulate
+    if accumulate > 1 and steps < FEW_STEPS:
+        log.info(
+            "%d optimiser steps of %d batches each are few: hyp: small takes one for every batch "
+            "(docs/accuracy.md)",
+            *(steps, accumulate),
+        )
+    return schedule
 
 
 def prepare(
@@ -113,12 +136,7 @@ def prepare(
         settings = replace(settings, batch_size=min(batch_size, len(job.train)))
         job = replace(job, settings=settings)
     loader = training_batches(job, image_size, stride, images)
-    schedule = Schedule(settings, len(loader), slowed=resumed.slowed if resumed else 1.0)
-    if schedule.warmup_iterations != round(settings.warmup_epochs * len(loader)):
-        log.info(
-            "warm-up: %d iterations instead of %g epochs (100 at least, half of the run at most)",
-            *(schedule.warmup_iterations, settings.warmup_epochs),
-        )
+    schedule = build_schedule(settings, len(loader), slowed=resumed.slowed if resumed else 1.0)
     optimizer_step = OptimizerStep(
         build_optimizer(network, settings),
         scaled=compute_dtype(device, settings.precision) == torch.float16,

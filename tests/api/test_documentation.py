@@ -14,7 +14,15 @@ import torch
 from models.checkpoint import build_detector, checkpoint_of, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "python.md").read_text("utf-8")
+ENGLISH, CHINESE = (
+    re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
+    for page in ("docs/python.md", "docs/zh/python.md")
+)
+
+
+def test_the_chinese_page_has_examples_of_the_english_one() -> None:
+    assert CHINESE
+    assert set(CHINESE) <= set(ENGLISH)
 
 
 def test_the_examples_run(
@@ -38,7 +46,7 @@ def test_the_examples_run(
 
     printed: list[list[str]] = []
     values: dict[str, Any] = {}
-    for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+    for code in ENGLISH:
         exec(compile(code, "python.md", "exec"), values)
         printed.append(capsys.readouterr().out.splitlines())
     detections, arrays, tables, ranking, hub = printed

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from settings.parse import parse_settings, read_hyp
 from settings.train import TrainSettings
 from training.schedule import Schedule, batches_per_step, scaled_weight_decay
+from training.setup import build_schedule
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 RECORDED = json.loads((GOLDEN / "schedule.json").read_text())
@@ -88,3 +90,23 @@ def test_warmup_ends_within_the_run(epochs: int, batches: int, wanted: int) -> N
 )
 def test_batches_per_step(batch_size: int, batches: int) -> None:
     assert batches_per_step(TrainSettings(batch_size=batch_size)) == batches
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batches", "hyp", "told"),
+    [
+        pytest.param(100, 10, {}, "250 optimiser steps of 4 batches each are few", id="few"),
+        pytest.param(300, 10, {}, "", id="many"),
+        pytest.param(100, 10, read_hyp("small"), "", id="the set"),
+        pytest.param(10, 10, {}, "warm-up: 50 iterations instead of 3 epochs", id="warm-up"),
+    ],
+)
+def test_what_the_log_says_of_a_short_training(
+    epochs: int, batches: int, hyp: dict, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings, _ = parse_settings(TrainSettings, hyp, {"epochs": epochs})
+    schedule = build_schedule(settings, batches, slowed=1.0)
+    assert schedule == Schedule(settings, batches)
+    assert told in caplog.text
+    assert ("hyp: small" in caplog.text) == (batches_per_step(settings) > 1 and epochs < 300)
