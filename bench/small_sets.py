@@ -91,7 +91,7 @@ class Plan:
         """Train; the run's files lie in `folder`/run."""
         flags, variables = self.flags(seed, folder), dict.fromkeys(THREAD_VARIABLES, "1")
         if program == YOLOV5:
-            job = {"kind": "command", "arguments": flags, "threads": 1}
+            job = {"kind": "command", "arguments": flags, "threads": 1, "device": ""}
             (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
             variables |= peer_variables(folder / "configuration")
             script = [str(ROOT / "bench" / "run_peer.py"), str(folder / "job.json"), YOLOV5]
