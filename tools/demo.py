@@ -180,7 +180,7 @@ def write_index(
             "Validation images: each with its labels, then with the detections",
             report / "validation.jpg",
         ),
-        ("Label these first; white and yellow: the boxes that decided", mining / "first.jpg"),
+        ("Label these first; white: the box that decided", mining / "first.jpg"),
         ("Label these last", mining / "last.jpg"),
         ("Images with the most missed objects", report / "worst.jpg"),
         ("Images with the most invented objects", report / "invented.jpg"),
