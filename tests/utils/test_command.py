@@ -76,8 +76,10 @@ def test_our_own_bugs_keep_their_traceback(error: Exception) -> None:
     ids=["Ctrl-C", "SIGTERM", "a bug"],
 )
 def test_a_program_that_is_stopped_while_it_imports(code: str, status: int, words: str) -> None:
+    # A shell lets its background jobs ignore Ctrl-C, and what they start inherits that.
+    usual = "signal.signal(signal.SIGINT, signal.default_int_handler)"
     early = "from utils.shutdown import listen_for_interrupts; listen_for_interrupts()"
-    words_of = [sys.executable, "-c", f"import os, signal; {early}; {code}"]
+    words_of = [sys.executable, "-c", f"import os, signal; {usual}; {early}; {code}"]
     done = subprocess.run(words_of, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == status
     assert words in done.stderr
