@@ -48,9 +48,10 @@ class TransferReport:
         lines = ["part        taken  by class  fresh"]
         for name, (taken, mapped, fresh) in self.parts.items():
             lines.append(f"{name:<10}{taken:>7}{mapped:>10}{fresh:>7}")
-        width = max(len(name) for name, _ in self.classes)
+        width = max(len(name) for name, _ in self.classes) + 1
         for name, origin in self.classes[:MAX_LISTED]:
-            lines.append(f"class {name:<{width}} <- {origin if origin is not None else '(fresh)'}")
+            known = f"class {name:<{width}}<- {origin}"
+            lines.append(known if origin is not None else f"class {name:<{width}}<- (fresh)")
         if len(self.classes) > MAX_LISTED:
             lines.append(f"... and {len(self.classes) - MAX_LISTED} more classes")
         if self.dropped:

@@ -124,6 +124,10 @@ def test_a_translation_is_chinese_and_has_no_slots_of_its_own(name: str) -> None
             "也不运行数据集指定的任何内容，请自行取得图片。",
         ),
         ("d.yaml names 'x', which is not below /a, b.", "d.yaml 指定的 'x' 不在 /a, b 之下。"),
+        (
+            "class cat          <- (fresh)\nclass traffic light <- traffic light",
+            "类别 cat          <- （新建）\n类别 traffic light <- traffic light",
+        ),
         ("a sentence that nobody wrote: 7 of 8", "a sentence that nobody wrote: 7 of 8"),
         ("class names", "class names"),
         ("", ""),
