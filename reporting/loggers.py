@@ -1,5 +1,6 @@
 """MLflow and Weights & Biases, offline: their files in the output folder, nothing is sent.
 
+Their epochs, steps and `best/epoch`, count from 1, as those of the log and the pages do.
 Neither is asked for its package before the setting `loggers` names it.
 """
 
@@ -53,7 +54,7 @@ class OfflineLogger(Callback):
 
     def on_epoch_end(self, result: EpochResult) -> None:
         """Add one point to each curve of `results.csv`."""
-        self._try(lambda: self.add(result.named, result.epoch))
+        self._try(lambda: self.add(result.named, result.epoch + 1))
 
     def on_train_end(self, epoch: int, evaluation: Evaluation, files: Sequence[Path]) -> None:
         """Add the figures of the best weights."""
@@ -65,18 +66,18 @@ class OfflineLogger(Callback):
             "best/mAP_0.5": scores.map50,
             "best/mAP_0.5:0.95": scores.map50_95,
         }
-        self._try(lambda: self.summarise(figures))
+        self._try(lambda: self.summarise(figures, epoch + 1))
 
     def begin(self, folder: Path, settings: Mapping[str, str]) -> None:
         """Make the run that everything is added to."""
         raise NotImplementedError
 
     def add(self, values: Mapping[str, float], epoch: int) -> None:
-        """Add one point per curve; epochs count from 0."""
+        """Add one point per curve; epochs count from 1."""
         raise NotImplementedError
 
-    def summarise(self, figures: Mapping[str, float]) -> None:
-        """Add figures of the whole training."""
+    def summarise(self, figures: Mapping[str, float], epoch: int) -> None:
+        """Add figures of the whole training; `epoch` is that of the best weights, from 1."""
         raise NotImplementedError
 
     def close(self, *, failed: bool) -> None:
@@ -123,9 +124,9 @@ class MlflowLogger(OfflineLogger):
             # Older versions refuse a colon.
             self._client.log_metric(self._run, key.replace(":", "-"), value, step=epoch)
 
-    def summarise(self, figures: Mapping[str, float]) -> None:
+    def summarise(self, figures: Mapping[str, float], epoch: int) -> None:
         """Add figures as metrics of one point."""
-        self.add(figures, 0)
+        self.add(figures, epoch)
 
     def close(self, *, failed: bool) -> None:
         """Say how the run ended."""
@@ -155,7 +156,7 @@ class WandbLogger(OfflineLogger):
         """Add one point per curve."""
         self._run.log(dict(values), step=epoch)
 
-    def summarise(self, figures: Mapping[str, float]) -> None:
+    def summarise(self, figures: Mapping[str, float], epoch: int) -> None:
         """Add figures to the summary of the run."""
         self._run.summary.update(dict(figures))
 

@@ -24,6 +24,7 @@ from tests.task_results import edit
 from tools.check_out import check_out
 from tools.make_task import write_task
 from tools.sources import SourceDataset
+from utils.errors import Code, TaskError
 from utils.progress import Progress
 from ymir.task import read_task
 
@@ -177,6 +178,25 @@ def test_export_formats_that_can_be_trained_from(
     make_task: Callable[..., Path], value: str | None
 ) -> None:
     assert read_task(make_task(config={"export_format": value})).run_training
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("ls_json:raw", "det-ls-json:raw", "ark:lmdb", "lmdb:ark", "voc:lmdb", "lmdb:ls_json"),
+        *("raw/ark", "raw:ark", "none:raw", "yolo:raw"),
+    ],
+)
+def test_other_export_formats_are_refused_with_those_to_choose(
+    make_task: Callable[..., Path], value: str
+) -> None:
+    with pytest.raises(TaskError) as caught:
+        read_task(make_task(config={"export_format": value}))
+    assert caught.value.code is Code.CONFIG
+    assert caught.value.sentence == (
+        f"export_format {value} cannot be trained from; choose ark:raw or voc:raw (on the screen "
+        "raw/ark or raw/voc), or coco:raw with YMIR 2.5."
+    )
 
 
 def test_the_log_of_a_training(

@@ -39,6 +39,11 @@ NO_TASK = (
     "names its env.yaml"
 )
 DETECTION = 2
+ANNOTATION_FORMATS = frozenset({"ark", "voc", "coco", "seg-coco"})
+"""What `export_format` may have before its colon, `det-` aside; for another word the platform
+writes empty indices."""
+IMAGE_FORMATS = frozenset({"raw", ""})
+"""What it may have after the colon: image files, no database."""
 
 
 def read_task(env_file: Path = DEFAULT_ENV_FILE, *, repository: Path = REPOSITORY) -> Task:
@@ -247,12 +252,17 @@ def _refuse_other_object_types(config: Mapping[str, object]) -> None:
 
 
 def _refuse_export_format(config: Mapping[str, object]) -> None:
-    annotations = str(config.get("export_format") or "").split(":")[0].strip().lower()
-    if annotations in {"ls_json", "det-ls-json"}:
+    """Refuse a value for which no labels or no image files come; without one YMIR chooses."""
+    value = config.get("export_format")
+    if absent(value):
+        return
+    annotations, _, images = str(value).strip().lower().partition(":")
+    readable = annotations.strip().removeprefix("det-") in ANNOTATION_FORMATS
+    if not readable or images.strip() not in IMAGE_FORMATS:
         raise TaskError(
             Code.CONFIG,
-            f"export_format {config['export_format']} cannot be trained from; "
-            "choose ark:raw, voc:raw or coco:raw.",
+            f"export_format {value} cannot be trained from; choose ark:raw or voc:raw (on the "
+            "screen raw/ark or raw/voc), or coco:raw with YMIR 2.5.",
         )
 
 

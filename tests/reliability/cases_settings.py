@@ -87,6 +87,7 @@ FILES: tuple[Case, ...] = (
     refused("an odd protocol version", env(protocol_version="new"), "such as 1.1.0"),
     refused("segmentation", settings(object_type=3), "detection only (2)", code=Code.OBJECT_TYPE),
     refused("Label Studio's export", settings(export_format="ls_json:raw"), "ark:raw"),
+    refused("images as an LMDB database", settings(export_format="ark:lmdb"), "ark:raw"),
     refused("a GPU by name", settings(gpu_id="first"), "gpu_id"),
     taken("blanks in gpu_id", settings(gpu_id=" 0, 1 "), gpu_ids=(0, 1)),
     taken("an unknown key: a warning", settings(epoch_count=3), "unknown setting epoch_count"),

@@ -56,9 +56,10 @@ def test_mlflow_itself(tmp_path: Path, offline: list[object]) -> None:
     for place, name in enumerate(COLUMNS[1:]):
         points = client.get_metric_history(run.info.run_id, name.replace(":", "-"))
         assert [(one.step, one.value) for one in points] == [
-            (epoch, values(epoch)[place]) for epoch in range(2)
+            (epoch + 1, values(epoch)[place]) for epoch in range(2)
         ]
-    assert run.data.metrics["best/epoch"] == 2
+    (best,) = client.get_metric_history(run.info.run_id, "best/epoch")
+    assert (best.step, best.value) == (2, 2)
     assert not offline
 
 
@@ -69,6 +70,22 @@ def test_wandb_itself(tmp_path: Path, offline: list[object]) -> None:
     for name in (*COLUMNS[1:], "best/mAP_0.5:0.95", "freeze", "[0, 1]"):
         assert name.encode() in content, name
     assert not offline
+
+
+@pytest.mark.parametrize(("name", "point"), [("mlflow", "log_metric"), ("wandb", "log")])
+def test_epochs_count_from_1(
+    name: str, point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Recorder()
+    monkeypatch.setitem(sys.modules, name, package)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "sqlalchemy", package)  # type: ignore[arg-type]
+    log_two_epochs(name, tmp_path / "exp")
+    steps = [more["step"] for called, _, more in package.calls if called == point]
+    assert list(dict.fromkeys(steps)) == [1, 2]
+    told = [words for called, words, _ in package.calls if called in (point, "update")]
+    summary = {words[-2]: words[-1] for words in told} if name == "mlflow" else told[-1][0]
+    assert isinstance(summary, dict)
+    assert summary["best/epoch"] == 2
 
 
 class Recorder:

@@ -129,6 +129,30 @@ def test_every_return_code_is_explained() -> None:
     assert all(row[2] and row[3] for row in found[1:])
 
 
+SCREEN = {
+    300001: ("Container: Config file error", "容器: 配置文件错误"),
+    300002: ("Training / Validation dataset error", "训练集或测试集错误"),
+    300003: ("Unknown image format", "图片格式错误"),
+    300004: ("Model error", "模型错误"),
+    300005: ("Object type not supported", "数据或模型类型不支持"),
+    300101: ("CUDA and GPU mismatch", "CUDA 与 GPU 不兼容"),
+    300102: ("No GPU", "未找到 GPU"),
+    300103: ("Out Of Memory", "内存或显存不足"),
+    300201: ("NaN error", "NaN 错误"),
+    300301: ("Network error", "网络错误"),
+    160004: ("RC_CMD_CONTAINER_ERROR: image container error", "CMD: 容器错误"),
+}
+"""What the web pages of YMIR 2.x show for a code, in both languages."""
+
+
+@pytest.mark.parametrize("page", ["return-codes.md", "zh/return-codes.md"])
+def test_the_screens_words_for_a_code_are_given_whole(page: str) -> None:
+    text = (DOCS / page).read_text("utf-8")
+    found = [row.split(" | ") for row in text.splitlines() if re.match(r"\| \d{6} ", row)]
+    words = {int(cells[0].strip("| ")): cells[2] for cells in found}
+    assert words == {code: both[page.startswith("zh")] for code, both in SCREEN.items()}
+
+
 def test_every_clause_and_every_case_of_bad_input_has_a_row() -> None:
     assert [row[2].count("](../tests/") for row in rows("contract")] == [
         len(clause.tests) for clause in CHECKLIST
