@@ -11,16 +11,21 @@ import shlex
 import shutil
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.bare_container import PROBE, run_bare
 from tests.conftest import ROOT, TINY_TRAINING
+from tests.documents import commands_of
 from tests.task_results import findings
+from tools import make_task
+from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
 from tools.sources import SourceDataset
+
+WAYS = ("in:ro", "out")
+"""How the platform mounts the folders of a task."""
 
 
 def judge(task: Path, done: subprocess.CompletedProcess[str]) -> str:
@@ -50,15 +55,6 @@ def test_mining_and_inference(drawn: SourceDataset, weights: Path, tmp_path: Pat
     moved.mkdir()
     task.rename(moved / "task")
     judge(moved / "task", run_bare(moved / "task", [sys.executable, "start.py"]))
-
-
-def test_the_documents_mount_a_task_as_it_does() -> None:
-    for page in ("docs/local.md", "docs/zh/local.md"):
-        (command,) = re.findall("docker run.*", (ROOT / page).read_text("utf-8"))
-        words = shlex.split(command)
-        mounted = [after for word, after in pairwise(words) if word == "-v"]
-        assert mounted == ["$PWD/task/in:/in:ro", "$PWD/task/out:/out"]
-        assert words[-1] == "yolov5:baked"  # whose program is start.py
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +89,45 @@ def test_a_training_of_live_code(drawn: SourceDataset, tmp_path: Path, repositor
     status = ["git", "-c", f"safe.directory={tmp_path / 'app'}", "status", "--porcelain"]
     clean = subprocess.run(status, cwd=tmp_path / "app", capture_output=True, check=True)
     assert clean.stdout == b""  # nothing was written beside the code
+
+
+def documented(page: str) -> tuple[list[str], dict[str, str], list[str]]:
+    """Return what a page gives: arguments of make_task, mounts, image and its command."""
+    commands = [list(one.words) for one in commands_of(ROOT / page)]
+    (at,) = (n for n, words in enumerate(commands) if words[:2] == ["docker", "run"])
+    made, docker = commands[at - 1], iter(commands[at][2:])
+    mounts, rest = dict[str, str](), list[str]()
+    for word in docker:
+        if word == "-v":
+            host, _, inside = next(docker).partition(":")
+            mounts[inside] = host
+        elif word == "--shm-size":
+            next(docker)
+        elif word != "--rm":
+            rest = [word, *docker]
+    assert made[:3] == ["python", "-m", "tools.make_task"]
+    return made[3:], mounts, rest
+
+
+@pytest.mark.slow
+def test_the_container_of_the_documents(
+    weights: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task is made by the page's command, moved, mounted as there, and run by the image's."""
+    assert documented("docs/local.md") == documented("docs/zh/local.md")
+    arguments, mounts, (image, *command) = documented("docs/local.md")
+    monkeypatch.chdir(tmp_path)
+    draw_dataset(Path(arguments[0]), images=12, size_wh=(160, 120), seed=1)
+    shutil.copyfile(weights, "yolov5n.pt")
+    small = [f"--set={key}={value}" for key, value in {**TINY_TRAINING, "epochs": 1}.items()]
+    assert make_task.main([*arguments, *small]) == 0
+    assert mounts == {f"/{way}": f"$PWD/{arguments[1]}/{way.partition(':')[0]}" for way in WAYS}
+    shutil.rmtree(arguments[0])
+    task = tmp_path / "moved" / arguments[1]
+    task.parent.mkdir()
+    Path(arguments[1]).rename(task)
+    shutil.copytree(repository, task / "app")  # as Dockerfile.baked does
+    started = (ROOT / "docker" / f"start-{image.partition(':')[2]}.sh").read_text("utf-8")
+    words = shlex.split(re.findall("exec (.*)", started)[0].replace('"$@"', ""))
+    done = run_bare(task, [sys.executable, *words[1:], *command], folder=ROOT / "docker")
+    judge(task, done)

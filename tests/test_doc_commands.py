@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -23,18 +22,28 @@ import torch
 from models.checkpoint import checkpoint_of, save_checkpoint
 from models.detector import Detector
 from models.model_config import read_model_config
-from tests.documents import PAGES, ROOT, Command, blocks, commands_of, read_commands, where
+from tests.documents import (
+    PAGES,
+    ROOT,
+    Command,
+    blocks,
+    commands_of,
+    made_by,
+    program_of,
+    read_commands,
+    where,
+)
 from tools.draw_dataset import CLASS_NAMES
 from tools.make_task import write_task
 from tools.sources import SourceDataset, read_source
 
 EXEMPT = {
     r"docker ": "needs docker; tests/test_bare_container.py starts the task as it would",
-    r"git clone ": "needs a network",
+    r"(git clone|curl) ": "needs a network",
     r"(mlflow|wandb) ": "a program that the user installs, on its own files",
     r"(python3 -m venv |\. \.venv|python -m pip )": "installs packages; CI has them by make",
     r"torchrun ": "several processes: tests/test_torchrun.py, tests/test_shared_tasks.py",
-    r"make demo": "minutes; tests/tools/test_demo.py runs what it calls",
+    r"make demo": "minutes; tests/tools/test_demo.py runs README's short one, smaller",
     r"make (test|check|format|generate|site|bench)\b": "CI itself, hours, or rewrites files",
     r"python -m pytest ": "the tests themselves",
     r"python -m bench\b": "minutes to hours; tests/bench runs parts of it",
@@ -63,7 +72,7 @@ NOT_RUN = {
 }
 """Languages of blocks that nothing runs."""
 
-CHECKED_ELSEWHERE = ("docker", "git", "mlflow", "wandb", ".", "pip", "venv", "pytest")
+CHECKED_ELSEWHERE = ("docker", "git", "curl", "mlflow", "wandb", ".", "pip", "venv", "pytest")
 NEEDED = {"openvino": "openvino", "evolve.py": "optuna"}
 """Packages of the development requirements, by a word of the commands that need them."""
 
@@ -123,12 +132,6 @@ class Accepted(Exception):
     """The arguments were parsed."""
 
 
-def program_of(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Return module or file and the arguments of a call of Python."""
-    assert words[0] in ("python", "python3"), words
-    return (words[2], list(words[3:])) if words[1] == "-m" else (words[1], list(words[2:]))
-
-
 def module_of(name: str) -> ModuleType:
     """Return a module by its dotted name or by its file in the repository."""
     if name.endswith(".py"):
@@ -137,20 +140,6 @@ def module_of(name: str) -> ModuleType:
     if (ROOT / name / "__main__.py").is_file():
         name += ".__main__"
     return importlib.import_module(name)
-
-
-def made_by(words: Sequence[str]) -> list[Command]:
-    """Return the commands that make runs for a target."""
-    if shutil.which("make") is None:
-        pytest.skip("there is no make")
-    given = ["make", "--dry-run", "--no-print-directory", "PYTHON=python", *words[1:]]
-    # Flags of a make that runs the tests are not those of the reader's.
-    variables = {key: value for key, value in os.environ.items() if "MAKE" not in key}
-    ended = subprocess.run(
-        given, cwd=ROOT, capture_output=True, text=True, check=True, env=variables
-    )
-    text = ended.stdout.replace("$(mktemp)", "").replace("@", "")
-    return read_commands(text, "Makefile")
 
 
 def check_parsed(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +216,7 @@ def test_every_block_is_run_or_exempt() -> None:
         for block in blocks(page):
             assert block.language in known, where(page)
             if block.language in ("", "text"):
-                hidden = re.search(r"^(python|make|git|docker)\S* ", block.text, re.MULTILINE)
+                hidden = re.search(r"^(python|make|git|curl|docker)\S* ", block.text, re.MULTILINE)
                 assert not hidden, f"{where(page)}: a command must be in a block ```bash"
     run = {item.words for part in SESSIONS.values() for item in part if isinstance(item, Command)}
     assert [str(one) for one in EVERY if one.words not in run and reason(one) is None] == []

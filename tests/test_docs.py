@@ -16,10 +16,12 @@ from models.summary import summarize
 from settings.parse import SECTIONS, parse_settings
 from tests.documents import PAGES, ROOT, blocks, where
 from tests.test_floors import ALLOWED, PROGRAMS
+from utils.official_weights import KNOWN_SHA256, RELEASE
 
 ZH = ROOT / "docs" / "zh"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+ROWS = re.compile(r"^\| (?:Key|键) \| (?:Value|值) \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE)
 MODULE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")
 
 
@@ -64,6 +66,35 @@ def test_a_chinese_page_and_its_english_one_link_each_other(page: Path) -> None:
     for one, other in ((page, english), (english, page)):
         link = os.path.relpath(other, one.parent)
         assert f"]({link})" in one.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["docs/quick-start.md", "docs/zh/quick-start.md"])
+def test_the_rows_of_the_quick_start_are_settings(name: str) -> None:
+    """The first table of each part, typed as it stands there."""
+    tables = re.findall(ROWS, (ROOT / name).read_text(encoding="utf-8"))
+    assert len(tables) == 4
+    for kind, table in zip(("training", "training", "mining", "infer"), tables, strict=True):
+        rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)`", table, re.MULTILINE))
+        assert len(rows) > 1
+        assert parse_settings(SECTIONS[kind], rows)[1] == []
+    assert tables[0].count("\n") == 9
+
+
+@pytest.mark.parametrize("name", ["README", "weights", "windows", "local"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_official_weights_are_fetched_before_they_are_used(name: str, language: str) -> None:
+    """By one line that can be copied, from the release that the program knows."""
+    place = f"docs/{'zh/' if language == 'zh' else ''}{name}.md"
+    readme = "README_zh-CN.md" if language == "zh" else "README.md"
+    text = (ROOT / (readme if name == "README" else place)).read_text(encoding="utf-8")
+    (official,) = KNOWN_SHA256
+    fetch = re.search(r"^curl(?:\.exe)? -LO (\S+)", text, re.MULTILINE)
+    use = re.search(rf"(WEIGHTS=|--weights ){official}", text)
+    assert fetch
+    assert use
+    assert fetch.start() < use.start()
+    assert fetch[1] == RELEASE + official
+    assert name != "weights" or KNOWN_SHA256[official] in text
 
 
 def test_the_architecture_names_every_package_and_program() -> None:

@@ -5,20 +5,32 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY_TRAINING
+from tests.documents import ROOT, blocks, made_by, program_of, read_commands
 from tests.reporting.page_reader import read_page_file
 from tools import demo
 from tools.draw_dataset import draw_dataset
 from utils.errors import TaskError
 
 
+def short_demo(page: str) -> tuple[str, list[str]]:
+    """Return the last command of a page's first block, and what make calls the demo with."""
+    command = read_commands(blocks(ROOT / page)[0].text, page)[-1]
+    (called,) = [one for one in made_by(command.words) if "tools.demo" in one.words]
+    return str(command), program_of(called.words)[1]
+
+
 @pytest.mark.slow
 def test_the_demo_runs_both_tasks_and_shows_them(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    data, out = tmp_path / "data", tmp_path / "demo"
-    draw_dataset(data, images=24, size_wh=(160, 120), seed=2)
+    """The short command of the README, on small images."""
+    assert short_demo("README.md") == short_demo("README_zh-CN.md")
+    arguments = short_demo("README.md")[1]
+    monkeypatch.chdir(tmp_path)
+    draw_dataset(Path("path/to/voc"), images=24, size_wh=(160, 120), seed=2)
     settings = [f"--set={key}={value}" for key, value in {**TINY_TRAINING, "epochs": 1}.items()]
-    assert demo.main(["--data", str(data), "--out", str(out), *settings]) == 0
+    assert demo.main([*arguments, *settings]) == 0
+    data, out = tmp_path / "path" / "to" / "voc", tmp_path / "runs" / "short"
     printed = capfd.readouterr().out
     assert "mAP50, validation split" in printed
     assert printed.count("valid") >= 2
