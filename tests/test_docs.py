@@ -16,6 +16,7 @@ from models.summary import summarize
 from settings.parse import SECTIONS, parse_settings
 from tests.documents import PAGES, ROOT, blocks, where
 from tests.test_floors import ALLOWED, PROGRAMS
+from tools.build_site import twins
 from utils.official_weights import KNOWN_SHA256, RELEASE
 
 ZH = ROOT / "docs" / "zh"
@@ -95,6 +96,18 @@ def test_the_official_weights_are_fetched_before_they_are_used(name: str, langua
     assert fetch.start() < use.start()
     assert fetch[1] == RELEASE + official
     assert name != "weights" or KNOWN_SHA256[official] in text
+
+
+@pytest.mark.parametrize("page", [*sorted(ZH.glob("*.md")), ROOT / "README_zh-CN.md"], ids=where)
+def test_a_chinese_page_links_chinese_pages(page: Path) -> None:
+    """Where there is one; a link to the English twin says 英文 (its own twin: English)."""
+    text = page.read_text(encoding="utf-8")
+    translated = {ROOT / one for one, twin in twins().items() if "zh" in twin.as_posix()}
+    links = re.findall(r"\[([^\]]*)\]\(([^)\s#]+)[^)]*\)(.{,4})", text)
+    assert links
+    for words, target, after in links:
+        if words != "English" and "英文" not in words + after:
+            assert (page.parent / target).resolve() not in translated, target
 
 
 def test_the_architecture_names_every_package_and_program() -> None:
