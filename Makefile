@@ -1,4 +1,4 @@
-# make demo   draw a data set (or DATA=<a labelled folder>), train, mine and infer through start.py;
+# make demo   generate a synthetic data set (or DATA=<a labelled folder>), train, mine and infer through start.py;
 #             WEIGHTS=<a checkpoint to start from>, OUT=<folder>, and DEMO="--limit 64 --set epochs=10" for a short one
 # make test   every test;   make check   format, lint, types and tests
 # make generate   every generated table and file anew

@@ -86,12 +86,12 @@ class Results:
 
     @property
     def xyxyn(self) -> list[Tensor]:
-        """As `xyxy`, as shares of the image's width and height."""
+        """As `xyxy`, normalised by the image's width and height."""
         return [self._shares(rows, at) for at, rows in enumerate(self.xyxy)]
 
     @property
     def xywhn(self) -> list[Tensor]:
-        """As `xywh`, as shares of the image's width and height."""
+        """As `xywh`, normalised by the image's width and height."""
         return [_centred(rows) for rows in self.xyxyn]
 
     def _shares(self, rows: Tensor, position: int) -> Tensor:
@@ -128,7 +128,7 @@ class Results:
         return "\n".join(lines)
 
     def print(self) -> None:
-        """Print a line an image: name, size, objects of each class."""
+        """Print one line per image: name, size, objects of each class."""
         print(self)
 
     @property

@@ -67,4 +67,4 @@ class Stopwatch:
         rate = self.images / self.elapsed if self.elapsed else 0.0
         where = "the GPU" if self._is_gpu else "1 thread" if workers == 1 else f"{workers} threads"
         told = f"{1e3 * self.elapsed / count:.1f} ms by the clock on {where}, {rate:.1f} images/s"
-        return f"speed an image: {f'{stages} (each on one worker); ' if stages else ''}{told}"
+        return f"speed per image: {f'{stages} (each on one worker); ' if stages else ''}{told}"

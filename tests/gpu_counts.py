@@ -29,7 +29,7 @@ UNITS = {
     "inference/test_gpu_budget.py::test_a_batch_from_files_to_rows": (
         *("inference, 32 images, files to rows, pass replayed", "1,838 / 295", "1,233 / 70"),
     ),
-    "ops/test_suppression.py::test_budget_on_a_gpu[detection]": ("suppression in it", "", ""),
+    "ops/test_suppression.py::test_budget_on_a_gpu[detection]": ("NMS in it", "", ""),
     "evaluation/test_gpu_budget.py::test_a_batch_of_32": (
         "evaluation, 32 images, confidence 0.001, matching, pass replayed",
         "962 / 96, matching on the host",

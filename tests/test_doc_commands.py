@@ -43,6 +43,7 @@ EXEMPT = {
     r"(mlflow|wandb) ": "a program that the user installs, on its own files",
     r"(python3 -m venv |\. \.venv|python -m pip )": "installs packages; CI has them by make",
     r"torchrun ": "several processes: tests/test_torchrun.py, tests/test_shared_tasks.py",
+    r"python (train|detect)\.py .*--device 0": "needs a GPU; tests marked gpu have a pretended one",
     r"make demo": "minutes; tests/tools/test_demo.py runs README's short one, smaller",
     r"make (test|check|format|generate|site|bench)\b": "CI itself, hours, or rewrites files",
     r"python -m pytest ": "the tests themselves",

@@ -188,7 +188,7 @@ def test_the_speed_is_that_of_the_run(
     began = perf_counter()
     shown = run_val("--index", trained / "in/val-index.tsv", "--nosave", *words.split())
     passed = 1000 * (perf_counter() - began)
-    (line,) = (one for one in shown.splitlines() if "speed an image: " in one)
+    (line,) = (one for one in shown.splitlines() if "speed per image: " in one)
     stages = dict(re.findall(r"(decode|network|NMS) ([\d.]+) ms", line))
     whole = float(re.findall(r"([\d.]+) ms by the clock", line)[0])
     rate = float(re.findall(r"([\d.]+) images/s", line)[0])
