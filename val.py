@@ -23,6 +23,7 @@ import numpy as np
 
 from cli.options import language_of, log_next
 from cli.val import parse_val_command
+from data.index_file import read_original_names
 from evaluation.coco import COCO_IDS, coco_available, coco_metrics, write_coco_json
 from evaluation.evaluate import evaluate_split
 from evaluation.tables import class_table, coco_table, size_table, write_tables
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lines = [*report.lines(), *filter(None, [report.size_warning()])]
             page = write_evaluation_report(
                 *(folder, evaluation, index, lines, command.weights),
+                names=read_original_names(command.index_file.parent) if command.index_file else {},
                 language=command.settings.language,
             )
             log.info("report: %s", page)

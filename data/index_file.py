@@ -54,13 +54,13 @@ def read_candidates(index_file: Path, root: Path) -> tuple[list[Candidate], int]
 
 
 def read_original_names(root: Path) -> dict[str, str]:
-    """Return the original name of each image by its text in index files; none without a table."""
+    """Return the original name of each image by its path; none without a table in `root`."""
     table = root / ORIGINAL_NAMES
     if not table.is_file():  # the platform writes none
         return {}
     with open(table, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         pairs = (line.rstrip("\r\n").partition("\t") for line in file)
-        return {text: name for text, _, name in pairs if name}
+        return {os.path.join(root, text): name for text, _, name in pairs if name}
 
 
 def _place(root: Path, text: str, index_file: Path) -> str:

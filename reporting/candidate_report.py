@@ -22,11 +22,10 @@ from reporting.ranking_report import (
     RankingLike,
     RankingReport,
     breakdown_words,
-    shown_name,
     thinned,
 )
 from reporting.tensorboard import TensorBoardLogger
-from reporting.tiles import TILE_SIDE, Tile, annotated_tile, contact_sheet, mark_deciding
+from reporting.tiles import TILE_SIDE, ImageName, Tile, annotated_tile, contact_sheet, mark_deciding
 from utils.errors import best_effort
 from utils.language.catalogue import ENGLISH
 
@@ -199,13 +198,11 @@ class CandidateReport:
             all_shown = "1 detection" if total == 1 else f"{total} detections"
             part_shown = f"{len(rows)} of {total} detections shown"
             words.append(all_shown if len(rows) == total else part_shown)
-            caption = (
-                f"{rank}. {shorten(shown_name(record.path, report.names))}: {', '.join(words)}"
-            )
-            tile = self._tile(image, caption, rows)
+            name = ImageName.of(record.path, report.names)
+            tile = self._tile(image, f"{rank}. {name.short}: {', '.join(words)}", rows)
             frames = [replace(one, thickness=1) for one in tile.outlines]
             scale = min(TILE_SIDE / max(image.shape[:2]), 1.0)
-            yield mark_deciding(replace(tile, outlines=frames), breakdown, scale)
+            yield mark_deciding(replace(tile, outlines=frames, title=name.whole), breakdown, scale)
 
     def _tile(self, image: np.ndarray, caption: str, rows: np.ndarray) -> Tile:
         boxes, classes = rows[:, :4], rows[:, 5].astype(int)
@@ -231,13 +228,14 @@ class CandidateReport:
         image = read_if_possible(prediction.path, upright=self._upright)
         if image is None:
             return None
-        rows, name = prediction.detections, shorten(shown_name(prediction.path, names))
+        rows, name = prediction.detections, ImageName.of(prediction.path, names)
         if not len(rows):
-            return self._tile(image, name, rows)
+            return replace(self._tile(image, name.short, rows), title=name.whole)
         low, high = rows[:, 4].min(), rows[:, 4].max()
         spread = f"{low:.2f}" if len(rows) == 1 else f"{low:.2f}–{high:.2f}"
         plural = "" if len(rows) == 1 else "s"
-        return self._tile(image, f"{name}: {len(rows)} detection{plural}, {spread}", rows)
+        caption = f"{name.short}: {len(rows)} detection{plural}, {spread}"
+        return replace(self._tile(image, caption, rows), title=name.whole)
 
     def _part(self, prediction: Prediction, row: int, names: Mapping[str, str]) -> Tile | None:
         """Return the part of an image around one detection; None where its file is gone."""
@@ -257,8 +255,9 @@ class CandidateReport:
         moved[:, :4] -= (x1, y1, x1, y1)
         index = int(own[0, 5])
         named = shorten(self._names[index]) if index < len(self._names) else f"class {index}"
-        caption = f"{own[0, 4]:.2f} {named}: {shorten(shown_name(prediction.path, names))}"
-        return self._tile(part, caption, moved)
+        name = ImageName.of(prediction.path, names)
+        tile = self._tile(part, f"{own[0, 4]:.2f} {named}: {name.short}", moved)
+        return replace(tile, title=name.whole)
 
 
 def chosen_rows(rows: np.ndarray, breakdown: Mapping[str, object]) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from reporting.image_errors import (
     ranked,
 )
 from reporting.page import PAGE, SHEET_QUALITY, chart_uri, environment, write_page
-from reporting.tiles import Tile, annotated_tile, contact_sheet
+from reporting.tiles import ImageName, Tile, annotated_tile, contact_sheet
 from utils.language.catalogue import ENGLISH
 
 COMPARED = 8
@@ -45,18 +45,27 @@ class Examples:
     missed_tiles: Sequence[Tile] = ()
     invented: Sequence[ImageErrors] = ()
     invented_tiles: Sequence[Tile] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Original names of image files by path."""
 
 
-def examples_of(evaluation: Evaluation, index: DatasetIndex) -> Examples:
-    """Choose and draw the images of an evaluation that a page shows."""
+def examples_of(
+    evaluation: Evaluation, index: DatasetIndex, names: Mapping[str, str] | None = None
+) -> Examples:
+    """Choose and draw the images of an evaluation that a page shows.
+
+    `names` are the original names of image files by path, where a platform renamed them.
+    """
+    known = names or {}
     errors = image_errors(evaluation, index)
     missed, invented = ranked(errors, "missed"), ranked(errors, "invented")
     return Examples(
-        compare_images(evaluation, index),
+        compare_images(evaluation, index, known),
         missed,
-        error_tiles(missed, evaluation, index, "missed"),
+        error_tiles(missed, evaluation, index, "missed", known),
         invented,
-        error_tiles(invented, evaluation, index, "invented"),
+        error_tiles(invented, evaluation, index, "invented", known),
+        known,
     )
 
 
@@ -67,25 +76,27 @@ def write_evaluation_report(
     read: Sequence[str],
     weights: Path,
     *,
+    names: Mapping[str, str] | None = None,
     language: str = ENGLISH,
 ) -> Path:
     """Write figures, sheets of examples and `report.html` of an evaluation into a folder.
 
-    `read` has the lines of reading the data; return the page, which is in `language`.
+    `read` has the lines of reading the data, `names` those of `examples_of`; return the page, which
+    is in `language`.
     """
-    names = index.class_names
+    class_names = index.class_names
     figures = {}
-    for name, figure in evaluation_figures(evaluation, names):
+    for name, figure in evaluation_figures(evaluation, class_names):
         plots.save_figure(figure, folder / name)
         figures[Path(name).stem] = chart_uri(figure, language)
-    examples = examples_of(evaluation, index)
+    examples = examples_of(evaluation, index, names)
     for name, sheet in evaluation_sheets(examples):
         write_image(folder / name, sheet, quality=SHEET_QUALITY)
     return write_page(
         folder / PAGE,
         "evaluation_report.html",
         language=language,
-        **evaluation_context(evaluation, names, figures),
+        **evaluation_context(evaluation, class_names, figures),
         examples=examples,
         images=len(index),
         read=read,
@@ -163,8 +174,13 @@ def confused_pairs(matrix: np.ndarray, names: Sequence[str]) -> list[list[object
     return rows
 
 
-def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
-    """Return images spread over the split, each with its labels and then with its detections."""
+def compare_images(
+    evaluation: Evaluation, index: DatasetIndex, known: Mapping[str, str]
+) -> list[Tile]:
+    """Return images spread over the split, each with its labels and then with its detections.
+
+    `known` are original names of image files by path.
+    """
     tiles, names = [], index.class_names
     spread = np.linspace(0, len(index) - 1, COMPARED).round().astype(int)
     for position in np.unique(spread).tolist():
@@ -172,13 +188,16 @@ def compare_images(evaluation: Evaluation, index: DatasetIndex) -> list[Tile]:
         image = read_if_possible(index.paths[position], upright=index.upright)
         if rows is None or image is None:
             continue
-        name = shorten(PurePath(index.paths[position]).name)
+        name = ImageName.of(index.paths[position], known)
         boxes, classes = index.boxes_of(position), index.classes_of(position)
         detected = rows[:, 5].astype(int)
         labelled = "1 label" if len(boxes) == 1 else f"{len(boxes)} labels"
         found = "1 detection" if len(rows) == 1 else f"{len(rows)} detections"
-        tiles += [
-            annotated_tile(image, f"{name}: {labelled}", boxes, classes, names),
-            annotated_tile(image, f"{name}: {found}", rows[:, :4], detected, names, rows[:, 4]),
+        pair = [
+            annotated_tile(image, f"{name.short}: {labelled}", boxes, classes, names),
+            annotated_tile(
+                image, f"{name.short}: {found}", rows[:, :4], detected, names, rows[:, 4]
+            ),
         ]
+        tiles += [replace(tile, title=name.whole) for tile in pair]
     return tiles

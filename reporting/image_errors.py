@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Literal
 
 import numpy as np
@@ -19,9 +18,8 @@ from reporting.drawing import (
     box_labels,
     fit,
     read_if_possible,
-    shorten,
 )
-from reporting.tiles import TILE_SIDE, Tile, outlines
+from reporting.tiles import MOST_NAMED, TILE_SIDE, ImageName, Tile, naming_order, outlines
 
 Kind = Literal["missed", "invented"]
 SHOWN = 12
@@ -74,9 +72,16 @@ def ranked(images: Sequence[ImageErrors], kind: Kind) -> list[ImageErrors]:
 
 
 def error_tiles(
-    images: Sequence[ImageErrors], evaluation: Evaluation, index: DatasetIndex, kind: Kind
+    images: Sequence[ImageErrors],
+    evaluation: Evaluation,
+    index: DatasetIndex,
+    kind: Kind,
+    known: Mapping[str, str],
 ) -> list[Tile]:
-    """Draw the first images with all boxes in `COLOURS`; those of `kind` are thick and named."""
+    """Draw the first images with all boxes in `COLOURS`; those of `kind` are thick and named.
+
+    In a crowd lines are thinner. `known` are original names of image files by path.
+    """
     tiles = []
     for number, one in enumerate(images[:SHOWN], start=1):
         image = read_if_possible(one.path, upright=index.upright)
@@ -86,23 +91,30 @@ def error_tiles(
         boxes, classes = index.boxes_of(one.position) * scale, index.classes_of(one.position)
         rows = evaluation.detections[one.position]
         false = rows[one.false]
+        named = one.missed if kind == "missed" else one.invented
+        thick = 3 if named <= MOST_NAMED else 2
+        other = 1 if max(one.total, len(rows)) > MOST_NAMED else thick
+        width = {"missed": other, "invented": other, kind: thick}
         frames = outlines(boxes[one.found], [ACCENT] * int(one.found.sum()), thickness=1)
-        missed = outlines(boxes[~one.found], [ALERT] * one.missed, thickness=3)
-        colours = [INVENTED] * one.invented
-        invented = outlines(false[:, :4] * scale, colours, thickness=3, dashed=True)
-        name = shorten(PurePath(one.path).name)
+        missed = outlines(boxes[~one.found], [ALERT] * one.missed, thickness=width["missed"])
+        invented = outlines(
+            *(false[:, :4] * scale, [INVENTED] * one.invented),
+            thickness=width["invented"],
+            dashed=True,
+        )
+        name = ImageName.of(one.path, known)
         if kind == "missed":
             frames += [*invented, *missed]
-            labels = box_labels(
-                boxes[~one.found], classes[~one.found], index.class_names, colour=ALERT
-            )
+            places, of_class, scores, colour = boxes[~one.found], classes[~one.found], None, ALERT
             words = f"{one.missed} of {one.total} missed"
         else:
             frames += [*missed, *invented]
-            of_class = false[:, 5].astype(int)
-            labels = box_labels(
-                *(false[:, :4] * scale, of_class, index.class_names, false[:, 4]), colour=INVENTED
-            )
+            places, of_class, scores = false[:, :4] * scale, false[:, 5].astype(int), false[:, 4]
+            colour = INVENTED
             words = f"{one.invented} invented, {one.total} labelled"
-        tiles.append(Tile(small, f"{number}. {name}: {words}", labels, frames))
+        labels = box_labels(places, of_class, index.class_names, scores, colour=colour)
+        if named > MOST_NAMED:  # the surest inventions first
+            order = naming_order(of_class, None if scores is None else -scores)
+            labels = [labels[row] for row in order]
+        tiles.append(Tile(small, f"{number}. {name.short}: {words}", labels, frames, name.whole))
     return tiles

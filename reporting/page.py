@@ -80,6 +80,15 @@ def page_environment(language: str = ENGLISH) -> jinja2.Environment:
     environment.filters |= {"told": told, "told_rows": told_rows, "caption": caption}
     environment.install_gettext_callables(texts.word, plural, newstyle=True)  # type: ignore[attr-defined]
     environment.globals["language"] = language_named(language)
+    said: set[str] = set()
+
+    def is_first(key: str) -> bool:
+        """Whether this is the first time on this page that a template asks for `key`."""
+        known = key in said
+        said.add(key)
+        return not known
+
+    environment.globals["is_first"] = is_first
     environment.globals["next_number"] = count(1).__next__  # of the pictures of one page
     return environment
 

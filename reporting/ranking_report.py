@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from inference.journal import Record
 from reporting.plots import line
+from reporting.tiles import ImageName
 
 log = logging.getLogger(__name__)
 
@@ -116,15 +117,10 @@ def log_ranking(ranking: RankingLike, paths: Sequence[str], names: Mapping[str, 
         return
     ranked = [(n, s) for n in ranking.order[:LOGGED] if (s := ranking.scores[n]) is not None]
     if ranked:
-        first = [f"{shown_name(paths[n], names)} ({score:.3f})" for n, score in ranked]
+        first = [f"{ImageName.of(paths[n], names).name} ({score:.3f})" for n, score in ranked]
         log.info("label first: %s", ", ".join(first))
         for sentence in ScoreFall.of(ranking.own).sentences():
             log.info("%s", sentence)
-
-
-def shown_name(path: str, names: Mapping[str, str]) -> str:
-    """Return the name that people know an image by: the original one, else that of its file."""
-    return names.get(path) or PurePath(path).name
 
 
 @dataclass
@@ -186,7 +182,7 @@ class RankingReport:
             why = breakdown if isinstance(breakdown, dict) else {}
             self.distances.append(why.get("distance"))
             if rank <= LISTED and record:
-                name, file = shown_name(record.path, self.names), PurePath(record.path).name
+                name, file = ImageName.of(record.path, self.names)
                 own = self.ranking.own[position]
                 shown = (
                     "" if own is None else float(own),

@@ -6,8 +6,11 @@ have one size, whatever the sizes of the photographs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -41,9 +44,42 @@ COVERED = 0.8
 DASH = 7
 """Length of a dash, pixels."""
 MOST_NAMED = 12
-"""Boxes of an image that are named; of more, one of each class, if their colours are distinct."""
+"""Boxes of an image that are named; more are a crowd, whose lines are thin."""
+NAMED_OF_A_CROWD = 6
+"""Boxes of a crowd that a small picture names, if they cover no other name."""
+HASH = re.compile(r"[0-9a-fA-F]{24,}")
+"""The stem of a file that a platform named by its content."""
+HASH_SHOWN = 12
+"""First characters of such a name, which `grep` finds."""
 REFERENCE, PARTNER = "#ffffff", "#ffd400"
 """Of the box that decided a mining score, and of its partner in the perturbed view."""
+
+
+class ImageName(NamedTuple):
+    """The names of an image."""
+
+    name: str
+    """That people know it by: the original one, else that of its file."""
+    file: str
+
+    @classmethod
+    def of(cls, path: str, originals: Mapping[str, str]) -> ImageName:
+        """Return the names of a file; `originals` are by path, where a platform renamed files."""
+        file = PurePath(path).name
+        return cls(originals.get(path) or file, file)
+
+    @property
+    def short(self) -> str:
+        """For a caption: of a hash the first characters, of another long name both ends."""
+        stem, dot, end = self.name.rpartition(".")
+        if HASH.fullmatch(stem):
+            return f"{stem[:HASH_SHOWN]}…{dot}{end}"
+        return shorten(self.name)
+
+    @property
+    def whole(self) -> str:
+        """The name and, where it is another one, that of the file."""
+        return self.name if self.name == self.file else f"{self.name} ({self.file})"
 
 
 @dataclass(frozen=True)
@@ -67,10 +103,21 @@ class Tile:
     labels: Sequence[Label] = ()
     """Those that matter most first: in a small picture others give way to them."""
     outlines: Sequence[Outline] = ()
+    title: str = ""
+    """The whole name of the image, which a page shows under the pointer."""
+
+    @property
+    def names_all(self) -> bool:
+        """Whether a small picture shows every label."""
+        return all(self.clear)
 
     @property
     def clear(self) -> list[bool]:
-        """Whether each label covers none of those before it that are clear, in a small picture."""
+        """Whether a small picture shows each label: where it covers none of those shown before it,
+        and few of a crowd.
+        """
+        crowded = max(len(self.outlines), len(self.labels)) > MOST_NAMED
+        most = NAMED_OF_A_CROWD if crowded else MOST_NAMED + 1
         height, width = self.image.shape[:2]
         letter = max(height, width) / LETTERS_ACROSS
         taken: list[tuple[float, float, float]] = []
@@ -80,7 +127,8 @@ class Tile:
             right, high = left + one.width * letter, LABEL_HEIGHT * letter
             top = max(min(one.corner[1], height) - high, 0)
             found.append(
-                all(
+                len(taken) < most
+                and all(
                     right <= x1 or left >= x2 or abs(top - y) >= COVERED * high
                     for x1, x2, y in taken
                 )
@@ -110,18 +158,33 @@ def annotated_tile(
 ) -> Tile:
     """Return a tile with boxes [n, 4], xyxy in pixels of the image [h, w, 3] at its full size.
 
-    In a crowd one box of each class is named, if their colours are distinct.
+    In a crowd lines are thin, and one box of each class is named first, then the least certain.
     """
     small, scale = fit(image, TILE_SIDE)
     labels = box_labels(boxes * scale, classes, class_names, scores)
-    if len(boxes) > MOST_NAMED and len(class_names) <= len(SERIES):
-        shown = [""] * len(boxes) if scores is None else [f"{score:.2f}" for score in scores]
-        first = np.unique(classes, return_index=True)[1].tolist()
-        rest = [replace(one, text=text) for one, text in zip(labels, shown, strict=True)]
-        named = [labels[row] for row in first]
-        labels = named + [one for row, one in enumerate(rest) if row not in first and one.text]
-    frames = outlines(boxes * scale, [series_colour(int(index)) for index in classes])
-    return Tile(small, caption, labels, frames)
+    crowded = len(boxes) > MOST_NAMED
+    if crowded:
+        kinds = len(np.unique(classes))
+        order = naming_order(classes, scores)
+        named = [labels[row] for row in order[:kinds]]
+        rest = [labels[row] for row in order[kinds:]]
+        if len(class_names) <= len(SERIES):  # their colours are distinct and say the class
+            shown = [""] * len(boxes) if scores is None else [f"{s:.2f}" for s in scores]
+            texts = [shown[row] for row in order[kinds:]]
+            rest = [replace(one, text=text) for one, text in zip(rest, texts, strict=True) if text]
+        labels = named + rest
+    colours = [series_colour(int(index)) for index in classes]
+    return Tile(small, caption, labels, outlines(boxes * scale, colours, thickness=2 - crowded))
+
+
+def naming_order(classes: np.ndarray, ranks: np.ndarray | None = None) -> list[int]:
+    """Return boxes in the order in which a crowd is named: one of each class, then the others.
+
+    Those of low `ranks` [n], if any, come first.
+    """
+    rows = np.arange(len(classes)) if ranks is None else np.argsort(ranks, kind="stable")
+    first = rows[np.sort(np.unique(classes[rows], return_index=True)[1])].tolist()
+    return first + [row for row in rows.tolist() if row not in first]
 
 
 def mark_deciding(tile: Tile, breakdown: Mapping[str, object], scale: float) -> Tile:

@@ -45,6 +45,8 @@ class ReportData:
     """Of each epoch, evaluation and saving included."""
     batch: Sequence[Tile] = ()
     examples: Examples = field(default_factory=Examples)
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Original names of image files by path, where a platform renamed them."""
     command: str = ""
     """The command that runs this training once more."""
     before: tuple[CheckpointMetadata, Sequence[str]] | None = None
@@ -62,7 +64,7 @@ def page_context(data: ReportData, charts: Mapping[str, str]) -> dict[str, objec
         figures["seconds"] = chart_uri(chart, data.settings.language)
     splits = (data.train, data.validation)
     counts = [index.counts().tolist() for index in splits]
-    without_name = f"the network of {data.weights.name}" if data.weights else DEFAULT_MODEL
+    without_name = f"Network of {data.weights.name}" if data.weights else DEFAULT_MODEL
     return {
         **evaluation_context(evaluation, names, figures),
         "data": data,

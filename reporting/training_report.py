@@ -120,7 +120,7 @@ class TrainingReport(Callback):
         self._save("results.png", plots.learning_curves(self._folder / "results.csv"), epoch)
         for name, figure in evaluation_figures(evaluation, names):
             self._save(name, figure, epoch)
-        examples = examples_of(evaluation, self._data.validation)
+        examples = examples_of(evaluation, self._data.validation, self._data.names)
         self._data = replace(self._data, examples=examples)
         for name, sheet in evaluation_sheets(examples):
             self._write_image(name, sheet, epoch)

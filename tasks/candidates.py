@@ -219,7 +219,7 @@ def prepare(
         is_outdated=partial(is_outdated, candidates),
     )
     known = read_original_names(task.root_in)
-    names = {c.path: known[c.text] for c in candidates if c.text in known}
+    names = {c.path: known[c.path] for c in candidates if c.path in known}
     workers = machine.workers
     return CandidateJob(task, settings, candidates, repeated, predictor, journal, workers, names)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from data.index_file import read_original_names
 from data.read_dataset import read_dataset
 from evaluation.tables import data_table
 from training.checkpoints import SavedCheckpoint
@@ -78,6 +79,7 @@ def run_training(
         folder=report_folder,
         tensorboard=task.out.tensorboard,
         weights=weights,
+        names=read_original_names(task.root_in),
         reports=reports,
         command=shlex.join(["python", "start.py", "--env", str(env)]) if env.is_file() else "",
         stage_folder=lambda stage: stage_folder(task, stage),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -34,6 +34,8 @@ class TrainingJob:
     """A checkpoint to start from; None trains from scratch."""
     reports: Sequence[DataReport] = ()
     """Findings of reading `train` and `validation`, for the report."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Original names of image files by path, where a platform renamed them, for the report."""
     command: str = ""
     """The command that runs this training once more, for the report."""
     recovers: bool = True

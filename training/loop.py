@@ -111,6 +111,7 @@ def report_data(job: TrainingJob, checkpoints: ModelCheckpoint) -> ReportData:
         reports=job.reports,
         best=(best.epoch, best.evaluation) if best else None,
         last=(last.epoch, last.evaluation) if last else None,
+        names=job.names,
         command=job.command,
         before=before,
     )

@@ -119,6 +119,16 @@ def test_labels_lie_over_their_corner_and_inside_the_image() -> None:
     assert style.endswith("background:#0072b2;color:#ffffff")
 
 
+def test_names_that_are_left_out_are_told_once(tmp_path: Path) -> None:
+    labels = [Label("a", (2, 2), "#112233")] * 2
+    tile = Tile(photograph(80, 80), "", labels, title=EVIL)
+    read = mining_page(tmp_path, galleries=[("first", "a", [tile]), ("last", "b", [tile])])
+    assert read.text.count("a click enlarges it and shows all") == 1
+    clear = Tile(photograph(80, 80), "", labels[:1])
+    read = mining_page(tmp_path, galleries=[("first", "a", [clear]), ("last", "b", [])])
+    assert "a click enlarges it" not in read.text
+
+
 def test_a_picture_is_enlarged_by_its_own_link(tmp_path: Path) -> None:
     """Boxes and names lie over it as elements of the page, in the pixels of the image."""
     boxes = np.array([[1.0, 2, 5, 7.5]])

@@ -9,8 +9,10 @@ from reporting.drawing import ALERT, Label, bgr, series_colour
 from reporting.tiles import (
     LINE,
     MOST_NAMED,
+    NAMED_OF_A_CROWD,
     PARTNER,
     SHEET_SIDE,
+    ImageName,
     Outline,
     Tile,
     annotated_tile,
@@ -85,11 +87,40 @@ def test_a_crowd_is_not_hidden_by_names() -> None:
     classes[7:] = 1
     named = annotated_tile(image, "", boxes, classes, ("cell", "other"))
     assert [label.text for label in named.labels] == ["cell", "other"]
+    assert {one.thickness for one in named.outlines} == {1}
+    assert {one.thickness for one in few.outlines} == {2}
+    scores[3], scores[15] = 0.3, 0.4
     scored = annotated_tile(image, "", boxes, classes, ("cell", "other"), scores)
-    expected = ["cell 0.50", "other 0.50", *["0.50"] * 18]
+    expected = ["cell 0.30", "other 0.40", *["0.50"] * 18]
     assert [label.text for label in scored.labels] == expected
     many = annotated_tile(image, "", boxes, classes, [f"class {n}" for n in range(80)])
-    assert [label.text for label in many.labels] == ["class 0"] * 7 + ["class 1"] * 13
+    expected = ["class 0", "class 1", *["class 0"] * 6, *["class 1"] * 12]
+    assert [label.text for label in many.labels] == expected
+
+
+def test_a_small_picture_names_few_of_a_crowd() -> None:
+    places = [(60 * n % 600, 60 + 40 * (n // 10)) for n in range(40)]
+    labels = [Label("a", place, ALERT) for place in places]
+    image = np.zeros((400, 600, 3), np.uint8)
+    assert sum(Tile(image, labels=labels).clear) == NAMED_OF_A_CROWD
+    assert all(Tile(image, labels=labels[:MOST_NAMED]).clear)
+
+
+@pytest.mark.parametrize(
+    ("file", "original", "short", "whole"),
+    [
+        ("8284681eef4440d3a1.jpg", "", "8284681eef4440d3a1.jpg", "8284681eef4440d3a1.jpg"),
+        (f"{'8284681eef44' * 3}.jpg", "", "8284681eef44….jpg", f"{'8284681eef44' * 3}.jpg"),
+        ("ab.jpg", "cat.jpg", "cat.jpg", "cat.jpg (ab.jpg)"),
+        ("ab.jpg", "", "ab.jpg", "ab.jpg"),
+        ("x" * 60, "", f"{'x' * 13}…{'x' * 14}", "x" * 60),
+    ],
+)
+def test_a_name_in_a_caption(file: str, original: str, short: str, whole: str) -> None:
+    """The part of a hash that is shown is found by searching for it."""
+    path = f"/in/assets/{file}"
+    name = ImageName.of(path, {path: original} if original else {})
+    assert (name.short, name.whole) == (short, whole)
 
 
 def test_a_batch_shows_its_targets() -> None:

@@ -21,12 +21,13 @@ from models.checkpoint import CheckpointMetadata
 from models.detector import Detector
 from models.model_config import read_model_config
 from reporting.callbacks import Callback, EpochResult
-from reporting.drawing import ACCENT, ALERT, INVENTED
+from reporting.drawing import ACCENT, ALERT, INVENTED, shorten
 from reporting.evaluation_report import compare_images, examples_of
 from reporting.image_errors import error_tiles, image_errors, ranked
 from reporting.page import write_page
 from reporting.results_csv import CsvLogger
 from reporting.tensorboard import TensorBoardLogger
+from reporting.tiles import NAMED_OF_A_CROWD
 from reporting.training_page import ReportData, page_context
 from reporting.training_report import (
     TrainingReport,
@@ -170,7 +171,7 @@ def test_metrics_on_the_page_are_those_of_the_evaluation(data: ReportData, tmp_p
     assert "Every setting has its default." in text
     assert "Training report yolov5s, 2 classes, 2 of 100 epochs, not finished when" in text
     text_of_weights = page_text(data, tmp_path, weights=Path("coco.pt"))
-    assert "Training report the network of coco.pt, 2 classes, " in text_of_weights
+    assert "Training report Network of coco.pt, 2 classes, " in text_of_weights
     assert "time for these epochs 8 s time per epoch 4.0 s (median; 3.0 to 5.0 s)" in text
     assert "time for these epochs 0 s" in page_text(data, tmp_path, seconds=())
 
@@ -277,14 +278,14 @@ def test_found_missed_and_invented_have_colours_of_their_own(
     """What a gallery is about is thick and named; what is invented is dashed, for any eye."""
     index, judged = mistaken
     errors = image_errors(judged, index)
-    first = error_tiles(ranked(errors, "missed"), judged, index, "missed")[0]
+    first = error_tiles(ranked(errors, "missed"), judged, index, "missed", {})[0]
     assert [(o.colour, o.dashed) for o in first.outlines] == [
         (ACCENT, False),
         *[(ALERT, False)] * 3,
     ]
     assert {label.colour for label in first.labels} == {ALERT}
     assert first.caption == "1. photo 0 <b>.png: 3 of 4 missed"
-    first = error_tiles(ranked(errors, "invented"), judged, index, "invented")[0]
+    first = error_tiles(ranked(errors, "invented"), judged, index, "invented", {})[0]
     colours = [(o.colour, o.dashed) for o in first.outlines]
     assert colours == [*[(ACCENT, False)] * 4, *[(INVENTED, True)] * 2]
     assert [label.text[-4:] for label in first.labels] == ["0.60", "0.50"]
@@ -294,17 +295,48 @@ def test_found_missed_and_invented_have_colours_of_their_own(
 @pytest.mark.parametrize(("images", "tiles"), [(1, 2), (30, 16)])
 def test_labels_stand_beside_detections(tmp_path: Path, images: int, tiles: int) -> None:
     index = split(tmp_path, classes=2, images=images)
-    shown = compare_images(evaluation(index, miss_first=2), index)
+    shown = compare_images(evaluation(index, miss_first=2), index, {})
     assert len(shown) == tiles
     assert shown[0].caption.endswith(": 4 labels")
     assert shown[1].caption.endswith(": 2 detections")
+
+
+def test_original_names_stand_in_captions_and_tables(
+    mistaken: tuple[DatasetIndex, Evaluation], data: ReportData, tmp_path: Path
+) -> None:
+    """The whole name and that of the file are under the pointer."""
+    index, judged = mistaken
+    names = {path: f"holiday/{n}.jpg" for n, path in enumerate(index.paths)}
+    examples = examples_of(judged, index, names)
+    assert examples.missed_tiles[0].caption == "1. holiday/0.jpg: 3 of 4 missed"
+    assert examples.invented_tiles[0].title == "holiday/3.jpg (photo 3 <b>.png)"
+    assert examples.compared[0].caption == "holiday/0.jpg: 4 labels"
+    text = page_text(data, tmp_path, best=(0, judged), examples=examples)
+    assert "file original name missed labelled" in text
+    assert f"{index.paths[0]} holiday/0.jpg 3 4" in text
+    assert 'title="holiday/0.jpg (photo 0 &lt;b&gt;.png)"' in (tmp_path / "p.html").read_text()
+
+
+def test_errors_of_a_crowd_have_thin_lines_and_few_names(tmp_path: Path) -> None:
+    """The rare class is named first."""
+    index = split(tmp_path, classes=2, images=1, boxes=30)
+    classes = np.array([0] * 29 + [1])
+    index = replace(index, instances=replace(index.instances, classes=classes))
+    judged = evaluation(index, miss_first=30)
+    (tile,) = examples_of(judged, index).missed_tiles
+    assert len(tile.labels) == len(tile.outlines) == 30
+    assert {one.thickness for one in tile.outlines} == {2}
+    assert [one.text for one in tile.labels[:3]] == [
+        *map(shorten, ODD_NAMES[:2]), shorten(ODD_NAMES[0])
+    ]  # fmt: skip
+    assert 1 <= sum(tile.clear) <= NAMED_OF_A_CROWD
 
 
 def test_a_file_that_is_gone_is_left_out(tmp_path: Path) -> None:
     index = split(tmp_path, classes=2, images=2)
     Path(index.paths[0]).unlink()
     judged = evaluation(index, miss_first=4)
-    assert len(compare_images(judged, index)) == 2
+    assert len(compare_images(judged, index, {})) == 2
     assert len(examples_of(judged, index).missed_tiles) == 1
 
 
