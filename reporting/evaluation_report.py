@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from data.dataset_index import DatasetIndex
 from data.images import write_image
 from evaluation.evaluator import Evaluation
-from reporting import plots
+from reporting import class_plots, plots
 from reporting.drawing import class_colours, read_if_possible, shorten
 from reporting.image_errors import (
     COLOURS,
@@ -110,11 +110,11 @@ def evaluation_figures(
 ) -> Iterator[tuple[str, Figure]]:
     """Yield the curves and the confusion matrix with their file names."""
     classes, matrix = evaluation.classes, evaluation.confusion.matrix
-    yield "pr_curve.png", plots.precision_recall(classes, class_names)
-    for quantity in plots.CURVES:
-        figure = plots.over_confidence(classes, class_names, quantity)
+    yield "pr_curve.png", class_plots.precision_recall(classes, class_names)
+    for quantity in class_plots.CURVES:
+        figure = class_plots.over_confidence(classes, class_names, quantity)
         yield f"{quantity.lower()}_curve.png", figure
-    yield "confusion_matrix.png", plots.confusion(matrix, class_names)
+    yield "confusion_matrix.png", class_plots.confusion(matrix, class_names)
 
 
 def evaluation_sheets(examples: Examples) -> Iterator[tuple[str, np.ndarray]]:

@@ -159,7 +159,7 @@ class RankingReport:
         own = [self.ranking.own[n] for n in first]
         lowest = [min((s for s in own[:k] if s is not None), default="") for k in steps]
         rows = list(zip(self.class_names, *table, strict=True))
-        of_groups = [("groups of alike images", *held)] if self.groups.members else []
+        of_groups = [("groups of alike images", *held)] if self.groups.largest() else []
         return {
             "coverage": rows,
             "steps": [f"k = {k:,}" for k in steps],
@@ -218,9 +218,10 @@ class RankingReport:
             title = "Final score by rank: class balance is in it"
             charts["balance"] = line(heights, title=title, x="rank", y="final score")
         title = f"Classes in the first k images (of {len(self.class_names)})"
-        charts["coverage"] = line(
-            self.classes, title=title, x="k", y="number of classes", counts=True
-        )
+        if any(self.classes):
+            charts["coverage"] = line(
+                self.classes, title=title, x="k", y="number of classes", counts=True
+            )
         return charts
 
     def curves(self) -> dict[str, Sequence[float | None]]:
@@ -275,9 +276,11 @@ class AlikeGroups:
         if not sizes:
             return ""
         several = sum(size > 1 for size in sizes)
+        if not several:
+            return f"No two of the images ranked by distance are alike (distance below {ALIKE:g})."
         return (
-            f"The {sum(sizes):,} images ranked by distance are {len(sizes):,} groups of alike "
-            f"images (distance below {ALIKE:g}); {several:,} have several images, at most "
+            f"Groups of alike images (distance below {ALIKE:g}) among the {sum(sizes):,} images "
+            f"ranked by distance: {len(sizes):,}, of which {several:,} of several images, at most "
             f"{sizes[-1]:,}."
         )
 

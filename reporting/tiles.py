@@ -183,7 +183,7 @@ def naming_order(classes: np.ndarray, ranks: np.ndarray | None = None) -> list[i
     Those of low `ranks` [n], if any, come first.
     """
     rows = np.arange(len(classes)) if ranks is None else np.argsort(ranks, kind="stable")
-    first = rows[np.sort(np.unique(classes[rows], return_index=True)[1])].tolist()
+    first: list[int] = rows[np.sort(np.unique(classes[rows], return_index=True)[1])].tolist()
     return first + [row for row in rows.tolist() if row not in first]
 
 

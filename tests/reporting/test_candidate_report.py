@@ -203,6 +203,35 @@ def test_where_there_is_no_ranking_the_page_says_so(tmp_path: Path) -> None:
     text = read_page_file(tmp_path / "report.html").text
     assert "This is no ranking. Nothing was found." in text
     assert "own score" not in text.split("Detections")[0].split("final score")[0]
+    assert "The table counts" not in text  # of classes: there is none
+
+
+def test_a_page_begins_with_what_matters_and_folds_the_rest(tmp_path: Path) -> None:
+    """On a phone a gallery begins with four pictures; what only some readers need is folded."""
+    made = predictions(tmp_path / "data", 9, 2, 1)[:9]
+    report = CandidateReport(names_of(2), mining=True, infers=True)
+    for one in made:
+        report.add(one)
+    scores: list[float | None] = [1 - n / 10 for n in range(9)]
+    report.write(tmp_path, lambda n: record(made[n]), ranking=ranking_of(scores), tensorboard=False)
+    html = (tmp_path / "report.html").read_text("utf-8")
+    folded = re.findall(r'<details class="section"><summary><h2>([^<]+)</h2>', html)
+    assert folded == [
+        *("Label these last", "Images, from low to high mean confidence"),
+        "Images without detections",
+    ]
+    parts = re.findall('<div class="gallery">.*?</label>', html, re.DOTALL)
+    shown = [re.findall('<figure( class="rest")?>', part) for part in parts]
+    assert [n for n, rest in enumerate(shown[0]) if not rest] == [0, 1, 2, 3]
+
+    assert "5 more images" in read_page_file(tmp_path / "report.html").text
+    nothing = report_of(
+        [replace(one, detections=one.detections[:0]) for one in made], 2, mining=True
+    )
+    nothing.write(tmp_path, lambda n: None, ranking=ranking_of(scores), tensorboard=False)
+    text = read_page_file(tmp_path / "report.html").text
+    assert "Nothing was detected. Lower conf_thres" in text
+    assert "could not be read" not in text
 
 
 def test_of_many_detections_those_that_matter_are_drawn() -> None:
@@ -234,8 +263,8 @@ def test_groups_of_alike_images(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert not caplog.records
     text = read_page_file(tmp_path / "out" / "report.html").text
     assert (
-        "The 6 images ranked by distance are 3 groups of alike images (distance below 0.1); 2 have "
-        "several images, at most 3."
+        "Groups of alike images (distance below 0.1) among the 6 images ranked by distance: 3, of "
+        "which 2 of several images, at most 3."
     ) in text
     assert "groups of alike images 3" in text
     shown = text.split("The largest groups of alike images")[-1].split("photo ")[1:]

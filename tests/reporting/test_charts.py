@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from reporting import plots
+from reporting import class_plots, plots
 from reporting.charts import COLOURS, figure_svg
 from reporting.page import chart_uri, write_page
 from tests.evaluation.evaluation_example import evaluation, split
@@ -28,7 +28,7 @@ def charts(folder: Path) -> list[Figure]:
     judged = evaluation(index)
     return [
         plots.line([0.9, 0.4, 0.1], title="fall", x="rank", y="score"),
-        plots.confusion(judged.confusion.matrix, index.class_names),
+        class_plots.confusion(judged.confusion.matrix, index.class_names),
     ]
 
 
@@ -52,9 +52,12 @@ def test_words_are_chinese_text_and_names_of_classes_stay(tmp_path: Path) -> Non
     judged = evaluation(index)
     anchors, sizes = np.array([[10.0, 10], [30, 60]]), np.array([[12.0, 9], [300, 3]])
     figures = [
-        plots.precision_recall(judged.classes, index.class_names),
-        *(plots.over_confidence(judged.classes, index.class_names, one) for one in plots.CURVES),
-        plots.confusion(judged.confusion.matrix, index.class_names),
+        class_plots.precision_recall(judged.classes, index.class_names),
+        *(
+            class_plots.over_confidence(judged.classes, index.class_names, one)
+            for one in class_plots.CURVES
+        ),
+        class_plots.confusion(judged.confusion.matrix, index.class_names),
         plots.label_statistics(index),
         plots.anchor_coverage(anchors, sizes, threshold=4),
         plots.line([0.9, 0.4, 0.1], title="Time per epoch", x="rank", y="seconds", mark=2),

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from evaluation.evaluator import Evaluation
-from reporting import plots
+from reporting import class_plots, plots
 from reporting.results_csv import CsvLogger
 from tests.evaluation.evaluation_example import blind, evaluation, names_of, split
 from tests.reporting.font_example import write_font
@@ -36,9 +36,9 @@ def test_metrics_of_every_number_of_classes(
 ) -> None:
     index = split(tmp_path / "data", classes=classes, images=4, boxes=boxes)
     judged = judge(index)
-    drawn(plots.precision_recall(judged.classes, index.class_names))
-    drawn(plots.confusion(judged.confusion.matrix, index.class_names))
-    figure = plots.over_confidence(judged.classes, index.class_names, "F1")
+    drawn(class_plots.precision_recall(judged.classes, index.class_names))
+    drawn(class_plots.confusion(judged.confusion.matrix, index.class_names))
+    figure = class_plots.over_confidence(judged.classes, index.class_names, "F1")
     drawn(figure)
     if boxes:
         lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1000]
@@ -46,7 +46,7 @@ def test_metrics_of_every_number_of_classes(
         assert len(lines) == len(judged.classes.classes) + (classes > 1)
         own = figure.axes[0].get_legend()
         legend = (own or figure.legends[0]).get_texts()
-        assert len(legend) == (len(lines) if classes <= plots.MOST_LINES else 1)
+        assert len(legend) == (len(lines) if classes <= class_plots.MOST_LINES else 1)
         tops = judged.classes.f1_curve.max(1)
         assert f"{tops[0] if classes == 1 else tops.mean():.3f} @" in legend[-1].get_text()
 
@@ -56,11 +56,11 @@ def test_of_many_classes_those_with_most_errors_are_in_the_matrix() -> None:
     matrix = np.diag(np.arange(81))
     matrix[-1, 70] = 5  # missed
     matrix[60, -1] = 30  # invented, beside 60 that are right
-    figure = plots.confusion(matrix, [f"c{n}" for n in range(80)])
+    figure = class_plots.confusion(matrix, [f"c{n}" for n in range(80)])
     drawn(figure)
     (axes,) = figure.axes
     names = [text.get_text() for text in axes.get_xticklabels()]
-    assert (len(names), names[-1]) == (plots.MOST_CONFUSED + 1, "invented")
+    assert (len(names), names[-1]) == (class_plots.MOST_CONFUSED + 1, "invented")
     assert {"c60", "c70"} <= set(names)
     assert axes.get_yticklabels()[-1].get_text() == "missed"
     cells = {text.get_text() for text in axes.texts}
@@ -79,8 +79,8 @@ def test_names_are_written_in_a_font_of_the_machine(
     assert index.class_names[1] == "细胞"
     judged, expected = evaluation(index), "细胞" if installed else "class 1"
     figures = [
-        plots.precision_recall(judged.classes, index.class_names),
-        plots.confusion(judged.confusion.matrix, index.class_names),
+        class_plots.precision_recall(judged.classes, index.class_names),
+        class_plots.confusion(judged.confusion.matrix, index.class_names),
         plots.label_statistics(index),
     ]
     for figure in figures:

@@ -125,7 +125,7 @@ def test_a_figure_that_fails_is_a_warning(
     def fail(*_: object) -> None:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("reporting.plots.confusion", fail)
+    monkeypatch.setattr("reporting.class_plots.confusion", fail)
     index = split(tmp_path / "data", classes=1)
     write_all(tmp_path / "report", index, evaluation(index))
     assert [r.levelno for r in caplog.records] == [logging.WARNING]
