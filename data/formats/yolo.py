@@ -44,8 +44,8 @@ TOLERANCE = 0.01
 """Beyond 0 and 1 by rounding: more of it is no fraction of an image."""
 
 
-MOST_LANDMARKS = 23
-"""Points of a line that may be landmarks, the box's two among them; a hand has 21."""
+MOST_KEYPOINTS = 23
+"""Points of a line that may be keypoints, the box's two among them; a hand has 21."""
 Point = tuple[float, float]
 
 
@@ -71,7 +71,7 @@ def parse_line(
     or of a polygon `class x1 y1 x2 y2 x3 y3 ...`; AnnotationError for anything else.
 
     With `keypoints` the points after the box are left out; without, a line that looks like a box
-    with its landmarks is refused, since it would be read as a polygon.
+    with its keypoints is refused, since it would be read as a polygon.
     """
     try:
         index, *values = (float(word) for word in line.split())
@@ -79,10 +79,10 @@ def parse_line(
         raise AnnotationError(f"{where}: {line[:80]!r} holds a word, not numbers") from None
     if not all(map(math.isfinite, (index, *values))) or index != int(index):
         raise AnnotationError(f"{where}: {line[:80]!r} holds a number that makes no sense")
-    if not keypoints and _are_landmarks(values):
+    if not keypoints and _are_keypoints(values):
         raise AnnotationError(
-            f"{where}: a box and landmarks, not a box or a polygon; a data.yaml with kpt_shape "
-            "says so, or leave the landmarks out"
+            f"{where}: a box and keypoints, not a box or a polygon; a data.yaml with kpt_shape "
+            "says so, or leave the keypoints out"
         )
     if len(values) in (4, 5) or (keypoints and len(values) > 5):
         cx, cy, width, height = _fractions(values[:4], line, where)
@@ -103,7 +103,7 @@ def _fractions(values: list[float], line: str, where: str) -> list[float]:
     return values
 
 
-def _are_landmarks(values: list[float]) -> bool:
+def _are_keypoints(values: list[float]) -> bool:
     """Return whether at least two points follow a box and lie in it, or are -1 for not seen.
 
     Most small polygons look so too, any points near the first one: the width and height of a box,
@@ -133,9 +133,9 @@ def _are_landmarks(values: list[float]) -> bool:
 
 
 def _crosses_itself(outline: list[Point]) -> bool:
-    """Return whether two edges of an outline cross; of many vertices (no landmarks) it is False."""
+    """Return whether two edges of an outline cross; of many vertices (no keypoints) it is False."""
     edges = list(zip(outline, [*outline[1:], outline[0]], strict=True))
-    pairs = combinations(edges if len(edges) <= MOST_LANDMARKS else (), 2)
+    pairs = combinations(edges if len(edges) <= MOST_KEYPOINTS else (), 2)
     return any(
         _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
         for (a, b), (c, d) in pairs

@@ -100,11 +100,11 @@ def test_lines(line: str, corners: list[float]) -> None:
         pytest.param("0 0.5 0.5 0.2 -0.2", "not in fractions", id="negative"),
         pytest.param("0 3 4 30 4 30 20", "not in fractions", id="polygon in pixels"),
         pytest.param(
-            "0 .5 .5 .1 .1 .48 .48 .52 .48 .5 .5 .48 .53 .52 .53", "landmarks", id="landmarks"
+            "0 .5 .5 .1 .1 .48 .48 .52 .48 .5 .5 .48 .53 .52 .53", "keypoints", id="keypoints"
         ),
-        pytest.param("0 .5 .5 .5 .5 .4 .42 .6 .42 .5 .52 .42 .62 .58 .62", "landmarks", id="face"),
-        pytest.param("0 .5 .5 .4 .4 -1 -1 -1 -1", "landmarks", id="unseen landmarks"),
-        pytest.param("0 .5 .5 .1 .1 .48 .48 2 .53 .53 0 .5 .5 1", "landmarks", id="visibility"),
+        pytest.param("0 .5 .5 .5 .5 .4 .42 .6 .42 .5 .52 .42 .62 .58 .62", "keypoints", id="face"),
+        pytest.param("0 .5 .5 .4 .4 -1 -1 -1 -1", "keypoints", id="unseen keypoints"),
+        pytest.param("0 .5 .5 .1 .1 .48 .48 2 .53 .53 0 .5 .5 1", "keypoints", id="visibility"),
     ],
 )
 def test_lines_that_make_no_sense(line: str, sentence: str) -> None:
