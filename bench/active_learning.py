@@ -45,6 +45,7 @@ from utils.command import run_command
 from utils.device import parse_gpu_ids, select_device
 from utils.errors import Code, TaskError
 from utils.logs import log_to_console
+from utils.official_weights import missing_weights
 
 log = logging.getLogger("active_learning")
 
@@ -227,8 +228,7 @@ def compare(options: argparse.Namespace, learner_of: Callable[[Experiment], Lear
     """Run every curve that is not complete yet, and report after each seed."""
     log_to_console()
     if options.weights and not options.weights.is_file():
-        sentence = f"There are no weights at {options.weights}; give an existing file."
-        raise TaskError(Code.MODEL, sentence)
+        raise missing_weights(options.weights)
     common = parse_pairs(options.mining_set, "--mining-set")
     strategies = parse_strategies(options.strategies, common)
     experiment = prepare(options)

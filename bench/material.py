@@ -15,8 +15,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from data.formats.base import SPLITS
 from data.images import image_size
+from data.index_file import SPLITS
 from models.checkpoint import (
     Checkpoint,
     build_detector,

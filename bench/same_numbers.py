@@ -10,6 +10,11 @@ Records of two machines, or of two versions of torch, need not be equal.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from tools.parsers import same_numbers_parser
+
+    same_numbers_parser().parse_args()  # before the seconds that the imports take
+
 import argparse
 import csv
 import fnmatch
@@ -30,7 +35,7 @@ import numpy as np
 import torch
 import yaml
 
-from tools import command_parser
+from tools.parsers import same_numbers_parser
 
 Entries = dict[str, Any]
 
@@ -384,20 +389,7 @@ def compare(before: Mapping[str, Entries], after: Mapping[str, Entries]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record or compare; return the exit status."""
-    parser = command_parser("bench.same_numbers", __doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    recording = commands.add_parser("record", help="run a checkout's programs")
-    recording.add_argument("checkout", type=Path, help="folder of the checkout")
-    recording.add_argument("out", type=Path, help="the record, a JSON file")
-    recording.add_argument("--data", type=Path, required=True, help="a VOC data set")
-    recording.add_argument("--weights", type=Path, required=True, help="weights trained on it")
-    recording.add_argument("--class-names", nargs="+", default=["WBC", "RBC", "Platelets"])
-    recording.add_argument("--only", nargs="+", default=["*"], help="parts, such as 'mining-*'")
-    recording.add_argument("--work", type=Path, help="new folder that keeps all results")
-    comparing = commands.add_parser("compare", help="print what differs between two records")
-    comparing.add_argument("before", type=Path)
-    comparing.add_argument("after", type=Path)
-    options = parser.parse_args(arguments)
+    options = same_numbers_parser().parse_args(arguments)
     if options.command == "compare":
         return compare(*(json.loads(p.read_text("utf-8")) for p in (options.before, options.after)))
     if options.work is not None:

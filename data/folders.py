@@ -15,9 +15,9 @@ import numpy as np
 
 from data.data_yaml import read_data_yaml
 from data.dataset_index import DatasetIndex
-from data.formats.base import SPLITS, AnnotationReader, FoundDataset, formats
+from data.formats.base import AnnotationReader, FoundDataset, formats
 from data.images import content_mark
-from data.index_file import Record
+from data.index_file import SPLITS, Record
 from data.read_dataset import read_records, read_yolo_split
 from data.report import EXAMPLES, DataReport
 from data.sources import images_under, is_hidden

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from utils.errors import Code, TaskError
 
+SPLITS = ("train", "val", "test")
+"""Of a data set."""
 ORIGINAL_NAMES = "original-names.tsv"
 """Beside the index files, where a tool renamed images: index text<TAB>the name people know."""
 

@@ -21,6 +21,7 @@ from reporting.tiles import Tile
 from settings.detect import DetectionSettings
 from settings.train import DEFAULT_MODEL, TrainSettings
 from utils.logs import duration
+from utils.official_weights import COCO_START
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def page_context(data: ReportData, charts: Mapping[str, str]) -> dict[str, objec
         "backgrounds": [int((np.diff(i.offsets) == 0).sum()) for i in splits],
         "boxes_by_class": list(zip(names, *counts, strict=True)),
         "settings": setting_rows(data.settings),
+        "coco_start": COCO_START,
         "written": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "seconds": seconds,
         "median": median(seconds),

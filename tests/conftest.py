@@ -15,7 +15,7 @@ import start
 from bench.material import write_data_yaml, write_yolo_image
 from bench.training import read_splits
 from data.dataset_index import DatasetIndex
-from data.formats.base import SPLITS
+from data.index_file import SPLITS
 from tests.gpu_counts import write_counts
 from tests.pretend_cuda import let_autograd_run
 from tests.pretend_gpu import PretendGpu, supported

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 
 import train
 from cli.train import parse_train_command
+from tests.conftest import ROOT
 from utils.errors import Code, TaskError
-from utils.official_weights import KNOWN_SHA256, OFFICIAL, missing_weights
+from utils.official_weights import COCO_START, KNOWN_SHA256, OFFICIAL, missing_weights
 
 RELEASE = "https://github.com/ultralytics/yolov5/releases/download/v7.0/"
 
@@ -98,6 +100,18 @@ def test_nothing_is_missing_from_scratch(weights: str, caplog: pytest.LogCapture
     arguments = ["--data", "a.yaml", "--weights", weights, "download_weights=true"]
     train.check_weights(parse_train_command(arguments))
     assert "download_weights has no effect" in caplog.text
+
+
+def test_figures_of_a_coco_start_are_those_of_the_page() -> None:
+    page = (ROOT / "docs" / "accuracy.md").read_text("utf-8")
+    (seeds,) = re.findall(r"^\| raccoon \| `small` \| ([.\d]+), ([.\d]+) \|", page, re.MULTILINE)
+    (scratch,) = re.findall(r"^\| raccoon \| 320 \| ours, `small` \| ([.\d]+) ", page, re.MULTILINE)
+    told = [f"{value:.2f}"[1:] for value in (sum(map(float, seeds)) / 2, float(scratch))]
+    assert re.findall(r" (\.\d+)", COCO_START) == told
+    assert "From the official COCO weights, 12 epochs" in page
+    assert "From scratch, 100 epochs" in page
+    assert "after 12 epochs from COCO" in COCO_START
+    assert "after 100 from scratch" in COCO_START
 
 
 def test_the_known_sum_is_that_of_the_release(shared: Path) -> None:

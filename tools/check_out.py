@@ -13,9 +13,11 @@ from pathlib import Path
 if __name__ == "__main__":
     if not __package__:  # python tools/check_out.py
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tools.parsers import check_out_parser
     from utils.shutdown import listen_for_interrupts
 
-    listen_for_interrupts()
+    listen_for_interrupts()  # before the seconds that the imports take
+    check_out_parser().parse_args()  # so that help and mistyped flags do not wait either
 
 import math
 import os
@@ -26,8 +28,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tools import check_results, command_parser
+from tools import check_results
 from tools.check_results import Findings
+from tools.parsers import check_out_parser
 from utils.command import run_command
 
 RETURN_CODES = {str(code) for code in (*range(300001, 300006), 300101, 300102, 300103, 300201)}
@@ -229,10 +232,7 @@ def _check_strays(root: Path) -> Findings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what is wrong with a task's outputs; status 1 if anything is."""
-    parser = command_parser("tools.check_out", __doc__)
-    parser.add_argument("task_dir", type=Path, help="folder with in/ and out/")
-    parser.add_argument("--failed", action="store_true", help="the task was meant to fail")
-    options = parser.parse_args(arguments)
+    options = check_out_parser().parse_args(arguments)
     findings = check_out(options.task_dir, failed=options.failed)
     for rule, count in Counter(finding.rule for finding in findings).items():
         same = [finding for finding in findings if finding.rule == rule]

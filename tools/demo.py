@@ -15,9 +15,11 @@ from pathlib import Path
 if __name__ == "__main__":
     if not __package__:  # python tools/demo.py
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tools.parsers import demo_parser
     from utils.shutdown import listen_for_interrupts
 
-    listen_for_interrupts()
+    listen_for_interrupts()  # before the seconds that the imports take
+    demo_parser().parse_args()  # so that help and mistyped flags do not wait either
 
 import csv
 import json
@@ -31,15 +33,16 @@ import yaml
 
 from reporting.page import chart_uri, write_page
 from reporting.plots import learning_curves
-from tools import command_parser
 from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
+from tools.parsers import demo_parser
 from tools.sources import read_source
 from utils.command import run_command
 from utils.errors import Code, TaskError
 from utils.language.catalogue import ENGLISH, catalogue
 from utils.logs import log_to_console
+from utils.official_weights import COCO_START, missing_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +58,7 @@ DETECTION = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
 SHARED = ("img_size", "language")
 """Settings of the training that hold for the other tasks, too."""
 DRAWN_IMAGES = 240
+FROM_SCRATCH = f"scratch; make demo WEIGHTS=yolov5n.pt starts from COCO weights: {COCO_START}"
 # What a demo leaves in its folder, and the next one there replaces.
 OUTPUTS = frozenset({"drawn", "training", "mining-and-inference", "index.html", "ranking.jpg"})
 
@@ -104,7 +108,7 @@ def run_demo(
     folder `out` that must not be replaced.
     """
     if weights is not None and not weights.is_file():
-        raise TaskError(Code.MODEL, f"There are no weights at {weights}; give an existing file.")
+        raise missing_weights(weights)
     source = None if data is None else read_source(data)
     make_room(out)
     if source is None:
@@ -146,7 +150,7 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     config = yaml.safe_load((outcomes[0].folder / "in" / "config.yaml").read_text("utf-8"))
     start = [Path(path).name for path in config.get("pretrained_model_params", ())]
     rows = [
-        ("training started from", start[0] if start else "scratch (make demo WEIGHTS=yolov5n.pt)"),
+        ("training started from", start[0] if start else FROM_SCRATCH),
         ("mAP50, validation split", f"{best['mAP']:.3f}"),
         (f"TP / FN / FP at confidence {confidence}", "{tp} / {fn} / {fp}".format(**best)),
         ("images ranked for labelling", f"{len(ranking)}"),
@@ -204,14 +208,7 @@ def write_index(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and print the table; status 1 if a result breaks the protocol."""
-    parser = command_parser("tools.demo", __doc__)
-    parser.add_argument("--data", type=Path, help="a VOC, COCO or YOLO folder; drawn if absent")
-    parser.add_argument("--weights", type=Path, help="a checkpoint to start from, yolov5n.pt or so")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="of training; repeatable"
-    )
-    parser.add_argument("--limit", type=int, help="at most so many images of each split")
+    parser = demo_parser()
     options = parser.parse_args(arguments)
     if any("=" not in pair for pair in options.set):
         parser.error("--set wants KEY=VALUE")

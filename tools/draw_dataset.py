@@ -15,9 +15,11 @@ from pathlib import Path
 if __name__ == "__main__":
     if not __package__:  # python tools/draw_dataset.py
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tools.parsers import draw_dataset_parser
     from utils.shutdown import listen_for_interrupts
 
-    listen_for_interrupts()
+    listen_for_interrupts()  # before the seconds that the imports take
+    draw_dataset_parser().parse_args()  # so that help and mistyped flags do not wait either
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +29,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from tools import command_parser
+from tools.parsers import SMALLEST, draw_dataset_parser
 from utils.command import run_command
 
 CLASS_NAMES = ("red_cell", "white_cell", "platelet")
@@ -269,17 +271,10 @@ def _draw_one(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw a data set as the command line asks and say how many boxes it has."""
-    parser = command_parser("tools.draw_dataset", __doc__)
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--images", type=int, default=240, help="number of pictures")
-    parser.add_argument("--size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--mixed", action="store_true", help="mixed sizes, crowded and empty scenes, odd names"
-    )
+    parser = draw_dataset_parser()
     options = parser.parse_args(arguments)
-    if options.images < 1 or min(options.size) < 96:
-        parser.error("--images must be at least 1 and --size at least 96 96")
+    if options.images < 1 or min(options.size) < SMALLEST:
+        parser.error(f"--images must be at least 1 and --size at least {SMALLEST} {SMALLEST}")
     counts = draw_dataset(
         options.out,
         images=options.images,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data.dataset_index import DatasetIndex
 from data.folders import open_dataset, read_splits
-from data.formats.base import SPLITS
+from data.index_file import SPLITS
 from data.read_dataset import read_dataset
 from data.sources import find_sources
 from tools.make_task import write_task

@@ -14,9 +14,11 @@ from pathlib import Path
 if __name__ == "__main__":
     if not __package__:  # python tools/make_task.py
         sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tools.parsers import make_task_parser
     from utils.shutdown import listen_for_interrupts
 
-    listen_for_interrupts()
+    listen_for_interrupts()  # before the seconds that the imports take
+    make_task_parser().parse_args()  # so that help and mistyped flags do not wait either
 
 import logging
 import os
@@ -27,14 +29,15 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from data.formats.base import SPLITS
-from tools import command_parser
+from data.index_file import SPLITS
 from tools.check_out import OUTPUT_FILES
+from tools.parsers import FORMATS, PROTOCOL, make_task_parser
 from tools.sources import SourceDataset, read_source
-from tools.task_images import FORMATS, TaskExporter
+from tools.task_images import TaskExporter
 from utils.atomic import write_text
 from utils.command import run_command
 from utils.errors import Code, TaskError
+from utils.official_weights import missing_weights
 
 log = logging.getLogger("make_task")
 
@@ -56,7 +59,7 @@ def write_task(
     weights: Sequence[Path] = (),
     gpu_id: str = "",
     limit: int | None = None,
-    protocol: str | None = "1.1.0",
+    protocol: str | None = PROTOCOL,
     copy: bool = False,
     candidates: str | None = None,
     overwrite: bool = False,
@@ -153,7 +156,7 @@ def _place_weights(weights: Sequence[Path], models_dir: Path, *, staged: bool) -
     placed = []
     for path in map(Path, weights):
         if not path.is_file():
-            raise TaskError(Code.MODEL, f"There are no weights at {path}; give an existing file.")
+            raise missing_weights(path)
         stage = path.resolve().parent.name
         stage = stage if stage.isidentifier() and stage != "models" else "default_best_stage"
         target = models_dir / stage / path.name if staged else models_dir / path.name
@@ -215,21 +218,7 @@ def _dump(content: Mapping[str, object], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the task the command line describes; prints the path of its env.yaml."""
-    parser = command_parser("tools.make_task", __doc__)
-    add = parser.add_argument
-    add("data", type=Path, help="a data set: VOC, COCO, YOLO, labelme")
-    add("task_dir", type=Path, help="folder that gets in/ and out/")
-    add("--kind", dest="kinds", default="training", help="training, mining, infer, mining+infer")
-    add("--format", dest="annotation_format", default="ark", choices=FORMATS, help="of labels")
-    add("--set", dest="settings", action="append", default=[], help="KEY=VALUE, a setting")
-    add("--weights", type=Path, nargs="*", default=[], help="model files")
-    add("--gpu-id", default="", help="'' is the CPU, '0,1' two GPUs")
-    add("--limit", type=int, help="at most so many images of each split")
-    add("--protocol", default="1.1.0", help="a version, or none")
-    add("--class-names", nargs="*", help="classes in order; others are left out")
-    add("--candidates", choices=SPLITS, help="split to mine or infer on")
-    add("--copy", action="store_true", help="copy images: the task can be moved or mounted")
-    add("--overwrite", action="store_true", help="replace an earlier task there")
+    parser = make_task_parser()
     given = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if any("=" not in pair for pair in given["settings"]):

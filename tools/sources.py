@@ -14,7 +14,7 @@ import numpy as np
 
 from data.dataset_index import DatasetIndex
 from data.folders import open_dataset
-from data.formats.base import SPLITS
+from data.index_file import SPLITS
 from data.instances import Instances
 
 

@@ -20,7 +20,6 @@ from data.instances import Instances
 from tools.sources import SourceImage
 from utils.atomic import write_text
 
-FORMATS = ("ark", "voc", "coco")
 STORED_SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "BMP": "bmp"}
 VOC = """\
 <annotation><folder>folder</folder><filename>{path}</filename>

@@ -18,6 +18,7 @@ from models.transfer import transfer
 from settings.train import DEFAULT_MODEL, TrainSettings
 from training.autoanchor import with_anchor_count
 from utils.errors import Code, TaskError
+from utils.official_weights import COCO_START
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ def build_network(
         config = read_model_config(model or DEFAULT_MODEL, len(names), activation=activation)
         network = Detector(with_anchor_count(config, settings.anchors))
         log.info(
-            "no weights given: training %s from scratch; with few images a start from COCO weights "
-            "(docs/weights.md) needs a tenth of the epochs and ends far higher",
-            model or DEFAULT_MODEL,
+            "no weights given: training %s from scratch; with few images start from COCO weights "
+            "(docs/weights.md): %s",
+            *(model or DEFAULT_MODEL, COCO_START),
         )
         log.info("%s: %s", model or DEFAULT_MODEL, summarize(network))
         return network, False

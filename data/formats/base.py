@@ -81,7 +81,6 @@ class ClassLookup:
         return int(index)
 
 
-SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
     **{"val": "val", "valid": "val", "validation": "val"},

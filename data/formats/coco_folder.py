@@ -9,7 +9,6 @@ from pathlib import Path
 
 from data.formats.base import (
     SPLIT_NAMES,
-    SPLITS,
     AnnotationError,
     AnnotationFormat,
     FoundDataset,
@@ -28,7 +27,7 @@ from data.formats.coco import (
     stated_size,
 )
 from data.images import ImageError, image_size
-from data.index_file import Record
+from data.index_file import SPLITS, Record
 from data.sources import files_under, images_under
 from utils.errors import Code, TaskError
 

@@ -19,7 +19,6 @@ from defusedxml.ElementTree import fromstring
 
 from data.formats.base import (
     MAX_BYTES,
-    SPLITS,
     Annotation,
     AnnotationError,
     AnnotationFile,
@@ -33,7 +32,7 @@ from data.formats.base import (
     register,
     split_of,
 )
-from data.index_file import Record
+from data.index_file import SPLITS, Record
 from data.instances import Instances, Row
 from data.sources import IMAGE_SUFFIXES, files_under, images_under, is_hidden
 from utils.errors import Code, TaskError

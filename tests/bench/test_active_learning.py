@@ -164,7 +164,9 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes) -> None:
         pytest.param(["--strategies", "dice"], "mining_algorithm", id="unknown algorithm"),
         pytest.param(["--set", "epochs=3"], "--set epochs", id="not to be set"),
         pytest.param(["--set", "batch_size=-1", "--steps", "9"], "batch_size", id="no batch size"),
-        pytest.param(["--weights", "none.pt"], "no weights at none.pt", id="no weights"),
+        pytest.param(
+            ["--weights", "none.pt"], "weight file none.pt does not exist", id="no weights"
+        ),
     ],
 )
 def test_refusals(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import start
 from data.dataset_index import DatasetIndex
-from data.formats.base import SPLITS
+from data.index_file import SPLITS
 from data.read_dataset import read_dataset
 from models.checkpoint import load_checkpoint
 from tools.check_out import check_out

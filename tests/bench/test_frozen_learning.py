@@ -125,7 +125,7 @@ def test_maps_are_those_of_the_network_and_computed_once(weights: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "needs weights"), (["--weights", "none.pt"], "no weights at none.pt")],
+    [([], "needs weights"), (["--weights", "none.pt"], "weight file none.pt does not exist")],
 )
 def test_refusals(tmp_path: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(TaskError, match=message):

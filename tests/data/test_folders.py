@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from data.folders import open_dataset, read_splits
-from data.formats.base import SPLITS
 from data.images import ORIENTATION_TAG
+from data.index_file import SPLITS
 from tests.data.layouts import (
     BOXES,
     DIVIDED,

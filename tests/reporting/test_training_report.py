@@ -37,6 +37,7 @@ from tests.evaluation.evaluation_example import ODD_NAMES, blind, evaluation, sp
 from tests.reporting.page_reader import read_page_file
 from tools.texts import is_text, page_texts
 from utils.environment import VERSION
+from utils.official_weights import COCO_START
 
 PICTURES = {
     *("anchors.png", "confusion_matrix.png", "f1_curve.png", "labels.png", "pr_curve.png"),
@@ -170,10 +171,22 @@ def test_metrics_on_the_page_are_those_of_the_evaluation(data: ReportData, tmp_p
     text = page_text(data, tmp_path)
     assert "Every setting has its default." in text
     assert "Training report yolov5s, 2 classes, 2 of 100 epochs, not finished when" in text
+    assert f"started from random weights: {COCO_START} " in text
     text_of_weights = page_text(data, tmp_path, weights=Path("coco.pt"))
     assert "Training report Network of coco.pt, 2 classes, " in text_of_weights
     assert "time for these epochs 8 s time per epoch 4.0 s (median; 3.0 to 5.0 s)" in text
     assert "time for these epochs 0 s" in page_text(data, tmp_path, seconds=())
+
+
+def test_a_threshold_has_one_form_on_the_page(data: ReportData, tmp_path: Path) -> None:
+    """The one of the best F1, in the digits that `conf_thres` takes."""
+    judged = evaluation(data.train)
+    scores = replace(judged.scores, confidence=0.6251)
+    at = replace(judged.at_confidence, false_positives=3)
+    text = page_text(data, tmp_path, best=(0, replace(judged, scores=scores, at_confidence=at)))
+    assert "A threshold of 0.625, where" in text
+    assert "at confidence 0.625, where" in text
+    assert "0.62 " not in text
 
 
 def test_the_page_in_chinese(data: ReportData, tmp_path: Path) -> None:
@@ -191,6 +204,7 @@ def test_the_page_in_chinese(data: ReportData, tmp_path: Path) -> None:
         "1. photo 0 <b>.png: 漏检 3 个，共 4 个",
         "t.tsv 中的例子 a.xml：没有名称",
         "epochs 3 100 遍历训练集的次数",
+        "随机权重: 在 160 张浣熊照片上（320 px，hyp: small），从 COCO 权重训练 12 个",
         "每个 epoch 的用时 4.0 秒（中位数；3.0 至 5.0 秒）",
     ):
         assert words in text

@@ -10,6 +10,7 @@ from tests.reporting.page_reader import read_page_file
 from tools import demo
 from tools.draw_dataset import draw_dataset
 from utils.errors import TaskError
+from utils.official_weights import COCO_START, RELEASE
 
 
 def short_demo(page: str) -> tuple[str, list[str]]:
@@ -40,6 +41,7 @@ def test_the_demo_runs_both_tasks_and_shows_them(
     assert [Path(address).parts[0] for address in linked] == ["training", "mining-and-inference"]
     assert "Label these first; white: the box that decided" in page.text
     assert "TP / FN / FP at confidence 0.25" in page.text
+    assert f"starts from COCO weights: {COCO_START}" in page.text
     again = demo.main(["--data", str(data), "--out", str(out), "--limit=4", *settings])
     assert again == 0
     assert len((out / "training" / "in" / "train-index.tsv").read_text().splitlines()) == 4
@@ -62,7 +64,12 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     [
         pytest.param(["--data", "gone"], "There is no data set at gone", id="no data"),
         pytest.param(["--data", "."], ". is no data set that can be read", id="no labels"),
-        pytest.param(["--weights", "gone.pt"], "There are no weights at gone.pt", id="no weights"),
+        pytest.param(
+            ["--weights", "yolov5n.pt"],
+            "The weight file yolov5n.pt does not exist, and nothing is downloaded unasked: name a "
+            f"file that exists, or fetch {RELEASE}yolov5n.pt yourself.",
+            id="no weights",
+        ),
     ],
 )
 def test_a_mistake_is_a_sentence_and_replaces_nothing(

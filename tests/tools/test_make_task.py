@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 
 from data.read_dataset import read_dataset
 from tools.make_task import main, write_task
+from tools.parsers import FORMATS
 from tools.sources import SourceDataset, SourceImage, read_source
-from tools.task_images import FORMATS
 from utils.errors import TaskError
 
 NAMES = ("cat", "dog bowl")
@@ -298,7 +298,9 @@ def test_a_folder_without_labels_or_a_class_named_twice_is_refused(tmp_path: Pat
         pytest.param(
             {"kinds": ("mining",), "candidates": "test"}, "no image in test", id="empty split"
         ),
-        pytest.param({"weights": [Path("nowhere.pt")]}, "no weights at nowhere.pt", id="weights"),
+        pytest.param(
+            {"weights": [Path("nowhere.pt")]}, "weight file nowhere.pt does not exist", id="weights"
+        ),
     ],
 )
 def test_bad_requests_are_refused(request_: dict, words: str, tmp_path: Path) -> None:

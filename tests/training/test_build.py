@@ -26,6 +26,7 @@ from training.build import (
 )
 from training.optimizer import OptimizerStep, build_optimizer
 from utils.errors import Code, TaskError
+from utils.official_weights import COCO_START
 
 NAMES = ("cat", "dog")
 
@@ -48,8 +49,8 @@ def test_from_scratch(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert build("yolov5n", None, ("cat", "owl", "dog")).nc == 3
     assert caplog.messages == [
-        "no weights given: training yolov5n from scratch; with few images a start from COCO "
-        "weights (docs/weights.md) needs a tenth of the epochs and ends far higher",
+        "no weights given: training yolov5n from scratch; with few images start from COCO weights "
+        f"(docs/weights.md): {COCO_START}",
         "yolov5n: 214 layers, 1.77 M parameters, 4.2 GFLOPs at 640 px",
     ]
 
