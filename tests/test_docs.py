@@ -23,6 +23,10 @@ ZH = ROOT / "docs" / "zh"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 ROWS = re.compile(r"^\| (?:Key|键) \| (?:Value|值) \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE)
+PAIR = re.compile(
+    r"mAP50\s(?:为\s)?(\.\d+)(?:\safter\s12\s|，从零训练)[^.]*?(?:with|100\s个\sepoch\s为)\s(\.\d+)"
+)
+"""mAP50 from COCO weights and from scratch, as pages state them beside a training."""
 MODULE = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")
 
 
@@ -108,6 +112,20 @@ def test_a_chinese_page_links_chinese_pages(page: Path) -> None:
     for words, target, after in links:
         if words != "English" and "英文" not in words + after:
             assert (page.parent / target).resolve() not in translated, target
+
+
+def test_what_a_coco_start_brings_is_what_was_measured() -> None:
+    """Each is of the first seed in the tables of accuracy.md."""
+    tables = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    (coco,) = re.findall(r"^\| raccoon \| `small` \| (\.\d+)", tables, re.MULTILINE)
+    (scratch,) = re.findall(r"^\| raccoon \| 320 \| ours, `small` \| (\.\d+)", tables, re.MULTILINE)
+    stated = {
+        where(page): pair
+        for page in PAGES
+        for pair in re.findall(PAIR, page.read_text(encoding="utf-8"))
+    }
+    assert len(stated) == 9
+    assert set(stated.values()) == {(coco, scratch)}
 
 
 def test_the_architecture_names_every_package_and_program() -> None:
