@@ -125,12 +125,12 @@ def val_parser() -> Parser:
         "val.py",
         "--weights FILE --data DATA [--task SPLIT] [--img SIZE] [flags]",
         "Evaluate weights with the flags of YOLOv5 v7.0's val.py on a data.yaml, or on a\n"
-        "YMIR index file (--index): tables and speed are printed, and go with figures and\n"
+        "YMIR index file (--index): tables and speed are printed, and go with plots and\n"
         "report.html to a run folder (runs/val/exp).",
     )
     parser.add_argument("--index", type=Path, metavar="FILE", help="a YMIR index: image TAB labels")
     parser.add_argument(
-        "--coco", action="store_true", help="fail without the package of COCO's twelve figures"
+        "--coco", action="store_true", help="fail without the package of COCO's twelve metrics"
     )
     parser.add_argument(
         "--report", type=Path, metavar="FOLDER", help="write to this folder, no run folder"

@@ -192,7 +192,7 @@ def test_the_speed_is_that_of_the_run(
     stages = dict(re.findall(r"(decode|network|NMS) ([\d.]+) ms", line))
     whole = float(re.findall(r"([\d.]+) ms by the clock", line)[0])
     rate = float(re.findall(r"([\d.]+) images/s", line)[0])
-    assert rate == pytest.approx(1000 / whole, rel=0.02)
+    assert rate == pytest.approx(1000 / whole, rel=0.02, abs=0.051)  # printed in tenths
     assert 0 < whole * len(index) < passed
     if words:
         assert not stages
