@@ -16,7 +16,7 @@ import torch
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from data.images import encode_image, read_image
+from data.images import encode_image
 from reporting.charts import figure_svg
 from reporting.drawing import LABEL_HEIGHT, Label, fit, text_colour_on
 from utils.atomic import write_text
@@ -33,6 +33,9 @@ JPEG_QUALITY = 85
 NOT_ALLOWED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters and lone surrogates: not allowed in HTML, but possible in file names."""
 
+PICTURE = re.compile("<figure.*?</figure>", re.DOTALL)
+PICTURE_ID = re.compile('(?:id="|href="#)(?:picture|back)-')
+"""What comes before the number of a picture; a text of the page has no quotation mark."""
 SEPARATORS = re.compile(r"(?<=\w[_./-])(?=[^\W\d])")
 """Between words of a name."""
 LONG_NAME = 12
@@ -59,7 +62,7 @@ def page_environment(language: str = ENGLISH) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (breakable, file_uri, image_uri, label_style, number, numeric_columns)
+    filters = (breakable, image_uri, label_style, number, numeric_columns)
     environment.filters |= {function.__name__: function for function in filters}
     texts = catalogue(language, pages=True)
 
@@ -126,11 +129,6 @@ def label_style(label: Label, image: np.ndarray) -> Markup:
     )
 
 
-def png_uri(content: bytes) -> Markup:
-    """Return PNG as a data URI."""
-    return _data_uri("png", content)
-
-
 def chart_uri(figure: Figure, language: str = ENGLISH) -> Markup:
     """Return a figure as a data URI that follows the dark mode of the reader's system."""
     return _data_uri("svg+xml", figure_svg(figure, language).encode())
@@ -141,11 +139,17 @@ def image_uri(image: np.ndarray) -> Markup:
     return _data_uri("jpeg", encode_image(fit(image, LONGEST)[0], ".jpg", quality=JPEG_QUALITY))
 
 
-def file_uri(path: Path) -> Markup:
-    """Return a PNG file as it is, or a photograph as `image_uri`."""
-    if path.suffix == ".png":
-        return png_uri(path.read_bytes())
-    return image_uri(read_image(path))
+def pictures_of(page: Path, gallery: str, most: int) -> list[Markup]:
+    """Return the first pictures of a named gallery of a page, for another page.
+
+    None where there is no such page or gallery.
+    """
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    shown = text.partition(f"<!-- gallery {gallery} -->")[2].partition("<!-- /gallery -->")[0]
+    return [
+        Markup(PICTURE_ID.sub(rf"\g<0>{gallery}-", figure))
+        for figure in PICTURE.findall(shown)[:most]
+    ]
 
 
 def _data_uri(kind: str, content: bytes) -> Markup:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib import font_manager, ft2font
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -40,6 +41,16 @@ MOST_NAMES = 60
 """Classes named on an axis."""
 SMALL = (3.7, 2.7)
 """Inches of a figure that stands beside others."""
+SQUARE = (3.7, 3.5)
+LEARNING = {
+    "Box loss": {"training": "train/box_loss", "validation": "val/box_loss"},
+    "Objectness loss": {"training": "train/obj_loss", "validation": "val/obj_loss"},
+    "Class loss": {"training": "train/cls_loss", "validation": "val/cls_loss"},
+    "Precision and recall": {"precision": "metrics/precision", "recall": "metrics/recall"},
+    "Average precision": {"mAP50": "metrics/mAP_0.5", "mAP50-95": "metrics/mAP_0.5:0.95"},
+    "Learning rate": {"biases": "x/lr0", "weights": "x/lr1"},
+}
+"""Parts of the learning curves: lines and their columns of `results.csv`."""
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9cc3dc", ACCENT, "#06283f"])
 
 
@@ -98,29 +109,34 @@ def fonts_for(class_names: Sequence[str]) -> Iterator[list[str]]:
 def learning_curves(results_csv: Path) -> Figure:
     """Plot losses, metrics and learning rates over the epochs of `results.csv`."""
     table = read_results(results_csv)
-    epochs = table["epoch"] + 1
     figure = Figure(figsize=(12, 6.4), layout="constrained")
-    charts = {
-        "Box loss": {"training": "train/box_loss", "validation": "val/box_loss"},
-        "Objectness loss": {"training": "train/obj_loss", "validation": "val/obj_loss"},
-        "Class loss": {"training": "train/cls_loss", "validation": "val/cls_loss"},
-        "Precision and recall": {"precision": "metrics/precision", "recall": "metrics/recall"},
-        "Average precision": {"mAP50": "metrics/mAP_0.5", "mAP50-95": "metrics/mAP_0.5:0.95"},
-        "Learning rate": {"biases": "x/lr0", "weights": "x/lr1"},
-    }
-    for axes, (title, lines) in zip(figure.subplots(2, 3).flat, charts.items(), strict=True):
-        for colour, (label, column) in zip(SERIES, lines.items(), strict=False):
-            marker = "o" if len(table) == 1 else None
-            axes.plot(epochs, table[column], color=colour, label=label, marker=marker)
-        if title == "Class loss" and not table[list(lines.values())].to_numpy().any():
-            title = "Class loss: none with one class"
-        if "metrics" in column:
-            axes.set_ylim(0, 1)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if len(table) == 1:
-            axes.set_xticks(epochs)
-        tidy(axes, title=title, x="epoch", y="")
+    for axes, title in zip(figure.subplots(2, 3).flat, LEARNING, strict=True):
+        _plot_learning(axes, table, title)
     return figure
+
+
+def learning_panels(results_csv: Path) -> list[Figure]:
+    """Return the parts of `learning_curves` as figures of their own, for a page."""
+    table, figures = read_results(results_csv), []
+    for title in LEARNING:
+        figures.append(Figure(figsize=SMALL, layout="constrained"))
+        _plot_learning(figures[-1].subplots(), table, title)
+    return figures
+
+
+def _plot_learning(axes: Axes, table: pd.DataFrame, title: str) -> None:
+    lines, epochs = LEARNING[title], table["epoch"] + 1
+    for colour, (label, column) in zip(SERIES, lines.items(), strict=False):
+        marker = "o" if len(table) == 1 else None
+        axes.plot(epochs, table[column], color=colour, label=label, marker=marker)
+    if title == "Class loss" and not table[list(lines.values())].to_numpy().any():
+        title = "Class loss: none with one class"
+    if "metrics" in column:
+        axes.set_ylim(0, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(table) == 1:
+        axes.set_xticks(epochs)
+    tidy(axes, title=title, x="epoch", y="")
 
 
 def label_statistics(index: DatasetIndex) -> Figure:
@@ -129,6 +145,18 @@ def label_statistics(index: DatasetIndex) -> Figure:
         figure = Figure(figsize=(13.3, 4.6), layout="constrained")
         per_class, centres, sizes = figure.subplots(1, 3, width_ratios=(1.35, 1, 1))
         _plot_counts(per_class, index, names)
+    _plot_places(centres, sizes, index)
+    return figure
+
+
+def label_panels(index: DatasetIndex) -> list[Figure]:
+    """Return the centres and the sizes of `label_statistics` as figures of their own."""
+    figures = [Figure(figsize=SQUARE, layout="constrained") for _ in range(2)]
+    _plot_places(figures[0].subplots(), figures[1].subplots(), index)
+    return figures
+
+
+def _plot_places(centres: Axes, sizes: Axes, index: DatasetIndex) -> None:
     limits = np.repeat(index.sizes[:, ::-1], np.diff(index.offsets), axis=0)  # (w, h) [m, 2]
     shares = index.boxes / np.maximum(np.tile(limits, 2), 1)
     middle, extent = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
@@ -141,7 +169,6 @@ def label_statistics(index: DatasetIndex) -> Figure:
     sizes.scatter(xs, ys, s=7, alpha=0.35, color=ACCENT, linewidths=0, rasterized=True)
     sizes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     tidy(sizes, title="Sizes", x="box width / image width", y="box height / image height")
-    return figure
 
 
 def _plot_counts(axes: Axes, index: DatasetIndex, names: Sequence[str]) -> None:
@@ -171,7 +198,7 @@ def anchor_coverage(
     than the factor `threshold`. Boxes outside all of them are never a target.
     """
     fit = anchor_fit(anchors, sizes, threshold)
-    figure = Figure(figsize=(5.8, 5.2), layout="constrained")
+    figure = Figure(figsize=(4.6, 4.3), layout="constrained")
     axes = figure.subplots()
     places, boxes = (np.asarray(points, float).reshape(-1, 2) for points in (anchors, sizes))
     for width, height in places:
@@ -192,7 +219,7 @@ def anchor_coverage(
     axes.set(xscale="log", yscale="log", aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-    advice = "" if fit.best_possible_recall > GOOD_RECALL else " - another img_size may help"
+    advice = "" if fit.best_possible_recall > GOOD_RECALL else "\nanother img_size may help"
     best, number = fit.best_possible_recall, fit.anchors_above_threshold
     title = f"Best possible recall {best:.3f}, {number:.1f} anchors a box{advice}"
     names = ("width in pixels of the network's input", "height in pixels of the network's input")

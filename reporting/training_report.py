@@ -60,6 +60,9 @@ class TrainingReport(Callback):
             sizes = label_sizes(train.boxes, train.offsets, train.sizes, image_size)
             threshold = self._data.settings.anchor_t
             self._save("labels.png", plots.label_statistics(train))
+            language = self._data.settings.language
+            for number, panel in enumerate(plots.label_panels(train)):
+                self._charts[f"labels-{number}"] = chart_uri(panel, language)
             figure = plots.anchor_coverage(anchors.cpu().numpy(), sizes, threshold=threshold)
             self._save("anchors.png", figure)
         self._epoch_started = monotonic()
@@ -118,6 +121,8 @@ class TrainingReport(Callback):
         assert self._data.best is not None
         (epoch, evaluation), names = self._data.best, self._data.train.class_names
         self._save("results.png", plots.learning_curves(self._folder / "results.csv"), epoch)
+        for number, panel in enumerate(plots.learning_panels(self._folder / "results.csv")):
+            self._charts[f"learning-{number}"] = chart_uri(panel, self._data.settings.language)
         for name, figure in evaluation_figures(evaluation, names):
             self._save(name, figure, epoch)
         examples = examples_of(evaluation, self._data.validation, self._data.names)

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from reporting.page import chart_uri, write_page
-from reporting.plots import learning_curves
+from reporting.page import PAGE, chart_uri, pictures_of, write_page
+from reporting.plots import learning_panels
 from tools.check_out import check_out
 from tools.draw_dataset import draw_dataset
 from tools.make_task import write_task
@@ -59,6 +59,8 @@ SHARED = ("img_size", "language")
 """Settings of the training that hold for the other tasks, too."""
 DRAWN_IMAGES = 240
 FROM_SCRATCH = f"scratch; make demo WEIGHTS=yolov5n.pt starts from COCO weights: {COCO_START}"
+SHOWN = 4
+"""First pictures of each gallery of a report that the index shows, too."""
 # What a demo leaves in its folder, and the next one there replaces.
 OUTPUTS = frozenset({"drawn", "training", "mining-and-inference", "index.html", "ranking.jpg"})
 
@@ -173,23 +175,25 @@ def write_index(
 ) -> Path:
     """Write one page with the results; it opens from disk, without anything beside it."""
     training, detection = (outcome.folder / "out" for outcome in outcomes)
-    report, mining = training / "models" / "attachments" / "report", detection / "mining"
-    curves, texts = learning_curves(report / "results.csv"), catalogue(language, pages=True)
+    report = training / "models" / "attachments" / "report"
+    panels, texts = learning_panels(report / "results.csv"), catalogue(language, pages=True)
+    of_training, of_mining = report / PAGE, detection / "tensorboard" / PAGE
     reports = (
-        ("the report of the training", report / "report.html"),
-        ("the report of mining and inference", detection / "tensorboard" / "report.html"),
+        ("the report of the training", of_training),
+        ("the report of mining and inference", of_mining),
     )
-    pictures = (
-        (
-            "Validation images: each with its labels, then with the detections",
-            report / "validation.jpg",
-        ),
-        ("Label these first; white: the box that decided", mining / "first.jpg"),
-        ("Label these last", mining / "last.jpg"),
-        ("Images with the most missed objects", report / "worst.jpg"),
-        ("Images with the most invented objects", report / "invented.jpg"),
-        ("A training batch", report / "train_batch0.jpg"),
+    pairs = "Validation images: each with its labels, then with the detections"
+    galleries = (
+        (pairs, of_training, "compared"),
+        ("Label these first; white: the box that decided", of_mining, "first"),
+        ("Images with the most missed objects", of_training, "missed"),
+        ("Images with the most invented objects", of_training, "invented"),
     )
+    shown = [
+        (caption, caption == pairs, pictures)
+        for caption, page, name in galleries
+        if (pictures := pictures_of(page, name, SHOWN))
+    ]
     return write_page(
         out / "index.html",
         "demo.html",
@@ -201,8 +205,8 @@ def write_index(
         reports=[
             (name, path.relative_to(out).as_posix()) for name, path in reports if path.is_file()
         ],
-        pictures=[(caption, path) for caption, path in pictures if path.is_file()],
-        charts=[("Learning curves", chart_uri(curves, language))],
+        galleries=shown,
+        charts=[chart_uri(panel, language) for panel in panels],
     )
 
 

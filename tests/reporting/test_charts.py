@@ -86,8 +86,8 @@ def test_a_chart_is_dark_on_a_dark_page(tmp_path: Path) -> None:
         note="",
         rows=[],
         reports=[],
-        pictures=[],
-        charts=[("fall", figures["rank"])],
+        galleries=[],
+        charts=[figures["rank"]],
     )
     read_page_file(page)
     for dark, ground in ((False, 255), (True, 24)):

@@ -10,7 +10,7 @@ import pytest
 from reporting.candidate_counts import CandidateCounts
 from reporting.candidate_report import About
 from reporting.drawing import Label
-from reporting.page import LONGEST, file_uri, image_uri, label_style, write_page
+from reporting.page import LONGEST, image_uri, label_style, pictures_of, write_page
 from reporting.tiles import Tile, outlines
 from tests.reporting.page_reader import Reader, read_page_file
 
@@ -26,7 +26,7 @@ URI, CHARTS = "data:image/png;base64,", ("confidences", "per_image")
 
 def demo_page(folder: Path, **change: object) -> Reader:
     context: dict[str, object] = {"title": "t", "lead": "l", "note": "", "rows": [("a", "b")]}
-    context |= {key: [] for key in ("reports", "pictures", "charts")}
+    context |= {key: [] for key in ("reports", "galleries", "charts")}
     return read_page_file(write_page(folder / "p.html", "demo.html", **{**context, **change}))
 
 
@@ -78,7 +78,7 @@ def test_numbers_stand_right_and_text_left(tmp_path: Path) -> None:
     html = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert '<td class="text">all</td><td class="n">12,345</td>' in html
     assert '<td class="n">0.500</td>' in html
-    assert demo_page(tmp_path, rows=[]).text.endswith("In pictures")
+    assert demo_page(tmp_path, rows=[]).text.endswith("First pictures of the reports")
 
 
 def test_long_names_break_between_their_words(tmp_path: Path) -> None:
@@ -100,16 +100,25 @@ def decoded(uri: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
 
 
-def test_figures_are_embedded_as_they_are_and_large_photographs_smaller(tmp_path: Path) -> None:
-    figure, photo = tmp_path / "a.png", tmp_path / "b.jpg"
-    cv2.imwrite(str(figure), photograph(20, 30))
-    cv2.imwrite(str(photo), photograph(900, 2000))
-    read = demo_page(tmp_path, pictures=[("figure", figure), ("photograph", photo)])
-    assert base64.b64decode(read.images[0].split(",", 1)[1]) == figure.read_bytes()
-    assert read.images[1].startswith("data:image/jpeg")
-    assert decoded(read.images[1]).shape == (900 * LONGEST // 2000, LONGEST, 3)
-    assert file_uri(photo) == read.images[1]
+def test_large_photographs_are_embedded_smaller() -> None:
+    assert decoded(image_uri(photograph(900, 2000))).shape == (900 * LONGEST // 2000, LONGEST, 3)
     assert decoded(image_uri(photograph(8, 9))).shape == (8, 9, 3)
+
+
+def test_another_page_shows_the_first_pictures_of_a_gallery(tmp_path: Path) -> None:
+    """Their links are of their own there, so that several galleries stand beside each other."""
+    tiles = [Tile(photograph(8, 16), f"{n}. {EVIL}") for n in range(6)]
+    mining_page(tmp_path, galleries=[("first", "a", tiles), ("last", "b", tiles[:1])])
+    report = tmp_path / "report.html"
+    (tmp_path / "p.html").rename(report)
+    galleries = [(name, False, pictures_of(report, name, 4)) for name in ("first", "last")]
+    assert [len(pictures) for _, _, pictures in galleries] == [4, 1]
+    read = demo_page(tmp_path, galleries=galleries)
+    assert len(read.images) == 5
+    assert len(set(read.addresses)) == len(read.addresses)
+    assert f"3. {EVIL}" in read.text
+    assert f"4. {EVIL}" not in read.text
+    assert pictures_of(report, "missed", 4) == pictures_of(tmp_path / "gone", "first", 4) == []
 
 
 def test_labels_lie_over_their_corner_and_inside_the_image() -> None:

@@ -123,7 +123,7 @@ def test_a_centre_lies_where_it_should(tmp_path: Path) -> None:
     [
         pytest.param([], "1.000, 0.0 anchors", [], id="no-boxes"),
         pytest.param([[10, 10], [39, 39]], "1.000, 1.5 anchors", [2], id="all-fit"),
-        pytest.param([[10, 10], [10, 400]], "0.500, 0.5 anchors a box - another img_size may help",
+        pytest.param([[10, 10], [10, 400]], "0.500, 0.5 anchors a box\nanother img_size may help",
                      [1, 1], id="one-out-of-reach"),
     ],
 )  # fmt: skip
