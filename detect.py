@@ -41,7 +41,7 @@ from reporting.window import show, why_no_window
 from utils.command import run_command
 from utils.device import describe, parse_device
 from utils.errors import Code, TaskError
-from utils.logs import duration, log_to_console
+from utils.logs import counted, duration, log_to_console
 from utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -152,8 +152,11 @@ def detect(command: DetectCommand, predictor: Predictor, folder: Path) -> None:
                 "image or video files.",
             )
     where = folder if command.run else command.output
-    frames = f", {seen - len(images)} frames" if command.videos else ""
-    log.info("%d images%s, %d objects: %s", len(images), frames, table.objects, where)
+    counts = [counted(len(images), "%s image", "%s images")]
+    if command.videos:
+        counts.append(counted(seen - len(images), "%s frame", "%s frames"))
+    counts.append(counted(table.objects, "%s object", "%s objects"))
+    log.info("%s: %s", ", ".join(counts), where)
     if command.run and command.settings.plots:
         facts = [
             ("weights", str(command.weights)),

@@ -28,7 +28,7 @@ from settings.flags import named_device, typed
 from settings.parse import canonical, parse_settings
 from utils.atomic import replace_text
 from utils.command import run_command
-from utils.logs import log_to_console
+from utils.logs import counted, log_to_console
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ranked = detector.mine(source, algorithm, report=report, **settings)
         with replace_text(output) as file:
             file.writelines(f"{one.path}\t{one.score:.9f}\n" for one in ranked)
-    log.info("%d images scored by %s: %s", len(ranked), algorithm, output)
+    images = counted(len(ranked), "%s image", "%s images")
+    log.info("%s scored by %s: %s", images, algorithm, output)
     if report and (report / PAGE).is_file():
         log.info("report: %s", report / PAGE)
     if folder:

@@ -37,7 +37,7 @@ from utils.atomic import fitting_name
 from utils.command import run_command
 from utils.device import inference_precision, parse_device
 from utils.errors import best_effort
-from utils.logs import log_to_console
+from utils.logs import counted, log_to_console
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command.save_json:
         path = folder / fitting_name(folder, command.weights.stem, "_predictions.json")
         count = write_coco_json(path, found, index, COCO_IDS if command.is_coco else None)
-        log.info("%d detections in COCO's format: %s", count, path)
+        found = counted(count, "%s detection", "%s detections")
+        log.info("%s in COCO's format: %s", found, path)
     log.info("results: %s", folder)
     if command.settings.plots:
         with best_effort(PAGE, log):

@@ -8,8 +8,28 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.dataset_index import DatasetIndex
+from utils.logs import counted
 
 EXAMPLES = 5
+PROBLEMS = {
+    "duplicate_images": ("%s image listed twice, taken once", "%s images listed twice, taken once"),
+    "duplicate_boxes": ("%s box given twice, taken once", "%s boxes given twice, taken once"),
+    "clipped": (
+        "%s box reached over the edge of its image and was clipped",
+        "%s boxes reached over the edge of their image and were clipped",
+    ),
+    "without_area": ("%s box without area left out", "%s boxes without area left out"),
+    "rotated": ("%s rotated box taken as an upright one", "%s rotated boxes taken as upright ones"),
+    "crowds": (
+        "%s crowd region (iscrowd): no object to train on, ignored in evaluations",
+        "%s crowd regions (iscrowd): no objects to train on, ignored in evaluations",
+    ),
+    "turned": (
+        "%s image turned upright as its EXIF orientation says",
+        "%s images turned upright as their EXIF orientation says",
+    ),
+}
+"""What is told of one and of several, by the field of a report that counts them."""
 
 
 @dataclass
@@ -58,36 +78,30 @@ class DataReport:
     def lines(self) -> list[str]:
         """Return the report as text: one line of totals, then one per kind of problem."""
         text = [
-            f"{self.index_file}: {self.kept} of {self.listed} images usable, "
-            f"{self.boxes} boxes, {self.backgrounds} images without objects"
+            f"{self.index_file}: {self.kept:,} of {counted(self.listed, '%s image', '%s images')} "
+            f"usable, {counted(self.boxes, '%s box', '%s boxes')}, "
+            + counted(self.backgrounds, "%s image without objects", "%s images without objects")
         ]
         for title, bad in (("image", self.bad_images), ("annotation", self.bad_annotations)):
             if bad.count:
-                text.append(f"{bad.count} with an unusable {title} skipped, such as")
+                text.append(f"{bad.count:,} with an unusable {title} skipped, such as")
                 text += [f"  {example}" for example in bad.examples]
         most = self.unknown_classes.most_common(EXAMPLES)
-        unknown = ", ".join(f"{name} ({count})" for name, count in most)
-        problems = (
-            (self.duplicate_images, "images listed twice, taken once"),
-            (self.duplicate_boxes, "boxes given twice, taken once"),
-            (self.clipped, "boxes reached over the edge of their image and were clipped"),
-            (self.without_area, "boxes without area left out"),
-            (self.rotated, "rotated boxes taken as upright ones"),
-            (
-                self.crowds,
-                "crowd regions (iscrowd): no objects to train on, ignored in evaluations",
-            ),
-            (self.turned, "images turned upright as their EXIF orientation says"),
-            (sum(self.unknown_classes.values()), f"boxes of other classes left out: {unknown}"),
-        )
-        return [*text, *self.notes, *(f"{count} {what}" for count, what in problems if count)]
+        unknown = ", ".join(f"{name} ({count:,})" for name, count in most)
+        lines = [
+            counted(count, *PROBLEMS[name]) for name in PROBLEMS if (count := getattr(self, name))
+        ]
+        if others := sum(self.unknown_classes.values()):
+            forms = "%s box of another class left out", "%s boxes of other classes left out"
+            lines.append(f"{counted(others, *forms)}: {unknown}")
+        return [*text, *self.notes, *lines]
 
     def size_warning(self) -> str:
         """Return a sentence on images of another size than their annotations state, or ''."""
         if not self.other_sizes.count:
             return ""
         return (
-            f"{self.other_sizes.count} images of {self.index_file} have another size than their "
+            f"{self.other_sizes.count:,} images of {self.index_file} have another size than their "
             "annotations state, so their boxes may not fit (labelled turned as their EXIF "
             "orientation says, or resized afterwards?), such as "
             f"{'; '.join(self.other_sizes.examples)}"

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from inference.predictions import Prediction
+from utils.logs import counted
 
 BINS = 40
 """Of a confidence from 0 to 1."""
@@ -108,9 +109,10 @@ class CandidateCounts:
         """Return images, objects, and the objects of each frequent class in one line."""
         counts = np.array(self.per_class, np.int64)
         order = np.argsort(-counts, kind="stable")[:CLASSES_NAMED]
-        named = [f"{self.names[i]} {counts[i]}" for i in order if counts[i]]
-        listed = f" ({', '.join(named)}{', ...' if len(self.names) > CLASSES_NAMED else ''})"
+        named = [f"{self.names[i]} {counts[i]:,}" for i in order if counts[i]]
+        listed = f": {', '.join(named)}{', ...' if len(self.names) > CLASSES_NAMED else ''}"
         return (
-            f"{self.images} images ({self.unreadable} unreadable, {self.empty} without objects)"
-            f", {int(counts.sum())} objects{listed if named else ''}"
+            f"{counted(self.images, '%s image', '%s images')} ({self.unreadable:,} unreadable, "
+            f"{self.empty:,} without objects), "
+            f"{counted(int(counts.sum()), '%s object', '%s objects')}{listed if named else ''}"
         )

@@ -28,6 +28,7 @@ from reporting.tensorboard import TensorBoardLogger
 from reporting.tiles import TILE_SIDE, ImageName, Tile, annotated_tile, contact_sheet, mark_deciding
 from utils.errors import best_effort
 from utils.language.catalogue import ENGLISH
+from utils.logs import counted
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +196,7 @@ class CandidateReport:
             words = [] if score is None else [f"own score {score:.3f}"]
             words += filter(None, [breakdown_words(breakdown, self._names)])
             total = len(record.detections)
-            all_shown = "1 detection" if total == 1 else f"{total} detections"
+            all_shown = counted(total, "%s detection", "%s detections")
             part_shown = f"{len(rows)} of {total} detections shown"
             words.append(all_shown if len(rows) == total else part_shown)
             name = ImageName.of(record.path, report.names)

@@ -25,6 +25,7 @@ from reporting.image_errors import (
 from reporting.page import PAGE, SHEET_QUALITY, chart_uri, environment, write_page
 from reporting.tiles import ImageName, Tile, annotated_tile, contact_sheet
 from utils.language.catalogue import ENGLISH
+from utils.logs import counted
 
 COMPARED = 8
 """Images of the split with labels and detections side by side."""
@@ -191,8 +192,8 @@ def compare_images(
         name = ImageName.of(index.paths[position], known)
         boxes, classes = index.boxes_of(position), index.classes_of(position)
         detected = rows[:, 5].astype(int)
-        labelled = "1 label" if len(boxes) == 1 else f"{len(boxes)} labels"
-        found = "1 detection" if len(rows) == 1 else f"{len(rows)} detections"
+        labelled = counted(len(boxes), "%s label", "%s labels")
+        found = counted(len(rows), "%s detection", "%s detections")
         pair = [
             annotated_tile(image, f"{name.short}: {labelled}", boxes, classes, names),
             annotated_tile(

@@ -33,6 +33,7 @@ from reporting.drawing import (
 )
 from reporting.results_csv import read_results
 from utils.atomic import replace_file
+from utils.logs import counted
 
 DPI = 160
 MOST_POINTS = 4000
@@ -177,7 +178,8 @@ def _plot_counts(axes: Axes, index: DatasetIndex, names: Sequence[str]) -> None:
     few, named = len(counts) <= 12, len(counts) <= MOST_NAMES
     if few:
         axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=8, color=TEXT)
-    title = f"{len(index.boxes):,} boxes in {len(index):,} images"
+    boxes = counted(len(index.boxes), "%s box", "%s boxes")
+    title = f"{boxes}, {counted(len(index), '%s image', '%s images')}"
     tidy(axes, title=title, x="" if named else "class number", y="boxes")
     if named:
         turn, side, size = (30, "right", 9) if few else (90, "center", 6)
@@ -269,7 +271,7 @@ def line(
         axes.axvline(mark, color=MUTED, linewidth=1, linestyle=":")
         place = (mark, 0.97 if mark < len(heights) / 2 else 0.06)
         side = "left" if mark < len(heights) / 2 else "right"
-        shown = f" {mark:,} images "
+        shown = f" {counted(mark, '%s image', '%s images')} "
         where = axes.get_xaxis_transform()
         axes.text(*place, shown, transform=where, ha=side, va="center", fontsize=8, color=MUTED)
     if counts:

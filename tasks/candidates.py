@@ -37,7 +37,7 @@ from settings.detect import DetectionSettings
 from utils.device import describe
 from utils.distributed import SINGLE_PROCESS, DistContext
 from utils.errors import Code, TaskError, best_effort
-from utils.logs import duration
+from utils.logs import counted, duration
 from utils.progress import Progress, progress_bar
 from ymir.results import InferResultWriter, write_mining_result
 from ymir.task_types import Task
@@ -351,7 +351,9 @@ def _rank(job: CandidateJob, records: Iterable[Record]) -> Ranking:
         rows = ((job.candidates[n].text, ranking.scores[n]) for n in ranking.order)
         write_mining_result(job.task, rows)
         log.info(
-            "scores of %d images written to %s", len(job.candidates), job.task.out.mining_result
+            "scores of %s written to %s",
+            counted(len(job.candidates), "%s image", "%s images"),
+            job.task.out.mining_result,
         )
         if job.predictor:
             log_ranking(ranking, job.paths, job.names)
@@ -365,7 +367,13 @@ def _about(job: CandidateJob, device: str, seconds: float, replayed: int) -> Abo
     if count:
         time_told.append(f"{count / max(seconds, 1e-3):.1f} images/s")
     if replayed:
-        time_told.append(f"{replayed:,} images were in the journal of an earlier start")
+        time_told.append(
+            counted(
+                replayed,
+                "%s image was in the journal of an earlier start",
+                "%s images were in the journal of an earlier start",
+            )
+        )
     assert settings is not None
     return About(
         job.context.settings.mining_algorithm if job.task.run_mining else "",
@@ -416,6 +424,8 @@ class UnreadableImages:
         if bad == total:
             raise TaskError(
                 Code.IMAGE_FORMAT,
-                f"none of the {total} candidate images can be decoded: check that they are images.",
+                f"none of the {total:,} candidate images can be decoded: check that they are "
+                "images.",
             )
-        log.warning("%d of %d images could not be read; they are ranked last", bad, total)
+        whole = counted(total, "%s image", "%s images")
+        log.warning("%s of %s could not be read: ranked last", f"{bad:,}", whole)

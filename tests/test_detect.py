@@ -215,7 +215,7 @@ def test_settings_are_options_too(
     run(weights, paths[0], f"{words} --output {output}")
     (found,) = json.loads(output.read_text()).values()
     assert {box["class_name"] for box in found} == {"red_cell"}
-    assert f"1 images, {len(found)} objects: {output}" in capsys.readouterr().out
+    assert f"1 image, {len(found)} objects: {output}" in capsys.readouterr().out
 
 
 def test_an_image_too_wide_for_a_picture_costs_nothing_else(

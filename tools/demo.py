@@ -41,7 +41,7 @@ from tools.sources import read_source
 from utils.command import run_command
 from utils.errors import Code, TaskError
 from utils.language.catalogue import ENGLISH, catalogue
-from utils.logs import log_to_console
+from utils.logs import counted, log_to_console
 from utils.official_weights import COCO_START, missing_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,11 +154,18 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     rows = [
         ("training started from", start[0] if start else FROM_SCRATCH),
         ("mAP50, validation split", f"{best['mAP']:.3f}"),
-        (f"TP / FN / FP at confidence {confidence}", "{tp} / {fn} / {fp}".format(**best)),
-        ("images ranked for labelling", f"{len(ranking)}"),
+        (
+            f"TP / FN / FP at confidence {confidence}",
+            " / ".join(f"{best[key]:,}" for key in ("tp", "fn", "fp")),
+        ),
+        ("images ranked for labelling", f"{len(ranking):,}"),
         ("mining score, first to last", f"{first:.3f}–{last:.3f}"),
         *([("no ranking", note)] if note else []),
-        ("objects detected", f"{objects} objects in {len(images)} images"),
+        (
+            "objects detected",
+            f"{counted(objects, '%s object', '%s objects')}; "
+            + counted(len(images), "%s image", "%s images"),
+        ),
     ]
     for outcome in outcomes:
         rows.append((f"{outcome.name}: time", f"{outcome.seconds:.0f} s"))

@@ -37,6 +37,7 @@ from tools.task_images import TaskExporter
 from utils.atomic import write_text
 from utils.command import run_command
 from utils.errors import Code, TaskError
+from utils.logs import counted
 from utils.official_weights import missing_weights
 
 log = logging.getLogger("make_task")
@@ -85,7 +86,8 @@ def write_task(
         if chosen is None:
             raise TaskError(Code.DATASET, f"There is no image in {', '.join(order)} to look at.")
         splits = {"candidate": splits[chosen]}
-        log.info("candidates: %d images of the split %s", len(splits["candidate"]), chosen)
+        count = counted(len(splits["candidate"]), "%s image", "%s images")
+        log.info("candidates: %s of the split %s", count, chosen)
     columns = 5 if protocol is None else 7
     exporter = TaskExporter(into, source.class_names, annotation_format, columns, copy=copy)
     exporter.choose(splits)

@@ -134,6 +134,14 @@ class PercentLogger:
         self._log.info("%.0f%% done in %s%s", 100 * fraction, duration(spent), left, extra=PROGRESS)
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """Put a count into the form for one or the form for several, such as '%s image', '%s images'.
+
+    Commas stand between thousands.
+    """
+    return (one if number == 1 else several) % f"{number:,}"
+
+
 def duration(seconds: float) -> str:
     """Format a time in its two largest units: '42 s', '3 min 5 s', '2 h 10 min'."""
     whole = max(round(seconds), 0)

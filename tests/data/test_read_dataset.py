@@ -177,7 +177,7 @@ def test_classes_that_never_match_are_told_with_both_lists(tmp_path: Path) -> No
         file.write("assets/fa/third.png\tb.txt\n")
     index, report = read_dataset(tmp_path / "index.tsv", NAMES, root=tmp_path, max_bad_fraction=0)
     assert (len(index), report.unknown_classes) == (2, {"glove": 1})
-    assert "1 boxes of other classes left out: glove (1)" in report.lines()
+    assert "1 box of another class left out: glove (1)" in report.lines()
 
 
 @pytest.mark.parametrize("waits", [True, False], ids=["by-threads", "by-one"])

@@ -98,7 +98,7 @@ CASES = (
     taken(
         "the same image twice: once",
         index(GOOD + GOOD),
-        "1 images listed twice, taken once",
+        "1 image listed twice, taken once",
         images=1,
         duplicate_images=1,
     ),

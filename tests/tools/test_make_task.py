@@ -138,7 +138,7 @@ def test_chosen_classes_keep_their_order(tmp_path: Path) -> None:
     source = read_source(make_voc(tmp_path), ["Dog Bowl"])
     assert source.class_names == ("Dog Bowl",)
     assert [len(image.boxes) for image in source.splits["train"]] == [1, 0]
-    assert "1 boxes of other classes left out: cat (1)" in source.notes
+    assert "1 box of another class left out: cat (1)" in source.notes
 
 
 def test_same_content_is_one_asset(tmp_path: Path) -> None:

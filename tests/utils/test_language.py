@@ -110,8 +110,8 @@ def test_a_translation_is_chinese_and_has_no_slots_of_its_own(name: str) -> None
         ),
         (
             "a.tsv: 2 of 3 images usable, 4 boxes, 0 images without objects\n"
-            "1 images listed twice, taken once\n"
-            "b.tsv: 5 of 5 images usable, 6 boxes, 1 images without objects",
+            "1 image listed twice, taken once\n"
+            "b.tsv: 5 of 5 images usable, 6 boxes, 1 image without objects",
             "a.tsv：3 张图片中有 2 张可用，4 个框，0 张图片没有目标\n"
             "1 张图片重复列出，只取一次\n"
             "b.tsv：5 张图片中有 5 张可用，6 个框，1 张图片没有目标",
@@ -127,6 +127,10 @@ def test_a_translation_is_chinese_and_has_no_slots_of_its_own(name: str) -> None
         (
             "class cat          <- (fresh)\nclass traffic light <- traffic light",
             "类别 cat          <- （新建）\n类别 traffic light <- traffic light",
+        ),
+        (
+            "1 image (0 unreadable, 0 without objects), 1,234 objects: cat 1,233, dog 1",
+            "1 张图片（0 张不可读，0 张没有目标），1,234 个目标: cat 1,233, dog 1",
         ),
         ("a sentence that nobody wrote: 7 of 8", "a sentence that nobody wrote: 7 of 8"),
         ("class names", "class names"),

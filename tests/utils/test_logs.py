@@ -11,7 +11,15 @@ import pytest
 
 from utils import logs
 from utils.environment import RANK_VARIABLES
-from utils.logs import PROGRESS, PercentLogger, ProgressFilter, duration, log_to_console, redact
+from utils.logs import (
+    PROGRESS,
+    PercentLogger,
+    ProgressFilter,
+    counted,
+    duration,
+    log_to_console,
+    redact,
+)
 from utils.progress import progress_bar
 
 
@@ -52,6 +60,13 @@ def test_the_percentage_done(caplog: pytest.LogCaptureFixture, clock: SimpleName
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 boxes"), (1, "1 box"), (2, "2 boxes"), (12345, "12,345 boxes")]
+)
+def test_counts(number: int, text: str) -> None:
+    assert counted(number, "%s box", "%s boxes") == text
 
 
 def log_epochs() -> None:
