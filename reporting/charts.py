@@ -37,7 +37,7 @@ text {{ font-family: "DejaVu Sans", system-ui, sans-serif; white-space: pre; }}
 </style>"""
 WORDS = re.compile(r"(<text [^>]*>)([^<]*)(?=</text>)")
 FONT = re.compile(r"font-family: [^;\"]*;? ?")
-OWN_TICKS = frozenset({"missed", "invented"})
+OWN_TICKS = frozenset({"missed (FN)", "false positives (FP)"})
 """Words on an axis; the others are names of classes, which are never translated."""
 HEAD = re.compile(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"[^>]*>')
 

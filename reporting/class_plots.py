@@ -129,7 +129,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
         axes = figure.subplots()
         axes.imshow(ground)
         places, size = range(side), 9 if side <= 12 else 11
-        columns, rows = [*shown, "invented"], [*shown, "missed"]
+        columns, rows = [*shown, "false positives (FP)"], [*shown, "missed (FN)"]
         axes.set_xticks(places, columns, rotation=45, ha="right", fontsize=size, parse_math=False)
         axes.set_yticks(places, rows, fontsize=size, parse_math=False)
     axes.axhline(side - 1.5, color="white", linewidth=4)

@@ -1,4 +1,4 @@
-"""What an evaluation found, missed and invented in each image, and the images with most errors."""
+"""True and false positives and misses of an evaluation in each image, and the images with most."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ from reporting.drawing import (
     read_if_possible,
 )
 from reporting.tiles import MOST_NAMED, TILE_SIDE, ImageName, Tile, naming_order, outlines
+from utils.logs import counted
 
 Kind = Literal["missed", "invented"]
 SHOWN = 12
 """Images of each gallery."""
-COLOURS = ((ACCENT, "found"), (ALERT, "missed"), (INVENTED, "invented (dashed)"))
+COLOURS = (
+    (ACCENT, "found (TP)"),
+    (ALERT, "missed (FN)"),
+    (INVENTED, "false positives (FP), dashed"),
+)
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,16 @@ def error_tiles(
         if kind == "missed":
             frames += [*invented, *missed]
             places, of_class, scores, colour = boxes[~one.found], classes[~one.found], None, ALERT
-            words = f"{one.missed} of {one.total} missed"
+            words = f"{one.missed:,} of {one.total:,} missed"
         else:
             frames += [*missed, *invented]
             places, of_class, scores = false[:, :4] * scale, false[:, 5].astype(int), false[:, 4]
             colour = INVENTED
-            words = f"{one.invented} invented, {one.total} labelled"
+            forms = (
+                f"%s false positive, {one.total:,} labelled",
+                f"%s false positives, {one.total:,} labelled",
+            )
+            words = counted(one.invented, *forms)
         labels = box_labels(places, of_class, index.class_names, scores, colour=colour)
         if named > MOST_NAMED:  # the surest inventions first
             order = naming_order(of_class, None if scores is None else -scores)

@@ -155,7 +155,7 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
         ("training started from", start[0] if start else FROM_SCRATCH),
         ("mAP50, validation split", f"{best['mAP']:.3f}"),
         (
-            f"TP / FN / FP at confidence {confidence}",
+            f"found (TP) / missed (FN) / false positives (FP) at confidence {confidence}",
             " / ".join(f"{best[key]:,}" for key in ("tp", "fn", "fp")),
         ),
         ("images ranked for labelling", f"{len(ranking):,}"),
@@ -193,8 +193,8 @@ def write_index(
     galleries = (
         (pairs, of_training, "compared"),
         ("Label these first; white: the box that decided", of_mining, "first"),
-        ("Images with the most missed objects", of_training, "missed"),
-        ("Images with the most invented objects", of_training, "invented"),
+        ("Images with the most missed objects (FN)", of_training, "missed"),
+        ("Images with the most false positives (FP)", of_training, "invented"),
     )
     shown = [
         (caption, caption == pairs, pictures)

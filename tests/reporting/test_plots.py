@@ -60,9 +60,9 @@ def test_of_many_classes_those_with_most_errors_are_in_the_matrix() -> None:
     drawn(figure)
     (axes,) = figure.axes
     names = [text.get_text() for text in axes.get_xticklabels()]
-    assert (len(names), names[-1]) == (class_plots.MOST_CONFUSED + 1, "invented")
+    assert (len(names), names[-1]) == (class_plots.MOST_CONFUSED + 1, "false positives (FP)")
     assert {"c60", "c70"} <= set(names)
-    assert axes.get_yticklabels()[-1].get_text() == "missed"
+    assert axes.get_yticklabels()[-1].get_text() == "missed (FN)"
     cells = {text.get_text() for text in axes.texts}
     assert {"0.33\n30", "0.07\n5", "0.93\n70"} <= cells
     assert "The 20 of 80 classes with the most errors" in axes.get_title(loc="left")

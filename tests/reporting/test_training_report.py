@@ -159,7 +159,10 @@ def test_metrics_on_the_page_are_those_of_the_evaluation(data: ReportData, tmp_p
     changed = {"settings": TrainSettings(epochs=3), "examples": examples, "command": "python x.py"}
     text = page_text(data, tmp_path, best=(0, judged), files=files, **changed)
     assert f"{judged.scores.map50:.3f} mAP at IoU 0.5" in text
-    assert "18 found, of 24 labelled objects 6 missed 0 invented: detected" in text
+    assert (
+        "18 found (TP), of 24 labelled objects 6 missed (FN) 0 false positives (FP): detected"
+        in text
+    )
     assert "1 best epoch, of 2 " in text
     assert f"command python x.py written 20{date.today():%y-%m}" in text
     assert f"program ymir-yolov5 {VERSION}" in text
@@ -201,7 +204,7 @@ def test_the_page_in_chinese(data: ReportData, tmp_path: Path) -> None:
     assert 'lang="zh"' in (tmp_path / "p.html").read_text("utf-8")
     for words in (
         "训练报告 yolov5s，2 个类别， 已训练 3 个 epoch 中的 2 个， 写此报告时尚未完成",
-        "18 检出，共 24 个已标注的目标 6 漏检 0 误检：检测到但未标注",
+        "18 检出（TP），共 24 个已标注的目标 6 漏检（FN） 0 误检（FP）：检测到但未标注",
         "1. photo 0 <b>.png: 漏检 3 个，共 4 个",
         "t.tsv 中的例子 a.xml：没有名称",
         "epochs 3 100 遍历训练集的次数",
@@ -304,7 +307,7 @@ def test_found_missed_and_invented_have_colours_of_their_own(
     colours = [(o.colour, o.dashed) for o in first.outlines]
     assert colours == [*[(ACCENT, False)] * 4, *[(INVENTED, True)] * 2]
     assert [label.text[-4:] for label in first.labels] == ["0.60", "0.50"]
-    assert first.caption == "1. photo 3 <b>.png: 2 invented, 4 labelled"
+    assert first.caption == "1. photo 3 <b>.png: 2 false positives, 4 labelled"
 
 
 @pytest.mark.parametrize(("images", "tiles"), [(1, 2), (30, 16)])
@@ -327,7 +330,7 @@ def test_original_names_stand_in_captions_and_tables(
     assert examples.invented_tiles[0].title == "holiday/3.jpg (photo 3 <b>.png)"
     assert examples.compared[0].caption == "holiday/0.jpg: 4 labels"
     text = page_text(data, tmp_path, best=(0, judged), examples=examples)
-    assert "file original name missed labelled" in text
+    assert "file original name missed (FN) labelled" in text
     assert f"{index.paths[0]} holiday/0.jpg 3 4" in text
     assert 'title="holiday/0.jpg (photo 0 &lt;b&gt;.png)"' in (tmp_path / "p.html").read_text()
 

@@ -145,13 +145,13 @@ def test_finished_texts(english: str, chinese: str) -> None:
 @pytest.mark.parametrize(
     ("english", "chinese"),
     [
-        ("2 invented, 3 labelled", "误检 2 个，已标注 3 个"),
+        ("2 false positives, 3 labelled", "误检 2 个，已标注 3 个"),
         (
             "flip: object lost, 6 of 39 detections shown",
             "flip：目标丢失，显示 39 个检测结果中的 6 个",
         ),
         ("own score 0.993, distance 0.30, 1 detection", "自身分数 0.993，距离 0.30，1 个检测结果"),
-        ("cat, dog: invented", "cat, dog: invented"),
+        ("cat, dog: labelled", "cat, dog: labelled"),
     ],
 )
 def test_captions(english: str, chinese: str) -> None:
