@@ -90,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command.save_json:
         path = folder / fitting_name(folder, command.weights.stem, "_predictions.json")
         count = write_coco_json(path, found, index, COCO_IDS if command.is_coco else None)
-        found = counted(count, "%s detection", "%s detections")
-        log.info("%s in COCO's format: %s", found, path)
+        saved = counted(count, "%s detection", "%s detections")
+        log.info("%s in COCO's format: %s", saved, path)
     log.info("results: %s", folder)
     if command.settings.plots:
         with best_effort(PAGE, log):
