@@ -17,7 +17,7 @@ COCO_START = (
     "weights, .64 after 100 from scratch (docs/accuracy.md)"
 )
 """What a start from scratch forgoes, for log, pages and demo: raccoon with `small` in the tables of
-«Few photographs, few iterations», mean of two seeds against one."""
+«Few photographs, few iterations», mean of four seeds against one."""
 SCRATCH = "scratch"
 """Value of the setting `weights` that asks for random initialisation."""
 
