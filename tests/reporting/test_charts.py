@@ -67,7 +67,7 @@ def test_words_are_chinese_text_and_names_of_classes_stay(tmp_path: Path) -> Non
         found = ET.fromstring(figure_svg(figure, "zh")).iter("{http://www.w3.org/2000/svg}text")
         words += [one.text or "" for one in found]
         assert "<text" not in figure_svg(figure)
-    for shown in ("漏检", "误检", "真实类别", "精确率", "2 张图片", "boxes", "<b>"):
+    for shown in ("漏检（FN）", "误检（FP）", "真实类别", "精确率", "2 张图片", "boxes", "<b>"):
         assert shown in map(str.strip, words)
     english = {word for text in words for word in re.findall("[a-z]{3,}", text)}
     assert english - {"red", "cell"} <= {"boxes", "epoch", "img", "size"}
