@@ -46,9 +46,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return asked
 
 
-def test_mlflow_itself(tmp_path: Path, offline: list[object]) -> None:
+def test_mlflow_itself(
+    tmp_path: Path, offline: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
     mlflow = import_module("mlflow")
     log_two_epochs("mlflow", tmp_path / "exp")
+    assert "no more curves" not in caplog.text
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/exp/mlflow/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("yolov5").experiment_id])
     assert (run.info.run_name, run.info.status) == ("exp", "FINISHED")
@@ -63,8 +66,11 @@ def test_mlflow_itself(tmp_path: Path, offline: list[object]) -> None:
     assert not offline
 
 
-def test_wandb_itself(tmp_path: Path, offline: list[object]) -> None:
+def test_wandb_itself(
+    tmp_path: Path, offline: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
     log_two_epochs("wandb", tmp_path / "exp")
+    assert "no more curves" not in caplog.text
     (file,) = (tmp_path / "exp" / "wandb").glob("offline-run-*/run-*.wandb")
     content = file.read_bytes()
     for name in (*COLUMNS[1:], "best/mAP_0.5:0.95", "freeze", "[0, 1]"):
