@@ -19,7 +19,7 @@ from bench.material import (
 )
 from bench.training import markdown
 from tools.sources import SourceDataset
-from tools.task_images import FORMATS
+from tools.parsers import FORMATS
 
 NAMES = {
     YOLOV5: "yolov5 7.0.14",
