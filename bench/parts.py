@@ -18,8 +18,8 @@ from bench.material import (
     write_weights,
 )
 from bench.training import markdown
-from tools.sources import SourceDataset
 from tools.parsers import FORMATS
+from tools.sources import SourceDataset
 
 NAMES = {
     YOLOV5: "yolov5 7.0.14",
