@@ -158,12 +158,13 @@ class RankingReport:
                 held.append(len(self.groups.members))
         own = [self.ranking.own[n] for n in first]
         lowest = [min((s for s in own[:k] if s is not None), default="") for k in steps]
+        of_scores = [("least own score", *lowest)] if any(s is not None for s in own) else []
         rows = list(zip(self.class_names, *table, strict=True))
         of_groups = [("groups of alike images", *held)] if self.groups.largest() else []
         return {
             "coverage": rows,
             "steps": [f"k = {k:,}" for k in steps],
-            "held": [("least own score", *lowest), *of_groups],
+            "held": [*of_scores, *of_groups],
             "alike": self.groups.words(),
             "listed": self.listed,
             "renamed": any(row[2] for row in self.listed),

@@ -196,7 +196,7 @@ def test_how_many_in_words(own: list[float | None], words: str) -> None:
 
 def test_where_there_is_no_ranking_the_page_says_so(tmp_path: Path) -> None:
     made = predictions(tmp_path / "data", 5, 2, 0)[:5]
-    ranking = ranking_of([1.0, 0.9, 0.8, 0.7, 0.6], note="Nothing was found.", own=[None] * 5)
+    ranking = ranking_of([1.0, 0.9, 0.8, 0.7, 0.6], note="nothing was found.", own=[None] * 5)
     report_of(made, 2, mining=True).write(
         tmp_path, lambda n: record(made[n]), ranking=ranking, tensorboard=False
     )
@@ -204,6 +204,7 @@ def test_where_there_is_no_ranking_the_page_says_so(tmp_path: Path) -> None:
     assert "This is no ranking. Nothing was found." in text
     assert "own score" not in text.split("Detections")[0].split("final score")[0]
     assert "The table counts" not in text  # of classes: there is none
+    assert "least own score" not in text
 
 
 def test_a_page_begins_with_what_matters_and_folds_the_rest(tmp_path: Path) -> None:
