@@ -200,14 +200,16 @@ class CandidateReport:
             part_shown = f"{len(rows)} of {total} detections shown"
             words.append(all_shown if len(rows) == total else part_shown)
             name = ImageName.of(record.path, report.names)
-            tile = self._tile(image, f"{rank}. {name.short}: {', '.join(words)}", rows)
+            tile = self._tile(image, f"{rank}. {name.short}: {', '.join(words)}", rows, name)
             frames = [replace(one, thickness=1) for one in tile.outlines]
             scale = min(TILE_SIDE / max(image.shape[:2]), 1.0)
-            yield mark_deciding(replace(tile, outlines=frames, title=name.whole), breakdown, scale)
+            yield mark_deciding(replace(tile, outlines=frames), breakdown, scale)
 
-    def _tile(self, image: np.ndarray, caption: str, rows: np.ndarray) -> Tile:
+    def _tile(self, image: np.ndarray, caption: str, rows: np.ndarray, name: ImageName) -> Tile:
         boxes, classes = rows[:, :4], rows[:, 5].astype(int)
-        return annotated_tile(image, caption, boxes, classes, self._names, rows[:, 4])
+        return annotated_tile(
+            image, caption, boxes, classes, self._names, rows[:, 4], title=name.whole
+        )
 
     def _by_confidence(self, names: Mapping[str, str]) -> Iterator[tuple[str, str, list[Tile]]]:
         """Yield the galleries of an inference: identifier, heading and images."""
@@ -231,12 +233,11 @@ class CandidateReport:
             return None
         rows, name = prediction.detections, ImageName.of(prediction.path, names)
         if not len(rows):
-            return replace(self._tile(image, name.short, rows), title=name.whole)
+            return self._tile(image, name.short, rows, name)
         low, high = rows[:, 4].min(), rows[:, 4].max()
         spread = f"{low:.2f}" if len(rows) == 1 else f"{low:.2f}–{high:.2f}"
-        plural = "" if len(rows) == 1 else "s"
-        caption = f"{name.short}: {len(rows)} detection{plural}, {spread}"
-        return replace(self._tile(image, caption, rows), title=name.whole)
+        count = counted(len(rows), "%s detection", "%s detections")
+        return self._tile(image, f"{name.short}: {count}, {spread}", rows, name)
 
     def _part(self, prediction: Prediction, row: int, names: Mapping[str, str]) -> Tile | None:
         """Return the part of an image around one detection; None where its file is gone."""
@@ -257,8 +258,7 @@ class CandidateReport:
         index = int(own[0, 5])
         named = shorten(self._names[index]) if index < len(self._names) else f"class {index}"
         name = ImageName.of(prediction.path, names)
-        tile = self._tile(part, f"{own[0, 4]:.2f} {named}: {name.short}", moved)
-        return replace(tile, title=name.whole)
+        return self._tile(part, f"{own[0, 4]:.2f} {named}: {name.short}", moved, name)
 
 
 def chosen_rows(rows: np.ndarray, breakdown: Mapping[str, object]) -> np.ndarray:

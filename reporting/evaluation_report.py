@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +194,12 @@ def compare_images(
         detected = rows[:, 5].astype(int)
         labelled = counted(len(boxes), "%s label", "%s labels")
         found = counted(len(rows), "%s detection", "%s detections")
-        pair = [
-            annotated_tile(image, f"{name.short}: {labelled}", boxes, classes, names),
+        whole = name.whole
+        tiles += [
+            annotated_tile(image, f"{name.short}: {labelled}", boxes, classes, names, title=whole),
             annotated_tile(
-                image, f"{name.short}: {found}", rows[:, :4], detected, names, rows[:, 4]
+                *(image, f"{name.short}: {found}", rows[:, :4], detected, names, rows[:, 4]),
+                title=whole,
             ),
         ]
-        tiles += [replace(tile, title=name.whole) for tile in pair]
     return tiles

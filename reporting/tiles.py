@@ -155,6 +155,8 @@ def annotated_tile(
     classes: np.ndarray,
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
+    *,
+    title: str = "",
 ) -> Tile:
     """Return a tile with boxes [n, 4], xyxy in pixels of the image [h, w, 3] at its full size.
 
@@ -174,7 +176,8 @@ def annotated_tile(
             rest = [replace(one, text=text) for one, text in zip(rest, texts, strict=True) if text]
         labels = named + rest
     colours = [series_colour(int(index)) for index in classes]
-    return Tile(small, caption, labels, outlines(boxes * scale, colours, thickness=2 - crowded))
+    frames = outlines(boxes * scale, colours, thickness=2 - crowded)
+    return Tile(small, caption, labels, frames, title)
 
 
 def naming_order(classes: np.ndarray, ranks: np.ndarray | None = None) -> list[int]:

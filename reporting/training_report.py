@@ -60,11 +60,11 @@ class TrainingReport(Callback):
             sizes = label_sizes(train.boxes, train.offsets, train.sizes, image_size)
             threshold = self._data.settings.anchor_t
             self._save("labels.png", plots.label_statistics(train))
-            language = self._data.settings.language
             for number, panel in enumerate(plots.label_panels(train)):
-                self._charts[f"labels-{number}"] = chart_uri(panel, language)
+                self._show(f"labels-{number}", panel)
             figure = plots.anchor_coverage(anchors.cpu().numpy(), sizes, threshold=threshold)
             self._save("anchors.png", figure)
+            self._show("anchors", figure)
         self._epoch_started = monotonic()
 
     def on_train_batch_end(self, epoch: int, step: int, images: Tensor, targets: Tensor) -> None:
@@ -122,9 +122,10 @@ class TrainingReport(Callback):
         (epoch, evaluation), names = self._data.best, self._data.train.class_names
         self._save("results.png", plots.learning_curves(self._folder / "results.csv"), epoch)
         for number, panel in enumerate(plots.learning_panels(self._folder / "results.csv")):
-            self._charts[f"learning-{number}"] = chart_uri(panel, self._data.settings.language)
+            self._show(f"learning-{number}", panel)
         for name, figure in evaluation_figures(evaluation, names):
             self._save(name, figure, epoch)
+            self._show(Path(name).stem, figure)
         examples = examples_of(evaluation, self._data.validation, self._data.names)
         self._data = replace(self._data, examples=examples)
         for name, sheet in evaluation_sheets(examples):
@@ -132,8 +133,10 @@ class TrainingReport(Callback):
 
     def _save(self, name: str, figure: Figure, epoch: int = 0) -> None:
         plots.save_figure(figure, self._folder / name)
-        self._charts[Path(name).stem] = chart_uri(figure, self._data.settings.language)
         self._board.image(Path(name).stem, read_image(self._folder / name), epoch)
+
+    def _show(self, name: str, figure: Figure) -> None:
+        self._charts[name] = chart_uri(figure, self._data.settings.language)
 
     def _write_image(self, name: str, image: np.ndarray, epoch: int = 0) -> None:
         write_image(self._folder / name, image, quality=SHEET_QUALITY)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from cli.parsers import Parser
-from tests.conftest import ROOT
+from tests.help_cost import help_at_once
 from tools import parsers
 
 PARSERS: dict[str, Callable[[], Parser]] = {
@@ -22,26 +20,11 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "tools.check_out": parsers.check_out_parser,
     "bench.same_numbers": parsers.same_numbers_parser,
 }
-LISTED = """
-import resource, runpy, sys
-used = lambda: sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-began, sys.argv = used(), sys.argv[1:]
-try:
-    runpy.run_module(sys.argv[0], run_name="__main__")
-finally:
-    print(used() - began, *{"torch", "cv2", "pandas"} & sys.modules.keys())
-"""
 
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_help_waits_for_no_import(name: str) -> None:
-    words = [sys.executable, "-c", LISTED, name, "--help"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    *text, last = done.stdout.splitlines()
-    seconds, *slow = last.split()
-    assert text[0].startswith(f"usage: python -m {name} ")
-    assert not slow
-    assert float(seconds) < 0.5
+    assert help_at_once(name).startswith(f"usage: python -m {name} ")
 
 
 @pytest.mark.parametrize("name", PARSERS)
