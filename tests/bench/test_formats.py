@@ -15,8 +15,8 @@ from data.read_dataset import read_dataset
 from models.checkpoint import load_checkpoint
 from tools.check_out import check_out
 from tools.make_task import write_task
+from tools.parsers import FORMATS
 from tools.sources import SourceDataset
-from tools.task_images import FORMATS
 
 
 def read_all(source: SourceDataset, out: Path, form: str) -> DatasetIndex:
