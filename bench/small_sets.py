@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -159,6 +160,8 @@ def run(plan: Plan, program: str, name: str, seed: int) -> None:
     with only_one(folder) as free:
         if not free or any(key.items() <= one.items() for one in read_results(results)):
             return
+        # What a kill left: v7.0 would add its epochs to the old results.csv.
+        shutil.rmtree(folder / "run", ignore_errors=True)
         plan.train(program, seed, folder)
         line = json.dumps({**key, "overrides": plan.overrides, **plan.figures(folder)})
         with results.open("a", encoding="utf-8") as file:

@@ -136,7 +136,7 @@ def training_loader(
     if not len(images.index):
         raise TaskError(
             Code.DATASET,
-            f"none of the {len(index)} training images can be used: check the files named above.",
+            f"no training image can be used ({len(index):,} listed): check the files named above.",
         )
     candidates = shared_positions(len(images.index))
     order, output_sizes = _order(

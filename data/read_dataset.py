@@ -243,13 +243,13 @@ def _check_bad_fraction(
     if report.bad_images.count == listed and report.missing_images < listed:
         raise TaskError(
             Code.IMAGE_FORMAT,
-            f"none of the {listed} images of {report.index_file} can be read, for example {first}; "
-            "check that they are JPEG, PNG or BMP files.",
+            f"no image of {report.index_file} can be read ({listed:,} listed), for example "
+            f"{first}; check that they are JPEG, PNG or BMP files.",
         )
     limit = "" if not usable else f" (max_bad_fraction allows {max_bad_fraction:g})"
     raise TaskError(
         Code.DATASET,
-        f"{bad} of the {listed} images of {report.index_file} are unusable{limit}, for example "
+        f"unusable images of {report.index_file}: {bad:,} of {listed:,}{limit}, for example "
         f"{first}; mend or remove them.",
     )
 
@@ -265,7 +265,7 @@ def _check_one_decodes(paths: Sequence[str], report: DataReport) -> None:
             return
     raise TaskError(
         Code.IMAGE_FORMAT,
-        f"none of the {len(paths)} images of {report.index_file} can be decoded, for example "
+        f"no image of {report.index_file} can be decoded ({len(paths):,} listed), for example "
         f"{fault}; check that they are whole.",
     )
 

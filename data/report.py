@@ -101,8 +101,8 @@ class DataReport:
         if not self.other_sizes.count:
             return ""
         return (
-            f"{self.other_sizes.count:,} images of {self.index_file} have another size than their "
-            "annotations state, so their boxes may not fit (labelled turned as their EXIF "
+            f"images of {self.index_file} whose size is not the one that their annotations state: "
+            f"{self.other_sizes.count:,}; their boxes may not fit (labelled turned as their EXIF "
             "orientation says, or resized afterwards?), such as "
             f"{'; '.join(self.other_sizes.examples)}"
         )

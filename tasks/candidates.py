@@ -424,7 +424,7 @@ class UnreadableImages:
         if bad == total:
             raise TaskError(
                 Code.IMAGE_FORMAT,
-                f"none of the {total:,} candidate images can be decoded: check that they are "
+                f"no candidate image can be decoded ({total:,} listed): check that they are "
                 "images.",
             )
         whole = counted(total, "%s image", "%s images")

@@ -74,7 +74,7 @@ def find_folder(folder: Path, _class_names: Sequence[str]) -> FoundDataset | Non
         hint = " (its backslashes were read as slashes)" if "\\" in "".join(absent[:1]) else ""
         raise TaskError(
             Code.DATASET,
-            f"none of the {len(absent)} images that {next(iter(documents))} lists exists, for "
+            f"no image that {next(iter(documents))} lists exists ({len(absent):,} listed), for "
             f"example {absent[0][:200]!r}{hint}: put them beside it or in {root / 'images'}."
             if absent
             else f"{next(iter(documents))} lists no image.",

@@ -142,7 +142,9 @@ def _fastest(target: BenchmarkTarget, samples: Sequence[Tensor], images: int) ->
     """Return torch (None) on a CPU, unless another backend gains more than its trial costs."""
     names = installed(AUTO_ON_CPU)
     if not names or images < MIN_IMAGES:
-        reason = f"{images} images are few" if names else f"no {' or '.join(AUTO_ON_CPU)} installed"
+        reason = (
+            f"too few images ({images})" if names else f"no {' or '.join(AUTO_ON_CPU)} installed"
+        )
         log.info("engine auto: torch; %s", reason)
         return None
     began = time.perf_counter()

@@ -57,7 +57,12 @@ def test_a_finished_training_is_not_repeated(
     data = str(drawn.splits["train"][0].path.parents[1])
     words = ["--data", data, "--out", str(tmp_path), "--seeds", "3", "--programs", "ours"]
     words += ["--limit", "8", "--epochs", "1", "--img-size", "64"]
+    killed = tmp_path / f"{Path(data).name}-8-scratch-1-ours-3" / "run" / "epoch of a killed one"
+    killed.parent.mkdir(parents=True)
+    killed.touch()
     main(words)
+    assert not killed.exists()
+    assert (killed.parent / "results.csv").is_file()
     first = capsys.readouterr().out
     results = (tmp_path / "results.jsonl").read_text("utf-8")
     main(words)

@@ -116,7 +116,9 @@ class TestTrainingLoader:
     def test_nothing_left_is_refused(self, index: DatasetIndex) -> None:
         for path in index.paths:
             Path(path).unlink()
-        with pytest.raises(TaskError, match="none of the 7 training images") as caught:
+        with pytest.raises(
+            TaskError, match=r"no training image can be used \(7 listed\)"
+        ) as caught:
             loader_of(index)
         assert caught.value.code == Code.DATASET
 

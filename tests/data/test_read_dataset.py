@@ -105,7 +105,10 @@ def test_a_stated_size_that_is_not_the_files_is_a_warning(
     assert (len(index), report.other_sizes.count) == (3, count)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert f"{count} images of {index_file} have another size than" in record.getMessage()
+    assert (
+        f"images of {index_file} whose size is not the one that their annotations state: {count};"
+        in record.getMessage()
+    )
     assert "first image.png: 40x30, stated 30x40" in record.getMessage()
 
 
@@ -149,9 +152,9 @@ def read_text(
     ("texts", "images", "bad", "code", "said"),
     [
         (["0, 1, 1, 2, 2\n2, 1, 1, 2, 2"], [], 1.0, Code.DATASET, "0.txt line 2: class index 2 is"),
-        ([None, None], [], 1.0, Code.DATASET, "2 of the 2 images"),
-        (["", ""], [b"x", b"y"], 1.0, Code.IMAGE_FORMAT, "none of the 2 images"),
-        (["0, 1, 1, 2, 2", "x", "x"], [], 0.5, Code.DATASET, "2 of the 3 images"),
+        ([None, None], [], 1.0, Code.DATASET, "index.tsv: 2 of 2, "),
+        (["", ""], [b"x", b"y"], 1.0, Code.IMAGE_FORMAT, "can be read (2 listed)"),
+        (["0, 1, 1, 2, 2", "x", "x"], [], 0.5, Code.DATASET, "index.tsv: 2 of 3 (max_bad_fraction"),
         (["", ""], [], 1.0, Code.DATASET, "hold no object"),
     ],
     ids=["no class", "no annotation", "no image", "more bad than allowed", "only backgrounds"],

@@ -111,8 +111,8 @@ CASES = (
     refused(
         "nothing that exists",
         index(b"x.png\tx.txt\ny.png\ty.txt\n"),
-        "2 of the 2 images",
+        ": 2 of 2, for example",
         "file not found",
     ),
-    refused("not an index at all", index(bytes(range(1, 256)) * 4), "are unusable"),
+    refused("not an index at all", index(bytes(range(1, 256)) * 4), "unusable images of"),
 )

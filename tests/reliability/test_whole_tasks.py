@@ -104,7 +104,7 @@ def test_images_that_are_all_cut_off_end_the_training(
         path.write_bytes(path.read_bytes()[:-300])
     assert start.main(["--env", str(env_file)]) == 1
     said = capsys.readouterr().out.strip().splitlines()[-1]
-    assert said.startswith(f"FAILED ({int(Code.IMAGE_FORMAT)}): none of the")
+    assert said.startswith(f"FAILED ({int(Code.IMAGE_FORMAT)}): no image of")
     assert record(task)[3:5] == ["4", str(int(Code.IMAGE_FORMAT))]
     assert not (task / "out" / "models" / "result.yaml").exists()
 

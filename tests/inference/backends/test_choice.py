@@ -101,7 +101,7 @@ def test_auto_stays_with_torch_for_a_small_gain(target, samples, builders, clock
 @pytest.mark.parametrize(
     ("images", "seconds", "line"),
     [
-        (63, 100.0, "; 63 images are few"),
+        (63, 100.0, "; too few images (63)"),
         (64, 1.0, "; its 64 s are too few to try others"),
         (10**6, None, "; no openvino or onnxruntime installed"),
         (10**6, "gpu", ", as always on a GPU"),
