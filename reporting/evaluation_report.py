@@ -101,8 +101,8 @@ def write_evaluation_report(
         examples=examples,
         images=len(index),
         read=read,
-        weights=str(weights),
-        environment=environment(),
+        weights=weights.name,
+        environment=[("weights", str(weights)), *environment()],
     )
 
 

@@ -31,6 +31,8 @@ from dataclasses import dataclass
 
 import yaml
 
+from reporting.drawing import class_colours
+from reporting.image_errors import COLOURS
 from reporting.page import PAGE, chart_uri, pictures_of, write_page
 from reporting.plots import learning_panels
 from tools.check_out import check_out
@@ -183,21 +185,25 @@ def write_index(
     """Write one page with the results; it opens from disk, without anything beside it."""
     training, detection = (outcome.folder / "out" for outcome in outcomes)
     report = training / "models" / "attachments" / "report"
+    config = yaml.safe_load((training.parent / "in" / "config.yaml").read_text("utf-8"))
+    class_names = [str(name) for name in config["class_names"]]
     panels, texts = learning_panels(report / "results.csv"), catalogue(language, pages=True)
     of_training, of_mining = report / PAGE, detection / "tensorboard" / PAGE
     reports = (
         ("the report of the training", of_training),
         ("the report of mining and inference", of_mining),
     )
-    pairs = "Validation images: each with its labels, then with the detections"
     galleries = (
-        (pairs, of_training, "compared"),
+        (
+            "Validation images: each with its labels, then with the detections",
+            *(of_training, "compared"),
+        ),
         ("Label these first; white: the box that decided", of_mining, "first"),
         ("Images with the most missed objects (FN)", of_training, "missed"),
         ("Images with the most false positives (FP)", of_training, "invented"),
     )
     shown = [
-        (caption, caption == pairs, pictures)
+        (caption, name, pictures)
         for caption, page, name in galleries
         if (pictures := pictures_of(page, name, SHOWN))
     ]
@@ -213,6 +219,8 @@ def write_index(
             (name, path.relative_to(out).as_posix()) for name, path in reports if path.is_file()
         ],
         galleries=shown,
+        error_colours=COLOURS,
+        class_colours=class_colours(class_names),
         charts=[chart_uri(panel, language) for panel in panels],
     )
 

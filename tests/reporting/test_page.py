@@ -26,7 +26,7 @@ URI, CHARTS = "data:image/png;base64,", ("confidences", "per_image")
 
 def demo_page(folder: Path, **change: object) -> Reader:
     context: dict[str, object] = {"title": "t", "lead": "l", "note": "", "rows": [("a", "b")]}
-    context |= {key: [] for key in ("reports", "galleries", "charts")}
+    context |= {key: [] for key in ("reports", "galleries", "charts", "class_colours")}
     return read_page_file(write_page(folder / "p.html", "demo.html", **{**context, **change}))
 
 
@@ -111,9 +111,10 @@ def test_another_page_shows_the_first_pictures_of_a_gallery(tmp_path: Path) -> N
     mining_page(tmp_path, galleries=[("first", "a", tiles), ("last", "b", tiles[:1])])
     report = tmp_path / "report.html"
     (tmp_path / "p.html").rename(report)
-    galleries = [(name, False, pictures_of(report, name, 4)) for name in ("first", "last")]
+    galleries = [(name, name, pictures_of(report, name, 4)) for name in ("first", "last")]
     assert [len(pictures) for _, _, pictures in galleries] == [4, 1]
-    read = demo_page(tmp_path, galleries=galleries)
+    read = demo_page(tmp_path, galleries=galleries, class_colours=[("#0072b2", "a cell")])
+    assert read.text.count("a cell") == 2  # a key of the colours above each
     assert len(read.images) == 5
     assert len(set(read.addresses)) == len(read.addresses)
     assert f"3. {EVIL}" in read.text

@@ -40,6 +40,7 @@ def test_the_demo_runs_both_tasks_and_shows_them(
     linked = [address for address in page.addresses if address.endswith("report.html")]
     assert [Path(address).parts[0] for address in linked] == ["training", "mining-and-inference"]
     assert "Label these first; white: the box that decided" in page.text
+    assert "false positives (FP), dashed" in page.text  # the key of the colours
     assert "found (TP) / missed (FN) / false positives (FP) at confidence 0.25" in page.text
     assert f"starts from COCO weights: {COCO_START}" in page.text
     again = demo.main(["--data", str(data), "--out", str(out), "--limit=4", *settings])
