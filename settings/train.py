@@ -107,6 +107,12 @@ class TrainSettings:
     lrf: float = option(0.01, "final learning rate, as a fraction of lr0", 0, 1)
     momentum: float = option(0.937, "momentum of SGD, or the first beta of Adam", 0, 0.9999)
     weight_decay: float = option(0.0005, "weight decay at the nominal batch", 0, 1)
+    batch_norm_momentum: float = option(
+        0.0,
+        "part of a batch in the batch-norm statistics; 0: the model's own, 0.03 as in v7.0",
+        0,
+        1,
+    )
     warmup_epochs: float = option(3.0, "warm-up length", 0, 1000, unit="epochs")
     warmup_momentum: float = option(0.8, "warm-up initial momentum", 0, 0.9999)
     warmup_bias_lr: float = option(0.1, "warm-up initial learning rate of biases", 0, 1)

@@ -55,7 +55,7 @@ TRAINING = {
     **{"nominal_batch_size": "16", "cls": "2"},
 }
 # Weights that know objects already need a few epochs, and their own network.
-FINE_TUNING = {"img_size": "256", "batch_size": "16", "nominal_batch_size": "16", "epochs": "12"}
+FINE_TUNING = {"img_size": "256", "batch_size": "16", "hyp": "small", "epochs": "12"}
 DETECTION = {"img_size": "256", "batch_size": "16", "conf_thres": "0.25"}
 SHARED = ("img_size", "language")
 """Settings of the training that hold for the other tasks, too."""

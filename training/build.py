@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from torch import nn
+
 from data.augmentations import Augmentation
 from data.samplers import BatchingConfig
 from models.checkpoint import load_checkpoint, model_config_of
@@ -91,6 +93,16 @@ def freeze(network: Detector, chosen: Sequence[int]) -> None:
         raise TaskError(
             Code.CONFIG, "the setting freeze leaves no layer to train; freeze fewer layers."
         )
+
+
+def set_batch_norm_momentum(network: Detector, momentum: float) -> None:
+    """Let each training batch count for `momentum` in the batch-norm statistics.
+
+    It is of this training alone: checkpoints keep the momentum of the model. 0 changes nothing.
+    """
+    for module in network.modules():
+        if momentum and isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
 
 
 def set_train_mode(network: Detector) -> None:

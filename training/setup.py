@@ -33,6 +33,7 @@ from training.build import (
     build_criterion,
     build_network,
     freeze,
+    set_batch_norm_momentum,
 )
 from training.compiling import plan, prepared_step
 from training.ema import ModelEMA
@@ -246,6 +247,7 @@ def common_precision(network: Detector, precision: str, processes: DistContext) 
 def network_of(job: TrainingJob) -> tuple[Detector, bool]:
     """Build the network to train, on the CPU, its frozen layers excluded; see `build_network`."""
     network, head_kept = build_network(job.settings, job.weights, job.train.class_names)
+    set_batch_norm_momentum(network, job.settings.batch_norm_momentum)
     freeze(network, job.settings.freeze)
     if job.settings.sync_bn and job.processes.is_distributed:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place

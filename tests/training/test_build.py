@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from data.samplers import BatchingConfig
 from models.checkpoint import checkpoint_of, load_checkpoint, save_checkpoint
@@ -22,6 +23,7 @@ from training.build import (
     build_criterion,
     build_network,
     freeze,
+    set_batch_norm_momentum,
     set_train_mode,
 )
 from training.optimizer import OptimizerStep, build_optimizer
@@ -153,6 +155,18 @@ def test_the_setting_replaces_the_activation(
     with pytest.raises(TaskError, match="activation 'Swish' is not one of SiLU, ReLU") as caught:
         build("yolov5n", activation="Swish")
     assert caught.value.code is Code.CONFIG
+
+
+def test_batch_norm_momentum_is_of_the_training_alone(pretrained: Path, tmp_path: Path) -> None:
+    network, images = build("yolov5n", pretrained), torch.rand(2, 3, 64, 64)
+    set_batch_norm_momentum(network, 1)
+    network.train()(images)
+    first = network.units[0]
+    assert first.bn is not None
+    torch.testing.assert_close(first.bn.running_mean, first.conv(images).mean((0, 2, 3)))
+    save_checkpoint(tmp_path / "best.pt", checkpoint_of(network, NAMES))
+    again = build("yolov5n", tmp_path / "best.pt")
+    assert {m.momentum for m in again.modules() if isinstance(m, nn.BatchNorm2d)} == {0.03}
 
 
 def test_placeholder_anchors_are_refused_until_they_are_fitted() -> None:
