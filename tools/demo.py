@@ -28,6 +28,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -139,6 +140,13 @@ def run_demo(
     return [*outcomes, run_task("mining and inference", detection)]
 
 
+def training_config(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Read what the training's task was."""
+    path = outcomes[0].folder / "in" / "config.yaml"
+    config: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    return config
+
+
 def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
     """Return the results as names and values, read from what the platform reads."""
     training, detection = (outcome.folder / "out" for outcome in outcomes)
@@ -151,8 +159,8 @@ def summary_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
         note = next(csv.DictReader(file))["note"]
     images = json.loads((detection / "infer-result.json").read_text("utf-8"))["detection"]
     objects = sum(len(image["boxes"]) for image in images.values())
-    config = yaml.safe_load((outcomes[0].folder / "in" / "config.yaml").read_text("utf-8"))
-    start = [Path(path).name for path in config.get("pretrained_model_params", ())]
+    given = training_config(outcomes).get("pretrained_model_params", ())
+    start = [Path(path).name for path in given]
     rows = [
         ("training started from", start[0] if start else FROM_SCRATCH),
         ("mAP50, validation split", f"{best['mAP']:.3f}"),
@@ -185,8 +193,6 @@ def write_index(
     """Write one page with the results; it opens from disk, without anything beside it."""
     training, detection = (outcome.folder / "out" for outcome in outcomes)
     report = training / "models" / "attachments" / "report"
-    config = yaml.safe_load((training.parent / "in" / "config.yaml").read_text("utf-8"))
-    class_names = [str(name) for name in config["class_names"]]
     panels, texts = learning_panels(report / "results.csv"), catalogue(language, pages=True)
     of_training, of_mining = report / PAGE, detection / "tensorboard" / PAGE
     reports = (
@@ -220,7 +226,7 @@ def write_index(
         ],
         galleries=shown,
         error_colours=COLOURS,
-        class_colours=class_colours(class_names),
+        class_colours=class_colours(training_config(outcomes)["class_names"]),
         charts=[chart_uri(panel, language) for panel in panels],
     )
 

@@ -100,8 +100,10 @@ def set_batch_norm_momentum(network: Detector, momentum: float) -> None:
 
     It is of this training alone: checkpoints keep the momentum of the model. 0 changes nothing.
     """
+    if momentum == 0:
+        return
     for module in network.modules():
-        if momentum and isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d):
             module.momentum = momentum
 
 

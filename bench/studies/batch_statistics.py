@@ -10,62 +10,53 @@ the training images without augmentation, then of augmented batches (mosaics). f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
+from bench.studies.precision import CPU, JUDGE
 from bench.training import markdown
 from data.augmentations import Augmentation
 from data.data_yaml import read_data_yaml
 from data.dataset_index import DatasetIndex
 from data.loaders import LoaderConfig, evaluation_loader, training_loader
 from data.read_dataset import read_yolo_split
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import evaluate_split
 from inference.predictor import Predictor, PredictorConfig
 from models.checkpoint import build_detector, load_checkpoint
-from ops.nms import NmsConfig
 from tools import command_parser
+from training.step import network_input
 
-CPU = torch.device("cpu")
 HEAD = "checkpoint | statistics of | mAP50 | mAP50-95 | difference"
 EPOCHS = 4
 """Passes over the training images for the statistics of augmented batches."""
 SAVED, PLAIN, AUGMENTED = "the training (average)", "plain images", "augmented batches"
 
 
-def batches_of(index: DatasetIndex, config: LoaderConfig, *, augmented: bool) -> Iterator[Tensor]:
-    """Yield RGB batches [n, 3, height, width] from 0 to 1 of the training split."""
-    if not augmented:
-        for plain in evaluation_loader(index, config):
-            yield plain.images / 255
-        return
-    loader = training_loader(index, config, seed=0, augmentation=Augmentation())
+def batches_of(index: DatasetIndex, config: LoaderConfig) -> dict[str, list[Tensor]]:
+    """Return uint8 RGB batches [n, 3, height, width] of the training split, by kind."""
+    plain = [batch.images for batch in evaluation_loader(index, config)]
+    loader, augmented = training_loader(index, config, seed=0, augmentation=Augmentation()), []
     for epoch in range(EPOCHS):
         loader.set_epoch(epoch)
-        for batch in loader:
-            yield batch.images / 255
+        augmented += [batch.images for batch in loader]
+    return {SAVED: [], PLAIN: plain, AUGMENTED: augmented}
 
 
 def rows_of(
-    weights: Path, train: DatasetIndex, judged: DatasetIndex, size: int
+    weights: Path, batches: dict[str, list[Tensor]], judged: DatasetIndex, size: int
 ) -> Iterator[list[object]]:
     """Yield a row of the table for each kind of statistics."""
-    checkpoint = load_checkpoint(weights)
-    config = PredictorConfig(
-        image_size=size, batch_size=16, nms=NmsConfig(0.001, 0.6, 300), precision="float32"
-    )
-    batching, saved = LoaderConfig(size, 16, workers=0), 0.0
-    for kind in (SAVED, PLAIN, AUGMENTED):
-        detector = build_detector(checkpoint).float()
-        if kind != SAVED:
-            images = batches_of(train, batching, augmented=kind == AUGMENTED)
-            update_bn(images, detector)
+    checkpoint, saved = load_checkpoint(weights), 0.0
+    config = PredictorConfig(image_size=size, batch_size=16, nms=JUDGE, precision="float32")
+    for kind, images in batches.items():
+        detector = build_detector(checkpoint)
+        if images:
+            update_bn((network_input(one, CPU) for one in images), detector)
         predictor = Predictor.build(detector, checkpoint.class_names, device=CPU, config=config)
-        batches = evaluation_loader(judged, replace(batching, stride=predictor.network.stride))
-        scores = evaluate(predictor, judged, list(batches)).scores
+        scores = evaluate_split(predictor, judged).scores
         saved = scores.map50_95 if kind == SAVED else saved
         figures = f"{scores.map50:.4f}", f"{scores.map50_95:.4f}"
         yield [weights.parents[2].name, kind, *figures, f"{scores.map50_95 - saved:+.4f}"]
@@ -81,9 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     data = read_data_yaml(options.data)
     train, judged = (read_yolo_split(data, s, max_bad_fraction=0.0)[0] for s in ("train", "val"))
+    batches = batches_of(train, LoaderConfig(options.img_size, 16, workers=0))
     rows: list[list[object]] = []
     for weights in options.weights:
-        rows += rows_of(weights, train, judged, options.img_size)
+        rows += rows_of(weights, batches, judged, options.img_size)
     print(markdown(HEAD, rows))
 
 

@@ -29,8 +29,12 @@ def test_the_demo_runs_both_tasks_and_shows_them(
     arguments = short_demo("README.md")[1]
     monkeypatch.chdir(tmp_path)
     draw_dataset(Path("path/to/voc"), images=24, size_wh=(160, 120), seed=2)
+    earlier = tmp_path / "runs" / "short" / "training" / "in" / "earlier.txt"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
     settings = [f"--set={key}={value}" for key, value in {**TINY_TRAINING, "epochs": 1}.items()]
     assert demo.main([*arguments, "--limit=4", *settings]) == 0
+    assert not earlier.exists()
     out = tmp_path / "runs" / "short"
     printed = capfd.readouterr().out
     assert "mAP50, validation split" in printed
